@@ -1,0 +1,1 @@
+"""Ready targets: analytic ones with exact answers, and real-data ones."""

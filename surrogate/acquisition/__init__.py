@@ -1,0 +1,1 @@
+"""From candidates to a batch: Gram access, transforms, selection."""

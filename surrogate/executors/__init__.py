@@ -1,0 +1,1 @@
+"""Anything with submit: serial, threads, processes."""

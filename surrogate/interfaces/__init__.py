@@ -1,0 +1,1 @@
+"""One file per pipeline that surrogate plugs into."""

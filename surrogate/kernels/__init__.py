@@ -1,0 +1,1 @@
+"""Covariance functions and trend bases, in torch."""

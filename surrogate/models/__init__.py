@@ -1,0 +1,1 @@
+"""Surrogate models of an expensive function and the classifier that gates them."""

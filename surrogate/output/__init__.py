@@ -1,0 +1,1 @@
+"""GetDist files, tables, pictures and the report."""

@@ -1,0 +1,1 @@
+"""Sampling of a finished surrogate, and its evidence."""
