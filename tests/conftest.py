@@ -1,0 +1,68 @@
+"""Options, fixtures and limits that the whole suite shares."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="where the numerical tests run, as torch spells it")
+    parser.addoption("--dtype", default="float64", choices=["float32", "float64"], help="and in which precision")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Small matrices are slower on many threads, and sums come out in one order."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def device(pytestconfig: pytest.Config) -> torch.device:
+    wanted = torch.device(pytestconfig.getoption("--device"))
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    return wanted
+
+
+@pytest.fixture(scope="session")
+def dtype(pytestconfig: pytest.Config) -> torch.dtype:
+    return getattr(torch, pytestconfig.getoption("--dtype"))
+
+
+@pytest.fixture(scope="session")
+def tolerance(dtype: torch.dtype) -> Callable[..., dict[str, float]]:
+    """How far two roundings of the same number may differ: `assert_close(a, b, **tolerance())`.
+
+    The square root of the machine epsilon, times a factor for long sums or ill-conditioned solves: 1.5e-8 in float64
+    and 3.5e-4 in float32. Of another dtype with `tolerance(dtype=torch.float32)`.
+    """
+
+    def bound(factor: float = 1.0, *, dtype: torch.dtype = dtype) -> dict[str, float]:
+        size = factor * torch.finfo(dtype).eps ** 0.5
+        return {"rtol": size, "atol": size}
+
+    return bound
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20240404)
+
+
+@pytest.fixture(scope="session")
+def shared_suite() -> Path:
+    """The folder of the reference problems, kept beside the checkout and not in it."""
+    folder = ROOT.parent / "shared" / "suite"
+    if not (folder / "problems.py").is_file():
+        pytest.skip("the reference problems are not beside this checkout")
+    return folder
