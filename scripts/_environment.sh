@@ -37,8 +37,8 @@ fi
 _require_python "$python"
 
 if ! _requirements | cmp -s - "$stamp"; then
-  echo "installing into $venv"
-  "$python" -m pip install --quiet -c "$root/scripts/constraints.txt" -e "$root[test]" ||
+  echo "installing into $venv (some minutes the first time)"
+  "$python" -m pip install -qq -c "$root/scripts/constraints.txt" -e "$root[test]" ||
     _fail "the installation failed; the lines above say why"
   _requirements >"$stamp"
 fi

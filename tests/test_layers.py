@@ -1,0 +1,314 @@
+"""The arrows of the package point one way, each outside library is met in one place, and some things occur nowhere."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# From the bottom to the top. A module may import from rows below its own and from its own group, never from its
+# neighbours in the row nor from above. A group is a package or a module of `surrogate`; "" is surrogate/__init__.py.
+LAYERS = (
+    ("_version", "rng", "linalg", "problem"),
+    ("data", "kernels"),
+    ("checkpoint", "models", "executors"),
+    ("state", "acquisition", "samplers"),
+    ("proposers", "stopping"),
+    ("output",),
+    ("result",),
+    ("loop",),
+    ("infer", "label"),
+    ("",),
+    ("config",),
+    ("cli", "interfaces"),
+)
+RANK = {group: rank for rank, row in enumerate(LAYERS) for group in row}
+
+# Outside libraries and the modules that may import them. What is not listed may be imported nowhere.
+EVERYWHERE = {"numpy", "scipy", "torch"}
+PLACES = {
+    "mpi4py": ("executors.mpi",),
+    "getdist": ("output.getdist", "output.plots"),
+    "matplotlib": ("output.",),
+    "emcee": ("samplers.ensemble",),
+    "cobaya": ("interfaces.cobaya",),
+    "yaml": ("config",),
+    "sklearn": ("models.classifiers", "models.networks."),
+    "gpytorch": ("kernels.",),
+    "linear_operator": ("kernels.",),
+    "threadpoolctl": ("infer", "label", "cli", "executors."),
+}
+
+# Pure numbers in, pure numbers out: no printing there.
+NUMERICAL = (
+    "linalg",
+    "kernels",
+    "models",
+    "acquisition",
+    "proposers",
+    "samplers",
+    "state",
+    "loop",
+    "stopping",
+    "problem",
+    "data",
+    "rng",
+)
+
+FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+FORBIDDEN_CALLS = {
+    "eval": "runs text as code",
+    "exec": "runs text as code",
+    "breakpoint": "is left from debugging",
+    "torch.load": "unpickles",
+    "torch.save": "pickles",
+    "yaml.load": "builds any object: use yaml.safe_load",
+    "yaml.unsafe_load": "builds any object: use yaml.safe_load",
+    "yaml.full_load": "builds objects: use yaml.safe_load",
+    "np.random.seed": "sets a global generator",
+    "numpy.random.seed": "sets a global generator",
+    "random.seed": "sets a global generator",
+    "torch.manual_seed": "sets a global generator",
+    "torch.seed": "sets a global generator",
+    "torch.cuda.manual_seed": "sets a global generator",
+    "torch.cuda.manual_seed_all": "sets a global generator",
+    "torch.set_default_dtype": "changes the caller's torch",
+    "torch.set_default_device": "changes the caller's torch",
+    "torch.set_default_tensor_type": "changes the caller's torch",
+}
+
+
+def module_name(path: Path) -> str:
+    """Name of a file of the package without the leading `surrogate`, "" for the package itself."""
+    parts = path.relative_to(ROOT / "surrogate").with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+SOURCES = {module_name(path): path for path in sorted((ROOT / "surrogate").rglob("*.py"))}
+LIKELIHOODS = sorted((ROOT / "likelihoods").rglob("*.py"))
+
+
+def group_of(module: str) -> str:
+    return module.split(".")[0]
+
+
+def for_types_only(node: ast.AST) -> bool:
+    """Whether this is an `if TYPE_CHECKING:` block, which is never run."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
+
+
+def walk(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes that are run, those inside functions included."""
+    yield node
+    for child in node.orelse if for_types_only(node) else ast.iter_child_nodes(node):
+        yield from walk(child)
+
+
+def imported(tree: ast.AST, package: str = "surrogate") -> Iterator[tuple[int, str]]:
+    """Line and full dotted name of everything that is imported; for `from a import b` it is a.b."""
+    for node in walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, base]) if base else ".".join(above)
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+def target_group(name: str) -> str | None:
+    """Group of `surrogate` that an imported name belongs to, None for an outside library."""
+    head, _, rest = name.partition(".")
+    if head != "surrogate":
+        return None
+    first = rest.split(".")[0]
+    return first if first in RANK else ""
+
+
+def upward_imports(module: str, tree: ast.AST) -> list[str]:
+    own = group_of(module)
+    package = (
+        f"surrogate.{module}"
+        if SOURCES.get(module, Path()).name == "__init__.py"
+        else f"surrogate.{module}".rpartition(".")[0]
+    )
+    return [
+        f"line {line}: {module or '__init__'} imports {name}"
+        for line, name in imported(tree, package.rstrip("."))
+        if (target := target_group(name)) is not None and target != own and RANK[target] >= RANK[own]
+    ]
+
+
+def allowed(module: str, library: str) -> bool:
+    return any(
+        module == place or (place.endswith(".") and f"{module}.".startswith(place)) for place in PLACES.get(library, ())
+    )
+
+
+def misplaced_libraries(module: str, tree: ast.AST) -> list[str]:
+    free = EVERYWHERE | {"surrogate"} | set(sys.stdlib_module_names)
+    return [
+        f"line {line}: {module or '__init__'} imports {name}"
+        for line, name in imported(tree)
+        if (library := name.split(".")[0]) not in free and not allowed(module, library)
+    ]
+
+
+def called(node: ast.AST) -> str:
+    return ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+
+
+def allows_pickle(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and any(
+        word.arg == "allow_pickle" and not (isinstance(word.value, ast.Constant) and word.value.value is False)
+        for word in node.keywords
+    )
+
+
+def swallows(node: ast.AST) -> bool:
+    """Whether this is an `except:` of everything, or one of `Exception` that does nothing at all."""
+    if not isinstance(node, ast.ExceptHandler):
+        return False
+    broad = node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"}
+    return node.type is None or (broad and all(isinstance(line, ast.Pass) for line in node.body))
+
+
+def forbidden(tree: ast.AST, *, numerical: bool) -> list[str]:
+    found = [f"line {line}: imports {name}" for line, name in imported(tree) if name.split(".")[0] in FORBIDDEN_IMPORTS]
+    for node in walk(tree):
+        line = f"line {getattr(node, 'lineno', 0)}"
+        if called(node) in FORBIDDEN_CALLS:
+            found.append(f"{line}: {called(node)} {FORBIDDEN_CALLS[called(node)]}")
+        elif called(node) == "print" and numerical:
+            found.append(f"{line}: print in the numerical core")
+        elif allows_pickle(node):
+            found.append(f"{line}: allow_pickle is not False")
+        elif isinstance(node, ast.Assert):
+            found.append(f"{line}: assert vanishes under -O: raise ValueError or TypeError")
+        elif swallows(node):
+            found.append(f"{line}: an exception is swallowed")
+    return found
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_every_module_has_a_layer(module: str) -> None:
+    assert group_of(module) in RANK, f"give {group_of(module)!r} its place in LAYERS"
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_imports_point_downwards(module: str) -> None:
+    assert upward_imports(module, parse(SOURCES[module])) == []
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_each_library_is_met_in_one_place(module: str) -> None:
+    assert misplaced_libraries(module, parse(SOURCES[module])) == []
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_nothing_forbidden(module: str) -> None:
+    assert forbidden(parse(SOURCES[module]), numerical=group_of(module) in NUMERICAL) == []
+
+
+@pytest.mark.parametrize("path", LIKELIHOODS, ids=lambda path: path.stem)
+def test_likelihoods_are_plain(path: Path) -> None:
+    assert forbidden(parse(path), numerical=True) == []
+    outside = {name.split(".")[0] for _, name in imported(parse(path))}
+    assert outside <= EVERYWHERE | {"surrogate", "likelihoods"} | set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("linalg.lowrank", "from surrogate.kernels import stationary"),
+        ("kernels.trend", "import surrogate.models.gp"),
+        ("models.gp", "def f():\n    from surrogate import acquisition"),
+        ("executors.local", "from surrogate.loop import run"),
+        ("samplers.ensemble", "from surrogate import infer"),
+        ("output.plots", "from surrogate import infer"),
+        ("data", "from surrogate.state import State"),
+        ("acquisition.gram", "from ..proposers import pool"),
+        ("loop", "from .cli import main"),
+    ],
+)
+def test_an_upward_import_is_seen(module: str, source: str) -> None:
+    assert len(upward_imports(module, ast.parse(source))) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("loop", "from surrogate.models import gp\nimport surrogate.data"),
+        ("models.gp", "from surrogate.models import fit"),
+        (
+            "output.plots",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from surrogate.result import Result",
+        ),
+    ],
+)
+def test_a_downward_import_is_free(module: str, source: str) -> None:
+    assert upward_imports(module, ast.parse(source)) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "count"),
+    [
+        ("loop", "import matplotlib.pyplot as plt", 1),
+        ("output.plots", "import matplotlib.pyplot as plt", 0),
+        ("infer", "def f():\n    import emcee", 1),
+        ("samplers.ensemble", "import emcee", 0),
+        ("models.gp", "from sklearn.svm import SVC", 1),
+        ("models.networks.train", "from sklearn.svm import SVC", 0),
+        ("problem", "import pandas", 1),
+        ("problem", "import numpy as np\nimport scipy.stats\nimport os", 0),
+    ],
+)
+def test_a_misplaced_library_is_seen(module: str, source: str, count: int) -> None:
+    assert len(misplaced_libraries(module, ast.parse(source))) == count
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "def f():\n    from dill import loads",
+        "eval('1')",
+        "torch.load(path)",
+        "yaml.load(text)",
+        "np.load(path, allow_pickle=True)",
+        "np.random.seed(0)",
+        "torch.manual_seed(0)",
+        "torch.set_default_dtype(torch.float64)",
+        "assert x > 0",
+        "print(x)",
+        "try:\n    f()\nexcept:\n    g()",
+        "try:\n    f()\nexcept Exception:\n    pass",
+    ],
+)
+def test_what_is_forbidden_is_seen(source: str) -> None:
+    assert len(forbidden(ast.parse(source), numerical=True)) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "yaml.safe_load(text)",
+        "np.load(path, allow_pickle=False)",
+        "torch.Generator().manual_seed(0)",
+        "np.random.default_rng(0)",
+        "model.eval()",
+        "try:\n    f()\nexcept ValueError:\n    pass",
+    ],
+)
+def test_what_is_allowed_is_let_through(source: str) -> None:
+    assert forbidden(ast.parse(source), numerical=True) == []
