@@ -1,0 +1,266 @@
+"""Measures `surrogate.infer`, and peers beside it, on a folder of problems with known answers.
+
+The folder holds `problems.py`, with `PUBLIC` (names) and `get(name)` (an object with `bounds`, `loglike` and `logz`),
+and `metrics.py`, with `compare(problem, samples, weights, logz)`. Every run is a process of its own with one thread.
+
+    scripts/bench_posterior.py FOLDER --problems gauss4,ring2 --seeds 1,2,3 --output results.csv
+    scripts/bench_posterior.py FOLDER --peer gpry --peer-python other/bin/python
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from statistics import median
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from peers.common import load_module
+
+WORKERS = Path(__file__).resolve().parent / "peers"
+PEERS = ("gpry", "pyvbmc", "emcee")
+OWN = "surrogate"
+ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
+LIMITS = {"gskl": 0.05, "mmtv": 0.08, "dlogz": 0.2}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One tool on one problem with one seed; None where there is no number."""
+
+    problem: str
+    tool: str
+    seed: int
+    evaluations: int | None = None
+    gskl: float | None = None
+    mmtv: float | None = None
+    dlogz: float | None = None
+    pull: float | None = None
+    cpu: float | None = None
+    wall: float | None = None
+    converged: bool | None = None
+    solved: bool = False
+    status: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where the problems are and what each run may use."""
+
+    suite: Path
+    pythons: dict[str, str]
+    max_evaluations: int | None
+    timeout: float | None
+
+
+def command(setting: Setting, tool: str, problem: str, seed: int, output: Path) -> list[str]:
+    words = [
+        setting.pythons[tool],
+        str(WORKERS / f"{tool}_worker.py"),
+        str(setting.suite),
+        problem,
+        str(seed),
+        str(output),
+    ]
+    return words if setting.max_evaluations is None else [*words, "--max-evaluations", str(setting.max_evaluations)]
+
+
+def environment(tool: str) -> dict[str, str]:
+    """One thread for everybody; our own worker takes the package from this checkout, installed or not."""
+    path = {"PYTHONPATH": str(WORKERS.parents[1])} if tool == OWN else {}
+    return os.environ | ONE_THREAD | path
+
+
+def is_solved(gskl: float, mmtv: float, dlogz: float | None) -> bool:
+    return gskl < LIMITS["gskl"] and mmtv < LIMITS["mmtv"] and (dlogz is None or abs(dlogz) < LIMITS["dlogz"])
+
+
+def judge(answer: dict[str, Any], arrays: Path, problem: Any, metrics: ModuleType) -> dict[str, Any]:
+    """Numbers of a finished run: its answer and its distance from the truth."""
+    with np.load(arrays, allow_pickle=False) as sample:
+        distance = metrics.compare(problem, sample["samples"], sample["weights"], answer["log_evidence"])
+    gskl, mmtv, dlogz = float(distance["gskl"]), float(distance["mmtv"]), distance["dlogz"]
+    error = answer["log_evidence_error"]
+    return {
+        "evaluations": answer["evaluations"],
+        "gskl": gskl,
+        "mmtv": mmtv,
+        "dlogz": dlogz,
+        "pull": dlogz / error if dlogz is not None and error else None,
+        "cpu": answer["cpu"],
+        "wall": answer["wall"],
+        "converged": answer["converged"],
+        "solved": is_solved(gskl, mmtv, dlogz),
+        "status": answer["status"],
+    }
+
+
+def measure(setting: Setting, metrics: ModuleType, problem: Any, tool: str, seed: int) -> Run:
+    """One run in a process of its own. What goes wrong there becomes the status of the run."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "sample.npz"
+        try:
+            done = subprocess.run(
+                command(setting, tool, problem.name, seed, output),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=setting.timeout,
+                env=environment(tool),
+            )
+        except subprocess.TimeoutExpired:
+            return Run(problem.name, tool, seed, status=f"cut off after {setting.timeout:g} s")
+        if done.returncode != 0:
+            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            return Run(problem.name, tool, seed, status=f"exit code {done.returncode}: {reason}")
+        answer = json.loads(done.stdout.strip().splitlines()[-1])
+        return Run(problem.name, tool, seed, **judge(answer, output, problem, metrics))
+
+
+def number(value: float | None, form: str = ".3f") -> str:
+    return "" if value is None else format(value, form)
+
+
+def line(run: Run) -> str:
+    if run.evaluations is None:
+        return f"{run.problem:14s} {run.tool:10s} seed {run.seed}: {run.status}"
+    evidence = "" if run.dlogz is None else f", dlogz {run.dlogz:+.3f} ({number(run.pull, '+.1f')} errors)"
+    claim = {True: ", converged", False: ", not converged", None: ""}[run.converged]
+    return (
+        f"{run.problem:14s} {run.tool:10s} seed {run.seed}: {run.evaluations:6d} evaluations, "
+        f"gskl {number(run.gskl, '.4f')}, mmtv {number(run.mmtv)}{evidence}, CPU {number(run.cpu, '.1f')} s"
+        f"{claim}, {'solved' if run.solved else 'NOT SOLVED'}"
+    )
+
+
+def middle(runs: Sequence[Run], name: str) -> float | None:
+    """Median of a field over the runs that have it; of dlogz and its pull the median size."""
+    values = [getattr(run, name) for run in runs if getattr(run, name) is not None]
+    return float(median(abs(value) for value in values)) if values else None
+
+
+def spread(runs: Sequence[Run]) -> str:
+    counts = sorted(run.evaluations for run in runs if run.evaluations is not None)
+    if not counts:
+        return "-"
+    return f"{median(counts):g}" if counts[0] == counts[-1] else f"{median(counts):g} ({counts[0]}-{counts[-1]})"
+
+
+def ratio(runs: Sequence[Run], own: Sequence[Run], name: str) -> str:
+    """How many times the tool's median is ours."""
+    theirs, ours = middle(runs, name), middle(own, name)
+    return "" if theirs is None or not ours else f"{theirs / ours:.2g}"
+
+
+def table(runs: Sequence[Run]) -> str:
+    """Medians over the seeds as a markdown table; with peers, also how many times ours their numbers are."""
+    tools = list(dict.fromkeys(run.tool for run in runs))
+    head = ["problem", "tool", "evaluations", "gskl", "mmtv", "abs dlogz", "in errors", "CPU s", "converged", "solved"]
+    if len(tools) > 1:
+        head += ["evaluations / ours", "CPU / ours"]
+    rows = [head, ["---"] * len(head)]
+    for problem in dict.fromkeys(run.problem for run in runs):
+        own = [run for run in runs if run.problem == problem and run.tool == OWN]
+        for tool in tools:
+            group = [run for run in runs if run.problem == problem and run.tool == tool]
+            if group:
+                rows.append(row(problem, tool, group) + (comparison(group, own) if len(tools) > 1 else []))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def row(problem: str, tool: str, runs: Sequence[Run]) -> list[str]:
+    claims = [run.converged for run in runs if run.converged is not None]
+    return [
+        problem,
+        tool,
+        spread(runs),
+        number(middle(runs, "gskl"), ".4f"),
+        number(middle(runs, "mmtv")),
+        number(middle(runs, "dlogz")),
+        number(middle(runs, "pull"), ".1f"),
+        number(middle(runs, "cpu"), ".1f"),
+        f"{sum(claims)}/{len(runs)}" if claims else "",
+        f"{sum(run.solved for run in runs)}/{len(runs)}",
+    ]
+
+
+def comparison(runs: Sequence[Run], own: Sequence[Run]) -> list[str]:
+    if not own or runs[0].tool == OWN:
+        return ["", ""]
+    return [ratio(runs, own, "evaluations"), ratio(runs, own, "cpu")]
+
+
+def keep(path: Path, runs: Iterable[Run]) -> None:
+    rows = [asdict(run) for run in runs]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".json":
+        path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        return
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Run)])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def words(text: str) -> list[str]:
+    return [word for word in text.split(",") if word]
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suite", type=Path, help="folder with problems.py and metrics.py")
+    parser.add_argument("--problems", type=words, help="names between commas; all of them without it")
+    parser.add_argument("--seeds", type=lambda text: [int(word) for word in words(text)], default=[1, 2, 3])
+    parser.add_argument("--peer", action="append", choices=PEERS, default=[], help="measured as well; may be repeated")
+    parser.add_argument(
+        "--peer-python", action="append", default=[], help="interpreter of each --peer; this one without it"
+    )
+    parser.add_argument("--peers-only", action="store_true", help="leave surrogate out")
+    parser.add_argument("--max-evaluations", type=int, help="for every tool; each one's own default without it")
+    parser.add_argument("--timeout", type=float, help="seconds after which a run is cut off")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="runs at a time; CPU seconds suffer when the cores are full"
+    )
+    parser.add_argument("--output", type=Path, help="keeps every run, as .csv or .json")
+    found = parser.parse_args(arguments)
+    if len(found.peer_python) not in (0, 1, len(found.peer)):
+        parser.error(f"expected one --peer-python, or one for each --peer, got {len(found.peer_python)}")
+    return found
+
+
+def interpreters(found: argparse.Namespace) -> dict[str, str]:
+    given = found.peer_python or [sys.executable]
+    peers = dict(zip(found.peer, given * len(found.peer) if len(given) == 1 else given, strict=False))
+    return peers if found.peers_only else {OWN: sys.executable, **peers}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    found = parse(arguments)
+    suite = found.suite.resolve()
+    problems, metrics = load_module(suite / "problems.py"), load_module(suite / "metrics.py")
+    setting = Setting(suite, interpreters(found), found.max_evaluations, found.timeout)
+    chosen = [problems.get(name) for name in found.problems or list(problems.PUBLIC)]
+    tasks = [(problem, tool, seed) for problem in chosen for tool in setting.pythons for seed in found.seeds]
+    runs = []
+    with ThreadPoolExecutor(found.jobs) as pool:
+        for run in pool.map(lambda task: measure(setting, metrics, *task), tasks):
+            print(line(run), flush=True)
+            runs.append(run)
+            if found.output:
+                keep(found.output, runs)
+    print("\nMedians over the seeds, of dlogz without its sign:\n\n" + table(runs))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
