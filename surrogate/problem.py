@@ -533,7 +533,6 @@ def _read(answer: Any, names: tuple[str, ...], *, noise: float) -> Evaluation:
     if math.isnan(y) or y == math.inf:
         msg = f"the log-likelihood is {'NaN' if math.isnan(y) else '+inf'}; only -inf may stand for an impossible point"
         raise _UnusableError(msg)
-    derived = _derived(extra, names) if isinstance(extra, Mapping) else {}
     status: Literal["ok", "infeasible"] = "infeasible" if y == -math.inf else "ok"
     if isinstance(extra, Mapping):
         return Evaluation(y, status, derived=_derived(extra, names), noise=noise if status == "ok" else 0.0)
@@ -615,7 +614,8 @@ def _describe(error: Exception) -> str:
     message = "".join(traceback.format_exception_only(error))
     frames = traceback.extract_tb(error.__traceback__)
     last = frames[-1]
-    return f"{message.strip()} (in {last.name}, {os.path.basename(last.filename)} line {last.lineno}: {last.line})"
+    code = f": {last.line}" if last.line else ""
+    return f"{message.strip()} (in {last.name}, {os.path.basename(last.filename)} line {last.lineno}{code})"
 
 
 # Signatures
