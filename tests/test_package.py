@@ -1,0 +1,105 @@
+"""What is shipped: metadata, typing, documentation, and an import that costs little."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import importlib.metadata
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import likelihoods
+import surrogate
+
+ROOT = Path(__file__).resolve().parent.parent
+OPTIONAL = {"mpi4py", "cobaya", "gpytorch"}
+HEAVY = {"matplotlib", "getdist", "emcee", "sklearn", "yaml", "pandas"}
+
+
+def modules(package) -> list[str]:
+    return [package.__name__, *(info.name for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."))]
+
+
+MODULES = modules(surrogate) + modules(likelihoods)
+
+
+def load(name: str):
+    """The module, or a skip if it is the one place of a library that is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in OPTIONAL:
+            raise
+        pytest.skip(f"{error.name} is not installed")
+
+
+@pytest.fixture(scope="module")
+def metadata() -> importlib.metadata.PackageMetadata:
+    try:
+        return importlib.metadata.metadata("surrogate-inference")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("surrogate is not installed here, only on the path")
+
+
+def test_metadata(metadata):
+    assert metadata["Version"] == surrogate.__version__
+    assert metadata["Requires-Python"] == ">=3.10"
+    assert "BSD" in (metadata["License"] or metadata["License-Expression"])
+    assert "surrogate.infer" in metadata.get_payload()  # the README is the long description
+
+
+def test_command_is_installed(metadata):
+    (command,) = importlib.metadata.entry_points(group="console_scripts", name="surrogate")
+    assert command.value == "surrogate.cli:main"
+
+
+def test_types_are_shipped():
+    assert (ROOT / "surrogate" / "py.typed").is_file()
+
+
+def test_changelog_knows_the_version():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert "## Unreleased" in text or f"## {surrogate.__version__}" in text
+
+
+def test_import_loads_nothing_optional_or_heavy():
+    code = f"import sys, surrogate; print(*({OPTIONAL | HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_import_says_nothing_and_warns_of_nothing():
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "import surrogate"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_public_names_exist():
+    assert sorted(surrogate.__all__) == sorted(set(surrogate.__all__))
+    assert [name for name in surrogate.__all__ if not hasattr(surrogate, name)] == []
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = surrogate.no_such_name
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_module_and_its_public_names_are_documented(name):
+    module = load(name)
+    assert module.__doc__, "a module says what it is"
+    public = [getattr(module, public) for public in getattr(module, "__all__", [])]
+    own = [thing for thing in public if inspect.isclass(thing) or inspect.isroutine(thing)]
+    assert [thing.__name__ for thing in own if not inspect.getdoc(thing)] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings(name):
+    outcome = doctest.testmod(load(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert outcome.failed == 0
