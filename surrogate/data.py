@@ -72,8 +72,8 @@ class Dataset:
         if missing := [name for name in names if name not in arrays]:
             msg = f"a dataset needs the arrays {', '.join(names)}; missing: {', '.join(missing)}."
             raise ValueError(msg)
-        values: dict[str, Any] = {name: arrays[name] for name in _DTYPES}
-        return cls(**values, **{name: tuple(arrays[name].tolist()) for name in _WORDS})
+        values: dict[str, Any] = {name: tuple(arrays[name].tolist()) for name in _WORDS}
+        return cls(**values | {name: arrays[name] for name in _DTYPES})
 
     @property
     def d(self) -> int:
