@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 from scipy.linalg import block_diag
 
 from likelihoods.grid import Grid
@@ -119,6 +120,22 @@ _NAMES = ("H0", "Omega_m", "w0", "wa", "omega_b")
 _LABELS = ("H_0", r"\Omega_\mathrm{m}", "w_0", "w_a", r"\Omega_\mathrm{b} h^2")
 _BOUNDS = np.array([[20.0, 100.0], [0.01, 0.99], [-3.0, 1.0], [-3.0, 2.0], [0.005, 0.1]])
 
+# Posterior of w0waCDM by importance sampling with 4 million draws of a mixture fitted to a chain: the moments are good
+# to 0.001 standard deviations, the evidence to 0.00015.
+_LOG_EVIDENCE = -27.3895
+_MEAN = np.array([64.7482, 0.350768, -0.507986, -1.57409, 0.02215547])
+_COVARIANCE = np.array(
+    [
+        [4.19196, -0.0443103, -0.434161, 1.19847, 2.14803e-4],
+        [-0.0443103, 8.1128e-4, 6.68487e-3, -0.0224701, -1.57359e-6],
+        [-0.434161, 6.68487e-3, 0.0616184, -0.201150, -1.06445e-5],
+        [1.19847, -0.0224701, -0.201150, 0.710953, 4.71935e-5],
+        [2.14803e-4, -1.57359e-6, -1.06445e-5, 4.71935e-5, 2.89355e-7],
+    ]
+)
+# Maximum over the box of the log-likelihood minus the log-density of `_proposal`, -19.587 by differential evolution.
+_LOG_RATIO = -19.58
+
 
 @dataclass(frozen=True, eq=False)
 class Background:
@@ -165,9 +182,10 @@ class Background:
 
     def _density(self, stretch: Array) -> Array:
         """H^2 / H0^2 at 1 + z with shape (k,), as an array with shape (m, k)."""
-        matter, radiation, w0, wa = (a[:, None] for a in (self.matter, self.radiation, self.w0, self.wa))
-        dark = np.exp(3 * (1 + w0 + wa) * np.log(stretch) - 3 * wa * (1 - 1 / stretch))
-        return matter * stretch**3 + radiation * stretch**4 + (1 - matter - radiation) * dark
+        powers = np.stack([self.matter, self.radiation], axis=1) @ np.stack([stretch**3, stretch**4])
+        exponents = np.stack([1 + self.w0 + self.wa, -self.wa], axis=1)
+        dark = np.exp(exponents @ np.stack([3 * np.log(stretch), 3 * (1 - 1 / stretch)]))
+        return powers + (1 - self.matter - self.radiation)[:, None] * dark
 
 
 def sound_horizon(omega_b: ArrayLike, omega_bc: ArrayLike) -> Array:
@@ -190,7 +208,7 @@ def desi_w0wacdm() -> Target:
 
     The box is that of the DESI paper. The likelihood is -inf where w0 + wa >= 0, which has no matter era, and where
     there is less matter than baryons and neutrinos. Nucleosynthesis is a Gaussian factor of the likelihood. One call
-    takes well below a millisecond.
+    takes well below a millisecond. Draws are by rejection, of which one proposal in 17 is accepted.
     """
     return Target(
         name="desi_w0wacdm",
@@ -198,6 +216,10 @@ def desi_w0wacdm() -> Target:
         labels=_LABELS,
         bounds=_BOUNDS.copy(),
         log_likelihood=RowWise(_log_likelihood_w0wacdm, 5),
+        draw=_draw_w0wacdm,
+        log_evidence=_LOG_EVIDENCE,
+        mean=_MEAN.copy(),
+        covariance=_COVARIANCE.copy(),
     )
 
 
@@ -259,6 +281,22 @@ def _log_likelihood_w0wacdm(x: Array) -> Array:
     return np.where(allowed, -0.5 * chi2, -np.inf)
 
 
+def _proposal() -> stats._multivariate.multivariate_t_frozen:
+    """Student t of 4 degrees, wider than the posterior."""
+    return stats.multivariate_t(_MEAN, 2 * _COVARIANCE, df=4)
+
+
+def _draw_w0wacdm(n: int, rng: np.random.Generator) -> Array:
+    """Independent draws of (H0, Omega_m, w0, wa, omega_b), with shape (n, 5)."""
+    kept = np.empty((0, 5))
+    while len(kept) < n:
+        x = _proposal().rvs(16 * n + 100, random_state=rng)
+        x = x[np.all((x >= _BOUNDS[:, 0]) & (x <= _BOUNDS[:, 1]), axis=1)]
+        log_ratio = _log_likelihood_w0wacdm(x) - _proposal().logpdf(x) - _LOG_RATIO
+        kept = np.concatenate([kept, x[np.log(rng.random(len(x))) < log_ratio]])
+    return kept[:n]
+
+
 def _log_likelihood_lcdm(x: Array) -> Array:
     """Log-likelihood of rows (Omega_m, h r_d), with shape (m,)."""
     matter, h_r_d = x.T
@@ -279,7 +317,7 @@ def _distances(background: Background) -> Array:
     radial = SPEED_OF_LIGHT / background.rate(BAO_REDSHIFTS)
     isotropic = np.cbrt(BAO_REDSHIFTS[0] * transverse[:, :1] ** 2 * radial[:, :1])
     pairs = np.stack([transverse[:, 1:], radial[:, 1:]], axis=2)
-    return np.concatenate([isotropic, pairs.reshape(len(pairs), -1)], axis=1)
+    return np.concatenate([isotropic, pairs.reshape(len(pairs), 12)], axis=1)
 
 
 def _chi2_chronometers(background: Background) -> Array:
