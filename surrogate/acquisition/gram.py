@@ -1,0 +1,111 @@
+"""Access to kernel matrices over candidates through their diagonal and single columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from surrogate.linalg.lowrank import ColumnAccess
+
+__all__ = ["CorrelationGram", "DenseGram", "FeatureGram", "PosteriorGram", "ScaledGram", "SumGram"]
+
+
+@dataclass(frozen=True, eq=False)
+class DenseGram:
+    """A stored matrix K with shape (n, n)."""
+
+    matrix: Tensor
+
+    def diag(self) -> Tensor:
+        """Diagonal of K, with shape (n,)."""
+        return self.matrix.diagonal()
+
+    def column(self, i: int) -> Tensor:
+        """Column i of K, with shape (n,)."""
+        return self.matrix[:, i]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureGram:
+    """K = F F^T for features F with shape (n, p); a column costs O(n p)."""
+
+    features: Tensor
+
+    def diag(self) -> Tensor:
+        """Diagonal of K, with shape (n,)."""
+        return self.features.square().sum(1)
+
+    def column(self, i: int) -> Tensor:
+        """Column i of K, with shape (n,)."""
+        return self.features @ self.features[i]
+
+
+@dataclass(frozen=True, eq=False)
+class CorrelationGram:
+    """Gaussian correlations K_ij = exp(-|z_i - z_j|^2 / 2) of points z with shape (n, d); a column costs O(n d)."""
+
+    points: Tensor
+
+    def diag(self) -> Tensor:
+        """Ones, with shape (n,)."""
+        return torch.ones_like(self.points[:, 0])
+
+    def column(self, i: int) -> Tensor:
+        """Column i of K, with shape (n,)."""
+        return torch.exp(-0.5 * (self.points - self.points[i]).square().sum(1))
+
+
+@dataclass(frozen=True, eq=False)
+class PosteriorGram:
+    """Posterior covariance of a Gaussian process, K = prior - A^T A + B^T B; a column costs O(m (n + p)).
+
+    Attributes:
+        prior: Covariance of the residual before the data, with unit diagonal.
+        half: A, with shape (n, m).
+        left: B, with shape (p, m).
+    """
+
+    prior: ColumnAccess
+    half: Tensor
+    left: Tensor
+
+    def diag(self) -> Tensor:
+        """Posterior variances, with shape (m,)."""
+        return (self.prior.diag() - self.half.square().sum(0) + self.left.square().sum(0)).clamp(min=0.0)
+
+    def column(self, i: int) -> Tensor:
+        """Posterior covariances with point i, with shape (m,)."""
+        return self.prior.column(i) - self.half.T @ self.half[:, i] + self.left.T @ self.left[:, i]
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledGram:
+    """K_ij = w_i w_j B_ij: the kernel of functions multiplied by weights w with shape (n,)."""
+
+    base: ColumnAccess
+    weights: Tensor
+
+    def diag(self) -> Tensor:
+        """Diagonal of K, with shape (n,)."""
+        return self.weights.square() * self.base.diag()
+
+    def column(self, i: int) -> Tensor:
+        """Column i of K, with shape (n,)."""
+        return self.weights * self.weights[i] * self.base.column(i)
+
+
+@dataclass(frozen=True, eq=False)
+class SumGram:
+    """K = sum of the parts: the kernel of a sum of independent functions."""
+
+    parts: tuple[ColumnAccess, ...]
+
+    def diag(self) -> Tensor:
+        """Diagonal of K, with shape (n,)."""
+        return torch.stack([part.diag() for part in self.parts]).sum(0)
+
+    def column(self, i: int) -> Tensor:
+        """Column i of K, with shape (n,)."""
+        return torch.stack([part.column(i) for part in self.parts]).sum(0)

@@ -1,0 +1,59 @@
+"""Polynomial trends: a constant, a plane or a full quadratic with a Gaussian prior on its coefficients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["TREND_DEGREES", "Trend"]
+
+TREND_DEGREES = {"constant": 0, "linear": 1, "quadratic": 2}
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Basis of a polynomial trend in whitened coordinates u, each function times the prior sd of its coefficient.
+
+    The prior sds are in units of the output scale: 10 d for the constant, 10 for the linear and 3 for the quadratic
+    coefficients. In whitened coordinates a log-density falls by about |u|^2, so they are wide by a factor of a few.
+
+    Attributes:
+        name: One of "constant", "linear", "quadratic".
+    """
+
+    name: str = "quadratic"
+
+    def __post_init__(self) -> None:
+        if self.name not in TREND_DEGREES:
+            msg = f"trend must be one of {sorted(TREND_DEGREES)}, got {self.name!r}"
+            raise ValueError(msg)
+
+    def size(self, d: int) -> int:
+        """Number p of basis functions: 1, d + 1 or (d + 1)(d + 2) / 2."""
+        return {"constant": 1, "linear": d + 1, "quadratic": (d + 1) * (d + 2) // 2}[self.name]
+
+    def basis(self, u: Tensor) -> Tensor:
+        """Scaled basis functions at u, with shape (n, p), so that the coefficients are standard normal a priori."""
+        n, d = u.shape
+        columns = [torch.full((n, 1), 10.0 * d, dtype=u.dtype, device=u.device)]
+        if TREND_DEGREES[self.name] >= 1:
+            columns.append(10.0 * u)
+        if TREND_DEGREES[self.name] >= 2:
+            i, j = torch.triu_indices(d, d, device=u.device)
+            columns.append(3.0 * u[:, i] * u[:, j])
+        return torch.cat(columns, dim=1)
+
+    def polynomial(self, coefficients: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The trend as c + b.u + u.C.u: c with shape (), b with shape (d,), C symmetric with shape (d, d)."""
+        c = 10.0 * d * coefficients[0]
+        b = coefficients.new_zeros(d)
+        quadratic = coefficients.new_zeros(d, d)
+        if TREND_DEGREES[self.name] >= 1:
+            b = 10.0 * coefficients[1 : d + 1]
+        if TREND_DEGREES[self.name] >= 2:
+            i, j = torch.triu_indices(d, d, device=coefficients.device)
+            quadratic[i, j] = 3.0 * coefficients[d + 1 :]
+            quadratic = 0.5 * (quadratic + quadratic.T)
+        return c, b, quadratic

@@ -1,0 +1,318 @@
+"""The loop: init, ask, tell. Pure functions of an immutable state; evaluating the target is somebody else's business."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surrogate.acquisition.posterior import select_batch
+from surrogate.data import FAILED, OK, Dataset
+from surrogate.models.classifiers import Everywhere
+from surrogate.models.surrogate import LikelihoodModel, SurrogateParameters, build, fit_surrogate
+from surrogate.models.whitening import Whitening
+from surrogate.problem import Evaluation, Prior
+from surrogate.proposers.design import Reference, design
+from surrogate.proposers.posterior import Draws, ScaledPrior, draw
+from surrogate.rng import generator
+from surrogate.samplers.evidence import ImportanceSample, importance_sample
+from surrogate.state import TRACE_COLUMNS, State
+from surrogate.stopping import Signals, Thresholds, Verdict, batch_error, inflation, judge, moved, relevant, spread
+
+__all__ = ["PosteriorLoop"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class PosteriorLoop:
+    """How a posterior is learned: every choice that is not the data.
+
+    Attributes:
+        prior: Of the parameters.
+        reference: Where the posterior is expected, if anywhere.
+        batch_size: Points per batch; max(2, d // 2) unless given.
+        n_initial: Points of the initial design; 3 d unless given.
+        max_design: Design points after which a run without enough finite values gives up.
+        thresholds: Limits of the stopping rule.
+        particles: Draws of the surrogate in each iteration.
+        device: Where the linear algebra of the process runs.
+    """
+
+    prior: Prior
+    reference: Reference | None = None
+    batch_size: int | None = None
+    n_initial: int | None = None
+    max_design: int | None = None
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    particles: int = 1000
+    device: str = "cpu"
+
+    @property
+    def d(self) -> int:
+        """Number of parameters."""
+        return self.prior.d
+
+    @cached_property
+    def scaled(self) -> ScaledPrior:
+        """The prior in coordinates in which a box is the unit cube."""
+        if self.prior.is_box:
+            low, high = self.prior.bounds.T
+            return ScaledPrior(low, high - low, self.prior.log_density, self.prior.sample)
+        low, high = self.prior.quantile(np.array([[0.05], [0.95]]) * np.ones((2, self.d)))
+        scale = (high - low) / 0.9
+        return ScaledPrior(low - 0.05 * scale, scale, self.prior.log_density, self.prior.sample)
+
+    def init(self, seed: int) -> State:
+        """A run that has seen nothing."""
+        return State(seed=seed, step=0, data=Dataset.empty(self.d), predicted=np.empty((0, 2)))
+
+    def model(self, state: State) -> LikelihoodModel:
+        """The present surrogate of a run.
+
+        Raises:
+            ValueError: If the run has none yet.
+        """
+        if state.parameters is None:
+            msg = "the run has no surrogate yet: too few evaluations with a finite value"
+            raise ValueError(msg)
+        return self._build(state.data, state.parameters)
+
+    def _build(self, data: Dataset, parameters: SurrogateParameters) -> LikelihoodModel:
+        return build(data, self.scaled.to_unit(data.x), parameters, device=self.device)
+
+    def log_posterior(self, model: LikelihoodModel, t: Array) -> Array:
+        """Surrogate log-posterior minus y_max, per unit of t, at scaled coordinates with shape (m, d)."""
+        out = self.scaled.log_density(t)
+        inside = np.isfinite(out)
+        out[inside] += model.relative(t[inside]) * model.parameters.temperature
+        return out
+
+    # ask
+
+    def ask(self, state: State) -> Array:
+        """The next batch, with shape (b, d): a function of the state alone."""
+        if state.parameters is None:
+            return self._ask_design(state)
+        return self._ask_posterior(state)
+
+    def _ask_design(self, state: State) -> Array:
+        data = state.data
+        first = len(data)
+        n = (self.n_initial or max(3 * self.d, 4)) if first == 0 else max(self.d, self._batch_size)
+        best = data.x[np.argmax(np.where(data.finite, data.y, -np.inf))] if data.finite.any() else None
+        return design(self.prior, first, n, state.seed, reference=self.reference, best=best)
+
+    @property
+    def _batch_size(self) -> int:
+        return self.batch_size or max(2, self.d // 2)
+
+    def _ask_posterior(self, state: State) -> Array:
+        model = self.model(state)
+        draws = state.draws
+        if draws is None:
+            msg = "a state with a surrogate must hold draws of it"
+            raise ValueError(msg)
+        t = np.concatenate([draws.posterior[::2], draws.warm[::2]])
+        searching = model.parameters.temperature > 1.0
+        index = select_batch(
+            model,
+            t,
+            self.scaled.log_density(t),
+            min(self._batch_size, len(t)),
+            zeta=0.5 if searching else self.d**-0.85,
+            exploit=searching,
+        )
+        chosen = t[index]
+        missing = self._batch_size - len(chosen)
+        if missing > 0:
+            rng = generator(state.seed, state.step, "fill")
+            chosen = np.concatenate([chosen, rng.permutation(draws.warm)[:missing]])
+        return self.scaled.from_unit(chosen)
+
+    # tell
+
+    def tell(self, state: State, x: Array, evaluations: list[Evaluation]) -> State:
+        """The state after a batch: data, a new surrogate, draws of it, and a verdict."""
+        predicted = np.full((len(x), 2), np.nan)
+        before = None if state.parameters is None else self.model(state)
+        if before is not None:
+            predicted = np.stack(before.predict(self.scaled.to_unit(x)), 1)
+        data = state.data.append(x, evaluations, state.step)
+        state = replace(
+            state,
+            step=state.step + 1,
+            data=data,
+            predicted=np.concatenate([state.predicted, predicted]),
+            previous=state.parameters,
+        )
+        if state.parameters is None and not self._enough(data):
+            return self._keep_designing(state)
+        return self._refit(state, before)
+
+    def _enough(self, data: Dataset) -> bool:
+        return int(data.finite.sum()) >= self.d + 2
+
+    def _keep_designing(self, state: State) -> State:
+        limit = self.max_design or int(np.ceil(30 * self.d**1.5))
+        finite = int(state.data.finite.sum())
+        if len(state.data) < limit:
+            verdict = Verdict(False, False, False, f"{finite} of {self.d + 2} finite values that a surrogate needs")
+            return replace(state, verdict=verdict)
+        reasons = [r for r in state.data.reasons if r][:3]
+        failed = int((state.data.status == FAILED).sum())
+        reason = (
+            f"gave up: {finite} finite values in {len(state.data)} evaluations of the initial design, at least "
+            f"{self.d + 2} are needed ({failed} failed, {len(state.data) - finite - failed} were -inf). Narrow the "
+            "prior, or pass reference= or initial= with points where the log-likelihood is finite"
+        )
+        return replace(state, verdict=Verdict(True, False, False, reason + (": " + "; ".join(reasons) if reasons else "")))
+
+    def _temperature(self, state: State) -> float:
+        """Temperature of the next fit: above 1 while the points lie far below what a posterior would show.
+
+        The median gap of the best 2 d + 1 points, times 2 / d, is the temperature of a cloud drawn from exp(y / T) of a
+        quadratic; 1.5 times the median error of the last batch says how well the surrogate knows its way. The smaller
+        of both counts, at most three times the last one.
+        """
+        y = np.sort(state.data.y[state.data.finite])[::-1]
+        best = y[: 2 * self.d + 1]
+        from_gap = 2.0 / self.d * float(np.median(best[0] - best))
+        last = (state.data.step == state.step - 1) & state.data.finite & np.isfinite(state.predicted[:, 0])
+        errors = np.abs(state.data.y - state.predicted[:, 0])[last]
+        previous = 1e6 if state.previous is None else state.previous.temperature
+        from_error = 1.5 * float(np.median(errors)) if len(errors) else np.inf
+        temperature = max(1.0, min(from_gap, from_error, 3.0 * previous))
+        return temperature if temperature > 1.2 else 1.0
+
+    def _whitening(self, state: State) -> Whitening:
+        if state.draws is None:
+            return Whitening.identity(self.d)
+        return Whitening.of(np.concatenate([state.draws.posterior, state.draws.warm]))
+
+    def _refit(self, state: State, before: LikelihoodModel | None) -> State:
+        t = self.scaled.to_unit(state.data.x)
+        parameters = fit_surrogate(
+            state.data,
+            t,
+            self._whitening(state),
+            temperature=self._temperature(state),
+            previous=state.previous,
+            cold=state.step % 3 == 0,
+            device=self.device,
+        )
+        model = self._build(state.data, parameters)
+        finite = state.data.status == OK
+        draws = draw(
+            model,
+            self.scaled,
+            t[finite],
+            state.data.y[finite],
+            state.draws,
+            generator(state.seed, state.step, "draws"),
+            n=self.particles,
+        )
+        state = replace(state, parameters=parameters, draws=draws)
+        return self._assess(state, model, before)
+
+    # assess
+
+    def importance_sample(self, state: State, model: LikelihoodModel, n: int, *purpose: str) -> ImportanceSample:
+        """n weighted draws of the surrogate posterior in scaled coordinates, and its evidence relative to y_max."""
+        if state.draws is None:
+            msg = "the run has no draws yet"
+            raise ValueError(msg)
+        rng = generator(state.seed, state.step, "importance", *purpose)
+        return importance_sample(lambda p: self.log_posterior(model, p), state.draws.posterior, n, rng)
+
+    def _assess(self, state: State, model: LikelihoodModel, before: LikelihoodModel | None) -> State:
+        if model.parameters.temperature > 1.0 or before is None:
+            verdict = Verdict(False, False, False, f"searching at temperature {model.parameters.temperature:.3g}")
+            return self._conclude(state, Signals(), None, 1.0, verdict)
+        sample = self.importance_sample(state, model, 6000)
+        signals, inflate = self._signals(state, model, before, sample)
+        verdict = judge(signals, self.thresholds, armed=state.verdict.armed)
+        return self._conclude(state, signals, sample, inflate, verdict)
+
+    def _recent_errors(self, state: State, batches: int = 3) -> Array:
+        recent = (state.data.step >= state.step - batches) & state.data.finite & np.isfinite(state.predicted[:, 0])
+        y, (mean, sd) = state.data.y[recent], state.predicted[recent].T
+        counted = relevant(y, mean, state.data.y_max, self.d)
+        return ((y - mean) / np.sqrt(sd**2 + 0.1**2))[counted]
+
+    def _signals(
+        self, state: State, model: LikelihoodModel, before: LikelihoodModel, sample: ImportanceSample
+    ) -> tuple[Signals, float]:
+        """All signals of an iteration and the inflation of the surrogate's variance."""
+        rng = generator(state.seed, state.step, "signals")
+        if sample.ess < 50:
+            return Signals(ess=sample.ess), 1.0
+        warm = 1.0 + 2.0 / np.sqrt(self.d)
+        log_q = sample.log_density - np.log(sample.weights)
+        warm_weights = model.bare_mean(sample.x) / warm - log_q
+        inflate = inflation(self._recent_errors(state))
+        bulk, wide, evidence, _, _ = spread(model, sample, warm_weights, rng, inflate=inflate)
+        last = state.data.step == state.step - 1
+        seen = last & state.data.finite
+        error = batch_error(state.data.y[seen], state.predicted[seen, 0], state.data.y_max)
+        if self._surprised(state, before, last):
+            error = np.inf
+        p = np.ones(len(sample.x)) if isinstance(model.gate, Everywhere) else model.gate.probability(model.whiten(sample.x))
+        signals = Signals(
+            spread=bulk,
+            warm=wide,
+            log_evidence=evidence,
+            batch=error,
+            moved=self._moved(before, sample, rng),
+            border=float(sample.weights @ (1.0 - p)),
+            ess=sample.ess,
+        )
+        return signals, inflate
+
+    def _surprised(self, state: State, before: LikelihoodModel, last: NDArray[np.bool_]) -> bool:
+        """Whether a point that was sure to be feasible was not."""
+        infeasible = last & ~state.data.finite & (state.data.status != FAILED)
+        if not infeasible.any():
+            return False
+        u = before.whiten(self.scaled.to_unit(state.data.x[infeasible]))
+        return bool((before.gate.probability(u) >= 1.0).any())
+
+    def _moved(self, before: LikelihoodModel, sample: ImportanceSample, rng: np.random.Generator) -> float:
+        if before.parameters.temperature > 1.0:
+            return np.inf
+        return moved(sample, self.log_posterior(before, sample.x), sample.log_density, rng)
+
+    def _conclude(
+        self, state: State, signals: Signals, sample: ImportanceSample | None, inflate: float, verdict: Verdict
+    ) -> State:
+        parameters = state.parameters
+        if parameters is None:
+            msg = "cannot conclude without a surrogate"
+            raise ValueError(msg)
+        error = np.nan if sample is None else np.hypot(sample.log_integral_error, signals.log_evidence)
+        row = dict.fromkeys(TRACE_COLUMNS, np.nan) | {
+            "step": state.step,
+            "n_evaluations": len(state.data),
+            "n_finite": int(state.data.finite.sum()),
+            "best": state.data.y_max,
+            "temperature": parameters.temperature,
+            "log_evidence": np.nan if sample is None else state.data.y_max + sample.log_integral,
+            "log_evidence_error": error,
+            "spread": signals.spread,
+            "warm_spread": signals.warm,
+            "evidence_spread": signals.log_evidence,
+            "batch_error": signals.batch,
+            "moved": signals.moved,
+            "border": signals.border,
+            "ess": signals.ess,
+            "inflation": inflate,
+            "amplitude": np.exp(parameters.hyper.log_amplitude),
+            "shaping": np.exp(parameters.hyper.log_shaping),
+            "rescues": parameters.rescues,
+        }
+        new = np.array([[row[name] for name in TRACE_COLUMNS]], dtype=np.float64)
+        return replace(state, verdict=verdict, trace=np.concatenate([state.trace, new]))
+
+

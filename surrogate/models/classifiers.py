@@ -1,0 +1,112 @@
+"""Feasible or not: a support vector machine for regions where a log-likelihood is -inf or cannot be computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+__all__ = ["Everywhere", "Gate", "fit_gate", "hopeless_gap"]
+
+Array = NDArray[np.float64]
+
+GAMMAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+def hopeless_gap(d: int, *, n_sigma: float = 20.0) -> float:
+    """Gap below the maximum log-density beyond which a point is of no use: that of ``n_sigma`` in one dimension.
+
+    The radius in d dimensions that holds the same probability as ``n_sigma`` in one, from the chi-squared tail.
+    """
+    return 0.5 * float(chi2(d).isf(max(chi2(1).sf(n_sigma**2), 1e-300)))
+
+
+@dataclass(frozen=True)
+class Everywhere:
+    """The gate where nothing infeasible has been seen."""
+
+    def margin(self, u: Array) -> Array:
+        """Plus infinity, with shape (m,)."""
+        return np.full(len(u), np.inf)
+
+    def probability(self, u: Array) -> Array:
+        """Ones, with shape (m,)."""
+        return np.ones(len(u))
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """A fitted support vector machine.
+
+    Its decision function is 1 and -1 on the margins. Between them lies no evaluated point: that strip is what the data
+    leave open, and the probability of being feasible is taken to rise linearly across it.
+
+    Attributes:
+        support: Support vectors, with shape (k, d).
+        weights: Their signed multipliers, with shape (k,).
+        intercept: Added to the sum.
+        gamma: Of the kernel exp(-gamma |u - u'|^2).
+    """
+
+    support: Array
+    weights: Array
+    intercept: float
+    gamma: float
+
+    def margin(self, u: Array) -> Array:
+        """Decision function, positive where feasible, with shape (m,); O(m k d)."""
+        r2 = (u**2).sum(1)[:, None] + (self.support**2).sum(1) - 2.0 * (u @ self.support.T)
+        return np.exp(-self.gamma * np.maximum(r2, 0.0)) @ self.weights + self.intercept
+
+    def probability(self, u: Array) -> Array:
+        """Probability of being feasible, with shape (m,): 0 and 1 beyond the margins."""
+        return np.clip(0.5 * (1.0 + self.margin(u)), 0.0, 1.0)
+
+
+def _machine(gamma: float, u: Array, feasible: NDArray[np.bool_], cost: Array) -> Any:
+    from sklearn.svm import SVC
+
+    return SVC(C=1.0, kernel="rbf", gamma=gamma, tol=1e-4, cache_size=50).fit(u, feasible, sample_weight=cost)
+
+
+def fit_gate(
+    u: Array, feasible: NDArray[np.bool_], *, doubtful: NDArray[np.bool_] | None = None, cost: float = 1e5
+) -> Gate | Everywhere:
+    """The smoothest support vector machine that gets every label right.
+
+    Kernels exp(-gamma |u - u'|^2) are tried from the widest on, until no label is wrong; the width is in units of the
+    whitened posterior. Labels in doubt (evaluations that failed, perhaps by chance) cost little when overruled.
+
+    Args:
+        u: Evaluated points in whitened coordinates, with shape (n, d).
+        feasible: With shape (n,).
+        doubtful: Labels that may be wrong, with shape (n,).
+        cost: Penalty of a wrong label; 1 for doubtful ones.
+
+    Returns:
+        The gate; ``Everywhere`` when no infeasible point is there.
+
+    Raises:
+        ValueError: If no point is feasible.
+    """
+    if feasible.all():
+        return Everywhere()
+    if not feasible.any():
+        msg = "a gate needs at least one feasible point"
+        raise ValueError(msg)
+    doubt = np.zeros(len(u), dtype=bool) if doubtful is None else doubtful
+    weights = np.where(doubt, 1.0, cost)
+    machine = None
+    for gamma in GAMMAS:
+        machine = _machine(gamma / u.shape[1], u, feasible, weights)
+        if (machine.predict(u) == feasible)[~doubt].all():
+            break
+    if machine is None:
+        return Everywhere()
+    sign = 1.0 if machine.classes_[1] else -1.0
+    return Gate(
+        machine.support_vectors_, sign * machine.dual_coef_[0], sign * float(machine.intercept_[0]), float(machine.gamma)
+    )

@@ -1,0 +1,125 @@
+"""Maximum a posteriori hyperparameters of a Gaussian process by L-BFGS-B with rescue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from surrogate.models.gp import GPRecipe, Hyperparameters, TrainingSet, negative_log_marginal
+
+__all__ = ["HyperPrior", "fit", "negative_log_posterior"]
+
+
+@dataclass(frozen=True)
+class HyperPrior:
+    """Independent normal priors on the log-hyperparameters, with bounds.
+
+    Attributes:
+        amplitude_sd: Of log a, about 0: a may fall to the lower bound when the trend explains everything.
+        lengthscale_sd: Of log l, about log(2 sqrt(d)): points in d whitened dimensions are sqrt(2 d) apart.
+        amplitude_bounds: Of a. The lower one keeps a trace of doubt about the trend.
+        shaping_bounds: Of c.
+        lengthscale_bounds: Of l.
+    """
+
+    amplitude_sd: float = 2.0
+    lengthscale_sd: float = 0.6
+    amplitude_bounds: tuple[float, float] = (2.5e-3, 50.0)
+    shaping_bounds: tuple[float, float] = (1e-7, 0.5)
+    lengthscale_bounds: tuple[float, float] = (0.02, 200.0)
+
+    def bounds(self, d: int, *, noisy: bool) -> NDArray[np.float64]:
+        """Bounds of the vector of log-hyperparameters, with shape (d + 2, 2) or (d + 3, 2)."""
+        rows = [self.amplitude_bounds, self.shaping_bounds, *([self.lengthscale_bounds] * d)]
+        return np.log(np.array(rows + ([(1e-4, 1e8)] if noisy else [])))
+
+    def penalty(self, theta: NDArray[np.float64], d: int) -> tuple[float, NDArray[np.float64]]:
+        """Negative log density up to a constant, and its gradient."""
+        centre = np.zeros(len(theta))
+        precision = np.zeros(len(theta))
+        precision[0] = self.amplitude_sd**-2
+        centre[2 : d + 2] = np.log(2.0 * np.sqrt(d))
+        precision[2 : d + 2] = self.lengthscale_sd**-2
+        pull = precision * (theta - centre)
+        return 0.5 * float(pull @ (theta - centre)), pull
+
+
+def negative_log_posterior(
+    recipe: GPRecipe, data: TrainingSet, prior: HyperPrior, theta: NDArray[np.float64]
+) -> tuple[float, NDArray[np.float64]]:
+    """Negative log marginal likelihood plus the penalty of the prior, and the gradient."""
+    value, gradient = negative_log_marginal(recipe, data, theta)
+    penalty, pull = prior.penalty(theta, data.u.shape[1])
+    return value + penalty, gradient + pull
+
+
+def _rescued(
+    recipe: GPRecipe, data: TrainingSet, prior: HyperPrior, theta: NDArray[np.float64], log: list[float]
+) -> tuple[float, NDArray[np.float64]]:
+    """The objective with a nugget raised tenfold as often as the Cholesky factorisation needs it.
+
+    An infinite value would end the line search, which then reports convergence at a useless point.
+    """
+    for power in range(8):
+        nugget = recipe.nugget * 10.0**power
+        try:
+            out = negative_log_posterior(
+                GPRecipe(recipe.kernel, recipe.trend, nugget, recipe.device), data, prior, theta
+            )
+        except torch.linalg.LinAlgError:
+            continue
+        if np.isfinite(out[0]) and np.isfinite(out[1]).all():
+            if power:
+                log.append(nugget)
+            return out
+    msg = f"the kernel matrix of {len(data.y)} points cannot be factored even with a nugget of {nugget:g}"
+    raise FloatingPointError(msg)
+
+
+def fit(
+    recipe: GPRecipe,
+    data: TrainingSet,
+    starts: list[Hyperparameters],
+    *,
+    prior: HyperPrior | None = None,
+    max_evaluations: int = 60,
+) -> tuple[Hyperparameters, float, int]:
+    """The best maximum of the log posterior of the hyperparameters reached from the given starts.
+
+    Args:
+        recipe: Kernel, trend, nugget.
+        data: Training points.
+        starts: Where the optimiser starts; the first is usually the previous fit.
+        prior: Prior of the hyperparameters.
+        max_evaluations: Limit per start.
+
+    Returns:
+        The hyperparameters, the log posterior there, and how many factorisations needed a raised nugget.
+    """
+    prior = prior or HyperPrior()
+    d = data.u.shape[1]
+    bounds = prior.bounds(d, noisy=data.noisy)
+    rescues: list[float] = []
+    best: tuple[float, NDArray[np.float64]] | None = None
+    for start in starts:
+        x0 = np.clip(start.vector()[: len(bounds)], bounds[:, 0], bounds[:, 1])
+        if len(x0) < len(bounds):
+            x0 = np.append(x0, np.log(max(float(data.y.std()), 1e-3)))
+        result = minimize(
+            lambda theta: _rescued(recipe, data, prior, theta, rescues),
+            x0,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxfun": max_evaluations, "maxcor": 20, "ftol": 1e-9},
+        )
+        if best is None or result.fun < best[0]:
+            best = (float(result.fun), np.asarray(result.x))
+    if best is None:
+        msg = "starts must hold at least one Hyperparameters"
+        raise ValueError(msg)
+    return Hyperparameters.of(best[1], d), -best[0], len(rescues)

@@ -1,0 +1,313 @@
+"""Exact Gaussian process: a polynomial trend plus a stationary residual, in float64, with analytic gradients.
+
+    y = s (phi(u).b + a g(u)) + noise,   b ~ N(0, I),   g ~ GP(0, k(|u - u'|_lengthscale)),
+    noise variance = s^2 (nugget + (c gap)^2) + sigma^2.
+
+The gap of a point says how far it lies below the region that matters; the *shaping* coefficient c is fitted: where the
+trend is exact it falls to its floor and distant points count in full, where it is not they stop spoiling the mode.
+The output scale s is profiled out unless some noise sd sigma is given in absolute units.
+
+Everything goes through L L^T = K_res (the kernel and noise, without the trend) and a QR factorisation of the stacked
+[L^-1 Phi; I]: universal kriging with a proper prior, without ever squaring the condition number of the trend.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from surrogate.kernels.stationary import Stationary, squared_distance
+from surrogate.kernels.trend import Trend
+
+__all__ = ["GPModel", "GPRecipe", "Hyperparameters", "TrainingSet", "condition", "negative_log_marginal"]
+
+
+@dataclass(frozen=True)
+class GPRecipe:
+    """What kind of process: the shape of the kernel, of the trend, and the floor of the noise.
+
+    Attributes:
+        kernel: Correlation function of the residual.
+        trend: Polynomial trend.
+        nugget: Noise variance in units of the squared output scale. It bounds the condition number of the kernel
+            matrix by about n a^2 / nugget, and an sd of 1e-3 is far below what a posterior can notice.
+        device: Where the linear algebra runs.
+    """
+
+    kernel: Stationary
+    trend: Trend
+    nugget: float = 1e-6
+    device: torch.device = torch.device("cpu")
+
+
+@dataclass(frozen=True, eq=False)
+class Hyperparameters:
+    """Natural logarithms of the amplitude a, the shaping c, the output scale s and the lengthscales.
+
+    Attributes:
+        log_amplitude: Sd of the residual in units of the output scale.
+        log_shaping: Noise sd per unit of gap, in units of the output scale.
+        log_lengthscale: With shape (d,), in whitened units.
+        log_scale: Output scale in absolute units; None when it is profiled.
+    """
+
+    log_amplitude: float
+    log_shaping: float
+    log_lengthscale: NDArray[np.float64]
+    log_scale: float | None = None
+
+    @classmethod
+    def default(cls, d: int, *, noisy: bool = False) -> Hyperparameters:
+        """Where a fit starts cold: a residual of unit amplitude with lengthscales of 2 sqrt(d)."""
+        return cls(0.0, np.log(1e-3), np.full(d, np.log(2.0 * np.sqrt(d))), 0.0 if noisy else None)
+
+    def vector(self) -> NDArray[np.float64]:
+        """(log a, log c, log l_1, ..., log l_d[, log s])."""
+        tail = [] if self.log_scale is None else [self.log_scale]
+        return np.concatenate([[self.log_amplitude, self.log_shaping], self.log_lengthscale, tail])
+
+    @classmethod
+    def of(cls, vector: NDArray[np.float64], d: int) -> Hyperparameters:
+        """The inverse of ``vector()``."""
+        scale = float(vector[d + 2]) if len(vector) > d + 2 else None
+        return cls(float(vector[0]), float(vector[1]), np.array(vector[2 : d + 2]), scale)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """Points in whitened coordinates with what the marginal likelihood needs of them.
+
+    Attributes:
+        u: With shape (n, d).
+        y: With shape (n,).
+        gap: With shape (n,): how far each point lies below the region that matters, 0 inside it.
+        noise: With shape (n,): sd given by the user in units of y, 0 where exact.
+    """
+
+    u: Tensor
+    y: Tensor
+    gap: Tensor
+    noise: Tensor
+
+    @cached_property
+    def noisy(self) -> bool:
+        """Whether any noise is given in absolute units, so that the output scale can't be profiled."""
+        return bool((self.noise > 0).any())
+
+    @classmethod
+    def of(
+        cls,
+        u: NDArray[np.float64],
+        y: NDArray[np.float64],
+        *,
+        gap: NDArray[np.float64] | None = None,
+        noise: NDArray[np.float64] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> TrainingSet:
+        """From numpy arrays, with no gap and no noise unless given."""
+        n = len(y)
+        parts = (u, y, np.zeros(n) if gap is None else gap, np.zeros(n) if noise is None else noise)
+        return cls(*(torch.as_tensor(np.asarray(p, dtype=np.float64), device=device) for p in parts))
+
+
+@dataclass(frozen=True, eq=False)
+class _Factor:
+    """K = s^2 (K_res + Phi Phi^T) factored for one value of the hyperparameters, in units of s."""
+
+    lower: Tensor  # L, (n, n)
+    trend: Tensor  # Q, (n, p): the top block of the stacked QR, so that L^-1 Phi A^-1 Phi^T L^-T = Q Q^T
+    upper: Tensor  # R, (p, p), with R^T R = A = I + Phi^T K_res^-1 Phi
+    slope: Tensor | None  # a^2 h, (n, n)
+    covariance: Tensor  # a^2 k, (n, n)
+
+    def half_solve(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """v = L^-1 y and its part that the trend leaves, v - Q Q^T v."""
+        v = torch.linalg.solve_triangular(self.lower, y[:, None], upper=False)[:, 0]
+        return v, v - self.trend @ (self.trend.T @ v)
+
+    def log_determinant(self) -> Tensor:
+        return 2.0 * (self.lower.diagonal().log().sum() + self.upper.diagonal().abs().log().sum())
+
+
+def _factor(recipe: GPRecipe, data: TrainingSet, theta: Tensor, *, slope: bool) -> _Factor:
+    """O(n^3 / 3 + n^2 (p + d) + n p^2).
+
+    Raises:
+        torch.linalg.LinAlgError: If K_res is not positive definite in floating point.
+    """
+    d = data.u.shape[1]
+    variance = torch.exp(2.0 * theta[0])
+    z = data.u / torch.exp(theta[2 : d + 2])
+    r2 = squared_distance(z, z)
+    r2.fill_diagonal_(0.0)
+    k, h = recipe.kernel.evaluate(r2)
+    scaled_slope = (k if h is k else h).mul_(variance) if slope else None
+    covariance = k if slope and h is k else k.mul_(variance)
+    k_res = covariance.clone()
+    k_res.diagonal().add_(recipe.nugget + (torch.exp(theta[1]) * data.gap).square())
+    if data.noisy:
+        k_res.diagonal().add_((data.noise * torch.exp(-theta[d + 2])).square())
+    lower = torch.linalg.cholesky(k_res)
+    phi = recipe.trend.basis(data.u)
+    v = torch.linalg.solve_triangular(lower, phi, upper=False)
+    p = phi.shape[1]
+    q, upper = torch.linalg.qr(torch.cat([v, torch.eye(p, dtype=v.dtype, device=v.device)]))
+    return _Factor(lower, q[: len(phi)], upper, scaled_slope, covariance)
+
+
+def negative_log_marginal(
+    recipe: GPRecipe, data: TrainingSet, theta: NDArray[np.float64]
+) -> tuple[float, NDArray[np.float64]]:
+    """Negative log marginal likelihood and its gradient with respect to the log-hyperparameters.
+
+    With G = W * (a^2 h), W = K^-1 - alpha alpha^T / s^2, the derivative with respect to log l_j is
+    (G 1).z_j^2 - z_j.G z_j: one product of n x n with n x d instead of an n x n x d tensor. The output scale is
+    profiled, s^2 = y.K^-1 y / n, unless ``theta`` has d + 3 entries.
+
+    Args:
+        recipe: Kernel, trend and nugget.
+        data: Training points.
+        theta: With shape (d + 2,) or (d + 3,), see ``Hyperparameters.vector``.
+
+    Returns:
+        The value in nats and the gradient, with the shape of ``theta``. O(n^3).
+
+    Raises:
+        torch.linalg.LinAlgError: If the kernel matrix is not positive definite in floating point.
+    """
+    t = torch.as_tensor(theta, dtype=data.u.dtype, device=data.u.device)
+    n, d = data.u.shape
+    factor = _factor(recipe, data, t, slope=True)
+    v, rest = factor.half_solve(data.y)
+    q = torch.dot(v, rest)
+    s2 = torch.exp(2.0 * t[d + 2]) if len(t) > d + 2 else (q / n).clamp(min=1e-300)
+    value = 0.5 * (factor.log_determinant() + n * torch.log(2.0 * np.pi * s2) + q / s2)
+
+    half = torch.linalg.solve_triangular(factor.lower.T, torch.cat([factor.trend, rest[:, None]], 1), upper=True)
+    alpha = half[:, -1] / s2.sqrt()
+    inverse = torch.cholesky_inverse(factor.lower)
+    inverse.addmm_(half[:, :-1], half[:, :-1].T, alpha=-1.0)
+    w = inverse.addr_(alpha, alpha, alpha=-1.0)
+
+    gradient = torch.zeros_like(t)
+    gradient[0] = torch.sum(w * factor.covariance)
+    gradient[1] = torch.dot(w.diagonal(), (torch.exp(t[1]) * data.gap).square())
+    z = data.u / torch.exp(t[2 : d + 2])
+    diagonal = w.diagonal().clone()
+    g = w.mul_(factor.slope)
+    gradient[2 : d + 2] = (g.sum(1) @ z.square()) - (z * (g @ z)).sum(0)
+    if len(t) > d + 2:
+        own = torch.dot(diagonal, (data.noise * torch.exp(-t[d + 2])).square())
+        gradient[d + 2] = n - q / s2 - own
+    return float(value), gradient.cpu().numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class GPModel:
+    """A process conditioned on data; all coordinates are whitened.
+
+    Attributes:
+        recipe: Kernel, trend, nugget.
+        u: Training inputs, with shape (n, d).
+        hyper: The hyperparameters that it was conditioned with.
+        scale: Output scale s.
+        log_marginal: Log marginal likelihood in nats.
+    """
+
+    recipe: GPRecipe
+    u: Tensor
+    hyper: Hyperparameters
+    scale: float
+    log_marginal: float
+    _factor: _Factor
+    _alpha: Tensor
+    _coefficients: Tensor
+
+    @cached_property
+    def _lengthscale(self) -> Tensor:
+        return torch.as_tensor(np.exp(self.hyper.log_lengthscale), dtype=self.u.dtype, device=self.u.device)
+
+    @cached_property
+    def _scaled_inputs(self) -> Tensor:
+        return self.u / self._lengthscale
+
+    @cached_property
+    def _polynomial(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.recipe.trend.polynomial(self._coefficients, self.u.shape[1])
+
+    @cached_property
+    def _weights(self) -> Tensor:
+        return np.exp(2.0 * self.hyper.log_amplitude) * self._alpha
+
+    def _tensor(self, u: NDArray[np.float64]) -> Tensor:
+        return torch.as_tensor(np.asarray(u, dtype=np.float64), device=self.u.device)
+
+    def mean(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Posterior mean at u, with shape (m,), for u with shape (m, d): O(m (n d + d^2)), about 0.2 ms for 100 x 1000.
+
+        The points go through in blocks of about 4 million kernel values, so memory stays below 100 MB.
+        """
+        x = self._tensor(u)
+        c, b, quadratic = self._polynomial
+        out = torch.addmv((c + x @ b), x * (x @ quadratic), torch.ones_like(b))
+        block = max(1, 4_000_000 // max(1, len(self.u)))
+        for start in range(0, len(x), block):
+            z = x[start : start + block] / self._lengthscale
+            k = self.recipe.kernel.correlation(squared_distance(z, self._scaled_inputs))
+            out[start : start + block] += k @ self._weights
+        return out.cpu().numpy()
+
+    def _cross(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """L^-1 k(X, x), with shape (n, m), and R^-T (phi(x) - Phi^T K_res^-1 k(X, x))^T, with shape (p, m)."""
+        z = x / self._lengthscale
+        k = np.exp(2.0 * self.hyper.log_amplitude) * self.recipe.kernel.correlation(
+            squared_distance(self._scaled_inputs, z)
+        )
+        half = torch.linalg.solve_triangular(self._factor.lower, k, upper=False)
+        left = torch.linalg.solve_triangular(self._factor.upper.T, self.recipe.trend.basis(x).T, upper=False)
+        return half, left - self._factor.trend.T @ half
+
+    def variance(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Posterior variance of the noise-free function at u, with shape (m,): O(m n (n + p))."""
+        half, left = self._cross(self._tensor(u))
+        variance = np.exp(2.0 * self.hyper.log_amplitude) - half.square().sum(0) + left.square().sum(0)
+        return (self.scale**2 * variance.clamp(min=1e-14)).cpu().numpy()
+
+    def features(self, u: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
+        """Factors of the posterior covariance at u: cov = s^2 (k(u, u) - A^T A + B^T B).
+
+        Returns:
+            A with shape (n, m) and B with shape (p, m). O(m n (n + p)).
+        """
+        return self._cross(self._tensor(u))
+
+    def covariance(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Joint posterior covariance at u, with shape (m, m): O(m n (n + p) + m^2 (n + p))."""
+        x = self._tensor(u)
+        half, left = self._cross(x)
+        z = x / self._lengthscale
+        k = np.exp(2.0 * self.hyper.log_amplitude) * self.recipe.kernel.correlation(squared_distance(z, z))
+        return (self.scale**2 * (k - half.T @ half + left.T @ left)).cpu().numpy()
+
+
+def condition(recipe: GPRecipe, data: TrainingSet, hyper: Hyperparameters) -> GPModel:
+    """The process given the data, at these hyperparameters; O(n^3 / 3 + n^2 p).
+
+    Raises:
+        torch.linalg.LinAlgError: If the kernel matrix is not positive definite in floating point.
+    """
+    theta = torch.as_tensor(hyper.vector(), dtype=data.u.dtype, device=data.u.device)
+    factor = _factor(recipe, data, theta, slope=False)
+    v, rest = factor.half_solve(data.y)
+    n = len(data.y)
+    q = float(torch.dot(v, rest))
+    scale = max(np.sqrt(q / n), 1e-150) if hyper.log_scale is None else float(np.exp(hyper.log_scale))
+    value = -0.5 * (float(factor.log_determinant()) + n * np.log(2.0 * np.pi * scale**2) + q / scale**2)
+    alpha = torch.linalg.solve_triangular(factor.lower.T, rest[:, None], upper=True)[:, 0]
+    coefficients = torch.linalg.solve_triangular(factor.upper, (factor.trend.T @ v)[:, None], upper=True)[:, 0]
+    return GPModel(recipe, data.u, hyper, float(scale), value, factor, alpha, coefficients)

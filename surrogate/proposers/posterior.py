@@ -1,0 +1,127 @@
+"""Candidates for posterior inference: draws of the current surrogate posterior, also at raised temperatures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surrogate.models.surrogate import LikelihoodModel
+from surrogate.samplers.mixture import Mixture, fit_mixture
+from surrogate.samplers.smc import sample_tempered
+
+__all__ = ["Draws", "ScaledPrior", "draw", "warm_temperature"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledPrior:
+    """The prior in scaled coordinates t = (x - location) / scale.
+
+    Attributes:
+        location: With shape (d,).
+        scale: With shape (d,).
+        log_density_x: Log prior density at x with shape (m, d).
+        sample_x: Maps (n, rng) to draws with shape (n, d).
+    """
+
+    location: Array
+    scale: Array
+    log_density_x: Callable[[Array], Array]
+    sample_x: Callable[[int, np.random.Generator], Array]
+
+    def to_unit(self, x: Array) -> Array:
+        """Scaled coordinates of x."""
+        return (x - self.location) / self.scale
+
+    def from_unit(self, t: Array) -> Array:
+        """Parameters x of the scaled coordinates t."""
+        return self.location + t * self.scale
+
+    def log_density(self, t: Array) -> Array:
+        """Log prior density per unit of t, with shape (m,)."""
+        return self.log_density_x(self.from_unit(t)) + np.log(self.scale).sum()
+
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """Draws t with shape (n, d)."""
+        return self.to_unit(self.sample_x(n, rng))
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Draws of exp(surrogate) times the prior, in scaled coordinates.
+
+    Attributes:
+        posterior: At temperature 1, with shape (n, d).
+        warm: At the warm temperature, with shape (n, d).
+    """
+
+    posterior: Array
+    warm: Array
+
+
+def warm_temperature(d: int) -> float:
+    """Temperature of the warm draws, 3 in any number of dimensions (d is kept for scaling laws)."""
+    return 3.0 if d > 0 else 1.0
+
+
+def _starting_mixture(model: LikelihoodModel, t: Array, y: Array, previous: Draws | None, rng: np.random.Generator) -> Mixture:
+    """Gaussians on the previous warm draws and on the best points."""
+    d = t.shape[1]
+    best = t[np.argsort(-y, kind="stable")[: max(6, 2 * d)]]
+    if previous is None:
+        spread = np.diag(np.full(d, 0.15))
+        return Mixture(np.full(len(best), 1.0 / len(best)), best, np.repeat(spread[None], len(best), 0))
+    cloud = fit_mixture(previous.warm, 4 if len(previous.warm) > 40 * d else 1, rng).widened(1.4)
+    spread = 0.5 * np.linalg.cholesky(np.cov(previous.warm.T).reshape(d, d) + 1e-18 * np.eye(d))
+    points = Mixture(np.full(len(best), 1.0 / len(best)), best, np.repeat(spread[None], len(best), 0))
+    return cloud.joined(points, 0.3)
+
+
+def draw(
+    model: LikelihoodModel,
+    prior: ScaledPrior,
+    t: Array,
+    y: Array,
+    previous: Draws | None,
+    rng: np.random.Generator,
+    *,
+    n: int = 1000,
+) -> Draws:
+    """Draws of the surrogate posterior by sequential Monte Carlo.
+
+    The particles start from 30 % of the prior and 70 % of Gaussians on the previous draws and on the best points, so
+    that a mode which appears anywhere gets its share.
+
+    Args:
+        model: Surrogate.
+        prior: Prior in scaled coordinates.
+        t: Finite evaluated points, with shape (n, d).
+        y: Their log-likelihoods, with shape (n,).
+        previous: Draws of the surrogate before the last batch.
+        rng: Random numbers.
+        n: Number of particles.
+
+    Returns:
+        n draws at each temperature. About 50 calls of the surrogate on n points each.
+    """
+    mixture = _starting_mixture(model, t, y, previous, rng)
+    share = 0.3
+    count = int(share * n)
+    start = np.concatenate([prior.sample(count, rng), mixture.sample(n - count, rng)])
+
+    def log_target(p: Array) -> Array:
+        inside = prior.log_density(p)
+        out = np.full(len(p), -np.inf)
+        ok = np.isfinite(inside)
+        out[ok] = inside[ok] + model.relative(p[ok])
+        return out
+
+    def log_start(p: Array) -> Array:
+        return np.logaddexp(np.log(share) + prior.log_density(p), np.log(1.0 - share) + mixture.log_density(p))
+
+    warm, cool = sample_tempered(log_target, start, log_start, (warm_temperature(t.shape[1]), 1.0), rng)
+    return Draws(cool, warm)

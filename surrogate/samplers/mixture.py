@@ -1,0 +1,129 @@
+"""Mixtures of multivariate Student-t distributions: proposals for importance sampling and starting clouds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln, logsumexp
+
+__all__ = ["Mixture", "fit_mixture"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """A density sum_k w_k t_nu(x; m_k, C_k); Gaussian components where nu is infinite.
+
+    Attributes:
+        weights: With shape (k,), summing to one.
+        means: With shape (k, d).
+        factors: Lower Cholesky factors of the scale matrices, with shape (k, d, d).
+        dof: Degrees of freedom nu of all components.
+    """
+
+    weights: Array
+    means: Array
+    factors: Array
+    dof: float = np.inf
+
+    def log_density(self, x: Array) -> Array:
+        """Log density at x, with shape (m,); O(m k d^2)."""
+        return logsumexp(self._joint(x), axis=1)
+
+    def _joint(self, x: Array) -> Array:
+        d = x.shape[1]
+        out = np.empty((len(x), len(self.weights)))
+        for k, (w, m, low) in enumerate(zip(self.weights, self.means, self.factors, strict=True)):
+            z = (x - m) @ np.linalg.inv(low).T
+            r2 = np.einsum("ij,ij->i", z, z)
+            out[:, k] = np.log(max(w, 1e-300)) - np.log(np.diag(low)).sum() + _log_radial(r2, d, self.dof)
+        return out
+
+    def responsibilities(self, x: Array) -> Array:
+        """Posterior probabilities of the components at x, with shape (m, k)."""
+        joint = self._joint(x)
+        return np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
+
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """n draws, with shape (n, d); the counts of the components are stratified."""
+        edges = np.cumsum(self.weights)
+        which = np.searchsorted(edges / edges[-1], (rng.permutation(n) + rng.random(n)) / n)
+        which = np.minimum(which, len(self.weights) - 1)
+        z = rng.standard_normal((n, self.means.shape[1]))
+        if np.isfinite(self.dof):
+            z /= np.sqrt(rng.chisquare(self.dof, n) / self.dof)[:, None]
+        return self.means[which] + np.einsum("nij,nj->ni", self.factors[which], z)
+
+    def widened(self, factor: float, *, dof: float | None = None) -> Mixture:
+        """The same with all scale matrices times ``factor`` squared."""
+        return Mixture(self.weights, self.means, self.factors * factor, self.dof if dof is None else dof)
+
+    def joined(self, other: Mixture, weight: float) -> Mixture:
+        """(1 - weight) self + weight other; ``other`` takes the degrees of freedom of self."""
+        return Mixture(
+            np.concatenate([(1.0 - weight) * self.weights, weight * other.weights]),
+            np.concatenate([self.means, other.means]),
+            np.concatenate([self.factors, other.factors]),
+            self.dof,
+        )
+
+
+def _log_radial(r2: Array, d: int, dof: float) -> Array:
+    if not np.isfinite(dof):
+        return -0.5 * (r2 + d * np.log(2.0 * np.pi))
+    constant = gammaln(0.5 * (dof + d)) - gammaln(0.5 * dof) - 0.5 * d * np.log(np.pi * dof)
+    return constant - 0.5 * (dof + d) * np.log1p(r2 / dof)
+
+
+def _cholesky(covariance: Array, floor: Array) -> Array:
+    """Cholesky factor of a covariance whose eigenvalues may vanish; ``floor`` is added to the diagonal as needed."""
+    for power in range(-8, 3):
+        try:
+            return np.linalg.cholesky(covariance + 10.0**power * np.diag(floor))
+        except np.linalg.LinAlgError:
+            continue
+    return np.diag(np.sqrt(np.diag(covariance) + floor))
+
+
+def fit_mixture(x: Array, components: int, rng: np.random.Generator, *, iterations: int = 25) -> Mixture:
+    """Gaussian mixture by expectation-maximisation from a k-means++ start.
+
+    Covariances are shrunk towards the pooled within-component covariance by the weight of d + 1 points, so that small
+    components stay usable.
+
+    Args:
+        x: Points, with shape (n, d).
+        components: Number of components; fewer are returned when some lose all their points.
+        rng: For the start.
+        iterations: Of expectation-maximisation.
+
+    Returns:
+        The mixture. O(iterations n k d^2).
+    """
+    n, d = x.shape
+    floor = x.var(0) + 1e-300
+    total = np.atleast_2d(np.cov(x.T, bias=True))
+    if components == 1:
+        return Mixture(np.ones(1), x.mean(0)[None], _cholesky(total, floor)[None])
+    scaled = (x - x.mean(0)) / np.sqrt(floor)
+    centres = [int(rng.integers(n))]
+    distance = ((scaled - scaled[centres[0]]) ** 2).sum(1)
+    while len(centres) < components and distance.max() > 0:
+        centres.append(int(rng.choice(n, p=distance / distance.sum())))
+        distance = np.minimum(distance, ((scaled - scaled[centres[-1]]) ** 2).sum(1))
+    nearest = ((scaled[:, None] - scaled[centres][None]) ** 2).sum(-1).argmin(1)
+    r = np.eye(len(centres))[nearest]
+    mixture = None
+    for _ in range(iterations):
+        r = r[:, r.sum(0) > 1.0]
+        mass = r.sum(0)
+        means = (r.T @ x) / mass[:, None]
+        scatter = [(r[:, k, None] * (x - means[k])).T @ (x - means[k]) for k in range(len(mass))]
+        pooled = sum(scatter) / n
+        shrunk = [(s + (d + 1) * pooled) / (m + d + 1) for s, m in zip(scatter, mass, strict=True)]
+        mixture = Mixture(mass / n, means, np.stack([_cholesky(c, 1e-6 * floor) for c in shrunk]))
+        r = mixture.responsibilities(x)
+    return mixture if mixture is not None else fit_mixture(x, 1, rng)

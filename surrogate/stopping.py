@@ -1,0 +1,239 @@
+"""When to stop, and why: signals of convergence and the rule that combines them.
+
+Each signal alone makes false claims, so all must agree:
+
+* *spread*: how far the posteriors of joint paths of the process lie from that of its mean, by re-weighting one set of
+  draws (common random numbers, no sampling noise); on the bulk, and on warmer draws that ignore the trust region, where
+  it sees an arm of the posterior that the mean has cut off;
+* *batch*: the points just evaluated were predicted beforehand;
+* *moved*: one batch later the posterior has not moved, again by re-weighting one set of draws;
+* *border*: the share of the posterior whose feasibility is open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from surrogate.models.surrogate import LikelihoodModel, relevant_depth
+from surrogate.samplers.evidence import ImportanceSample
+
+__all__ = ["Signals", "Thresholds", "Verdict", "batch_error", "gaussian_kl", "inflation", "judge", "moved", "spread"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether to stop.
+
+    Attributes:
+        stop: True when the run is over.
+        converged: True when it is over because the posterior is known.
+        armed: True when one more batch that moves nothing would be convergence.
+        reason: A sentence.
+    """
+
+    stop: bool
+    converged: bool
+    armed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Limits of the signals. Divergences are symmetrised Gaussian Kullback-Leibler divergences in nats.
+
+    The limits are those with which 1 claim in 41 was false over 56 recorded runs; see ``docs/stopping.md``.
+
+    Attributes:
+        spread: 95 % quantile over paths of the divergence on the bulk.
+        warm: The same on warmer draws, at the quantile of 95 %.
+        log_evidence: Sd over paths of the log evidence.
+        batch: Largest error of the last batch in units of 0.25 + 0.1 gap.
+        moved: Divergence between successive posteriors.
+        border: Share of the posterior that is expected to be infeasible.
+    """
+
+    spread: float = 0.05
+    warm: float = 0.5
+    log_evidence: float = 0.1
+    batch: float = 1.0
+    moved: float = 0.02
+    border: float = 0.03
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What a run knows about its own convergence after an iteration; see ``Thresholds`` for the units."""
+
+    spread: float = np.inf
+    warm: float = np.inf
+    log_evidence: float = np.inf
+    batch: float = np.inf
+    moved: float = np.inf
+    border: float = 0.0
+    ess: float = 0.0
+
+
+def gaussian_kl(x: Array, log_v: Array, log_w: Array) -> Array:
+    """Symmetrised Gaussian divergence between one weighting of points and each of several others.
+
+    Args:
+        x: Points, with shape (n, d).
+        log_v: Log weights of the reference, with shape (n,).
+        log_w: Log weights of the others, with shape (k, n).
+
+    Returns:
+        Divergences in nats, with shape (k,). O(k n d^2).
+    """
+    d = x.shape[1]
+    v = np.exp(log_v - logsumexp(log_v))
+    mean = v @ x
+    covariance = (v[:, None] * (x - mean)).T @ (x - mean) + 1e-300 * np.eye(d)
+    scale = np.sqrt(np.diag(covariance))
+    z = np.linalg.solve(np.linalg.cholesky(covariance / np.outer(scale, scale) + 1e-12 * np.eye(d)), ((x - mean) / scale).T).T
+    w = np.exp(log_w - logsumexp(log_w, axis=1, keepdims=True))
+    shift = w @ z
+    second = np.einsum("kn,ni,nj->kij", w, z, z) - shift[:, :, None] * shift[:, None, :]
+    second += 1e-9 * np.eye(d)
+    inverse = np.linalg.inv(second)
+    trace = np.trace(second, axis1=1, axis2=2) + np.trace(inverse, axis1=1, axis2=2) - 2 * d
+    pull = (shift**2).sum(1) + np.einsum("ki,kij,kj->k", shift, inverse, shift)
+    return 0.25 * (trace + pull)
+
+
+def _paths(model: LikelihoodModel, t: Array, count: int, rng: np.random.Generator) -> Array:
+    """Joint deviations of the process from its mean at t, with shape (count, n)."""
+    covariance = model.gp.covariance(model.whiten(t))
+    values, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    return rng.standard_normal((count, len(t))) @ root.T
+
+
+def spread(
+    model: LikelihoodModel,
+    sample: ImportanceSample,
+    warm_log_weights: Array,
+    rng: np.random.Generator,
+    *,
+    inflate: float = 1.0,
+    paths: int = 64,
+    points: int = 300,
+) -> tuple[float, float, float, Array, Array]:
+    """How far the posteriors of joint paths lie from that of the mean, on the bulk and on warmer draws.
+
+    Args:
+        model: Surrogate at temperature 1.
+        sample: Weighted draws of its posterior.
+        warm_log_weights: Log importance weights of the same draws for the warmer density without the trust region,
+            with the shape of ``sample.weights``.
+        rng: Random numbers.
+        inflate: Factor on the variance of the paths, from errors of earlier batches.
+        paths: Number of paths.
+        points: Number of draws in each set.
+
+    Returns:
+        The 95 % quantile on the bulk, that on the warmer draws, the sd of the log evidence; and the mean and sd of the
+        parameters over the paths relative to those of the mean surrogate, each with shape (paths, d).
+        O(points^2 (n + p)).
+    """
+    bulk = rng.choice(len(sample.x), points, p=sample.weights)
+    delta = np.sqrt(inflate) * _paths(model, sample.x[bulk], paths, rng)
+    x = sample.x[bulk]
+    bulk_kl = gaussian_kl(x, np.zeros(points), delta)
+    log_z = logsumexp(delta, axis=1) - np.log(points)
+
+    w = np.exp(delta - logsumexp(delta, axis=1, keepdims=True))
+    mean = w @ x - x.mean(0)
+    sd = np.sqrt(np.maximum(w @ x**2 - (w @ x) ** 2, 0.0)) / x.std(0) - 1.0
+
+    warm_w = np.exp(warm_log_weights - logsumexp(warm_log_weights))
+    half = 0.5 * (sample.weights + warm_w)
+    index = rng.choice(len(sample.x), points, p=half / half.sum())
+    mixed = sample.x[index]
+    with np.errstate(divide="ignore"):
+        base = np.log(sample.weights[index]) - np.log(half[index])
+    deviation = np.sqrt(inflate) * _paths(model, mixed, paths, rng)
+    # The path's own density lacks the bend of the trust region: that is how it sees what the mean has cut off.
+    unbent = base + model.bare_mean(mixed) - model.smooth(mixed)
+    warm_kl = gaussian_kl(mixed, base, unbent + deviation)
+    return (
+        float(np.quantile(bulk_kl, 0.95)),
+        float(np.quantile(warm_kl, 0.95)),
+        float(log_z.std()),
+        mean,
+        sd,
+    )
+
+
+def inflation(z: Array) -> float:
+    """Factor on the process's variance from standardised errors of recent batches, at least 1.
+
+    (4 + sum z^2) / (4 + k): four prior points of unit variance keep it calm when k is small.
+    """
+    return max(1.0, (4.0 + float((z**2).sum())) / (4.0 + len(z)))
+
+
+def batch_error(y: Array, predicted: Array, y_max: float) -> float:
+    """Largest |y - predicted| / (0.25 + 0.1 gap) over a batch of finite values; the gap is that of the higher of both."""
+    if len(y) == 0:
+        return 0.0
+    top = max(y_max, float(predicted.max()))
+    gap = top - np.maximum(y, predicted)
+    return float((np.abs(y - predicted) / (0.25 + 0.1 * gap)).max())
+
+
+def moved(sample: ImportanceSample, before: Array, now: Array, rng: np.random.Generator, *, points: int = 2000) -> float:
+    """Divergence between the previous posterior and the present one by re-weighting present draws.
+
+    Args:
+        sample: Weighted draws of the present posterior.
+        before: Previous log density at the draws, up to a constant, with shape (n,).
+        now: Present log density at the draws.
+        rng: Random numbers.
+        points: Number of draws used.
+    """
+    index = rng.choice(len(sample.x), points, p=sample.weights)
+    change = np.where(np.isfinite(before[index]), before[index] - now[index], -np.inf)
+    if not np.isfinite(change).any():
+        return np.inf
+    return float(gaussian_kl(sample.x[index], np.zeros(points), change[None])[0])
+
+
+def judge(signals: Signals, thresholds: Thresholds, *, armed: bool, min_ess: float = 300.0) -> Verdict:
+    """Convergence when all signals agree in one iteration and nothing moves in the next."""
+    t, s = thresholds, signals
+    if armed and s.moved < t.moved and s.spread < 4.0 * t.spread and s.batch < 4.0 * t.batch and s.border < t.border:
+        reason = (
+            f"converged: the last batch moved the posterior by {s.moved:.2g} nats (limit {t.moved:g}), draws of the "
+            f"surrogate differ from its mean by {s.spread:.2g} (limit {t.spread:g})"
+        )
+        return Verdict(True, True, True, reason)
+    checks = {
+        "spread": (s.spread, t.spread),
+        "warm spread": (s.warm, t.warm),
+        "log-evidence sd": (s.log_evidence, t.log_evidence),
+        "batch error": (s.batch, t.batch),
+        "border": (s.border, t.border),
+    }
+    failing = {name: value for name, (value, limit) in checks.items() if not value < limit}
+    if s.ess < min_ess:
+        return Verdict(False, False, False, f"effective size of the draws {s.ess:.0f} below {min_ess:.0f}")
+    if failing:
+        name, value = max(failing.items(), key=lambda item: item[1] / checks[item[0]][1])
+        return Verdict(False, False, False, f"{name} {value:.2g} above {checks[name][1]:g}")
+    return Verdict(False, False, True, "all signals agree; one more batch must move nothing")
+
+
+def relevant(y: Array, predicted: Array, y_max: float, d: int) -> NDArray[np.bool_]:
+    """Which points of a batch count for ``inflation``: predicted within d / 2 + 6 of the maximum."""
+    return (y_max - predicted < 0.5 * d + 6.0) & (y_max - y < relevant_depth(d))
+
+
+def with_border(signals: Signals, border: float) -> Signals:
+    """The signals with another share of open feasibility."""
+    return replace(signals, border=border)
