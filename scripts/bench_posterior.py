@@ -36,7 +36,11 @@ LIMITS = {"gskl": 0.05, "mmtv": 0.08, "dlogz": 0.2}
 
 @dataclass(frozen=True)
 class Run:
-    """One tool on one problem with one seed; None where there is no number."""
+    """One tool on one problem with one seed; None where there is no number.
+
+    `pull` is dlogz in units of the error that the tool claims; `size` is the effective size of its sample, below a few
+    thousand of which mmtv is mostly noise.
+    """
 
     problem: str
     tool: str
@@ -46,6 +50,7 @@ class Run:
     mmtv: float | None = None
     dlogz: float | None = None
     pull: float | None = None
+    size: float | None = None
     cpu: float | None = None
     wall: float | None = None
     converged: bool | None = None
@@ -88,7 +93,8 @@ def is_solved(gskl: float, mmtv: float, dlogz: float | None) -> bool:
 def judge(answer: dict[str, Any], arrays: Path, problem: Any, metrics: ModuleType) -> dict[str, Any]:
     """Numbers of a finished run: its answer and its distance from the truth."""
     with np.load(arrays, allow_pickle=False) as sample:
-        distance = metrics.compare(problem, sample["samples"], sample["weights"], answer["log_evidence"])
+        weights = sample["weights"]
+        distance = metrics.compare(problem, sample["samples"], weights, answer["log_evidence"])
     gskl, mmtv, dlogz = float(distance["gskl"]), float(distance["mmtv"]), distance["dlogz"]
     error = answer["log_evidence_error"]
     return {
@@ -97,6 +103,7 @@ def judge(answer: dict[str, Any], arrays: Path, problem: Any, metrics: ModuleTyp
         "mmtv": mmtv,
         "dlogz": dlogz,
         "pull": dlogz / error if dlogz is not None and error else None,
+        "size": float(weights.sum() ** 2 / (weights**2).sum()),
         "cpu": answer["cpu"],
         "wall": answer["wall"],
         "converged": answer["converged"],
@@ -165,7 +172,19 @@ def ratio(runs: Sequence[Run], own: Sequence[Run], name: str) -> str:
 def table(runs: Sequence[Run]) -> str:
     """Medians over the seeds as a markdown table; with peers, also how many times ours their numbers are."""
     tools = list(dict.fromkeys(run.tool for run in runs))
-    head = ["problem", "tool", "evaluations", "gskl", "mmtv", "abs dlogz", "in errors", "CPU s", "converged", "solved"]
+    head = [
+        "problem",
+        "tool",
+        "evaluations",
+        "gskl",
+        "mmtv",
+        "abs dlogz",
+        "in errors",
+        "sample",
+        "CPU s",
+        "converged",
+        "solved",
+    ]
     if len(tools) > 1:
         head += ["evaluations / ours", "CPU / ours"]
     rows = [head, ["---"] * len(head)]
@@ -188,6 +207,7 @@ def row(problem: str, tool: str, runs: Sequence[Run]) -> list[str]:
         number(middle(runs, "mmtv")),
         number(middle(runs, "dlogz")),
         number(middle(runs, "pull"), ".1f"),
+        number(middle(runs, "size"), ".0f"),
         number(middle(runs, "cpu"), ".1f"),
         f"{sum(claims)}/{len(runs)}" if claims else "",
         f"{sum(run.solved for run in runs)}/{len(runs)}",

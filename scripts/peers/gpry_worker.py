@@ -1,4 +1,7 @@
-"""GPry with its defaults: https://gpry.readthedocs.io. Written for 4.1; the final sample is its default nested one."""
+"""GPry with its defaults: https://gpry.readthedocs.io. Written for 4.1.
+
+The final sample is its default nested one, which needs `pip install gpry ultranest h5py`.
+"""
 
 from __future__ import annotations
 
