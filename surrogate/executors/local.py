@@ -1,0 +1,338 @@
+"""Executors of this machine: serial, threads and processes."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import multiprocessing.util
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+__all__ = ["ProcessExecutor", "SerialExecutor", "WorkerDiedError", "make_executor"]
+
+_CONTEXT = multiprocessing.get_context("spawn")  # forked children inherit the locks of threads that they do not have
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def make_executor(spec: Any, evaluate: Callable[..., Any] | None = None) -> Executor:
+    """The executor that ``spec`` describes, to be used in a ``with`` statement.
+
+    Args:
+        spec: None or "serial"; "threads" or "processes", on all processors, or with a number as in "threads:4"; or any
+            ``concurrent.futures.Executor``, which is left open when the ``with`` statement ends.
+        evaluate: What is going to be submitted, such as ``posterior.evaluate``: processes get it once at their start.
+
+    Raises:
+        TypeError: If ``spec`` is something else, or ``evaluate`` cannot be sent to processes.
+        ValueError: If it is a string with another meaning.
+        RuntimeError: If processes cannot be started.
+    """
+    if spec is None:
+        return SerialExecutor()
+    if isinstance(spec, Executor):
+        return spec if isinstance(spec, SerialExecutor) else _Borrowed(spec)
+    if not isinstance(spec, str):
+        msg = f"executor must be {_SPECS} or a concurrent.futures.Executor, got {type(spec).__name__}{_remedy(spec)}."
+        raise TypeError(msg)
+    kind, workers = _parse(spec)
+    if kind == "serial":
+        return SerialExecutor()
+    if kind == "threads":
+        return ThreadPoolExecutor(workers, thread_name_prefix="surrogate")
+    return ProcessExecutor(workers, evaluate)
+
+
+_SPECS = "None, 'serial', 'threads:N', 'processes:N'"
+
+
+def _parse(spec: str) -> tuple[str, int]:
+    kind, _, number = spec.partition(":")
+    known = kind in ("threads", "processes") or spec == "serial"
+    if not known or (":" in spec and not (number.isascii() and number.isdigit() and int(number) > 0)):
+        msg = f"executor must be {_SPECS} with N >= 1 or a concurrent.futures.Executor, got {spec!r}."
+        raise ValueError(msg)
+    return kind, int(number) if number else _processors()
+
+
+def _processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _remedy(spec: Any) -> str:
+    if hasattr(spec, "get_executor"):
+        return "; give client.get_executor() instead of the client"
+    return "; a pool with map alone will not do" if hasattr(spec, "map") else ""
+
+
+class SerialExecutor(Executor):
+    """Runs what is submitted at once, in the calling thread; the future that comes back is done."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """A future with the result or the exception of ``fn(*args, **kwargs)``; KeyboardInterrupt is raised."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # goes on in the future, as everywhere
+            future.set_exception(error)
+        return future
+
+
+class _Borrowed(Executor):
+    """The executor of somebody else, who shuts it down."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return self._executor.submit(fn, *args, **kwargs)
+
+    def __repr__(self) -> str:
+        return repr(self._executor)
+
+
+# Processes
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker process ended in the middle of a call."""
+
+
+class WorkerStartError(BrokenExecutor):
+    """A worker process could not be started; a RuntimeError."""
+
+
+class ProcessExecutor(Executor):
+    """Processes that are given one function at their start, and points alone after that.
+
+    Each works on one call at a time. If it dies, that call alone fails, with a `WorkerDiedError`, and another process
+    takes its place. Workers are spawned, use one thread each unless OMP_NUM_THREADS or the like is set, and end with
+    their parent. Leaving a ``with`` statement by an exception ends the calls that are running.
+
+    Args:
+        workers: Number of processes.
+        function: What will be submitted most; other functions travel with each call.
+
+    Raises:
+        TypeError: If ``function`` cannot be sent to processes.
+        RuntimeError: If the processes cannot be started.
+    """
+
+    def __init__(self, workers: int, function: Callable[..., Any] | None = None) -> None:
+        self._function = function
+        payload = _payload(function)
+        self._workers = [_Worker(payload) for _ in range(workers)]
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="surrogate-worker")
+        # Called at the latest when Python ends, before multiprocessing waits for its children.
+        self._kill = multiprocessing.util.Finalize(self, _kill_all, args=(self._workers,), exitpriority=10)
+        self._start()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """A future with the result of ``fn(*args, **kwargs)`` in one of the processes."""
+        return self._threads.submit(self._call, None if fn == self._function else fn, args, kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Ends the processes: when they have done what was submitted or, if not ``wait``, at once."""
+        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures or not wait)
+        if wait:
+            for worker in self._workers:
+                worker.close()
+        self._kill()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.shutdown(wait=kind is None)
+
+    def _start(self) -> None:
+        """Starts all processes at once, then waits for each."""
+        try:
+            for worker in self._workers:
+                worker.start()
+            for worker in self._workers:
+                worker.wait_until_ready()
+                self._idle.put(worker)
+        except BaseException:
+            self._kill()
+            raise
+
+    def _call(self, fn: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        worker = self._idle.get()
+        try:
+            worker.revive()
+            succeeded, result = worker.call((fn, args, kwargs))
+        finally:
+            self._idle.put(worker)
+        if succeeded:
+            return result
+        raise result
+
+
+def _kill_all(workers: list[_Worker]) -> None:
+    for worker in workers:
+        worker.kill()
+
+
+class _Worker:
+    """A process and the line to it; used by one thread at a time, except for `kill`."""
+
+    def __init__(self, payload: bytes) -> None:
+        self._payload = payload
+        self._lock = threading.Lock()
+        self._ended = False
+
+    def start(self) -> None:
+        with self._lock, _one_thread_each():
+            if self._ended:
+                msg = "the executor was shut down"
+                raise WorkerStartError(msg)
+            self._line, theirs = _CONTEXT.Pipe()
+            self._process = _CONTEXT.Process(target=_serve, args=(theirs,), name="surrogate-worker")
+            self._process.start()
+            theirs.close()
+
+    def wait_until_ready(self) -> None:
+        """Sends the function and waits until the process has understood it."""
+        try:
+            self._line.send_bytes(self._payload)
+            error = self._answer()
+        except (WorkerDiedError, OSError):
+            msg = (
+                f"{self._obituary()} before it was ready; its own message is above. A script that uses processes must "
+                "start its work under  if __name__ == '__main__':  because every process imports the script."
+            )
+            raise WorkerStartError(msg) from None
+        if error is not None:
+            msg = f"the likelihood did not arrive in a worker process ({error}). {_REMEDY}"
+            raise WorkerStartError(msg)
+
+    def revive(self) -> None:
+        """Starts another process if this one has died."""
+        if not self._process.is_alive():
+            self._line.close()
+            self.start()
+            self.wait_until_ready()
+
+    def call(self, task: tuple[Any, ...]) -> tuple[bool, Any]:
+        """Whether the task succeeded, and its result or exception."""
+        try:
+            self._line.send(task)
+            return self._answer()
+        except OSError:
+            raise WorkerDiedError(self._obituary()) from None
+
+    def close(self) -> None:
+        """Lets the process end by itself, for a while."""
+        self._line.close()
+        self._process.join(_PATIENCE)
+
+    def kill(self) -> None:
+        with self._lock:
+            self._ended = True
+            if hasattr(self, "_process") and self._process.pid is not None:
+                self._process.kill()
+                self._process.join()
+
+    def _answer(self) -> Any:
+        # Grandchildren may keep the line open after the death of the process, so look at the process too.
+        while not self._line.poll(1.0):
+            if not self._process.is_alive() and not self._line.poll():
+                raise WorkerDiedError(self._obituary())
+        try:
+            return self._line.recv()
+        except EOFError:
+            raise WorkerDiedError(self._obituary()) from None
+
+    def _obituary(self) -> str:
+        self._process.join(_PATIENCE)
+        code = self._process.exitcode
+        who = f"worker process {self._process.pid}"
+        if code is None or code >= 0:
+            return f"{who} ended with exit code {code}"
+        memory = " (out of memory?)" if -code == signal.SIGKILL else ""
+        return f"{who} was killed by {signal.Signals(-code).name}{memory}"
+
+
+_PATIENCE = 5.0  # seconds for an idle process to end
+_REMEDY = (
+    "Define it at the top level of a module that can be imported, without lambdas or open files, "
+    "or use executor='threads:N'."
+)
+
+
+def _payload(function: Callable[..., Any] | None) -> bytes:
+    """The function as bytes for another process."""
+    try:
+        payload = bytes(ForkingPickler.dumps(function))
+    except Exception as error:  # whatever the parts of a user's function may raise
+        msg = f"the likelihood cannot be sent to worker processes ({type(error).__name__}: {error}). {_REMEDY}"
+        raise TypeError(msg) from error
+    main = sys.modules["__main__"]
+    if b"__main__" in payload and getattr(main, "__spec__", None) is None and not hasattr(main, "__file__"):
+        msg = f"a likelihood that is defined in an interactive session cannot be sent to worker processes. {_REMEDY}"
+        raise TypeError(msg)
+    return payload
+
+
+_ENVIRONMENT_LOCK = threading.Lock()
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started here use one thread, unless the user has set how many.
+
+    Libraries read the environment when they are loaded, which in a spawned process is before any line of ours.
+    """
+    with _ENVIRONMENT_LOCK:
+        added = {name: "1" for name in _THREADS if name not in os.environ}
+        os.environ.update(added)
+        try:
+            yield
+        finally:
+            for name in added:
+                del os.environ[name]
+
+
+def _serve(line: Connection) -> None:
+    """What a worker process does: receives the function, then tasks until the line is closed."""
+    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the whole group; the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        function = line.recv()
+    except Exception as error:  # from the imports of a user's module
+        line.send(f"{type(error).__name__}: {error}")
+        return
+    line.send(None)
+    while (reply := _reply(line, function)) is not None:
+        try:
+            line.send(reply)
+        except Exception as error:  # what cannot be sent
+            line.send((False, TypeError(f"the result cannot be sent back ({type(error).__name__}: {error})")))
+
+
+def _reply(line: Connection, function: Callable[..., Any]) -> tuple[bool, Any] | None:
+    """Whether the next task succeeded, and its result or exception; None if there are no more."""
+    try:
+        fn, args, kwargs = line.recv()
+    except (EOFError, OSError):
+        return None
+    except Exception as error:  # from the imports of a user's module
+        return False, error
+    try:
+        return True, (function if fn is None else fn)(*args, **kwargs)
+    except BaseException as error:  # goes on in the parent
+        return False, error
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
