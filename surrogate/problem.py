@@ -50,17 +50,17 @@ class Parameter:
     label: str | None = None
     periodic: bool = False
 
+    _density: _Density = field(init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
         _check_name(self.name)
         if not _is_distribution(self.prior):
             object.__setattr__(self, "prior", _box(self.name, self.prior))
-        if self.periodic and not np.all(np.isfinite(self._density.bounds)):
-            msg = f"parameter '{self.name}' is periodic and so needs finite bounds, got {self._density.bounds}."
+        density = _Uniform(*self.prior) if isinstance(self.prior, tuple) else _density_of(self.name, self.prior)
+        object.__setattr__(self, "_density", density)
+        if self.periodic and not np.all(np.isfinite(density.bounds)):
+            msg = f"parameter '{self.name}' is periodic and so needs finite bounds, got {density.bounds}."
             raise ValueError(msg)
-
-    @cached_property
-    def _density(self) -> _Density:
-        return _Uniform(*self.prior) if isinstance(self.prior, tuple) else _density_of(self.name, self.prior)
 
 
 @dataclass(frozen=True, eq=False)
@@ -376,7 +376,8 @@ def _check_distribution(name: str, distribution: Any) -> None:
     ):
         msg = f"{what} must be a one-dimensional continuous distribution of scipy.stats, got {_kind(distribution)}."
         raise TypeError(msg)
-    low, high = distribution.support()
+    with np.errstate(invalid="ignore"):  # 0 * inf, found by the comparison below
+        low, high = distribution.support()
     if np.ndim(low) or np.ndim(high):
         msg = f"{what} must be one distribution, got arguments with shape {np.shape(low)}; give each its own name."
         raise ValueError(msg)
