@@ -290,7 +290,7 @@ def _draw_w0wacdm(n: int, rng: np.random.Generator) -> Array:
     """Independent draws of (H0, Omega_m, w0, wa, omega_b), with shape (n, 5)."""
     kept = np.empty((0, 5))
     while len(kept) < n:
-        x = _proposal().rvs(16 * n + 100, random_state=rng)
+        x = _proposal().rvs(min(16 * n + 100, 10_000), random_state=rng)
         x = x[np.all((x >= _BOUNDS[:, 0]) & (x <= _BOUNDS[:, 1]), axis=1)]
         log_ratio = _log_likelihood_w0wacdm(x) - _proposal().logpdf(x) - _LOG_RATIO
         kept = np.concatenate([kept, x[np.log(rng.random(len(x))) < log_ratio]])

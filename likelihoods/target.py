@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["Array", "Draw", "RowWise", "Target"]
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 Draw = Callable[[int, np.random.Generator], Array]
 
 
