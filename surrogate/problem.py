@@ -150,7 +150,7 @@ class Prior:
         """
         x = self._points(x)
         total = np.zeros(len(x))
-        with np.errstate(invalid="ignore"):  # -inf + inf, at an edge
+        with np.errstate(invalid="ignore", over="ignore"):  # -inf + inf at an edge, squares far outside
             for columns, density in self._groups:
                 total += density.log_density(x[:, columns]).sum(axis=1)
         return np.where(total < np.inf, total, -np.inf)

@@ -28,7 +28,7 @@ def generator(seed: int, *purpose: int | str) -> np.random.Generator:
     Raises:
         TypeError: If ``seed`` is not an integer, or a purpose is neither an integer nor a string.
 
-    >>> generator(1, 7, "candidates").integers(100) == generator(1, 7, "candidates").integers(100)
+    >>> generator(1, 7, "candidates").random() == generator(1, 7, "candidates").random()
     True
     """
     return np.random.default_rng(np.random.SeedSequence(int.from_bytes(_digest(seed, purpose), "little")))

@@ -76,6 +76,9 @@ class TestPrior:
         outside = np.array([[low - 1e-6], [high + 1e-6], [-np.inf], [np.inf], [np.nan]])
         np.testing.assert_array_equal(prior.log_density(outside), -np.inf)
 
+    def test_very_far_away(self):
+        np.testing.assert_array_equal(Prior.of({"a": st.norm(), "b": (0, 1)}).log_density([[1e200, 0.5]]), [-np.inf])
+
     def test_edges_are_never_plus_infinity(self):
         edges = np.array([[0.0], [1.0]])
         np.testing.assert_array_equal(Prior.of({"a": st.beta(0.5, 0.5)}).log_density(edges), -np.inf)
