@@ -114,7 +114,8 @@ def _from_json(entry: dict[str, Any]) -> Record:
         seconds=float(entry["seconds"]),
         worker=entry["worker"],
     )
-    return Record(entry["step"], entry["index"], np.array([float(value) for value in entry["x"]]), evaluation)
+    x = np.array([float(value) for value in entry["x"]])
+    return Record(int(entry["step"]), int(entry["index"]), x, evaluation)
 
 
 def _y(value: float | None, status: str) -> float:
