@@ -65,9 +65,11 @@ class PosteriorLoop:
         scale = (high - low) / 0.9
         return ScaledPrior(low - 0.05 * scale, scale, self.prior.log_density, self.prior.sample)
 
-    def init(self, seed: int) -> State:
-        """A run that has seen nothing."""
-        return State(seed=seed, step=0, data=Dataset.empty(self.d), predicted=np.empty((0, 2)))
+    def init(self, seed: int, initial: Dataset | None = None) -> State:
+        """A run that has seen nothing, or the evaluations that it is given."""
+        data = Dataset.empty(self.d) if initial is None else initial
+        state = State(seed=seed, step=0, data=data, predicted=np.full((len(data), 2), np.nan))
+        return self._refit(state, None) if self._enough(data) else state
 
     def model(self, state: State) -> LikelihoodModel:
         """The present surrogate of a run.
@@ -193,12 +195,17 @@ class PosteriorLoop:
         return Whitening.of(np.concatenate([state.draws.posterior, state.draws.warm]))
 
     def _refit(self, state: State, before: LikelihoodModel | None) -> State:
+        state = self._fitted(state, self._temperature(state))
+        return self._assess(state, self.model(state), before)
+
+    def _fitted(self, state: State, temperature: float) -> State:
+        """The state with a new surrogate and draws of it."""
         t = self.scaled.to_unit(state.data.x)
         parameters = fit_surrogate(
             state.data,
             t,
             self._whitening(state),
-            temperature=self._temperature(state),
+            temperature=temperature,
             previous=state.previous,
             cold=state.step % 3 == 0,
             device=self.device,
@@ -214,18 +221,49 @@ class PosteriorLoop:
             generator(state.seed, state.step, "draws"),
             n=self.particles,
         )
-        state = replace(state, parameters=parameters, draws=draws)
-        return self._assess(state, model, before)
+        return replace(state, parameters=parameters, draws=draws)
+
+    def draws(self, state: State) -> Draws:
+        """Draws of the present surrogate.
+
+        Raises:
+            ValueError: If the run has none yet.
+        """
+        if state.draws is None:
+            msg = "the run has no draws yet: too few evaluations with a finite value"
+            raise ValueError(msg)
+        return state.draws
+
+    def cooled(self, state: State) -> State:
+        """The state with a surrogate at temperature 1: itself, unless the run ended while it was searching."""
+        if state.parameters is None or state.parameters.temperature == 1.0:
+            return state
+        return self._fitted(state, 1.0)
 
     # assess
 
     def importance_sample(self, state: State, model: LikelihoodModel, n: int, *purpose: str) -> ImportanceSample:
         """n weighted draws of the surrogate posterior in scaled coordinates, and its evidence relative to y_max."""
-        if state.draws is None:
-            msg = "the run has no draws yet"
-            raise ValueError(msg)
         rng = generator(state.seed, state.step, "importance", *purpose)
-        return importance_sample(lambda p: self.log_posterior(model, p), state.draws.posterior, n, rng)
+        return importance_sample(lambda p: self.log_posterior(model, p), self.draws(state).posterior, n, rng)
+
+    def surrogate_error(self, state: State, model: LikelihoodModel, sample: ImportanceSample) -> tuple[Array, Array, float]:
+        """How far the posterior moves over paths of the surrogate.
+
+        Returns:
+            The sd over paths of the mean, in scaled coordinates, and of the relative change of the sd, each with shape
+            (d,); and the sd of the log evidence.
+        """
+        rng = generator(state.seed, state.step, "surrogate error")
+        inflate = inflation(self._recent_errors(state))
+        weights = self._warm_log_weights(model, sample)
+        _, _, evidence, mean, sd = spread(model, sample, weights, rng, inflate=inflate)
+        return mean.std(0), sd.std(0), evidence
+
+    def _warm_log_weights(self, model: LikelihoodModel, sample: ImportanceSample) -> Array:
+        """Log weights of the draws for the density without trust region and gate at temperature 1 + 2 / sqrt(d)."""
+        log_q = sample.log_density - np.log(np.maximum(sample.weights, 1e-300))
+        return model.bare_mean(sample.x) / (1.0 + 2.0 / np.sqrt(self.d)) - log_q
 
     def _assess(self, state: State, model: LikelihoodModel, before: LikelihoodModel | None) -> State:
         if model.parameters.temperature > 1.0 or before is None:
@@ -249,9 +287,7 @@ class PosteriorLoop:
         rng = generator(state.seed, state.step, "signals")
         if sample.ess < 50:
             return Signals(ess=sample.ess), 1.0
-        warm = 1.0 + 2.0 / np.sqrt(self.d)
-        log_q = sample.log_density - np.log(sample.weights)
-        warm_weights = model.bare_mean(sample.x) / warm - log_q
+        warm_weights = self._warm_log_weights(model, sample)
         inflate = inflation(self._recent_errors(state))
         bulk, wide, evidence, _, _ = spread(model, sample, warm_weights, rng, inflate=inflate)
         last = state.data.step == state.step - 1

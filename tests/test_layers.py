@@ -15,13 +15,14 @@ ROOT = Path(__file__).resolve().parent.parent
 # neighbours in the row nor from above. A group is a package or a module of `surrogate`; "" is surrogate/__init__.py.
 LAYERS = (
     ("_version", "rng", "linalg", "problem"),
-    ("data", "kernels"),
+    ("data", "kernels", "spec"),
     ("checkpoint", "models", "executors"),
     ("acquisition", "samplers"),
     ("proposers", "stopping"),
     ("state", "output"),
     ("result",),
     ("loop",),
+    ("driver",),
     ("infer", "label"),
     ("",),
     ("config",),

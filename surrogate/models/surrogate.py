@@ -110,10 +110,10 @@ class LikelihoodModel:
 
 
 def _kept(y: Array, temperature: float, d: int) -> NDArray[np.bool_]:
-    """Finite points that the process sees: all down to Delta, and 3 p + 5 of the best in any case."""
+    """Finite points that the process sees: all down to Delta, and the best 400 (or 3 p) in any case."""
     gap = (y.max() - y) / temperature
     keep = gap < relevant_depth(d)
-    keep[np.argsort(gap, kind="stable")[: 3 * trend_size(d) + 5]] = True
+    keep[np.argsort(gap, kind="stable")[: max(400, 3 * trend_size(d))]] = True
     return keep
 
 

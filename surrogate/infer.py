@@ -1,0 +1,352 @@
+"""The front door for posteriors: from an expensive log-likelihood and a prior to weighted samples."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from surrogate.checkpoint import RunFolder
+from surrogate.data import Dataset
+from surrogate.driver import Budget, Observer, calls, drive, load_prior, load_state, write_trace
+from surrogate.executors.local import make_executor
+from surrogate.loop import PosteriorLoop
+from surrogate.models.surrogate import LikelihoodModel
+from surrogate.problem import Evaluation, Posterior, Prior
+from surrogate.proposers.design import Reference
+from surrogate.proposers.posterior import ScaledPrior
+from surrogate.result import Result
+from surrogate.rng import generator
+from surrogate.samplers.evidence import ImportanceSample
+from surrogate.samplers.smc import systematic_resample
+from surrogate.state import State
+
+__all__ = ["Emulator", "conclude", "infer", "load_result"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Emulator:
+    """The surrogate of a finished run, for later use.
+
+    Attributes:
+        model: Surrogate of the log-likelihood in scaled coordinates.
+        scaled: Prior in those coordinates.
+    """
+
+    model: LikelihoodModel
+    scaled: ScaledPrior
+
+    def predict(self, x: ArrayLike) -> tuple[Array, Array]:
+        """Mean and sd of the log-likelihood at x with shape (m, d), each with shape (m,).
+
+        Valid where the likelihood is feasible; ``feasibility`` says how probable that is.
+        """
+        return self.model.predict(self.scaled.to_unit(np.atleast_2d(np.asarray(x, dtype=np.float64))))
+
+    def log_likelihood(self, x: ArrayLike) -> Array:
+        """The log-likelihood that is sampled, -inf where infeasible, with shape (m,); the fast path, without sd."""
+        t = self.scaled.to_unit(np.atleast_2d(np.asarray(x, dtype=np.float64)))
+        return self.model.y_max + self.model.relative(t) * self.model.parameters.temperature
+
+    def log_prior(self, x: ArrayLike) -> Array:
+        """Log prior density at x with shape (m, d), with shape (m,)."""
+        return self.scaled.log_density_x(np.atleast_2d(np.asarray(x, dtype=np.float64)))
+
+    def feasibility(self, x: ArrayLike) -> Array:
+        """Probability that the likelihood is finite at x with shape (m, d), with shape (m,)."""
+        t = self.scaled.to_unit(np.atleast_2d(np.asarray(x, dtype=np.float64)))
+        return self.model.gate.probability(self.model.whiten(t))
+
+
+def infer(
+    log_likelihood: Callable[..., Any],
+    prior: Any,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    executor: Any = None,
+    max_evaluations: int | None = None,
+    max_walltime: float | None = None,
+    batch_size: int | None = None,
+    initial: Any = None,
+    reference: Any = None,
+    vectorized: bool = False,
+    noise: float | None = None,
+    device: str | None = None,
+    progress: bool = True,
+    resume: bool | str = "auto",
+    callback: Callable[[dict[str, float]], None] | None = None,
+    n_samples: int = 10_000,
+) -> Result:
+    """The posterior of an expensive log-likelihood, from tens to hundreds of calls of it.
+
+    A Gaussian process learns the log-likelihood; the prior is added analytically. Points are chosen in batches until
+    draws of the surrogate agree about the posterior, and the surrogate is then sampled by MCMC.
+
+    Args:
+        log_likelihood: Takes an array with shape (d,), or the parameters by name. Returns a float (natural log;
+            -inf is legal), (float, dict of derived values) or (float, sd of its noise). An exception or NaN is a
+            recorded failure, not an end.
+        prior: Dict of name -> (low, high), frozen ``scipy.stats`` distribution or ``Parameter``; or bounds (d, 2).
+        output: Folder for the evaluations, the state and the products; a run that is there is continued.
+        seed: The same seed gives the same run.
+        executor: None or "serial", "threads:N", "processes:N", or a ``concurrent.futures.Executor``.
+        max_evaluations: Calls of the likelihood allowed; 70 d^1.5 unless given.
+        max_walltime: Seconds after which no new batch begins.
+        batch_size: Points per batch; max(2, d // 2) unless given.
+        initial: Earlier evaluations: a pair (x, y) with shapes (n, d) and (n,), or a ``Dataset``.
+        reference: Where the posterior is expected: a point (d,), a pair (mean, covariance or sds), or draws (n, d).
+        vectorized: Whether the likelihood takes (b, d) arrays and returns (b,).
+        noise: Sd of the likelihood's answers, when they are noisy and come without one.
+        device: Where the Gaussian process runs: "cpu", "cuda", "cuda:1", or "auto".
+        progress: Whether to show progress on standard error.
+        resume: "auto" continues a run that is in ``output``, True insists on one, False starts anew.
+        callback: Called with each new row of the trace.
+        n_samples: Effective number of independent posterior draws to produce.
+
+    Returns:
+        Samples, evidence, verdict, the evaluated points and the emulator.
+
+    Raises:
+        ValueError: If an argument has a wrong value, or no surrogate could be made; the message holds the first failures.
+        TypeError: If an argument has a wrong type.
+
+    >>> import surrogate
+    >>> result = surrogate.infer(lambda a, b: -a**2 - (b - a)**2, {"a": (-5, 5), "b": (-5, 5)}, progress=False)
+    >>> result.converged
+    True
+    """
+    posterior = Posterior(log_likelihood, prior, vectorized=vectorized, noise=noise)
+    _check_counts(max_evaluations=max_evaluations, batch_size=batch_size, n_samples=n_samples)
+    d = posterior.prior.d
+    loop = PosteriorLoop(
+        posterior.prior,
+        reference=None if reference is None else Reference.of(reference, d),
+        batch_size=batch_size,
+        device=_device(device),
+    )
+    budget = Budget(max_evaluations or int(np.ceil(70 * d**1.5)), max_walltime)
+    with _folder(output, resume) as folder, make_executor(executor, posterior.evaluate) as pool, _one_thread():
+        state = None if folder is None else load_state(folder, posterior.prior, seed)
+        if state is None:
+            state = loop.init(seed, _initial(initial, d))
+        observers = list(_observers(folder, callback, budget, progress=progress))
+        state, reason = drive(loop, posterior, state, pool, budget, folder=folder, observers=observers)
+        for observer in observers:
+            getattr(observer, "close", lambda _: None)(reason)
+        result = conclude(loop, state, reason, n_samples)
+        if folder is not None:
+            result.save(folder.chain_root)
+    return result
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer))):
+            msg = f"{name} must be a positive integer, got {value!r}"
+            raise TypeError(msg)
+        if value is not None and value < 1:
+            msg = f"{name} must be a positive integer, got {value}"
+            raise ValueError(msg)
+
+
+def _device(spec: str | None) -> str:
+    import torch
+
+    if spec == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    name = spec or "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        msg = f"device {name!r} cannot be used ({str(error).splitlines()[0]}); 'cpu' always can, 'auto' takes what is there"
+        raise ValueError(msg) from error
+    return name
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """One BLAS and torch thread while the run lasts, unless the environment asks for more: matrices are small."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    wanted = int(os.environ.get("OMP_NUM_THREADS") or os.environ.get("SLURM_CPUS_PER_TASK") or 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted)
+    try:
+        with threadpool_limits(wanted):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _folder(output: str | os.PathLike[str] | None, resume: bool | str) -> Iterator[RunFolder | None]:
+    if resume not in (True, False, "auto"):
+        msg = f"resume must be 'auto', True or False, got {resume!r}"
+        raise ValueError(msg)
+    if output is None:
+        if resume is True:
+            msg = "resume=True needs the output folder of the run to continue"
+            raise ValueError(msg)
+        yield None
+        return
+    folder = RunFolder(Path(output))
+    if resume is True and not folder.holds_run:
+        msg = f"resume=True, but {folder.path} holds no run"
+        raise ValueError(msg)
+    with folder.create(force=resume is False):
+        yield folder
+
+
+def _initial(initial: Any, d: int) -> Dataset:
+    """Earlier evaluations as a dataset of step -1."""
+    if initial is None:
+        return Dataset.empty(d)
+    if isinstance(initial, Dataset):
+        return replace(initial, step=np.full(len(initial), -1, dtype=np.int64))
+    expected = f"initial must be a pair (x, y) with shapes (n, {d}) and (n,), or a Dataset"
+    try:
+        x, y = (np.asarray(part, dtype=np.float64) for part in initial)
+    except (TypeError, ValueError) as error:
+        msg = f"{expected}, got {type(initial).__name__}"
+        raise ValueError(msg) from error
+    if x.ndim != 2 or x.shape[1] != d or y.shape != (len(x),):
+        msg = f"{expected}, got shapes {x.shape} and {y.shape}"
+        raise ValueError(msg)
+    if np.isnan(y).any() or np.isposinf(y).any() or not np.isfinite(x).all():
+        msg = "initial must hold finite points, and log-likelihoods that are finite or -inf"
+        raise ValueError(msg)
+    evaluations = [
+        Evaluation(float(v), "ok" if np.isfinite(v) else "infeasible", {}, 0.0, "", 0.0, "initial") for v in y
+    ]
+    return Dataset.empty(d).append(x, evaluations, -1)
+
+
+def _observers(
+    folder: RunFolder | None, callback: Callable[[dict[str, float]], None] | None, budget: Budget, *, progress: bool
+) -> Iterator[Observer]:
+    if folder is not None:
+        yield lambda state: write_trace(folder, state)
+    if callback is not None:
+        yield lambda state: callback(state.rows()[-1]) if len(state.trace) else None
+    if progress:
+        yield _Shown(budget)
+
+
+class _Shown:
+    """Progress on standard error."""
+
+    def __init__(self, budget: Budget) -> None:
+        from surrogate.output.progress import Progress
+
+        self._progress = Progress(max_evaluations=budget.max_evaluations)
+
+    def __call__(self, state: State) -> None:
+        row: Mapping[str, Any] = state.rows()[-1] if len(state.trace) else {}
+        counts = {"n_evaluations": calls(state), "best": state.data.y_max, "step": state.step}
+        self._progress.update({**row, **counts, "reason": state.verdict.reason})
+
+    def close(self, reason: str) -> None:
+        self._progress.close(reason)
+
+
+def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> Result:
+    """Samples the surrogate of a run as it stands.
+
+    Args:
+        loop: The loop of the run.
+        state: Its last state.
+        reason: Why it is the last.
+        n_samples: Effective number of independent draws.
+
+    Raises:
+        ValueError: If the run has no surrogate.
+    """
+    from surrogate.samplers.ensemble import WALKERS, sample_ensemble
+
+    if state.parameters is None:
+        raise ValueError(reason)
+    state = loop.cooled(state)
+    model = loop.model(state)
+    scaled, prior = loop.scaled, loop.prior
+    sample = loop.importance_sample(state, model, max(20_000, 2 * n_samples), "final")
+    rng = generator(state.seed, state.step, "final")
+    start = _walkers(sample, max(WALKERS, 4 * loop.d), rng) if sample.ess > 100 else loop.draws(state).posterior
+    chain = sample_ensemble(
+        lambda t: loop.log_posterior(model, t),
+        start,
+        rng=rng,
+        ess=n_samples,
+        bounds=(prior.bounds - scaled.location[:, None]) / scaled.scale[:, None],
+    )
+    mean_error, sd_error, evidence_spread = loop.surrogate_error(state, model, sample)
+    x = scaled.from_unit(chain.samples)
+    x = np.clip(x, prior.bounds[:, 0], prior.bounds[:, 1])
+    offset = model.y_max - np.log(scaled.scale).sum()
+    return Result(
+        names=prior.names,
+        labels=prior.labels,
+        bounds=prior.bounds,
+        samples=x,
+        weights=np.full(len(x), 1.0 / len(x)),
+        log_posterior=chain.log_density + offset,
+        log_prior=prior.log_density(x),
+        derived=np.empty((len(x), 0)),
+        derived_names=(),
+        log_evidence=model.y_max + sample.log_integral,
+        log_evidence_error=float(np.hypot(sample.log_integral_error, evidence_spread)),
+        converged=state.verdict.converged,
+        status=reason,
+        n_evaluations=calls(state),
+        data=state.data,
+        trace=state.rows(),
+        emulator=Emulator(model, scaled),
+        surrogate_error={"mean": mean_error * scaled.scale, "sd": sd_error},
+        sampler={
+            "autocorrelation_time": float(np.max(chain.autocorrelation_time)),
+            "ess": float(chain.ess),
+            "acceptance": float(chain.acceptance),
+            "importance_ess": float(sample.ess),
+        },
+    )
+
+
+def _walkers(sample: ImportanceSample, n: int, rng: np.random.Generator) -> Array:
+    """Equally weighted draws in the proportions of the modes."""
+    with np.errstate(divide="ignore"):
+        return sample.x[systematic_resample(np.log(sample.weights), n, rng)]
+
+
+def load_result(folder: str | os.PathLike[str], *, n_samples: int = 10_000, prior: Any = None) -> Result:
+    """Samples the surrogate of a run in a folder, finished or not, without calling the likelihood.
+
+    Args:
+        folder: Output folder of the run.
+        n_samples: Effective number of independent draws.
+        prior: The prior again, needed only if it holds distributions that are not scipy's.
+
+    Raises:
+        ValueError: If the folder holds no run, or one without a surrogate yet.
+    """
+    place = RunFolder(Path(folder))
+    if not place.state_path.exists():
+        msg = f"{place.path} holds no run"
+        raise ValueError(msg)
+    loop = PosteriorLoop(load_prior(place) if prior is None else Prior.of(prior))
+    state = load_state(place, loop.prior)
+    if state is None:
+        msg = f"{place.path} holds no run"
+        raise ValueError(msg)
+    with _one_thread():
+        return conclude(loop, state, state.verdict.reason, n_samples)
+
+
