@@ -58,7 +58,7 @@ def by_surrogate(target: Target, folder: Path, seed: int) -> Posterior:
         for name, bounds, label in zip(target.names, target.bounds.tolist(), target.labels, strict=True)
     }
     start = time.perf_counter()
-    result = surrogate.infer(target.log_likelihood, parameters, output=folder, seed=seed)
+    result = surrogate.infer(target.log_likelihood, parameters, output=folder, seed=seed, resume=False)
     seconds = time.perf_counter() - start
     print(result.summary())
     return Posterior(result.samples, result.weights, result.n_evaluations, seconds)
