@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, as_completed
 
 import numpy as np
@@ -61,55 +61,55 @@ def _one_by_one(
     """Submits each point and keeps what comes back, in the order of coming back; leaving early cancels the rest."""
     pending: dict[Future[Evaluation], int] = {}
     lost: list[Exception] = []
-
-    def take(future: Future[Evaluation]) -> None:
-        index = pending.pop(future)
-        try:
-            evaluation = _evaluation(future)
-        except _LostError as error:
-            lost.append(error)
-        else:
-            keep(index, evaluation)
-
     try:
-        for index, point in points.items():
-            try:
-                pending[executor.submit(posterior.evaluate, point)] = index
-            except Exception as error:  # of any executor; raised below, once what is under way has come back
-                lost.append(error)
-                break
-            # A serial executor is done with this point by now: keep it before the next one starts.
-            for future in [future for future in pending if future.done()]:
-                take(future)
-        for future in as_completed(list(pending)):
-            take(future)
+        for future in _as_they_finish(posterior, points, executor, pending):
+            index = pending.pop(future)
+            match _answer(future):
+                case Evaluation() as evaluation:
+                    keep(index, evaluation)
+                case error:
+                    lost.append(error)
     finally:
         for future in pending:
             future.cancel()
     if lost:
-        cause = lost[0].__cause__ or lost[0]
         msg = (
-            f"the executor {executor!r} stopped working ({type(cause).__name__}: {cause}). What came back is "
-            "recorded. Start again to go on from there; executor='processes:N' replaces processes that die."
+            f"the executor {executor!r} stopped working: {len(lost)} of {len(points)} points have no answer "
+            f"({type(lost[0]).__name__}: {lost[0]}). The others are recorded. Start again to go on from there; "
+            "executor='processes:N' replaces processes that die."
         )
-        raise RuntimeError(msg) from cause
+        raise RuntimeError(msg) from lost[0]
 
 
-class _LostError(Exception):
-    """The executor never evaluated a point."""
+def _as_they_finish(
+    posterior: Posterior, points: dict[int, np.ndarray], executor: Executor, pending: dict[Future[Evaluation], int]
+) -> Iterator[Future[Evaluation]]:
+    """Futures that are done, which the caller takes out of ``pending``.
 
-
-def _evaluation(future: Future[Evaluation]) -> Evaluation:
-    """The evaluation; a failed one if the executor failed at this point.
-
-    Raises:
-        _LostError: If the point is not to blame.
+    A serial executor is done when `submit` returns: what it has goes out before the next point starts.
     """
+    for index, point in points.items():
+        pending[_submit(posterior, point, executor)] = index
+        yield from [future for future in pending if future.done()]
+    yield from as_completed(list(pending))
+
+
+def _submit(posterior: Posterior, point: np.ndarray, executor: Executor) -> Future[Evaluation]:
+    try:
+        return executor.submit(posterior.evaluate, point)
+    except Exception as error:  # what other points gave is to be kept first
+        future: Future[Evaluation] = Future()
+        future.set_exception(BrokenExecutor(f"{type(error).__name__}: {error}"))
+        return future
+
+
+def _answer(future: Future[Evaluation]) -> Evaluation | Exception:
+    """The evaluation; a failed one if the executor failed at this point; or why the point was never evaluated."""
     try:
         return future.result()
     except (BrokenExecutor, CancelledError) as error:
-        raise _LostError from error
+        return error
     except Exception as error:  # `Posterior.evaluate` raises none, so it is the executor's
-        if "pickle" in f"{type(error).__name__} {error}".lower():
-            raise _LostError from error
+        if "pickl" in f"{type(error).__name__} {error}".lower():
+            return error
         return Evaluation.failure(f"executor: {type(error).__name__}: {error}")

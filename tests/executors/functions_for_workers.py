@@ -1,0 +1,123 @@
+"""Likelihoods that worker processes can import; light, as every worker imports them."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def quadratic(x):
+    return -float(np.sum(np.asarray(x) ** 2))
+
+
+def of_all_kinds(x):
+    """Derived values, -inf, an exception and NaN, by thirds of the unit interval."""
+    kind = int(4 * x[0])
+    if kind == 1:
+        return -np.inf
+    if kind == 2:
+        msg = "not here"
+        raise ValueError(msg)
+    return np.nan if kind == 3 else (np.sin(x[0]), {"s": x[0] ** 3})
+
+
+def by_name(a, b=2.0):
+    return -a - b
+
+
+def vectorized(x):
+    return -np.sum(x**2, axis=1)
+
+
+def slow_first(x):
+    time.sleep(0.3 if x[0] < 0.1 else 0.0)
+    return quadratic(x)
+
+
+def deadly(x):
+    """Dies of a signal, or ends the process, at some points."""
+    if x[0] == 0.5:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if x[0] == 0.6:
+        os._exit(3)
+    return quadratic(x)
+
+
+def deadly_with_a_child(x):
+    """Dies while a child of its own keeps all open files open."""
+    if os.fork() == 0:
+        time.sleep(5)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leaving(x):
+    sys.exit("enough")
+
+
+def endless(x):
+    time.sleep(60)
+    return 0.0
+
+
+def ignores_termination(x):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return endless(x)
+
+
+def process_id(*_):
+    return float(os.getpid())
+
+
+def thread_id(*_):
+    return float(threading.get_ident())
+
+
+def environment(name):
+    return os.environ.get(name)
+
+
+def unpicklable():
+    return lambda: None
+
+
+def fail_with(error):
+    raise error
+
+
+class Large:
+    """A likelihood with data, which counts how often it was sent."""
+
+    def __init__(self, folder, size):
+        self.folder, self.data = Path(folder), np.zeros(size)
+
+    def __call__(self, x):
+        return quadratic(x) + self.data[-1]
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        (self.folder / f"{os.getpid()}.{time.monotonic_ns()}").touch()
+
+
+class Unloadable:
+    """Can be sent, but does not arrive."""
+
+    def __call__(self, x):
+        return 0.0
+
+    def __reduce__(self):
+        return fail_with, (ImportError("no module named cosmology"),)
+
+
+class UnhappyStart:
+    """Ends the process that receives it."""
+
+    def __call__(self, x):
+        return 0.0
+
+    def __reduce__(self):
+        return os._exit, (7,)
