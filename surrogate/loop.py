@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from surrogate.acquisition.posterior import select_batch
 from surrogate.data import FAILED, OK, Dataset
 from surrogate.models.classifiers import Everywhere
-from surrogate.models.surrogate import LikelihoodModel, SurrogateParameters, build, fit_surrogate
-from surrogate.models.whitening import Whitening
+from surrogate.models.structure import choose_structure
+from surrogate.models.surrogate import LikelihoodModel, Structure, SurrogateParameters, build, fit_structure
+from surrogate.models.gp import Hyperparameters
 from surrogate.problem import Evaluation, Prior
 from surrogate.proposers.design import Reference, design
 from surrogate.proposers.posterior import Draws, ScaledPrior, draw
@@ -38,6 +39,7 @@ class PosteriorLoop:
         max_design: Design points after which a run without enough finite values gives up.
         thresholds: Limits of the stopping rule.
         particles: Draws of the surrogate in each iteration.
+        structures: Whether warps, kernel and trend are chosen by evidence.
         device: Where the linear algebra of the process runs.
     """
 
@@ -48,6 +50,7 @@ class PosteriorLoop:
     max_design: int | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
     particles: int = 1000
+    structures: bool = True
     device: str = "cpu"
 
     @property
@@ -189,10 +192,8 @@ class PosteriorLoop:
         temperature = max(1.0, min(from_gap, from_error, 3.0 * previous))
         return temperature if temperature > 1.2 else 1.0
 
-    def _whitening(self, state: State) -> Whitening:
-        if state.draws is None:
-            return Whitening.identity(self.d)
-        return Whitening.of(np.concatenate([state.draws.posterior, state.draws.warm]))
+    def _plain(self) -> Structure:
+        return Structure.plain(*self.scaled.to_unit(self.prior.bounds.T))
 
     def _refit(self, state: State, before: LikelihoodModel | None) -> State:
         state = self._fitted(state, self._temperature(state))
@@ -201,15 +202,22 @@ class PosteriorLoop:
     def _fitted(self, state: State, temperature: float) -> State:
         """The state with a new surrogate and draws of it."""
         t = self.scaled.to_unit(state.data.x)
-        parameters = fit_surrogate(
+        cloud = None if state.draws is None else np.concatenate([state.draws.posterior, state.draws.warm])
+        before = state.parameters
+        starts = [] if before is None else [before.hyper]
+        if before is None or state.step % 3 == 0:
+            starts.append(Hyperparameters.default(self.d))
+        parameters = fit_structure(
             state.data,
             t,
-            self._whitening(state),
+            self._plain() if before is None else before.structure,
+            cloud,
             temperature=temperature,
-            previous=state.previous,
-            cold=state.step % 3 == 0,
+            starts=tuple(starts),
             device=self.device,
         )
+        if self.structures:
+            parameters = choose_structure(state.data, t, parameters, cloud, device=self.device)
         model = self._build(state.data, parameters)
         finite = state.data.status == OK
         draws = draw(

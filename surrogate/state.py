@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surrogate.data import Dataset
+from surrogate.kernels.warps import InputWarp
 from surrogate.models.gp import Hyperparameters
-from surrogate.models.surrogate import SurrogateParameters
+from surrogate.models.surrogate import Structure, SurrogateParameters
 from surrogate.models.whitening import Whitening
 from surrogate.proposers.posterior import Draws
 from surrogate.stopping import Verdict
@@ -116,9 +117,11 @@ def _parameters_to_arrays(p: SurrogateParameters) -> dict[str, NDArray]:
         "centre": p.whitening.centre,
         "forward": p.whitening.forward,
         "backward": p.whitening.backward,
-        "numbers": np.array([p.temperature, p.log_posterior]),
+        "numbers": np.array([p.temperature, p.score, p.structure.output]),
         "counts": np.array([p.n, p.rescues]),
-        "names": np.array([p.kernel, p.trend]),
+        "names": np.array([p.structure.kernel, p.structure.trend]),
+        "warp/kinds": p.structure.warp.kinds,
+        "warp/support": np.stack([p.structure.warp.low, p.structure.warp.high]),
     }
 
 
@@ -126,14 +129,14 @@ def _parameters_from_arrays(arrays: dict[str, NDArray], name: str) -> SurrogateP
     if f"{name}/hyper" not in arrays:
         return None
     part = {k.removeprefix(f"{name}/"): v for k, v in arrays.items() if k.startswith(f"{name}/")}
-    whitening = Whitening(part["centre"], part["forward"], part["backward"])
+    temperature, score, output = map(float, part["numbers"])
+    warp = InputWarp(part["warp/kinds"], *part["warp/support"])
     return SurrogateParameters(
-        hyper=Hyperparameters.of(part["hyper"], len(whitening.centre)),
-        whitening=whitening,
-        temperature=float(part["numbers"][0]),
-        kernel=str(part["names"][0]),
-        trend=str(part["names"][1]),
+        hyper=Hyperparameters.of(part["hyper"], len(warp.kinds)),
+        whitening=Whitening(part["centre"], part["forward"], part["backward"]),
+        structure=Structure(str(part["names"][0]), str(part["names"][1]), output, warp),
+        temperature=temperature,
         n=int(part["counts"][0]),
-        log_posterior=float(part["numbers"][1]),
+        score=score,
         rescues=int(part["counts"][1]),
     )

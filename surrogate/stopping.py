@@ -12,7 +12,7 @@ Each signal alone makes false claims, so all must agree:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,14 +106,6 @@ def gaussian_kl(x: Array, log_v: Array, log_w: Array) -> Array:
     return 0.25 * (trace + pull)
 
 
-def _paths(model: LikelihoodModel, t: Array, count: int, rng: np.random.Generator) -> Array:
-    """Joint deviations of the process from its mean at t, with shape (count, n)."""
-    covariance = model.gp.covariance(model.whiten(t))
-    values, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
-    return rng.standard_normal((count, len(t))) @ root.T
-
-
 def spread(
     model: LikelihoodModel,
     sample: ImportanceSample,
@@ -142,7 +134,7 @@ def spread(
         O(points^2 (n + p)).
     """
     bulk = rng.choice(len(sample.x), points, p=sample.weights)
-    delta = np.sqrt(inflate) * _paths(model, sample.x[bulk], paths, rng)
+    delta = model.deviations(sample.x[bulk], paths, rng, inflate=inflate)
     x = sample.x[bulk]
     bulk_kl = gaussian_kl(x, np.zeros(points), delta)
     log_z = logsumexp(delta, axis=1) - np.log(points)
@@ -157,7 +149,7 @@ def spread(
     mixed = sample.x[index]
     with np.errstate(divide="ignore"):
         base = np.log(sample.weights[index]) - np.log(half[index])
-    deviation = np.sqrt(inflate) * _paths(model, mixed, paths, rng)
+    deviation = model.deviations(mixed, paths, rng, inflate=inflate)
     # The path's own density lacks the bend of the trust region: that is how it sees what the mean has cut off.
     unbent = base + model.bare_mean(mixed) - model.smooth(mixed)
     warm_kl = gaussian_kl(mixed, base, unbent + deviation)
@@ -232,8 +224,3 @@ def judge(signals: Signals, thresholds: Thresholds, *, armed: bool, min_ess: flo
 def relevant(y: Array, predicted: Array, y_max: float, d: int) -> NDArray[np.bool_]:
     """Which points of a batch count for ``inflation``: predicted within d / 2 + 6 of the maximum."""
     return (y_max - predicted < 0.5 * d + 6.0) & (y_max - y < relevant_depth(d))
-
-
-def with_border(signals: Signals, border: float) -> Signals:
-    """The signals with another share of open feasibility."""
-    return replace(signals, border=border)

@@ -40,7 +40,7 @@ def uncertainty_gram(model: LikelihoodModel, t: Array, weights: Array) -> Column
     device = half.device
     residual = CorrelationKernel(model, torch.as_tensor(u / lengthscale, device=device), amplitude)
     process = PosteriorGram(residual, half, left)
-    scale = torch.as_tensor(weights * model.gp.scale, device=device)
+    scale = torch.as_tensor(weights * model.gp.scale * model.slope(t), device=device)
     if not isinstance(model.gate, Gate):
         return ScaledGram(process, scale)
     p = model.gate.probability(u)

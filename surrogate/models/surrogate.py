@@ -1,4 +1,4 @@
-"""The surrogate of a log-likelihood: a Gaussian process in whitened coordinates, inside a trust region and a gate.
+"""The surrogate of a log-likelihood: a Gaussian process in warped and whitened coordinates, a trust region and a gate.
 
 Points t live in the scaled coordinates of the prior (a box becomes the unit cube). ``SurrogateParameters`` holds only
 numbers; ``build`` makes the model again from them and the data, exactly.
@@ -6,7 +6,7 @@ numbers; ``build`` makes the model again from them and the data, exactly.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,22 @@ from numpy.typing import NDArray
 from surrogate.data import FAILED, INFEASIBLE, OK, Dataset
 from surrogate.kernels.stationary import KERNELS
 from surrogate.kernels.trend import Trend
+from surrogate.kernels.warps import InputWarp, OutputWarp
 from surrogate.models.classifiers import Everywhere, Gate, fit_gate
-from surrogate.models.fit import fit
+from surrogate.models.fit import HyperPrior, fit
 from surrogate.models.gp import GPModel, GPRecipe, Hyperparameters, TrainingSet, condition
 from surrogate.models.whitening import Whitening
 
-__all__ = ["LikelihoodModel", "SurrogateParameters", "build", "fit_surrogate", "relevant_depth", "trend_size"]
+__all__ = [
+    "LikelihoodModel",
+    "Structure",
+    "SurrogateParameters",
+    "build",
+    "fit_structure",
+    "relevant_depth",
+    "score_structure",
+    "trend_size",
+]
 
 Array = NDArray[np.float64]
 
@@ -35,28 +45,64 @@ def relevant_depth(d: int) -> float:
 
 
 @dataclass(frozen=True, eq=False)
+class Structure:
+    """The discrete choices of a surrogate.
+
+    Attributes:
+        kernel: Name of the kernel of the residual.
+        trend: Name of the trend.
+        output: Scale of the output warp, see ``OutputWarp``.
+        warp: Input warp.
+    """
+
+    kernel: str
+    trend: str
+    output: float
+    warp: InputWarp
+
+    @classmethod
+    def plain(cls, low: Array, high: Array) -> Structure:
+        """A quadratic trend with an RBF residual and no warps, on a support from low to high."""
+        return cls("rbf", "quadratic", 0.0, InputWarp.identity(low, high))
+
+    def same(self, other: Structure) -> bool:
+        """Whether all choices agree."""
+        mine, theirs = (self.kernel, self.trend, self.output), (other.kernel, other.trend, other.output)
+        return mine == theirs and bool((self.warp.kinds == other.warp.kinds).all())
+
+    @property
+    def cost(self) -> float:
+        """Nats that a structure must earn: 2 per warped parameter, 3 for an output warp."""
+        return 2.0 * float((self.warp.kinds != 0).sum()) + 3.0 * (self.output != 0.0)
+
+
+@dataclass(frozen=True, eq=False)
 class SurrogateParameters:
     """Everything that a surrogate is besides the data.
 
     Attributes:
         hyper: Hyperparameters of the process.
-        whitening: From scaled coordinates t to whitened ones.
+        whitening: From warped to whitened coordinates.
+        structure: Discrete choices.
         temperature: The process models (y - y_max) / temperature; 1 once the run maps the posterior.
-        kernel: Name of the kernel.
-        trend: Name of the trend.
         n: Number of rows of the dataset that it has seen.
-        log_posterior: Log posterior density of the hyperparameters, for comparisons.
+        score: Log evidence with the Jacobian of the output warp, less the cost of the structure.
         rescues: Factorisations of the fit that needed a raised nugget.
     """
 
     hyper: Hyperparameters
     whitening: Whitening
+    structure: Structure
     temperature: float
-    kernel: str
-    trend: str
     n: int
-    log_posterior: float = float("nan")
+    score: float = float("nan")
     rescues: int = 0
+
+    @property
+    def exact(self) -> bool:
+        """Whether the trend explains the data: the residual and the shaping have both fallen."""
+        small = self.hyper.log_amplitude < -2.5 and self.hyper.log_shaping < np.log(1e-3)
+        return self.structure.trend == "quadratic" and bool(small)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +111,7 @@ class LikelihoodModel:
 
     Attributes:
         parameters: The numbers that define it.
-        gp: The process, in whitened coordinates, of (y - y_max) / temperature.
+        gp: The process, in whitened coordinates, of the warped (y - y_max) / temperature.
         gate: Where the likelihood is feasible, in whitened coordinates.
         y_max: Largest value among the data.
         low: Lower corner of the box of the kept points, padded, in whitened coordinates.
@@ -78,21 +124,22 @@ class LikelihoodModel:
     y_max: float
     low: Array
     high: Array
+    output: OutputWarp = field(default_factory=OutputWarp)
 
     def whiten(self, t: Array) -> Array:
         """Whitened coordinates of t, both with shape (m, d)."""
-        return self.parameters.whitening.whiten(t)
+        return self.parameters.whitening.whiten(self.parameters.structure.warp.forward(t))
 
     def bare_mean(self, t: Array) -> Array:
         """Mean of (y - y_max) / temperature without trust region and gate, with shape (m,)."""
-        return self.gp.mean(self.whiten(t))
+        return self.output.inverse(self.gp.mean(self.whiten(t)))
 
     def smooth(self, t: Array) -> Array:
         """Mean of (y - y_max) / temperature, bent down outside the trust region, with shape (m,)."""
         u = self.whiten(t)
         excess = np.maximum(self.low - u, 0.0) + np.maximum(u - self.high, 0.0)
         bend = ((excess / (0.1 * (self.high - self.low))) ** 2).sum(1)
-        return self.gp.mean(u) - 0.5 * bend
+        return self.output.inverse(self.gp.mean(u)) - 0.5 * bend
 
     def relative(self, t: Array) -> Array:
         """The smooth mean plus the log of the probability of being feasible, with shape (m,)."""
@@ -103,10 +150,31 @@ class LikelihoodModel:
             return value + np.log(self.gate.probability(self.whiten(t)))
 
     def predict(self, t: Array) -> tuple[Array, Array]:
-        """Mean and sd of the log-likelihood where it is feasible, each with shape (m,)."""
+        """Mean and sd of the log-likelihood where it is feasible, each with shape (m,).
+
+        With an output warp the mean is the median and the sd is to first order.
+        """
         u = self.whiten(t)
+        z = self.gp.mean(u)
         temperature = self.parameters.temperature
-        return self.y_max + temperature * self.gp.mean(u), temperature * np.sqrt(self.gp.variance(u))
+        sd = self.output.slope(z) * np.sqrt(self.gp.variance(u))
+        return self.y_max + temperature * self.output.inverse(z), temperature * sd
+
+    def slope(self, t: Array) -> Array:
+        """Derivative of (y - y_max) / temperature with respect to the process, with shape (m,)."""
+        return self.output.slope(self.gp.mean(self.whiten(t)))
+
+    def deviations(self, t: Array, count: int, rng: np.random.Generator, *, inflate: float = 1.0) -> Array:
+        """Joint deviations of the log-density from its mean at t, with shape (count, m); O(m^2 (n + p) + m^3)."""
+        u = self.whiten(t)
+        covariance = self.gp.covariance(u)
+        values, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        path = np.sqrt(inflate) * rng.standard_normal((count, len(t))) @ root.T
+        if self.output.scale == 0.0:
+            return path
+        z = self.gp.mean(u)
+        return self.output.inverse(z + path) - self.output.inverse(z)
 
 
 def _kept(y: Array, temperature: float, d: int) -> NDArray[np.bool_]:
@@ -124,17 +192,19 @@ def _training_set(
     d = t.shape[1]
     rows = data.status == OK
     rows[rows] = _kept(data.y[rows], parameters.temperature, d)
+    output = OutputWarp(parameters.structure.output)
     y = (data.y[rows] - data.y_max) / parameters.temperature
-    gap = np.maximum(0.0, -y - 0.5 * relevant_depth(d))
-    noise = data.noise[rows] / parameters.temperature
-    u = parameters.whitening.whiten(t[rows])
-    return TrainingSet.of(u, y, gap=gap, noise=noise, device=device), rows
+    z = output.forward(y)
+    gap = np.maximum(0.0, float(output.forward(np.array(-0.5 * relevant_depth(d)))) - z)
+    noise = data.noise[rows] / parameters.temperature / output.slope(z)
+    u = parameters.whitening.whiten(parameters.structure.warp.forward(t[rows]))
+    return TrainingSet.of(u, z, gap=gap, noise=noise, device=device), rows
 
 
-def _recipe(parameters: SurrogateParameters, device: str) -> GPRecipe:
+def _recipe(structure: Structure, device: str) -> GPRecipe:
     import torch
 
-    return GPRecipe(KERNELS[parameters.kernel], Trend(parameters.trend), device=torch.device(device))
+    return GPRecipe(KERNELS[structure.kernel], Trend(structure.trend), device=torch.device(device))
 
 
 def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: str = "cpu") -> LikelihoodModel:
@@ -151,46 +221,100 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
     """
     data, t = data.head(parameters.n), t[: parameters.n]
     training, rows = _training_set(data, t, parameters, device)
-    gp = condition(_recipe(parameters, device), training, parameters.hyper)
-    u = parameters.whitening.whiten(t)
+    gp = condition(_recipe(parameters.structure, device), training, parameters.hyper)
+    u = parameters.whitening.whiten(parameters.structure.warp.forward(t))
     kept = u[rows]
     pad = 0.5 * (kept.max(0) - kept.min(0)) + 1e-9
     infeasible = (data.status == INFEASIBLE) | (data.status == FAILED)
     known = rows | infeasible
     gate = fit_gate(u[known], ~infeasible[known], doubtful=(data.status == FAILED)[known])
-    return LikelihoodModel(parameters, gp, gate, data.y_max, kept.min(0) - pad, kept.max(0) + pad)
+    return LikelihoodModel(
+        parameters,
+        gp,
+        gate,
+        data.y_max,
+        kept.min(0) - pad,
+        kept.max(0) + pad,
+        OutputWarp(parameters.structure.output),
+    )
 
 
-def fit_surrogate(
+def _start(
+    data: Dataset, structure: Structure, cloud: Array | None, temperature: float, hyper: Hyperparameters
+) -> SurrogateParameters:
+    """Parameters before the fit; the whitening is that of a cloud of draws t, or of the prior."""
+    if cloud is None:
+        cloud = _prior_cloud(structure)
+    whitening = Whitening.of(structure.warp.forward(cloud))
+    return SurrogateParameters(hyper, whitening, structure, temperature, len(data))
+
+
+def _prior_cloud(structure: Structure) -> Array:
+    """Two points per axis whose principal axes are those of the unit cube."""
+    d = len(structure.warp.kinds)
+    half = np.sqrt(d * (1.0 - 0.5 / d) / 12.0)
+    return np.concatenate([0.5 + half * np.eye(d), 0.5 - half * np.eye(d)])
+
+
+def _jacobian(data: Dataset, rows: NDArray[np.bool_], structure: Structure, temperature: float) -> float:
+    return OutputWarp(structure.output).log_jacobian((data.y[rows] - data.y_max) / temperature)
+
+
+def fit_structure(
     data: Dataset,
     t: Array,
-    whitening: Whitening,
+    structure: Structure,
+    cloud: Array | None,
     *,
     temperature: float = 1.0,
-    previous: SurrogateParameters | None = None,
-    cold: bool = False,
-    kernel: str = "rbf",
-    trend: str = "quadratic",
+    starts: tuple[Hyperparameters, ...] = (),
+    max_evaluations: int = 60,
     device: str = "cpu",
 ) -> SurrogateParameters:
-    """Parameters of the surrogate that fits the data best, a posteriori.
+    """Parameters of the surrogate with this structure that fits the data best, a posteriori.
 
     Args:
         data: Evaluated points, at least one of them finite.
         t: Their scaled coordinates, with shape (n, d).
-        whitening: Coordinates to work in.
+        structure: Discrete choices.
+        cloud: Draws t of the present posterior, whose covariance whitens the coordinates; None at first.
         temperature: The process models (y - y_max) / temperature.
-        previous: An earlier fit to start from.
-        cold: Start from the default hyperparameters too.
-        kernel: Name of the kernel.
-        trend: Name of the trend.
+        starts: Where the optimiser starts; the default hyperparameters if empty.
+        max_evaluations: Of the marginal likelihood, per start.
         device: Where the linear algebra runs.
     """
-    d = t.shape[1]
-    start = SurrogateParameters(Hyperparameters.default(d), whitening, temperature, kernel, trend, len(data))
-    training, _ = _training_set(data, t, start, device)
-    starts = [] if previous is None else [previous.hyper]
-    if cold or previous is None:
-        starts.append(Hyperparameters.default(d))
-    hyper, value, rescues = fit(_recipe(start, device), training, starts)
-    return replace(start, hyper=hyper, log_posterior=value, rescues=rescues)
+    begin = _start(data, structure, cloud, temperature, Hyperparameters.default(t.shape[1]))
+    training, rows = _training_set(data, t, begin, device)
+    recipe = _recipe(structure, device)
+    hyper, value, rescues = fit(recipe, training, list(starts) or [begin.hyper], max_evaluations=max_evaluations)
+    score = value + _jacobian(data, rows, structure, temperature) - structure.cost
+    return replace(begin, hyper=hyper, score=score, rescues=rescues)
+
+
+def score_structure(
+    data: Dataset,
+    t: Array,
+    structure: Structure,
+    cloud: Array | None,
+    hypers: tuple[Hyperparameters, ...],
+    *,
+    temperature: float = 1.0,
+    device: str = "cpu",
+) -> tuple[float, Hyperparameters]:
+    """The best score of a structure over given hyperparameters, without fitting: one factorisation for each."""
+    import torch
+
+    prior = HyperPrior()
+    begin = _start(data, structure, cloud, temperature, hypers[0])
+    training, rows = _training_set(data, t, begin, device)
+    offset = _jacobian(data, rows, structure, temperature) - structure.cost
+    best = (-np.inf, hypers[0])
+    for hyper in hypers:
+        try:
+            value = condition(_recipe(structure, device), training, hyper).log_marginal
+        except torch.linalg.LinAlgError:
+            continue
+        score = value - prior.penalty(hyper.vector(), t.shape[1])[0] + offset
+        if score > best[0]:
+            best = (score, hyper)
+    return best
