@@ -138,14 +138,18 @@ class ProcessExecutor(Executor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """A future with the result of ``fn(*args, **kwargs)`` in one of the processes."""
-        return self._threads.submit(self._call, None if fn == self._function else fn, args, kwargs)
+        # Bound methods are made anew at each access: equal, not identical. Equality of other things may be anything.
+        is_known = fn is self._function or (fn == self._function) is True
+        return self._threads.submit(self._call, None if is_known else fn, args, kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Ends the processes: when they have done what was submitted or, if not ``wait``, at once."""
         self._threads.shutdown(wait=wait, cancel_futures=cancel_futures or not wait)
         if wait:
             for worker in self._workers:
-                worker.close()
+                worker.hang_up()
+            for worker in self._workers:
+                worker.wait_for_end()
         self._kill()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -228,9 +232,11 @@ class _Worker:
         except OSError:
             raise WorkerDiedError(self._obituary()) from None
 
-    def close(self) -> None:
-        """Lets the process end by itself, for a while."""
+    def hang_up(self) -> None:
+        """Tells an idle process to end."""
         self._line.close()
+
+    def wait_for_end(self) -> None:
         self._process.join(_PATIENCE)
 
     def kill(self) -> None:

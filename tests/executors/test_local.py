@@ -165,6 +165,10 @@ class TestProcesses:
             executor.submit(Posterior(function, [(0, 1)]).evaluate, np.array([0.5])).result(20)
             assert len(list(tmp_path.iterdir())) == 3  # another one travels with its call
 
+    def test_functions_whose_equality_is_no_truth_value(self):
+        with ProcessExecutor(1, functions.OddlyEqual()) as executor:
+            assert executor.submit(functions.OddlyEqual(), [2.0]).result(20) == -4.0
+
     @pytest.mark.parametrize(
         ("x", "reason"), [(0.5, r"worker process \d+ was killed by SIGSEGV"), (0.6, "ended with exit code 3")]
     )
