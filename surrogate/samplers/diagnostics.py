@@ -1,0 +1,137 @@
+"""How many independent draws a chain or a weighted sample is worth."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["autocorrelation", "effective_sample_size", "integrated_autocorrelation_time", "split_rhat"]
+
+Centre = Literal["walker", "ensemble"]
+
+
+def autocorrelation(chain: NDArray, *, centre: Centre = "walker") -> NDArray:
+    """Normalised autocorrelation function of each parameter, averaged over walkers.
+
+    With ``centre="walker"`` each walker is centred on its own mean and normalised by its own variance, as emcee
+    does: biased towards zero when the chain is not much longer than the correlation. With ``centre="ensemble"``
+    the mean and variance are those of all walkers together and every lag is divided by its own number of pairs:
+    unbiased for a stationary ensemble however short, and walkers that sit in modes of their own stay correlated
+    for ever, as they should. O(s log s) for each walker and parameter.
+
+    Args:
+        chain: Positions with shape (s, w, d): steps, walkers, parameters.
+        centre: Which mean is subtracted.
+
+    Returns:
+        The function at lags 0..s-1, with shape (s, d). A parameter that does not vary gets 1 at every lag.
+    """
+    # One parameter at a time: the spectra of a long chain of many walkers would fill the memory.
+    return np.stack([_autocorrelation(chain[:, :, j], centre) for j in range(chain.shape[2])], axis=1)
+
+
+def integrated_autocorrelation_time(chain: ArrayLike, *, window: float = 5.0, centre: Centre = "walker") -> NDArray:
+    """Steps of the chain per independent draw, tau = 1 + 2 sum_k rho(k), for each parameter.
+
+    The sum stops at the smallest lag M with M >= ``window`` * tau(M) (Sokal's rule). A chain too short for
+    any such M gives the sum over all lags, a lower bound.
+
+    Args:
+        chain: Positions with shape (s, w, d): steps, walkers, parameters; (s, w) is one parameter.
+        window: Sokal's constant; 5 balances bias exp(-5) against noise.
+        centre: See :func:`autocorrelation`.
+
+    Returns:
+        The times in steps, with shape (d,), at least 1.
+
+    References:
+        Sokal (1996), "Monte Carlo methods in statistical mechanics"; Goodman & Weare (2010), section 4.
+    """
+    values = _three_axes(chain)
+    times = 2.0 * np.cumsum(autocorrelation(values, centre=centre), axis=0) - 1.0
+    enough = np.arange(len(values))[:, None] >= window * times
+    lag = np.where(enough.any(axis=0), enough.argmax(axis=0), len(values) - 1)
+    return np.maximum(np.take_along_axis(times, lag[None, :], axis=0)[0], 1.0)
+
+
+def effective_sample_size(weights: ArrayLike) -> float:
+    """Kish's effective number of equally weighted draws, (sum w)^2 / sum w^2.
+
+    Args:
+        weights: Non-negative weights with shape (n,), of any normalisation.
+
+    Returns:
+        A number in 1..n; 0.0 when every weight is zero.
+
+    Raises:
+        ValueError: If a weight is negative or not finite.
+
+    Example:
+        >>> effective_sample_size([1.0, 1.0, 0.0])
+        2.0
+    """
+    w = np.asarray(weights, dtype=float)
+    if not np.all(np.isfinite(w)) or np.any(w < 0):
+        msg = f"weights must be finite and non-negative, got {w[~(np.isfinite(w) & (w >= 0))][0]}"
+        raise ValueError(msg)
+    if w.size == 0 or w.max() == 0:
+        return 0.0
+    w = w / w.max()  # squares of tiny weights would underflow
+    return float(w.sum() ** 2 / (w**2).sum())
+
+
+def split_rhat(chain: ArrayLike) -> NDArray:
+    """Potential scale reduction of every walker cut in two halves, for each parameter.
+
+    1 when all halves look alike; above about 1.01 the walkers disagree or still drift.
+
+    Args:
+        chain: Positions with shape (s, w, d) with s >= 4; (s, w) is one parameter.
+
+    Returns:
+        With shape (d,), nan for a parameter that does not vary within any half.
+
+    Raises:
+        ValueError: If there are fewer than 4 steps.
+
+    References:
+        Vehtari, Gelman, Simpson, Carpenter & Buerkner (2021), doi:10.1214/20-BA1221, equations 1-4.
+    """
+    values = _three_axes(chain)
+    half = len(values) // 2
+    if half < 2:
+        msg = f"split R-hat needs at least 4 steps, got {len(values)}"
+        raise ValueError(msg)
+    halves = np.concatenate([values[:half], values[-half:]], axis=1)
+    within = halves.var(axis=0, ddof=1).mean(axis=0)
+    between = half * halves.mean(axis=0).var(axis=0, ddof=1)
+    ratio = np.divide(between, within, out=np.full_like(within, np.nan), where=within > 0)
+    return np.sqrt((half - 1) / half + ratio / half)
+
+
+def _autocorrelation(series: NDArray, centre: Centre) -> NDArray:
+    """The function of one parameter with shape (s, w), with shape (s,)."""
+    s = len(series)
+    mean = series.mean(axis=0) if centre == "walker" else series.mean()
+    spectrum = np.fft.rfft(series - mean, n=2 * s, axis=0)
+    covariance = np.fft.irfft(np.abs(spectrum) ** 2, n=2 * s, axis=0)[:s]
+    if centre == "walker":
+        return _ratio(covariance).mean(axis=1)
+    return _ratio(covariance.mean(axis=1) / np.arange(s, 0, -1))
+
+
+def _ratio(covariance: NDArray) -> NDArray:
+    zero = covariance[:1]
+    return np.divide(covariance, zero, out=np.ones_like(covariance), where=zero > 0)
+
+
+def _three_axes(chain: ArrayLike) -> NDArray:
+    values = np.asarray(chain, dtype=float)
+    if values.ndim == 2:
+        values = values[:, :, None]
+    if values.ndim != 3 or len(values) == 0:
+        msg = f"chain must have shape (steps, walkers, parameters) with at least one step, got {values.shape}"
+        raise ValueError(msg)
+    return values
