@@ -1,0 +1,182 @@
+"""What a run takes home: posterior draws, the evidence, the evaluated points, the emulator and the record."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from surrogate.data import Dataset
+from surrogate.output.tables import equal_tailed_interval, summary_table
+
+if TYPE_CHECKING:
+    from getdist import MCSamples
+
+__all__ = ["Emulator", "Result"]
+
+Array = NDArray[np.float64]
+
+
+class Emulator(Protocol):
+    """A surrogate of the log-likelihood beside the exact log-prior."""
+
+    def predict(self, x: ArrayLike) -> tuple[Array, Array]:
+        """Mean and sd of the log-likelihood at x with shape (m, d), each with shape (m,)."""
+        ...
+
+    def log_prior(self, x: ArrayLike) -> Array:
+        """Log prior density at x with shape (m, d), with shape (m,)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Result:
+    """The posterior of a run, n weighted draws of d parameters, and its record.
+
+    Attributes:
+        names: Names of the parameters.
+        labels: Their LaTeX labels, without dollars.
+        bounds: Support of the prior, with shape (d, 2); may be infinite.
+        samples: Draws, with shape (n, d).
+        weights: Their weights, with shape (n,), summing to one.
+        log_posterior: Natural log of likelihood times prior, by the surrogate, with shape (n,); unnormalised.
+        log_prior: Natural log of the prior density, with shape (n,).
+        derived: Derived values of the draws, with shape (n, k); k may be 0.
+        derived_names: Names of the k derived values.
+        log_evidence: Natural log of the integral of likelihood times prior, the prior being normalised.
+        log_evidence_error: Standard error of that, the surrogate's own error included.
+        converged: Whether the stopping rule was satisfied.
+        status: A sentence that says why the run stopped.
+        n_evaluations: Calls of the likelihood.
+        data: The evaluated points.
+        trace: One row per iteration.
+        emulator: The surrogate itself.
+        surrogate_error: How far the posterior moves over draws of the surrogate: ``"mean"``, the sd of the means, and
+            ``"sd"``, that of the relative change of the sds, each with shape (d,).
+        sampler: Autocorrelation time, effective sample size and acceptance of the chain that drew the samples.
+        periodic: Whether each parameter is periodic; empty if none is.
+
+    Raises:
+        ValueError: If the shapes do not fit together.
+    """
+
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+    bounds: Array
+    samples: Array
+    weights: Array
+    log_posterior: Array
+    log_prior: Array
+    derived: Array
+    derived_names: tuple[str, ...]
+    log_evidence: float
+    log_evidence_error: float
+    converged: bool
+    status: str
+    n_evaluations: int
+    data: Dataset
+    trace: tuple[dict[str, float | str], ...]
+    emulator: Emulator
+    surrogate_error: dict[str, Array]
+    sampler: dict[str, float] = field(default_factory=dict)
+    periodic: tuple[bool, ...] = ()
+
+    def __post_init__(self) -> None:
+        n, d, k = len(self.weights), len(self.names), len(self.derived_names)
+        expected = {"samples": (n, d), "log_posterior": (n,), "log_prior": (n,), "derived": (n, k), "bounds": (d, 2)}
+        if wrong := [name for name, shape in expected.items() if getattr(self, name).shape != shape]:
+            words = ", ".join(f"{name} with shape {getattr(self, name).shape}, not {expected[name]}" for name in wrong)
+            msg = f"a result of {n} weights, {d} names and {k} derived names does not fit: {words}"
+            raise ValueError(msg)
+        if len(self.labels) != d:
+            msg = f"labels must be as many as the {d} names, got {len(self.labels)}"
+            raise ValueError(msg)
+
+    def __repr__(self) -> str:
+        state = "converged" if self.converged else "not converged"
+        return f"<Result: {len(self.names)} parameters, {self.n_evaluations} evaluations, {state}>"
+
+    @property
+    def mean(self) -> Array:
+        """Posterior means, with shape (d,)."""
+        return self.weights @ self.samples
+
+    @property
+    def covariance(self) -> Array:
+        """Posterior covariance, with shape (d, d)."""
+        residual = self.samples - self.mean
+        return (self.weights[:, None] * residual).T @ residual
+
+    @property
+    def sd(self) -> Array:
+        """Posterior standard deviations, with shape (d,)."""
+        return np.sqrt(np.diag(self.covariance))
+
+    @property
+    def best_fit(self) -> Array:
+        """The evaluated point of the highest log-posterior, with shape (d,); nan if no value was finite."""
+        if not self.data.finite.any():
+            return np.full(len(self.names), np.nan)
+        x = self.data.x[self.data.finite]
+        return x[np.argmax(self.data.y[self.data.finite] + self.emulator.log_prior(x))]
+
+    def interval(self, level: float = 0.68) -> Array:
+        """Equal-tailed credible intervals, with shape (d, 2).
+
+        Args:
+            level: Posterior probability between the ends.
+
+        Raises:
+            ValueError: If the level is not between 0 and 1.
+        """
+        return equal_tailed_interval(self.samples, self.weights, level)
+
+    def predict(self, x: ArrayLike) -> tuple[Array, Array]:
+        """The emulator: what the run knows of the log-posterior anywhere.
+
+        Args:
+            x: Points with shape (m, d), or one with shape (d,).
+
+        Returns:
+            Mean and sd of log-likelihood plus log-prior, each with shape (m,); -inf outside the prior.
+
+        Raises:
+            ValueError: If the points have another number of parameters.
+        """
+        points = np.atleast_2d(np.asarray(x, dtype=np.float64))
+        if points.ndim != 2 or points.shape[1] != len(self.names):
+            msg = f"x must have shape (m, {len(self.names)}), got {np.shape(x)}"
+            raise ValueError(msg)
+        mean, sd = self.emulator.predict(points)
+        return mean + self.emulator.log_prior(points), sd
+
+    def summary(self) -> str:
+        """The result as a table of text."""
+        return summary_table(self)
+
+    def to_getdist(self) -> MCSamples:
+        """The draws for GetDist, with names, labels and ranges."""
+        from surrogate.output.getdist import to_mcsamples
+
+        return to_mcsamples(self)
+
+    def save(self, root: str | os.PathLike[str]) -> None:
+        """Writes ``root.txt``, ``.paramnames``, ``.ranges`` and ``.properties.ini`` in GetDist's layout."""
+        from surrogate.output.getdist import save_chain
+
+        save_chain(self, root)
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Writes a corner plot of the posterior, with the evaluated points on it, to a png, pdf or svg file."""
+        from surrogate.output.plots import save_corner
+
+        save_corner(self, path)
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Writes one self-contained HTML page with everything that a reader of the result may ask."""
+        from surrogate.output.report import save_report
+
+        save_report(self, path)
