@@ -12,10 +12,10 @@ from surrogate.acquisition.posterior import select_batch
 from surrogate.data import FAILED, OK, Dataset
 from surrogate.models.classifiers import Everywhere
 from surrogate.models.structure import choose_structure
-from surrogate.models.surrogate import LikelihoodModel, Structure, SurrogateParameters, build, fit_structure
-from surrogate.models.gp import Hyperparameters
+from surrogate.models.surrogate import LikelihoodModel, Structure, SurrogateParameters, build, fit_structure, relevant_depth, trend_size
 from surrogate.problem import Evaluation, Prior
 from surrogate.proposers.design import Reference, design
+from surrogate.proposers.explore import holes, most_promising, search
 from surrogate.proposers.posterior import Draws, ScaledPrior, draw
 from surrogate.rng import generator
 from surrogate.samplers.evidence import ImportanceSample, importance_sample
@@ -35,11 +35,12 @@ class PosteriorLoop:
         prior: Of the parameters.
         reference: Where the posterior is expected, if anywhere.
         batch_size: Points per batch; max(2, d // 2) unless given.
-        n_initial: Points of the initial design; 3 d unless given.
+        n_initial: Points of the initial design; 3 d to 4.5 d unless given.
         max_design: Design points after which a run without enough finite values gives up.
         thresholds: Limits of the stopping rule.
         particles: Draws of the surrogate in each iteration.
         structures: Whether warps, kernel and trend are chosen by evidence.
+        explore: Whether further modes are looked for before convergence is claimed.
         device: Where the linear algebra of the process runs.
     """
 
@@ -51,6 +52,7 @@ class PosteriorLoop:
     thresholds: Thresholds = field(default_factory=Thresholds)
     particles: int = 1000
     structures: bool = True
+    explore: bool = True
     device: str = "cpu"
 
     @property
@@ -106,9 +108,20 @@ class PosteriorLoop:
     def _ask_design(self, state: State) -> Array:
         data = state.data
         first = len(data)
-        n = (self.n_initial or max(3 * self.d, 4)) if first == 0 else max(self.d, self._batch_size)
+        n = self._design_size if first == 0 else max(self.d, self._batch_size)
         best = data.x[np.argmax(np.where(data.finite, data.y, -np.inf))] if data.finite.any() else None
         return design(self.prior, first, n, state.seed, reference=self.reference, best=best)
+
+    @property
+    def _design_size(self) -> int:
+        """Points of the initial design: at least 3 d, and more where a quadratic needs them in any case."""
+        d = self.d
+        return self.n_initial or max(3 * d, 4, min(int(4.5 * d), int(0.8 * trend_size(d))))
+
+    @property
+    def _n_holes(self) -> int:
+        """Space-filling points to add before convergence is claimed, for 4 d in all; none where a reference is given."""
+        return 0 if self.reference is not None else max(0, 4 * self.d - self._design_size)
 
     @property
     def _batch_size(self) -> int:
@@ -131,11 +144,60 @@ class PosteriorLoop:
             exploit=searching,
         )
         chosen = t[index]
+        if self.explore and state.probes is None and len(chosen) > 1:
+            promising = self._promising(state, model)
+            chosen = chosen if promising is None else np.concatenate([chosen[:-1], promising])
         missing = self._batch_size - len(chosen)
         if missing > 0:
             rng = generator(state.seed, state.step, "fill")
             chosen = np.concatenate([chosen, rng.permutation(draws.warm)[:missing]])
+        if state.probes is not None:
+            keep = chosen if state.verdict.armed else chosen[:0]
+            chosen = np.concatenate([keep, state.probes])
         return self.scaled.from_unit(chosen)
+
+    def _promising(self, state: State, model: LikelihoodModel) -> Array | None:
+        """The point of the prior most likely to matter, with shape (1, d), if any is likely enough.
+
+        Early on, and on odd steps while many points are taken for noise, a process with a constant mean is asked: the
+        trend denies whatever lies far from the mode that it describes.
+        """
+        finite = int(state.data.finite.sum())
+        early = finite < max(trend_size(self.d), 6 * self.d)
+        hyper = model.parameters.hyper
+        if early or (state.step % 2 and hyper.log_shaping > np.log(0.1)):
+            model = self._constant_model(state, model.parameters)
+        candidates = self._candidates(state, model, 2000)
+        if len(candidates) == 0:
+            return None
+        mean, sd = model.predict(candidates)
+        temperature = model.parameters.temperature
+        target = state.data.y_max - temperature * (1.0 + 0.5 * self.d)
+        best, score = most_promising(mean / temperature, sd / temperature, target / temperature)
+        if early or score > -2.5 or (state.step % 5 == 0 and score > -6.0):
+            return candidates[best : best + 1] if np.isfinite(score) else None
+        return None
+
+    def _constant_model(self, state: State, parameters: SurrogateParameters) -> LikelihoodModel:
+        """A surrogate with a constant mean and no warps, fitted to the same data."""
+        structure = replace(self._plain(), trend="constant")
+        t = self.scaled.to_unit(state.data.x)
+        fitted = fit_structure(
+            state.data,
+            t,
+            structure,
+            None,
+            temperature=parameters.temperature,
+            max_evaluations=25,
+            device=self.device,
+        )
+        return self._build(state.data, fitted)
+
+    def _candidates(self, state: State, model: LikelihoodModel, n: int) -> Array:
+        """Points of the prior, in scaled coordinates, off its faces and where the likelihood is probably feasible."""
+        rng = generator(state.seed, state.step, "candidates", n)
+        points = self.scaled.to_unit(self.prior.quantile(0.005 + 0.99 * rng.random((n, self.d))))
+        return points[model.gate.probability(model.whiten(points)) > 0.5]
 
     # tell
 
@@ -152,6 +214,8 @@ class PosteriorLoop:
             data=data,
             predicted=np.concatenate([state.predicted, predicted]),
             previous=state.parameters,
+            probes=None,
+            explored=state.explored + (0 if state.probes is None else len(state.probes)),
         )
         if state.parameters is None and not self._enough(data):
             return self._keep_designing(state)
@@ -188,7 +252,7 @@ class PosteriorLoop:
         last = (state.data.step == state.step - 1) & state.data.finite & np.isfinite(state.predicted[:, 0])
         errors = np.abs(state.data.y - state.predicted[:, 0])[last]
         previous = 1e6 if state.previous is None else state.previous.temperature
-        from_error = 1.5 * float(np.median(errors)) if len(errors) else np.inf
+        from_error = 1.5 * float(np.quantile(errors, 0.5, method="lower")) if len(errors) else np.inf
         temperature = max(1.0, min(from_gap, from_error, 3.0 * previous))
         return temperature if temperature > 1.2 else 1.0
 
@@ -204,16 +268,14 @@ class PosteriorLoop:
         t = self.scaled.to_unit(state.data.x)
         cloud = None if state.draws is None else np.concatenate([state.draws.posterior, state.draws.warm])
         before = state.parameters
-        starts = [] if before is None else [before.hyper]
-        if before is None or state.step % 3 == 0:
-            starts.append(Hyperparameters.default(self.d))
         parameters = fit_structure(
             state.data,
             t,
             self._plain() if before is None else before.structure,
             cloud,
             temperature=temperature,
-            starts=tuple(starts),
+            starts=() if before is None else (before.hyper,),
+            cold_start=state.step % 3 == 0,
             device=self.device,
         )
         if self.structures:
@@ -280,7 +342,51 @@ class PosteriorLoop:
         sample = self.importance_sample(state, model, 6000)
         signals, inflate = self._signals(state, model, before, sample)
         verdict = judge(signals, self.thresholds, armed=state.verdict.armed)
-        return self._conclude(state, signals, sample, inflate, verdict)
+        if signals.moved > 0.2 and state.explored > 0:  # something was found: the search begins again
+            state = replace(state, explored=self._n_holes)
+        if not (verdict.armed and self.explore):
+            return self._conclude(state, signals, sample, inflate, verdict)
+        points, radius = self._explore(state, model, sample)
+        state = self._conclude(state, signals, sample, inflate, verdict, radius)
+        if len(points) == 0:
+            return state
+        if verdict.converged:
+            reason = f"looking for further modes: places with an optimistic radius of {radius:.2g} are open"
+            verdict = Verdict(False, False, True, reason)
+        return replace(state, probes=points, verdict=verdict)
+
+    def _explore(self, state: State, model: LikelihoodModel, sample: ImportanceSample) -> tuple[Array, float]:
+        """Points to look at before the run may claim convergence, and the smallest optimistic radius."""
+        rng = generator(state.seed, state.step, "explore")
+        n_holes = self._n_holes
+        finite = state.data.finite
+        t = self.scaled.to_unit(state.data.x)
+        candidates = self._candidates(state, model, 3000)
+        empty = np.empty((0, self.d))
+        if len(candidates) == 0:
+            return empty, np.inf
+        if state.explored == 0 and n_holes > 0:
+            inner = self.scaled.to_unit(self.prior.quantile(0.1 + 0.8 * rng.random((2000, self.d))))
+            inner = inner[model.gate.probability(model.whiten(inner)) > 0.5]
+            first = holes(t, inner, n_holes) if len(inner) else empty
+        else:
+            first = empty
+        left = 3 * self.d + n_holes - state.explored - len(first)
+        if left <= 0:
+            return first, np.nan
+        depths = model.trend_depth(t[finite]), model.trend_depth(candidates)
+        height = model.smooth(np.concatenate([candidates, sample.x]))
+        found = search(
+            t[finite],
+            state.data.y[finite],
+            sample.x[rng.choice(len(sample.x), 1000, p=sample.weights)],
+            None if depths[0] is None or depths[1] is None else (depths[0], depths[1]),
+            candidates,
+            height.max() - height[: len(candidates)],
+            rng,
+            count=min(self.d, left),
+        )
+        return np.concatenate([first, found.probes]), found.radius
 
     def _recent_errors(self, state: State, batches: int = 3) -> Array:
         recent = (state.data.step >= state.step - batches) & state.data.finite & np.isfinite(state.predicted[:, 0])
@@ -300,6 +406,7 @@ class PosteriorLoop:
         bulk, wide, evidence, _, _ = spread(model, sample, warm_weights, rng, inflate=inflate)
         last = state.data.step == state.step - 1
         seen = last & state.data.finite
+        seen &= state.data.y_max - np.fmax(state.data.y, state.predicted[:, 0]) < 0.5 * relevant_depth(self.d)
         error = batch_error(state.data.y[seen], state.predicted[seen, 0], state.data.y_max)
         if self._surprised(state, before, last):
             error = np.inf
@@ -329,7 +436,7 @@ class PosteriorLoop:
         return moved(sample, self.log_posterior(before, sample.x), sample.log_density, rng)
 
     def _conclude(
-        self, state: State, signals: Signals, sample: ImportanceSample | None, inflate: float, verdict: Verdict
+        self, state: State, signals: Signals, sample: ImportanceSample | None, inflate: float, verdict: Verdict, radius: float = np.nan
     ) -> State:
         parameters = state.parameters
         if parameters is None:
@@ -355,6 +462,8 @@ class PosteriorLoop:
             "amplitude": np.exp(parameters.hyper.log_amplitude),
             "shaping": np.exp(parameters.hyper.log_shaping),
             "rescues": parameters.rescues,
+            "explored": state.explored,
+            "open_radius": radius,
         }
         new = np.array([[row[name] for name in TRACE_COLUMNS]], dtype=np.float64)
         return replace(state, verdict=verdict, trace=np.concatenate([state.trace, new]))

@@ -39,6 +39,8 @@ TRACE_COLUMNS = (
     "shaping",
     "output_scale",
     "rescues",
+    "explored",
+    "open_radius",
 )
 
 
@@ -55,6 +57,9 @@ class State:
         parameters: The present surrogate; None before there is one.
         previous: The surrogate before the last batch.
         draws: Draws of the present surrogate.
+        probes: Points in scaled coordinates that the next batch must hold, with shape (k, d): the search for further
+            modes.
+        explored: Probes evaluated so far, holes included.
         verdict: Of the stopping rule.
         trace: One row per step with the columns ``TRACE_COLUMNS``, with shape (steps, columns).
     """
@@ -66,6 +71,8 @@ class State:
     parameters: SurrogateParameters | None = None
     previous: SurrogateParameters | None = None
     draws: Draws | None = None
+    probes: Array | None = None
+    explored: int = 0
     verdict: Verdict = field(default_factory=lambda: Verdict(False, False, False, "not started"))
     trace: Array = field(default_factory=lambda: np.empty((0, len(TRACE_COLUMNS))))
 
@@ -83,6 +90,7 @@ class State:
             "verdict/flags": np.array([self.verdict.stop, self.verdict.converged, self.verdict.armed]),
             "verdict/reason": np.array(self.verdict.reason),
             "trace": self.trace,
+            "explored": np.array(self.explored),
             "trace_columns": np.array(TRACE_COLUMNS),
         }
         for name, parameters in (("parameters", self.parameters), ("previous", self.previous)):
@@ -90,6 +98,8 @@ class State:
                 out |= {f"{name}/{k}": v for k, v in _parameters_to_arrays(parameters).items()}
         if self.draws is not None:
             out |= {"draws/posterior": self.draws.posterior, "draws/warm": self.draws.warm}
+        if self.probes is not None:
+            out["probes"] = self.probes
         return out
 
     @classmethod
@@ -106,6 +116,8 @@ class State:
             parameters=_parameters_from_arrays(arrays, "parameters"),
             previous=_parameters_from_arrays(arrays, "previous"),
             draws=draws,
+            probes=arrays.get("probes"),
+            explored=int(arrays["explored"]),
             verdict=Verdict(flags[0], flags[1], flags[2], str(arrays["verdict/reason"])),
             trace=arrays["trace"],
         )

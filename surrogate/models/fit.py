@@ -22,20 +22,24 @@ class HyperPrior:
         amplitude_sd: Of log a, about 0: a may fall to the lower bound when the trend explains everything.
         lengthscale_sd: Of log l, about log(2 sqrt(d)): points in d whitened dimensions are sqrt(2 d) apart.
         amplitude_bounds: Of a. The lower one keeps a trace of doubt about the trend.
-        shaping_bounds: Of c.
+        shaping_bounds: Of c. A point keeps at least three standard deviations of its gap.
         lengthscale_bounds: Of l.
+        scale_sd: Of log s, about 0.
+        scale_bounds: Of s.
     """
 
     amplitude_sd: float = 2.0
     lengthscale_sd: float = 0.6
     amplitude_bounds: tuple[float, float] = (2.5e-3, 50.0)
-    shaping_bounds: tuple[float, float] = (1e-7, 0.5)
+    shaping_bounds: tuple[float, float] = (1e-6, 0.3)
     lengthscale_bounds: tuple[float, float] = (0.02, 200.0)
+    scale_sd: float = 4.0
+    scale_bounds: tuple[float, float] = (1e-4, 1e8)
 
-    def bounds(self, d: int, *, noisy: bool) -> NDArray[np.float64]:
+    def bounds(self, d: int, *, scaled: bool) -> NDArray[np.float64]:
         """Bounds of the vector of log-hyperparameters, with shape (d + 2, 2) or (d + 3, 2)."""
         rows = [self.amplitude_bounds, self.shaping_bounds, *([self.lengthscale_bounds] * d)]
-        return np.log(np.array(rows + ([(1e-4, 1e8)] if noisy else [])))
+        return np.log(np.array(rows + ([self.scale_bounds] if scaled else [])))
 
     def penalty(self, theta: NDArray[np.float64], d: int) -> tuple[float, NDArray[np.float64]]:
         """Negative log density up to a constant, and its gradient."""
@@ -44,6 +48,7 @@ class HyperPrior:
         precision[0] = self.amplitude_sd**-2
         centre[2 : d + 2] = np.log(2.0 * np.sqrt(d))
         precision[2 : d + 2] = self.lengthscale_sd**-2
+        precision[d + 2 :] = self.scale_sd**-2
         pull = precision * (theta - centre)
         return 0.5 * float(pull @ (theta - centre)), pull
 
@@ -93,7 +98,8 @@ def fit(
     Args:
         recipe: Kernel, trend, nugget.
         data: Training points.
-        starts: Where the optimiser starts; the first is usually the previous fit.
+        starts: Where the optimiser starts; the first is usually the previous fit. A start without an output scale is
+            fitted with the scale profiled.
         prior: Prior of the hyperparameters.
         max_evaluations: Limit per start.
 
@@ -102,13 +108,11 @@ def fit(
     """
     prior = prior or HyperPrior()
     d = data.u.shape[1]
-    bounds = prior.bounds(d, noisy=data.noisy)
     rescues: list[float] = []
     best: tuple[float, NDArray[np.float64]] | None = None
     for start in starts:
-        x0 = np.clip(start.vector()[: len(bounds)], bounds[:, 0], bounds[:, 1])
-        if len(x0) < len(bounds):
-            x0 = np.append(x0, np.log(max(float(data.y.std()), 1e-3)))
+        bounds = prior.bounds(d, scaled=start.log_scale is not None)
+        x0 = np.clip(start.vector(), bounds[:, 0], bounds[:, 1])
         result = minimize(
             lambda theta: _rescued(recipe, data, prior, theta, rescues),
             x0,

@@ -1,11 +1,12 @@
 """Exact Gaussian process: a polynomial trend plus a stationary residual, in float64, with analytic gradients.
 
     y = s (phi(u).b + a g(u)) + noise,   b ~ N(0, I),   g ~ GP(0, k(|u - u'|_lengthscale)),
-    noise variance = s^2 (nugget + (c gap)^2) + sigma^2.
+    noise variance = s^2 nugget + (c gap)^2 + sigma^2.
 
 The gap of a point says how far it lies below the region that matters; the *shaping* coefficient c is fitted: where the
 trend is exact it falls to its floor and distant points count in full, where it is not they stop spoiling the mode.
-The output scale s is profiled out unless some noise sd sigma is given in absolute units.
+c is in absolute units, so that with c below one a distant point is never taken for a high one, and the output scale s
+is a hyperparameter. Without gaps and noise s may be profiled out instead: leave it out of the vector.
 
 Everything goes through L L^T = K_res (the kernel and noise, without the trend) and a QR factorisation of the stacked
 [L^-1 Phi; I]: universal kriging with a proper prior, without ever squaring the condition number of the trend.
@@ -51,9 +52,9 @@ class Hyperparameters:
 
     Attributes:
         log_amplitude: Sd of the residual in units of the output scale.
-        log_shaping: Noise sd per unit of gap, in units of the output scale.
+        log_shaping: Noise sd per unit of gap (relative to the output scale when that is profiled).
         log_lengthscale: With shape (d,), in whitened units.
-        log_scale: Output scale in absolute units; None when it is profiled.
+        log_scale: Output scale; None when it is profiled.
     """
 
     log_amplitude: float
@@ -62,9 +63,10 @@ class Hyperparameters:
     log_scale: float | None = None
 
     @classmethod
-    def default(cls, d: int, *, noisy: bool = False) -> Hyperparameters:
+    def default(cls, d: int, *, scale: float | None = None) -> Hyperparameters:
         """Where a fit starts cold: a residual of unit amplitude with lengthscales of 2 sqrt(d)."""
-        return cls(0.0, np.log(1e-3), np.full(d, np.log(2.0 * np.sqrt(d))), 0.0 if noisy else None)
+        log_scale = None if scale is None else float(np.log(scale))
+        return cls(0.0, np.log(1e-3), np.full(d, np.log(2.0 * np.sqrt(d))), log_scale)
 
     def vector(self) -> NDArray[np.float64]:
         """(log a, log c, log l_1, ..., log l_d[, log s])."""
@@ -94,10 +96,13 @@ class TrainingSet:
     gap: Tensor
     noise: Tensor
 
-    @cached_property
-    def noisy(self) -> bool:
-        """Whether any noise is given in absolute units, so that the output scale can't be profiled."""
-        return bool((self.noise > 0).any())
+    def variance(self, theta: Tensor) -> Tensor:
+        """Noise variances of the points without the nugget, in units of s^2, with shape (n,)."""
+        d = self.u.shape[1]
+        variance = (torch.exp(theta[1]) * self.gap).square()
+        if len(theta) == d + 2:
+            return variance
+        return (variance + self.noise.square()) * torch.exp(-2.0 * theta[d + 2])
 
     @classmethod
     def of(
@@ -149,9 +154,7 @@ def _factor(recipe: GPRecipe, data: TrainingSet, theta: Tensor, *, slope: bool) 
     scaled_slope = (k if h is k else h).mul_(variance) if slope else None
     covariance = k if slope and h is k else k.mul_(variance)
     k_res = covariance.clone()
-    k_res.diagonal().add_(recipe.nugget + (torch.exp(theta[1]) * data.gap).square())
-    if data.noisy:
-        k_res.diagonal().add_((data.noise * torch.exp(-theta[d + 2])).square())
+    k_res.diagonal().add_(recipe.nugget + data.variance(theta))
     lower = torch.linalg.cholesky(k_res)
     phi = recipe.trend.basis(data.u)
     v = torch.linalg.solve_triangular(lower, phi, upper=False)
@@ -167,7 +170,7 @@ def negative_log_marginal(
 
     With G = W * (a^2 h), W = K^-1 - alpha alpha^T / s^2, the derivative with respect to log l_j is
     (G 1).z_j^2 - z_j.G z_j: one product of n x n with n x d instead of an n x n x d tensor. The output scale is
-    profiled, s^2 = y.K^-1 y / n, unless ``theta`` has d + 3 entries.
+    profiled, s^2 = y.K^-1 y / n, unless ``theta`` has d + 3 entries (noise in absolute units needs that).
 
     Args:
         recipe: Kernel, trend and nugget.
@@ -196,14 +199,14 @@ def negative_log_marginal(
 
     gradient = torch.zeros_like(t)
     gradient[0] = torch.sum(w * factor.covariance)
-    gradient[1] = torch.dot(w.diagonal(), (torch.exp(t[1]) * data.gap).square())
+    shaped = (torch.exp(t[1]) * data.gap).square() * (torch.exp(-2.0 * t[d + 2]) if len(t) > d + 2 else 1.0)
+    gradient[1] = torch.dot(w.diagonal(), shaped)
     z = data.u / torch.exp(t[2 : d + 2])
     diagonal = w.diagonal().clone()
     g = w.mul_(factor.slope)
     gradient[2 : d + 2] = (g.sum(1) @ z.square()) - (z * (g @ z)).sum(0)
     if len(t) > d + 2:
-        own = torch.dot(diagonal, (data.noise * torch.exp(-t[d + 2])).square())
-        gradient[d + 2] = n - q / s2 - own
+        gradient[d + 2] = n - q / s2 - torch.dot(diagonal, data.variance(t))
     return float(value), gradient.cpu().numpy()
 
 
@@ -237,7 +240,8 @@ class GPModel:
         return self.u / self._lengthscale
 
     @cached_property
-    def _polynomial(self) -> tuple[Tensor, Tensor, Tensor]:
+    def polynomial(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The trend as c + b.u + u.C.u, see ``Trend.polynomial``."""
         return self.recipe.trend.polynomial(self._coefficients, self.u.shape[1])
 
     @cached_property
@@ -253,7 +257,7 @@ class GPModel:
         The points go through in blocks of about 4 million kernel values, so memory stays below 100 MB.
         """
         x = self._tensor(u)
-        c, b, quadratic = self._polynomial
+        c, b, quadratic = self.polynomial
         out = torch.addmv((c + x @ b), x * (x @ quadratic), torch.ones_like(b))
         block = max(1, 4_000_000 // max(1, len(self.u)))
         for start in range(0, len(x), block):

@@ -7,11 +7,13 @@ hyperparameters; the best are then fitted.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from surrogate.data import Dataset
+from surrogate.kernels.warps import InputWarp
 from surrogate.models.gp import Hyperparameters
 from surrogate.models.surrogate import (
     Structure,
@@ -28,29 +30,35 @@ Array = NDArray[np.float64]
 
 
 def neighbours(structure: Structure, d: int, deepest: float) -> list[Structure]:
-    """Structures that differ by one change: kernel, trend, output warp, the warp of one parameter or of all alike.
+    """Structures worth a look: all kernels, trends and output warps with the present input warps, and with none; and
+    the present ones with another warp of one parameter, or of all alike.
 
     Args:
-        structure: The present one.
+        structure: The present one, which is not among the result.
         d: Number of parameters.
-        deepest: Largest gap among the data; expanding warps that would overflow there are left out.
+        deepest: Largest gap among the data; an expanding warp is offered only if all data lie within 6 of its scale, as
+            they do under a heavy tail.
     """
     depth = relevant_depth(d)
-    outputs = [0.0, 0.25 * depth, depth] + [-o for o in (4.0, 16.0) if deepest / o < 30.0]
-    out = [replace(structure, kernel=k) for k in ("rbf", "matern52") if k != structure.kernel]
-    out += [replace(structure, trend=k) for k in ("quadratic", "constant") if k != structure.trend]
-    out += [replace(structure, output=o) for o in outputs if o != structure.output]
+    outputs = [0.0, 0.25 * depth, depth] + [-o for o in (4.0, 16.0) if deepest < 6.0 * o]
     warp = structure.warp
+    kinds = {tuple(warp.kinds), tuple(np.zeros(d, dtype=np.int64))}
+    shapes = product(("rbf", "matern52"), ("quadratic", "constant"), outputs, sorted(kinds))
+    out = [Structure(k, trend, o, replace(warp, kinds=np.array(w))) for k, trend, o, w in shapes]
+    out += [replace(structure, warp=replace(warp, kinds=np.array(w))) for w in sorted(_rewarped(warp, d) - kinds)]
+    return [other for other in out if not other.same(structure)]
+
+
+def _rewarped(warp: InputWarp, d: int) -> set[tuple[int, ...]]:
+    """Kinds of input warps that differ from the present ones in one parameter, or are the same for all."""
+    out = set()
     for j in range(d):
         for kind in warp.allowed(j):
-            if kind != warp.kinds[j]:
-                kinds = warp.kinds.copy()
-                kinds[j] = kind
-                out.append(replace(structure, warp=replace(warp, kinds=kinds)))
-    for kind in range(4) if d > 1 else ():
-        kinds = np.array([kind if kind in warp.allowed(j) else 0 for j in range(d)])
-        if (kinds != warp.kinds).sum() > 1:
-            out.append(replace(structure, warp=replace(warp, kinds=kinds)))
+            kinds = warp.kinds.copy()
+            kinds[j] = kind
+            out.add(tuple(kinds))
+    for kind in range(4):
+        out.add(tuple(kind if kind in warp.allowed(j) else 0 for j in range(d)))
     return out
 
 

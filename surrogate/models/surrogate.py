@@ -164,6 +164,20 @@ class LikelihoodModel:
         """Derivative of (y - y_max) / temperature with respect to the process, with shape (m,)."""
         return self.output.slope(self.gp.mean(self.whiten(t)))
 
+    def trend_depth(self, t: Array) -> Array | None:
+        """Depth of the trend alone below its maximum at t, with shape (m,).
+
+        None unless the trend is a concave quadratic of the log-density itself with more data than coefficients.
+        """
+        structure, d = self.parameters.structure, t.shape[1]
+        if structure.trend != "quadratic" or structure.output != 0.0 or len(self.gp.u) < trend_size(d) + 2:
+            return None
+        _, b, quadratic = (part.cpu().numpy() for part in self.gp.polynomial)
+        if np.linalg.eigvalsh(quadratic)[-1] >= 0:
+            return None
+        offset = self.whiten(t) + 0.5 * np.linalg.solve(quadratic, b)
+        return -self.parameters.temperature * ((offset @ quadratic) * offset).sum(1)
+
     def deviations(self, t: Array, count: int, rng: np.random.Generator, *, inflate: float = 1.0) -> Array:
         """Joint deviations of the log-density from its mean at t, with shape (count, m); O(m^2 (n + p) + m^3)."""
         u = self.whiten(t)
@@ -268,6 +282,7 @@ def fit_structure(
     *,
     temperature: float = 1.0,
     starts: tuple[Hyperparameters, ...] = (),
+    cold_start: bool = False,
     max_evaluations: int = 60,
     device: str = "cpu",
 ) -> SurrogateParameters:
@@ -279,14 +294,17 @@ def fit_structure(
         structure: Discrete choices.
         cloud: Draws t of the present posterior, whose covariance whitens the coordinates; None at first.
         temperature: The process models (y - y_max) / temperature.
-        starts: Where the optimiser starts; the default hyperparameters if empty.
+        starts: Where the optimiser starts.
+        cold_start: Whether it starts from the default hyperparameters too, as it does without starts.
         max_evaluations: Of the marginal likelihood, per start.
         device: Where the linear algebra runs.
     """
-    begin = _start(data, structure, cloud, temperature, Hyperparameters.default(t.shape[1]))
+    spread = float(np.std(data.y[data.status == OK])) / temperature
+    cold = Hyperparameters.default(t.shape[1], scale=0.1 * spread + 1e-3)
+    begin = _start(data, structure, cloud, temperature, cold)
     training, rows = _training_set(data, t, begin, device)
     recipe = _recipe(structure, device)
-    hyper, value, rescues = fit(recipe, training, list(starts) or [begin.hyper], max_evaluations=max_evaluations)
+    hyper, value, rescues = fit(recipe, training, [*starts, *([cold] if cold_start or not starts else [])], max_evaluations=max_evaluations)
     score = value + _jacobian(data, rows, structure, temperature) - structure.cost
     return replace(begin, hyper=hyper, score=score, rescues=rescues)
 
