@@ -19,6 +19,7 @@ __all__ = [
     "plus_minus",
     "summary_rows",
     "summary_table",
+    "verdict",
     "weighted_quantile",
 ]
 
@@ -136,9 +137,15 @@ def summary_table(result: Result) -> str:
             "",
             f"log evidence  {plus_minus(result.log_evidence, result.log_evidence_error)}",
             calls + _uncounted(result),
-            f"{'converged' if result.converged else 'NOT CONVERGED'}: {result.status}",
+            verdict(result),
         ]
     )
+
+
+def verdict(result: Result) -> str:
+    """Whether the run converged and why it stopped, in a sentence."""
+    word = "converged" if result.converged else "NOT CONVERGED"
+    return result.status if result.status.startswith(word) else f"{word}: {result.status}"
 
 
 def _cells(row: SummaryRow) -> tuple[str, ...]:
