@@ -80,6 +80,15 @@ def test_import_says_nothing_and_warns_of_nothing():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_function_wins_over_the_module_of_its_name():
+    # `surrogate.infer` is both: importing the module must not hide the function, in whichever order.
+    code = (
+        "import surrogate.infer, surrogate; from surrogate.infer import load_result; print(callable(surrogate.infer))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+
+
 def test_public_names_exist():
     assert sorted(surrogate.__all__) == sorted(set(surrogate.__all__))
     assert [name for name in surrogate.__all__ if not hasattr(surrogate, name)] == []
