@@ -304,7 +304,7 @@ def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> 
         derived_names=(),
         log_evidence=model.y_max + sample.log_integral,
         log_evidence_error=float(np.hypot(sample.log_integral_error, evidence_spread)),
-        converged=state.verdict.converged,
+        converged=state.verdict.stop and state.verdict.converged,
         status=reason,
         n_evaluations=calls(state),
         data=state.data,

@@ -152,8 +152,8 @@ class PosteriorLoop:
             rng = generator(state.seed, state.step, "fill")
             chosen = np.concatenate([chosen, rng.permutation(draws.warm)[:missing]])
         if state.probes is not None:
-            keep = chosen if state.verdict.armed else chosen[:0]
-            chosen = np.concatenate([keep, state.probes])
+            confirmed = state.verdict.converged  # and only the search for modes goes on
+            chosen = np.concatenate([chosen[:0] if confirmed else chosen, state.probes])
         return self.scaled.from_unit(chosen)
 
     def _promising(self, state: State, model: LikelihoodModel) -> Array | None:
@@ -352,7 +352,7 @@ class PosteriorLoop:
             return state
         if verdict.converged:
             reason = f"looking for further modes: places with an optimistic radius of {radius:.2g} are open"
-            verdict = Verdict(False, False, True, reason)
+            verdict = Verdict(False, True, True, reason)
         return replace(state, probes=points, verdict=verdict)
 
     def _explore(self, state: State, model: LikelihoodModel, sample: ImportanceSample) -> tuple[Array, float]:

@@ -32,7 +32,8 @@ class Verdict:
 
     Attributes:
         stop: True when the run is over.
-        converged: True when it is over because the posterior is known.
+        converged: True when the posterior is known, as far as the modes go that were found; without ``stop`` the
+            search for further ones goes on.
         armed: True when one more batch that moves nothing would be convergence.
         reason: A sentence.
     """
