@@ -85,7 +85,9 @@ def choose_structure(
 ) -> SurrogateParameters:
     """The present surrogate, or a fitted neighbour whose score is higher by ``margin`` nats.
 
-    Nothing is tried while there are too few points to tell structures apart, or once the trend explains the data.
+    Nothing is tried while a quadratic has as many coefficients as there are points, or once it explains the data. The
+    plain structure is fitted each time, from a cold start: where it has become right, the hyperparameters of a warped
+    one are no guide to it.
 
     Args:
         data: Evaluated points.
@@ -98,8 +100,15 @@ def choose_structure(
     """
     d = t.shape[1]
     finite = int(data.finite.sum())
-    if finite < min(trend_size(d), 6 * d) or present.exact:
+    if finite < trend_size(d) or present.exact:
         return present
+    plain = Structure.plain(present.structure.warp.low, present.structure.warp.high)
+    best = present
+    if not plain.same(present.structure):
+        anchor = fit_structure(data, t, plain, cloud, temperature=present.temperature, device=device)
+        if anchor.exact:
+            return anchor
+        best = max(present, anchor, key=lambda fitted: fitted.score)
     deepest = float(data.y_max - data.y[data.finite].min()) / present.temperature
     variants = _variants(present.hyper)
     scored = []
@@ -109,7 +118,6 @@ def choose_structure(
         )
         scored.append((value, structure, hyper))
     scored.sort(key=lambda entry: -entry[0])
-    best = present
     for _, structure, hyper in scored[:refine]:
         fitted = fit_structure(
             data, t, structure, cloud, temperature=present.temperature, starts=(hyper,), max_evaluations=30, device=device
