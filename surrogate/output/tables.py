@@ -109,7 +109,7 @@ def format_value(value: float, scale: float) -> str:
     if not (math.isfinite(scale) and scale > 0):
         return f"{value:.6g}"
     decimals = 1 - math.floor(math.log10(scale))
-    if decimals > 6 or decimals < -5 or abs(value) >= 1e9:
+    if decimals > 6 or decimals < -3 or abs(value) >= 1e9:
         leading = math.floor(math.log10(max(abs(value), scale)))
         return f"{value:.{min(max(leading + decimals, 1), 15)}e}"
     return f"{round(value, decimals):.{max(decimals, 0)}f}"
