@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -54,16 +54,38 @@ class HyperPrior:
 
 
 def negative_log_posterior(
-    recipe: GPRecipe, data: TrainingSet, prior: HyperPrior, theta: NDArray[np.float64]
+    recipe: GPRecipe,
+    data: TrainingSet,
+    prior: HyperPrior,
+    theta: NDArray[np.float64],
+    *,
+    given: TrainingSet | None = None,
 ) -> tuple[float, NDArray[np.float64]]:
-    """Negative log marginal likelihood plus the penalty of the prior, and the gradient."""
+    """Negative log marginal likelihood plus the penalty of the prior, and the gradient.
+
+    Args:
+        recipe: Kernel, trend, nugget.
+        data: Training points.
+        prior: Prior of the hyperparameters.
+        theta: Log-hyperparameters.
+        given: Some of the points, whose own likelihood is divided out: what remains is the density of the others given
+            these.
+    """
     value, gradient = negative_log_marginal(recipe, data, theta)
     penalty, pull = prior.penalty(theta, data.u.shape[1])
+    if given is not None:
+        less, slope = negative_log_marginal(recipe, given, theta)
+        value, gradient = value - less, gradient - slope
     return value + penalty, gradient + pull
 
 
 def _rescued(
-    recipe: GPRecipe, data: TrainingSet, prior: HyperPrior, theta: NDArray[np.float64], log: list[float]
+    recipe: GPRecipe,
+    data: TrainingSet,
+    prior: HyperPrior,
+    theta: NDArray[np.float64],
+    given: TrainingSet | None,
+    log: list[float],
 ) -> tuple[float, NDArray[np.float64]]:
     """The objective with a nugget raised tenfold as often as the Cholesky factorisation needs it.
 
@@ -71,10 +93,9 @@ def _rescued(
     """
     for power in range(8):
         nugget = recipe.nugget * 10.0**power
+        raised = replace(recipe, nugget=nugget)
         try:
-            out = negative_log_posterior(
-                GPRecipe(recipe.kernel, recipe.trend, nugget, recipe.device), data, prior, theta
-            )
+            out = negative_log_posterior(raised, data, prior, theta, given=given)
         except torch.linalg.LinAlgError:
             continue
         if np.isfinite(out[0]) and np.isfinite(out[1]).all():
@@ -91,6 +112,7 @@ def fit(
     starts: list[Hyperparameters],
     *,
     prior: HyperPrior | None = None,
+    given: TrainingSet | None = None,
     max_evaluations: int = 60,
 ) -> tuple[Hyperparameters, float, int]:
     """The best maximum of the log posterior of the hyperparameters reached from the given starts.
@@ -101,10 +123,15 @@ def fit(
         starts: Where the optimiser starts; the first is usually the previous fit. A start without an output scale is
             fitted with the scale profiled.
         prior: Prior of the hyperparameters.
+        given: Some of the points, to be conditioned on only, see ``negative_log_posterior``.
         max_evaluations: Limit per start.
 
     Returns:
         The hyperparameters, the log posterior there, and how many factorisations needed a raised nugget.
+
+    Raises:
+        ValueError: If there are no starts.
+        FloatingPointError: If some kernel matrix cannot be factored with any nugget.
     """
     prior = prior or HyperPrior()
     d = data.u.shape[1]
@@ -112,10 +139,9 @@ def fit(
     best: tuple[float, NDArray[np.float64]] | None = None
     for start in starts:
         bounds = prior.bounds(d, scaled=start.log_scale is not None)
-        x0 = np.clip(start.vector(), bounds[:, 0], bounds[:, 1])
         result = minimize(
-            lambda theta: _rescued(recipe, data, prior, theta, rescues),
-            x0,
+            lambda theta: _rescued(recipe, data, prior, theta, given, rescues),
+            np.clip(start.vector(), bounds[:, 0], bounds[:, 1]),
             jac=True,
             method="L-BFGS-B",
             bounds=bounds,

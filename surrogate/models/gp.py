@@ -96,6 +96,11 @@ class TrainingSet:
     gap: Tensor
     noise: Tensor
 
+    def subset(self, rows: NDArray[np.int64]) -> TrainingSet:
+        """Some of the points."""
+        index = torch.as_tensor(rows, device=self.u.device)
+        return TrainingSet(self.u[index], self.y[index], self.gap[index], self.noise[index])
+
     def variance(self, theta: Tensor) -> Tensor:
         """Noise variances of the points without the nugget, in units of s^2, with shape (n,)."""
         d = self.u.shape[1]

@@ -63,14 +63,10 @@ def _rewarped(warp: InputWarp, d: int) -> set[tuple[int, ...]]:
 
 
 def _variants(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
-    """The hyperparameters with the amplitude as it is or lowered, and the shaping as it is or small."""
-    low, small = hyper.log_amplitude - 2.5, min(hyper.log_shaping, np.log(1e-3))
-    return (
-        hyper,
-        replace(hyper, log_amplitude=low),
-        replace(hyper, log_shaping=small),
-        replace(hyper, log_amplitude=low, log_shaping=small),
-    )
+    """The hyperparameters with the amplitude as it is or lowered, and the shaping as it is, small or large."""
+    amplitudes = (hyper.log_amplitude, hyper.log_amplitude - 2.5)
+    shapings = {hyper.log_shaping, min(hyper.log_shaping, np.log(1e-3)), np.log(0.2)}
+    return tuple(replace(hyper, log_amplitude=a, log_shaping=c) for a in amplitudes for c in sorted(shapings))
 
 
 def choose_structure(

@@ -90,7 +90,8 @@ class SurrogateParameters:
         structure: Discrete choices.
         temperature: The process models (y - y_max) / temperature; 1 once the run maps the posterior.
         n: Number of rows of the dataset that it has seen.
-        score: Log evidence with the Jacobian of the output warp, less the cost of the structure.
+        score: Log density of the relevant points given the far ones, with the Jacobian of the output warp, the prior of
+            the hyperparameters and the cost of the structure.
         rescues: Factorisations of the fit that needed a raised nugget.
     """
 
@@ -274,8 +275,26 @@ def _prior_cloud(structure: Structure) -> Array:
     return np.concatenate([0.5 + half * np.eye(d), 0.5 - half * np.eye(d)])
 
 
-def _jacobian(data: Dataset, rows: NDArray[np.bool_], structure: Structure, temperature: float) -> float:
-    return OutputWarp(structure.output).log_jacobian((data.y[rows] - data.y_max) / temperature)
+def _far(y: Array, d: int) -> NDArray[np.bool_]:
+    """Points that do not count in comparisons of structures: below Delta / 2, and not among the best p + 2."""
+    far = -y > 0.5 * relevant_depth(d)
+    far[np.argsort(-y, kind="stable")[: trend_size(d) + 2]] = False
+    return far
+
+
+def _given(training: TrainingSet, y: Array) -> TrainingSet | None:
+    """The far points, on which hyperparameters and structures are conditioned only.
+
+    The evidence of all data would prefer a surrogate that describes a cliff, on which no posterior depends. Conditioned
+    on, the far points count in full where they help to predict the relevant ones, as they do for a Gaussian.
+    """
+    far = _far(y, training.u.shape[1])
+    return training.subset(np.flatnonzero(far)) if far.any() else None
+
+
+def _offset(y: Array, structure: Structure, d: int) -> float:
+    """What a score has besides the fit: the Jacobian of the output warp at the relevant points, and the cost."""
+    return OutputWarp(structure.output).log_jacobian(y[~_far(y, d)]) - structure.cost
 
 
 def fit_structure(
@@ -308,9 +327,11 @@ def fit_structure(
     begin = _start(data, structure, cloud, temperature, cold)
     training, rows = _training_set(data, t, begin, device)
     recipe = _recipe(structure, device)
-    hyper, value, rescues = fit(recipe, training, [*starts, *([cold] if cold_start or not starts else [])], max_evaluations=max_evaluations)
-    score = value + _jacobian(data, rows, structure, temperature) - structure.cost
-    return replace(begin, hyper=hyper, score=score, rescues=rescues)
+    begins = [*starts, *([cold] if cold_start or not starts else [])]
+    y = (data.y[rows] - data.y_max) / temperature
+    given = _given(training, y)
+    hyper, value, rescues = fit(recipe, training, begins, given=given, max_evaluations=max_evaluations)
+    return replace(begin, hyper=hyper, score=value + _offset(y, structure, t.shape[1]), rescues=rescues)
 
 
 def score_structure(
@@ -329,14 +350,18 @@ def score_structure(
     prior = HyperPrior()
     begin = _start(data, structure, cloud, temperature, hypers[0])
     training, rows = _training_set(data, t, begin, device)
-    offset = _jacobian(data, rows, structure, temperature) - structure.cost
+    y = (data.y[rows] - data.y_max) / temperature
+    given = _given(training, y)
+    recipe = _recipe(structure, device)
     best = (-np.inf, hypers[0])
     for hyper in hypers:
         try:
-            value = condition(_recipe(structure, device), training, hyper).log_marginal
+            value = condition(recipe, training, hyper).log_marginal
+            if given is not None:
+                value -= condition(recipe, given, hyper).log_marginal
         except torch.linalg.LinAlgError:
             continue
-        score = value - prior.penalty(hyper.vector(), t.shape[1])[0] + offset
+        score = value - prior.penalty(hyper.vector(), t.shape[1])[0] + _offset(y, structure, t.shape[1])
         if score > best[0]:
             best = (score, hyper)
     return best
