@@ -303,6 +303,16 @@ class GPModel:
         k = np.exp(2.0 * self.hyper.log_amplitude) * self.recipe.kernel.correlation(squared_distance(z, z))
         return (self.scale**2 * (k - half.T @ half + left.T @ left)).cpu().numpy()
 
+    def leave_one_out(self) -> NDArray[np.float64]:
+        """Value of each training point minus its prediction from the others, with shape (n,): O(n^3).
+
+        alpha_i / (K^-1)_ii, with the hyperparameters fitted to all points; Rasmussen & Williams (2006), eq. 5.12.
+        """
+        identity = torch.eye(len(self.u), dtype=self.u.dtype, device=self.u.device)
+        half = torch.linalg.solve_triangular(self._factor.lower, identity, upper=False)
+        inverse_diagonal = half.square().sum(0) - (self._factor.trend.T @ half).square().sum(0)
+        return (self._alpha / inverse_diagonal).cpu().numpy()
+
 
 def condition(recipe: GPRecipe, data: TrainingSet, hyper: Hyperparameters) -> GPModel:
     """The process given the data, at these hyperparameters; O(n^3 / 3 + n^2 p).
