@@ -264,6 +264,11 @@ class RunFolder:
         return Journal(self.path / "evaluations.jsonl")
 
     @property
+    def reweighting_journal(self) -> Journal:
+        """Evaluations at draws of the finished surrogate."""
+        return Journal(self.path / "reweighting.jsonl")
+
+    @property
     def state_path(self) -> Path:
         """State of the loop, numbers only."""
         return self.path / "state.npz"
@@ -336,7 +341,7 @@ class RunFolder:
         if self.journal.path.exists():
             number = next(i for i in itertools.count(1) if not self._old_journal(i).exists())
             self.journal.path.rename(self._old_journal(number))
-        known = [self.state_path, self.config_path, self.trace_path, self.report_path]
+        known = [self.state_path, self.config_path, self.trace_path, self.report_path, self.reweighting_journal.path]
         for path in [*known, *self.path.glob("chain.*"), *self.path.glob("chain_*.txt")]:
             path.unlink(missing_ok=True)
 

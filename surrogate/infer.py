@@ -17,11 +17,13 @@ from surrogate.data import Dataset
 from surrogate.driver import Budget, Observer, calls, drive, load_prior, load_state, write_trace
 from surrogate.executors.local import make_executor
 from surrogate.loop import PosteriorLoop
+from surrogate.models.derived import DerivedModel, fit_derived
 from surrogate.models.surrogate import LikelihoodModel
 from surrogate.problem import Evaluation, Posterior, Prior
 from surrogate.proposers.design import Reference
 from surrogate.proposers.posterior import ScaledPrior
 from surrogate.result import Result
+from surrogate.reweighting import reweighted
 from surrogate.rng import generator
 from surrogate.samplers.evidence import ImportanceSample
 from surrogate.samplers.smc import systematic_resample
@@ -85,6 +87,7 @@ def infer(
     resume: bool | str = "auto",
     callback: Callable[[dict[str, float]], None] | None = None,
     n_samples: int = 10_000,
+    reweight: int | None = None,
 ) -> Result:
     """The posterior of an expensive log-likelihood, from tens to hundreds of calls of it.
 
@@ -111,6 +114,8 @@ def infer(
         resume: "auto" continues a run that is in ``output``, True insists on one, False starts anew.
         callback: Called with each new row of the trace.
         n_samples: Effective number of independent posterior draws to produce.
+        reweight: Number of draws at which the likelihood is called once more, for exact importance weights; these calls
+            come on top of ``max_evaluations``, and the result has these draws only.
 
     Returns:
         Samples, evidence, verdict, the evaluated points and the emulator.
@@ -125,7 +130,7 @@ def infer(
     True
     """
     posterior = Posterior(log_likelihood, prior, vectorized=vectorized, noise=noise)
-    _check_counts(max_evaluations=max_evaluations, batch_size=batch_size, n_samples=n_samples)
+    _check_counts(max_evaluations=max_evaluations, batch_size=batch_size, n_samples=n_samples, reweight=reweight)
     d = posterior.prior.d
     loop = PosteriorLoop(
         posterior.prior,
@@ -142,7 +147,10 @@ def infer(
         state, reason = drive(loop, posterior, state, pool, budget, folder=folder, observers=observers)
         for observer in observers:
             getattr(observer, "close", lambda _: None)(reason)
-        result = conclude(loop, state, reason, n_samples)
+        result = conclude(loop, state, reason, max(n_samples, reweight or 0))
+        if reweight:
+            rng, journal = generator(seed, "reweight"), None if folder is None else folder.reweighting_journal
+            result = reweighted(result, posterior, pool, reweight, rng, journal=journal)
         if folder is not None:
             result.save(folder.chain_root)
     return result
@@ -292,6 +300,7 @@ def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> 
     x = scaled.from_unit(chain.samples)
     x = np.clip(x, prior.bounds[:, 0], prior.bounds[:, 1])
     offset = model.y_max - np.log(scaled.scale).sum()
+    derived = _derived(loop, state, chain.samples)
     return Result(
         names=prior.names,
         labels=prior.labels,
@@ -300,8 +309,8 @@ def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> 
         weights=np.full(len(x), 1.0 / len(x)),
         log_posterior=chain.log_density + offset,
         log_prior=prior.log_density(x),
-        derived=np.empty((len(x), 0)),
-        derived_names=(),
+        derived=np.empty((len(x), 0)) if derived is None else derived.predict(chain.samples),
+        derived_names=() if derived is None else derived.names,
         log_evidence=model.y_max + sample.log_integral,
         log_evidence_error=float(np.hypot(sample.log_integral_error, evidence_spread)),
         converged=state.verdict.stop and state.verdict.converged,
@@ -317,7 +326,18 @@ def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> 
             "acceptance": float(chain.acceptance),
             "importance_ess": float(sample.ess),
         },
+        derived_error=np.empty(0) if derived is None else derived.error,
     )
+
+
+def _derived(loop: PosteriorLoop, state: State, samples: Array) -> DerivedModel | None:
+    """Regressions of the derived values on the evaluated points, in scaled coordinates; None if there are none."""
+    data = state.data
+    if not data.derived_names:
+        return None
+    t = loop.scaled.to_unit(data.x[data.finite])
+    height = data.y[data.finite] + loop.scaled.log_density(t)
+    return fit_derived(t, height, data.derived[data.finite], data.derived_names, samples)
 
 
 def _walkers(sample: ImportanceSample, n: int, rng: np.random.Generator) -> Array:
@@ -348,5 +368,3 @@ def load_result(folder: str | os.PathLike[str], *, n_samples: int = 10_000, prio
         raise ValueError(msg)
     with _one_thread():
         return conclude(loop, state, state.verdict.reason, n_samples)
-
-

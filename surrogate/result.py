@@ -15,7 +15,7 @@ from surrogate.output.tables import equal_tailed_interval, summary_table
 if TYPE_CHECKING:
     from getdist import MCSamples
 
-__all__ = ["Emulator", "Result"]
+__all__ = ["Emulator", "Result", "Reweighting"]
 
 Array = NDArray[np.float64]
 
@@ -30,6 +30,35 @@ class Emulator(Protocol):
     def log_prior(self, x: ArrayLike) -> Array:
         """Log prior density at x with shape (m, d), with shape (m,)."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class Reweighting:
+    """How true evaluations at draws of the surrogate changed their weights.
+
+    Attributes:
+        n: Draws evaluated.
+        k_hat: Pareto shape of the largest weights; below 0.7 they can be trusted.
+        ess: Effective number of draws.
+        reliable: Whether the weights can be trusted.
+        failed: Evaluations that failed.
+        log_ratios: True minus surrogate log-posterior of each draw, with shape (n,).
+    """
+
+    n: int
+    k_hat: float
+    ess: float
+    reliable: bool
+    failed: int
+    log_ratios: Array
+
+    def __str__(self) -> str:
+        words = "" if self.reliable else ", NOT RELIABLE: the surrogate misses part of the posterior"
+        lost = f", {self.failed} of them failed" if self.failed else ""
+        return (
+            f"re-weighted with {self.n} true evaluations{lost}: effective size {self.ess:.0f}, "
+            f"Pareto k-hat {self.k_hat:.2f}{words}"
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,6 +87,9 @@ class Result:
             ``"sd"``, that of the relative change of the sds, each with shape (d,).
         sampler: Autocorrelation time, effective sample size and acceptance of the chain that drew the samples.
         periodic: Whether each parameter is periodic; empty if none is.
+        derived_error: Held-out errors of the derived values, root mean square, with shape (k,); 0 where they were
+            computed and not emulated, empty where nothing is known.
+        reweighting: What re-weighting with true evaluations gave, if it was asked for.
 
     Raises:
         ValueError: If the shapes do not fit together.
@@ -83,6 +115,8 @@ class Result:
     surrogate_error: dict[str, Array]
     sampler: dict[str, float] = field(default_factory=dict)
     periodic: tuple[bool, ...] = ()
+    derived_error: Array = field(default_factory=lambda: np.empty(0))
+    reweighting: Reweighting | None = None
 
     def __post_init__(self) -> None:
         n, d, k = len(self.weights), len(self.names), len(self.derived_names)

@@ -22,7 +22,7 @@ LAYERS = (
     ("state", "output"),
     ("result",),
     ("loop",),
-    ("driver",),
+    ("driver", "reweighting"),
     ("infer", "label"),
     ("",),
     ("config",),

@@ -138,8 +138,23 @@ def summary_table(result: Result) -> str:
             f"log evidence  {plus_minus(result.log_evidence, result.log_evidence_error)}",
             calls + _uncounted(result),
             verdict(result),
+            *_held_out(result),
         ]
     )
+
+
+def _held_out(result: Result) -> list[str]:
+    """A line on how well derived values are known, if they are emulated."""
+    error = np.asarray(result.derived_error, float)
+    if not len(error) or not (error != 0).any():
+        return []
+    sd = np.sqrt(result.weights @ (result.derived - result.weights @ result.derived) ** 2)
+    words = [
+        f"{name} {format_value(e, e)}" + (f" ({e / s:.2g} sd)" if s > 0 else "")
+        for name, e, s in zip(result.derived_names, error.tolist(), sd.tolist(), strict=True)
+        if e != 0
+    ]
+    return [f"derived values are emulated; held-out error of each: {', '.join(words)}"]
 
 
 def verdict(result: Result) -> str:
