@@ -48,6 +48,7 @@ DEFAULTS: dict[str, Any] = {
     "noise": None,
     "device": None,
     "n_samples": 10_000,
+    "reweight": None,
 }
 _SECTIONS = ("likelihood", "parameters", "options", "versions")
 _ENTRY = ("prior", "min", "max", "label", "periodic")

@@ -16,7 +16,7 @@ import numpy as np
 from surrogate._version import __version__
 from surrogate.checkpoint import replacing
 from surrogate.data import FAILED, INFEASIBLE, OK
-from surrogate.output.tables import format_value, plus_minus, summary_rows, verdict
+from surrogate.output.tables import format_value, held_out_errors, plus_minus, summary_rows, verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -138,7 +138,7 @@ def _parameters(result: Result) -> str:
         "the mean is how far it moves over draws of the surrogate; the sampling error of the chain is not in it. "
         "The prior is shown by its support."
     )
-    return _table(head, rows) + _note(note)
+    return _table(head, rows) + _note(note) + "".join(map(_note, held_out_errors(result)))
 
 
 def _convergence(result: Result) -> str:
@@ -190,7 +190,8 @@ def _sampling(result: Result) -> str:
     }
     known = [(words.get(name, name.replace("_", " ")), f"{value:.4g}") for name, value in result.sampler.items()]
     finite = int((result.data.status == OK).sum())
-    return _numbers([("rows", f"{len(result.weights)}"), *known, ("finite values learned from", f"{finite}")])
+    counts = [("rows", f"{len(result.weights)}"), *known, ("finite values learned from", f"{finite}")]
+    return _numbers(counts) + (_note(f"{result.reweighting}.") if result.reweighting else "")
 
 
 # Pieces of HTML

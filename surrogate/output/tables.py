@@ -16,6 +16,7 @@ __all__ = [
     "SummaryRow",
     "equal_tailed_interval",
     "format_value",
+    "held_out_errors",
     "plus_minus",
     "summary_rows",
     "summary_table",
@@ -138,12 +139,12 @@ def summary_table(result: Result) -> str:
             f"log evidence  {plus_minus(result.log_evidence, result.log_evidence_error)}",
             calls + _uncounted(result),
             verdict(result),
-            *_held_out(result),
+            *held_out_errors(result),
         ]
     )
 
 
-def _held_out(result: Result) -> list[str]:
+def held_out_errors(result: Result) -> list[str]:
     """A line on how well derived values are known, if they are emulated."""
     error = np.asarray(result.derived_error, float)
     if not len(error) or not (error != 0).any():
