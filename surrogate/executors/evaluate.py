@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, as_completed
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 
 import numpy as np
 
+from surrogate.executors.interruption import Interrupted, StopRequest
 from surrogate.executors.local import SerialExecutor
 from surrogate.problem import Evaluation, Posterior
 
-__all__ = ["evaluate_batch"]
+__all__ = ["Flight", "evaluate_batch"]
 
 
 def evaluate_batch(
@@ -20,6 +21,9 @@ def evaluate_batch(
     *,
     done: Mapping[int, Evaluation] | None = None,
     record: Callable[[int, Evaluation], None] = lambda index, evaluation: None,  # noqa: ARG005
+    call: Callable[[np.ndarray], Evaluation] | None = None,
+    stop: StopRequest | None = None,
+    left: list[Flight] | None = None,
 ) -> list[Evaluation]:
     """Evaluations of points with shape (b, d), in their order, whatever the order in which they finish.
 
@@ -31,8 +35,12 @@ def evaluate_batch(
         executor: Where to.
         done: Evaluations by index that exist already and are not repeated.
         record: Called with the index and the evaluation of each point as it comes back, in this process and thread.
+        call: Evaluates a point in place of ``posterior.evaluate``.
+        stop: Whether to leave.
+        left: Gets the flight with the calls that were left running, if any.
 
     Raises:
+        Interrupted: If ``stop`` asked for it.
         RuntimeError: If the executor stops working: what came back until then was recorded.
         ValueError: If x does not have shape (b, d).
     """
@@ -47,67 +55,132 @@ def evaluate_batch(
         known[index] = evaluation
 
     missing = [index for index in range(len(x)) if index not in known]
-    if posterior.vectorized and isinstance(executor, SerialExecutor):
-        for index, evaluation in zip(missing, posterior.evaluate_many(x[missing]), strict=True):
+    stop = stop or StopRequest()
+    if posterior.vectorized and isinstance(executor, SerialExecutor) and call is None:
+        with stop.interruptible():
+            evaluations = posterior.evaluate_many(x[missing])
+        for index, evaluation in zip(missing, evaluations, strict=True):
             keep(index, evaluation)
-    else:
-        _one_by_one(posterior, {index: x[index].copy() for index in missing}, executor, keep)
+        return [known[index] for index in range(len(x))]
+    flight = Flight(executor, call or posterior.evaluate, stop)
+    try:
+        for index in missing:
+            flight.launch(index, x[index])
+            flight.land(keep, wait_for=0)
+        while flight.in_air:
+            flight.land(keep, wait_for=1)
+    finally:
+        flight.cancel()
+        if left is not None and flight.in_air:
+            left.append(flight)
+    flight.check()
     return [known[index] for index in range(len(x))]
 
 
-def _one_by_one(
-    posterior: Posterior, points: dict[int, np.ndarray], executor: Executor, keep: Callable[[int, Evaluation], None]
-) -> None:
-    """Submits each point and keeps what comes back, in the order of coming back; leaving early cancels the rest."""
-    pending: dict[Future[Evaluation], int] = {}
-    lost: list[Exception] = []
-    try:
-        for future in _as_they_finish(posterior, points, executor, pending):
-            index = pending.pop(future)
-            match _answer(future):
-                case Evaluation() as evaluation:
-                    keep(index, evaluation)
-                case error:
-                    lost.append(error)
-    finally:
-        for future in pending:
-            future.cancel()
-    if lost:
-        msg = (
-            f"the executor {executor!r} stopped working: {len(lost)} of {len(points)} points have no answer "
-            f"({type(lost[0]).__name__}: {lost[0]}). The others are recorded. Start again to go on from there; "
-            "executor='processes:N' replaces processes that die."
-        )
-        raise RuntimeError(msg) from lost[0]
+class Flight:
+    """Points that an executor has and whose evaluations have not come back.
 
-
-def _as_they_finish(
-    posterior: Posterior, points: dict[int, np.ndarray], executor: Executor, pending: dict[Future[Evaluation], int]
-) -> Iterator[Future[Evaluation]]:
-    """Futures that are done, which the caller takes out of ``pending``.
-
-    A serial executor is done when `submit` returns: what it has goes out before the next point starts.
+    Args:
+        executor: Where they are.
+        call: Evaluates one point.
+        stop: Whether to leave.
     """
-    for index, point in points.items():
-        pending[_submit(posterior, point, executor)] = index
-        yield from [future for future in pending if future.done()]
-    yield from as_completed(list(pending))
+
+    def __init__(self, executor: Executor, call: Callable[[np.ndarray], Evaluation], stop: StopRequest) -> None:
+        self._executor = executor
+        self._call = call
+        self._stop = stop
+        self._pending: dict[Future[Evaluation], int] = {}
+        self._launched = 0
+        self._lost: list[Exception] = []
+
+    @property
+    def in_air(self) -> tuple[int, ...]:
+        """Indices that have not come back, in the order of launching."""
+        return tuple(self._pending.values())
+
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """Those among them that no worker has begun, as far as the executor tells."""
+        return tuple(index for future, index in self._pending.items() if not (future.running() or future.done()))
+
+    def launch(self, index: int, x: np.ndarray) -> None:
+        """Gives a point with shape (d,) to the executor; a serial one is done when this returns."""
+        self._launched += 1
+        point = np.array(x, dtype=np.float64)
+        if isinstance(self._executor, SerialExecutor):
+            with self._stop.interruptible():
+                self._pending[self._submit(point)] = index
+        else:
+            self._pending[self._submit(point)] = index
+
+    def land(self, keep: Callable[[int, Evaluation], None], *, wait_for: int) -> None:
+        """Hands over what has come back, and waits until it is so many, or no more are in the air.
+
+        Raises:
+            Interrupted: If the end is asked for; what has come back is handed over first.
+        """
+        landed = 0
+        while True:
+            for future in [future for future in self._pending if future.done()]:
+                index = self._pending.pop(future)
+                landed += 1
+                match _answer(future):
+                    case Evaluation() as evaluation:
+                        keep(index, evaluation)
+                    case Interrupted() as interruption:
+                        self._stop.request(str(interruption))
+                    case error:
+                        self._lost.append(error)
+            if reason := self._stop.reason():
+                raise Interrupted(reason)
+            if landed >= min(wait_for, landed + len(self._pending)):
+                return
+            wait(self._pending, timeout=_PAUSE, return_when=FIRST_COMPLETED)
+
+    def harvest(self, keep: Callable[[int, Evaluation], None]) -> None:
+        """Hands over what has come back, whether or not the end is asked for."""
+        for future, index in list(self._pending.items()):
+            if future.done() and isinstance(answer := _answer(future), Evaluation):
+                del self._pending[future]
+                keep(index, answer)
+
+    def cancel(self, indices: Iterable[int] | None = None) -> tuple[int, ...]:
+        """Takes back points that no worker has begun, all or some; returns those that were taken back."""
+        chosen = set(self.in_air if indices is None else indices)
+        cancelled = {future: index for future, index in self._pending.items() if index in chosen and future.cancel()}
+        for future in cancelled:
+            del self._pending[future]
+        return tuple(cancelled.values())
+
+    def check(self) -> None:
+        """Raises RuntimeError if the executor has stopped working: what came back until then was handed over."""
+        if self._lost:
+            lost = self._lost[0]
+            msg = (
+                f"the executor {self._executor!r} stopped working: {len(self._lost)} of {self._launched} points have "
+                f"no answer ({type(lost).__name__}: {lost}). The others are recorded. Start again to go on from "
+                "there; executor='processes:N' replaces processes that die."
+            )
+            raise RuntimeError(msg) from lost
+
+    def _submit(self, point: np.ndarray) -> Future[Evaluation]:
+        try:
+            return self._executor.submit(self._call, point)
+        except Exception as error:  # what other points gave is to be kept first
+            future: Future[Evaluation] = Future()
+            future.set_exception(BrokenExecutor(f"{type(error).__name__}: {error}"))
+            return future
 
 
-def _submit(posterior: Posterior, point: np.ndarray, executor: Executor) -> Future[Evaluation]:
-    try:
-        return executor.submit(posterior.evaluate, point)
-    except Exception as error:  # what other points gave is to be kept first
-        future: Future[Evaluation] = Future()
-        future.set_exception(BrokenExecutor(f"{type(error).__name__}: {error}"))
-        return future
+_PAUSE = 0.1  # seconds between looks at whether the end is asked for
 
 
-def _answer(future: Future[Evaluation]) -> Evaluation | Exception:
+def _answer(future: Future[Evaluation]) -> Evaluation | Exception | Interrupted:
     """The evaluation; a failed one if the executor failed at this point; or why the point was never evaluated."""
     try:
         return future.result()
-    except (BrokenExecutor, CancelledError) as error:
+    except (BrokenExecutor, CancelledError, Interrupted) as error:
         return error
     except Exception as error:  # `Posterior.evaluate` raises none, so it is the executor's
         if "pickl" in f"{type(error).__name__} {error}".lower():

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import multiprocessing.util
 import os
 import queue
 import signal
+import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-__all__ = ["ProcessExecutor", "SerialExecutor", "WorkerDiedError", "make_executor"]
+__all__ = [
+    "Child",
+    "ChildTimeoutError",
+    "ProcessExecutor",
+    "SerialExecutor",
+    "ThreadExecutor",
+    "WorkerDiedError",
+    "make_executor",
+    "payload_of",
+    "workers_of",
+]
 
 _CONTEXT = multiprocessing.get_context("spawn")  # forked children inherit the locks of threads that they do not have
+_RANKS = ("PMIX_", "PMI_", "OMPI_COMM_WORLD", "OMPI_MCA_", "PRTE_", "MPI_LOCAL")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -46,7 +60,7 @@ def make_executor(spec: Any, evaluate: Callable[..., Any] | None = None) -> Exec
     if kind == "serial":
         return SerialExecutor()
     if kind == "threads":
-        return ThreadPoolExecutor(workers, thread_name_prefix="surrogate")
+        return ThreadExecutor(workers)
     return ProcessExecutor(workers, evaluate)
 
 
@@ -67,6 +81,20 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def workers_of(executor: Executor) -> int | None:
+    """How many calls an executor runs at the same time; None if it does not tell."""
+    return getattr(executor, "workers", None) or _workers_of_others(executor)
+
+
+def _workers_of_others(executor: Executor) -> int | None:
+    """The same for executors of the standard library, mpi4py and dask."""
+    for name in ("_max_workers", "num_workers"):
+        if isinstance(number := getattr(executor, name, None), int):
+            return number
+    client = getattr(executor, "_client", None)
+    return sum(client.nthreads().values()) if hasattr(client, "nthreads") else None
+
+
 def _remedy(spec: Any) -> str:
     if hasattr(spec, "get_executor"):
         return "; give client.get_executor() instead of the client"
@@ -75,6 +103,8 @@ def _remedy(spec: Any) -> str:
 
 class SerialExecutor(Executor):
     """Runs what is submitted at once, in the calling thread; the future that comes back is done."""
+
+    workers = 1
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """A future with the result or the exception of ``fn(*args, **kwargs)``; KeyboardInterrupt is raised."""
@@ -92,6 +122,10 @@ class _Borrowed(Executor):
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
 
+    @property
+    def workers(self) -> int | None:
+        return _workers_of_others(self._executor)
+
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         return self._executor.submit(fn, *args, **kwargs)
 
@@ -99,11 +133,79 @@ class _Borrowed(Executor):
         return repr(self._executor)
 
 
+class ThreadExecutor(Executor):
+    """Threads that do not keep the process alive: a call that never returns ends with it.
+
+    Args:
+        workers: Number of threads.
+        run: Called in their place with each function and its arguments.
+    """
+
+    def __init__(self, workers: int, run: Callable[..., Any] | None = None) -> None:
+        self.workers = workers
+        self._run = run or _plainly
+        self._tasks: queue.SimpleQueue[tuple[Future[Any], tuple[Any, ...], dict[str, Any]] | None] = queue.SimpleQueue()
+        self._open = True
+        self._threads = [threading.Thread(target=self._work, daemon=True, name="surrogate") for _ in range(workers)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """A future with the result of ``fn(*args, **kwargs)`` in one of the threads."""
+        if not self._open:
+            msg = "cannot schedule new futures after shutdown"
+            raise RuntimeError(msg)
+        future: Future[Any] = Future()
+        self._tasks.put((future, (fn, *args), kwargs))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Ends the threads when they have done what was submitted; does not wait for that unless asked to."""
+        self._open = False
+        if cancel_futures or not wait:
+            self._cancel()
+        for _ in self._threads:
+            self._tasks.put(None)
+        if wait:
+            for thread in self._threads:
+                thread.join()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.shutdown(wait=kind is None)
+
+    def _cancel(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if (task := self._tasks.get_nowait()) is not None:
+                    task[0].cancel()
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            future, args, kwargs = task
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = self._run(*args, **kwargs)
+            except BaseException as error:  # goes on in the future, as everywhere
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+            del task, future, args, kwargs
+
+
+def _plainly(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    return fn(*args, **kwargs)
+
+
 # Processes
 
 
 class WorkerDiedError(RuntimeError):
     """A worker process ended in the middle of a call."""
+
+
+class ChildTimeoutError(RuntimeError):
+    """A child process took too long and was killed."""
 
 
 class WorkerStartError(BrokenExecutor):
@@ -127,10 +229,11 @@ class ProcessExecutor(Executor):
     """
 
     def __init__(self, workers: int, function: Callable[..., Any] | None = None) -> None:
+        self.workers = workers
         self._function = function
-        payload = _payload(function)
-        self._workers = [_Worker(payload) for _ in range(workers)]
-        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        payload = payload_of(function)
+        self._workers = [Child(payload) for _ in range(workers)]
+        self._idle: queue.SimpleQueue[Child] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="surrogate-worker")
         # Called at the latest when Python ends, before multiprocessing waits for its children.
         self._kill = multiprocessing.util.Finalize(self, _kill_all, args=(self._workers,), exitpriority=10)
@@ -179,13 +282,13 @@ class ProcessExecutor(Executor):
         raise result
 
 
-def _kill_all(workers: list[_Worker]) -> None:
+def _kill_all(workers: list[Child]) -> None:
     for worker in workers:
         worker.kill()
 
 
-class _Worker:
-    """A process and the line to it; used by one thread at a time, except for `kill`."""
+class Child:
+    """A process that has one function, and the line to it; used by one thread at a time, except for `kill`."""
 
     def __init__(self, payload: bytes) -> None:
         self._payload = payload
@@ -217,18 +320,29 @@ class _Worker:
             msg = f"the likelihood did not arrive in a worker process ({error}). {_REMEDY}"
             raise WorkerStartError(msg)
 
+    @property
+    def ended(self) -> bool:
+        """Whether it was killed for good."""
+        return self._ended
+
+    @property
+    def name(self) -> str:
+        """Host and process id."""
+        return f"{socket.gethostname()}:{self._process.pid if hasattr(self, '_process') else 0}"
+
     def revive(self) -> None:
-        """Starts another process if this one has died."""
-        if not self._process.is_alive():
-            self._line.close()
+        """Starts a process if there is none, or another one if it has died."""
+        if not hasattr(self, "_process") or not self._process.is_alive():
+            if hasattr(self, "_line"):
+                self._line.close()
             self.start()
             self.wait_until_ready()
 
-    def call(self, task: tuple[Any, ...]) -> tuple[bool, Any]:
-        """Whether the task succeeded, and its result or exception."""
+    def call(self, task: tuple[Any, ...], seconds: float | None = None) -> tuple[bool, Any]:
+        """Whether the task succeeded, and its result or exception; the process is killed after so many seconds."""
         try:
             self._line.send(task)
-            return self._answer()
+            return self._answer(seconds)
         except OSError:
             raise WorkerDiedError(self._obituary()) from None
 
@@ -246,11 +360,16 @@ class _Worker:
                 self._process.kill()
                 self._process.join()
 
-    def _answer(self) -> Any:
+    def _answer(self, seconds: float | None = None) -> Any:
         # Grandchildren may keep the line open after the death of the process, so look at the process too.
-        while not self._line.poll(1.0):
+        limit = math.inf if seconds is None else time.monotonic() + seconds
+        while not self._line.poll(max(0.0, min(1.0, limit - time.monotonic()))):
             if not self._process.is_alive() and not self._line.poll():
                 raise WorkerDiedError(self._obituary())
+            if time.monotonic() >= limit:
+                self._process.kill()
+                self._process.join()
+                raise ChildTimeoutError
         try:
             return self._line.recv()
         except EOFError:
@@ -273,7 +392,7 @@ _REMEDY = (
 )
 
 
-def _payload(function: Callable[..., Any] | None) -> bytes:
+def payload_of(function: Callable[..., Any] | None) -> bytes:
     """The function as bytes for another process."""
     try:
         payload = bytes(ForkingPickler.dumps(function))
@@ -298,17 +417,26 @@ def _one_thread_each() -> Iterator[None]:
     """
     with _ENVIRONMENT_LOCK:
         added = {name: "1" for name in _THREADS if name not in os.environ}
+        # A child is no rank: a likelihood that imports mpi4py there must not try to be one.
+        removed = {name: value for name, value in os.environ.items() if name.startswith(_RANKS)}
         os.environ.update(added)
+        for name in removed:
+            del os.environ[name]
         try:
             yield
         finally:
+            os.environ.update(removed)
             for name in added:
                 del os.environ[name]
 
 
+_GROUP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+
+
 def _serve(line: Connection) -> None:
     """What a worker process does: receives the function, then tasks until the line is closed."""
-    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the whole group; the parent decides
+    for number in _GROUP_SIGNALS:
+        signal.signal(number, lambda *_: None)  # they reach the whole group or job step; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         function = line.recv()

@@ -1,0 +1,161 @@
+"""One call of a likelihood with limits: in a child process that may die or be killed, with a time-out, with retries."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing.util
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from surrogate.executors.local import Child, ChildTimeoutError, WorkerDiedError, payload_of
+from surrogate.problem import Evaluation
+
+__all__ = ["Limits", "guarded"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one call of the likelihood may do.
+
+    Attributes:
+        seconds: Time that it may take; None for any. Needs a child process.
+        isolate: Whether it runs in a child process, so that a crash costs one point.
+        retries: How often a failed call is repeated at the same point. A time-out is not repeated.
+    """
+
+    seconds: float | None = None
+    isolate: bool = False
+    retries: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None and not self.seconds > 0:
+            msg = f"max_eval_seconds must be positive or None, got {self.seconds!r}"
+            raise ValueError(msg)
+        if isinstance(self.retries, bool) or not isinstance(self.retries, int) or self.retries < 0:
+            msg = f"retries must be a whole number of at least 0, got {self.retries!r}"
+            raise ValueError(msg)
+
+    @property
+    def child(self) -> bool:
+        """Whether calls run in child processes: nothing else can be ended from outside."""
+        return self.isolate or self.seconds is not None
+
+
+@contextlib.contextmanager
+def guarded(
+    evaluate: Callable[[np.ndarray], Evaluation], limits: Limits
+) -> Iterator[Callable[[np.ndarray], Evaluation]]:
+    """``evaluate`` within limits; itself if there are none. The child processes end with the ``with`` statement.
+
+    Raises:
+        TypeError: If it is to run in a child process and cannot be sent there.
+    """
+    key = uuid.uuid4().hex
+    call = _Isolated(payload_of(evaluate), limits.seconds, key) if limits.child else evaluate
+    try:
+        yield _Retried(call, limits.retries) if limits.retries else call
+    finally:
+        _CHILDREN.kill(key)
+
+
+@dataclass(frozen=True)
+class _Retried:
+    """Repeats failed calls; the last answer counts, with the time of all."""
+
+    call: Callable[[np.ndarray], Evaluation]
+    retries: int
+
+    def __call__(self, x: np.ndarray) -> Evaluation:
+        seconds = 0.0
+        for trial in range(1 + self.retries):
+            evaluation = self.call(x)
+            seconds += evaluation.seconds
+            if evaluation.status != "failed" or evaluation.reason.startswith(_TIME_OUT) or trial == self.retries:
+                break
+        if trial and evaluation.status == "failed":
+            evaluation = replace(evaluation, reason=f"{evaluation.reason} (tried {trial + 1} times)")
+        return replace(evaluation, seconds=seconds)
+
+
+_TIME_OUT = "time-out"
+
+
+@dataclass(frozen=True)
+class _Isolated:
+    """Calls a function in a child process of whatever process this arrives in; may be called from many threads.
+
+    Attributes:
+        payload: The function as bytes.
+        seconds: Time that it may take.
+        key: Name under which child processes that have this function are kept.
+    """
+
+    payload: bytes
+    seconds: float | None
+    key: str
+
+    def __call__(self, x: np.ndarray) -> Evaluation:
+        child = _CHILDREN.take(self.key, self.payload)
+        start = time.monotonic()
+        try:
+            child.revive()
+            start = time.monotonic()
+            succeeded, result = child.call((None, (x,), {}), self.seconds)
+        except ChildTimeoutError:
+            reason = f"{_TIME_OUT}: no answer within {self.seconds:g} s"
+        except WorkerDiedError as error:
+            reason = str(error)
+        else:
+            if isinstance(result, Evaluation):
+                return result
+            reason = f"{type(result).__name__}: {result}" if not succeeded else f"the child process answered {result!r}"
+        finally:
+            _CHILDREN.give_back(self.key, child)
+        return Evaluation.failure(reason, seconds=time.monotonic() - start, worker=child.name)
+
+
+class _Children:
+    """Child processes of this process by key; idle ones are used again."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: dict[str, list[Child]] = {}
+        self._all: dict[str, list[Child]] = {}
+        self._finalizer: Any = None
+
+    def take(self, key: str, payload: bytes) -> Child:
+        with self._lock:
+            if idle := self._idle.get(key):
+                return idle.pop()
+            child = Child(payload)
+            self._all.setdefault(key, []).append(child)
+            if self._finalizer is None:
+                # Called before multiprocessing waits for its children when Python ends.
+                self._finalizer = multiprocessing.util.Finalize(None, self.kill_all, exitpriority=10)
+            return child
+
+    def give_back(self, key: str, child: Child) -> None:
+        with self._lock:
+            if not child.ended:
+                self._idle.setdefault(key, []).append(child)
+
+    def kill(self, key: str) -> None:
+        """Ends those of a key; a call that is under way fails."""
+        with self._lock:
+            children = self._all.pop(key, [])
+            self._idle.pop(key, None)
+        for child in children:
+            child.kill()
+
+    def kill_all(self) -> None:
+        for key in list(self._all):
+            self.kill(key)
+
+
+_CHILDREN = _Children()

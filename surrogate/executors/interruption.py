@@ -1,0 +1,114 @@
+"""Ending a run early: signals, time limits, and calls of a likelihood that have to be left."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+__all__ = ["Interrupted", "StopRequest", "leaving"]
+
+# SIGTERM and SIGUSR1 are what batch systems send before the end; SIGINT is Ctrl-C.
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
+
+
+class Interrupted(BaseException):  # noqa: N818  # neither an error nor an answer of the likelihood
+    """Evaluations were left because the run is to end; the message is a sentence that says why."""
+
+
+class StopRequest:
+    """Whether the run is to end, and why: a signal came or the time is up.
+
+    Used in a ``with`` statement of the main thread it catches SIGTERM, SIGUSR1 and SIGINT; a second SIGINT raises
+    KeyboardInterrupt at once. In another thread only the time limit holds.
+
+    Args:
+        seconds: Time limit, counted from ``start``; None if there is none.
+        start: Reading of ``time.monotonic``.
+    """
+
+    def __init__(self, seconds: float | None = None, start: float | None = None) -> None:
+        self._seconds = seconds
+        self._start = time.monotonic() if start is None else start
+        self._reason = ""
+        self._inside = False
+        self._former: dict[int, Any] = {}
+
+    def reason(self) -> str:
+        """A sentence if the run is to end, otherwise nothing."""
+        if not self._reason and self._seconds is not None and time.monotonic() - self._start >= self._seconds:
+            self._reason = f"the wall time of {self._seconds:g} s is used up"
+        return self._reason
+
+    def request(self, reason: str) -> None:
+        """Asks for the end."""
+        self._reason = self._reason or reason
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """A block of the main thread, such as a call of a likelihood, that is left as soon as the end is asked for.
+
+        Code outside of Python is left when it returns. Raises `Interrupted`.
+        """
+        if threading.current_thread() is not threading.main_thread() or not self._former:
+            yield
+            return
+        if reason := self.reason():
+            raise Interrupted(reason)
+        self._inside = True
+        try:
+            with self._alarm():
+                yield
+        finally:
+            self._inside = False
+
+    @contextlib.contextmanager
+    def _alarm(self) -> Iterator[None]:
+        """A timer that rings when the time is up, unless the program has one of its own."""
+        if self._seconds is None or not hasattr(signal, "setitimer") or signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:
+            yield
+            return
+        signal.signal(signal.SIGALRM, self._ring)
+        signal.setitimer(signal.ITIMER_REAL, max(self._start + self._seconds - time.monotonic(), 1e-3))
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+    def _ring(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if self._inside and self.reason():
+            self._inside = False
+            raise Interrupted(self._reason)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if number == signal.SIGINT and self._reason:
+            raise KeyboardInterrupt
+        self.request(f"stopped by {signal.Signals(number).name}")
+        if self._inside:
+            self._inside = False
+            raise Interrupted(self._reason)
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            self._former = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._former = {}
+
+
+def leaving(seconds: float, ended: Callable[[], bool], *, pause: float = 0.05) -> bool:
+    """Waits until ``ended()``, for at most so many seconds, and says whether it has."""
+    limit = time.monotonic() + seconds
+    while not ended():
+        if time.monotonic() >= limit:
+            return False
+        time.sleep(pause)
+    return True

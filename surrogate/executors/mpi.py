@@ -1,0 +1,275 @@
+"""All ranks of COMM_WORLD as one executor: rank 0 runs the loop, every rank evaluates, nothing is spawned."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from types import TracebackType
+from typing import Any
+
+from surrogate.executors.interruption import Interrupted, StopRequest, leaving
+from surrogate.executors.local import ThreadExecutor
+
+__all__ = ["MPIExecutor", "Ranks", "ranks"]
+
+_PATIENCE = 10.0  # seconds that ranks get to leave the calls that nobody waits for any more
+_STOP = 17  # tag of the message that asks for it
+
+
+class Ranks:
+    """The ranks that were started together.
+
+    Attributes:
+        rank: Number of this one.
+        size: How many there are.
+    """
+
+    def __init__(self) -> None:
+        from mpi4py import MPI
+
+        self._world = MPI.COMM_WORLD
+        self._threads = MPI.Query_thread() == MPI.THREAD_MULTIPLE
+        self.rank = int(self._world.Get_rank())
+        self.size = int(self._world.Get_size())
+
+    def run(self, call: Callable[..., Any], main: Callable[[Executor], Any], stop: StopRequest) -> Any:
+        """What ``main(executor)`` returns or raises on rank 0, on all ranks; collective.
+
+        Rank 0 runs ``main`` while the others evaluate ``call`` for it. An exception of any other rank ends the job.
+
+        Args:
+            call: Evaluates one point; each rank uses its own.
+            main: Takes the executor.
+            stop: Whether the run is to end; on the other ranks, whether their calls are to be left.
+        """
+        with ending_the_job_by_exceptions():
+            if self.rank == 0:
+                outcome = self._lead(call, main)
+            else:
+                self._follow(call, stop)
+                outcome = None
+            result, error = self._world.bcast(outcome, root=0)
+        if error is not None:
+            raise error
+        return result
+
+    def _lead(self, call: Callable[..., Any], main: Callable[[Executor], Any]) -> tuple[Any, Exception | None]:
+        from mpi4py.futures import MPICommExecutor
+
+        result, error = None, None
+        with MPICommExecutor(self._world, root=0) as pool:
+            executor = MPIExecutor(pool, call, self.size)
+            try:
+                result = main(executor)
+            except Exception as raised:  # goes on on all ranks
+                error = raised
+            self._end_calls(executor)
+        return result, error
+
+    def _end_calls(self, executor: MPIExecutor) -> None:
+        """Asks the other ranks to leave their calls; ends the job if one does not."""
+        executor.shutdown(wait=False)
+        if self._threads:
+            for rank in range(1, self.size):
+                self._world.send(None, dest=rank, tag=_STOP)
+        if not leaving(_PATIENCE, lambda: not executor.remote_calls):
+            sys.stderr.write(
+                f"surrogate: a call of the likelihood on {executor.remote_calls} ranks cannot be left, so the job ends "
+                "here; its files are complete\n"
+            )
+            self.abort(1)
+
+    def _follow(self, call: Callable[..., Any], stop: StopRequest) -> None:
+        """Evaluates until rank 0 has no more to do."""
+        from mpi4py.futures import MPICommExecutor
+
+        _served.append((call, stop))
+        ended = threading.Event()
+        listener = threading.Thread(target=self._listen, args=(stop, ended), daemon=True)
+        if self._threads:
+            listener.start()
+        try:
+            with MPICommExecutor(self._world, root=0):
+                pass  # serves until rank 0 leaves
+        finally:
+            _served.pop()
+            if self._threads:
+                listener.join()
+
+    def _listen(self, stop: StopRequest, ended: threading.Event) -> None:
+        """Waits for the message that ends the calls; one comes in each run."""
+        while not self._world.iprobe(source=0, tag=_STOP):
+            ended.wait(0.1)
+        self._world.recv(source=0, tag=_STOP)
+        stop.request("rank 0 is done")
+        if hasattr(signal, "pthread_kill"):  # wakes the main thread, which finds the request
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    def broadcast(self, value: Any) -> Any:
+        """The value of rank 0, on all ranks."""
+        return self._world.bcast(value, root=0)
+
+    def abort(self, code: int) -> None:
+        """Ends all ranks at once."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._world.Abort(code)
+
+
+_served: list[tuple[Callable[..., Any], StopRequest]] = []
+
+
+def _evaluate_here(*args: Any, **kwargs: Any) -> Any:
+    """Runs on a rank other than 0, in its main thread: its own function, or why it was left."""
+    call, stop = _served[-1]
+    try:
+        with stop.interruptible():
+            return call(*args, **kwargs)
+    except Interrupted as interruption:
+        return _Left(str(interruption))
+
+
+class _Left(str):
+    """A call was left for this reason."""
+
+    __slots__ = ()
+
+
+class MPIExecutor(Executor):
+    """Evaluations on all ranks, on rank 0 in a thread and only while all others are busy.
+
+    Whatever function is submitted, each rank calls the one that it has itself: nothing but points travels.
+
+    Args:
+        pool: Executor of mpi4py on rank 0 with ``size - 1`` workers.
+        call: Evaluates a point on rank 0.
+        size: Number of ranks.
+    """
+
+    def __init__(self, pool: Any, call: Callable[..., Any], size: int) -> None:
+        self.workers = size
+        self._pool = pool
+        self._call = call
+        self._lanes: queue.PriorityQueue[int] = queue.PriorityQueue()  # rank 0 has the largest number and comes last
+        for lane in range(size):
+            self._lanes.put(lane)
+        self._local = size - 1
+        self._remote: set[Future[Any]] = set()
+        self._threads = ThreadExecutor(size, self._run)
+
+    @property
+    def remote_calls(self) -> int:
+        """Calls under way on other ranks."""
+        return sum(not future.done() for future in list(self._remote))
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """A future with the evaluation of a point, wherever a rank is free."""
+        return self._threads.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Takes no more points; those that no rank has begun are cancelled if not ``wait``."""
+        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+    def _run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002
+        lane = self._lanes.get()
+        try:
+            if lane == self._local:
+                return self._call(*args, **kwargs)
+            future = self._pool.submit(_evaluate_here, *args, **kwargs)
+            self._remote.add(future)
+            answer = future.result()
+            self._remote.discard(future)
+        finally:
+            self._lanes.put(lane)
+        if isinstance(answer, _Left):
+            raise Interrupted(str(answer))
+        return answer
+
+
+# Whether there are ranks
+
+
+def ranks(spec: Any) -> Ranks | None:
+    """The ranks that ``executor=spec`` stands for; None if this process is alone or ``spec`` means something else.
+
+    None and "auto" look at the environment that mpirun and srun leave, "mpi" asks MPI itself.
+
+    Raises:
+        RuntimeError: If there are several ranks and mpi4py is missing or knows of one only.
+    """
+    if not (spec is None or (isinstance(spec, str) and spec in ("auto", "mpi"))):
+        return None
+    launched = _launched()
+    if spec != "mpi" and launched < 2:
+        return None
+    try:
+        world = Ranks()
+    except ImportError as error:
+        msg = (
+            f"{max(launched, 1)} ranks were started together and mpi4py cannot be imported ({error}). "
+            "Install it with: pip install mpi4py"
+        )
+        raise RuntimeError(msg) from error
+    if launched > 1 and world.size == 1:
+        msg = (
+            f"{launched} ranks were started together, but mpi4py sees one: it uses another MPI library than mpirun. "
+            "Build it with the MPI of mpirun (pip install --no-binary mpi4py mpi4py), or use the mpirun of its MPI."
+        )
+        raise RuntimeError(msg)
+    return world if world.size > 1 else None
+
+
+def _launched() -> int:
+    """Number of ranks according to the environment; 1 for a process that was started alone."""
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"):
+        if os.environ.get(name, "").isdigit():
+            return int(os.environ[name])
+    step = os.environ.get("SLURM_STEP_ID", "")  # a batch script and an allocation have none, or a huge one
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "")
+    return int(tasks) if step.isdigit() and int(step) < 2**31 and tasks.isdigit() else 1
+
+
+# Exceptions
+
+
+@contextlib.contextmanager
+def ending_the_job_by_exceptions() -> Iterator[None]:
+    """What is raised inside ends all ranks with its traceback: the others would wait for this one for ever.
+
+    From then on this holds for whatever ends the program too.
+    """
+    if sys.excepthook is not _end_the_job:
+        _former_hook.append(sys.excepthook)
+        sys.excepthook = _end_the_job
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, SystemExit) and error.code in (None, 0):
+            raise
+        traceback.print_exc()
+        _abort()
+        raise
+
+
+_former_hook: list[Callable[..., Any]] = []
+
+
+def _end_the_job(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    _former_hook[0](kind, error, trace)
+    _abort()
+
+
+def _abort() -> None:
+    from mpi4py import MPI
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if MPI.Is_initialized() and not MPI.Is_finalized() and MPI.COMM_WORLD.Get_size() > 1:
+        MPI.COMM_WORLD.Abort(1)
