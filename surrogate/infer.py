@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -69,8 +70,8 @@ class Emulator:
 
 
 def infer(
-    log_likelihood: Callable[..., Any],
-    prior: Any,
+    log_likelihood: Any,
+    prior: Any = None,
     *,
     output: str | os.PathLike[str] | None = None,
     seed: int = 0,
@@ -97,7 +98,7 @@ def infer(
     Args:
         log_likelihood: Takes an array with shape (d,), or the parameters by name. Returns a float (natural log;
             -inf is legal), (float, dict of derived values) or (float, sd of its noise). An exception or NaN is a
-            recorded failure, not an end.
+            recorded failure, not an end. Or a Cobaya model or the path of its yaml file, without ``prior``.
         prior: Dict of name -> (low, high), frozen ``scipy.stats`` distribution or ``Parameter``; or bounds (d, 2).
         output: Folder for the evaluations, the state and the products; a run that is there is continued.
         seed: The same seed gives the same run.
@@ -129,6 +130,10 @@ def infer(
     >>> result.converged
     True
     """
+    if prior is None:
+        problem = _problem(log_likelihood)
+        log_likelihood, prior = problem.log_likelihood, problem.prior
+        reference = problem.reference if reference is None else reference
     posterior = Posterior(log_likelihood, prior, vectorized=vectorized, noise=noise)
     _check_counts(max_evaluations=max_evaluations, batch_size=batch_size, n_samples=n_samples, reweight=reweight)
     d = posterior.prior.d
@@ -154,6 +159,20 @@ def infer(
         if folder is not None:
             result.save(folder.chain_root)
     return result
+
+
+_PIPELINES = {"cobaya": "surrogate.interfaces.cobaya"}  # plug-ins, loaded by name when an object of theirs comes
+
+
+def _problem(target: Any) -> Any:
+    """Likelihood, prior and reference of something that brings its own prior."""
+    kind = "cobaya" if isinstance(target, (str, os.PathLike)) else type(target).__module__.split(".")[0]
+    if kind not in _PIPELINES:
+        msg = (
+            f"infer needs a prior beside the log-likelihood, unless it gets a Cobaya model or yaml file; got {target!r}"
+        )
+        raise TypeError(msg)
+    return importlib.import_module(_PIPELINES[kind]).problem_of(target)
 
 
 def _check_counts(**counts: int | None) -> None:

@@ -1,0 +1,88 @@
+"""Chains and products in the layout of Cobaya, as columns of numbers; Cobaya itself is not needed to write them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surrogate.checkpoint import replacing
+
+__all__ = ["chain_columns", "save_chain", "save_covariance", "save_log_evidence", "shared_out"]
+
+Array = NDArray[np.float64]
+
+_DIGITS = 8  # significant ones in Cobaya's chains
+
+
+def shared_out(parts: Array, total: Array, error: Array) -> Array:
+    """Parts with shape (n, k) that add up to the total, with shape (n,).
+
+    What is missing is shared out in proportion to the variance of each part, from its error with shape (k,); equally if
+    there are none.
+    """
+    share = np.nan_to_num(error) ** 2
+    share = share / share.sum() if share.sum() > 0 else np.full(parts.shape[1], 1.0 / parts.shape[1])
+    return parts + (total - parts.sum(1))[:, None] * share
+
+
+def chain_columns(
+    weights: Array,
+    sampled: Mapping[str, Array],
+    derived: Mapping[str, Array],
+    log_priors: Mapping[str, Array],
+    log_likelihoods: Mapping[str, Array],
+) -> dict[str, Array]:
+    """The columns of a chain in Cobaya's order, totals being the sums of what is written of the parts.
+
+    Args:
+        weights: With shape (n,).
+        sampled: Parameters, each with shape (n,).
+        derived: Derived values.
+        log_priors: Log densities of the parts of the prior by name, "0" being the product of one-dimensional ones.
+        log_likelihoods: Log-likelihoods by name.
+    """
+    priors = {f"minuslogprior__{name}": _rounded(-v) for name, v in log_priors.items()}
+    chi2 = {f"chi2__{name}": _rounded(-2.0 * v) for name, v in log_likelihoods.items()}
+    minus_log_prior, total = sum(priors.values()), sum(chi2.values())
+    return (
+        {"weight": weights, "minuslogpost": minus_log_prior + 0.5 * total}
+        | dict(sampled)
+        | dict(derived)
+        | {"minuslogprior": minus_log_prior}
+        | priors
+        | {"chi2": total}
+        | chi2
+    )
+
+
+def _rounded(values: Array) -> Array:
+    """To the digits that are written; zeros without a sign."""
+    return np.array([float(f"{v:.{_DIGITS}g}") for v in np.asarray(values).tolist()]) + 0.0
+
+
+def save_chain(path: Path, columns: Mapping[str, Array]) -> None:
+    """Writes a chain in one piece: a header with the names, then rows of eight digits.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    widths = [max(7 + _DIGITS, len(name)) for name in columns]
+    head = " ".join(f"{name:>{width}s}" for name, width in zip(columns, widths, strict=True))
+    with replacing(path) as file:
+        file.write(f"#{head[1:]}\n".encode())
+        np.savetxt(file, np.stack(list(columns.values()), axis=1), fmt=[f"%{w}.{_DIGITS}g" for w in widths])
+
+
+def save_covariance(path: Path, names: Sequence[str], covariance: Array) -> None:
+    """Writes a covariance matrix that Cobaya and MontePython read as ``covmat``."""
+    with replacing(path) as file:
+        np.savetxt(file, np.atleast_2d(covariance), header=" ".join(names))
+
+
+def save_log_evidence(path: Path, log_evidence: float, error: float) -> None:
+    """Writes the natural log of the evidence and its error."""
+    with replacing(path) as file:
+        file.write(f"logZ: {float(log_evidence)!r}\nlogZstd: {float(error)!r}\n".encode())
