@@ -53,6 +53,7 @@ _STYLE: dict[Any, Any] = {
     "legend.fontsize": 8.5,
 }
 _COLOURS = ("#1b6ca8", "#d1495b", "#66a182", "#8d6a9f", "#edae49")
+_WILD = 1e4  # times its limit: further off, the size of a signal says nothing
 _SIGNALS = {
     "spread": "spread of surrogate draws",
     "warm_spread": "spread, wider",
@@ -343,7 +344,7 @@ def _draw_signals(axes: Axes, result: Result, n: Array) -> None:
     for (name, words), colour in zip(_SIGNALS.items(), _COLOURS, strict=True):
         ratio = _column(result, name) / limits[name]
         if np.isfinite(ratio).any():
-            shown = np.where(np.isfinite(ratio) & (ratio > 0), np.maximum(ratio, 1e-4), np.nan)
+            shown = np.where(np.isfinite(ratio) & (ratio > 0), np.clip(ratio, 1e-4, _WILD), np.nan)
             axes.plot(n, shown, "o-", color=colour, ms=3, lw=1.2, label=words)
             drawn.append(shown)
     axes.set_yscale("log")
@@ -373,8 +374,17 @@ def _draw_evidence(axes: Axes, result: Result, n: Array) -> None:
     low, high = result.log_evidence - result.log_evidence_error, result.log_evidence + result.log_evidence_error
     axes.axhspan(low, high, color=_OUTER, lw=0, zorder=0, label="final")
     axes.axhline(result.log_evidence, color=_EDGE, lw=0.7, ls=":")
+    axes.set_ylim(*_recent_range(np.append(value[known], result.log_evidence), np.append(error[known], high - low)))
     axes.set_ylabel("log evidence")
     axes.legend(loc="best")
+
+
+def _recent_range(value: Array, error: Array) -> tuple[float, float]:
+    """Ends of an axis on which the later half of the values and their errors can be read; early ones may be cut off."""
+    later = slice(len(value) // 2, None)
+    low, high = float((value - error)[later].min()), float((value + error)[later].max())
+    margin = 0.1 * (high - low) or 1.0
+    return low - margin, high + margin
 
 
 def _draw_evaluations(axes: Axes, result: Result) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 __all__ = ["Progress", "evaluations_left", "limits_of_signals"]
 
 _SHORT = {"spread": "spread", "evidence_spread": "evidence", "batch_error": "batch", "moved": "moved"}
+_WILD = 100.0  # times its limit, a signal jumps about by orders of magnitude from batch to batch
 _HISTORY = 6  # rows that the pace of convergence is read from: older ones were another phase
 
 
@@ -41,9 +42,11 @@ def evaluations_left(rows: Sequence[Mapping[str, Any]], limits: Mapping[str, flo
         limits: Limit of each signal.
 
     Returns:
-        None when it cannot be told: too few rows, or no progress.
+        None when it cannot be told: too few rows, no progress, or signals still far off.
     """
     points = [(_number(row, "n_evaluations"), _excess(row, limits)) for row in rows[-_HISTORY:]]
+    if not points or not math.isfinite(points[-1][1]):
+        return None
     n, excess = np.array([point for point in points if all(map(math.isfinite, point))]).reshape(-1, 2).T
     if len(n) < 3 or np.ptp(n) == 0:
         return None
@@ -143,9 +146,9 @@ def _best(row: Mapping[str, Any]) -> list[str]:
 
 
 def _excess(row: Mapping[str, Any], limits: Mapping[str, float]) -> float:
-    """Natural log of the worst signal over its limit; nan if a signal is not known."""
+    """Natural log of the worst signal over its limit; nan if one is not known, or so far off that it means nothing."""
     ratios = [_number(row, name) / limit for name, limit in limits.items() if limit > 0 and name in row]
-    if not ratios or not all(math.isfinite(ratio) for ratio in ratios):
+    if not ratios or not all(ratio < _WILD for ratio in ratios):
         return math.nan
     return math.log(max(*ratios, 1e-9))
 

@@ -187,8 +187,12 @@ def _sampling(result: Result) -> str:
         "ess": "effective sample size",
         "autocorrelation_time": "autocorrelation time / steps",
         "acceptance": "acceptance",
+        "importance_ess": "effective size of importance draws",
     }
-    known = [(words.get(name, name.replace("_", " ")), f"{value:.4g}") for name, value in result.sampler.items()]
+    known = [
+        (words.get(name, name.replace("_", " ")), f"{value:.0f}" if value >= 1000 else f"{value:.3g}")
+        for name, value in result.sampler.items()
+    ]
     finite = int((result.data.status == OK).sum())
     counts = [("rows", f"{len(result.weights)}"), *known, ("finite values learned from", f"{finite}")]
     return _numbers(counts) + (_note(f"{result.reweighting}.") if result.reweighting else "")

@@ -92,6 +92,9 @@ def test_nothing_is_written_before_the_first_row_or_without_a_message():
         ([0.1, 0.2, 0.4], None),
         ([0.2, 0.2, 0.2], None),
         ([np.inf, np.nan, 0.8, 0.4, 0.2], 20),
+        ([1e9, 50.0, 0.8, 0.4, 0.2], 20),  # what is far off is not extrapolated from
+        ([0.8, 0.4, 0.2, 5.1], None),
+        ([], None),
     ],
 )
 def test_evaluations_left(values, left):
