@@ -135,13 +135,14 @@ class PosteriorLoop:
             raise ValueError(msg)
         t = np.concatenate([draws.posterior[::2], draws.warm[::2]])
         searching = model.parameters.temperature > 1.0
+        caution = np.sqrt(inflation(self._recent_errors(state, everywhere=True))) if searching else None
         index = select_batch(
             model,
             t,
             self.scaled.log_density(t),
             min(self._batch_size, len(t)),
             zeta=0.5 if searching else self.d**-0.85,
-            exploit=searching,
+            caution=caution,
         )
         chosen = t[index]
         if self.explore and state.probes is None and len(chosen) > 1:
@@ -164,6 +165,11 @@ class PosteriorLoop:
         """
         finite = int(state.data.finite.sum())
         early = finite < max(trend_size(self.d), 6 * self.d)
+        temperature = model.parameters.temperature
+        recent = state.data.step >= state.step - 6
+        wasted = recent & ~(state.data.y_max - state.data.y < relevant_depth(self.d) * temperature)
+        if not early and wasted.sum() >= 3 and state.step % 6:
+            return None
         hyper = model.parameters.hyper
         if early or (state.step % 2 and hyper.log_shaping > np.log(0.1)):
             model = self._constant_model(state, model.parameters)
@@ -171,7 +177,6 @@ class PosteriorLoop:
         if len(candidates) == 0:
             return None
         mean, sd = model.predict(candidates)
-        temperature = model.parameters.temperature
         target = state.data.y_max - temperature * (1.0 + 0.5 * self.d)
         best, score = most_promising(mean / temperature, sd / temperature, target / temperature)
         if early or score > -2.5 or (state.step % 5 == 0 and score > -6.0):
@@ -278,7 +283,7 @@ class PosteriorLoop:
             cold_start=state.step % 3 == 0,
             device=self.device,
         )
-        if self.structures:
+        if self.structures and (state.step % 2 == 0 or self._missed(state)):
             parameters = choose_structure(state.data, t, parameters, cloud, device=self.device)
         model = self._build(state.data, parameters)
         finite = state.data.status == OK
@@ -292,6 +297,11 @@ class PosteriorLoop:
             n=self.particles,
         )
         return replace(state, parameters=parameters, draws=draws)
+
+    def _missed(self, state: State) -> bool:
+        """Whether a point of the last batch was predicted worse than convergence would need, by a factor of two."""
+        last = (state.data.step == state.step - 1) & state.data.finite & np.isfinite(state.predicted[:, 0])
+        return batch_error(state.data.y[last], state.predicted[last, 0], state.data.y_max) > 2.0 * self.thresholds.batch
 
     def draws(self, state: State) -> Draws:
         """Draws of the present surrogate.
@@ -388,11 +398,12 @@ class PosteriorLoop:
         )
         return np.concatenate([first, found.probes]), found.radius
 
-    def _recent_errors(self, state: State, batches: int = 3) -> Array:
+    def _recent_errors(self, state: State, batches: int = 3, *, everywhere: bool = False) -> Array:
+        """Standardised errors of the last batches, where the posterior depends on them or everywhere."""
         recent = (state.data.step >= state.step - batches) & state.data.finite & np.isfinite(state.predicted[:, 0])
         y, (mean, sd) = state.data.y[recent], state.predicted[recent].T
-        counted = relevant(y, mean, state.data.y_max, self.d)
-        return ((y - mean) / np.sqrt(sd**2 + 0.1**2))[counted]
+        z = (y - mean) / np.sqrt(sd**2 + 0.1**2)
+        return z if everywhere else z[relevant(y, mean, state.data.y_max, self.d)]
 
     def _signals(
         self, state: State, model: LikelihoodModel, before: LikelihoodModel, sample: ImportanceSample

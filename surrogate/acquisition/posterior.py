@@ -72,7 +72,7 @@ class CorrelationKernel:
 
 
 def select_batch(
-    model: LikelihoodModel, t: Array, log_prior: Array, n: int, *, zeta: float, exploit: bool = False
+    model: LikelihoodModel, t: Array, log_prior: Array, n: int, *, zeta: float, caution: float | None = None
 ) -> NDArray[np.int64]:
     """Indices of the next batch among candidates.
 
@@ -85,7 +85,8 @@ def select_batch(
         log_prior: Log prior density there, with shape (m,).
         n: Size of the batch.
         zeta: Weight of the log-posterior against the uncertainty.
-        exploit: Take the candidate with the highest log-posterior first.
+        caution: If given, the first point of the batch is the one with the highest mean - caution sd. Recent errors in
+            units of the sd are a good choice: a surrogate that misjudges its way takes short steps, as in a trust region.
 
     Returns:
         n indices; fewer when the candidates hold less independent uncertainty.
@@ -93,8 +94,9 @@ def select_batch(
     height = model.smooth(t) + log_prior / model.parameters.temperature
     weights = np.exp(np.maximum(2.0 * zeta * (height - height.max()), -300.0))
     gram = uncertainty_gram(model, t, weights)
-    if not exploit:
+    if caution is None:
         return max_det(gram, n).cpu().numpy()
-    first = int(height.argmax())
+    _, sd = model.predict(t)
+    first = int((height - caution * sd / model.parameters.temperature).argmax())
     others = max_det(gram, min(n + 1, len(t))).cpu().numpy()
     return np.concatenate([[first], others[others != first][: n - 1]]).astype(np.int64)

@@ -76,7 +76,7 @@ def choose_structure(
     cloud: Array | None,
     *,
     refine: int = 3,
-    margin: float = 1.0,
+    margin: float = 4.0,
     device: str = "cpu",
 ) -> SurrogateParameters:
     """The present surrogate, or a fitted neighbour whose score is higher by ``margin`` nats.
