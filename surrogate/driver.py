@@ -6,7 +6,9 @@ written after each batch, and of a batch that was interrupted the journal holds 
 
 from __future__ import annotations
 
+import itertools
 import json
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -16,13 +18,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surrogate.checkpoint import Record, RunFolder, load_arrays, replacing, save_arrays
-from surrogate.executors.evaluate import evaluate_batch
+from surrogate.data import FAILED
+from surrogate.executors.evaluate import Flight, evaluate_batch
+from surrogate.executors.interruption import Interrupted, StopRequest
+from surrogate.executors.local import workers_of
 from surrogate.loop import PosteriorLoop
 from surrogate.problem import Evaluation, Posterior, Prior
 from surrogate.spec import prior_from_text, prior_to_text
 from surrogate.state import TRACE_COLUMNS, State
 
-__all__ = ["Budget", "calls", "drive", "load_prior", "load_state", "save_state", "write_trace"]
+__all__ = [
+    "Budget",
+    "Course",
+    "Ending",
+    "UnfinishedError",
+    "calls",
+    "drive",
+    "load_prior",
+    "load_state",
+    "save_state",
+    "useful_workers",
+    "write_trace",
+]
 
 Observer = Callable[[State], None]
 
@@ -33,13 +50,11 @@ class Budget:
 
     Attributes:
         max_evaluations: Calls of the likelihood.
-        max_walltime: Seconds, counted from ``start``; no new batch begins after it.
-        start: Reading of ``time.monotonic`` when the run began.
+        max_failures: Calls among them that may fail; None for any number, as long as not every one of the latest does.
     """
 
     max_evaluations: int
-    max_walltime: float | None = None
-    start: float = field(default_factory=time.monotonic)
+    max_failures: int | None = None
 
     def left(self, state: State) -> int:
         """Calls that may still be made."""
@@ -49,9 +64,22 @@ class Budget:
         """A sentence if the budget is used up, otherwise nothing."""
         if self.left(state) <= 0:
             return f"the budget of {self.max_evaluations} evaluations is used up; last: {state.verdict.reason}"
-        if self.max_walltime is not None and time.monotonic() - self.start >= self.max_walltime:
-            return f"the wall time of {self.max_walltime:g} s is used up; last: {state.verdict.reason}"
+        return self._failed(state)
+
+    def _failed(self, state: State) -> str:
+        own = state.data.step >= 0
+        failed = own & (state.data.status == FAILED)
+        first = "; ".join([state.data.reasons[i] for i in np.flatnonzero(failed)[:3]])
+        if self.max_failures is not None and failed.sum() > self.max_failures:
+            return f"{failed.sum()} evaluations failed, {self.max_failures} may; the first ones: {first}"
+        latest = failed[own][-max(_ALL_FAILED, 2 * state.data.x.shape[1]) :]
+        if state.parameters is not None and len(latest) >= _ALL_FAILED and latest.all():
+            last = state.data.reasons[int(np.flatnonzero(failed)[-1])]
+            return f"each of the last {len(latest)} evaluations failed, something has broken: {last}"
         return ""
+
+
+_ALL_FAILED = 20
 
 
 def calls(state: State) -> int:
@@ -59,52 +87,308 @@ def calls(state: State) -> int:
     return int((state.data.step >= 0).sum())
 
 
-def drive(
-    loop: PosteriorLoop,
-    posterior: Posterior,
-    state: State,
-    executor: Executor,
-    budget: Budget,
-    *,
-    folder: RunFolder | None = None,
-    observers: Sequence[Observer] = (),
-) -> tuple[State, str]:
-    """Runs the loop until its verdict or its budget ends it.
+class UnfinishedError(RuntimeError):
+    """A run was interrupted before it had a surrogate."""
 
-    Args:
+
+@dataclass(frozen=True, eq=False)
+class Ending:
+    """How a run ended.
+
+    Attributes:
+        state: The last state.
+        reason: A sentence that says why it is the last.
+        interrupted: Whether it was a signal or the wall time, and not the verdict or the budget.
+        sampled: The state to draw from: the last one, or one that holds a batch that was left too, if the last one
+            has no surrogate.
+        uncounted: Calls of the likelihood that the state does not hold, because nobody waited for their answers.
+        harvest: Puts into the journal what calls that were left running have returned since.
+    """
+
+    state: State
+    reason: str
+    interrupted: bool
+    sampled: State
+    uncounted: int
+    harvest: Callable[[], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """Everything that a run needs beside its state.
+
+    Attributes:
         loop: How to choose points.
         posterior: What to evaluate.
-        state: Where to start.
         executor: Where evaluations run.
         budget: Limits.
+        stop: Whether the run is to end early.
+        call: Evaluates a point in place of ``posterior.evaluate``.
         folder: Where the journal and the state are kept, if anywhere.
         observers: Called with each new state, after it is on disk; they cannot influence the run.
-
-    Returns:
-        The last state and a sentence that says why it is the last.
     """
-    returned = [] if folder is None else folder.journal.read()
-    if folder is not None:
-        save_state(folder, state, loop.prior)
-    while not (state.verdict.stop or budget.spent(state)):
-        x = loop.ask(state)
-        known = {r.index: r for r in returned if r.step == state.step and r.index < len(x)}
-        for index, entry in known.items():
-            x[index] = entry.x
-        x = x[: max([budget.left(state), *(index + 1 for index in known)])]
 
-        def record(index: int, evaluation: Evaluation, step: int = state.step, batch: NDArray = x) -> None:
-            if folder is not None:
-                folder.journal.append(Record(step, index, batch[index], evaluation))
+    loop: PosteriorLoop
+    posterior: Posterior
+    executor: Executor
+    budget: Budget
+    stop: StopRequest = field(default_factory=StopRequest)
+    call: Callable[[NDArray], Evaluation] | None = None
+    folder: RunFolder | None = None
+    observers: Sequence[Observer] = ()
 
-        done = {index: entry.evaluation for index, entry in known.items()}
-        evaluations = evaluate_batch(posterior, x, executor, done=done, record=record)
-        state = loop.tell(state, x, evaluations)
-        if folder is not None:
-            save_state(folder, state, loop.prior)
-        for observe in observers:
+    def tell(self, state: State, x: NDArray, evaluations: list[Evaluation]) -> State:
+        """The next state, after it is on disk and the observers have seen it."""
+        state = self.loop.tell(state, x, evaluations)
+        if self.folder is not None:
+            save_state(self.folder, state, self.loop.prior)
+        for observe in self.observers:
             observe(state)
-    return state, state.verdict.reason if state.verdict.stop else budget.spent(state)
+        return state
+
+    def over(self, state: State) -> str:
+        """Why no more points are to be evaluated; nothing if they are."""
+        return state.verdict.reason if state.verdict.stop else self.budget.spent(state)
+
+
+def drive(course: Course, state: State, *, asynchronous: bool = False) -> Ending:
+    """Runs the loop until its verdict, its budget, a signal or the time ends it.
+
+    Args:
+        course: What the run needs.
+        state: Where to start.
+        asynchronous: Whether each worker gets a new point as soon as it is free, rather than all of them in batches.
+    """
+    journal = _Journal(course.folder, state)
+    if course.folder is not None:
+        save_state(course.folder, state, course.loop.prior)
+    run = _Asynchronous(course, journal) if asynchronous else _Synchronous(course, journal)
+    reason = ""
+    try:
+        state = run.run(state)
+    except Interrupted as interruption:
+        reason, state = str(interruption), run.state
+    interrupted = bool(reason)
+    reason = f"{reason}; last: {state.verdict.reason}" if interrupted else course.over(state)
+    sampled = _with_journal(course.loop, state, journal) if state.parameters is None else state
+    uncounted = len(journal.untold(state)) + sum(flight.unfinished for flight in run.left)
+
+    def harvest() -> None:
+        if not asynchronous:  # where answers go to the journal by themselves
+            for flight in run.left:
+                flight.harvest(run.late)
+
+    return Ending(state, reason, interrupted, sampled, uncounted, harvest)
+
+
+def _with_journal(loop: PosteriorLoop, state: State, journal: _Journal) -> State:
+    """The state with the part of a batch that has come back."""
+    untold = journal.untold(state)
+    if not untold:
+        return state
+    return loop.tell(state, np.array([r.x for r in untold]), [r.evaluation for r in untold])
+
+
+class _Journal:
+    """The evaluations that have come back, on disk if there is a folder; safe to use from several threads."""
+
+    def __init__(self, folder: RunFolder | None, state: State) -> None:
+        self._folder = folder
+        self._records = [] if folder is None else folder.journal.read()
+        self._lock = threading.Lock()
+        self._step = state.step
+        self._count = 0
+
+    def append(self, step: int, index: int | None, x: NDArray, evaluation: Evaluation) -> None:
+        """Keeps an evaluation; without an index it gets the next one of its step."""
+        with self._lock:
+            if index is None:
+                self._count = 0 if step != self._step else self._count
+                used = {r.index for r in self._records if r.step == step}
+                index = next(i for i in itertools.count(self._count) if i not in used)
+                self._step, self._count = step, index + 1
+            record = Record(step, index, np.array(x), evaluation)
+            if self._folder is not None:
+                self._folder.journal.append(record)
+            self._records.append(record)
+
+    def untold(self, state: State) -> list[Record]:
+        """What the state does not hold, in the order of steps and indices."""
+        told = {row.tobytes() for row in state.data.x[state.data.step >= 0]}
+        with self._lock:
+            return sorted((r for r in self._records if r.x.tobytes() not in told), key=lambda r: (r.step, r.index))
+
+
+class _Synchronous:
+    """Batch after batch: the same numbers for any number of workers."""
+
+    def __init__(self, course: Course, journal: _Journal) -> None:
+        self._course = course
+        self._journal = journal
+        self.left: list[Flight] = []
+        self.state: State
+        self._x = np.empty((0, course.loop.d))
+
+    def run(self, state: State) -> State:
+        """Until the course is over."""
+        self.state = state
+        while not self._course.over(self.state):
+            x, done = self._batch(self.state)
+            evaluations = evaluate_batch(
+                self._course.posterior,
+                x,
+                self._course.executor,
+                done=done,
+                record=self.late,
+                call=self._course.call,
+                stop=self._course.stop,
+                left=self.left,
+            )
+            self.state = self._course.tell(self.state, x, evaluations)
+        return self.state
+
+    def _batch(self, state: State) -> tuple[NDArray, dict[int, Evaluation]]:
+        """The next points, and what the journal knows of them."""
+        untold = [r for r in self._journal.untold(state) if r.step <= state.step]
+        x = self._course.loop.ask(state)
+        if any(r.step < state.step or r.index >= len(x) for r in untold):  # of an asynchronous run: no batch of ours
+            x, known = np.array([r.x for r in untold]), dict(enumerate(untold))
+        else:
+            known = {r.index: r for r in untold}
+            for index, entry in known.items():
+                x[index] = entry.x
+            x = x[: max([self._course.budget.left(state), *(index + 1 for index in known)])]
+        self._x = x
+        return x, {index: entry.evaluation for index, entry in known.items()}
+
+    def late(self, index: int, evaluation: Evaluation) -> None:
+        """Keeps an evaluation of the present batch."""
+        self._journal.append(self.state.step, index, self._x[index], evaluation)
+
+
+class _Asynchronous:
+    """A point for each worker as soon as it is free, chosen given the points in flight.
+
+    Workers draw from a short queue of points while the surrogate is fitted. After each fit what nobody has begun is
+    taken back and chosen anew. A fit waits for as many answers as a batch has points.
+    """
+
+    def __init__(self, course: Course, journal: _Journal) -> None:
+        self._course = course
+        self._journal = journal
+        self._workers = useful_workers(course.executor, course.loop)
+        self._flight = Flight(course.executor, course.call or course.posterior.evaluate, course.stop)
+        self._points: dict[int, NDArray] = {}
+        self._numbers = itertools.count()
+        self._landed: list[tuple[NDArray, Evaluation]] = []
+        self._pace = _Pace()
+        self.state: State
+
+    @property
+    def left(self) -> list[Flight]:
+        """The flight, once the run has ended."""
+        return [self._flight]
+
+    def run(self, state: State) -> State:
+        """Until the course is over; what nobody has begun by then is taken back."""
+        self.state = state
+        untold = self._journal.untold(state)
+        try:
+            if untold:
+                self._tell([(r.x, r.evaluation) for r in untold])
+            while not self._course.over(self.state):
+                required = self._propose()
+                self._land(required)
+                self._tell(self._landed)
+        finally:
+            self._flight.cancel()
+        return self.state
+
+    def _propose(self) -> set[int]:
+        """Fills the queue anew, and returns the numbers of points that the next fit must have."""
+        state, flight = self.state, self._flight
+        start = time.monotonic()
+        begun = set(flight.in_air) - set(flight.waiting[self._pace.expected(self._workers) :])
+        pending = [self._points[number] for number in begun]
+        target = self._workers + self._quota + self._pace.expected(self._workers)
+        n = min(max(target - len(begun), 1), self._course.budget.left(state) - len(begun))
+        if n < 1:
+            return set()
+        x = self._course.loop.ask(state, np.array(pending), None if state.parameters is None else n)
+        self._flight.cancel(set(flight.waiting) - begun)
+        room = self._course.budget.left(state) - len(flight.in_air)
+        numbers = [self._launch(point) for point in x[: max(room, 0)]]
+        self._pace.proposed(time.monotonic() - start)
+        if state.probes is not None:
+            return set(numbers[-len(state.probes) :])
+        return set(numbers[: self._design_quota(len(numbers))]) if state.parameters is None else set()
+
+    @staticmethod
+    def _design_quota(n: int) -> int:
+        """How many points of a design are waited for."""
+        return int(np.ceil(0.9 * n))
+
+    @property
+    def _quota(self) -> int:
+        return self._course.loop._batch_size
+
+    def _launch(self, x: NDArray) -> int:
+        number = next(self._numbers)
+        self._points[number] = x
+        self._flight.launch(number, x, self.late)
+        return number
+
+    def _land(self, required: set[int]) -> None:
+        """Waits until enough has come back for a fit."""
+        first = True
+        while first or (self._flight.in_air and (len(self._landed) < self._quota or self._missing(required))):
+            self._flight.land(self._arrived, wait_for=1 if self._flight.in_air else 0)
+            first = False
+        self._flight.check()
+
+    def _missing(self, required: set[int]) -> bool:
+        return not required.isdisjoint(self._flight.in_air)
+
+    def _arrived(self, number: int, evaluation: Evaluation) -> None:
+        self._landed.append((self._points[number], evaluation))
+
+    def late(self, number: int, evaluation: Evaluation) -> None:
+        """Keeps an evaluation on disk, from whatever thread it arrives in."""
+        self._journal.append(self.state.step, None, self._points[number], evaluation)
+
+    def _tell(self, landed: list[tuple[NDArray, Evaluation]]) -> None:
+        self._landed = []
+        start = time.monotonic()
+        self.state = self._course.tell(self.state, np.array([x for x, _ in landed]), [e for _, e in landed])
+        self._pace.told(time.monotonic() - start, [e.seconds for _, e in landed])
+
+
+class _Pace:
+    """How many points workers begin while the loop is busy."""
+
+    def __init__(self) -> None:
+        self._busy = self._asking = self._call = 0.0
+
+    def proposed(self, seconds: float) -> None:
+        self._asking = seconds
+
+    def told(self, seconds: float, calls: list[float]) -> None:
+        self._busy = seconds + self._asking
+        self._call = float(np.mean(calls)) if self._call == 0.0 else 0.8 * self._call + 0.2 * float(np.mean(calls))
+
+    def expected(self, workers: int) -> int:
+        """Points begun during one fit and proposal; at most one each."""
+        if self._call <= 0.0:
+            return workers if self._busy else 0
+        return min(int(np.ceil(workers * self._busy / self._call)), workers)
+
+
+def useful_workers(executor: Executor, loop: PosteriorLoop) -> int:
+    """Points that an asynchronous run keeps in flight: one for each worker, and no more than 4 d.
+
+    Points chosen without the values of more than that many others are hardly better than a space-filling design.
+    """
+    return min(workers_of(executor) or loop.d, 4 * loop.d)
 
 
 def save_state(folder: RunFolder, state: State, prior: Prior) -> None:
@@ -136,7 +420,8 @@ def load_state(folder: RunFolder, prior: Prior, seed: int | None = None) -> Stat
     if differing or len(saved) != len(given):
         msg = (
             f"{folder.path} holds a run with other parameters ({', '.join(p['name'] for p in saved)}; differing: "
-            f"{', '.join(differing) or 'their number'}). Choose another folder, or resume=False (--force) to start anew."
+            f"{', '.join(differing) or 'their number'}). Choose another folder, or resume=False (--force) "
+            "to start anew."
         )
         raise ValueError(msg)
     state = State.from_arrays(arrays)
@@ -155,7 +440,6 @@ def _essence(entry: dict) -> dict:
 
 def write_trace(folder: RunFolder, state: State) -> None:
     """Writes the table of iterations, one row per step that had a surrogate."""
-
     lines = [",".join(TRACE_COLUMNS), *(",".join(repr(float(v)) for v in row) for row in state.trace)]
     with replacing(folder.trace_path) as file:
         file.write(("\n".join(lines) + "\n").encode())

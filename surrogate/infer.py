@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from surrogate.checkpoint import RunFolder
 from surrogate.data import Dataset
-from surrogate.driver import Budget, Observer, calls, drive, load_prior, load_state, write_trace
-from surrogate.executors.local import make_executor
+from surrogate.driver import (
+    Budget,
+    Course,
+    Observer,
+    UnfinishedError,
+    calls,
+    drive,
+    load_prior,
+    load_state,
+    useful_workers,
+    write_trace,
+)
+from surrogate.executors.calls import Limits, guarded
+from surrogate.executors.interruption import StopRequest
+from surrogate.executors.local import make_executor, workers_of
+from surrogate.executors.mpi import Ranks, ranks
 from surrogate.loop import PosteriorLoop
 from surrogate.models.derived import DerivedModel, fit_derived
 from surrogate.models.surrogate import LikelihoodModel
@@ -76,8 +92,13 @@ def infer(
     output: str | os.PathLike[str] | None = None,
     seed: int = 0,
     executor: Any = None,
+    mode: str = "auto",
     max_evaluations: int | None = None,
     max_walltime: float | None = None,
+    max_eval_seconds: float | None = None,
+    max_failures: int | None = None,
+    isolate: bool = False,
+    retries: int = 0,
     batch_size: int | None = None,
     initial: Any = None,
     reference: Any = None,
@@ -102,9 +123,19 @@ def infer(
         prior: Dict of name -> (low, high), frozen ``scipy.stats`` distribution or ``Parameter``; or bounds (d, 2).
         output: Folder for the evaluations, the state and the products; a run that is there is continued.
         seed: The same seed gives the same run.
-        executor: None or "serial", "threads:N", "processes:N", or a ``concurrent.futures.Executor``.
+        executor: None or "serial", "threads:N", "processes:N", "mpi", or a ``concurrent.futures.Executor``. Under
+            mpirun or srun None is "mpi": all ranks call this function, evaluate, and get the result; with "serial"
+            each has a run of its own.
+        mode: "sync": batches, the same numbers for any number of workers. "async": a new point for each worker as soon
+            as it is free. "auto": the first for up to d workers, otherwise the second.
         max_evaluations: Calls of the likelihood allowed; 70 d^1.5 unless given.
-        max_walltime: Seconds after which no new batch begins.
+        max_walltime: Seconds after which the run ends as on SIGTERM, SIGUSR1 or SIGINT: calls under way are left, the
+            state is on disk, the surrogate is sampled as it is, and the result is ``interrupted``.
+        max_eval_seconds: Seconds that one call may take; implies ``isolate``.
+        max_failures: Failed evaluations after which the run ends; None for any number.
+        isolate: Whether each call runs in a child process: a crash is then a failed evaluation. The likelihood must be
+            importable.
+        retries: How often a failed call is repeated at the same point; a time-out is not. All trials count as one.
         batch_size: Points per batch; max(2, d // 2) unless given.
         initial: Earlier evaluations: a pair (x, y) with shapes (n, d) and (n,), or a ``Dataset``.
         reference: Where the posterior is expected: a point (d,), a pair (mean, covariance or sds), or draws (n, d).
@@ -122,8 +153,11 @@ def infer(
         Samples, evidence, verdict, the evaluated points and the emulator.
 
     Raises:
-        ValueError: If an argument has a wrong value, or no surrogate could be made; the message holds the first failures.
+        ValueError: If an argument has a wrong value, or no surrogate could be made; the message then holds the first
+            failures.
         TypeError: If an argument has a wrong type.
+        UnfinishedError: If the run was interrupted before it had a surrogate; a run with an output folder goes on when
+            it is called again.
 
     >>> import surrogate
     >>> result = surrogate.infer(lambda a, b: -a**2 - (b - a)**2, {"a": (-5, 5), "b": (-5, 5)}, progress=False)
@@ -143,22 +177,91 @@ def infer(
         batch_size=batch_size,
         device=_device(device),
     )
-    budget = Budget(max_evaluations or int(np.ceil(70 * d**1.5)), max_walltime)
-    with _folder(output, resume) as folder, make_executor(executor, posterior.evaluate) as pool, _one_thread():
+    limits = Limits(max_eval_seconds, isolate, retries)
+    budget = Budget(max_evaluations or int(np.ceil(70 * d**1.5)), max_failures)
+    stop = StopRequest(max_walltime)
+    _check_mode(mode)
+
+    def run(pool: Executor) -> tuple[Result, State]:
+        with _folder(output, resume) as folder:
+            return lead(pool, folder)
+
+    def lead(pool: Executor, folder: RunFolder | None) -> tuple[Result, State]:
         state = None if folder is None else load_state(folder, posterior.prior, seed)
         if state is None:
             state = loop.init(seed, _initial(initial, d))
         observers = list(_observers(folder, callback, budget, progress=progress))
-        state, reason = drive(loop, posterior, state, pool, budget, folder=folder, observers=observers)
+        special = call if limits.special else None
+        course = Course(loop, posterior, pool, budget, stop, special, folder, observers)
+        ending = drive(course, state, asynchronous=_is_asynchronous(mode, pool, loop))
         for observer in observers:
-            getattr(observer, "close", lambda _: None)(reason)
-        result = conclude(loop, state, reason, max(n_samples, reweight or 0))
-        if reweight:
+            getattr(observer, "close", lambda _: None)(ending.reason)
+        if ending.interrupted and ending.sampled.parameters is None:
+            raise UnfinishedError(ending.reason)
+        result = conclude(loop, ending.sampled, ending.reason, max(n_samples, reweight or 0))
+        n_evaluations = calls(ending.state) + ending.uncounted
+        result = replace(result, n_evaluations=n_evaluations, interrupted=ending.interrupted)
+        if reweight and not ending.interrupted:
             rng, journal = generator(seed, "reweight"), None if folder is None else folder.reweighting_journal
             result = reweighted(result, posterior, pool, reweight, rng, journal=journal)
         if folder is not None:
             result.save(folder.chain_root)
-    return result
+        ending.harvest()
+        pool.shutdown(wait=False, cancel_futures=True)
+        return result, ending.sampled
+
+    world = ranks(executor)
+    with stop, guarded(posterior.evaluate, limits) as call, _one_thread():
+        if world is not None:
+            return _on_all_ranks(world, call, run, stop, loop)
+        with make_executor(_unless_isolated(executor, limits), posterior.evaluate) as pool:
+            return run(pool)[0]
+
+
+def _on_all_ranks(
+    world: Ranks,
+    call: Callable[[Array], Evaluation],
+    run: Callable[[Executor], tuple[Result, State]],
+    stop: StopRequest,
+    loop: PosteriorLoop,
+) -> Result:
+    """The result of rank 0; the others build the emulator again from the state, as it is not made to be sent."""
+    own: list[Result] = []
+
+    def packed(pool: Executor) -> tuple[Result, dict[str, NDArray]]:
+        result, state = run(pool)
+        own.append(result)
+        return replace(result, emulator=None), loop.cooled(state).to_arrays()  # type: ignore[arg-type]
+
+    result, arrays = world.run(call, packed, stop)
+    if own:
+        return own[0]
+    return replace(result, emulator=Emulator(loop.model(State.from_arrays(arrays)), loop.scaled))
+
+
+def _unless_isolated(executor: Any, limits: Limits) -> Any:
+    """The executor that is meant: calls that have a child process each are made by threads."""
+    if isinstance(executor, str) and executor.startswith("processes") and limits.child:
+        return executor.replace("processes", "threads", 1)
+    return None if isinstance(executor, str) and executor in ("auto", "mpi") else executor
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in ("auto", "sync", "async"):
+        msg = f"mode must be 'auto', 'sync' or 'async', got {mode!r}"
+        raise ValueError(msg)
+
+
+def _is_asynchronous(mode: str, pool: Executor, loop: PosteriorLoop) -> bool:
+    """Whether workers get points one by one; says if some of them will have nothing to do."""
+    workers = workers_of(pool) or 1
+    asynchronous = mode == "async" or (mode == "auto" and workers > loop.d)
+    used = useful_workers(pool, loop) if asynchronous else loop._batch_size
+    if workers > used and mode != "auto":
+        remedy = "more do not make it faster" if asynchronous else "mode='async' or a larger batch_size uses more"
+        msg = f"{workers} workers, of which {used} are used at a time: {remedy}"
+        warnings.warn(msg, RuntimeWarning, stacklevel=4)
+    return asynchronous
 
 
 _PIPELINES = {"cobaya": "surrogate.interfaces.cobaya"}  # plug-ins, loaded by name when an object of theirs comes

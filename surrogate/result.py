@@ -90,6 +90,7 @@ class Result:
         derived_error: Held-out errors of the derived values, root mean square, with shape (k,); 0 where they were
             computed and not emulated, empty where nothing is known.
         reweighting: What re-weighting with true evaluations gave, if it was asked for.
+        interrupted: Whether a signal or the wall time ended the run; it can be continued.
 
     Raises:
         ValueError: If the shapes do not fit together.
@@ -117,6 +118,7 @@ class Result:
     periodic: tuple[bool, ...] = ()
     derived_error: Array = field(default_factory=lambda: np.empty(0))
     reweighting: Reweighting | None = None
+    interrupted: bool = False
 
     def __post_init__(self) -> None:
         n, d, k = len(self.weights), len(self.names), len(self.derived_names)

@@ -46,6 +46,11 @@ class Limits:
         """Whether calls run in child processes: nothing else can be ended from outside."""
         return self.isolate or self.seconds is not None
 
+    @property
+    def special(self) -> bool:
+        """Whether a call differs from a plain one."""
+        return self.child or self.retries > 0
+
 
 @contextlib.contextmanager
 def guarded(

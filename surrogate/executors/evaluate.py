@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 
 import numpy as np
 
 from surrogate.executors.interruption import Interrupted, StopRequest
-from surrogate.executors.local import SerialExecutor
+from surrogate.executors.local import ProcessExecutor, SerialExecutor, ThreadExecutor
 from surrogate.problem import Evaluation, Posterior
 
 __all__ = ["Flight", "evaluate_batch"]
@@ -93,6 +102,8 @@ class Flight:
         self._pending: dict[Future[Evaluation], int] = {}
         self._launched = 0
         self._lost: list[Exception] = []
+        self._errors: list[Exception] = []
+        self._tells = isinstance(executor, _TELLING) or getattr(executor, "tells", False)
 
     @property
     def in_air(self) -> tuple[int, ...]:
@@ -102,17 +113,41 @@ class Flight:
     @property
     def waiting(self) -> tuple[int, ...]:
         """Those among them that no worker has begun, as far as the executor tells."""
+        if not self._tells:
+            return ()
         return tuple(index for future, index in self._pending.items() if not (future.running() or future.done()))
 
-    def launch(self, index: int, x: np.ndarray) -> None:
-        """Gives a point with shape (d,) to the executor; a serial one is done when this returns."""
+    @property
+    def unfinished(self) -> int:
+        """Number of calls under way."""
+        return sum(not future.done() for future in self._pending)
+
+    def launch(self, index: int, x: np.ndarray, returned: Callable[[int, Evaluation], None] | None = None) -> None:
+        """Gives a point with shape (d,) to the executor; a serial one is done when this returns.
+
+        Args:
+            index: Of the point.
+            x: The point.
+            returned: Called with the evaluation as soon as it is back, in whatever thread.
+        """
         self._launched += 1
         point = np.array(x, dtype=np.float64)
         if isinstance(self._executor, SerialExecutor):
             with self._stop.interruptible():
-                self._pending[self._submit(point)] = index
+                future = self._submit(point)
         else:
-            self._pending[self._submit(point)] = index
+            future = self._submit(point)
+        if returned is not None:
+            future.add_done_callback(lambda done: self._announce(done, index, returned))
+        self._pending[future] = index
+
+    def _announce(self, future: Future[Evaluation], index: int, returned: Callable[[int, Evaluation], None]) -> None:
+        if future.cancelled() or not isinstance(answer := _answer(future), Evaluation):
+            return
+        try:
+            returned(index, answer)
+        except Exception as error:  # raised by `land`: in this thread nobody would see it
+            self._errors.append(error)
 
     def land(self, keep: Callable[[int, Evaluation], None], *, wait_for: int) -> None:
         """Hands over what has come back, and waits until it is so many, or no more are in the air.
@@ -132,6 +167,8 @@ class Flight:
                         self._stop.request(str(interruption))
                     case error:
                         self._lost.append(error)
+            if self._errors:
+                raise self._errors[0]
             if reason := self._stop.reason():
                 raise Interrupted(reason)
             if landed >= min(wait_for, landed + len(self._pending)):
@@ -173,6 +210,8 @@ class Flight:
             return future
 
 
+# Executors whose futures say whether they are running.
+_TELLING = (SerialExecutor, ThreadExecutor, ProcessExecutor, ThreadPoolExecutor, ProcessPoolExecutor)
 _PAUSE = 0.1  # seconds between looks at whether the end is asked for
 
 

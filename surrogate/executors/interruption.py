@@ -69,7 +69,11 @@ class StopRequest:
     @contextlib.contextmanager
     def _alarm(self) -> Iterator[None]:
         """A timer that rings when the time is up, unless the program has one of its own."""
-        if self._seconds is None or not hasattr(signal, "setitimer") or signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:
+        if (
+            self._seconds is None
+            or not hasattr(signal, "setitimer")
+            or signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL
+        ):
             yield
             return
         signal.signal(signal.SIGALRM, self._ring)
@@ -102,6 +106,10 @@ class StopRequest:
         for number, handler in self._former.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._former = {}
+
+
+def _alarm_is_free() -> bool:
+    return hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
 
 
 def leaving(seconds: float, ended: Callable[[], bool], *, pause: float = 0.05) -> bool:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -92,7 +92,7 @@ def _workers_of_others(executor: Executor) -> int | None:
         if isinstance(number := getattr(executor, name, None), int):
             return number
     client = getattr(executor, "_client", None)
-    return sum(client.nthreads().values()) if hasattr(client, "nthreads") else None
+    return None if client is None else sum(client.nthreads().values())
 
 
 def _remedy(spec: Any) -> str:
@@ -125,6 +125,10 @@ class _Borrowed(Executor):
     @property
     def workers(self) -> int | None:
         return _workers_of_others(self._executor)
+
+    @property
+    def tells(self) -> bool:
+        return isinstance(self._executor, ThreadPoolExecutor | ProcessPoolExecutor)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         return self._executor.submit(fn, *args, **kwargs)
@@ -171,7 +175,7 @@ class ThreadExecutor(Executor):
                 thread.join()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.shutdown(wait=kind is None)
+        self.shutdown(wait=kind is None and self._open)
 
     def _cancel(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -296,6 +300,11 @@ class Child:
         self._ended = False
 
     def start(self) -> None:
+        """Starts the process, which is not ready yet.
+
+        Raises:
+            WorkerStartError: If it was killed for good.
+        """
         with self._lock, _one_thread_each():
             if self._ended:
                 msg = "the executor was shut down"
@@ -351,9 +360,11 @@ class Child:
         self._line.close()
 
     def wait_for_end(self) -> None:
+        """Waits some seconds for a process that was told to end."""
         self._process.join(_PATIENCE)
 
     def kill(self) -> None:
+        """Ends the process for good."""
         with self._lock:
             self._ended = True
             if hasattr(self, "_process") and self._process.pid is not None:

@@ -69,9 +69,24 @@ class Ranks:
             try:
                 result = main(executor)
             except Exception as raised:  # goes on on all ranks
-                error = raised
+                error = self._portable(raised)
+            except BaseException:  # leaving the pool would wait for calls that may never end
+                traceback.print_exc()
+                self.abort(130)
+                raise
             self._end_calls(executor)
         return result, error
+
+    def _portable(self, error: Exception) -> Exception:
+        """The exception, or one with the same words if it cannot be sent to other ranks."""
+        from mpi4py import MPI
+
+        try:
+            MPI.pickle.dumps(error)
+        except Exception as reason:  # whatever the parts of somebody's exception raise
+            words = f"{type(error).__name__}: {error} ({type(reason).__name__} when it was sent to all ranks)"
+            return RuntimeError(words)
+        return error
 
     def _end_calls(self, executor: MPIExecutor) -> None:
         """Asks the other ranks to leave their calls; ends the job if one does not."""
@@ -155,6 +170,7 @@ class MPIExecutor(Executor):
 
     def __init__(self, pool: Any, call: Callable[..., Any], size: int) -> None:
         self.workers = size
+        self.tells = True  # its futures say whether they are running
         self._pool = pool
         self._call = call
         self._lanes: queue.PriorityQueue[int] = queue.PriorityQueue()  # rank 0 has the largest number and comes last
