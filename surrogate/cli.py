@@ -6,6 +6,7 @@ import argparse
 import csv
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from surrogate.config import RunConfig
+    from surrogate.executors.mpi import Ranks
     from surrogate.result import Result
 
 __all__ = ["main"]
@@ -29,7 +31,7 @@ _EPILOG = f"""exit status:
   0    done; a run has converged
   {_USER_ERROR}    the command or a file cannot be used; one line on standard error says why
   {_NOT_CONVERGED}    the run ended before it converged; with more evaluations allowed, the same command goes on
-  {_INTERRUPTED}  interrupted; the same command goes on where it was
+  {_INTERRUPTED}  interrupted, by a signal or by the wall time; the same command goes on where it was
 """
 
 
@@ -52,7 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(message: str, status: int = 0) -> int:
-    print(f"surrogate: {message}", file=sys.stderr)
+    """Prints a line on standard error, once for all ranks of a job, and returns the status."""
+    ranks = (os.environ.get(name, "0") for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"))
+    if all(rank == "0" for rank in ranks):
+        print(f"surrogate: {message}", file=sys.stderr)
     return status
 
 
@@ -61,34 +66,43 @@ def _say(message: str, status: int = 0) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from surrogate.config import read_config
+    from surrogate.driver import UnfinishedError
+    from surrogate.executors.mpi import ranks
     from surrogate.infer import infer
 
     config = read_config(options.file)
-    overrides = {
-        name: value
-        for name, value in (("seed", options.seed), ("max_evaluations", options.max_evaluations))
-        if value is not None
-    }
-    folder = _prepared(options, config, overrides)
-    result = infer(
-        config.log_likelihood,
-        config.prior,
-        output=folder.path,
-        resume="auto",
-        progress=not options.quiet,
-        **config.options | overrides,
-    )
-    _record(folder, config, overrides)
-    result.report(folder.report_path)
-    if not options.quiet:
-        print(result.summary())
-        _say(f"report in {folder.report_path}, chain in {folder.chain_root}.txt")
-    return 0 if result.converged else _NOT_CONVERGED
-
-
-def _prepared(options: argparse.Namespace, config: RunConfig, overrides: dict[str, Any]) -> RunFolder:
-    """The folder, cleared if that is asked for, with the words for what is going to happen."""
+    given = {"seed": options.seed, "max_evaluations": options.max_evaluations}
+    overrides = {name: value for name, value in given.items() if value is not None}
     folder = RunFolder(options.output)
+    world = ranks(config.options.get("executor"))
+    _by_the_first(world, lambda: _prepare(folder, options, config, overrides))
+    arguments = {"output": folder.path, "resume": "auto", "progress": not options.quiet, **config.options, **overrides}
+    try:
+        result = infer(config.log_likelihood, config.prior, **arguments)
+    except UnfinishedError as error:
+        return _say(f"{error}; the same command goes on where it was", _INTERRUPTED)
+    if world is None or world.rank == 0:
+        _conclude(folder, options, config, overrides, result)
+    return _INTERRUPTED if result.interrupted else 0 if result.converged else _NOT_CONVERGED
+
+
+def _by_the_first(world: Ranks | None, action: Callable[[], None]) -> None:
+    """Does something on rank 0 alone; if it fails there, that is raised on all ranks, which would wait for it."""
+    if world is None:
+        action()
+        return
+    problem = ""
+    if world.rank == 0:
+        try:
+            action()
+        except (ValueError, RuntimeError, OSError) as error:
+            problem = str(error)
+    if problem := world.broadcast(problem):
+        raise ValueError(problem)
+
+
+def _prepare(folder: RunFolder, options: argparse.Namespace, config: RunConfig, overrides: dict[str, Any]) -> None:
+    """Clears the folder if that is asked for, and says what is going to happen."""
     continues = folder.holds_run and not options.force
     with folder.create(force=options.force):
         if not continues:
@@ -96,7 +110,16 @@ def _prepared(options: argparse.Namespace, config: RunConfig, overrides: dict[st
     if not options.quiet:
         done = f"goes on with the run in {folder.path}, {len(folder.journal.read())} evaluations so far"
         _say(done if continues else f"starts a run in {folder.path}")
-    return folder
+
+
+def _conclude(
+    folder: RunFolder, options: argparse.Namespace, config: RunConfig, overrides: dict[str, Any], result: Result
+) -> None:
+    _record(folder, config, overrides)
+    result.report(folder.report_path)
+    if not options.quiet:
+        print(result.summary())
+        _say(f"report in {folder.report_path}, chain in {folder.chain_root}.txt")
 
 
 def _record(folder: RunFolder, config: RunConfig, overrides: dict[str, Any]) -> None:

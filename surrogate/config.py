@@ -39,8 +39,13 @@ __all__ = ["DEFAULTS", "RunConfig", "build", "read_config", "write_config"]
 DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "executor": None,
+    "mode": "auto",
     "max_evaluations": None,
     "max_walltime": None,
+    "max_eval_seconds": None,
+    "max_failures": None,
+    "isolate": False,
+    "retries": 0,
     "batch_size": None,
     "initial": None,
     "reference": None,
@@ -50,6 +55,10 @@ DEFAULTS: dict[str, Any] = {
     "n_samples": 10_000,
     "reweight": None,
 }
+_TEXTS = ("executor", "mode", "device")
+_FLAGS = ("isolate", "vectorized")
+_NUMBERS = ("max_walltime", "max_eval_seconds", "noise")  # all others are whole numbers
+_STRUCTURES = ("initial", "reference")
 _SECTIONS = ("likelihood", "parameters", "options", "versions")
 _ENTRY = ("prior", "min", "max", "label", "periodic")
 
@@ -154,18 +163,18 @@ def _read(file: Path, document: Any) -> RunConfig:
 def _option(name: str, value: Any) -> Any:
     """The value of an option with the numbers that YAML reads as text, such as 1e6, made numbers."""
     where = f"options.{name}"
-    if value is None or name in ("initial", "reference"):
+    if value is None or name in _STRUCTURES:
         return value
-    if name in ("executor", "device"):
+    if name in _TEXTS:
         return _text(value, where)
-    if name == "vectorized":
+    if name in _FLAGS:
         return _flag(value, where)
-    return _number(value, where) if name in ("max_walltime", "noise") else _whole(value, where)
+    return _number(value, where) if name in _NUMBERS else _whole(value, where)
 
 
 def _value_of(name: str, value: Any, prior: Prior) -> Any:
     """What ``surrogate.infer`` takes for an option of the file."""
-    if value is None or name not in ("initial", "reference"):
+    if value is None or name not in _STRUCTURES:
         return value
     return _initial(Path(value), prior) if name == "initial" else _reference(value, prior)
 

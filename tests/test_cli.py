@@ -53,8 +53,9 @@ def calls(monkeypatch):
     def infer(log_likelihood, prior, **options):
         made.append({"prior": prior.names, **options})
         journal = RunFolder(options["output"]).journal
+        options["output"].mkdir(exist_ok=True)
         journal.append(Record(0, len(journal.read()), np.zeros(2), Evaluation(-1.0, "ok")))
-        return result(converged=options["seed"] != 13)
+        return result(converged=options["seed"] != 13, interrupted=options["seed"] == 15)
 
     def load_result(folder, *, n_samples):
         made.append({"folder": folder, "n_samples": n_samples})
@@ -111,8 +112,44 @@ def test_quiet_prints_nothing(run_file, tmp_path, calls, capsys):
     assert calls[0]["progress"] is False
 
 
-def test_not_converged_has_a_status_of_its_own(run_file, tmp_path, calls):
-    assert command("run", run_file, "-o", tmp_path / "out", "--seed", 13) == 3
+@pytest.mark.parametrize(("seed", "status"), [(13, 3), (15, 130)])
+def test_runs_that_end_early_have_a_status_of_their_own(run_file, tmp_path, calls, seed, status):
+    assert command("run", run_file, "-o", tmp_path / "out", "--seed", seed) == status
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+class Rank:
+    """A rank of a job of which rank 0 said ``problem``."""
+
+    def __init__(self, rank, problem=""):
+        self.rank, self.problem = rank, problem
+
+    def broadcast(self, value):
+        return value if self.rank == 0 else self.problem
+
+
+def test_only_rank_0_writes(run_file, tmp_path, calls, monkeypatch, capsys):
+    monkeypatch.setattr("surrogate.executors.mpi.ranks", lambda _: Rank(1))
+    monkeypatch.setenv("PMI_RANK", "1")
+    assert command("run", run_file, "-o", tmp_path / "out") == 0
+    assert len(calls) == 1
+    assert not (tmp_path / "out" / "config.yaml").exists()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_rank_0_writes(run_file, tmp_path, calls, monkeypatch, capsys):
+    monkeypatch.setattr("surrogate.executors.mpi.ranks", lambda _: Rank(0))
+    assert command("run", run_file, "-o", tmp_path / "out") == 0
+    assert (tmp_path / "out" / "config.yaml").exists()
+    assert "log evidence" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("rank", [Rank(1, "the folder is in use"), Rank(0)])
+def test_what_fails_on_rank_0_ends_all_ranks(run_file, tmp_path, calls, monkeypatch, rank):
+    monkeypatch.setattr("surrogate.executors.mpi.ranks", lambda _: rank)
+    with RunFolder(tmp_path / "out").create():
+        assert command("run", run_file, "-o", tmp_path / "out") == 2
+    assert calls == []
 
 
 @pytest.mark.parametrize(
