@@ -16,7 +16,7 @@ from surrogate.models.surrogate import LikelihoodModel, Structure, SurrogatePara
 from surrogate.problem import Evaluation, Prior
 from surrogate.proposers.design import Reference, design
 from surrogate.proposers.explore import holes, most_promising, search
-from surrogate.proposers.posterior import Draws, ScaledPrior, draw
+from surrogate.proposers.posterior import Draws, ScaledPrior, draw, is_narrow
 from surrogate.rng import generator
 from surrogate.samplers.evidence import ImportanceSample, importance_sample
 from surrogate.state import TRACE_COLUMNS, State
@@ -124,6 +124,11 @@ class PosteriorLoop:
         return 0 if self.reference is not None else max(0, 4 * self.d - self._design_size)
 
     @property
+    def _explores(self) -> bool:
+        """Whether further modes are looked for: not where the posterior is said to have a place and a width."""
+        return self.explore and (self.reference is None or self.reference.covariance is None)
+
+    @property
     def _batch_size(self) -> int:
         return self.batch_size or max(2, self.d // 2)
 
@@ -145,7 +150,7 @@ class PosteriorLoop:
             caution=caution,
         )
         chosen = t[index]
-        if self.explore and state.probes is None and len(chosen) > 1:
+        if self._explores and state.probes is None and len(chosen) > 1:
             promising = self._promising(state, model)
             chosen = chosen if promising is None else np.concatenate([chosen[:-1], promising])
         missing = self._batch_size - len(chosen)
@@ -271,7 +276,9 @@ class PosteriorLoop:
     def _fitted(self, state: State, temperature: float) -> State:
         """The state with a new surrogate and draws of it."""
         t = self.scaled.to_unit(state.data.x)
-        cloud = None if state.draws is None else np.concatenate([state.draws.posterior, state.draws.warm])
+        cloud = self._design_cloud(t[state.data.status == OK])
+        if state.draws is not None:
+            cloud = np.concatenate([state.draws.posterior, state.draws.warm])
         before = state.parameters
         parameters = fit_structure(
             state.data,
@@ -302,6 +309,10 @@ class PosteriorLoop:
         """Whether a point of the last batch was predicted worse than convergence would need, by a factor of two."""
         last = (state.data.step == state.step - 1) & state.data.finite & np.isfinite(state.predicted[:, 0])
         return batch_error(state.data.y[last], state.predicted[last, 0], state.data.y_max) > 2.0 * self.thresholds.batch
+
+    def _design_cloud(self, t: Array) -> Array | None:
+        """The evaluated points, which set the scales of the first surrogate where a narrow reference was given."""
+        return t if self.reference is not None and is_narrow(t) else None
 
     def draws(self, state: State) -> Draws:
         """Draws of the present surrogate.
@@ -354,7 +365,7 @@ class PosteriorLoop:
         verdict = judge(signals, self.thresholds, armed=state.verdict.armed)
         if signals.moved > 0.2 and state.explored > 0:  # something was found: the search begins again
             state = replace(state, explored=self._n_holes)
-        if not (verdict.armed and self.explore):
+        if not (verdict.armed and self._explores):
             return self._conclude(state, signals, sample, inflate, verdict)
         points, radius = self._explore(state, model, sample)
         state = self._conclude(state, signals, sample, inflate, verdict, radius)

@@ -12,7 +12,7 @@ from surrogate.models.surrogate import LikelihoodModel
 from surrogate.samplers.mixture import Mixture, fit_mixture
 from surrogate.samplers.smc import sample_tempered
 
-__all__ = ["Draws", "ScaledPrior", "draw", "warm_temperature"]
+__all__ = ["Draws", "ScaledPrior", "draw", "is_narrow", "warm_temperature"]
 
 Array = NDArray[np.float64]
 
@@ -68,12 +68,20 @@ def warm_temperature(d: int) -> float:
     return 3.0 if d > 0 else 1.0
 
 
-def _starting_mixture(model: LikelihoodModel, t: Array, y: Array, previous: Draws | None, rng: np.random.Generator) -> Mixture:
+def is_narrow(t: Array) -> bool:
+    """Whether points t, with shape (n, d), fill only a small part of the prior along some axis."""
+    n, d = t.shape
+    return n > d + 1 and bool((t.std(0) < 0.05).any())
+
+
+def _starting_mixture(
+    model: LikelihoodModel, t: Array, y: Array, previous: Draws | None, rng: np.random.Generator
+) -> Mixture:
     """Gaussians on the previous warm draws and on the best points."""
     d = t.shape[1]
     best = t[np.argsort(-y, kind="stable")[: max(6, 2 * d)]]
     if previous is None:
-        spread = np.diag(np.full(d, 0.15))
+        spread = np.linalg.cholesky(np.cov(t.T).reshape(d, d)) if is_narrow(t) else np.diag(np.full(d, 0.15))
         return Mixture(np.full(len(best), 1.0 / len(best)), best, np.repeat(spread[None], len(best), 0))
     cloud = fit_mixture(previous.warm, 4 if len(previous.warm) > 40 * d else 1, rng).widened(1.4)
     spread = 0.5 * np.linalg.cholesky(np.cov(previous.warm.T).reshape(d, d) + 1e-18 * np.eye(d))
