@@ -373,7 +373,7 @@ def test_killed_at_random_moments(kills, budget, tmp_path):
     finish(start(whole, tmp_path / "calls whole", budget))
     rng = np.random.default_rng(kills)
     calls, survived = tmp_path / "calls", []
-    for count in np.sort(rng.choice(np.arange(1, budget), kills, replace=False)):
+    for count in np.sort(rng.choice(np.arange(1, len(called(tmp_path / "calls whole"))), kills, replace=False)):
         process = start(broken, calls, budget)
         assert kill_after(process, calls, count, rng.uniform(0.0, 0.1)), "the run was over before it was killed"
         survived.append((len(called(calls)), recorded(broken)))
