@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -253,11 +254,17 @@ class SurrogateSampler(CovmatSampler):
         self._collection: SampleCollection | None = None
 
     @classmethod
+    def get_class_options(cls, input_options: Any = MappingProxyType({})) -> dict[str, Any]:
+        """The options above, and nothing that Cobaya alone sets."""
+        options = super().get_class_options(input_options)
+        return {name: value for name, value in options.items() if name != "supports_periodic_params"}
+
+    @classmethod
     def output_files_regexps(
         cls,
         output: Any,
-        info: Any = None,
-        minimal: bool = False,  # noqa: ARG003
+        info: Any = None,  # noqa: ARG003
+        minimal: bool = False,
     ) -> list[tuple[re.Pattern[str], str | None]]:
         """Files that prove an old run, and all files that a run writes."""
         prefix = output.prefix_regexp_str
@@ -381,8 +388,8 @@ class SurrogateSampler(CovmatSampler):
         size = self._numbers["n_samples"] or 10_000
         rows = np.arange(len(weights))[: size if thin and result.reweighting is None else None]
         log_priors = self._log_priors(result, rows)
-        rows = rows[np.isfinite(sum(log_priors.values()))]
-        log_priors = {name: v[np.isfinite(sum(log_priors.values()))] for name, v in log_priors.items()}
+        possible = np.isfinite(np.sum(list(log_priors.values()), axis=0))
+        rows, log_priors = rows[possible], {name: v[possible] for name, v in log_priors.items()}
         external = sum((v for name, v in log_priors.items() if name != "0"), np.zeros(len(rows)))
         total = result.log_posterior[rows] - result.log_prior[rows] - external
         emulated = dict(zip(result.derived_names, result.derived[rows].T, strict=True))
@@ -414,14 +421,14 @@ class SurrogateSampler(CovmatSampler):
 
     def _derived(self, emulated: dict[str, Array], likelihoods: dict[str, Array], n: int) -> dict[str, Array]:
         """Derived parameters; chi2s of types of likelihoods are the sums of theirs."""
-        out = {}
+        out: dict[str, Array] = {}
         for name in self.model.parameterization.derived_params():
             kind = name.removeprefix("chi2__")
             if name.startswith("chi2__") and kind in likelihoods:
                 continue  # a column of its own
             of_kind = [key for key, like in self.model.likelihood.items() if kind in getattr(like, "type_list", ())]
             if name.startswith("chi2__") and of_kind:
-                out[name] = -2.0 * sum(likelihoods[key] for key in of_kind)
+                out[name] = -2.0 * np.sum([likelihoods[key] for key in of_kind], axis=0)
             else:
                 out[name] = emulated.get(name, np.full(n, np.nan))
         return out

@@ -46,7 +46,7 @@ def chain_columns(
     """
     priors = {f"minuslogprior__{name}": _rounded(-v) for name, v in log_priors.items()}
     chi2 = {f"chi2__{name}": _rounded(-2.0 * v) for name, v in log_likelihoods.items()}
-    minus_log_prior, total = sum(priors.values()), sum(chi2.values())
+    minus_log_prior, total = (np.sum(list(parts.values()), axis=0) for parts in (priors, chi2))
     return (
         {"weight": weights, "minuslogpost": minus_log_prior + 0.5 * total}
         | dict(sampled)
