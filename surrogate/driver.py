@@ -308,20 +308,20 @@ class _Asynchronous:
         """Fills the queue anew, and returns the numbers of points that the next fit must have."""
         state, flight = self.state, self._flight
         start = time.monotonic()
-        begun = set(flight.in_air) - set(flight.waiting[self._pace.expected(self._workers) :])
-        pending = [self._points[number] for number in begun]
-        target = self._workers + self._quota + self._pace.expected(self._workers)
-        n = min(max(target - len(begun), 1), self._course.budget.left(state) - len(begun))
-        if n < 1:
+        spare = 0 if state.verdict.converged else self._pace.expected(self._workers)  # begun while new ones are chosen
+        begun = set(flight.in_air) - set(flight.waiting[spare:])
+        if self._course.budget.left(state) <= len(begun):
             return set()
-        x = self._course.loop.ask(state, np.array(pending), None if state.parameters is None else n)
-        self._flight.cancel(set(flight.waiting) - begun)
+        probes = 0 if state.probes is None else len(state.probes)
+        n = max(self._workers + self._quota + spare - len(begun) - probes, 1)
+        pending = np.array([self._points[number] for number in begun])
+        x = self._course.loop.ask(state, pending, None if state.parameters is None else n)
+        x = np.concatenate([x[len(x) - probes :], x[: len(x) - probes]])  # those that are waited for come first
+        flight.cancel(set(flight.waiting) - begun)
         room = self._course.budget.left(state) - len(flight.in_air)
         numbers = [self._launch(point) for point in x[: max(room, 0)]]
         self._pace.proposed(time.monotonic() - start)
-        if state.probes is not None:
-            return set(numbers[-len(state.probes) :])
-        return set(numbers[: self._design_quota(len(numbers))]) if state.parameters is None else set()
+        return set(numbers[: self._design_quota(len(numbers)) if state.parameters is None else probes])
 
     @staticmethod
     def _design_quota(n: int) -> int:
@@ -330,7 +330,7 @@ class _Asynchronous:
 
     @property
     def _quota(self) -> int:
-        return self._course.loop._batch_size
+        return self._course.loop.n_batch
 
     def _launch(self, x: NDArray) -> int:
         number = next(self._numbers)

@@ -99,18 +99,36 @@ class PosteriorLoop:
 
     # ask
 
-    def ask(self, state: State) -> Array:
-        """The next batch, with shape (b, d): a function of the state alone."""
-        if state.parameters is None:
-            return self._ask_design(state)
-        return self._ask_posterior(state)
+    def ask(self, state: State, pending: Array | None = None, n: int | None = None) -> Array:
+        """The next batch, with shape (b, d): a function of the arguments alone.
 
-    def _ask_design(self, state: State) -> Array:
+        Args:
+            state: What is known.
+            pending: Points whose evaluations are under way, with shape (k, d): no others are chosen for what these will
+                tell, which the surrogate knows without their values.
+            n: Size of the batch; ``n_batch`` unless given. A design has a size of its own.
+        """
+        pending = np.empty((0, self.d)) if pending is None else pending.reshape(-1, self.d)
+        if state.parameters is None:
+            return self._ask_design(state, pending)
+        return self._ask_posterior(state, self.scaled.to_unit(pending), n or self.n_batch)
+
+    def _ask_design(self, state: State, pending: Array) -> Array:
         data = state.data
+        if len(pending):
+            return self._rest_of_design(state, pending)
         first = len(data)
-        n = self._design_size if first == 0 else max(self.d, self._batch_size)
+        n = self._design_size if first == 0 else max(self.d, self.n_batch)
         best = data.x[np.argmax(np.where(data.finite, data.y, -np.inf))] if data.finite.any() else None
         return design(self.prior, first, n, state.seed, reference=self.reference, best=best)
+
+    def _rest_of_design(self, state: State, pending: Array) -> Array:
+        """Points of the initial design that are neither evaluated nor under way, or else further ones."""
+        known = {x.tobytes() for x in (*state.data.x, *pending)}
+        initial = design(self.prior, 0, self._design_size, state.seed, reference=self.reference)
+        if rest := [x for x in initial if x.tobytes() not in known]:
+            return np.array(rest)
+        return design(self.prior, len(known), max(self.d, self.n_batch), state.seed, reference=self.reference)
 
     @property
     def _design_size(self) -> int:
@@ -129,10 +147,11 @@ class PosteriorLoop:
         return self.explore and (self.reference is None or self.reference.covariance is None)
 
     @property
-    def _batch_size(self) -> int:
+    def n_batch(self) -> int:
+        """Points per batch."""
         return self.batch_size or max(2, self.d // 2)
 
-    def _ask_posterior(self, state: State) -> Array:
+    def _ask_posterior(self, state: State, pending: Array, n: int) -> Array:
         model = self.model(state)
         draws = state.draws
         if draws is None:
@@ -145,15 +164,16 @@ class PosteriorLoop:
             model,
             t,
             self.scaled.log_density(t),
-            min(self._batch_size, len(t)),
+            min(n, len(t)),
             zeta=0.5 if searching else self.d**-0.85,
             caution=caution,
+            pending=pending,
         )
         chosen = t[index]
         if self._explores and state.probes is None and len(chosen) > 1:
             promising = self._promising(state, model)
             chosen = chosen if promising is None else np.concatenate([chosen[:-1], promising])
-        missing = self._batch_size - len(chosen)
+        missing = n - len(chosen)
         if missing > 0:
             rng = generator(state.seed, state.step, "fill")
             chosen = np.concatenate([chosen, rng.permutation(draws.warm)[:missing]])

@@ -9,7 +9,16 @@ from torch import Tensor
 
 from surrogate.linalg.lowrank import ColumnAccess
 
-__all__ = ["CorrelationGram", "DenseGram", "FeatureGram", "PosteriorGram", "ScaledGram", "SumGram"]
+__all__ = [
+    "ConditionedGram",
+    "CorrelationGram",
+    "DenseGram",
+    "FeatureGram",
+    "PosteriorGram",
+    "ScaledGram",
+    "SumGram",
+    "conditioned",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,3 +118,39 @@ class SumGram:
     def column(self, i: int) -> Tensor:
         """Column i of K, with shape (n,)."""
         return torch.stack([part.column(i) for part in self.parts]).sum(0)
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionedGram:
+    """Kernel of the last n of n + k functions given the first k, K = base - F F^T; a column costs O(n k) more.
+
+    Attributes:
+        base: Kernel of all, with shape (k + n, k + n).
+        factor: F, with shape (k + n, k).
+    """
+
+    base: ColumnAccess
+    factor: Tensor
+
+    def diag(self) -> Tensor:
+        """Conditional variances, with shape (n,)."""
+        k = self.factor.shape[1]
+        return (self.base.diag() - self.factor.square().sum(1))[k:].clamp(min=0.0)
+
+    def column(self, i: int) -> Tensor:
+        """Conditional covariances with function k + i, with shape (n,)."""
+        k = self.factor.shape[1]
+        return (self.base.column(k + i) - self.factor @ self.factor[k + i])[k:]
+
+
+def conditioned(base: ColumnAccess, k: int, *, jitter: float = 1e-9) -> ConditionedGram:
+    """The kernel given the first k functions.
+
+    Args:
+        base: Kernel of k + n functions.
+        k: How many of them become known.
+        jitter: Variance relative to its own that each of them keeps: two of them may be the same.
+    """
+    columns = torch.stack([base.column(i) for i in range(k)], 1)
+    known = columns[:k] + torch.diag(jitter * columns[:k].diagonal().clamp(min=1e-300))
+    return ConditionedGram(base, torch.linalg.solve_triangular(torch.linalg.cholesky(known), columns.T, upper=False).T)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from surrogate.acquisition.gram import CorrelationGram, PosteriorGram, ScaledGram, SumGram
+from surrogate.acquisition.gram import CorrelationGram, PosteriorGram, ScaledGram, SumGram, conditioned
 from surrogate.acquisition.selection import max_det
 from surrogate.linalg.lowrank import ColumnAccess
 from surrogate.models.classifiers import Gate
@@ -71,8 +71,27 @@ class CorrelationKernel:
         return self._variance * self._kernel.correlation(r2)
 
 
+def _given(
+    pending: Array | None, model: LikelihoodModel, t: Array, weights: Array
+) -> tuple[ColumnAccess, NDArray[np.float64] | None]:
+    """The kernel over candidates given pending points, and the share of its diagonal that these leave open."""
+    if pending is None or len(pending) == 0:
+        return uncertainty_gram(model, t, weights), None
+    # Weights of pending points change nothing but rounding.
+    joint = uncertainty_gram(model, np.concatenate([pending, t]), np.concatenate([np.ones(len(pending)), weights]))
+    gram = conditioned(joint, len(pending))
+    return gram, (gram.diag() / joint.diag()[len(pending) :].clamp(min=1e-300)).cpu().numpy()
+
+
 def select_batch(
-    model: LikelihoodModel, t: Array, log_prior: Array, n: int, *, zeta: float, caution: float | None = None
+    model: LikelihoodModel,
+    t: Array,
+    log_prior: Array,
+    n: int,
+    *,
+    zeta: float,
+    caution: float | None = None,
+    pending: Array | None = None,
 ) -> NDArray[np.int64]:
     """Indices of the next batch among candidates.
 
@@ -87,16 +106,20 @@ def select_batch(
         zeta: Weight of the log-posterior against the uncertainty.
         caution: If given, the first point of the batch is the one with the highest mean - caution sd. Recent errors in
             units of the sd are a good choice: a surrogate that misjudges its way takes short steps, as in a trust region.
+        pending: Points whose values are on the way, with shape (k, d): their uncertainty counts as gone, and that of
+            the candidates is what remains given them, which does not depend on their values.
 
     Returns:
         n indices; fewer when the candidates hold less independent uncertainty.
     """
     height = model.smooth(t) + log_prior / model.parameters.temperature
     weights = np.exp(np.maximum(2.0 * zeta * (height - height.max()), -300.0))
-    gram = uncertainty_gram(model, t, weights)
+    gram, open_share = _given(pending, model, t, weights)
     if caution is None:
         return max_det(gram, n).cpu().numpy()
     _, sd = model.predict(t)
     first = int((height - caution * sd / model.parameters.temperature).argmax())
+    if open_share is not None and open_share[first] < 0.25:  # a pending point tells what it would
+        return max_det(gram, n).cpu().numpy()
     others = max_det(gram, min(n + 1, len(t))).cpu().numpy()
     return np.concatenate([[first], others[others != first][: n - 1]]).astype(np.int64)

@@ -41,11 +41,11 @@ class TestLaws:
     def test_results(self, executor):
         futures = [executor.submit(functions.quadratic, [x]) for x in range(5)]
         assert all(isinstance(future, Future) for future in futures)
-        assert [future.result(20) for future in futures] == [0.0, -1.0, -4.0, -9.0, -16.0]
+        assert [future.result(60) for future in futures] == [0.0, -1.0, -4.0, -9.0, -16.0]
 
     def test_keywords_and_other_functions(self, executor):
-        assert executor.submit(functions.by_name, 1.0, b=3.0).result(20) == -4.0
-        assert executor.submit(functions.by_name, a=1.0).result(20) == -3.0
+        assert executor.submit(functions.by_name, 1.0, b=3.0).result(60) == -4.0
+        assert executor.submit(functions.by_name, a=1.0).result(60) == -3.0
 
     def test_map(self, executor):
         assert list(executor.map(functions.quadratic, [[1.0], [2.0]])) == [-1.0, -4.0]
@@ -54,9 +54,9 @@ class TestLaws:
     def test_exceptions(self, executor, error):
         future = executor.submit(functions.fail_with, error)
         with pytest.raises(type(error)) as info:
-            future.result(20)
+            future.result(60)
         assert str(info.value) == str(error)
-        assert executor.submit(functions.quadratic, [2.0]).result(20) == -4.0
+        assert executor.submit(functions.quadratic, [2.0]).result(60) == -4.0
 
     def test_is_shut_down_by_leaving(self, request):
         for spec in ("threads:1", "processes:1"):
@@ -75,13 +75,13 @@ class TestMakeExecutor:
         barrier = threading.Barrier(3)
         with make_executor("threads:3") as executor:
             for future in [executor.submit(barrier.wait, 20) for _ in range(3)]:
-                future.result(20)  # a barrier of three is passed by three threads together only
+                future.result(60)  # a barrier of three is passed by three threads together only
 
     def test_all_processors(self):
         barrier = threading.Barrier(len(os.sched_getaffinity(0)))
         with make_executor("threads") as executor:
             for future in [executor.submit(barrier.wait, 20) for _ in range(barrier.parties)]:
-                future.result(20)
+                future.result(60)
 
     def test_an_executor_of_somebody_else_stays_open(self):
         with ThreadPoolExecutor(1) as theirs:
@@ -89,8 +89,8 @@ class TestMakeExecutor:
                 with make_executor(theirs) as ours:
                     assert isinstance(ours, Executor)
                     assert repr(ours) == repr(theirs)
-                    assert ours.submit(functions.quadratic, [1.0]).result(20) == -1.0
-            assert theirs.submit(functions.quadratic, [1.0]).result(20) == -1.0
+                    assert ours.submit(functions.quadratic, [1.0]).result(60) == -1.0
+            assert theirs.submit(functions.quadratic, [1.0]).result(60) == -1.0
 
     def test_a_serial_one_is_itself(self):
         serial = SerialExecutor()
@@ -151,8 +151,8 @@ def wait_until(condition, seconds=20.0):
 class TestProcesses:
     def test_run_elsewhere_and_side_by_side(self, processes):
         futures = [processes.submit(functions.slow_first, [0.0]) for _ in range(2)]
-        pids = {processes.submit(functions.process_id).result(20) for _ in range(4)}
-        assert [future.result(20) for future in futures] == [0.0, 0.0]
+        pids = {processes.submit(functions.process_id).result(60) for _ in range(4)}
+        assert [future.result(60) for future in futures] == [0.0, 0.0]
         assert os.getpid() not in pids
 
     def test_the_function_travels_once(self, tmp_path):
@@ -160,14 +160,14 @@ class TestProcesses:
         posterior = Posterior(function, [(0, 1)])
         with make_executor("processes:2", posterior.evaluate) as executor:
             futures = [executor.submit(posterior.evaluate, np.array([x])) for x in np.linspace(0, 1, 10)]
-            assert [future.result(20).y for future in futures] == [quadratic(x) for x in np.linspace(0, 1, 10)]
+            assert [future.result(60).y for future in futures] == [quadratic(x) for x in np.linspace(0, 1, 10)]
             assert len(list(tmp_path.iterdir())) == 2
-            executor.submit(Posterior(function, [(0, 1)]).evaluate, np.array([0.5])).result(20)
+            executor.submit(Posterior(function, [(0, 1)]).evaluate, np.array([0.5])).result(60)
             assert len(list(tmp_path.iterdir())) == 3  # another one travels with its call
 
     def test_functions_whose_equality_is_no_truth_value(self):
         with ProcessExecutor(1, functions.OddlyEqual()) as executor:
-            assert executor.submit(functions.OddlyEqual(), [2.0]).result(20) == -4.0
+            assert executor.submit(functions.OddlyEqual(), [2.0]).result(60) == -4.0
 
     @pytest.mark.parametrize(
         ("x", "reason"), [(0.5, r"worker process \d+ was killed by SIGSEGV"), (0.6, "ended with exit code 3")]
@@ -175,24 +175,24 @@ class TestProcesses:
     def test_a_death_fails_its_own_call_alone(self, processes, x, reason):
         futures = [processes.submit(functions.deadly, [value]) for value in (0.1, x, 0.2, 0.3, 0.4)]
         with pytest.raises(WorkerDiedError, match=reason):
-            futures[1].result(20)
-        results = [future.result(20) for i, future in enumerate(futures) if i != 1]
+            futures[1].result(60)
+        results = [future.result(60) for i, future in enumerate(futures) if i != 1]
         assert results == [quadratic(value) for value in (0.1, 0.2, 0.3, 0.4)]
 
     def test_as_many_workers_as_before_after_deaths(self, processes):
         for _ in range(3):
             with pytest.raises(WorkerDiedError):
-                processes.submit(functions.deadly, [0.6]).result(20)
+                processes.submit(functions.deadly, [0.6]).result(60)
         futures = [processes.submit(functions.slow_first, [0.0]) for _ in range(2)]
         wait_until(lambda: all(future.running() or future.done() for future in futures))
-        assert len({processes.submit(functions.process_id).result(20) for _ in range(20)}) <= 2
+        assert len({processes.submit(functions.process_id).result(60) for _ in range(20)}) <= 2
 
     def test_a_death_between_calls_goes_unnoticed(self, processes):
-        pids = {int(processes.submit(functions.process_id).result(20)) for _ in range(4)}
+        pids = {int(processes.submit(functions.process_id).result(60)) for _ in range(4)}
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not any(alive(pid) for pid in pids))
-        assert processes.submit(functions.quadratic, [2.0]).result(20) == -4.0
+        assert processes.submit(functions.quadratic, [2.0]).result(60) == -4.0
 
     def test_grandchildren_do_not_hide_a_death(self, processes):
         start = time.monotonic()
@@ -202,21 +202,21 @@ class TestProcesses:
 
     def test_sys_exit_reaches_the_caller(self, processes):
         with pytest.raises(SystemExit, match="enough"):
-            processes.submit(functions.leaving, [0.0]).result(20)
+            processes.submit(functions.leaving, [0.0]).result(60)
 
     def test_results_that_cannot_come_back(self, processes):
         with pytest.raises(TypeError, match="the result cannot be sent back"):
-            processes.submit(functions.unpicklable).result(20)
+            processes.submit(functions.unpicklable).result(60)
         with pytest.raises(Exception, match="pickle"):
-            processes.submit(lambda: None).result(20)
-        assert processes.submit(functions.quadratic, [2.0]).result(20) == -4.0
+            processes.submit(lambda: None).result(60)
+        assert processes.submit(functions.quadratic, [2.0]).result(60) == -4.0
 
     def test_one_thread_each_unless_set(self, monkeypatch):
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         monkeypatch.setenv("MKL_NUM_THREADS", "3")
         with ProcessExecutor(1) as executor:
-            assert executor.submit(functions.environment, "OMP_NUM_THREADS").result(20) == "1"
-            assert executor.submit(functions.environment, "MKL_NUM_THREADS").result(20) == "3"
+            assert executor.submit(functions.environment, "OMP_NUM_THREADS").result(60) == "1"
+            assert executor.submit(functions.environment, "MKL_NUM_THREADS").result(60) == "3"
         assert "OMP_NUM_THREADS" not in os.environ
 
     @pytest.mark.parametrize("function", [functions.endless, functions.ignores_termination])
@@ -237,12 +237,12 @@ class TestProcesses:
         wait_until(futures[0].running)
         executor.shutdown(wait=False)
         with pytest.raises(WorkerDiedError):
-            futures[0].result(20)
+            futures[0].result(60)
         assert all(future.cancelled() for future in futures[1:])
 
     def test_no_process_is_left(self):
         with ProcessExecutor(2) as executor:
-            pids = {int(executor.submit(functions.process_id).result(20)) for _ in range(4)}
+            pids = {int(executor.submit(functions.process_id).result(60)) for _ in range(4)}
         assert not any(alive(pid) for pid in pids)
 
 
@@ -294,7 +294,7 @@ def f(x):
 """
 USE = """
     with make_executor("processes:1", f) as executor:
-        print(executor.submit(f, 21).result(20))
+        print(executor.submit(f, 21).result(60))
 """
 
 
