@@ -229,6 +229,7 @@ class SurrogateSampler(CovmatSampler):
     use_ref: bool = True
     covmat: Any = None
     covmat_params: Any = None
+    executor: str | None = None
     device: str | None = None
     interim_every: int = 10
     speeds: dict[str, Any] = dict(_SPEEDS)
@@ -236,7 +237,7 @@ class SurrogateSampler(CovmatSampler):
     supports_periodic_params = True
 
     _at_resume_prefer_new = ["max_evaluations", "max_walltime", "n_samples", "reweight", "recompute", "interim_every"]
-    _at_resume_prefer_new += ["device", "version", "covmat", "covmat_params"]
+    _at_resume_prefer_new += ["device", "executor", "version", "covmat", "covmat_params"]
 
     def initialize(self) -> None:
         """Checks the options."""
@@ -301,6 +302,7 @@ class SurrogateSampler(CovmatSampler):
                 output=self._folder,
                 seed=self._seed,
                 resume="auto" if self.output and self.output.is_resuming() else False,
+                executor=self.executor or (None if mpi.size() > 1 else "serial"),
                 reference=self._reference(),
                 max_evaluations=self._numbers["max_evaluations"],
                 max_walltime=self.max_walltime,

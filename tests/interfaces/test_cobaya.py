@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,12 +18,13 @@ import pytest
 
 pytest.importorskip("cobaya", reason="Cobaya is an extra: pip install surrogate-inference[cobaya]")
 
-import surrogate
 from cobaya.log import LoggedError
 from cobaya.model import get_model
 from cobaya.output import load_samples
 from cobaya.run import run
 from cobaya.yaml import yaml_dump, yaml_load_file
+
+import surrogate
 from surrogate.interfaces.cobaya import CobayaLikelihood, number_of, prior_of, problem_of, reference_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Cobaya's and its dependencies'
@@ -401,8 +404,8 @@ def like(a, b):
 """
 
 
-def environment():
-    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COBAYA_NOMPI": ""}
+def environment(folder):
+    return os.environ | {"PYTHONPATH": f"{ROOT}:{folder}", "OMP_NUM_THREADS": "1"}
 
 
 def written(folder, *, seconds, **sampler):
@@ -410,7 +413,7 @@ def written(folder, *, seconds, **sampler):
     (folder / "slow_like.py").write_text(SLOW.format(seconds=seconds), encoding="utf-8")
     box = {"prior": {"min": -5, "max": 5}}
     document = {
-        "likelihood": {"slow": {"external": "import_module('slow_like').like", "python_path": str(folder)}},
+        "likelihood": {"slow": {"external": "import_module('slow_like').like"}},
         "params": {"a": dict(box), "b": dict(box), "s": {"derived": "lambda a, b: a + b"}},
         "sampler": {"surrogate": {"seed": 1, "n_samples": 200} | sampler},
     }
@@ -425,7 +428,7 @@ def journal_of(root):
 
 def test_resumes_after_sigkill(tmp_path):
     command, root = written(tmp_path, seconds=0.3), str(tmp_path / "killed")
-    process = subprocess.Popen([*command, "-o", root], env=environment(), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, "-o", root], env=environment(tmp_path), stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 100
     while len(journal_of(root)) < 3 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
@@ -434,8 +437,44 @@ def test_resumes_after_sigkill(tmp_path):
     before = journal_of(root)
     assert 3 <= len(before) < 12
     command = written(tmp_path, seconds=0)
-    subprocess.run([*command, "-o", root, "-r"], env=environment(), check=True, capture_output=True)
-    subprocess.run([*command, "-o", str(tmp_path / "whole")], env=environment(), check=True, capture_output=True)
+    subprocess.run([*command, "-o", root, "-r"], env=environment(tmp_path), check=True, capture_output=True)
+    subprocess.run(
+        [*command, "-o", str(tmp_path / "whole")], env=environment(tmp_path), check=True, capture_output=True
+    )
     assert journal_of(root)[: len(before)] == before
     assert sorted(journal_of(root)) == sorted(journal_of(tmp_path / "whole"))
     np.testing.assert_array_equal(np.loadtxt(f"{root}.1.txt"), np.loadtxt(tmp_path / "whole.1.txt"))
+
+
+def mpirun(n, command):
+    """The command on n ranks, whichever MPI there is."""
+    flags = ["--allow-run-as-root", "--oversubscribe"] if shutil.which("ompi_info", path=BIN) else []
+    return [shutil.which("mpirun", path=BIN), *flags, "-n", str(n), *command]
+
+
+BIN = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
+needs_mpi = pytest.mark.skipif(
+    shutil.which("mpirun", path=BIN) is None or importlib.util.find_spec("mpi4py") is None,
+    reason="there is no MPI here",
+)
+
+
+@needs_mpi
+def test_ranks_make_the_same_run_and_resume_that_of_another_number(tmp_path):
+    serial, parallel = str(tmp_path / "serial"), str(tmp_path / "parallel")
+    command = written(tmp_path, seconds=0, max_evaluations=8)
+    subprocess.run([*command, "-o", serial], env=environment(tmp_path), check=True, capture_output=True)
+    subprocess.run(mpirun(2, [*command, "-o", parallel]), env=environment(tmp_path), check=True, capture_output=True)
+    assert sorted(journal_of(serial)) == sorted(journal_of(parallel))
+    np.testing.assert_array_equal(np.loadtxt(f"{serial}.1.txt"), np.loadtxt(f"{parallel}.1.txt"))
+    assert yaml_load_file(f"{parallel}.checkpoint")["sampler"]["surrogate"]["mpi_size"] == 2
+    command = written(tmp_path, seconds=0, max_evaluations=40)
+    for prefix, full in ((serial, mpirun(2, command)), (parallel, command)):
+        subprocess.run([*full, "-o", prefix, "-r"], env=environment(tmp_path), check=True, capture_output=True)
+        assert yaml_load_file(f"{prefix}.checkpoint")["sampler"]["surrogate"]["converged"]
+    np.testing.assert_array_equal(np.loadtxt(f"{serial}.1.txt"), np.loadtxt(f"{parallel}.1.txt"))
+
+
+def test_executor_of_processes(tmp_path):
+    _, sampler = run(info(executor="processes:2", max_evaluations=12))
+    assert len({reason for reason in sampler.products()["result"].data.reasons if reason}) == 0
