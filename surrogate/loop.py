@@ -111,7 +111,7 @@ class PosteriorLoop:
         pending = np.empty((0, self.d)) if pending is None else pending.reshape(-1, self.d)
         if state.parameters is None:
             return self._ask_design(state, pending)
-        return self._ask_posterior(state, self.scaled.to_unit(pending), n or self.n_batch)
+        return self._ask_posterior(state, pending, n or self.n_batch)
 
     def _ask_design(self, state: State, pending: Array) -> Array:
         data = state.data
@@ -134,6 +134,8 @@ class PosteriorLoop:
     def _design_size(self) -> int:
         """Points of the initial design: at least 3 d, and more where a quadratic needs them in any case."""
         d = self.d
+        if self.n_initial is None and not self._explores:  # far outside of a narrow design a free trend has no limit
+            return min(trend_size(d) + 2, 6 * d)
         return self.n_initial or max(3 * d, 4, min(int(4.5 * d), int(0.8 * trend_size(d))))
 
     @property
@@ -167,7 +169,7 @@ class PosteriorLoop:
             min(n, len(t)),
             zeta=0.5 if searching else self.d**-0.85,
             caution=caution,
-            pending=pending,
+            pending=self.scaled.to_unit(pending),
         )
         chosen = t[index]
         if self._explores and state.probes is None and len(chosen) > 1:
@@ -179,7 +181,7 @@ class PosteriorLoop:
             chosen = np.concatenate([chosen, rng.permutation(draws.warm)[:missing]])
         if state.probes is not None:
             confirmed = state.verdict.converged  # and only the search for modes goes on
-            chosen = np.concatenate([chosen[:0] if confirmed else chosen, state.probes])
+            chosen = np.concatenate([chosen[:0] if confirmed else chosen, self._without(state.probes, pending)])
         return self.scaled.from_unit(chosen)
 
     def _promising(self, state: State, model: LikelihoodModel) -> Array | None:
@@ -234,6 +236,8 @@ class PosteriorLoop:
     def tell(self, state: State, x: Array, evaluations: list[Evaluation]) -> State:
         """The state after a batch: data, a new surrogate, draws of it, and a verdict."""
         predicted = np.full((len(x), 2), np.nan)
+        probes = np.empty((0, self.d)) if state.probes is None else state.probes
+        still_open = self._without(probes, x)
         before = None if state.parameters is None else self.model(state)
         if before is not None:
             predicted = np.stack(before.predict(self.scaled.to_unit(x)), 1)
@@ -245,11 +249,25 @@ class PosteriorLoop:
             predicted=np.concatenate([state.predicted, predicted]),
             previous=state.parameters,
             probes=None,
-            explored=state.explored + (0 if state.probes is None else len(state.probes)),
+            explored=state.explored + len(probes) - len(still_open),
         )
         if state.parameters is None and not self._enough(data):
             return self._keep_designing(state)
-        return self._refit(state, before)
+        state = self._refit(state, before)
+        return self._awaiting(state, still_open) if len(still_open) else state
+
+    def _without(self, probes: Array, x: Array) -> Array:
+        """Those probes, with shape (k, d), that are not among the points x."""
+        known = {row.tobytes() for row in x}
+        return probes[[row.tobytes() not in known for row in self.scaled.from_unit(probes)]]
+
+    @staticmethod
+    def _awaiting(state: State, probes: Array) -> State:
+        """The state while probes are under way: no others are sent out, and the run does not end."""
+        verdict = state.verdict
+        if verdict.stop:
+            verdict = Verdict(False, verdict.converged, verdict.armed, f"{len(probes)} probes for further modes are out")
+        return replace(state, probes=probes, verdict=verdict)
 
     def _enough(self, data: Dataset) -> bool:
         return int(data.finite.sum()) >= self.d + 2
@@ -412,8 +430,8 @@ class PosteriorLoop:
             first = holes(t, inner, n_holes) if len(inner) else empty
         else:
             first = empty
-        left = 3 * self.d + n_holes - state.explored - len(first)
-        if left <= 0:
+        spent = max(0, state.explored - n_holes)
+        if spent >= 6 * self.d:
             return first, np.nan
         depths = model.trend_depth(t[finite]), model.trend_depth(candidates)
         height = model.smooth(np.concatenate([candidates, sample.x]))
@@ -425,8 +443,10 @@ class PosteriorLoop:
             candidates,
             height.max() - height[: len(candidates)],
             rng,
-            count=min(self.d, left),
+            count=self.d,
         )
+        if spent >= 2 * self.d + found.unexplained:
+            return first, found.radius
         return np.concatenate([first, found.probes]), found.radius
 
     def _recent_errors(self, state: State, batches: int = 3, *, everywhere: bool = False) -> Array:

@@ -35,11 +35,13 @@ class Search:
         probes: Points to evaluate, with shape (k, d); none when every place is explained.
         radius: Smallest optimistic radius outside the known modes.
         limit: Radius below which a place is open.
+        unexplained: Evaluated points that are much closer to a mode than the found ones say.
     """
 
     probes: Array
     radius: float
     limit: float
+    unexplained: int = 0
 
     @property
     def open(self) -> bool:
@@ -85,6 +87,7 @@ def search(
     *,
     count: int,
     kappa: float = 3.0,
+    slack: float = 1.0,
 ) -> Search:
     """Places that could be closer to a mode than the found posterior says.
 
@@ -99,6 +102,7 @@ def search(
         rng: For the mixture.
         count: Largest number of probes.
         kappa: Standard deviations of optimism.
+        slack: A place is open when its optimistic radius is below that of the bulk of a mode plus this.
 
     Returns:
         Probes and how open the search is. O(n^3 + k n).
@@ -108,9 +112,10 @@ def search(
     r_true = np.sqrt(2.0 * (y.max() - y))
     h = np.sqrt(2.0 * depth) - r_true
     limit_radius = np.sqrt(2.0 * (6.0 + 0.5 * d))
+    limit = limit_radius + slack
     outside = (np.sqrt(2.0 * at_candidates) > np.sqrt(3.0) * limit_radius) & (surrogate_depth > 1.5 * limit_radius**2)
     if not outside.any() or h.std() < 1e-3:
-        return Search(np.empty((0, d)), np.inf, limit_radius + 1.0)
+        return Search(np.empty((0, d)), np.inf, limit)
     process = _misfit_process(t, h)
     places = candidates[outside]
     optimistic = (
@@ -119,11 +124,12 @@ def search(
     order = np.argsort(optimistic, kind="stable")
     chosen: list[int] = []
     for i in order:
-        if len(chosen) == count or optimistic[i] >= limit_radius + 1.0:
+        if len(chosen) == count or optimistic[i] >= limit:
             break
         if all(np.abs(places[i] - places[j]).max() > 0.12 for j in chosen):
             chosen.append(int(i))
-    return Search(places[chosen], float(optimistic.min()), limit_radius + 1.0)
+    unexplained = int(((h > 0.25 * np.sqrt(2.0 * depth) + 0.5) & (2.0 * depth > 3.0 * limit_radius**2)).sum())
+    return Search(places[chosen], float(optimistic.min()), limit, unexplained)
 
 
 def _explanation(
