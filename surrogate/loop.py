@@ -134,7 +134,7 @@ class PosteriorLoop:
     def _design_size(self) -> int:
         """Points of the initial design: at least 3 d, and more where a quadratic needs them in any case."""
         d = self.d
-        if self.n_initial is None and not self._explores:  # far outside of a narrow design a free trend has no limit
+        if self.n_initial is None and self._knows_width:  # far outside of a narrow design a free trend has no limit
             return min(trend_size(d) + 2, 6 * d)
         return self.n_initial or max(3 * d, 4, min(int(4.5 * d), int(0.8 * trend_size(d))))
 
@@ -146,7 +146,11 @@ class PosteriorLoop:
     @property
     def _explores(self) -> bool:
         """Whether further modes are looked for: not where the posterior is said to have a place and a width."""
-        return self.explore and (self.reference is None or self.reference.covariance is None)
+        return self.explore and not self._knows_width
+
+    @property
+    def _knows_width(self) -> bool:
+        return self.reference is not None and self.reference.covariance is not None
 
     @property
     def n_batch(self) -> int:
