@@ -312,16 +312,16 @@ class _Asynchronous:
         begun = set(flight.in_air) - set(flight.waiting[spare:])
         if self._course.budget.left(state) <= len(begun):
             return set()
-        probes = 0 if state.probes is None else len(state.probes)
-        n = max(self._workers + self._quota + spare - len(begun) - probes, 1)
+        n = max(self._workers + self._quota + spare - len(begun), 1)
         pending = np.array([self._points[number] for number in begun])
         x = self._course.loop.ask(state, pending, None if state.parameters is None else n)
-        x = np.concatenate([x[len(x) - probes :], x[: len(x) - probes]])  # those that are waited for come first
+        if state.probes is not None:
+            x = x[::-1]  # the probes come last, and the run may have to wait for them
         flight.cancel(set(flight.waiting) - begun)
         room = self._course.budget.left(state) - len(flight.in_air)
         numbers = [self._launch(point) for point in x[: max(room, 0)]]
         self._pace.proposed(time.monotonic() - start)
-        return set(numbers[: self._design_quota(len(numbers)) if state.parameters is None else probes])
+        return set(numbers[: self._design_quota(len(numbers))] if state.parameters is None else [])
 
     @staticmethod
     def _design_quota(n: int) -> int:
@@ -416,10 +416,10 @@ def load_state(folder: RunFolder, prior: Prior, seed: int | None = None) -> Stat
         return None
     arrays = load_arrays(folder.state_path)
     saved, given = json.loads(str(arrays.pop("prior"))), json.loads(prior_to_text(prior))
-    differing = [new["name"] for new in given if _essence(new) not in map(_essence, saved)]
+    differing = [new["name"] for new, old in zip(given, saved, strict=False) if _essence(new) != _essence(old)]
     if differing or len(saved) != len(given):
         msg = (
-            f"{folder.path} holds a run with other parameters ({', '.join(p['name'] for p in saved)}; differing: "
+            f"{folder.path} holds a run with other parameters ({', '.join(p['name'] for p in saved)}; differing, in this order: "
             f"{', '.join(differing) or 'their number'}). Choose another folder, or resume=False (--force) "
             "to start anew."
         )
