@@ -38,6 +38,7 @@ from surrogate.models.derived import DerivedModel, fit_derived
 from surrogate.models.surrogate import LikelihoodModel
 from surrogate.problem import Evaluation, Posterior, Prior
 from surrogate.proposers.design import Reference
+from surrogate.proposers.fast import FastPoints
 from surrogate.proposers.posterior import ScaledPrior
 from surrogate.result import Result
 from surrogate.reweighting import reweighted
@@ -110,6 +111,7 @@ def infer(
     callback: Callable[[dict[str, float]], None] | None = None,
     n_samples: int = 10_000,
     reweight: int | None = None,
+    fast: tuple[Sequence[str], int] | None = None,
 ) -> Result:
     """The posterior of an expensive log-likelihood, from tens to hundreds of calls of it.
 
@@ -148,6 +150,8 @@ def infer(
         n_samples: Effective number of independent posterior draws to produce.
         reweight: Number of draws at which the likelihood is called once more, for exact importance weights; these calls
             come on top of ``max_evaluations``, and the result has these draws only.
+        fast: Names of parameters that cost little to change, and how many further values of them to evaluate wherever
+            the others change; points that share the others follow each other.
 
     Returns:
         Samples, evidence, verdict, the evaluated points and the emulator.
@@ -176,6 +180,7 @@ def infer(
         reference=None if reference is None else Reference.of(reference, d),
         batch_size=batch_size,
         device=_device(device),
+        fast=_fast(fast, posterior.prior.names),
     )
     limits = Limits(max_eval_seconds, isolate, retries)
     budget = Budget(max_evaluations or int(np.ceil(70 * d**1.5)), max_failures)
@@ -262,6 +267,25 @@ def _is_asynchronous(mode: str, pool: Executor, loop: PosteriorLoop) -> bool:
         msg = f"{workers} workers, of which {used} are used at a time: {remedy}"
         warnings.warn(msg, RuntimeWarning, stacklevel=4)
     return asynchronous
+
+
+def _fast(spec: tuple[Sequence[str], int] | None, names: tuple[str, ...]) -> FastPoints | None:
+    """Fast parameters by position; None if there are none.
+
+    Raises:
+        ValueError: If they are not some of the names, or are all of them.
+    """
+    if spec is None or not spec[1] or not len(spec[0]):
+        return None
+    fast, count = spec
+    _check_counts(fast=count)
+    if unknown := [name for name in fast if name not in names]:
+        msg = f"fast parameters must be some of {', '.join(names)}, got {', '.join(map(repr, unknown))}"
+        raise ValueError(msg)
+    if len(set(fast)) == len(names):
+        msg = "not all parameters can be fast: leave out fast= and call the likelihood as often as you like"
+        raise ValueError(msg)
+    return FastPoints(tuple(names.index(name) for name in fast), count)
 
 
 _PIPELINES = {"cobaya": "surrogate.interfaces.cobaya"}  # plug-ins, loaded by name when an object of theirs comes

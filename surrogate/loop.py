@@ -16,6 +16,7 @@ from surrogate.models.surrogate import LikelihoodModel, Structure, SurrogatePara
 from surrogate.problem import Evaluation, Prior
 from surrogate.proposers.design import Reference, design
 from surrogate.proposers.explore import holes, most_promising, search
+from surrogate.proposers.fast import FastPoints
 from surrogate.proposers.posterior import Draws, ScaledPrior, draw, is_narrow
 from surrogate.rng import generator
 from surrogate.samplers.evidence import ImportanceSample, importance_sample
@@ -42,6 +43,7 @@ class PosteriorLoop:
         structures: Whether warps, kernel and trend are chosen by evidence.
         explore: Whether further modes are looked for before convergence is claimed.
         device: Where the linear algebra of the process runs.
+        fast: Parameters that are cheap to change, if there are any.
     """
 
     prior: Prior
@@ -54,6 +56,7 @@ class PosteriorLoop:
     structures: bool = True
     explore: bool = True
     device: str = "cpu"
+    fast: FastPoints | None = None
 
     @property
     def d(self) -> int:
@@ -110,8 +113,17 @@ class PosteriorLoop:
         """
         pending = np.empty((0, self.d)) if pending is None else pending.reshape(-1, self.d)
         if state.parameters is None:
-            return self._ask_design(state, pending)
-        return self._ask_posterior(state, pending, n or self.n_batch)
+            x = self._ask_design(state, pending)
+        else:
+            x = self._ask_posterior(state, pending, n or self.n_batch)
+        return x if n or len(pending) else self._with_fast(state, x)
+
+    def _with_fast(self, state: State, x: Array) -> Array:
+        """The points, each followed by others of the same slow parameters if there are fast ones."""
+        if self.fast is None or not len(x):
+            return x
+        cloud = x if state.draws is None else self.scaled.from_unit(state.draws.posterior)
+        return self.fast.extended(x, cloud, self.prior, generator(state.seed, state.step, "fast"))
 
     def _ask_design(self, state: State, pending: Array) -> Array:
         data = state.data

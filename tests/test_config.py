@@ -270,7 +270,7 @@ def test_defaults_are_those_of_infer():
 
     signature = inspect.signature(infer).parameters
     theirs = {name: parameter.default for name, parameter in signature.items()}
-    for name in ("log_likelihood", "prior", "output", "progress", "resume", "callback"):
+    for name in ("log_likelihood", "prior", "output", "progress", "resume", "callback", "fast"):
         theirs.pop(name)
     assert theirs == DEFAULTS
 

@@ -31,6 +31,7 @@ from surrogate.infer import infer, load_result
 from surrogate.output.cobaya import chain_columns, save_chain, save_covariance, save_log_evidence, shared_out
 from surrogate.problem import Parameter, Prior
 from surrogate.proposers.design import Reference
+from surrogate.proposers.fast import count_slow
 from surrogate.result import Result
 
 __all__ = ["CobayaLikelihood", "Problem", "SurrogateSampler", "prior_of", "problem_of", "reference_of"]
@@ -190,7 +191,7 @@ def _moments(pdf: Any) -> tuple[float, float]:
 
 _DIMENSIONAL = re.compile(r"\s*(\d*\.?\d*)\s*d\s*\^?\s*(\d*\.?\d*)\s*", flags=re.IGNORECASE)
 _FOLDER = "surrogate"
-_SPEEDS = {"fast_points": 0, "fast_params": None, "measure": True}
+_SPEEDS = {"fast_points": 0, "fast_params": None, "measure": False}
 
 
 def number_of(value: Any, d: int, name: str) -> int | None:
@@ -230,6 +231,11 @@ class SurrogateSampler(CovmatSampler):
     covmat: Any = None
     covmat_params: Any = None
     executor: str | None = None
+    mode: str = "auto"
+    max_eval_seconds: float | None = None
+    max_failures: int | None = None
+    isolate: bool = False
+    retries: int = 0
     device: str | None = None
     interim_every: int = 10
     speeds: dict[str, Any] = dict(_SPEEDS)
@@ -237,7 +243,8 @@ class SurrogateSampler(CovmatSampler):
     supports_periodic_params = True
 
     _at_resume_prefer_new = ["max_evaluations", "max_walltime", "n_samples", "reweight", "recompute", "interim_every"]
-    _at_resume_prefer_new += ["device", "executor", "version", "covmat", "covmat_params"]
+    _at_resume_prefer_new += ["device", "executor", "mode", "max_eval_seconds", "max_failures", "isolate", "retries"]
+    _at_resume_prefer_new += ["version", "covmat", "covmat_params"]
 
     def initialize(self) -> None:
         """Checks the options."""
@@ -305,10 +312,16 @@ class SurrogateSampler(CovmatSampler):
                 executor=self.executor or (None if mpi.size() > 1 else "serial"),
                 reference=self._reference(),
                 max_evaluations=self._numbers["max_evaluations"],
+                mode=self.mode,
                 max_walltime=self.max_walltime,
+                max_eval_seconds=self.max_eval_seconds,
+                max_failures=self.max_failures,
+                isolate=self.isolate,
+                retries=self.retries,
                 batch_size=self._numbers["batch_size"],
                 n_samples=self._numbers["n_samples"] or 10_000,
                 reweight=self._numbers["reweight"] or self._numbers["recompute"],
+                fast=(self._fast_params, self._speeds["fast_points"]),
                 device=self.device,
                 progress=False,
                 callback=self._observe,
@@ -319,6 +332,18 @@ class SurrogateSampler(CovmatSampler):
             raise LoggedError(self.log, "%s", error) from error
         if mpi.is_main_process():
             self._finish(self._result)
+
+    @property
+    def _fast_params(self) -> list[str]:
+        """Parameters that are cheap to change: those named, or those in Cobaya's fast block."""
+        if not self._speeds["fast_points"]:
+            return []
+        if self._speeds["fast_params"] is not None:
+            return list(self._speeds["fast_params"])
+        if self._speeds["measure"]:
+            self.model.measure_and_set_speeds(n=3, discard=1, random_state=self._rng)
+        blocks, factors = self.model.get_param_blocking_for_sampler(split_fast_slow=True)
+        return [name for block, factor in zip(blocks, factors, strict=True) if factor > 1 for name in block]
 
     @property
     def _folder(self) -> str | None:
@@ -369,6 +394,9 @@ class SurrogateSampler(CovmatSampler):
             self._write_checkpoint(converged=result.converged, n_evaluations=result.n_evaluations)
         self._collection = self._collected(columns)
         tell = self.log.info if result.converged else self.log.warning
+        if fast := self._fast_params:
+            slow = count_slow(result.data.x, tuple(result.names.index(name) for name in fast))
+            tell("%d slow calls, and %d with only %s changed", slow, len(result.data) - slow, ", ".join(fast))
         for line in result.summary().splitlines():
             tell(line)
 

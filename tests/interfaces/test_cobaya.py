@@ -478,3 +478,11 @@ def test_ranks_make_the_same_run_and_resume_that_of_another_number(tmp_path):
 def test_executor_of_processes(tmp_path):
     _, sampler = run(info(executor="processes:2", max_evaluations=12))
     assert len({reason for reason in sampler.products()["result"].data.reasons if reason}) == 0
+
+
+def test_fast_points_count_slow_and_fast_calls(caplog):
+    _, sampler = run(info(speeds={"fast_points": 2, "fast_params": ["c"]}, max_evaluations=30))
+    x = sampler.products()["result"].data.x
+    np.testing.assert_array_equal(x[0, :2], x[1, :2])
+    assert x[0, 2] != x[1, 2]
+    assert "slow calls, and" in caplog.text
