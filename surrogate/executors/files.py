@@ -1,0 +1,122 @@
+"""Points as files in a folder: another program, a batch system or a person answers them with files.
+
+    FOLDER/ask/KEY.json    {"key": "...", "parameters": {"a": 0.1, "b": 2.0}}
+    FOLDER/tell/KEY.json   {"log_likelihood": -1.2, "derived": {"c": 3.0}}    "noise": 0.1 in place of "derived"
+                           {"failed": "reason"}                               -inf is "-inf" or -Infinity
+
+The key belongs to the point: whoever asks again for the same point finds the answer. A question disappears when its
+answer has been read. Answers must appear complete: write them under another name and rename them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from surrogate.problem import Evaluation, Posterior
+
+__all__ = ["FilesExecutor"]
+
+
+class FilesExecutor(Executor):
+    """Evaluations by whoever answers the files of a folder; whatever function is submitted is not called.
+
+    Args:
+        folder: Where they are; made if need be.
+        posterior: Whose parameters these are.
+        seconds: Time after which a question that has no answer has failed; None for any.
+        pause: Seconds between looks at the folder.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], posterior: Posterior, *, seconds: float | None = None, pause: float = 0.2
+    ) -> None:
+        self._posterior = posterior
+        self._seconds = seconds
+        self._pause = pause
+        self._questions, self._answers = Path(folder) / "ask", Path(folder) / "tell"
+        for path in (self._questions, self._answers):
+            path.mkdir(parents=True, exist_ok=True)
+        self._open: dict[str, tuple[Future[Evaluation], np.ndarray, float]] = {}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True, name="surrogate-files")
+        self._watcher.start()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ARG002
+        """A future with the evaluation of the point ``args[0]``, with shape (d,)."""
+        x = np.asarray(args[0], dtype=np.float64)
+        key = hashlib.sha256(x.tobytes()).hexdigest()[:16]
+        parameters = dict(zip(self._posterior.prior.names, x.tolist(), strict=True))
+        future: Future[Evaluation] = Future()
+        with self._lock:
+            if self._ended.is_set():
+                msg = "cannot schedule new futures after shutdown"
+                raise RuntimeError(msg)
+            self._open[key] = (future, x, time.monotonic())
+        temporary = self._questions / f".{key}.tmp"
+        temporary.write_text(json.dumps({"key": key, "parameters": parameters}) + "\n", encoding="utf-8")
+        temporary.replace(self._questions / f"{key}.json")
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
+        """Stops looking for answers; questions without one stay, to be answered before the run goes on."""
+        self._ended.set()
+        self._watcher.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(self._pause):
+            with self._lock:
+                waiting = dict(self._open)
+            for key, (future, x, start) in waiting.items():
+                self._look(key, future, x, start)
+
+    def _look(self, key: str, future: Future[Evaluation], x: np.ndarray, start: float) -> None:
+        answer, question = self._answers / f"{key}.json", self._questions / f"{key}.json"
+        seconds = time.monotonic() - start
+        if future.cancelled():
+            question.unlink(missing_ok=True)
+        elif answer.exists():
+            future.set_result(replace(self._read(answer, x), seconds=seconds, worker="files"))
+            question.unlink(missing_ok=True)
+        elif self._seconds is not None and seconds > self._seconds:
+            reason = f"time-out: no answer within {self._seconds:g} s"
+            future.set_result(Evaluation.failure(reason, seconds=seconds, worker="files"))
+            question.unlink(missing_ok=True)
+        else:
+            return
+        with self._lock:
+            self._open.pop(key, None)
+
+    def _read(self, path: Path, x: np.ndarray) -> Evaluation:
+        """The evaluation in a file, by the rules for what a likelihood may return."""
+        try:
+            value = _value(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            return Evaluation.failure(f"{path.name}: {type(error).__name__}: {error}")
+        if isinstance(value, str):
+            return Evaluation.failure(value)
+        return Posterior(lambda _: value, self._posterior.prior, noise=self._posterior.noise).evaluate(x)
+
+
+def _value(answer: Any) -> Any:
+    """What a likelihood would have returned; text if it failed."""
+    if not isinstance(answer, dict):
+        msg = f"an answer must be an object with 'log_likelihood' or 'failed', got {type(answer).__name__}"
+        raise TypeError(msg)
+    if "failed" in answer:
+        return f"failed: {answer['failed']}"
+    y = answer["log_likelihood"]
+    y = float(y) if isinstance(y, str) else y
+    extra = answer.get("derived", answer.get("noise"))
+    return y if extra is None else (y, extra)
