@@ -2,21 +2,58 @@
 
 from __future__ import annotations
 
+import functools
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
 
+import surrogate
+from surrogate.cli import main
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 PROGRAMS = sorted(EXAMPLES.glob("*.py"))
+LONG = {"desi"}  # minutes: only their beginning is run, unless with -m slow
+FILES = [EXAMPLES / "desi.yaml"]  # the others are for other programs
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs a program in a folder of its own and gives what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def printed(path):
+        monkeypatch.setattr(sys, "argv", [str(path)])
+        runpy.run_path(str(path), run_name="__main__")
+        return capsys.readouterr().out
+
+    return printed
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
-def test_program_runs(path, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", [str(path)])
-    runpy.run_path(str(path), run_name="__main__")
-    assert capsys.readouterr().out
+def test_program_runs(path, run, monkeypatch):
+    if path.stem in LONG:
+        monkeypatch.setattr(surrogate, "infer", functools.partial(surrogate.infer, max_evaluations=40))
+    assert "calls of the likelihood" in run(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [path for path in PROGRAMS if path.stem in LONG], ids=lambda path: path.stem)
+def test_long_program_runs_to_its_end(path, run):
+    assert "\nconverged" in run(path)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_file_runs(path, tmp_path, monkeypatch, capsys):
+    """Only its beginning, which the exit status tells: the programs beside it show whole runs."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    run = ["run", str(path), "-o", str(tmp_path / "run")]
+    assert main([*run, "--max-evaluations", "30"]) == 3
+    assert main([*run, "--max-evaluations", "34"]) == 3
+    assert "30 evaluations so far" in capsys.readouterr().err
+    assert main(["status", str(tmp_path / "run")]) == 0
+    assert "34" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.iterdir()), ids=lambda path: path.name)

@@ -27,6 +27,7 @@ LAYERS = (
     ("",),
     ("config",),
     ("cli", "interfaces"),
+    ("__main__",),
 )
 RANK = {group: rank for rank, row in enumerate(LAYERS) for group in row}
 
@@ -38,6 +39,7 @@ PLACES = {
     "matplotlib": ("output.",),
     "emcee": ("samplers.ensemble",),
     "cobaya": ("interfaces.cobaya",),
+    "cosmosis": ("interfaces.cosmosis",),
     "yaml": ("config",),
     "sklearn": ("models.classifiers", "models.networks."),
     "gpytorch": ("kernels.",),
