@@ -323,10 +323,9 @@ class _Asynchronous:
         self._pace.proposed(time.monotonic() - start)
         return set(numbers[: self._design_quota(len(numbers))] if state.parameters is None else [])
 
-    @staticmethod
-    def _design_quota(n: int) -> int:
-        """How many points of a design are waited for."""
-        return int(np.ceil(0.9 * n))
+    def _design_quota(self, n: int) -> int:
+        """How many points of a design are waited for: no worker is idle before the first fit, if it can be helped."""
+        return max(int(np.ceil(0.7 * n)), n - self._workers)
 
     @property
     def _quota(self) -> int:
