@@ -32,10 +32,12 @@ class Sleeping:
         self.log_likelihood, self.mean, self.sigma, self.log = log_likelihood, mean, sigma, []
 
     def seconds(self, x):
+        """Time of the call at x."""
         rng = np.random.default_rng(zlib.crc32(x.tobytes()))
         return self.mean * rng.lognormal(-0.5 * self.sigma**2, self.sigma)
 
     def __call__(self, x):
+        """The log-likelihood at x, after that time."""
         start = time.monotonic()
         time.sleep(self.seconds(x))
         y = float(self.log_likelihood(x))
@@ -131,12 +133,10 @@ def main():
     for workers in options.workers:
         for mode in options.modes if workers > 1 else ["sync"]:
             row = equal_split(target, workers, options) if mode == "equal" else measured(target, workers, mode, options)
-            print(
-                f"{mode:6} {workers:7d} {row['evaluations']:5d} {row['wall']:7.1f} {row['total']:7.1f} "
-                f"{row['utilisation']:5.2f} {row['until_last_fit']:5.2f}  {row['mean_error']:8.3f} {row['sd_error']:6.3f} "
-                f"{row['log_evidence_error']:8.3f} {row['converged']}",
-                flush=True,
-            )
+            words = [f"{mode:6} {workers:7d} {row['evaluations']:5d} {row['wall']:7.1f} {row['total']:7.1f}"]
+            words += [f"{row['utilisation']:5.2f} {row['until_last_fit']:5.2f}  {row['mean_error']:8.3f}"]
+            words += [f"{row['sd_error']:6.3f} {row['log_evidence_error']:8.3f} {row['converged']}"]
+            print(" ".join(words), flush=True)
     print("util: share of the workers' time spent in calls after the initial design; util*: up to the last fit")
 
 
