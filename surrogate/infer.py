@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -30,6 +31,7 @@ from surrogate.driver import (
     write_trace,
 )
 from surrogate.executors.calls import Limits, guarded
+from surrogate.executors.files import FilesExecutor
 from surrogate.executors.interruption import StopRequest
 from surrogate.executors.local import make_executor, workers_of
 from surrogate.executors.mpi import Ranks, ranks
@@ -125,9 +127,9 @@ def infer(
         prior: Dict of name -> (low, high), frozen ``scipy.stats`` distribution or ``Parameter``; or bounds (d, 2).
         output: Folder for the evaluations, the state and the products; a run that is there is continued.
         seed: The same seed gives the same run.
-        executor: None or "serial", "threads:N", "processes:N", "mpi", or a ``concurrent.futures.Executor``. Under
-            mpirun or srun None is "mpi": all ranks call this function, evaluate, and get the result; with "serial"
-            each has a run of its own.
+        executor: None or "serial", "threads:N", "processes:N", "mpi", "files:FOLDER", or a
+            ``concurrent.futures.Executor``. Under mpirun or srun None is "mpi": all ranks call this function, evaluate,
+            and get the result; with "serial" each has a run of its own.
         mode: "sync": batches, the same numbers for any number of workers. "async": a new point for each worker as soon
             as it is free. "auto": the first for up to d workers, otherwise the second.
         max_evaluations: Calls of the likelihood allowed; 70 d^1.5 unless given.
@@ -174,10 +176,13 @@ def infer(
         reference = problem.reference if reference is None else reference
     posterior = Posterior(log_likelihood, prior, vectorized=vectorized, noise=noise)
     _check_counts(max_evaluations=max_evaluations, batch_size=batch_size, n_samples=n_samples, reweight=reweight)
+    if max_walltime is not None and not (isinstance(max_walltime, (int, float)) and max_walltime > 0):
+        msg = f"max_walltime must be a positive number of seconds, got {max_walltime!r}"
+        raise ValueError(msg)
     d = posterior.prior.d
     loop = PosteriorLoop(
         posterior.prior,
-        reference=None if reference is None else Reference.of(reference, d),
+        reference=_reference(reference, posterior.prior),
         batch_size=batch_size,
         device=_device(device),
         fast=_fast(fast, posterior.prior.names),
@@ -194,8 +199,8 @@ def infer(
     def lead(pool: Executor, folder: RunFolder | None) -> tuple[Result, State]:
         state = None if folder is None else load_state(folder, posterior.prior, seed)
         if state is None:
-            state = loop.init(seed, _initial(initial, d))
-        observers = list(_observers(folder, callback, budget, progress=progress))
+            state = loop.init(seed, _initial(initial, posterior.prior))
+        observers = list(_observers(loop, folder, callback, budget, progress=progress))
         special = call if limits.special else None
         course = Course(loop, posterior, pool, budget, stop, special, folder, observers)
         ending = drive(course, state, asynchronous=_is_asynchronous(mode, pool, loop))
@@ -216,10 +221,11 @@ def infer(
         return result, ending.sampled
 
     world = ranks(executor)
-    with stop, guarded(posterior.evaluate, limits) as call, _one_thread():
+    by_files = isinstance(executor, str) and executor.startswith("files:")
+    with stop, guarded(posterior.evaluate, Limits() if by_files else limits) as call, _one_thread():
         if world is not None:
             return _on_all_ranks(world, call, run, stop, loop)
-        with make_executor(_unless_isolated(executor, limits), posterior.evaluate) as pool:
+        with _executor(executor, posterior, limits) as pool:
             return run(pool)[0]
 
 
@@ -244,11 +250,13 @@ def _on_all_ranks(
     return replace(result, emulator=Emulator(loop.model(State.from_arrays(arrays)), loop.scaled))
 
 
-def _unless_isolated(executor: Any, limits: Limits) -> Any:
-    """The executor that is meant: calls that have a child process each are made by threads."""
-    if isinstance(executor, str) and executor.startswith("processes") and limits.child:
-        return executor.replace("processes", "threads", 1)
-    return None if isinstance(executor, str) and executor in ("auto", "mpi") else executor
+def _executor(spec: Any, posterior: Posterior, limits: Limits) -> Executor:
+    """The executor that is meant; calls that have a child process each are made by threads."""
+    if isinstance(spec, str) and spec.startswith("files:"):
+        return FilesExecutor(spec.removeprefix("files:"), posterior, seconds=limits.seconds)
+    if isinstance(spec, str) and spec.startswith("processes") and limits.child:
+        spec = spec.replace("processes", "threads", 1)
+    return make_executor(None if isinstance(spec, str) and spec in ("auto", "mpi") else spec, posterior.evaluate)
 
 
 def _check_mode(mode: str) -> None:
@@ -361,11 +369,21 @@ def _folder(output: str | os.PathLike[str] | None, resume: bool | str) -> Iterat
         yield folder
 
 
-def _initial(initial: Any, d: int) -> Dataset:
+def _reference(spec: Any, prior: Prior) -> Reference | None:
+    if spec is None:
+        return None
+    reference = Reference.of(spec, prior.d)
+    reference.check_inside(prior)
+    return reference
+
+
+def _initial(initial: Any, prior: Prior) -> Dataset:
     """Earlier evaluations as a dataset of step -1."""
+    d = prior.d
     if initial is None:
         return Dataset.empty(d)
     if isinstance(initial, Dataset):
+        _check_inside(initial.x, prior)
         return replace(initial, step=np.full(len(initial), -1, dtype=np.int64))
     expected = f"initial must be a pair (x, y) with shapes (n, {d}) and (n,), or a Dataset"
     try:
@@ -379,21 +397,62 @@ def _initial(initial: Any, d: int) -> Dataset:
     if np.isnan(y).any() or np.isposinf(y).any() or not np.isfinite(x).all():
         msg = "initial must hold finite points, and log-likelihoods that are finite or -inf"
         raise ValueError(msg)
+    _check_inside(x, prior)
     evaluations = [
         Evaluation(float(v), "ok" if np.isfinite(v) else "infeasible", {}, 0.0, "", 0.0, "initial") for v in y
     ]
     return Dataset.empty(d).append(x, evaluations, -1)
 
 
+def _check_inside(x: Array, prior: Prior) -> None:
+    outside = ~np.isfinite(prior.log_density(x))
+    if outside.any():
+        row = int(np.argmax(outside))
+        msg = (
+            f"initial must lie inside the prior, but {int(outside.sum())} of {len(x)} points do not, the first in row "
+            f"{row}: {x[row].tolist()}. Drop them or widen the prior"
+        )
+        raise ValueError(msg)
+
+
 def _observers(
-    folder: RunFolder | None, callback: Callable[[dict[str, float]], None] | None, budget: Budget, *, progress: bool
+    loop: PosteriorLoop,
+    folder: RunFolder | None,
+    callback: Callable[[dict[str, float]], None] | None,
+    budget: Budget,
+    *,
+    progress: bool,
 ) -> Iterator[Observer]:
     if folder is not None:
         yield lambda state: write_trace(folder, state)
+        yield _Interim(loop, folder)
     if callback is not None:
         yield lambda state: callback(state.rows()[-1]) if len(state.trace) else None
     if progress:
         yield _Shown(budget)
+
+
+class _Interim:
+    """Chains of the surrogate as it is, for a twentieth of the time, so that a long run that is killed leaves one."""
+
+    def __init__(self, loop: PosteriorLoop, folder: RunFolder) -> None:
+        self._loop = loop
+        self._folder = folder
+        self._next = time.monotonic() + _FIRST_CHAIN
+
+    def __call__(self, state: State) -> None:
+        start = time.monotonic()
+        if state.parameters is None or state.parameters.temperature > 1.0 or state.verdict.stop or start < self._next:
+            return
+        try:
+            conclude(self._loop, state, f"interim: {state.verdict.reason}", 2000).save(self._folder.chain_root)
+        except (ValueError, ArithmeticError) as error:
+            warnings.warn(f"no interim chain: {error}", RuntimeWarning, stacklevel=2)
+        end = time.monotonic()
+        self._next = end + max(_FIRST_CHAIN, 20.0 * (end - start))
+
+
+_FIRST_CHAIN = 60.0  # seconds
 
 
 class _Shown:
@@ -428,7 +487,8 @@ def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> 
     from surrogate.samplers.ensemble import WALKERS, sample_ensemble
 
     if state.parameters is None:
-        raise ValueError(reason)
+        shortage = loop.shortage(state)
+        raise ValueError(reason if shortage in reason else f"{reason}. {shortage}")
     state = loop.cooled(state)
     model = loop.model(state)
     scaled, prior = loop.scaled, loop.prior

@@ -1,4 +1,4 @@
-"""The loop: init, ask, tell. Pure functions of an immutable state; evaluating the target is somebody else's business."""
+"""The loop: init, ask, tell. Pure functions of an immutable state; evaluating the target is left to others."""
 
 from __future__ import annotations
 
@@ -12,14 +12,23 @@ from surrogate.acquisition.posterior import select_batch
 from surrogate.data import FAILED, OK, Dataset
 from surrogate.models.classifiers import Everywhere
 from surrogate.models.structure import choose_structure
-from surrogate.models.surrogate import LikelihoodModel, Structure, SurrogateParameters, build, fit_structure, relevant_depth, trend_size
+from surrogate.models.surrogate import (
+    LikelihoodModel,
+    Structure,
+    SurrogateParameters,
+    build,
+    fit_structure,
+    relevant_depth,
+    trend_size,
+)
 from surrogate.problem import Evaluation, Prior
 from surrogate.proposers.design import Reference, design
 from surrogate.proposers.explore import holes, most_promising, search
 from surrogate.proposers.fast import FastPoints
-from surrogate.proposers.posterior import Draws, ScaledPrior, draw, is_narrow
+from surrogate.proposers.posterior import Draws, ScaledPrior, draw, is_narrow, warm_temperature
 from surrogate.rng import generator
 from surrogate.samplers.evidence import ImportanceSample, importance_sample
+from surrogate.samplers.smc import systematic_resample
 from surrogate.state import TRACE_COLUMNS, State
 from surrogate.stopping import Signals, Thresholds, Verdict, batch_error, inflation, judge, moved, relevant, spread
 
@@ -282,7 +291,9 @@ class PosteriorLoop:
         """The state while probes are under way: no others are sent out, and the run does not end."""
         verdict = state.verdict
         if verdict.stop:
-            verdict = Verdict(False, verdict.converged, verdict.armed, f"{len(probes)} probes for further modes are out")
+            verdict = Verdict(
+                False, verdict.converged, verdict.armed, f"{len(probes)} probes for further modes are out"
+            )
         return replace(state, probes=probes, verdict=verdict)
 
     def _enough(self, data: Dataset) -> bool:
@@ -294,14 +305,19 @@ class PosteriorLoop:
         if len(state.data) < limit:
             verdict = Verdict(False, False, False, f"{finite} of {self.d + 2} finite values that a surrogate needs")
             return replace(state, verdict=verdict)
-        reasons = [r for r in state.data.reasons if r][:3]
-        failed = int((state.data.status == FAILED).sum())
-        reason = (
-            f"gave up: {finite} finite values in {len(state.data)} evaluations of the initial design, at least "
-            f"{self.d + 2} are needed ({failed} failed, {len(state.data) - finite - failed} were -inf). Narrow the "
-            "prior, or pass reference= or initial= with points where the log-likelihood is finite"
+        return replace(state, verdict=Verdict(True, False, False, f"gave up: {self.shortage(state)}"))
+
+    def shortage(self, state: State) -> str:
+        """What a run without a surrogate lacks, the first reasons of failures, and the remedy."""
+        data = state.data
+        finite, failed = int(data.finite.sum()), int((data.status == FAILED).sum())
+        text = (
+            f"{finite} finite values in {len(data)} evaluations, at least {self.d + 2} are needed ({failed} failed, "
+            f"{len(data) - finite - failed} were -inf). Narrow the prior, allow more evaluations, or pass reference= or "
+            "initial= with points where the log-likelihood is finite"
         )
-        return replace(state, verdict=Verdict(True, False, False, reason + (": " + "; ".join(reasons) if reasons else "")))
+        reasons = list(dict.fromkeys(r for r in data.reasons if r))[:3]
+        return text + (f". First failures: {'; '.join(reasons)}" if reasons else "")
 
     def _temperature(self, state: State) -> float:
         """Temperature of the next fit: above 1 while the points lie far below what a posterior would show.
@@ -392,7 +408,9 @@ class PosteriorLoop:
         rng = generator(state.seed, state.step, "importance", *purpose)
         return importance_sample(lambda p: self.log_posterior(model, p), self.draws(state).posterior, n, rng)
 
-    def surrogate_error(self, state: State, model: LikelihoodModel, sample: ImportanceSample) -> tuple[Array, Array, float]:
+    def surrogate_error(
+        self, state: State, model: LikelihoodModel, sample: ImportanceSample
+    ) -> tuple[Array, Array, float]:
         """How far the posterior moves over paths of the surrogate.
 
         Returns:
@@ -418,7 +436,7 @@ class PosteriorLoop:
         signals, inflate = self._signals(state, model, before, sample)
         verdict = judge(signals, self.thresholds, armed=state.verdict.armed)
         if signals.moved > 0.2 and state.explored > 0:  # something was found: the search begins again
-            state = replace(state, explored=self._n_holes)
+            state = replace(state, explored=self._n_holes if np.isfinite(signals.batch) else 0)
         if not (verdict.armed and self._explores):
             return self._conclude(state, signals, sample, inflate, verdict)
         points, radius = self._explore(state, model, sample)
@@ -440,12 +458,13 @@ class PosteriorLoop:
         empty = np.empty((0, self.d))
         if len(candidates) == 0:
             return empty, np.inf
-        if state.explored == 0 and n_holes > 0:
+        first = empty
+        if state.explored == 0:
             inner = self.scaled.to_unit(self.prior.quantile(0.1 + 0.8 * rng.random((2000, self.d))))
             inner = inner[model.gate.probability(model.whiten(inner)) > 0.5]
-            first = holes(t, inner, n_holes) if len(inner) else empty
-        else:
-            first = empty
+            first = np.concatenate(
+                [self._label_checks(state, model, rng), inner[holes(t, inner, n_holes if len(inner) else 0)]]
+            )
         spent = max(0, state.explored - n_holes)
         if spent >= 6 * self.d:
             return first, np.nan
@@ -464,6 +483,23 @@ class PosteriorLoop:
         if spent >= 2 * self.d + found.unexplained:
             return first, found.radius
         return np.concatenate([first, found.probes]), found.radius
+
+    def _label_checks(self, state: State, model: LikelihoodModel, rng: np.random.Generator) -> Array:
+        """Draws of the posterior as it would be without the gate, farthest from all evaluations.
+
+        Where forbidden regions are known to exist, a hole in the bulk, or a part of it cut off by mistake, shows in
+        nothing but labels. The bulk should hold 4 d + 4 of them.
+        """
+        if isinstance(model.gate, Everywhere):
+            return np.empty((0, self.d))
+        warm = self.draws(state).warm
+        height = model.smooth(np.concatenate([warm, self.scaled.to_unit(state.data.x)]))
+        count = 4 * self.d + 4 - int((height[len(warm) :] > height.max() - 6.0 - 0.5 * self.d).sum())
+        if count <= 0:
+            return np.empty((0, self.d))
+        cold = (1.0 - 1.0 / warm_temperature(self.d)) * height[: len(warm)]
+        draws = warm[systematic_resample(cold, 1000, rng)]
+        return draws[holes(model.whiten(self.scaled.to_unit(state.data.x)), model.whiten(draws), count)]
 
     def _recent_errors(self, state: State, batches: int = 3, *, everywhere: bool = False) -> Array:
         """Standardised errors of the last batches, where the posterior depends on them or everywhere."""
@@ -488,7 +524,11 @@ class PosteriorLoop:
         error = batch_error(state.data.y[seen], state.predicted[seen, 0], state.data.y_max)
         if self._surprised(state, before, last):
             error = np.inf
-        p = np.ones(len(sample.x)) if isinstance(model.gate, Everywhere) else model.gate.probability(model.whiten(sample.x))
+        p = (
+            np.ones(len(sample.x))
+            if isinstance(model.gate, Everywhere)
+            else model.gate.probability(model.whiten(sample.x))
+        )
         signals = Signals(
             spread=bulk,
             warm=wide,
@@ -501,12 +541,12 @@ class PosteriorLoop:
         return signals, inflate
 
     def _surprised(self, state: State, before: LikelihoodModel, last: NDArray[np.bool_]) -> bool:
-        """Whether a point that was sure to be feasible was not."""
-        infeasible = last & ~state.data.finite & (state.data.status != FAILED)
-        if not infeasible.any():
-            return False
-        u = before.whiten(self.scaled.to_unit(state.data.x[infeasible]))
-        return bool((before.gate.probability(u) >= 1.0).any())
+        """Whether a point that was sure to be feasible was not, or one of the bulk that was excluded was."""
+        data = state.data
+        p = before.gate.probability(before.whiten(self.scaled.to_unit(data.x[last])))
+        infeasible = (~data.finite & (data.status != FAILED))[last]
+        bulk = data.y_max - data.y[last] < 6.0 + 0.5 * self.d
+        return bool((infeasible & (p >= 1.0)).any() or (bulk & (p <= 0.0)).any())
 
     def _moved(self, before: LikelihoodModel, sample: ImportanceSample, rng: np.random.Generator) -> float:
         if before.parameters.temperature > 1.0:
@@ -514,7 +554,13 @@ class PosteriorLoop:
         return moved(sample, self.log_posterior(before, sample.x), sample.log_density, rng)
 
     def _conclude(
-        self, state: State, signals: Signals, sample: ImportanceSample | None, inflate: float, verdict: Verdict, radius: float = np.nan
+        self,
+        state: State,
+        signals: Signals,
+        sample: ImportanceSample | None,
+        inflate: float,
+        verdict: Verdict,
+        radius: float = np.nan,
     ) -> State:
         parameters = state.parameters
         if parameters is None:
@@ -539,11 +585,10 @@ class PosteriorLoop:
             "inflation": inflate,
             "amplitude": np.exp(parameters.hyper.log_amplitude),
             "shaping": np.exp(parameters.hyper.log_shaping),
+            "output_scale": np.nan if parameters.hyper.log_scale is None else np.exp(parameters.hyper.log_scale),
             "rescues": parameters.rescues,
             "explored": state.explored,
             "open_radius": radius,
         }
         new = np.array([[row[name] for name in TRACE_COLUMNS]], dtype=np.float64)
         return replace(state, verdict=verdict, trace=np.concatenate([state.trace, new]))
-
-

@@ -96,7 +96,9 @@ def gaussian_kl(x: Array, log_v: Array, log_w: Array) -> Array:
     mean = v @ x
     covariance = (v[:, None] * (x - mean)).T @ (x - mean) + 1e-300 * np.eye(d)
     scale = np.sqrt(np.diag(covariance))
-    z = np.linalg.solve(np.linalg.cholesky(covariance / np.outer(scale, scale) + 1e-12 * np.eye(d)), ((x - mean) / scale).T).T
+    z = np.linalg.solve(
+        np.linalg.cholesky(covariance / np.outer(scale, scale) + 1e-12 * np.eye(d)), ((x - mean) / scale).T
+    ).T
     w = np.exp(log_w - logsumexp(log_w, axis=1, keepdims=True))
     shift = w @ z
     second = np.einsum("kn,ni,nj->kij", w, z, z) - shift[:, :, None] * shift[:, None, :]
@@ -180,7 +182,9 @@ def batch_error(y: Array, predicted: Array, y_max: float) -> float:
     return float((np.abs(y - predicted) / (0.25 + 0.1 * gap)).max())
 
 
-def moved(sample: ImportanceSample, before: Array, now: Array, rng: np.random.Generator, *, points: int = 2000) -> float:
+def moved(
+    sample: ImportanceSample, before: Array, now: Array, rng: np.random.Generator, *, points: int = 2000
+) -> float:
     """Divergence between the previous posterior and the present one by re-weighting present draws.
 
     Args:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from surrogate.acquisition.gram import CorrelationGram, PosteriorGram, ScaledGram, SumGram, conditioned
 from surrogate.acquisition.selection import max_det
+from surrogate.kernels.stationary import squared_distance
 from surrogate.linalg.lowrank import ColumnAccess
 from surrogate.models.classifiers import Gate
 from surrogate.models.surrogate import LikelihoodModel
@@ -22,8 +23,8 @@ def uncertainty_gram(model: LikelihoodModel, t: Array, weights: Array) -> Column
     """Kernel of the relative uncertainty of the posterior density at candidates t, weighted.
 
     The density is feasible(x) exp(f(x)); to first order its relative variance is p sd_f^2 + p (1 - p), with p the
-    probability of being feasible. Both parts keep their correlations: those of the process, and for the label those of
-    the classifier's kernel. Where the log-likelihood is known and only the border is open, the border is sampled.
+    probability of being feasible. Both parts keep their correlations: those of the process, and for the label those
+    given the labels known. Where the log-likelihood is known and only the border is open, the border is sampled.
 
     Args:
         model: Surrogate.
@@ -44,13 +45,23 @@ def uncertainty_gram(model: LikelihoodModel, t: Array, weights: Array) -> Column
     if not isinstance(model.gate, Gate):
         return ScaledGram(process, scale)
     p = model.gate.probability(u)
-    label = CorrelationGram(torch.as_tensor(u * np.sqrt(2.0 * model.gate.gamma), device=device))
+    doubt = weights * np.sqrt(model.gate.doubt(u))
     return SumGram(
         (
             ScaledGram(process, scale * torch.as_tensor(np.sqrt(p), device=device)),
-            ScaledGram(label, torch.as_tensor(weights * np.sqrt(p * (1.0 - p)), device=device)),
+            ScaledGram(_label_gram(model.gate, u, device), torch.as_tensor(doubt, device=device)),
         )
     )
+
+
+def _label_gram(gate: Gate, u: Array, device: torch.device) -> PosteriorGram:
+    """Correlations of the labels at u given those known, over one unit of the whitened posterior."""
+    known, new = (torch.as_tensor(points, device=device) for points in (gate.points, u))
+    covariance = torch.exp(-0.5 * squared_distance(known, known))
+    covariance.diagonal().add_(1e-2)
+    cross = torch.exp(-0.5 * squared_distance(known, new))
+    half = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), cross, upper=False)
+    return PosteriorGram(CorrelationGram(new), half, new.new_zeros(1, len(new)))
 
 
 class CorrelationKernel:

@@ -32,11 +32,8 @@ pipeline: Any = None  # of this process: CosmoSIS's pools send functions by name
 def evaluate(u: Array) -> tuple[float, ...]:
     """Log-likelihood, log-prior and extra outputs at a point of the unit cube; nan where the pipeline raises."""
     results = pipeline.run_results(pipeline.denormalize_vector_from_prior(u))
-    return (
-        float(results.like),
-        float(results.prior),
-        *np.hstack([np.ravel(e) for e in results.extra] or [[]]).tolist(),
-    )
+    extra = np.concatenate([np.ravel(e) for e in results.extra]) if len(results.extra) else np.empty(0)
+    return (float(results.like), float(results.prior), *extra.tolist())
 
 
 def evaluate_or_nan(u: Array) -> tuple[float, ...]:

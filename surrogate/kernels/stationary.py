@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,12 +90,14 @@ def from_gpytorch(kernel: Any) -> Stationary:
     Raises:
         ValueError: If the kernel is not stationary or has one lengthscale per dimension (they are fitted here).
     """
-    kernel = kernel.double()
+    kernel = copy.deepcopy(kernel).double()
     if not kernel.is_stationary:
         msg = f"the kernel must be stationary, got {type(kernel).__name__}"
         raise ValueError(msg)
     if any(getattr(part, "ard_num_dims", None) not in (None, 1) for part in kernel.modules()):
-        msg = "give the gpytorch kernel without ard_num_dims: the lengthscales per dimension are fitted by the surrogate"
+        msg = (
+            "give the gpytorch kernel without ard_num_dims: the lengthscales per dimension are fitted by the surrogate"
+        )
         raise ValueError(msg)
     origin = torch.zeros(1, 1, dtype=torch.float64)
     with torch.no_grad():

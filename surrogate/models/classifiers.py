@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ __all__ = ["Everywhere", "Gate", "fit_gate", "hopeless_gap"]
 
 Array = NDArray[np.float64]
 
+_MAX_ITERATIONS = 100_000  # of libsvm
 GAMMAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
@@ -41,25 +43,35 @@ class Everywhere:
 class Gate:
     """A fitted support vector machine.
 
-    Its decision function is 1 and -1 on the margins. Between them lies no evaluated point: that strip is what the data
-    leave open, and the probability of being feasible is taken to rise linearly across it.
+    Its decision function is 1 and -1 on the margins. The strip between them, where hardly an evaluated point lies, is
+    what the data leave open, and the probability of being feasible is taken to rise linearly across it.
 
     Attributes:
         support: Support vectors, with shape (k, d).
         weights: Their signed multipliers, with shape (k,).
         intercept: Added to the sum.
         gamma: Of the kernel exp(-gamma |u - u'|^2).
+        points: All points with a label, with shape (n, d).
     """
 
     support: Array
     weights: Array
     intercept: float
     gamma: float
+    points: Array
 
     def margin(self, u: Array) -> Array:
         """Decision function, positive where feasible, with shape (m,); O(m k d)."""
         r2 = (u**2).sum(1)[:, None] + (self.support**2).sum(1) - 2.0 * (u @ self.support.T)
         return np.exp(-self.gamma * np.maximum(r2, 0.0)) @ self.weights + self.intercept
+
+    def doubt(self, u: Array) -> Array:
+        """Variance p (1 - p) of the label, with shape (m,), for p the logistic function of twice the margin.
+
+        Wider than ``probability``: beyond the margins a label is likely, not certain.
+        """
+        p = 1.0 / (1.0 + np.exp(-2.0 * np.clip(self.margin(u), -20.0, 20.0)))
+        return p * (1.0 - p)
 
     def probability(self, u: Array) -> Array:
         """Probability of being feasible, with shape (m,): 0 and 1 beyond the margins."""
@@ -69,7 +81,11 @@ class Gate:
 def _machine(gamma: float, u: Array, feasible: NDArray[np.bool_], cost: Array) -> Any:
     from sklearn.svm import SVC
 
-    return SVC(C=1.0, kernel="rbf", gamma=gamma, tol=1e-4, cache_size=50).fit(u, feasible, sample_weight=cost)
+    # Where a kernel is too wide to separate the labels libsvm iterates for very long; the next one is tried instead.
+    machine = SVC(C=1.0, kernel="rbf", gamma=gamma, tol=1e-4, cache_size=50, max_iter=_MAX_ITERATIONS, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return machine.fit(u, feasible, sample_weight=cost)
 
 
 def fit_gate(
@@ -102,11 +118,16 @@ def fit_gate(
     machine = None
     for gamma in GAMMAS:
         machine = _machine(gamma / u.shape[1], u, feasible, weights)
-        if (machine.predict(u) == feasible)[~doubt].all():
+        finished = int(np.max(machine.n_iter_)) < _MAX_ITERATIONS
+        if finished and (machine.predict(u) == feasible)[~doubt].all():
             break
     if machine is None:
         return Everywhere()
     sign = 1.0 if machine.classes_[1] else -1.0
     return Gate(
-        machine.support_vectors_, sign * machine.dual_coef_[0], sign * float(machine.intercept_[0]), float(machine.gamma)
+        machine.support_vectors_,
+        sign * machine.dual_coef_[0],
+        sign * float(machine.intercept_[0]),
+        float(machine.gamma),
+        u,
     )

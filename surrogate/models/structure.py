@@ -116,7 +116,14 @@ def choose_structure(
     scored.sort(key=lambda entry: -entry[0])
     for _, structure, hyper in scored[:refine]:
         fitted = fit_structure(
-            data, t, structure, cloud, temperature=present.temperature, starts=(hyper,), max_evaluations=30, device=device
+            data,
+            t,
+            structure,
+            cloud,
+            temperature=present.temperature,
+            starts=(hyper,),
+            max_evaluations=30,
+            device=device,
         )
         if fitted.score > max(best.score, present.score + margin):
             best = fitted

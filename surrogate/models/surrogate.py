@@ -146,13 +146,18 @@ class LikelihoodModel:
         bend = ((excess / (0.1 * (self.high - self.low))) ** 2).sum(1)
         return self.output.inverse(self.gp.mean(u)) - 0.5 * (bend + (0.1 * bend) ** 2)  # stronger than any quadratic
 
-    def relative(self, t: Array) -> Array:
-        """The smooth mean plus the log of the probability of being feasible, with shape (m,)."""
+    def relative(self, t: Array, *, floor: float = 0.0) -> Array:
+        """The smooth mean plus the log of the probability of being feasible, with shape (m,).
+
+        Args:
+            t: Scaled coordinates, with shape (m, d).
+            floor: Smallest probability; above zero, draws still visit what the gate excludes.
+        """
         value = self.smooth(t)
         if isinstance(self.gate, Everywhere):
             return value
         with np.errstate(divide="ignore"):
-            return value + np.log(self.gate.probability(self.whiten(t)))
+            return value + np.log(np.maximum(self.gate.probability(self.whiten(t)), floor))
 
     def predict(self, t: Array) -> tuple[Array, Array]:
         """Mean and sd of the log-likelihood where it is feasible, each with shape (m,).

@@ -40,7 +40,7 @@ class Whitening:
         _, singular, axes = np.linalg.svd(x - centre, full_matrices=len(x) <= x.shape[1])
         sd = np.zeros(x.shape[1])
         sd[: len(singular)] = singular / np.sqrt(max(len(x) - 1, 1))
-        sd = np.maximum(sd, 1e-9 * max(sd.max(), 1e-300))
+        sd = np.maximum(sd, max(1e-9 * sd.max(), 1e-150))
         return cls(centre, axes.T / sd, sd[:, None] * axes)
 
     def whiten(self, x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -37,7 +37,9 @@ class Reference:
         """
         if isinstance(spec, Reference):
             return spec
-        expected = f"reference must be a point with shape ({d},), a pair (mean, covariance) or draws with shape (n, {d})"
+        expected = (
+            f"reference must be a point with shape ({d},), a pair (mean, covariance) or draws with shape (n, {d})"
+        )
         if isinstance(spec, tuple) and len(spec) == 2 and np.ndim(spec[1]) in (1, 2) and np.ndim(spec[0]) == 1:
             mean, spread = np.asarray(spec[0], float), np.asarray(spec[1], float)
             covariance = np.diag(spread**2) if spread.ndim == 1 else spread
@@ -49,12 +51,29 @@ class Reference:
             else:
                 out = cls(points.reshape(-1) if points.ndim <= 1 else points)
         if out.mean.shape != (d,) or (out.covariance is not None and out.covariance.shape != (d, d)):
-            msg = f"{expected}; got shapes {[np.shape(part) for part in (spec if isinstance(spec, tuple) else (spec,))]}"
+            msg = (
+                f"{expected}; got shapes {[np.shape(part) for part in (spec if isinstance(spec, tuple) else (spec,))]}"
+            )
             raise ValueError(msg)
         if not np.isfinite(out.mean).all() or (out.covariance is not None and not np.isfinite(out.covariance).all()):
             msg = f"{expected}; got values that are not finite"
             raise ValueError(msg)
+        if out.covariance is not None and np.linalg.eigvalsh(0.5 * (out.covariance + out.covariance.T))[0] <= 0:
+            msg = "the covariance of reference must be positive definite"
+            raise ValueError(msg)
         return out
+
+    def check_inside(self, prior: Prior) -> None:
+        """Refuses a mean outside of the prior.
+
+        Raises:
+            ValueError: With the names of the parameters.
+        """
+        low, high = prior.bounds.T
+        outside = [n for n, bad in zip(prior.names, (self.mean < low) | (self.mean > high), strict=True) if bad]
+        if outside:
+            msg = f"reference must lie inside the prior; outside of it: {', '.join(outside)}"
+            raise ValueError(msg)
 
 
 def space_filling(prior: Prior, first: int, n: int, seed: int, *, inner: float = 0.8) -> Array:

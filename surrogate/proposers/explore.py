@@ -149,15 +149,15 @@ def _explanation(
     return min(options, key=lambda pair: float(((np.sqrt(2.0 * pair[0]) - r_true) ** 2).mean()))
 
 
-def holes(t: Array, candidates: Array, count: int) -> Array:
-    """Candidates farthest from all evaluated points and from each other, greedily; with shape (count, d)."""
+def holes(t: Array, candidates: Array, count: int) -> NDArray[np.int64]:
+    """Indices of the candidates farthest from all evaluated points and from each other, greedily."""
     distance = ((candidates[:, None, :] - t[None]) ** 2).sum(-1).min(1)
     chosen = []
     for _ in range(count):
         i = int(distance.argmax())
         chosen.append(i)
         distance = np.minimum(distance, ((candidates - candidates[i]) ** 2).sum(1))
-    return candidates[chosen]
+    return np.array(chosen, dtype=np.int64)
 
 
 def most_promising(mean: Array, sd: Array, target: float) -> tuple[int, float]:

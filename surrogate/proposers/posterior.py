@@ -125,7 +125,7 @@ def draw(
         inside = prior.log_density(p)
         out = np.full(len(p), -np.inf)
         ok = np.isfinite(inside)
-        out[ok] = inside[ok] + model.relative(p[ok])
+        out[ok] = inside[ok] + model.relative(p[ok], floor=1e-3)
         return out
 
     def log_start(p: Array) -> Array:

@@ -37,7 +37,9 @@ class ImportanceSample:
     ess: float
 
 
-def _weigh(log_density: Callable[[Array], Array], proposal: Mixture, n: int, rng: np.random.Generator) -> ImportanceSample:
+def _weigh(
+    log_density: Callable[[Array], Array], proposal: Mixture, n: int, rng: np.random.Generator
+) -> ImportanceSample:
     x = proposal.sample(n, rng)
     f = log_density(x)
     inside = np.isfinite(f)
