@@ -1,7 +1,7 @@
 """Planck 2018 at low multipoles in five bins: log-normal densities of the mean band power in each.
 
-Prince & Dunkley (2022), arXiv:2104.05715, who fitted them to the Planck likelihoods; two bins of temperature and three of
-E-mode polarisation. Their values are entered below.
+Prince & Dunkley (2022), arXiv:2104.05715, who fitted them to the Planck likelihoods; two bins of temperature and three
+of E-mode polarisation. Their values are entered below.
 """
 
 from __future__ import annotations
