@@ -145,6 +145,8 @@ def build(spec: Any, choices: Mapping[str, Callable[..., Any]], *, key: str, whe
 
 def _read(file: Path, document: Any) -> RunConfig:
     content = _mapping(document, "the file")
+    if "params" in content and "parameters" not in content:
+        return _cobaya(file, content)
     _check_words(content, _SECTIONS, "")
     if missing := [word for word in ("likelihood", "parameters") if not content.get(word)]:
         msg = f"{missing[0]} is missing: a run needs likelihood and parameters"
@@ -158,6 +160,19 @@ def _read(file: Path, document: Any) -> RunConfig:
         given["initial"] = str(file.parent / str(given["initial"]))
     options = {name: _value_of(name, value, prior) for name, value in given.items()}
     return RunConfig(function, prior, options, {**content, "likelihood": source, "options": given})
+
+
+def _cobaya(file: Path, content: dict[str, Any]) -> RunConfig:
+    """A run of the model in a Cobaya file, with those options of its sampler block that `surrogate.infer` has too."""
+    interface = importlib.import_module("surrogate.interfaces.cobaya")  # a plug-in, loaded by its name
+    problem = interface.problem_of(file)
+    block = (content.get("sampler") or {}).get("surrogate") or {}
+    given = {name: value for name, value in _mapping(block, "sampler.surrogate").items() if name in DEFAULTS}
+    for name in ("max_evaluations", "batch_size", "n_samples", "reweight"):
+        if name in given:
+            given[name] = interface.number_of(given[name], problem.prior.d, f"sampler.surrogate.{name}")
+    options = {"reference": problem.reference} | given
+    return RunConfig(problem.log_likelihood, problem.prior, options, {**content, "options": given})
 
 
 def _option(name: str, value: Any) -> Any:

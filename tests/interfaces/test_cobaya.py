@@ -486,3 +486,14 @@ def test_fast_points_count_slow_and_fast_calls(caplog):
     np.testing.assert_array_equal(x[0, :2], x[1, :2])
     assert x[0, 2] != x[1, 2]
     assert "slow calls, and" in caplog.text
+
+
+def test_command_takes_a_cobaya_file(tmp_path, capsys):
+    from surrogate.cli import main
+
+    path = tmp_path / "model.yaml"
+    path.write_text(yaml_dump(info(max_evaluations="4d")), encoding="utf-8")
+    folder = tmp_path / "run"
+    assert main(["run", str(path), "-o", str(folder), "--quiet"]) in (0, 3)
+    assert len((folder / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()) == 12
+    assert "ab*" in (folder / "chain.paramnames").read_text(encoding="utf-8")
