@@ -1,0 +1,106 @@
+"""Signals, the wall time, and calls that are left because of them."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from surrogate.executors import make_executor
+from surrogate.executors.evaluate import evaluate_batch
+from surrogate.executors.interruption import Interrupted, StopRequest
+from surrogate.executors.mpi import _launched, ranks
+from surrogate.problem import Posterior
+from tests.executors import functions_for_workers as functions
+
+ENDLESS = Posterior(functions.endless, [(0, 1)])
+
+
+def send(number, after=0.2):
+    timer = threading.Timer(after, os.kill, (os.getpid(), number))
+    timer.start()
+    return timer
+
+
+@pytest.mark.parametrize("spec", ["serial", "threads:2"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_ends_the_waiting(spec, number):
+    former = signal.getsignal(number)
+    start = time.monotonic()
+    left = []
+    with StopRequest() as stop:
+        executor = make_executor(spec)
+        timer = send(number)
+        with pytest.raises(Interrupted, match=f"stopped by {signal.Signals(number).name}"):
+            evaluate_batch(ENDLESS, np.array([[0.5], [0.6], [0.7]]), executor, stop=stop, left=left)
+        executor.shutdown(wait=False)
+        timer.join()
+    assert time.monotonic() - start < 10
+    assert signal.getsignal(number) is former
+    assert sum(flight.unfinished for flight in left) == (2 if spec == "threads:2" else 0)
+
+
+@pytest.mark.parametrize("spec", ["serial", "threads:1"])
+def test_the_wall_time_ends_the_waiting(spec):
+    start = time.monotonic()
+    with StopRequest(0.3) as stop:
+        executor = make_executor(spec)
+        with pytest.raises(Interrupted, match=r"the wall time of 0\.3 s is used up"):
+            evaluate_batch(ENDLESS, np.array([[0.5]]), executor, stop=stop)
+        executor.shutdown(wait=False)
+    assert time.monotonic() - start < 10
+
+
+def test_a_second_interrupt_is_one():
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.reason() == "stopped by SIGINT"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_what_has_come_back_is_recorded_first():
+    recorded = {}
+    posterior = Posterior(lambda x: time.sleep(60.0 * (x[0] > 0.5)) or 1.0, [(0, 1)])
+    with StopRequest(0.5) as stop:
+        executor = make_executor("threads:2")
+        with pytest.raises(Interrupted):
+            evaluate_batch(posterior, np.array([[0.1], [0.9], [0.2]]), executor, record=recorded.__setitem__, stop=stop)
+        executor.shutdown(wait=False)
+    assert set(recorded) == {0, 2}
+
+
+def test_no_handlers_in_other_threads():
+    former = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def work():
+        with StopRequest() as stop, stop.interruptible():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [former]
+
+
+@pytest.mark.parametrize(
+    ("variables", "number"),
+    [
+        ({}, 1),
+        ({"OMPI_COMM_WORLD_SIZE": "4"}, 4),
+        ({"PMI_SIZE": "3"}, 3),
+        ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "64"}, 64),
+        ({"SLURM_NTASKS": "64", "SLURM_PROCID": "0"}, 1),  # a batch script
+        ({"SLURM_STEP_ID": "4294967291", "SLURM_STEP_NUM_TASKS": "64"}, 1),
+    ],
+)
+def test_ranks_that_were_started_together(monkeypatch, variables, number):
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_ID", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert _launched() == number
+    assert ranks("serial") is None
