@@ -525,13 +525,11 @@ class SurrogateSampler(CovmatSampler):
 
     def products(self, combined: bool = False, skip_samples: float = 0, to_getdist: bool = False) -> dict[str, Any]:
         """The chain, the evidence, and the result of `surrogate.infer`."""
-        result = self._result
-        evidence = (None, None) if result is None else (result.log_evidence, result.log_evidence_error)
-        evidence = mpi.share_mpi(evidence)
+        result = self._result  # which all processes have
         return {
             "sample": self.samples(combined, skip_samples, to_getdist),
-            "logZ": evidence[0],
-            "logZstd": evidence[1],
+            "logZ": None if result is None else result.log_evidence,
+            "logZstd": None if result is None else result.log_evidence_error,
             "result": result,
         }
 
