@@ -1,0 +1,160 @@
+"""What a run may spend, restarts from the journal alone, and points chosen while others are under way."""
+
+import time
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+
+from likelihoods.analytic import gaussian
+from surrogate.checkpoint import Record, RunFolder
+from surrogate.driver import Budget, Course, calls, drive, load_state
+from surrogate.executors import SerialExecutor, make_executor
+from surrogate.executors.interruption import StopRequest
+from surrogate.loop import PosteriorLoop
+from surrogate.problem import Posterior
+
+TARGET = gaussian(2)
+POSTERIOR = Posterior(TARGET.log_likelihood, TARGET.bounds)
+
+
+def course(executor=None, posterior=POSTERIOR, **options):
+    options = {"budget": Budget(100)} | options
+    return Course(PosteriorLoop(posterior.prior), posterior, executor or SerialExecutor(), **options)
+
+
+def run(path=None, *, asynchronous=False, **options):
+    if path is None:
+        return drive(one := course(**options), one.loop.init(3), asynchronous=asynchronous)
+    with RunFolder(path).create() as folder:
+        one = course(folder=folder, **options)
+        state = load_state(folder, one.posterior.prior, 3) or one.loop.init(3)
+        return drive(one, state, asynchronous=asynchronous)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return run()
+
+
+def same(ending, other):
+    return np.array_equal(ending.state.data.x, other.state.data.x)
+
+
+@pytest.mark.parametrize("kept", [0, 3, 7, 9])
+def test_a_journal_alone_is_enough_to_go_on(tmp_path, whole, kept):
+    run(tmp_path)
+    folder = RunFolder(tmp_path)
+    records = folder.journal.read()
+    folder.journal.path.unlink()
+    folder.state_path.unlink()
+    for record in records[:kept]:
+        folder.journal.append(record)
+    assert same(run(tmp_path), whole)
+    assert len(folder.journal.read()) == len(records)
+
+
+@pytest.mark.parametrize("then", [False, True])
+def test_a_run_may_change_its_mode(tmp_path, then):
+    first = run(tmp_path, asynchronous=not then, executor=make_executor("threads:2"), budget=Budget(9))
+    known = {r.x.tobytes() for r in RunFolder(tmp_path).journal.read()}
+    assert not first.state.verdict.stop
+    last = run(tmp_path, asynchronous=then, executor=make_executor("threads:2"))
+    assert last.state.verdict.converged
+    assert known <= {x.tobytes() for x in last.state.data.x}
+
+
+def test_what_came_back_too_late_for_the_state_is_told_first(tmp_path):
+    run(tmp_path, budget=Budget(8))
+    folder = RunFolder(tmp_path)
+    extra = TARGET.mean[None] + 0.1 * np.arange(8)[:, None]
+    for index, x in enumerate(extra):
+        folder.journal.append(Record(1, index, x, POSTERIOR.evaluate(x)))
+    ending = run(tmp_path)
+    assert {x.tobytes() for x in extra} <= {x.tobytes() for x in ending.state.data.x}
+
+
+class Failing:
+    """Fails after so many calls."""
+
+    def __init__(self, good):
+        self.good = good
+
+    def __call__(self, x):
+        self.good -= 1
+        if self.good < 0:
+            msg = "the licence has expired"
+            raise RuntimeError(msg)
+        return TARGET.log_likelihood(x) * (1.0 + 0.3 * np.sin(10 * x[0]))
+
+
+def test_failures_end_a_run_beyond_their_limit():
+    ending = run(posterior=Posterior(Failing(8), TARGET.bounds), budget=Budget(100, max_failures=2))
+    assert "3 evaluations failed, 2 may" in ending.reason or "4 evaluations failed, 2 may" in ending.reason
+    assert "licence has expired" in ending.reason
+    assert not ending.interrupted
+
+
+def test_nothing_but_failures_ends_a_run():
+    ending = run(posterior=Posterior(Failing(8), TARGET.bounds), budget=Budget(200))
+    assert "each of the last 20 evaluations failed" in ending.reason
+    assert calls(ending.state) < 40
+
+
+def test_the_budget_holds_with_calls_in_flight():
+    ending = run(asynchronous=True, executor=make_executor("threads:5"), budget=Budget(11))
+    assert calls(ending.state) + ending.uncounted <= 11
+
+
+class Held(SerialExecutor):
+    """Executor whose calls number so many and higher never return."""
+
+    workers = 3
+    tells = False
+
+    def __init__(self, good):
+        self.good = good
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.good -= 1
+        if self.good >= 0:
+            return super().submit(fn, *args, **kwargs)
+        future = Future()
+        future.set_running_or_notify_cancel()
+        return future
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_wall_time_leaves_what_hangs(tmp_path, asynchronous):
+    start = time.monotonic()
+    with StopRequest(2.0) as stop:
+        ending = run(tmp_path, asynchronous=asynchronous, executor=Held(8), stop=stop)
+    assert time.monotonic() - start < 30
+    assert ending.interrupted
+    assert ending.uncounted > 0
+    assert ending.state.parameters is not None or ending.sampled.parameters is not None
+    assert run(tmp_path).state.verdict.converged
+
+
+class TestPending:
+    """Points under way."""
+
+    def state(self):
+        return run(budget=Budget(8)).state
+
+    def test_nothing_pending_is_a_plain_batch(self):
+        loop, state = PosteriorLoop(POSTERIOR.prior), self.state()
+        assert np.array_equal(loop.ask(state), loop.ask(state, np.empty((0, 2)), loop.n_batch))
+
+    def test_a_pending_point_is_not_chosen_again(self):
+        loop, state = PosteriorLoop(POSTERIOR.prior, explore=False), self.state()
+        first = loop.ask(state, None, 4)
+        second = loop.ask(state, first, 4)
+        assert not {x.tobytes() for x in first} & {x.tobytes() for x in second}
+
+    def test_the_rest_of_a_design(self):
+        loop = PosteriorLoop(POSTERIOR.prior)
+        state = loop.init(3)
+        design = loop.ask(state)
+        assert np.array_equal(loop.ask(state, design[[0, 2]]), np.delete(design, [0, 2], axis=0))
+        assert len({x.tobytes() for x in (*design, *loop.ask(state, design))}) > len(design)
