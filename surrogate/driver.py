@@ -418,8 +418,8 @@ def load_state(folder: RunFolder, prior: Prior, seed: int | None = None) -> Stat
     differing = [new["name"] for new, old in zip(given, saved, strict=False) if _essence(new) != _essence(old)]
     if differing or len(saved) != len(given):
         msg = (
-            f"{folder.path} holds a run with other parameters ({', '.join(p['name'] for p in saved)}; differing, in this order: "
-            f"{', '.join(differing) or 'their number'}). Choose another folder, or resume=False (--force) "
+            f"{folder.path} holds a run with other parameters ({', '.join(p['name'] for p in saved)}; differing, in "
+            f"this order: {', '.join(differing) or 'their number'}). Choose another folder, or resume=False (--force) "
             "to start anew."
         )
         raise ValueError(msg)

@@ -329,7 +329,8 @@ def _device(spec: str | None) -> str:
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        msg = f"device {name!r} cannot be used ({str(error).splitlines()[0]}); 'cpu' always can, 'auto' takes what is there"
+        what = str(error).splitlines()[0]
+        msg = f"device {name!r} cannot be used ({what}); 'cpu' always can, 'auto' takes what is there"
         raise ValueError(msg) from error
     return name
 
@@ -523,7 +524,7 @@ def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> 
         status=reason,
         n_evaluations=calls(state),
         data=state.data,
-        trace=state.rows(),
+        trace=tuple(dict(row) for row in state.rows()),
         emulator=Emulator(model, scaled),
         surrogate_error={"mean": mean_error * scaled.scale, "sd": sd_error},
         sampler={

@@ -25,7 +25,7 @@ from surrogate.problem import Evaluation, Prior
 from surrogate.proposers.design import Reference, design
 from surrogate.proposers.explore import holes, most_promising, search
 from surrogate.proposers.fast import FastPoints
-from surrogate.proposers.posterior import Draws, ScaledPrior, draw, is_narrow, warm_temperature
+from surrogate.proposers.posterior import WARM_TEMPERATURE, Draws, ScaledPrior, draw, is_narrow
 from surrogate.rng import generator
 from surrogate.samplers.evidence import ImportanceSample, importance_sample
 from surrogate.samplers.smc import systematic_resample
@@ -161,7 +161,7 @@ class PosteriorLoop:
 
     @property
     def _n_holes(self) -> int:
-        """Space-filling points to add before convergence is claimed, for 4 d in all; none where a reference is given."""
+        """Space-filling points to add before convergence is claimed, for 4 d in all; none with a reference."""
         return 0 if self.reference is not None else max(0, 4 * self.d - self._design_size)
 
     @property
@@ -313,8 +313,8 @@ class PosteriorLoop:
         finite, failed = int(data.finite.sum()), int((data.status == FAILED).sum())
         text = (
             f"{finite} finite values in {len(data)} evaluations, at least {self.d + 2} are needed ({failed} failed, "
-            f"{len(data) - finite - failed} were -inf). Narrow the prior, allow more evaluations, or pass reference= or "
-            "initial= with points where the log-likelihood is finite"
+            f"{len(data) - finite - failed} were -inf). Narrow the prior, allow more evaluations, or pass reference= "
+            "or initial= with points where the log-likelihood is finite"
         )
         reasons = list(dict.fromkeys(r for r in data.reasons if r))[:3]
         return text + (f". First failures: {'; '.join(reasons)}" if reasons else "")
@@ -497,7 +497,7 @@ class PosteriorLoop:
         count = 4 * self.d + 4 - int((height[len(warm) :] > height.max() - 6.0 - 0.5 * self.d).sum())
         if count <= 0:
             return np.empty((0, self.d))
-        cold = (1.0 - 1.0 / warm_temperature(self.d)) * height[: len(warm)]
+        cold = (1.0 - 1.0 / WARM_TEMPERATURE) * height[: len(warm)]
         draws = warm[systematic_resample(cold, 1000, rng)]
         return draws[holes(model.whiten(self.scaled.to_unit(state.data.x)), model.whiten(draws), count)]
 

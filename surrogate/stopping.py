@@ -174,7 +174,7 @@ def inflation(z: Array) -> float:
 
 
 def batch_error(y: Array, predicted: Array, y_max: float) -> float:
-    """Largest |y - predicted| / (0.25 + 0.1 gap) over a batch of finite values; the gap is that of the higher of both."""
+    """Largest |y - predicted| / (0.25 + 0.1 gap) over a batch; the gap is that of the higher of both."""
     if len(y) == 0:
         return 0.0
     top = max(y_max, float(predicted.max()))

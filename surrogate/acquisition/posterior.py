@@ -116,7 +116,8 @@ def select_batch(
         n: Size of the batch.
         zeta: Weight of the log-posterior against the uncertainty.
         caution: If given, the first point of the batch is the one with the highest mean - caution sd. Recent errors in
-            units of the sd are a good choice: a surrogate that misjudges its way takes short steps, as in a trust region.
+            units of the sd are a good choice: a surrogate that misjudges its way takes short steps, as in a trust
+            region.
         pending: Points whose values are on the way, with shape (k, d): their uncertainty counts as gone, and that of
             the candidates is what remains given them, which does not depend on their values.
 

@@ -14,8 +14,8 @@ def max_det(gram: ColumnAccess, n: int) -> Tensor:
     """Indices of the batch that greedily maximises the determinant of its kernel matrix.
 
     With a posterior covariance as the kernel each point has the largest variance given those chosen before it; with
-    the kernel scaled by weights, the largest weighted variance. Fewer than n indices come back when the kernel's rank is
-    exhausted; the caller decides what to do then.
+    the kernel scaled by weights, the largest weighted variance. Fewer than n indices come back when the rank of the
+    kernel is exhausted; the caller decides what to do then.
 
     Args:
         gram: Access to the kernel matrix over m candidates.

@@ -132,7 +132,7 @@ class _Factor:
     lower: Tensor  # L, (n, n)
     trend: Tensor  # Q, (n, p): the top block of the stacked QR, so that L^-1 Phi A^-1 Phi^T L^-T = Q Q^T
     upper: Tensor  # R, (p, p), with R^T R = A = I + Phi^T K_res^-1 Phi
-    slope: Tensor | None  # a^2 h, (n, n)
+    slope: Tensor  # a^2 h, (n, n); the covariance again where h = k
     covariance: Tensor  # a^2 k, (n, n)
 
     def half_solve(self, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,7 +144,7 @@ class _Factor:
         return 2.0 * (self.lower.diagonal().log().sum() + self.upper.diagonal().abs().log().sum())
 
 
-def _factor(recipe: GPRecipe, data: TrainingSet, theta: Tensor, *, slope: bool) -> _Factor:
+def _factor(recipe: GPRecipe, data: TrainingSet, theta: Tensor) -> _Factor:
     """O(n^3 / 3 + n^2 (p + d) + n p^2).
 
     Raises:
@@ -156,8 +156,8 @@ def _factor(recipe: GPRecipe, data: TrainingSet, theta: Tensor, *, slope: bool) 
     r2 = squared_distance(z, z)
     r2.fill_diagonal_(0.0)
     k, h = recipe.kernel.evaluate(r2)
-    scaled_slope = (k if h is k else h).mul_(variance) if slope else None
-    covariance = k if slope and h is k else k.mul_(variance)
+    covariance = k.mul_(variance)
+    scaled_slope = covariance if h is k else h.mul_(variance)
     k_res = covariance.clone()
     k_res.diagonal().add_(recipe.nugget + data.variance(theta))
     lower = torch.linalg.cholesky(k_res)
@@ -190,7 +190,7 @@ def negative_log_marginal(
     """
     t = torch.as_tensor(theta, dtype=data.u.dtype, device=data.u.device)
     n, d = data.u.shape
-    factor = _factor(recipe, data, t, slope=True)
+    factor = _factor(recipe, data, t)
     v, rest = factor.half_solve(data.y)
     q = torch.dot(v, rest)
     s2 = torch.exp(2.0 * t[d + 2]) if len(t) > d + 2 else (q / n).clamp(min=1e-300)
@@ -203,12 +203,15 @@ def negative_log_marginal(
     w = inverse.addr_(alpha, alpha, alpha=-1.0)
 
     gradient = torch.zeros_like(t)
-    gradient[0] = torch.sum(w * factor.covariance)
+    if factor.slope is not factor.covariance:
+        gradient[0] = torch.sum(w * factor.covariance)
     shaped = (torch.exp(t[1]) * data.gap).square() * (torch.exp(-2.0 * t[d + 2]) if len(t) > d + 2 else 1.0)
     gradient[1] = torch.dot(w.diagonal(), shaped)
     z = data.u / torch.exp(t[2 : d + 2])
     diagonal = w.diagonal().clone()
     g = w.mul_(factor.slope)
+    if factor.slope is factor.covariance:
+        gradient[0] = g.sum()
     gradient[2 : d + 2] = (g.sum(1) @ z.square()) - (z * (g @ z)).sum(0)
     if len(t) > d + 2:
         gradient[d + 2] = n - q / s2 - torch.dot(diagonal, data.variance(t))
@@ -245,6 +248,12 @@ class GPModel:
         return self.u / self._lengthscale
 
     @cached_property
+    def _augmented_inputs(self) -> Tensor:
+        """(Z, 1, |Z|^2) with shape (d + 2, n): a product with (-2 z, |z|^2, 1) gives all squared distances."""
+        z = self._scaled_inputs
+        return torch.cat([z, torch.ones_like(z[:, :1]), z.square().sum(1, keepdim=True)], 1).T.contiguous()
+
+    @cached_property
     def polynomial(self) -> tuple[Tensor, Tensor, Tensor]:
         """The trend as c + b.u + u.C.u, see ``Trend.polynomial``."""
         return self.recipe.trend.polynomial(self._coefficients, self.u.shape[1])
@@ -263,12 +272,13 @@ class GPModel:
         """
         x = self._tensor(u)
         c, b, quadratic = self.polynomial
-        out = torch.addmv((c + x @ b), x * (x @ quadratic), torch.ones_like(b))
+        out = (x * (x @ quadratic)).sum(1).add_(x @ b).add_(c)
         block = max(1, 4_000_000 // max(1, len(self.u)))
         for start in range(0, len(x), block):
             z = x[start : start + block] / self._lengthscale
-            k = self.recipe.kernel.correlation(squared_distance(z, self._scaled_inputs))
-            out[start : start + block] += k @ self._weights
+            left = torch.cat([-2.0 * z, z.square().sum(1, keepdim=True), torch.ones_like(z[:, :1])], 1)
+            r2 = torch.mm(left, self._augmented_inputs).clamp_(min=0.0)
+            out[start : start + block] += self.recipe.kernel.correlation(r2) @ self._weights
         return out.cpu().numpy()
 
     def _cross(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -321,7 +331,7 @@ def condition(recipe: GPRecipe, data: TrainingSet, hyper: Hyperparameters) -> GP
         torch.linalg.LinAlgError: If the kernel matrix is not positive definite in floating point.
     """
     theta = torch.as_tensor(hyper.vector(), dtype=data.u.dtype, device=data.u.device)
-    factor = _factor(recipe, data, theta, slope=False)
+    factor = _factor(recipe, data, theta)
     v, rest = factor.half_solve(data.y)
     n = len(data.y)
     q = float(torch.dot(v, rest))

@@ -30,8 +30,10 @@ Array = NDArray[np.float64]
 
 
 def neighbours(structure: Structure, d: int, deepest: float) -> list[Structure]:
-    """Structures worth a look: all kernels, trends and output warps with the present input warps, and with none; and
-    the present ones with another warp of one parameter, or of all alike.
+    """Structures worth a look.
+
+    All kernels, trends and output warps with the present input warps, and with none; and the present structure with
+    another warp of one parameter, or of all alike.
 
     Args:
         structure: The present one, which is not among the result.

@@ -131,7 +131,7 @@ def design(
     """
     rng = generator(seed, first, "design")
     if reference is not None and reference.covariance is not None:
-        factor = 1.5 * np.linalg.cholesky(reference.covariance)
+        factor = np.asarray(1.5 * np.linalg.cholesky(reference.covariance), dtype=np.float64)
         return _about(prior, reference.mean, factor, n, rng)
     centre = reference.mean if best is None and reference is not None else best
     if centre is None:

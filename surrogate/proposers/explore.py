@@ -1,9 +1,10 @@
 """Looking for modes that the surrogate does not know of, once it believes that it is done.
 
-Each evaluated point has a radius r = sqrt(2 (y_max - y)): for a Gaussian its Mahalanobis distance from the mode. The found
-posterior predicts a radius too, and their difference h = r_predicted - r is zero wherever the found modes explain what
-was seen; it is large where something else attracts. A Gaussian process of h over all evaluations says how much closer to
-a mode than predicted a point could be. Probes go to the smallest optimistic radius; a Gaussian posterior needs none.
+Each evaluated point has a radius r = sqrt(2 (y_max - y)): for a Gaussian its Mahalanobis distance from the mode. The
+found posterior predicts a radius too, and their difference h = r_predicted - r is zero wherever the found modes explain
+what was seen; it is large where something else attracts. A Gaussian process of h over all evaluations says how much
+closer to a mode than predicted a point could be. Probes go to the smallest optimistic radius; a Gaussian posterior
+needs none.
 
 Holes, the points farthest from all evaluations in the inner part of the prior, cost a few evaluations more and see what
 no model of the data can: a mode in whose domain no point has fallen.

@@ -12,7 +12,7 @@ from surrogate.models.surrogate import LikelihoodModel
 from surrogate.samplers.mixture import Mixture, fit_mixture
 from surrogate.samplers.smc import sample_tempered
 
-__all__ = ["Draws", "ScaledPrior", "draw", "is_narrow", "warm_temperature"]
+__all__ = ["Draws", "ScaledPrior", "draw", "is_narrow", "WARM_TEMPERATURE"]
 
 Array = NDArray[np.float64]
 
@@ -63,9 +63,8 @@ class Draws:
     warm: Array
 
 
-def warm_temperature(d: int) -> float:
-    """Temperature of the warm draws, 3 in any number of dimensions (d is kept for scaling laws)."""
-    return 3.0 if d > 0 else 1.0
+WARM_TEMPERATURE = 3.0
+"""Temperature of the warm draws, in any number of dimensions."""
 
 
 def is_narrow(t: Array) -> bool:
@@ -74,9 +73,7 @@ def is_narrow(t: Array) -> bool:
     return n > d + 1 and bool((t.std(0) < 0.05).any())
 
 
-def _starting_mixture(
-    model: LikelihoodModel, t: Array, y: Array, previous: Draws | None, rng: np.random.Generator
-) -> Mixture:
+def _starting_mixture(t: Array, y: Array, previous: Draws | None, rng: np.random.Generator) -> Mixture:
     """Gaussians on the previous warm draws and on the best points."""
     d = t.shape[1]
     best = t[np.argsort(-y, kind="stable")[: max(6, 2 * d)]]
@@ -116,7 +113,7 @@ def draw(
     Returns:
         n draws at each temperature. About 50 calls of the surrogate on n points each.
     """
-    mixture = _starting_mixture(model, t, y, previous, rng)
+    mixture = _starting_mixture(t, y, previous, rng)
     share = 0.3
     count = int(share * n)
     start = np.concatenate([prior.sample(count, rng), mixture.sample(n - count, rng)])
@@ -131,5 +128,5 @@ def draw(
     def log_start(p: Array) -> Array:
         return np.logaddexp(np.log(share) + prior.log_density(p), np.log(1.0 - share) + mixture.log_density(p))
 
-    warm, cool = sample_tempered(log_target, start, log_start, (warm_temperature(t.shape[1]), 1.0), rng)
+    warm, cool = sample_tempered(log_target, start, log_start, (WARM_TEMPERATURE, 1.0), rng)
     return Draws(cool, warm)

@@ -82,10 +82,10 @@ def _cholesky(covariance: Array, floor: Array) -> Array:
     """Cholesky factor of a covariance whose eigenvalues may vanish; ``floor`` is added to the diagonal as needed."""
     for power in range(-8, 3):
         try:
-            return np.linalg.cholesky(covariance + 10.0**power * np.diag(floor))
+            return np.asarray(np.linalg.cholesky(covariance + 10.0**power * np.diag(floor)), dtype=np.float64)
         except np.linalg.LinAlgError:
             continue
-    return np.diag(np.sqrt(np.diag(covariance) + floor))
+    return np.asarray(np.diag(np.sqrt(np.diag(covariance) + floor)), dtype=np.float64)
 
 
 def fit_mixture(x: Array, components: int, rng: np.random.Generator, *, iterations: int = 25) -> Mixture:
