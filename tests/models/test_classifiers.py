@@ -125,7 +125,6 @@ def test_hopeless_gap_holds_the_probability_of_its_sigmas(d):
     assert hopeless_gap(d) > hopeless_gap(d, n_sigma=5.0)
 
 
-@pytest.mark.xfail(strict=True, reason="the support vector machine draws from NumPy's global generator")
 def test_the_global_generator_is_left_alone():
     np.random.seed(1)
     before = np.random.get_state()[1].copy()
