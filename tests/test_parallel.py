@@ -131,7 +131,7 @@ def test_an_exception_on_one_rank_ends_the_job_with_its_traceback():
 
 
 @with_mpi
-def test_a_signal_ends_a_job_that_can_be_continued(tmp_path):
+def test_a_signal_ends_a_job_that_can_be_continued(tmp_path, serial_gauss2):
     process = start("gauss2", 4, seconds=0.5, output=str(tmp_path), mode="sync")
     wait_for_lines(tmp_path, 8)
     begin = time.monotonic()
@@ -148,7 +148,7 @@ def test_a_signal_ends_a_job_that_can_be_continued(tmp_path):
     assert (tmp_path / "state.npz").exists()
     again = finished("gauss2", 2, output=str(tmp_path), mode="sync")[0]
     assert again["converged"]
-    assert again["sha"] == finished("gauss2")[0]["sha"]
+    assert again["sha"] == serial_gauss2["sha"]
 
 
 def test_sigterm_in_the_middle_of_a_call(tmp_path):
@@ -172,11 +172,11 @@ def test_wall_time(tmp_path):
     assert finished("gauss2", output=str(tmp_path))[0]["converged"]
 
 
-def killed_again_and_again(path, ranks, kills, rng, **options):
+def killed_again_and_again(path, ranks, kills, rng, target="gauss4", **options):
     """Runs and kills the whole job at random times; checks the files after each death. The last run is let through."""
     seen = {}
     for kill in range(kills):
-        process = start("gauss4", ranks[kill % len(ranks)], output=str(path), **options)
+        process = start(target, ranks[kill % len(ranks)], output=str(path), **options)
         before = len(journalled(path))
         if before == 0:
             wait_for_lines(path, 1)
@@ -189,7 +189,7 @@ def killed_again_and_again(path, ranks, kills, rng, **options):
         assert len(now) == len(records)
         assert seen.items() <= now.items()
         seen = now
-    return finished("gauss4", ranks[0], output=str(path), **(options | {"seconds": 0.0}))[0], seen
+    return finished(target, ranks[0], output=str(path), **(options | {"seconds": 0.0}))[0], seen
 
 
 def end_of_ranks(path):
@@ -215,10 +215,10 @@ def test_kills(tmp_path, mode, rng):
 
 
 @with_mpi
-def test_a_kill(tmp_path, rng):
-    row, _ = killed_again_and_again(tmp_path, (3, 2), 2, rng, mode="sync", seconds=0.3)
+def test_a_kill(tmp_path, rng, serial_gauss2):
+    row, _ = killed_again_and_again(tmp_path, (3, 2), 2, rng, "gauss2", mode="sync", seconds=0.5)
     assert row["converged"]
-    assert row["sha"] == finished("gauss4")[0]["sha"]
+    assert row["sha"] == serial_gauss2["sha"]
 
 
 # Misbehaviour
@@ -248,7 +248,7 @@ def test_a_crash_without_isolation_ends_the_job_and_restarts(tmp_path):
 # Asynchronous
 
 
-@pytest.mark.parametrize("executor", ["threads:6", "processes:2", None])
+@pytest.mark.parametrize("executor", ["threads:6", pytest.param("processes:2", marks=pytest.mark.slow)])
 def test_asynchronous(executor, tmp_path):
     row = finished("gauss4", seconds=0.02, executor=executor, mode="async", output=str(tmp_path))[0]
     assert row["converged"]
