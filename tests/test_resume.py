@@ -257,10 +257,9 @@ OTHER_PRIORS = {
     "more": PRIOR | {"c": (0.0, 1.0)},
     "order": {"b": PRIOR["b"], "a": PRIOR["a"]},
 }
-XFAIL = {"order": pytest.mark.xfail(strict=True, reason="parameters in another order are taken for the same prior")}
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=XFAIL.get(name, ())) for name in OTHER_PRIORS])
+@pytest.mark.parametrize("name", OTHER_PRIORS)
 def test_another_prior_is_refused(name, uninterrupted, tmp_path):
     folder = copied(uninterrupted, tmp_path)
     before = (folder / "evaluations.jsonl").read_bytes()
