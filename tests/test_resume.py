@@ -174,7 +174,7 @@ def test_a_folder_that_is_copied_elsewhere(uninterrupted, tmp_path):
 
 
 def test_the_executor_changes_nothing(uninterrupted, tmp_path):
-    check_same(infer(tmp_path, executor="threads:3"), tmp_path, uninterrupted)
+    check_same(infer(tmp_path, executor="threads:2"), tmp_path, uninterrupted)
 
 
 def test_interrupted_in_one_executor_and_finished_in_another(uninterrupted, tmp_path):
