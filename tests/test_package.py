@@ -17,7 +17,7 @@ import likelihoods
 import surrogate
 
 ROOT = Path(__file__).resolve().parent.parent
-OPTIONAL = {"mpi4py", "cobaya", "gpytorch"}
+OPTIONAL = {"mpi4py", "cobaya", "cosmosis", "gpytorch"}
 HEAVY = {"matplotlib", "getdist", "emcee", "sklearn", "yaml", "pandas"}
 
 

@@ -88,19 +88,30 @@ def _machine(gamma: float, u: Array, feasible: NDArray[np.bool_], cost: Array) -
         return machine.fit(u, feasible, sample_weight=cost)
 
 
+def _alone(u: Array, feasible: NDArray[np.bool_], *, nearest: int = 3) -> NDArray[np.bool_]:
+    """Whether fewer than two of the nearest labels of each point are infeasible, with shape (n,)."""
+    if len(u) <= nearest:
+        return np.zeros(len(u), dtype=bool)
+    r2 = ((u[:, None, :] - u[None]) ** 2).sum(-1)
+    np.fill_diagonal(r2, np.inf)
+    neighbours = np.argpartition(r2, nearest, axis=1)[:, :nearest]
+    return np.asarray((~feasible[neighbours]).sum(1) < 2)
+
+
 def fit_gate(
     u: Array, feasible: NDArray[np.bool_], *, doubtful: NDArray[np.bool_] | None = None, cost: float = 1e5
 ) -> Gate | Everywhere:
     """The smoothest support vector machine that gets every label right.
 
     Kernels exp(-gamma |u - u'|^2) are tried from the widest on, until no label is wrong; the width is in units of the
-    whitened posterior. Labels in doubt (evaluations that failed, perhaps by chance) cost little when overruled.
+    whitened posterior. Labels in doubt (evaluations that failed, perhaps by chance) count where they cluster, that is
+    where at least two of the three nearest labels are infeasible too; alone among feasible points they are left out.
 
     Args:
         u: Evaluated points in whitened coordinates, with shape (n, d).
         feasible: With shape (n,).
         doubtful: Labels that may be wrong, with shape (n,).
-        cost: Penalty of a wrong label; 1 for doubtful ones.
+        cost: Penalty of a wrong label.
 
     Returns:
         The gate; ``Everywhere`` when no infeasible point is there.
@@ -113,13 +124,17 @@ def fit_gate(
     if not feasible.any():
         msg = "a gate needs at least one feasible point"
         raise ValueError(msg)
-    doubt = np.zeros(len(u), dtype=bool) if doubtful is None else doubtful
-    weights = np.where(doubt, 1.0, cost)
+    if doubtful is not None:
+        keep = ~(doubtful & _alone(u, feasible))
+        u, feasible = u[keep], feasible[keep]
+        if feasible.all():
+            return Everywhere()
+    weights = np.full(len(u), cost)
     machine = None
     for gamma in GAMMAS:
         machine = _machine(gamma / u.shape[1], u, feasible, weights)
         finished = int(np.max(machine.n_iter_)) < _MAX_ITERATIONS
-        if finished and (machine.predict(u) == feasible)[~doubt].all():
+        if finished and (machine.predict(u) == feasible).all():
             break
     if machine is None:
         return Everywhere()

@@ -99,13 +99,21 @@ def space_filling(prior: Prior, first: int, n: int, seed: int, *, inner: float =
 
 
 def _about(prior: Prior, mean: Array, factor: Array, n: int, rng: np.random.Generator) -> Array:
-    """Gaussian draws inside the support of the prior, with shape (n, d); drawn closer to the mean until enough are."""
+    """Gaussian draws inside the support of the prior, with shape (n, d).
+
+    Drawn closer to the mean until enough are inside; then, about a corner of a box, folded back into it.
+    """
     out: list[Array] = []
     shrink = 1.0
-    while sum(map(len, out)) < n and shrink > 1e-6:
+    while sum(map(len, out)) < n and shrink > 0.1:
         x = mean + shrink * rng.standard_normal((4 * n, len(mean))) @ factor.T
         out.append(x[np.isfinite(prior.log_density(x))])
         shrink *= 0.8
+    low, high = prior.bounds.T
+    x = mean + shrink * rng.standard_normal((4 * n, len(mean))) @ factor.T
+    folded = np.where(x < low, 2.0 * low - x, np.where(x > high, 2.0 * high - x, x))
+    out.append(folded[np.isfinite(prior.log_density(folded))])
+    out.append(prior.sample(n, rng))
     return np.concatenate(out)[:n]
 
 

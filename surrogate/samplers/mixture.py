@@ -118,6 +118,8 @@ def fit_mixture(x: Array, components: int, rng: np.random.Generator, *, iteratio
     r = np.eye(len(centres))[nearest]
     mixture = None
     for _ in range(iterations):
+        if not (r.sum(0) > 1.0).any():
+            return fit_mixture(x, 1, rng)
         r = r[:, r.sum(0) > 1.0]
         mass = r.sum(0)
         means = (r.T @ x) / mass[:, None]

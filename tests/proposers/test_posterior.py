@@ -6,7 +6,7 @@ from surrogate.data import Dataset
 from surrogate.loop import PosteriorLoop
 from surrogate.models.surrogate import Structure, build, fit_structure
 from surrogate.problem import Evaluation, Prior
-from surrogate.proposers.posterior import Draws, draw, warm_temperature
+from surrogate.proposers.posterior import WARM_TEMPERATURE, Draws, draw
 
 PRIORS = {
     "box": Prior.of({"a": (-2, 3), "b": (0, 1e-3)}),
@@ -73,7 +73,7 @@ def test_draws_have_the_moments_of_a_normal():
     root = np.sqrt(len(draws.posterior) / 4)
     np.testing.assert_allclose((draws.posterior.mean(0) - MEAN) / SD, 0, atol=5 / root)
     np.testing.assert_allclose(draws.posterior.std(0) / SD, 1, atol=5 / root)
-    exact = SD[0] * np.sqrt(warm_temperature(2))
+    exact = SD[0] * np.sqrt(WARM_TEMPERATURE)
     assert draws.warm[:, 0].std() / exact == pytest.approx(1, abs=5 / root)
 
 

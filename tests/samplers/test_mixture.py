@@ -128,7 +128,6 @@ def test_degenerate_points_give_a_density(name, components, rng):
     assert np.isfinite(fitted.sample(10, rng)).all()
 
 
-@pytest.mark.xfail(strict=True, reason="all components lose their points at once, and none is left")
 def test_as_many_components_as_points(rng):
     fitted = fit_mixture(rng.standard_normal((3, 2)), 3, rng)
     assert np.isfinite(fitted.log_density(np.zeros((1, 2)))).all()
