@@ -48,7 +48,7 @@ class Verdict:
 class Thresholds:
     """Limits of the signals. Divergences are symmetrised Gaussian Kullback-Leibler divergences in nats.
 
-    The limits are those with which 1 claim in 41 was false over 56 recorded runs; see ``docs/stopping.md``.
+    The limits are those with which 1 claim in 41 was false over 56 recorded runs.
 
     Attributes:
         spread: 95 % quantile over paths of the divergence on the bulk.
