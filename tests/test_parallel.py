@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -173,23 +174,37 @@ def test_wall_time(tmp_path):
 
 
 def killed_again_and_again(path, ranks, kills, rng, target="gauss4", **options):
-    """Runs and kills the whole job at random times; checks the files after each death. The last run is let through."""
-    seen = {}
+    """Runs and kills whole jobs at random times, each after new evaluations; checks the files after each death.
+
+    A run that ends between two kills must have converged, and the next one begins in another folder. The last is let
+    through.
+    """
+    seen, folder = {}, path / "0"
     for kill in range(kills):
-        process = start(target, ranks[kill % len(ranks)], output=str(path), **options)
-        before = len(journalled(path))
-        if before == 0:
-            wait_for_lines(path, 1)
-        time.sleep(rng.uniform(0.0, 6.0))
-        os.killpg(process.pid, signal.SIGKILL)
-        ended(process)
-        end_of_ranks(path)
-        records = journalled(path)
+        process = start(target, ranks[kill % len(ranks)], output=str(folder), **options)
+        wait_for_more(process, folder, len(seen))
+        time.sleep(rng.uniform(0.0, 2.0))
+        with contextlib.suppress(ProcessLookupError):  # it may have ended
+            os.killpg(process.pid, signal.SIGKILL)
+        rows, _, _ = ended(process)
+        end_of_ranks(folder)
+        records = journalled(folder)
         now = {r.x.tobytes(): r.evaluation.y for r in records}
         assert len(now) == len(records)
         assert seen.items() <= now.items()
         seen = now
-    return finished(target, ranks[0], output=str(path), **(options | {"seconds": 0.0}))[0], seen
+        if rows:
+            assert rows[0]["converged"]
+            seen, folder = {}, path / str(kill + 1)
+    return finished(target, ranks[0], output=str(folder), **options)[0], seen
+
+
+def wait_for_more(process, folder, before, seconds=120.0):
+    """Waits until there are more evaluations than before, or the run has ended."""
+    end = time.monotonic() + seconds
+    while process.poll() is None and len(journalled(folder)) <= before:
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.1)
 
 
 def end_of_ranks(path):
