@@ -20,6 +20,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dpotrf, dpotri
 from torch import Tensor
 
 from surrogate.kernels.stationary import Stationary, squared_distance
@@ -160,12 +161,42 @@ def _factor(recipe: GPRecipe, data: TrainingSet, theta: Tensor) -> _Factor:
     scaled_slope = covariance if h is k else h.mul_(variance)
     k_res = covariance.clone()
     k_res.diagonal().add_(recipe.nugget + data.variance(theta))
-    lower = torch.linalg.cholesky(k_res)
+    lower = _cholesky_in_place(k_res)
     phi = recipe.trend.basis(data.u)
     v = torch.linalg.solve_triangular(lower, phi, upper=False)
     p = phi.shape[1]
     q, upper = torch.linalg.qr(torch.cat([v, torch.eye(p, dtype=v.dtype, device=v.device)]))
     return _Factor(lower, q[: len(phi)], upper, scaled_slope, covariance)
+
+
+def _cholesky_in_place(k: Tensor) -> Tensor:
+    """Lower Cholesky factor of a symmetric matrix, which is overwritten.
+
+    Raises:
+        torch.linalg.LinAlgError: If it is not positive definite in floating point.
+    """
+    if k.device.type != "cpu":
+        return torch.linalg.cholesky(k)
+    upper, info = dpotrf(k.numpy().T, lower=0, clean=1, overwrite_a=1)
+    if info != 0:
+        msg = f"the kernel matrix is not positive definite in floating point (LAPACK dpotrf: {info})"
+        raise torch.linalg.LinAlgError(msg)
+    return torch.from_numpy(upper.T)
+
+
+def _inverse_lower(lower: Tensor) -> Tensor:
+    """A matrix whose lower triangle is that of (L L^T)^-1; the rest is unspecified.
+
+    LAPACK's own routine on the CPU: it leaves out the copies that make torch's twice as slow.
+    """
+    if lower.device.type != "cpu":
+        return torch.cholesky_inverse(lower)
+    # A row-major lower triangle is a column-major upper one.
+    inverse, info = dpotri(lower.numpy().T if lower.is_contiguous() else lower.contiguous().numpy().T, lower=0)
+    if info != 0:
+        msg = f"the kernel matrix is singular in floating point (LAPACK dpotri: {info})"
+        raise torch.linalg.LinAlgError(msg)
+    return torch.from_numpy(inverse.T)
 
 
 def negative_log_marginal(
@@ -198,9 +229,11 @@ def negative_log_marginal(
 
     half = torch.linalg.solve_triangular(factor.lower.T, torch.cat([factor.trend, rest[:, None]], 1), upper=True)
     alpha = half[:, -1] / s2.sqrt()
-    inverse = torch.cholesky_inverse(factor.lower)
+    inverse = _inverse_lower(factor.lower)
     inverse.addmm_(half[:, :-1], half[:, :-1].T, alpha=-1.0)
-    w = inverse.addr_(alpha, alpha, alpha=-1.0)
+    # The lower triangle with its strict part doubled: sums against symmetric matrices need no more.
+    w = inverse.addr_(alpha, alpha, alpha=-1.0).tril_().mul_(2.0)
+    w.diagonal().mul_(0.5)
 
     gradient = torch.zeros_like(t)
     if factor.slope is not factor.covariance:
@@ -212,7 +245,7 @@ def negative_log_marginal(
     g = w.mul_(factor.slope)
     if factor.slope is factor.covariance:
         gradient[0] = g.sum()
-    gradient[2 : d + 2] = (g.sum(1) @ z.square()) - (z * (g @ z)).sum(0)
+    gradient[2 : d + 2] = (0.5 * (g.sum(0) + g.sum(1)) @ z.square()) - (z * (g @ z)).sum(0)
     if len(t) > d + 2:
         gradient[d + 2] = n - q / s2 - torch.dot(diagonal, data.variance(t))
     return float(value), gradient.cpu().numpy()
