@@ -180,10 +180,7 @@ class PosteriorLoop:
 
     def _ask_posterior(self, state: State, pending: Array, n: int) -> Array:
         model = self.model(state)
-        draws = state.draws
-        if draws is None:
-            msg = "a state with a surrogate must hold draws of it"
-            raise ValueError(msg)
+        draws = self.draws(state)
         t = np.concatenate([draws.posterior[::2], draws.warm[::2]])
         searching = model.parameters.temperature > 1.0
         caution = np.sqrt(inflation(self._recent_errors(state, everywhere=True))) if searching else None
