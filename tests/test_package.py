@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import importlib.metadata
@@ -18,7 +19,7 @@ import surrogate
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONAL = {"mpi4py", "cobaya", "cosmosis", "gpytorch"}
-HEAVY = {"matplotlib", "getdist", "emcee", "sklearn", "yaml", "pandas"}
+HEAVY = {"torch", "matplotlib", "getdist", "emcee", "sklearn", "yaml", "pandas"}
 
 
 def modules(package) -> list[str]:
@@ -67,10 +68,29 @@ def test_changelog_knows_the_version():
     assert "## Unreleased" in text or f"## {surrogate.__version__}" in text
 
 
-def test_import_loads_nothing_optional_or_heavy():
-    code = f"import sys, surrogate; print(*({OPTIONAL | HEAVY!r} & set(sys.modules)))"
+def loaded_by(statements: str) -> set[str]:
+    """What a fresh process has loaded after some statements, of all that is optional or heavy."""
+    code = f"import sys\n{statements}\nprint('loaded', *({OPTIONAL | HEAVY!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+    return set(done.stdout.splitlines()[-1].split()[1:])
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        "import surrogate",
+        "from surrogate import Parameter, Posterior, Prior, Dataset",
+        "from surrogate.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
+        "import surrogate.executors.local, surrogate.executors.calls, surrogate.executors.mpi",
+    ],
+)
+def test_what_needs_no_surrogate_loads_nothing_optional_or_heavy(statements):
+    assert loaded_by(statements) == set()
+
+
+def test_names_are_loaded_when_they_are_used():
+    assert "torch" in loaded_by("import surrogate; surrogate.infer")
+    assert "torch" in loaded_by("from surrogate import Result, load_result")
 
 
 def test_import_says_nothing_and_warns_of_nothing():
@@ -92,6 +112,15 @@ def test_function_wins_over_the_module_of_its_name():
 def test_public_names_exist():
     assert sorted(surrogate.__all__) == sorted(set(surrogate.__all__))
     assert [name for name in surrogate.__all__ if not hasattr(surrogate, name)] == []
+    assert set(surrogate.__all__) <= set(dir(surrogate))
+
+
+def test_type_checkers_see_the_public_names():
+    # They do not run `__getattr__`: what it loads stands once more in a block for them alone.
+    tree = ast.parse((ROOT / "surrogate" / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    declared = {alias.asname: line.module for line in block.body for alias in line.names}
+    assert declared == surrogate._HOMES
 
 
 def test_unknown_name_is_an_attribute_error():

@@ -14,6 +14,11 @@ def quadratic(x):
     return -float(np.sum(np.asarray(x) ** 2))
 
 
+def heavy_modules(x):  # noqa: ARG001  # a likelihood of some point
+    """How many libraries the process has loaded that evaluating a likelihood does not need."""
+    return float(sum(name in sys.modules for name in ("torch", "sklearn", "matplotlib", "emcee")))
+
+
 def of_all_kinds(x):
     """Derived values, -inf, an exception and NaN, by thirds of the unit interval."""
     kind = int(4 * x[0])

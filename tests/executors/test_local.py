@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from surrogate.executors import ProcessExecutor, SerialExecutor, make_executor
+from surrogate.executors.calls import Limits, guarded
 from surrogate.executors.local import WorkerDiedError
 from surrogate.problem import Posterior
 from tests.executors import functions_for_workers as functions
@@ -367,3 +368,11 @@ def running(code: str, **options):
     with subprocess.Popen(command, env=environment, **pipes, **options) as child:
         yield child
         child.kill()
+
+
+def test_processes_that_evaluate_load_no_torch():
+    evaluate = Posterior(functions.heavy_modules, [(0, 1)]).evaluate
+    with ProcessExecutor(1, evaluate) as executor:
+        assert executor.submit(evaluate, np.array([0.5])).result(60).y == 0.0
+    with guarded(evaluate, Limits(isolate=True)) as call:
+        assert call(np.array([0.5])).y == 0.0
