@@ -5,6 +5,7 @@ from collections.abc import Callable
 from likelihoods import analytic, desi
 from likelihoods.analytic import (
     angle,
+    angles,
     banana,
     cliff,
     forbidden,
@@ -37,6 +38,7 @@ __all__ = [
     "Target",
     "analytic",
     "angle",
+    "angles",
     "banana",
     "cliff",
     "desi",

@@ -25,6 +25,7 @@ from likelihoods.target import Array, RowWise, Target
 __all__ = [
     "TARGETS",
     "angle",
+    "angles",
     "banana",
     "cliff",
     "forbidden",
@@ -82,6 +83,7 @@ def _target(
     mean: Array,
     covariance: Array,
     periodic: tuple[bool, ...] = (),
+    noise: float = 0.0,
 ) -> Target:
     """Target of a model with parameters x0, x1, ... whose integral over the box is known."""
     d = len(bounds)
@@ -96,6 +98,7 @@ def _target(
         mean=mean,
         covariance=covariance,
         periodic=periodic,
+        noise=noise,
     )
 
 
@@ -742,18 +745,93 @@ def angle() -> Target:
 
 
 @dataclass(frozen=True, eq=False)
+class _Angles:
+    """Angles in a chain, each von Mises about the one before, and normal parameters about ``swing`` times a function.
+
+    The first angle is von Mises about ``location``, each further one about its predecessor plus ``location``. The
+    normal ones are, in turn, about ``swing`` times the cosine of the first angle and the sine of the last.
+    """
+
+    angles: int
+    normals: int
+    location: float
+    concentration: float
+    swing: float
+    sd: float
+
+    def log_density(self, x: Array) -> Array:
+        phi, y = x[:, : self.angles], x[:, self.angles :]
+        steps = np.diff(phi, axis=1, prepend=0.0) - self.location
+        angular = self.concentration * np.cos(steps) - np.log(2 * np.pi * iv(0, self.concentration))
+        return angular.sum(1) + _log_normal(y - self.centre(phi), self.sd).sum(1)
+
+    def centre(self, phi: Array) -> Array:
+        """Means of the normal parameters, with shape (m, normals), given the angles, with shape (m, angles)."""
+        both = np.column_stack([np.cos(phi[:, 0]), np.sin(phi[:, -1])])
+        return self.swing * both[:, np.arange(self.normals) % 2]
+
+    def draw(self, n: int, rng: np.random.Generator) -> Array:
+        steps = rng.vonmises(self.location, self.concentration, (n, self.angles))
+        phi = np.mod(np.cumsum(steps, axis=1) + np.pi, 2 * np.pi) - np.pi
+        return np.column_stack([phi, self.centre(phi) + self.sd * rng.standard_normal((n, self.normals))])
+
+    def moments(self, nodes: int = 400) -> tuple[Array, Array]:
+        """Mean and covariance of the numbers in the box, by a Gauss-Legendre rule over the angles."""
+        grid, weights = _legendre(nodes, -np.pi, np.pi)
+        axes = np.meshgrid(*[grid] * self.angles, indexing="ij")
+        phi = np.stack([axis.ravel() for axis in axes], axis=1)
+        steps = np.diff(phi, axis=1, prepend=0.0)
+        mass = stats.vonmises.pdf(steps, self.concentration, loc=self.location).prod(1)
+        for axis in np.meshgrid(*[weights] * self.angles, indexing="ij"):
+            mass = mass * axis.ravel()
+        given = np.column_stack([phi, self.centre(phi)])
+        mean = mass @ given
+        spread = np.diag([0.0] * self.angles + [self.sd**2] * self.normals)
+        return mean, (given - mean).T @ (mass[:, None] * (given - mean)) + spread
+
+
+def angles(d: int = 3, *, periodic: int = 1, location: float = 2.9, concentration: float = 3.0) -> Target:
+    """Angles whose mode lies across the seam of -pi and pi, and normal parameters that follow them.
+
+    Mean and covariance are those of the numbers in the box, not circular ones.
+
+    Args:
+        d: Number of parameters, at least one more than there are angles.
+        periodic: Number of angles, the first parameters; from the second on they follow the one before.
+        location: Of the first angle, and of each further one relative to the one before.
+        concentration: Of the von Mises densities; 0 fills the circle.
+
+    Raises:
+        ValueError: If ``d`` is not larger than ``periodic``.
+    """
+    _at_least("d", d, periodic + 1)
+    model = _Angles(periodic, d - periodic, location, concentration, 1.0, 0.4)
+    mean, covariance = model.moments()
+    bounds = np.array([[-np.pi, np.pi]] * periodic + [[-4.0, 4.0]] * (d - periodic))
+    turns = (True,) * periodic + (False,) * (d - periodic)
+    name = f"{'angle' if periodic == 1 else 'torus'}{d}"
+    return _target(name, model, bounds, log_integral=0.0, mean=mean, covariance=covariance, periodic=turns)
+
+
+@dataclass(frozen=True, eq=False)
 class _Noisy:
     """Density of rows plus normal noise that is a function of the point and the seed."""
 
     exact: RowWise
     sd: float
     seed: int
+    declared: bool = True
 
-    def __call__(self, x: Array) -> tuple[float, float] | tuple[Array, Array]:
-        """Noisy value and its standard deviation: two floats for one point (d,), two arrays (m,) for points (m, d)."""
+    def __call__(self, x: Array) -> float | Array | tuple[float, float] | tuple[Array, Array]:
+        """Noisy value, with its standard deviation if that is declared.
+
+        One point (d,) gives a float or two, points (m, d) give one array (m,) or two.
+        """
         value = np.atleast_1d(self.exact(x))
         noise = [self._noise(row) for row in np.atleast_2d(np.asarray(x, dtype=np.float64))]
         value = value + self.sd * np.array(noise)
+        if not self.declared:
+            return float(value[0]) if np.ndim(x) == 1 else value
         return (float(value[0]), self.sd) if np.ndim(x) == 1 else (value, np.full(len(value), self.sd))
 
     def _noise(self, row: Array) -> float:
@@ -763,16 +841,23 @@ class _Noisy:
         return float(ndtri((int.from_bytes(digest, "little") >> 11) / 2**53 + 2.0**-54))
 
 
-def noisy_gaussian(d: int = 2, *, sd: float = 0.5, seed: int = 0) -> Target:
-    """Correlated Gaussian whose log-likelihood comes with noise of standard deviation ``sd``, as a pair (value, sd).
+def noisy_gaussian(d: int = 2, *, sd: float = 0.5, seed: int = 0, declared: bool = True) -> Target:
+    """Correlated Gaussian whose log-likelihood has noise of standard deviation ``sd``.
 
     The noise is a hash of the point and of ``seed``, from 0 to 2^64 - 1: a point asked twice gives the same number, on
     any worker. Draws, moments and evidence are those without noise.
+
+    Args:
+        d: Number of parameters.
+        sd: Of the noise.
+        seed: Of the noise.
+        declared: Whether each answer is a pair (value, sd), or the value alone.
     """
     mean, covariance, bounds = _correlated(d, seed=5, width=20.0)
     model = _Gaussian.of(mean, covariance)
-    exact = _target(f"noisy_gaussian{d}", model, bounds, log_integral=0.0, mean=mean, covariance=covariance)
-    return replace(exact, log_likelihood=_Noisy(RowWise(model.log_density, d), sd, seed))
+    name = f"{'noisy' if declared else 'silent'}_gaussian{d}"
+    exact = _target(name, model, bounds, log_integral=0.0, mean=mean, covariance=covariance, noise=sd)
+    return replace(exact, log_likelihood=_Noisy(RowWise(model.log_density, d), sd, seed, declared))
 
 
 TARGETS: dict[str, Callable[[], Target]] = {
@@ -782,7 +867,9 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "gaussian4_offset": partial(gaussian, 4, seed=1, offset=-2e4),
     "gaussian8": partial(gaussian, 8),
     "gaussian16": partial(gaussian, 16),
+    "gaussian27": partial(gaussian, 27),
     "needle3": needle,
+    "needle6": partial(needle, 6),
     "banana": banana,
     "twisted2": partial(twisted, 2),
     "twisted4": twisted,
@@ -800,9 +887,14 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "rosenbrock3": partial(rosenbrock, 1),
     "rosenbrock5": rosenbrock,
     "student3": student,
+    "student4": partial(student, 4, df=4.0),
     "funnel4": funnel,
     "cliff3": cliff,
     "angle": angle,
+    "angle3": angles,
+    "torus3": partial(angles, periodic=2),
     "noisy_gaussian2": noisy_gaussian,
+    "noisy_gaussian4": partial(noisy_gaussian, 4, sd=1.0),
+    "silent_gaussian4": partial(noisy_gaussian, 4, sd=1.0, declared=False),
 }
 """Analytic targets by name; each value builds its target afresh."""

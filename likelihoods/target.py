@@ -53,13 +53,14 @@ class Target:
         names: Name of each parameter.
         labels: LaTeX label of each parameter, without dollars.
         bounds: Box of the prior, with shape (d, 2).
-        log_likelihood: Natural logarithm of the likelihood: (d,) -> float or (m, d) -> (m,). Targets with noise return
-            a pair (value, sd) of such.
+        log_likelihood: Natural logarithm of the likelihood: (d,) -> float or (m, d) -> (m,). Targets that
+            declare their noise return a pair (value, sd) of such.
         draw: Independent posterior draws, (n, generator) -> (n, d); None where there is no such sampler.
         log_evidence: Natural logarithm of the mean likelihood over the box, or None.
         mean: Posterior mean, with shape (d,), or None.
         covariance: Posterior covariance, with shape (d, d), or None.
         periodic: Whether each parameter is an angle whose two bounds are the same point; all False when empty.
+        noise: Sd of the noise in the log-likelihood, declared or not.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Target:
     mean: Array | None = None
     covariance: Array | None = None
     periodic: tuple[bool, ...] = ()
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         d = len(self.names)

@@ -1,9 +1,11 @@
-"""Measures `surrogate.infer`, and peers beside it, on a folder of problems with known answers.
+"""Measures `surrogate.infer`, and peers beside it, on folders of problems with known answers.
 
-The folder holds `problems.py`, with `PUBLIC` (names) and `get(name)` (an object with `bounds`, `loglike` and `logz`),
-and `metrics.py`, with `compare(problem, samples, weights, logz)`. Every run is a process of its own with one thread.
+A folder holds `problems.py`, with `PUBLIC` (names) and `get(name)` (an object with `bounds`, `loglike` and `logz`),
+and `metrics.py`, with `compare(problem, samples, weights, logz)`. The package's own targets, `scripts/targets`, are
+always there too. Every run is a process of its own with one thread.
 
-    scripts/bench_posterior.py FOLDER --problems gauss4,ring2 --seeds 1,2,3 --output results.csv
+    scripts/bench_posterior.py FOLDER --problems gauss4,ring2,needle6 --seeds 1-5 --output results.csv
+    scripts/bench_posterior.py --problems angle3,torus3
     scripts/bench_posterior.py FOLDER --peer gpry --peer-python other/bin/python
 """
 
@@ -18,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import median
 from types import ModuleType
@@ -28,6 +30,7 @@ import numpy as np
 from peers.common import load_module
 
 WORKERS = Path(__file__).resolve().parent / "peers"
+TARGETS = Path(__file__).resolve().parent / "targets"
 PEERS = ("gpry", "pyvbmc", "emcee")
 OWN = "surrogate"
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
@@ -57,24 +60,57 @@ class Run:
     solved: bool = False
     status: str = ""
 
+    @property
+    def false_claim(self) -> bool:
+        """Whether it says to have converged on a posterior that is wrong."""
+        return bool(self.converged) and not self.solved
+
+
+@dataclass(frozen=True, eq=False)
+class Suite:
+    """A folder of problems and how far from the truth a sample of one of them is."""
+
+    folder: Path
+    problems: ModuleType
+    metrics: ModuleType
+
+    @classmethod
+    def of(cls, folder: Path) -> Suite:
+        """The suite in a folder."""
+        return cls(folder, load_module(folder / "problems.py"), load_module(folder / "metrics.py"))
+
+    @property
+    def names(self) -> list[str]:
+        """Names of its problems."""
+        return list(self.problems.PUBLIC)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A problem of a suite, a tool and a seed."""
+
+    suite: Suite
+    problem: Any
+    tool: str
+    seed: int
+
 
 @dataclass(frozen=True)
 class Setting:
-    """Where the problems are and what each run may use."""
+    """What each run may use."""
 
-    suite: Path
     pythons: dict[str, str]
     max_evaluations: int | None
     timeout: float | None
 
 
-def command(setting: Setting, tool: str, problem: str, seed: int, output: Path) -> list[str]:
+def command(setting: Setting, task: Task, output: Path) -> list[str]:
     words = [
-        setting.pythons[tool],
-        str(WORKERS / f"{tool}_worker.py"),
-        str(setting.suite),
-        problem,
-        str(seed),
+        setting.pythons[task.tool],
+        str(WORKERS / f"{task.tool}_worker.py"),
+        str(task.suite.folder),
+        task.problem.name,
+        str(task.seed),
         str(output),
     ]
     return words if setting.max_evaluations is None else [*words, "--max-evaluations", str(setting.max_evaluations)]
@@ -112,26 +148,27 @@ def judge(answer: dict[str, Any], arrays: Path, problem: Any, metrics: ModuleTyp
     }
 
 
-def measure(setting: Setting, metrics: ModuleType, problem: Any, tool: str, seed: int) -> Run:
+def measure(setting: Setting, task: Task) -> Run:
     """One run in a process of its own. What goes wrong there becomes the status of the run."""
+    run = Run(task.problem.name, task.tool, task.seed)
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "sample.npz"
         try:
             done = subprocess.run(
-                command(setting, tool, problem.name, seed, output),
+                command(setting, task, output),
                 capture_output=True,
                 text=True,
                 check=False,
                 timeout=setting.timeout,
-                env=environment(tool),
+                env=environment(task.tool),
             )
         except subprocess.TimeoutExpired:
-            return Run(problem.name, tool, seed, status=f"cut off after {setting.timeout:g} s")
+            return replace(run, status=f"cut off after {setting.timeout:g} s")
         if done.returncode != 0:
             reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            return Run(problem.name, tool, seed, status=f"exit code {done.returncode}: {reason}")
+            return replace(run, status=f"exit code {done.returncode}: {reason}")
         answer = json.loads(done.stdout.strip().splitlines()[-1])
-        return Run(problem.name, tool, seed, **judge(answer, output, problem, metrics))
+        return replace(run, **judge(answer, output, task.problem, task.suite.metrics))
 
 
 def number(value: float | None, form: str = ".3f") -> str:
@@ -142,11 +179,11 @@ def line(run: Run) -> str:
     if run.evaluations is None:
         return f"{run.problem:14s} {run.tool:10s} seed {run.seed}: {run.status}"
     evidence = "" if run.dlogz is None else f", dlogz {run.dlogz:+.3f} ({number(run.pull, '+.1f')} errors)"
-    claim = {True: ", converged", False: ", not converged", None: ""}[run.converged]
+    claim = {True: ", claimed", False: ", not claimed", None: ""}[run.converged]
     return (
         f"{run.problem:14s} {run.tool:10s} seed {run.seed}: {run.evaluations:6d} evaluations, "
         f"gskl {number(run.gskl, '.4f')}, mmtv {number(run.mmtv)}{evidence}, CPU {number(run.cpu, '.1f')} s"
-        f"{claim}, {'solved' if run.solved else 'NOT SOLVED'}"
+        f"{claim}, {'solved' if run.solved else 'NOT SOLVED'}{', FALSE CLAIM' if run.false_claim else ''}"
     )
 
 
@@ -182,7 +219,8 @@ def table(runs: Sequence[Run]) -> str:
         "in errors",
         "sample",
         "CPU s",
-        "converged",
+        "claimed",
+        "false claims",
         "solved",
     ]
     if len(tools) > 1:
@@ -210,6 +248,7 @@ def row(problem: str, tool: str, runs: Sequence[Run]) -> list[str]:
         number(middle(runs, "size"), ".0f"),
         number(middle(runs, "cpu"), ".1f"),
         f"{sum(claims)}/{len(runs)}" if claims else "",
+        f"{sum(run.false_claim for run in runs)}" if claims else "",
         f"{sum(run.solved for run in runs)}/{len(runs)}",
     ]
 
@@ -236,11 +275,30 @@ def words(text: str) -> list[str]:
     return [word for word in text.split(",") if word]
 
 
+def seeds(text: str) -> list[int]:
+    """Numbers between commas, of which a-b stands for all from a to b."""
+    ranges = [[int(end) for end in word.split("-")] for word in words(text)]
+    return [seed for ends in ranges for seed in range(ends[0], ends[-1] + 1)]
+
+
+def chosen(suites: Sequence[Suite], names: Sequence[str] | None) -> list[tuple[Suite, Any]]:
+    """The problems of these names, each from the first suite that has it; without names all of the first suite.
+
+    Raises:
+        ValueError: If no suite has one of them.
+    """
+    found = []
+    for name in names or suites[0].names:
+        owner = next((suite for suite in suites if name in suite.names), suites[-1])
+        found.append((owner, owner.problems.get(name)))
+    return found
+
+
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suite", type=Path, help="folder with problems.py and metrics.py")
-    parser.add_argument("--problems", type=words, help="names between commas; all of them without it")
-    parser.add_argument("--seeds", type=lambda text: [int(word) for word in words(text)], default=[1, 2, 3])
+    parser.add_argument("suite", type=Path, nargs="*", help="folder with problems.py and metrics.py")
+    parser.add_argument("--problems", type=words, help="names between commas; all of the first folder without it")
+    parser.add_argument("--seeds", type=seeds, default=[1, 2, 3], help="such as 1,2,3 or 1-3")
     parser.add_argument("--peer", action="append", choices=PEERS, default=[], help="measured as well; may be repeated")
     parser.add_argument(
         "--peer-python", action="append", default=[], help="interpreter of each --peer; this one without it"
@@ -266,14 +324,13 @@ def interpreters(found: argparse.Namespace) -> dict[str, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     found = parse(arguments)
-    suite = found.suite.resolve()
-    problems, metrics = load_module(suite / "problems.py"), load_module(suite / "metrics.py")
-    setting = Setting(suite, interpreters(found), found.max_evaluations, found.timeout)
-    chosen = [problems.get(name) for name in found.problems or list(problems.PUBLIC)]
-    tasks = [(problem, tool, seed) for problem in chosen for tool in setting.pythons for seed in found.seeds]
+    suites = [Suite.of(folder.resolve()) for folder in (*found.suite, TARGETS)]
+    setting = Setting(interpreters(found), found.max_evaluations, found.timeout)
+    problems = chosen(suites, found.problems)
+    tasks = [Task(*pair, tool, seed) for pair in problems for tool in setting.pythons for seed in found.seeds]
     runs = []
     with ThreadPoolExecutor(found.jobs) as pool:
-        for run in pool.map(lambda task: measure(setting, metrics, *task), tasks):
+        for run in pool.map(lambda task: measure(setting, task), tasks):
             print(line(run), flush=True)
             runs.append(run)
             if found.output:

@@ -1,4 +1,4 @@
-"""`surrogate.infer` with its defaults."""
+"""`surrogate.infer` with its defaults, told of angles and of declared noise where a problem has them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,25 @@ from threadpoolctl import threadpool_limits
 import surrogate
 
 
+def prior_of(problem: Any) -> Any:
+    """Bounds, or parameters where some of them are periodic."""
+    periodic = getattr(problem, "periodic", ())
+    if not any(periodic):
+        return problem.bounds
+    pairs = enumerate(zip(problem.bounds, periodic, strict=True))
+    return [surrogate.Parameter(f"x{i}", tuple(bounds), periodic=turns) for i, (bounds, turns) in pairs]
+
+
 def run(problem: Any, log_likelihood: Counted, seed: int, max_evaluations: int | None) -> Outcome:
     torch.set_num_threads(1)
     with threadpool_limits(1):
         result = surrogate.infer(
-            log_likelihood, problem.bounds, seed=seed, max_evaluations=max_evaluations, progress=False
+            log_likelihood,
+            prior_of(problem),
+            seed=seed,
+            noise=getattr(problem, "noise", None),
+            max_evaluations=max_evaluations,
+            progress=False,
         )
     return Outcome(
         samples=result.samples,

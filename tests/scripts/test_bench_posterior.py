@@ -65,6 +65,22 @@ def test_one_that_works_and_one_that_does_not(suite):
     assert done.stdout.splitlines()[-1].endswith("| 0/1 |")
 
 
+def test_own_targets_need_no_folder():
+    command = [sys.executable, str(SCRIPT), "--problems", "gaussian2", "--seeds", "2-2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, last = done.stdout.splitlines()[0], done.stdout.splitlines()[-1]
+    assert first.startswith("gaussian2")
+    assert first.endswith("claimed, solved")
+    assert last.endswith("| 1/1 | 0 | 1/1 |")
+
+
+def test_an_unknown_problem_is_refused(suite):
+    done = bench(suite, "--problems", "normal,nowhere")
+    assert done.returncode != 0
+    assert "got 'nowhere'" in done.stderr
+
+
 def test_a_folder_without_problems_is_refused(tmp_path):
     done = bench(tmp_path)
     assert done.returncode != 0
