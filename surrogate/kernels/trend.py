@@ -45,6 +45,20 @@ class Trend:
             columns.append(3.0 * u[:, i] * u[:, j])
         return torch.cat(columns, dim=1)
 
+    def slopes(self, u: Tensor) -> Tensor:
+        """Derivatives of the scaled basis functions with respect to u, with shape (n, d, p)."""
+        n, d = u.shape
+        out = u.new_zeros(n, d, self.size(d))
+        axes = torch.arange(d, device=u.device)
+        if TREND_DEGREES[self.name] >= 1:
+            out[:, axes, axes + 1] = 10.0
+        if TREND_DEGREES[self.name] >= 2:
+            i, j = torch.triu_indices(d, d, device=u.device)
+            column = torch.arange(d + 1, d + 1 + len(i), device=u.device)
+            out[:, i, column] = 3.0 * u[:, j]
+            out[:, j, column] += 3.0 * u[:, i]
+        return out
+
     def polynomial(self, coefficients: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor]:
         """The trend as c + b.u + u.C.u: c with shape (), b with shape (d,), C symmetric with shape (d, d)."""
         c = 10.0 * d * coefficients[0]

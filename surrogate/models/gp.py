@@ -10,6 +10,9 @@ is a hyperparameter. Without gaps and noise s may be profiled out instead: leave
 
 Everything goes through L L^T = K_res (the kernel and noise, without the trend) and a QR factorisation of the stacked
 [L^-1 Phi; I]: universal kriging with a proper prior, without ever squaring the condition number of the trend.
+
+Derivatives of y with respect to u, where they are known, are further rows of y, of Phi and of the kernel matrix; their
+noise is that of the value at their point, per unit of u.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dpotri
 from torch import Tensor
 
+from surrogate.kernels.derivative import JointCovariance, log_lengthscale_slopes
 from surrogate.kernels.stationary import Stationary, squared_distance
 from surrogate.kernels.trend import Trend
 
@@ -87,23 +91,40 @@ class TrainingSet:
 
     Attributes:
         u: With shape (n, d).
-        y: With shape (n,).
-        gap: With shape (n,): how far each point lies below the region that matters, 0 inside it.
-        noise: With shape (n,): sd given by the user in units of y, 0 where exact.
+        y: The values and after them the derivatives, point by point, with shape (n + m d,).
+        gap: With the shape of y: how far the point of each lies below the region that matters, 0 inside it.
+        noise: With the shape of y: sd given by the user in units of y, 0 where exact.
+        at: Points whose derivatives are known, with shape (m,); None if there are none.
     """
 
     u: Tensor
     y: Tensor
     gap: Tensor
     noise: Tensor
+    at: Tensor | None = None
 
     def subset(self, rows: NDArray[np.int64]) -> TrainingSet:
-        """Some of the points."""
+        """Some of the points, with their derivatives."""
         index = torch.as_tensor(rows, device=self.u.device)
-        return TrainingSet(self.u[index], self.y[index], self.gap[index], self.noise[index])
+        if self.at is None:
+            return TrainingSet(self.u[index], self.y[index], self.gap[index], self.noise[index])
+        n, d = self.u.shape
+        place = torch.full((n,), -1, device=self.u.device)
+        place[self.at] = torch.arange(len(self.at), device=self.u.device)
+        at = torch.nonzero(place[index] >= 0)[:, 0]
+        slopes = n + d * place[index[at]][:, None] + torch.arange(d, device=self.u.device)
+        index_of_y = torch.cat([index, slopes.reshape(-1)])
+        return TrainingSet(self.u[index], self.y[index_of_y], self.gap[index_of_y], self.noise[index_of_y], at)
+
+    def basis(self, trend: Trend) -> Tensor:
+        """Basis functions of the trend in the rows of y, with shape (n + m d, p)."""
+        phi = trend.basis(self.u)
+        if self.at is None:
+            return phi
+        return torch.cat([phi, trend.slopes(self.u[self.at]).reshape(-1, phi.shape[1])])
 
     def variance(self, theta: Tensor) -> Tensor:
-        """Noise variances of the points without the nugget, in units of s^2, with shape (n,)."""
+        """Noise variances of the rows of y without the nugget, in units of s^2, with their shape."""
         d = self.u.shape[1]
         variance = (torch.exp(theta[1]) * self.gap).square()
         if len(theta) == d + 2:
@@ -118,12 +139,28 @@ class TrainingSet:
         *,
         gap: NDArray[np.float64] | None = None,
         noise: NDArray[np.float64] | None = None,
+        slope: NDArray[np.float64] | None = None,
         device: torch.device | str = "cpu",
     ) -> TrainingSet:
-        """From numpy arrays, with no gap and no noise unless given."""
+        """From numpy arrays, with no gap and no noise unless given.
+
+        Args:
+            u: With shape (n, d).
+            y: With shape (n,).
+            gap: With shape (n,).
+            noise: With shape (n,).
+            slope: Derivatives of y with respect to u, with shape (n, d); nan where unknown.
+            device: Of the tensors.
+        """
         n = len(y)
-        parts = (u, y, np.zeros(n) if gap is None else gap, np.zeros(n) if noise is None else noise)
-        return cls(*(torch.as_tensor(np.asarray(p, dtype=np.float64), device=device) for p in parts))
+        parts = [u, y, np.zeros(n) if gap is None else gap, np.zeros(n) if noise is None else noise]
+        known = np.empty(0, dtype=np.int64) if slope is None else np.flatnonzero(np.isfinite(slope).all(1))
+        if slope is None or len(known) == 0:
+            return cls(*(torch.as_tensor(np.asarray(p, dtype=np.float64), device=device) for p in parts))
+        parts[1] = np.concatenate([y, slope[known].ravel()])
+        parts[2:] = [np.concatenate([p, np.repeat(p[known], u.shape[1])]) for p in parts[2:]]
+        tensors = [torch.as_tensor(np.asarray(p, dtype=np.float64), device=device) for p in parts]
+        return cls(tensors[0], tensors[1], tensors[2], tensors[3], torch.as_tensor(known, device=device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +170,9 @@ class _Factor:
     lower: Tensor  # L, (n, n)
     trend: Tensor  # Q, (n, p): the top block of the stacked QR, so that L^-1 Phi A^-1 Phi^T L^-T = Q Q^T
     upper: Tensor  # R, (p, p), with R^T R = A = I + Phi^T K_res^-1 Phi
-    slope: Tensor  # a^2 h, (n, n); the covariance again where h = k
+    slope: Tensor  # a^2 h, (n, n); the covariance again where h = k; not used with derivatives
     covariance: Tensor  # a^2 k, (n, n)
+    joint: JointCovariance | None = None  # with derivatives, whose rows then count in n
 
     def half_solve(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """v = L^-1 y and its part that the trend leaves, v - Q Q^T v."""
@@ -153,20 +191,25 @@ def _factor(recipe: GPRecipe, data: TrainingSet, theta: Tensor) -> _Factor:
     """
     d = data.u.shape[1]
     variance = torch.exp(2.0 * theta[0])
-    z = data.u / torch.exp(theta[2 : d + 2])
-    r2 = squared_distance(z, z)
-    r2.fill_diagonal_(0.0)
-    k, h = recipe.kernel.evaluate(r2)
+    lengthscale = torch.exp(theta[2 : d + 2])
+    joint = None if data.at is None else JointCovariance(recipe.kernel, data.u, lengthscale, data.at)
+    if joint is None:
+        z = data.u / lengthscale
+        r2 = squared_distance(z, z)
+        r2.fill_diagonal_(0.0)
+        k, h = recipe.kernel.evaluate(r2)
+    else:
+        k = h = joint.dense()
     covariance = k.mul_(variance)
     scaled_slope = covariance if h is k else h.mul_(variance)
     k_res = covariance.clone()
     k_res.diagonal().add_(recipe.nugget + data.variance(theta))
     lower = _cholesky_in_place(k_res)
-    phi = recipe.trend.basis(data.u)
+    phi = data.basis(recipe.trend)
     v = torch.linalg.solve_triangular(lower, phi, upper=False)
     p = phi.shape[1]
     q, upper = torch.linalg.qr(torch.cat([v, torch.eye(p, dtype=v.dtype, device=v.device)]))
-    return _Factor(lower, q[: len(phi)], upper, scaled_slope, covariance)
+    return _Factor(lower, q[: len(phi)], upper, scaled_slope, covariance, joint)
 
 
 def _cholesky_in_place(k: Tensor) -> Tensor:
@@ -220,7 +263,7 @@ def negative_log_marginal(
         torch.linalg.LinAlgError: If the kernel matrix is not positive definite in floating point.
     """
     t = torch.as_tensor(theta, dtype=data.u.dtype, device=data.u.device)
-    n, d = data.u.shape
+    n, d = len(data.y), data.u.shape[1]
     factor = _factor(recipe, data, t)
     v, rest = factor.half_solve(data.y)
     q = torch.dot(v, rest)
@@ -242,10 +285,14 @@ def negative_log_marginal(
     gradient[1] = torch.dot(w.diagonal(), shaped)
     z = data.u / torch.exp(t[2 : d + 2])
     diagonal = w.diagonal().clone()
+    if factor.joint is not None:
+        symmetric = (w + w.T).mul_(0.25 * torch.exp(2.0 * t[0]))
+        gradient[2 : d + 2] = log_lengthscale_slopes(factor.joint, symmetric)
     g = w.mul_(factor.slope)
     if factor.slope is factor.covariance:
         gradient[0] = g.sum()
-    gradient[2 : d + 2] = (0.5 * (g.sum(0) + g.sum(1)) @ z.square()) - (z * (g @ z)).sum(0)
+    if factor.joint is None:
+        gradient[2 : d + 2] = (0.5 * (g.sum(0) + g.sum(1)) @ z.square()) - (z * (g @ z)).sum(0)
     if len(t) > d + 2:
         gradient[d + 2] = n - q / s2 - torch.dot(diagonal, data.variance(t))
     return float(value), gradient.cpu().numpy()
@@ -271,6 +318,11 @@ class GPModel:
     _factor: _Factor
     _alpha: Tensor
     _coefficients: Tensor
+
+    @property
+    def size(self) -> int:
+        """Number of data, derivatives included."""
+        return len(self._alpha)
 
     @cached_property
     def _lengthscale(self) -> Tensor:
@@ -306,8 +358,11 @@ class GPModel:
         x = self._tensor(u)
         c, b, quadratic = self.polynomial
         out = (x * (x @ quadratic)).sum(1).add_(x @ b).add_(c)
-        block = max(1, 4_000_000 // max(1, len(self.u)))
+        block = max(1, 4_000_000 // max(1, self.size))
         for start in range(0, len(x), block):
+            if self._factor.joint is not None:
+                out[start : start + block] += self._factor.joint.mean(x[start : start + block], self._weights)
+                continue
             z = x[start : start + block] / self._lengthscale
             left = torch.cat([-2.0 * z, z.square().sum(1, keepdim=True), torch.ones_like(z[:, :1])], 1)
             r2 = torch.mm(left, self._augmented_inputs).clamp_(min=0.0)
@@ -316,10 +371,12 @@ class GPModel:
 
     def _cross(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """L^-1 k(X, x), with shape (n, m), and R^-T (phi(x) - Phi^T K_res^-1 k(X, x))^T, with shape (p, m)."""
-        z = x / self._lengthscale
-        k = np.exp(2.0 * self.hyper.log_amplitude) * self.recipe.kernel.correlation(
-            squared_distance(self._scaled_inputs, z)
-        )
+        joint, z = self._factor.joint, x / self._lengthscale
+        k = (
+            self.recipe.kernel.correlation(squared_distance(self._scaled_inputs, z))
+            if joint is None
+            else joint.with_values(x)
+        ) * np.exp(2.0 * self.hyper.log_amplitude)
         half = torch.linalg.solve_triangular(self._factor.lower, k, upper=False)
         left = torch.linalg.solve_triangular(self._factor.upper.T, self.recipe.trend.basis(x).T, upper=False)
         return half, left - self._factor.trend.T @ half
@@ -347,11 +404,11 @@ class GPModel:
         return (self.scale**2 * (k - half.T @ half + left.T @ left)).cpu().numpy()
 
     def leave_one_out(self) -> NDArray[np.float64]:
-        """Value of each training point minus its prediction from the others, with shape (n,): O(n^3).
+        """Each training datum minus its prediction from the others, with shape (n,), n counting derivatives: O(n^3).
 
         alpha_i / (K^-1)_ii, with the hyperparameters fitted to all points; Rasmussen & Williams (2006), eq. 5.12.
         """
-        identity = torch.eye(len(self.u), dtype=self.u.dtype, device=self.u.device)
+        identity = torch.eye(self.size, dtype=self.u.dtype, device=self.u.device)
         half = torch.linalg.solve_triangular(self._factor.lower, identity, upper=False)
         inverse_diagonal = half.square().sum(0) - (self._factor.trend.T @ half).square().sum(0)
         return (self._alpha / inverse_diagonal).cpu().numpy()
