@@ -1,64 +1,20 @@
-"""Stationary covariance functions of the scaled squared distance r^2 = sum_j ((x_j - x'_j) / lengthscale_j)^2."""
+"""Stationary kernels by name, and translated from gpytorch."""
 
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from surrogate.linalg.stationary import CORRELATIONS, Stationary, squared_distance
+
 __all__ = ["KERNELS", "Stationary", "from_gpytorch", "get_kernel", "squared_distance"]
 
 
-@dataclass(frozen=True)
-class Stationary:
-    """A correlation function k(r^2) with k(0) = 1, and its slope.
-
-    Attributes:
-        name: Name by which a saved run finds the kernel again.
-        evaluate: Maps r^2 with any shape to (k, h) of the same shape, where h = -2 dk/d(r^2), so that
-            dk / d log(lengthscale_j) = h ((x_j - x'_j) / lengthscale_j)^2. May overwrite its argument, and k and h
-            may be one tensor.
-        correlation: Maps r^2 to k alone; may overwrite its argument.
-    """
-
-    name: str
-    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]]
-    correlation: Callable[[Tensor], Tensor]
-
-
-def squared_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Squared Euclidean distances between the rows of a and of b, with shape (n, m); O(n m d) by one product."""
-    r2 = torch.mm(a, b.T).mul_(-2.0)
-    return r2.add_((a * a).sum(-1, keepdim=True)).add_((b * b).sum(-1)).clamp_(min=0.0)
-
-
-def _rbf(r2: Tensor) -> tuple[Tensor, Tensor]:
-    k = r2.mul_(-0.5).clamp_(min=-700.0).exp_()  # denormal numbers would make exp four times slower
-    return k, k
-
-
-def _matern32(r2: Tensor) -> tuple[Tensor, Tensor]:
-    t = math.sqrt(3.0) * r2.sqrt()
-    e = torch.exp(-t)
-    return (1.0 + t) * e, 3.0 * e
-
-
-def _matern52(r2: Tensor) -> tuple[Tensor, Tensor]:
-    t = math.sqrt(5.0) * r2.sqrt()
-    e = torch.exp(-t)
-    return (1.0 + t + t * t / 3.0) * e, (5.0 / 3.0) * (1.0 + t) * e
-
-
-KERNELS = {
-    "rbf": Stationary("rbf", _rbf, lambda r2: _rbf(r2)[0]),
-    "matern32": Stationary("matern32", _matern32, lambda r2: _matern32(r2)[0]),
-    "matern52": Stationary("matern52", _matern52, lambda r2: _matern52(r2)[0]),
-}
+KERNELS = {name: CORRELATIONS[name] for name in ("rbf", "matern32", "matern52")}
+"""Kernels that a surrogate may be given by name."""
 
 
 def get_kernel(kernel: str | Stationary | Any) -> Stationary:

@@ -1,13 +1,27 @@
-"""Low-rank factors of positive semi-definite matrices from a few of their columns."""
+"""Low-rank factors of positive semi-definite matrices, from a few of their columns or a few products."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["ColumnAccess", "pivoted_cholesky"]
+__all__ = [
+    "BlockAccess",
+    "ColumnAccess",
+    "LowRank",
+    "Product",
+    "accelerated_cholesky",
+    "column_nystrom",
+    "leverage_pivots",
+    "nystrom_sketch",
+    "pivoted_cholesky",
+    "random_cholesky",
+    "randomised_svd",
+    "uniform_pivots",
+]
 
 
 class ColumnAccess(Protocol):
@@ -18,6 +32,51 @@ class ColumnAccess(Protocol):
 
     def column(self, i: int) -> Tensor:
         """Column i, with shape (n,)."""
+
+
+class BlockAccess(ColumnAccess, Protocol):
+    """What the randomised factorisations need besides: several columns at once."""
+
+    def columns(self, index: Tensor) -> Tensor:
+        """Some of the columns, with shape (n, len(index))."""
+
+    def submatrix(self, index: Tensor) -> Tensor:
+        """Some of the rows of the same columns, with shape (len(index), len(index))."""
+
+
+class Product(Protocol):
+    """What a sketch needs of a matrix with shape (n, m), symmetric or not."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the entries."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+
+    def matmul(self, v: Tensor) -> Tensor:
+        """The product, with shape (n, k), with v, with shape (m, k)."""
+
+    def transpose(self) -> Product:
+        """Rows and columns exchanged."""
+
+
+@dataclass(frozen=True, eq=False)
+class LowRank:
+    """A factor F of a positive semi-definite matrix, F F^T ~ K.
+
+    Attributes:
+        factor: With shape (n, k).
+        pivots: Rows whose columns of K span the factor: there F F^T agrees with K. None where it came from products.
+    """
+
+    factor: Tensor
+    pivots: Tensor | None
 
 
 def pivoted_cholesky(gram: ColumnAccess, rank: int, *, tolerance: float = 1e-12) -> tuple[Tensor, Tensor]:
@@ -61,3 +120,276 @@ def pivoted_cholesky(gram: ColumnAccess, rank: int, *, tolerance: float = 1e-12)
         residual[i] = 0.0
         pivots.append(i)
     return factor[:, : len(pivots)], torch.tensor(pivots, dtype=torch.int64, device=residual.device)
+
+
+def random_cholesky(
+    gram: BlockAccess,
+    rank: int,
+    *,
+    generator: torch.Generator,
+    block: int = 1,
+    start: LowRank | None = None,
+    tolerance: float = 1e-13,
+) -> LowRank:
+    """Randomly pivoted Cholesky factor of K: each pivot is drawn in proportion to the remaining diagonal.
+
+    The expected trace of the error is within 1 + eps of that of the best factor of rank r once k exceeds about
+    r / eps + r log(1 / eps); greedy pivots have no such bound and are drawn to outliers, uniform ones miss small
+    clusters. Costs ``rank`` columns of K and O(n rank^2). Stops early, with fewer columns, when the remaining trace
+    falls below ``tolerance`` times that of K.
+
+    Args:
+        gram: Access to K, positive semi-definite (not checked).
+        rank: Columns of the factor, those of ``start`` included, in 1..n.
+        generator: On the device of K.
+        block: Pivots drawn at once from the same distribution: one product instead of many, at the price of pivots
+            that repeat each other. `accelerated_cholesky` throws those out.
+        start: A factor with pivots to go on from.
+        tolerance: Relative trace at which K counts as exhausted; not below 4 units of rounding.
+
+    Raises:
+        ValueError: If ``rank`` is not in 1..n, ``block`` is not positive, or ``start`` has no pivots.
+
+    References:
+        Chen, Epperly, Tropp & Webber (2022), arXiv:2207.06503. Their block variant adds a multiple of the identity;
+        here pivots that depend on others of their block are left out.
+    """
+    work = _Partial(gram, rank, block, start)
+    while work.unfinished(tolerance):
+        proposals = torch.unique(work.draw(min(block, rank - work.count), generator))
+        work.append(proposals, threshold=1e-10 * work.residual[proposals])
+    return work.result()
+
+
+def accelerated_cholesky(
+    gram: BlockAccess,
+    rank: int,
+    *,
+    generator: torch.Generator,
+    block: int = 32,
+    start: LowRank | None = None,
+    tolerance: float = 1e-13,
+) -> LowRank:
+    """The factor of `random_cholesky` with the same law, by blocks of proposals that are thinned.
+
+    Proposals are drawn from the remaining diagonal as it is before the block; each is accepted with the probability
+    by which those before it have left its diagonal, so that the accepted ones are distributed as if drawn one by one.
+    Only accepted columns are computed. The size of a block is halved where more than half are rejected and doubled
+    where fewer than one in eight are.
+
+    Args:
+        gram: Access to K, positive semi-definite (not checked).
+        rank: Columns of the factor, those of ``start`` included, in 1..n.
+        generator: On the device of K.
+        block: Proposals in the first block.
+        start: A factor with pivots to go on from.
+        tolerance: Relative trace at which K counts as exhausted; not below 4 units of rounding.
+
+    Raises:
+        ValueError: If ``rank`` is not in 1..n, ``block`` is not positive, or ``start`` has no pivots.
+
+    References:
+        Epperly, Tropp & Webber (2024), arXiv:2410.03969. They choose the size of the block from timings.
+    """
+    work = _Partial(gram, rank, block, start)
+    while work.unfinished(tolerance):
+        proposals = work.draw(block, generator)
+        uniform = torch.rand(block, dtype=torch.float64, device=proposals.device, generator=generator)
+        accepted = work.append(proposals, threshold=uniform * work.residual[proposals])
+        if 2 * accepted < block:
+            block = max(1, block // 2)
+        elif 8 * accepted > 7 * block:
+            block = min(2 * block, rank)
+    return work.result()
+
+
+class _Partial:
+    """A partial Cholesky factor that grows: its columns, pivots and the remaining diagonal."""
+
+    def __init__(self, gram: BlockAccess, rank: int, block: int, start: LowRank | None) -> None:
+        diagonal = gram.diag()
+        n = len(diagonal)
+        if not 1 <= rank <= n or block < 1:
+            msg = f"rank must be in 1..{n} and block positive, got {rank} and {block}"
+            raise ValueError(msg)
+        if start is not None and start.pivots is None:
+            msg = "start must have pivots, got a factor that came from a sketch"
+            raise ValueError(msg)
+        self.gram, self.rank, self.count = gram, rank, 0
+        self.factor = diagonal.new_zeros(n, rank)
+        self.pivots = torch.empty(0, dtype=torch.int64, device=diagonal.device)
+        self.trace = float(diagonal.sum())
+        self.residual = diagonal.double()
+        if start is not None and start.pivots is not None:
+            self._extend(start.factor[:, :rank], start.pivots)
+
+    def unfinished(self, tolerance: float) -> bool:
+        floor = max(tolerance, 4.0 * torch.finfo(self.factor.dtype).eps) * self.trace
+        return self.count < self.rank and float(self.residual.sum()) > floor
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Indices in proportion to the remaining diagonal; torch.multinomial stops at 2^24 categories."""
+        cumulative = self.residual.cumsum(0)
+        u = torch.rand(count, dtype=torch.float64, device=cumulative.device, generator=generator)
+        return torch.searchsorted(cumulative, u * cumulative[-1], right=True).clamp_(max=len(cumulative) - 1)
+
+    def append(self, proposals: Tensor, *, threshold: Tensor) -> int:
+        """Adds the proposals whose variance given those before them exceeds their threshold; how many."""
+        rows = self.factor[proposals, : self.count]
+        residual = (self.gram.submatrix(proposals) - rows @ rows.T).double().cpu()
+        kept, triangle = _thinned(residual, threshold.cpu(), self.rank - self.count)
+        if len(kept) == 0:
+            return 0
+        chosen = proposals[kept.to(proposals.device)]
+        columns = self.gram.columns(chosen) - self.factor[:, : self.count] @ self.factor[chosen, : self.count].T
+        triangle = triangle.to(columns)
+        self._extend(torch.linalg.solve_triangular(triangle, columns.T, upper=False).T, chosen)
+        return len(chosen)
+
+    def _extend(self, columns: Tensor, pivots: Tensor) -> None:
+        self.factor[:, self.count : self.count + columns.shape[1]] = columns
+        self.residual = (self.residual - columns.double().square().sum(1)).clamp_(min=0.0)
+        self.residual[pivots] = 0.0  # rounding would leave some, and draw them again
+        self.pivots = torch.cat([self.pivots, pivots])
+        self.count += columns.shape[1]
+
+    def result(self) -> LowRank:
+        return LowRank(self.factor[:, : self.count], self.pivots)
+
+
+def _thinned(residual: Tensor, threshold: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Indices kept, at most ``most``, with the Cholesky factor of the matrix in them; the rest depends on them."""
+    kept: list[int] = []
+    working = residual.clone()
+    for j in range(len(working)):
+        variance = float(working[j, j])
+        if len(kept) < most and variance > max(float(threshold[j]), 0.0):
+            working -= torch.outer(working[:, j], working[:, j]) / variance
+            kept.append(j)
+    index = torch.tensor(kept, dtype=torch.int64)
+    return index, torch.linalg.cholesky(residual[index][:, index])
+
+
+def uniform_pivots(n: int, rank: int, *, generator: torch.Generator) -> Tensor:
+    """Distinct rows drawn uniformly, with shape (rank,): the baseline, poor where the data are clustered."""
+    return torch.randperm(n, generator=generator, device=generator.device)[:rank]
+
+
+def leverage_pivots(
+    gram: BlockAccess, rank: int, *, noise: float, generator: torch.Generator, pilot: int | None = None
+) -> Tensor:
+    """Distinct rows drawn in proportion to estimates of their ridge leverage scores, with shape (at most rank,).
+
+    The score of row i is its variance given noisy values at a uniform pilot sample, over the noise and at most 1: one
+    level of the recursion of Musco & Musco. Costs ``pilot`` columns of K and O(n pilot^2).
+
+    Args:
+        gram: Access to K.
+        rank: Number of rows.
+        noise: Ridge, the variance of the noise.
+        generator: On the device of K.
+        pilot: Size of the pilot sample, ``rank`` where it is None.
+
+    References:
+        Musco & Musco (2017), arXiv:1605.07583
+    """
+    diagonal = gram.diag().double()
+    index = uniform_pivots(len(diagonal), rank if pilot is None else pilot, generator=generator)
+    small = gram.submatrix(index).double()
+    small.diagonal().add_(noise)
+    whitened = torch.linalg.solve_triangular(torch.linalg.cholesky(small), gram.columns(index).double().T, upper=False)
+    scores = ((diagonal - whitened.square().sum(0)) / noise).clamp_(0.0, 1.0)
+    order = torch.rand(len(scores), dtype=torch.float64, device=scores.device, generator=generator).log_() / scores
+    return order.topk(min(rank, int((scores > 0).sum()))).indices  # the largest of u^(1/score): draws without return
+
+
+def column_nystrom(gram: BlockAccess, pivots: Tensor) -> LowRank:
+    """The Nystrom factor F = K[:, S] K[S, S]^(-1/2) of given pivots S.
+
+    Directions of K[S, S] with eigenvalues below k units of rounding of the largest are left out, so that fewer
+    columns than pivots come back where the pivots depend on each other. O(n k^2).
+    """
+    values, vectors = torch.linalg.eigh(gram.submatrix(pivots).double())
+    kept = values > len(pivots) * torch.finfo(gram.diag().dtype).eps * values[-1]
+    whitening = (vectors[:, kept] / values[kept].sqrt()).to(gram.diag().dtype)
+    return LowRank(gram.columns(pivots) @ whitening, pivots)
+
+
+def nystrom_sketch(
+    operator: Product, rank: int, *, generator: torch.Generator, oversampling: int = 10, powers: int = 0
+) -> LowRank:
+    """The Nystrom factor of a positive semi-definite K from products with a random matrix.
+
+    For where products are cheap and columns are not. F has orthogonal columns: its squared norms approximate the
+    largest eigenvalues of K and its directions their eigenvectors. K is shifted by sqrt(n) units of rounding while it
+    is factorised. Costs (powers + 1) products with rank + oversampling columns.
+
+    Args:
+        operator: K, with shape (n, n).
+        rank: Columns of the factor.
+        generator: On the device of K.
+        oversampling: Further columns of the sketch.
+        powers: Products, normalised each, before the sketch: for spectra that decay slowly.
+
+    Raises:
+        ValueError: If ``rank`` is not in 1..n.
+
+    References:
+        Halko, Martinsson & Tropp (2011), doi:10.1137/090771806, section 5.4; Tropp, Yurtsever, Udell & Cevher (2017),
+        arXiv:1706.05736, algorithm 3
+    """
+    omega = _test_matrix(operator, rank, oversampling, generator)
+    for _ in range(powers):
+        omega = torch.linalg.qr(operator.matmul(omega)).Q
+    y = operator.matmul(omega)
+    shift = len(y) ** 0.5 * torch.finfo(y.dtype).eps * float(torch.linalg.matrix_norm(y))
+    y = y + shift * omega
+    inner = omega.T @ y
+    triangle = torch.linalg.cholesky(0.5 * (inner + inner.T))
+    u, s, _ = torch.linalg.svd(torch.linalg.solve_triangular(triangle, y.T, upper=False).T, full_matrices=False)
+    return LowRank(u[:, :rank] * (s[:rank].square() - shift).clamp(min=0.0).sqrt(), None)
+
+
+def randomised_svd(
+    operator: Product, rank: int, *, generator: torch.Generator, oversampling: int = 10, powers: int = 1
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The leading singular vectors and values of A, with shape (n, m), from products alone, A ~ U diag(s) V^T.
+
+    Each power is normalised by a QR factorisation: without, all but the first direction drown in rounding (40 times
+    the optimal error at two powers where the spectrum decays fast). Costs 2 powers + 2 products with
+    rank + oversampling columns and O((n + m) rank^2).
+
+    Args:
+        operator: A, with ``transpose``.
+        rank: Number k of triplets.
+        generator: On the device of A.
+        oversampling: Further columns of the sketch.
+        powers: Products with A A^T; one makes the error all but optimal.
+
+    Returns:
+        U with shape (n, k), s with shape (k,), in falling order, and V with shape (m, k).
+
+    Raises:
+        ValueError: If ``rank`` is not in 1..min(n, m).
+
+    References:
+        Halko, Martinsson & Tropp (2011), doi:10.1137/090771806, algorithms 4.4 and 5.1
+    """
+    transposed = operator.transpose()
+    q = torch.linalg.qr(operator.matmul(_test_matrix(operator, rank, oversampling, generator))).Q
+    for _ in range(powers):
+        q = torch.linalg.qr(transposed.matmul(q)).Q
+        q = torch.linalg.qr(operator.matmul(q)).Q
+    u, s, vh = torch.linalg.svd(transposed.matmul(q).T, full_matrices=False)
+    return (q @ u)[:, :rank], s[:rank], vh[:rank].T
+
+
+def _test_matrix(operator: Product, rank: int, oversampling: int, generator: torch.Generator) -> Tensor:
+    """Orthonormal columns of a random subspace: at most as many as fit."""
+    n, m = operator.shape
+    if not 1 <= rank <= min(n, m):
+        msg = f"rank must be in 1..{min(n, m)}, got {rank}"
+        raise ValueError(msg)
+    count = min(rank + oversampling, n, m)
+    omega = torch.randn(m, count, dtype=operator.dtype, device=operator.device, generator=generator)
+    return torch.linalg.qr(omega).Q

@@ -1,0 +1,372 @@
+"""Matrices met only through products, diagonals and columns: of kernels (never stored), of features, stored ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from surrogate.linalg.precision import PRECISIONS, product
+from surrogate.linalg.stationary import CORRELATIONS, Stationary, squared_distance
+
+__all__ = ["DenseOperator", "FeatureOperator", "KernelOperator", "Operator", "as_columns"]
+
+_TILE = {"cuda": 16384, "cpu": 1024}  # rows and columns of a kernel matrix at once: 1 GB of float32, 8 MB of float64
+
+
+class Operator(Protocol):
+    """What the solvers need of a symmetric matrix K with shape (n, n)."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the vectors that it multiplies and of its entries."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+
+    def matmul(self, v: Tensor) -> Tensor:
+        """K v, with shape (n, k), for v with shape (n, k)."""
+
+    def diag(self) -> Tensor:
+        """Diagonal, with shape (n,)."""
+
+    def column(self, i: int) -> Tensor:
+        """Column i, with shape (n,)."""
+
+    def columns(self, index: Tensor) -> Tensor:
+        """Some of the columns, with shape (n, len(index))."""
+
+    def submatrix(self, index: Tensor) -> Tensor:
+        """Some of the rows of the same columns, with shape (len(index), len(index))."""
+
+
+def as_columns(v: Tensor, operator: Operator, name: str = "v") -> Tensor:
+    """A vector or a matrix v as a matrix that ``operator`` can multiply.
+
+    Raises:
+        ValueError: If it has not as many rows as the operator has columns.
+        TypeError: If its dtype is not the operator's.
+    """
+    if v.ndim not in (1, 2) or v.shape[0] != operator.shape[1]:
+        msg = f"{name} must have shape ({operator.shape[1]},) or ({operator.shape[1]}, k), got {tuple(v.shape)}"
+        raise ValueError(msg)
+    if v.dtype != operator.dtype:
+        msg = f"{name} must have the operator's dtype {operator.dtype}, got {v.dtype}: convert one of them with .to"
+        raise TypeError(msg)
+    return v[:, None] if v.ndim == 1 else v
+
+
+@dataclass(frozen=True, eq=False)
+class DenseOperator:
+    """A stored matrix, symmetric where a solver or a factorisation uses it (not checked).
+
+    Attributes:
+        matrix: With shape (n, m).
+    """
+
+    matrix: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.matrix.shape[0], self.matrix.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the entries."""
+        return self.matrix.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.matrix.device
+
+    def matmul(self, v: Tensor) -> Tensor:
+        """Product with v, with shape (m, k) or (m,)."""
+        return (self.matrix @ as_columns(v, self)).reshape(-1, *v.shape[1:])
+
+    def transpose(self) -> DenseOperator:
+        """The transposed matrix."""
+        return DenseOperator(self.matrix.T)
+
+    def diag(self) -> Tensor:
+        """Diagonal, with shape (n,)."""
+        return self.matrix.diagonal()
+
+    def column(self, i: int) -> Tensor:
+        """Column i, with shape (n,)."""
+        return self.matrix[:, i]
+
+    def columns(self, index: Tensor) -> Tensor:
+        """Some of the columns, with shape (n, len(index))."""
+        return self.matrix[:, index]
+
+    def submatrix(self, index: Tensor) -> Tensor:
+        """Some of the rows of the same columns, with shape (len(index), len(index))."""
+        return self.matrix[index][:, index]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureOperator:
+    """K = Phi Phi^T of features Phi, never formed: O(n p) a product.
+
+    Attributes:
+        features: Phi, with shape (n, p).
+    """
+
+    features: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.features.shape[0], self.features.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the features."""
+        return self.features.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.features.device
+
+    def matmul(self, v: Tensor) -> Tensor:
+        """Product with v, with shape (n, k) or (n,)."""
+        return (self.features @ (self.features.T @ as_columns(v, self))).reshape(v.shape)
+
+    def transpose(self) -> FeatureOperator:
+        """Itself."""
+        return self
+
+    def diag(self) -> Tensor:
+        """Squared norms of the features, with shape (n,)."""
+        return self.features.square().sum(1)
+
+    def column(self, i: int) -> Tensor:
+        """Column i, with shape (n,)."""
+        return self.features @ self.features[i]
+
+    def columns(self, index: Tensor) -> Tensor:
+        """Some of the columns, with shape (n, len(index))."""
+        return self.features @ self.features[index].T
+
+    def submatrix(self, index: Tensor) -> Tensor:
+        """Some of the rows of the same columns, with shape (len(index), len(index))."""
+        return self.features[index] @ self.features[index].T
+
+
+@dataclass(frozen=True, eq=False)
+class KernelOperator:
+    """The kernel matrix of points, K_ij = outputscale k(|x_i - x'_j|^2 / lengthscale^2), computed tile by tile.
+
+    Nothing of size n m is ever stored: a product with k columns costs O(n m (d + k)) time and O(tile^2) memory. Where
+    the two sets of points are one, half of the tiles are computed and each is used twice. Use ``of`` to make one.
+
+    Attributes:
+        kernel: Correlation function.
+        scaled: Points over lengthscales, centred, with shape (n, d).
+        others: Points of the columns, likewise, with shape (m, d); None where they are the same.
+        lengthscale: With shape (d,).
+        center: Subtracted from the points: distances by products of large coordinates would cancel.
+        outputscale: Variance, the value of the diagonal.
+        block: Rows and columns of a tile.
+        precision: Of the products of the kernel with vectors, one of ``PRECISIONS``; the kernel itself is always
+            computed in ``dtype``.
+    """
+
+    kernel: Stationary
+    scaled: Tensor
+    others: Tensor | None
+    lengthscale: Tensor
+    center: Tensor
+    outputscale: float
+    block: int
+    precision: str = "full"
+
+    @classmethod
+    def of(
+        cls,
+        kernel: str | Stationary,
+        x: Tensor,
+        *,
+        lengthscale: Tensor | float = 1.0,
+        outputscale: float = 1.0,
+        block: int | None = None,
+        dtype: torch.dtype | None = None,
+        precision: str = "full",
+    ) -> KernelOperator:
+        """The kernel matrix of the points x, with shape (n, d).
+
+        Args:
+            kernel: A correlation function, or the name of one in ``CORRELATIONS``.
+            x: Points; their device is the operator's.
+            lengthscale: One, or one a dimension with shape (d,).
+            outputscale: Variance.
+            block: Rows and columns of a tile; 1,024 on the CPU and 16,384 on CUDA where it is None.
+            dtype: torch.float64 or torch.float32; that of x where it is None.
+            precision: Of the products, one of ``PRECISIONS``.
+
+        Raises:
+            ValueError: If the name, the shape, the precision or a scale is not one of those.
+            TypeError: If the dtype is neither float64 nor float32.
+        """
+        dtype = x.dtype if dtype is None else dtype
+        _check(kernel, x, dtype, precision)
+        d = x.shape[1]
+        scale = torch.as_tensor(lengthscale, dtype=torch.float64, device=x.device).expand(d)
+        if not bool((scale > 0).all()) or not 0 < outputscale < math.inf or (block is not None and block < 1):
+            msg = f"lengthscale, outputscale and block must be positive, got {lengthscale}, {outputscale} and {block}"
+            raise ValueError(msg)
+        center = x.mean(0).double()
+        z = ((x.double() - center) / scale).to(dtype)
+        stationary = CORRELATIONS[kernel] if isinstance(kernel, str) else kernel
+        tile = _TILE.get(x.device.type, _TILE["cpu"]) if block is None else block
+        return cls(stationary, z, None, scale, center, float(outputscale), tile, precision)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return len(self.scaled), len(self._columns)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the kernel and the vectors."""
+        return self.scaled.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the points are."""
+        return self.scaled.device
+
+    @property
+    def _columns(self) -> Tensor:
+        return self.scaled if self.others is None else self.others
+
+    def to(self, dtype: torch.dtype, *, precision: str = "full") -> KernelOperator:
+        """The same kernel in another dtype and precision: the inner operator of iterative refinement."""
+        _check(self.kernel, self.scaled, dtype, precision)
+        others = None if self.others is None else self.others.to(dtype)
+        return replace(self, scaled=self.scaled.to(dtype), others=others, precision=precision)
+
+    def cross(self, x: Tensor) -> KernelOperator:
+        """The rectangular kernel between new points x, with shape (m, d), and these: shape (m, n), for predictions."""
+        z = ((x.double() - self.center) / self.lengthscale).to(self.dtype)
+        return replace(self, scaled=z, others=self._columns)
+
+    def selected(self, index: Tensor) -> KernelOperator:
+        """The square kernel matrix of some of the points, with shape (k, k)."""
+        return replace(self, scaled=self.scaled[index], others=None)
+
+    def to_columns(self, index: Tensor) -> KernelOperator:
+        """Some of the columns as an operator, with shape (n, k)."""
+        return replace(self, others=self._columns[index])
+
+    def transpose(self) -> KernelOperator:
+        """Rows and columns exchanged."""
+        return self if self.others is None else replace(self, scaled=self.others, others=self.scaled)
+
+    def diag(self) -> Tensor:
+        """Diagonal of a square kernel, with shape (n,)."""
+        if self.others is None:
+            return self.scaled.new_full((len(self.scaled),), self.outputscale)
+        r2 = (self.scaled - self.others).square().sum(1)
+        return self.outputscale * self.kernel.correlation(r2)
+
+    def column(self, i: int) -> Tensor:
+        """Column i, with shape (n,), from differences: exact on the diagonal."""
+        r2 = (self.scaled - self._columns[i]).square().sum(1)
+        return self.outputscale * self.kernel.correlation(r2)
+
+    def columns(self, index: Tensor) -> Tensor:
+        """Some of the columns, with shape (n, len(index)); on the diagonal exact."""
+        r2 = squared_distance(self.scaled, self._columns[index])
+        if self.others is None:
+            r2[index, torch.arange(len(index), device=self.device)] = 0.0
+        return self.kernel.correlation(r2).mul_(self.outputscale)
+
+    def submatrix(self, index: Tensor) -> Tensor:
+        """Some of the rows of the same columns, with shape (len(index), len(index))."""
+        return self.selected(index).dense()
+
+    def dense(self) -> Tensor:
+        """The matrix itself, with shape (n, m)."""
+        return self.columns(torch.arange(self.shape[1], device=self.device))
+
+    def matmul(self, v: Tensor) -> Tensor:
+        """Product with v, with shape (m, k) or (m,)."""
+        columns = as_columns(v, self)
+        out = columns.new_zeros(self.shape[0], columns.shape[1])
+        for a, b in self._tiles():
+            k = self.kernel.correlation(self._distances(a, b))
+            out[a] += product(k, columns[b], self.precision)
+            if self.others is None and a != b:
+                out[b] += product(k.T, columns[a], self.precision)
+        return out.mul_(self.outputscale).reshape(-1, *v.shape[1:])
+
+    def gradient(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Derivatives of sum_c u_c^T K v_c with respect to the logarithms of the lengthscales and the outputscale.
+
+        With K^-1 y or with probes for u and v these are the terms of the gradient of a marginal likelihood. Uses
+        dK / d log(lengthscale_j) = H (z_j - z'_j)^2, whose three terms are products of H with vectors: O(n m (d + k))
+        time, and no array of size n m d. In full precision whatever ``precision`` says.
+
+        Args:
+            u: With shape (n, k) or (n,).
+            v: With shape (m, k) or (m,).
+
+        Returns:
+            With respect to the lengthscales, with shape (d,), and to the outputscale, with shape ().
+        """
+        u, v = as_columns(u, self.transpose(), "u"), as_columns(v, self)
+        total = self.scaled.new_zeros(self.scaled.shape[1])
+        value = self.scaled.new_zeros(())
+        for a, b in self._tiles():
+            k, h = self.kernel.evaluate(self._distances(a, b))
+            weight = u[a] @ v[b].T
+            if self.others is None and a != b:
+                weight += v[a] @ u[b].T
+            value += (weight * k).sum()
+            weight *= h
+            left, right = self.scaled[a], self._columns[b]
+            total += weight.sum(1) @ left.square() + weight.sum(0) @ right.square()
+            total -= 2.0 * ((weight @ right) * left).sum(0)
+        return total * self.outputscale, value * self.outputscale
+
+    def _tiles(self) -> Iterator[tuple[slice, slice]]:
+        """Pairs of slices that cover the matrix, or its upper triangle where it is symmetric."""
+        for i in range(0, self.shape[0], self.block):
+            first = i if self.others is None else 0
+            for j in range(first, self.shape[1], self.block):
+                yield slice(i, i + self.block), slice(j, j + self.block)
+
+    def _distances(self, a: slice, b: slice) -> Tensor:
+        """Squared distances of a tile, zero on the diagonal of the matrix, where rounding would show most."""
+        r2 = squared_distance(self.scaled[a], self._columns[b])
+        if self.others is None and a == b:
+            r2.fill_diagonal_(0.0)
+        return r2
+
+
+def _check(kernel: str | Stationary, x: Tensor, dtype: torch.dtype, precision: str) -> None:
+    if isinstance(kernel, str) and kernel not in CORRELATIONS:
+        msg = f"kernel must be one of {sorted(CORRELATIONS)} or a Stationary, got {kernel!r}"
+        raise ValueError(msg)
+    if x.ndim != 2:
+        msg = f"x must have shape (n, d), got {tuple(x.shape)}"
+        raise ValueError(msg)
+    if dtype not in (torch.float64, torch.float32):
+        msg = f"dtype must be torch.float64 or torch.float32, got {dtype}; give lower ones as precision of the products"
+        raise TypeError(msg)
+    if precision not in PRECISIONS:
+        msg = f"precision must be one of {sorted(PRECISIONS)}, got {precision!r}"
+        raise ValueError(msg)

@@ -1,0 +1,147 @@
+"""Low-rank preconditioners P = F F^T + noise of kernel matrices: solves, log-determinants and draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from surrogate.linalg.lowrank import LowRank, accelerated_cholesky
+from surrogate.linalg.operators import Operator
+
+__all__ = ["DiagonalPreconditioner", "NystromPreconditioner", "Preconditioner"]
+
+
+class Preconditioner(Protocol):
+    """A positive definite matrix P near K + noise that is cheap to solve with."""
+
+    def solve(self, v: Tensor) -> Tensor:
+        """P^-1 v, with shape (n, k)."""
+
+    def logdet(self) -> float:
+        """Natural logarithm of the determinant of P."""
+
+    def sample(self, count: int, *, generator: torch.Generator) -> Tensor:
+        """Draws from N(0, P), with shape (n, count)."""
+
+    def to(self, dtype: torch.dtype) -> Preconditioner:
+        """Itself in another dtype, for the inner solves of iterative refinement."""
+
+
+@dataclass(frozen=True, eq=False)
+class DiagonalPreconditioner:
+    """The diagonal alone: what "no preconditioner" means with unequal noise.
+
+    Attributes:
+        diagonal: With shape (n,), positive.
+    """
+
+    diagonal: Tensor
+
+    def solve(self, v: Tensor) -> Tensor:
+        """P^-1 v, with shape (n, k)."""
+        return v / self.diagonal[:, None]
+
+    def logdet(self) -> float:
+        """Natural logarithm of the determinant of P."""
+        return float(self.diagonal.double().log().sum())
+
+    def sample(self, count: int, *, generator: torch.Generator) -> Tensor:
+        """Draws from N(0, P), with shape (n, count)."""
+        normal = _normal(len(self.diagonal), count, self.diagonal, generator)
+        return normal * self.diagonal.sqrt()[:, None]
+
+    def to(self, dtype: torch.dtype) -> DiagonalPreconditioner:
+        """Itself in another dtype."""
+        return DiagonalPreconditioner(self.diagonal.to(dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class NystromPreconditioner:
+    """P = F F^T + D for a low-rank factor F of the kernel and the variances D of the noise.
+
+    With G = D^-1/2 F and the QR factorisation [G; I] = [Q; R^-1] R, (G G^T + I)^-1 = I - Q Q^T: no product G^T G is
+    ever formed, so the condition number of the factor is not squared and nothing has to be shifted.
+
+    Attributes:
+        factor: F with shape (n, k), and the pivots it came from.
+        noise: Variances D, with shape (n,).
+        q: Upper block of the orthonormal factor, with shape (n, k).
+        r: Upper triangular factor, with shape (k, k).
+
+    References:
+        Blucher, Mueller & Chmiela (2023), doi:10.1021/acs.jctc.2c01304; Frangella, Tropp & Udell (2023),
+        arXiv:2110.02820. They form F^T F + noise and repair its Cholesky factorisation where it fails.
+    """
+
+    factor: LowRank
+    noise: Tensor
+    q: Tensor
+    r: Tensor
+
+    @classmethod
+    def of(cls, factor: LowRank | Tensor, noise: float | Tensor) -> NystromPreconditioner:
+        """From a factor F with shape (n, k) and the noise variance, or variances with shape (n,); O(n k^2).
+
+        Raises:
+            ValueError: If a variance is not positive.
+        """
+        low_rank = factor if isinstance(factor, LowRank) else LowRank(factor, None)
+        f = low_rank.factor
+        variances = torch.as_tensor(noise, dtype=f.dtype, device=f.device).expand(len(f))
+        if not bool((variances > 0).all()):
+            msg = f"the noise variance must be positive, got {float(variances.min())}"
+            raise ValueError(msg)
+        k = f.shape[1]
+        stacked = torch.cat([f / variances.sqrt()[:, None], torch.eye(k, dtype=f.dtype, device=f.device)])
+        q, r = torch.linalg.qr(stacked)
+        return cls(low_rank, variances, q[: len(f)], r)
+
+    @classmethod
+    def build(
+        cls, operator: Operator, noise: float | Tensor, *, rank: int, generator: torch.Generator
+    ) -> NystromPreconditioner:
+        """Of a matrix K, with up to ``rank`` randomly pivoted columns: ``rank`` columns of K and O(n rank^2)."""
+        return cls.of(accelerated_cholesky(operator, min(rank, operator.shape[0]), generator=generator), noise)
+
+    @property
+    def rank(self) -> int:
+        """Columns of the factor."""
+        return self.factor.factor.shape[1]
+
+    def to(self, dtype: torch.dtype) -> NystromPreconditioner:
+        """Itself in another dtype, for the inner solves of iterative refinement."""
+        low_rank = LowRank(self.factor.factor.to(dtype), self.factor.pivots)
+        return NystromPreconditioner(low_rank, self.noise.to(dtype), self.q.to(dtype), self.r.to(dtype))
+
+    def solve(self, v: Tensor) -> Tensor:
+        """P^-1 v, with shape (n, k), or (n,) for a vector; O(n rank) a column."""
+        root = self.noise.sqrt() if v.ndim == 1 else self.noise.sqrt()[:, None]
+        w = v / root
+        return (w - self.q @ (self.q.T @ w)) / root
+
+    def logdet(self) -> float:
+        """Natural logarithm of the determinant of P."""
+        diagonal = 2.0 * self.r.diagonal().abs().double().log().sum()
+        return float(diagonal + self.noise.double().log().sum())
+
+    def sample(self, count: int, *, generator: torch.Generator) -> Tensor:
+        """Draws from N(0, P), with shape (n, count)."""
+        f = self.factor.factor
+        low = f @ _normal(self.rank, count, f, generator)
+        return low + _normal(len(f), count, f, generator) * self.noise.sqrt()[:, None]
+
+    def inverse_diag(self) -> Tensor:
+        """Diagonal of P^-1, with shape (n,)."""
+        return (1.0 - self.q.square().sum(1)) / self.noise
+
+    def grow(self, operator: Operator, rank: int, *, generator: torch.Generator) -> NystromPreconditioner:
+        """A preconditioner with ``rank`` columns that keeps those it has and draws the others by random pivots."""
+        larger = accelerated_cholesky(operator, rank, generator=generator, start=self.factor)
+        return NystromPreconditioner.of(larger, self.noise)
+
+
+def _normal(n: int, count: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(n, count, dtype=like.dtype, device=like.device, generator=generator)

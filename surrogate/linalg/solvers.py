@@ -1,0 +1,400 @@
+"""Solutions of (K + noise) x = b: by Cholesky, by preconditioned conjugate gradients, with iterative refinement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from surrogate.linalg.operators import KernelOperator, Operator, as_columns
+from surrogate.linalg.precision import LowPrecisionError, required_floor
+from surrogate.linalg.preconditioners import NystromPreconditioner, Preconditioner
+
+__all__ = [
+    "Cholesky",
+    "Solve",
+    "cg",
+    "cg_growing",
+    "refine",
+    "require_floor",
+    "residual_norms",
+    "tridiagonal_matrix",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Solve:
+    """What an iterative solver found.
+
+    Attributes:
+        x: Solution, with the shape of b.
+        residual: True residuals |b - (K + noise) x| / |b| at the end, with shape (k,).
+        iterations: Products with K, but for that of the residual; outer steps of a refinement.
+        converged: Whether every residual is within the tolerance.
+        status: Why it stopped.
+        tridiagonals: For each column the diagonal and the off-diagonal of the Lanczos matrix of P^-1/2 (K + noise)
+            P^-1/2 started from P^-1/2 b; empty where the start was not zero, and of a refinement.
+    """
+
+    x: Tensor
+    residual: Tensor
+    iterations: int
+    converged: bool
+    status: str
+    tridiagonals: tuple[tuple[Tensor, Tensor], ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Cholesky:
+    """K + noise = L L^T, stored: the engine where the matrix fits.
+
+    Attributes:
+        triangle: L, with shape (n, n).
+    """
+
+    triangle: Tensor
+
+    @classmethod
+    def of(cls, operator: Operator, noise: float | Tensor = 0.0) -> Cholesky:
+        """From all columns of a matrix; O(n^3) time and O(n^2) memory.
+
+        Raises:
+            ValueError: If K + noise is not positive definite in its precision.
+        """
+        matrix = operator.columns(torch.arange(operator.shape[1], device=operator.device)).clone()
+        matrix.diagonal().add_(torch.as_tensor(noise, dtype=matrix.dtype, device=matrix.device))
+        triangle, info = torch.linalg.cholesky_ex(matrix)
+        if int(info) != 0:
+            msg = (
+                f"K + noise is not positive definite in {matrix.dtype}: pivot {int(info)} of {len(matrix)} is not "
+                "positive; give more noise or use float64"
+            )
+            raise ValueError(msg)
+        return cls(triangle)
+
+    def solve(self, b: Tensor) -> Tensor:
+        """(K + noise)^-1 b, with the shape of b."""
+        return torch.cholesky_solve(b.reshape(len(b), -1), self.triangle).reshape(b.shape)
+
+    def logdet(self) -> float:
+        """Natural logarithm of the determinant of K + noise."""
+        return float(2.0 * self.triangle.diagonal().double().log().sum())
+
+    def sample(self, count: int, *, generator: torch.Generator) -> Tensor:
+        """Draws from N(0, K + noise), with shape (n, count)."""
+        t = self.triangle
+        return t @ torch.randn(len(t), count, dtype=t.dtype, device=t.device, generator=generator)
+
+
+def residual_norms(operator: Operator, x: Tensor, b: Tensor, *, noise: float | Tensor = 0.0) -> Tensor:
+    """|b - (K + noise) x| / |b| of each column, with shape (k,); of the residual itself where b is zero."""
+    b, x = as_columns(b, operator, "b"), as_columns(x, operator, "x")
+    return (b - _apply(operator, x, noise)).norm(dim=0) / _norms(b)
+
+
+def cg(
+    operator: Operator,
+    b: Tensor,
+    *,
+    noise: float | Tensor = 0.0,
+    preconditioner: Preconditioner | None = None,
+    tolerance: float = 1e-6,
+    max_iterations: int = 1000,
+    min_iterations: int = 1,
+    start: Tensor | None = None,
+    reorthogonalise: bool = False,
+    patience: int | None = None,
+) -> Solve:
+    """Solves (K + noise) x = b for several right-hand sides by preconditioned conjugate gradients.
+
+    A column whose residual is within the tolerance is left alone from then on; all share each product with K. The
+    memory is a few arrays of the shape of b, and two more an iteration where residuals are re-orthogonalised.
+
+    Args:
+        operator: K, symmetric and positive semi-definite, with shape (n, n).
+        b: Right-hand sides, with shape (n, k) or (n,), in the dtype of the operator.
+        noise: Variance added to the diagonal, or variances with shape (n,).
+        preconditioner: P near K + noise.
+        tolerance: Relative residual |b - (K + noise) x| / |b| to stop at.
+        max_iterations: Most products with K.
+        min_iterations: Fewest; the Lanczos matrices of `log_determinant` need some whatever the tolerance.
+        start: Initial x, zero where it is None.
+        reorthogonalise: Keep every residual orthogonal to those before it, in the inner product of P^-1, in which
+            exact arithmetic would keep them so. Fewer iterations where rounding dominates, O(n k t) memory.
+        patience: Stop where no column's residual has fallen tenfold in this many iterations.
+
+    Returns:
+        The solution with its true residual. A matrix that proves not positive definite is a status, not an error.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+        TypeError: If b has another dtype than the operator.
+
+    References:
+        Hestenes & Stiefel (1952), doi:10.6028/jres.049.044; batched and with its Lanczos matrices, Gardner, Pleiss,
+        Bindel, Weinberger & Wilson (2018), arXiv:1809.11165; re-orthogonalisation, Maddox, Potapczynski & Wilson
+        (2022), arXiv:2207.06856, who take the plain inner product, which is wrong once there is a preconditioner.
+    """
+    columns = as_columns(b, operator, "b")
+    scale = _norms(columns)
+    begin = None if start is None else as_columns(start, operator, "start") / scale
+    state = _Iteration(_Shifted(operator, noise, preconditioner), columns / scale, begin, reorthogonalise)
+    status, history = "the maximum number of iterations was reached", [state.r.norm(dim=0)]
+    for step in range(max_iterations + 1):
+        active = (history[-1] > tolerance) | ((step < min_iterations) & (state.gamma > 0.0))
+        if not bool(active.any()):
+            status = "converged"
+            break
+        if patience is not None and _stalled(history, patience, active):
+            status = f"no residual fell tenfold in {patience} iterations"
+            break
+        if step == max_iterations:
+            break
+        if not state.advance(active):
+            status = "the matrix is not positive definite in this precision"
+            break
+        history.append(state.r.norm(dim=0))
+    x = (state.x * scale).reshape(b.shape)
+    residual = residual_norms(operator, x, columns, noise=noise)
+    # The residual of the recursion and the true one part by rounding: a tenth is granted.
+    converged = bool((residual <= 1.1 * tolerance).all())
+    return Solve(x, residual, len(history) - 1, converged, status, () if start is not None else state.tridiagonals())
+
+
+def cg_growing(
+    operator: Operator,
+    b: Tensor,
+    *,
+    noise: float | Tensor,
+    preconditioner: NystromPreconditioner,
+    generator: torch.Generator,
+    tolerance: float = 1e-6,
+    max_iterations: int = 1000,
+    patience: int = 100,
+    growth: float = 2.0,
+) -> tuple[Solve, NystromPreconditioner]:
+    """As `cg`, but where it stalls the preconditioner gets more columns and the solver goes on from where it was.
+
+    Args:
+        operator: K, with columns.
+        b: Right-hand sides, with shape (n, k) or (n,).
+        noise: Variance added to the diagonal, or variances with shape (n,).
+        preconditioner: To start with; its factor must have pivots.
+        generator: Draws the new pivots; on the device of K.
+        tolerance: Relative residual to stop at.
+        max_iterations: Most products with K in all.
+        patience: Iterations without a tenfold fall of any residual that count as a stall.
+        growth: Factor by which the rank grows at a stall.
+
+    Returns:
+        The solution, with the products of all runs, and the preconditioner as it ended.
+
+    References:
+        Blucher, Mueller & Chmiela (2023), doi:10.1021/acs.jctc.2c01304, who restart with 1.2 times the columns.
+    """
+    x: Tensor | None = None
+    spent, limit = 0, operator.shape[0]
+    while True:
+        larger = min(limit, int(growth * preconditioner.rank) + 1)
+        solve = cg(
+            operator,
+            b,
+            noise=noise,
+            preconditioner=preconditioner,
+            tolerance=tolerance,
+            max_iterations=max_iterations - spent,
+            start=x,
+            patience=patience if larger > preconditioner.rank else None,
+        )
+        spent += solve.iterations
+        if solve.converged or "tenfold" not in solve.status:
+            return replace(solve, iterations=spent), preconditioner
+        grown = preconditioner.grow(operator, larger, generator=generator)
+        limit = limit if grown.rank == larger else grown.rank  # fewer columns than asked for: K is exhausted
+        x, preconditioner = solve.x, grown
+
+
+def refine(
+    operator: Operator,
+    b: Tensor,
+    *,
+    low: KernelOperator,
+    noise: float | Tensor,
+    preconditioner: Preconditioner | None = None,
+    tolerance: float = 1e-7,
+    inner_tolerance: float = 1e-2,
+    max_outer: int = 20,
+    max_inner: int = 100,
+) -> Solve:
+    """Solves (K + noise) x = b to the accuracy of K by corrections that are solved for in lower precision.
+
+    Each outer step computes the residual with ``operator``, usually in float64, and solves for the correction by
+    conjugate gradients with ``low``, in float32 or with products in half precision.
+
+    Args:
+        operator: K in the precision of b.
+        b: Right-hand sides, with shape (n, k) or (n,).
+        low: The same K in lower precision, from `KernelOperator.to`.
+        noise: Variance added to the diagonal, or variances with shape (n,).
+        preconditioner: P near K + noise, in any dtype.
+        tolerance: Relative residual to stop at, in the norm of each column.
+        inner_tolerance: Relative residual of a correction.
+        max_outer: Most outer steps.
+        max_inner: Most products with ``low`` in an outer step.
+
+    Returns:
+        The solution with its residual in the precision of ``operator``; ``iterations`` counts outer steps.
+
+    Raises:
+        LowPrecisionError: If K + noise has too small eigenvalues for the precision of ``low``; see `require_floor`.
+
+    References:
+        Wilkinson (1963); Carson & Higham (2018), doi:10.1137/17M1140819; for Gaussian processes in half precision
+        without refinement, Maddox, Potapczynski & Wilson (2022), arXiv:2207.06856
+    """
+    require_floor(low, noise)
+    inner = None if preconditioner is None else preconditioner.to(low.dtype)
+    columns = as_columns(b, operator, "b")
+    x, r, norms = torch.zeros_like(columns), columns, _norms(columns)
+    status, sizes = "the maximum number of outer steps was reached", [r.norm(dim=0) / norms]
+    while len(sizes) <= max_outer and bool((sizes[-1] > tolerance).any()):
+        scale = _norms(r)
+        right = (r / scale).to(low.dtype)
+        step = cg(low, right, noise=noise, preconditioner=inner, tolerance=inner_tolerance, max_iterations=max_inner)
+        x = x + step.x.to(x.dtype) * scale
+        r = columns - _apply(operator, x, noise)
+        sizes.append(r.norm(dim=0) / norms)
+        if bool(((sizes[-1] > 0.9 * sizes[-2]) & (sizes[-1] > tolerance)).any()):
+            status = f"an outer step gained nothing; the inner solver says: {step.status}"
+            break
+    converged = bool((sizes[-1] <= tolerance).all())
+    return Solve(x.reshape(b.shape), sizes[-1], len(sizes) - 1, converged, "converged" if converged else status)
+
+
+def require_floor(low: KernelOperator, noise: float | Tensor, *, steps: int = 40) -> None:
+    """Refuses a precision in which K + noise need not stay positive definite.
+
+    The smallest eigenvalue of K + noise must exceed `required_floor`. That of a squared-exponential kernel counts as
+    zero: the noise alone must do. Of rougher kernels it is estimated by ``steps`` of the Lanczos recursion in full
+    precision, whose estimate is from above: a matrix that passes may still fail, with a status of `cg`.
+
+    Raises:
+        LowPrecisionError: With the bound and the remedy.
+    """
+    bound = required_floor(low.shape[0], low.precision, outputscale=low.outputscale)
+    smallest = float(torch.as_tensor(noise).min())
+    if smallest >= bound:
+        return
+    if low.kernel.name != "rbf":
+        smallest = _smallest_ritz(low.to(low.dtype), noise, steps)
+    if smallest < bound:
+        msg = (
+            f"products in {low.precision} of a {low.kernel.name} kernel with n = {low.shape[0]} need a smallest "
+            f"eigenvalue of K + noise of {bound:.2g} at least, got {smallest:.2g}: give more noise, a rougher kernel, "
+            "or float32 with precision 'full', which refinement brings to float64"
+        )
+        raise LowPrecisionError(msg)
+
+
+def _smallest_ritz(operator: KernelOperator, noise: float | Tensor, steps: int) -> float:
+    generator = torch.Generator(device=operator.device).manual_seed(0)
+    b = torch.randn(operator.shape[0], 1, dtype=operator.dtype, device=operator.device, generator=generator)
+    solve = cg(operator, b, noise=noise, tolerance=0.0, max_iterations=steps, reorthogonalise=True)
+    diagonal, off = solve.tridiagonals[0]
+    return float(torch.linalg.eigvalsh(tridiagonal_matrix(diagonal, off)).min())
+
+
+def tridiagonal_matrix(diagonal: Tensor, off: Tensor) -> Tensor:
+    """The symmetric tridiagonal matrix of a diagonal, with shape (t,), and an off-diagonal, with shape (t - 1,)."""
+    return torch.diag(diagonal) + torch.diag(off, 1) + torch.diag(off, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Shifted:
+    """K + noise and its preconditioner."""
+
+    operator: Operator
+    noise: float | Tensor
+    preconditioner: Preconditioner | None
+
+    def matmul(self, v: Tensor) -> Tensor:
+        return _apply(self.operator, v, self.noise)
+
+    def precondition(self, v: Tensor) -> Tensor:
+        return v.clone() if self.preconditioner is None else self.preconditioner.solve(v)
+
+
+class _Iteration:
+    """The vectors of one run over k right-hand sides of norm one, so that no inner product vanishes in float32."""
+
+    def __init__(self, matrix: _Shifted, b: Tensor, start: Tensor | None, reorthogonalise: bool) -> None:
+        self.matrix = matrix
+        self.x = torch.zeros_like(b) if start is None else start.clone()
+        self.r = b.clone() if start is None else b - matrix.matmul(start)
+        self.z = matrix.precondition(self.r)
+        self.p = self.z.clone()
+        self.gamma = (self.r * self.z).sum(0)
+        self.steps: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.basis: list[tuple[Tensor, Tensor]] | None = [] if reorthogonalise else None
+
+    def advance(self, active: Tensor) -> bool:
+        """One iteration of the active columns; False, and nothing done, where one of them shows a negative direction.
+
+        Negative is r^T P^-1 r or p^T (K + noise) p, which rounding can bring about as well.
+        """
+        ap = self.matrix.matmul(self.p)
+        curvature = (self.p * ap).sum(0)
+        if not bool(((curvature > 0.0) & (self.gamma > 0.0))[active].all()):
+            return False
+        if self.basis is not None:
+            root = self.gamma.clamp(min=torch.finfo(self.gamma.dtype).tiny).sqrt()
+            self.basis.append((self.r / root, self.z / root))
+        alpha = torch.where(active, self.gamma / curvature, 0.0)
+        self.x += alpha * self.p
+        self.r -= alpha * ap
+        self._orthogonalise()
+        self.z = self.matrix.precondition(self.r)
+        gamma = (self.r * self.z).sum(0)
+        beta = torch.where(active, gamma / self.gamma, 0.0)
+        self.p = self.z + beta * self.p
+        self.gamma = gamma
+        self.steps.append((alpha, beta, active))
+        return True
+
+    def _orthogonalise(self) -> None:
+        """Residuals of a preconditioned run are orthogonal in the inner product of P^-1: r_i^T z_j = 0."""
+        for r, z in self.basis or ():
+            self.r -= r * (z * self.r).sum(0)
+
+    def tridiagonals(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Diagonal 1 / a_i + b_(i-1) / a_(i-1) and off-diagonal sqrt(b_i) / a_i, in float64, of each column."""
+        if not self.steps:
+            empty = self.x.new_zeros(0, dtype=torch.float64)
+            return tuple((empty, empty) for _ in range(self.x.shape[1]))
+        alpha, beta, active = (torch.stack(part).cpu() for part in zip(*self.steps, strict=True))
+        return tuple(
+            _tridiagonal(alpha[: int(active[:, j].sum()), j].double(), beta[: int(active[:, j].sum()), j].double())
+            for j in range(alpha.shape[1])
+        )
+
+
+def _tridiagonal(alpha: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+    diagonal = 1.0 / alpha
+    diagonal[1:] += beta[:-1] / alpha[:-1]
+    return diagonal, beta[:-1].clamp(min=0.0).sqrt() / alpha[:-1]
+
+
+def _stalled(history: list[Tensor], patience: int, active: Tensor) -> bool:
+    return len(history) > patience and bool((history[-1] > 0.1 * history[-1 - patience])[active].all())
+
+
+def _apply(operator: Operator, v: Tensor, noise: float | Tensor) -> Tensor:
+    shift = noise.to(v.dtype)[:, None] if isinstance(noise, Tensor) and noise.ndim == 1 else noise
+    return operator.matmul(v) + shift * v
+
+
+def _norms(b: Tensor) -> Tensor:
+    """Norms of the columns, 1 for those that are zero."""
+    norms = b.norm(dim=0)
+    return torch.where(norms > 0.0, norms, 1.0)

@@ -1,0 +1,69 @@
+"""Stationary correlation functions of the scaled squared distance r^2 = sum_j ((x_j - x'_j) / lengthscale_j)^2."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["CORRELATIONS", "Stationary", "squared_distance"]
+
+
+@dataclass(frozen=True)
+class Stationary:
+    """A correlation function k(r^2) with k(0) = 1, and its slope.
+
+    Attributes:
+        name: Name by which a saved run finds the kernel again.
+        evaluate: Maps r^2 with any shape to (k, h) of the same shape, where h = -2 dk/d(r^2), so that
+            dk / d log(lengthscale_j) = h ((x_j - x'_j) / lengthscale_j)^2. May overwrite its argument, and k and h
+            may be one tensor.
+        correlation: Maps r^2 to k alone; may overwrite its argument.
+    """
+
+    name: str
+    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]]
+    correlation: Callable[[Tensor], Tensor]
+
+
+def squared_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Squared Euclidean distances between the rows of a and of b, with shape (n, m); O(n m d) by one product."""
+    r2 = torch.mm(a, b.T).mul_(-2.0)
+    return r2.add_((a * a).sum(-1, keepdim=True)).add_((b * b).sum(-1)).clamp_(min=0.0)
+
+
+def _rbf(r2: Tensor) -> tuple[Tensor, Tensor]:
+    # Denormal numbers would make exp four times slower: floors above the smallest normal number.
+    k = r2.mul_(-0.5).clamp_(min=-700.0 if r2.dtype == torch.float64 else -87.0).exp_()
+    return k, k
+
+
+def _matern12(r2: Tensor) -> tuple[Tensor, Tensor]:
+    """The slope is infinite at r = 0, where it only ever multiplies 0: zero is returned there."""
+    r = r2.sqrt()
+    k = torch.exp(-r)
+    return k, torch.where(r > 0, k / r, 0.0)
+
+
+def _matern32(r2: Tensor) -> tuple[Tensor, Tensor]:
+    t = math.sqrt(3.0) * r2.sqrt()
+    e = torch.exp(-t)
+    return (1.0 + t) * e, 3.0 * e
+
+
+def _matern52(r2: Tensor) -> tuple[Tensor, Tensor]:
+    t = math.sqrt(5.0) * r2.sqrt()
+    e = torch.exp(-t)
+    return (1.0 + t + t * t / 3.0) * e, (5.0 / 3.0) * (1.0 + t) * e
+
+
+CORRELATIONS = {
+    "rbf": Stationary("rbf", _rbf, lambda r2: _rbf(r2)[0]),
+    "matern12": Stationary("matern12", _matern12, lambda r2: r2.sqrt_().neg_().exp_()),
+    "matern32": Stationary("matern32", _matern32, lambda r2: _matern32(r2)[0]),
+    "matern52": Stationary("matern52", _matern52, lambda r2: _matern52(r2)[0]),
+}
+"""The four that are known by name."""
