@@ -20,7 +20,17 @@ import numpy as np
 
 from surrogate.problem import Evaluation
 
-__all__ = ["FORMAT", "Journal", "Record", "RunFolder", "load_arrays", "replacing", "save_arrays"]
+__all__ = [
+    "FORMAT",
+    "Journal",
+    "Record",
+    "RunFolder",
+    "append_line",
+    "complete_lines",
+    "load_arrays",
+    "replacing",
+    "save_arrays",
+]
 
 FORMAT = 1
 
@@ -57,14 +67,7 @@ class Journal:
         Raises:
             OSError: If it cannot be written.
         """
-        line = json.dumps(_to_json(record), allow_nan=False).encode() + b"\n"
-        is_new = not self.path.exists()
-        with open(self.path, "ab+") as file:
-            _cut_off_partial_line(file)
-            file.write(line)
-            _sync(file)
-        if is_new:
-            _sync_folder(self.path.parent)
+        append_line(self.path, json.dumps(_to_json(record), allow_nan=False).encode())
 
     def read(self) -> list[Record]:
         """All records in the order of writing; none if there is no file.
@@ -72,10 +75,7 @@ class Journal:
         Raises:
             ValueError: If a line other than an unfinished last one is damaged.
         """
-        if not self.path.exists():
-            return []
-        *lines, _ = self.path.read_bytes().split(b"\n")
-        return [self._parse(line, number) for number, line in enumerate(lines, start=1)]
+        return [self._parse(line, number) for number, line in enumerate(complete_lines(self.path), start=1)]
 
     def _parse(self, line: bytes, number: int) -> Record:
         try:
@@ -86,6 +86,31 @@ class Journal:
                 "Restore the file from a copy, or delete this line: its point is then evaluated again."
             )
             raise ValueError(msg) from error
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Adds a line to a file, which is made if need be; it is on the disk when this returns.
+
+    What a killed process left of its last line is cut off.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    is_new = not path.exists()
+    with open(path, "ab+") as file:
+        _cut_off_partial_line(file)
+        file.write(line + b"\n")
+        _sync(file)
+    if is_new:
+        _sync_folder(path.parent)
+
+
+def complete_lines(path: Path) -> list[bytes]:
+    """The lines of a file that end in a newline; none if there is no file."""
+    if not path.exists():
+        return []
+    *lines, _ = path.read_bytes().split(b"\n")
+    return lines
 
 
 def _to_json(record: Record) -> dict[str, Any]:
@@ -290,8 +315,13 @@ class RunFolder:
 
     @property
     def chain_root(self) -> Path:
-        """Root of the names of the GetDist files."""
+        """Root of the names of the GetDist files that the run itself wrote, re-weighted if it was asked to."""
         return self.path / "chain"
+
+    @property
+    def samples_root(self) -> Path:
+        """Root of the names of those that were drawn afterwards."""
+        return self.path / "samples"
 
     @property
     def holds_run(self) -> bool:
@@ -342,7 +372,8 @@ class RunFolder:
             number = next(i for i in itertools.count(1) if not self._old_journal(i).exists())
             self.journal.path.rename(self._old_journal(number))
         known = [self.state_path, self.config_path, self.trace_path, self.report_path, self.reweighting_journal.path]
-        for path in [*known, *self.path.glob("chain.*"), *self.path.glob("chain_*.txt")]:
+        chains = [path for pattern in ("chain.*", "chain_*.txt", "samples.*") for path in self.path.glob(pattern)]
+        for path in [*known, *chains]:
             path.unlink(missing_ok=True)
 
     def _old_journal(self, number: int) -> Path:

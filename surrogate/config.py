@@ -33,7 +33,7 @@ from surrogate.checkpoint import Journal, replacing
 from surrogate.output.report import software_versions
 from surrogate.problem import Parameter, Prior
 
-__all__ = ["DEFAULTS", "RunConfig", "build", "read_config", "write_config"]
+__all__ = ["DEFAULTS", "RunConfig", "build", "read_config", "read_document", "write_config", "write_document"]
 
 # Those of `surrogate.infer`, in its order; what is no plain value has no place in a file.
 DEFAULTS: dict[str, Any] = {
@@ -109,8 +109,28 @@ def write_config(
     """
     options = DEFAULTS | config.document.get("options", {}) | dict(overrides or {})
     document = {**config.document, "options": options, "versions": software_versions()}
+    write_document(document, path)
+
+
+def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The words and values of a YAML file, whatever they mean.
+
+    Raises:
+        ValueError: If it cannot be read, or is no mapping.
+    """
+    try:
+        return _mapping(_parsed(Path(path)), "the file")
+    except ValueError as error:
+        msg = f"{path}: {error}"
+        raise ValueError(msg) from error
+
+
+def write_document(document: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Writes plain values as YAML, all of them or nothing; `read_document` reads them back."""
     with replacing(Path(path)) as file:
-        file.write(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None).encode())
+        file.write(
+            yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, default_flow_style=None).encode()
+        )
 
 
 def build(spec: Any, choices: Mapping[str, Callable[..., Any]], *, key: str, where: str) -> Any:

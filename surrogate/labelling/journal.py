@@ -1,0 +1,132 @@
+"""The journal of a labelling run: one line of JSON per event, on the disk before anybody hears of it.
+
+    {"event": "asked", "batch": 1, "rows": [...], "random": [...], "prediction": [[mean, sd, low, high], ...], ...}
+    {"event": "delivered", "batch": 1}
+    {"event": "told", "rows": [...], "y": [...]}            all labels of one command, or none
+    {"event": "corrected", "rows": [...], "y": [...], "before": [...]}
+    {"event": "failed", "rows": [...], "reasons": [...]}
+    {"event": "released", "rows": [...]}
+
+Rows are counted from 0. The state is what the events make of the table, in their order; lines are never changed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from surrogate.checkpoint import append_line, complete_lines
+from surrogate.labelling.state import Batch, LabelState, Stage
+
+__all__ = ["LabelJournal", "asked", "replay"]
+
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LabelJournal:
+    """An append-only file of events.
+
+    Attributes:
+        path: The file, which is made by the first `append`.
+    """
+
+    path: Path
+
+    def append(self, event: Event) -> None:
+        """Adds an event, with the time, which is on the disk when this returns.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        stamped = {**event, "time": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+        append_line(self.path, json.dumps(stamped, allow_nan=False).encode())
+
+    def read(self) -> list[Event]:
+        """All events; an unfinished last line does not count.
+
+        Raises:
+            ValueError: If another line is damaged.
+        """
+        return [self._parsed(line, number) for number, line in enumerate(complete_lines(self.path), start=1)]
+
+    def _parsed(self, line: bytes, number: int) -> Event:
+        try:
+            event = json.loads(line)
+            return {**event, "event": str(event["event"])}
+        except (ValueError, TypeError, KeyError) as error:
+            msg = (
+                f"line {number} of {self.path} is damaged ({type(error).__name__}: {error}). Restore the file from a "
+                "copy, or delete this line: its labels can be told again."
+            )
+            raise ValueError(msg) from error
+
+
+def replay(state: LabelState, events: list[Event]) -> LabelState:
+    """The state after the events.
+
+    Raises:
+        ValueError: If an event is of a kind that this version does not know, or does not fit the table.
+    """
+    for number, event in enumerate(events, start=1):
+        try:
+            state = _after(state, event)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            msg = f"event {number} of the journal ({event['event']}) does not fit this run: {error}"
+            raise ValueError(msg) from error
+    return state
+
+
+def _after(state: LabelState, event: Event) -> LabelState:
+    kind = event["event"]
+    if kind == "asked":
+        return state.asked(_batch(event))
+    if kind == "delivered":
+        return state.delivered(int(event["batch"]))
+    if kind in ("told", "corrected"):
+        return state.told(event["rows"], event["y"])
+    if kind == "failed":
+        return state.failed(event["rows"], event["reasons"])
+    if kind == "released":
+        return state.released(event["rows"])
+    msg = "it was written by another version"
+    raise ValueError(msg)
+
+
+def asked(batch: Batch) -> Event:
+    """The event of a batch; `replay` reads it."""
+    prediction = [[_finite(value) for value in row] for row in batch.prediction.tolist()]
+    return {
+        "event": "asked",
+        "batch": batch.number,
+        "rows": batch.rows.tolist(),
+        "random": batch.random.astype(int).tolist(),
+        "prediction": prediction if np.isfinite(batch.prediction).any() else None,
+        "level": batch.level,
+        "stage": None if batch.stage is None else {k: _finite(v) for k, v in asdict(batch.stage).items()},
+    }
+
+
+def _finite(value: Any) -> Any:
+    """None in place of what JSON cannot hold."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _batch(event: Event) -> Batch:
+    rows = np.array(event["rows"], dtype=np.int64)
+    prediction = np.full((len(rows), 4), np.nan)
+    if event["prediction"] is not None:
+        prediction = np.array(event["prediction"], dtype=np.float64).reshape(len(rows), 4)
+    stage = None
+    if event["stage"] is not None:
+        known: dict[str, Any] = {name: math.nan if value is None else value for name, value in event["stage"].items()}
+        stage = Stage(**known)
+    random = np.array(event["random"], dtype=bool)
+    return Batch(int(event["batch"]), rows, random, prediction, float(event["level"]), stage)

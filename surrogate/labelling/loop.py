@@ -1,0 +1,197 @@
+"""Choosing a batch: a pure function of the table, the settings and the state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surrogate.labelling.models import FoldModel, fit_folds, model_name
+from surrogate.labelling.pool import Pool
+from surrogate.labelling.state import FAILED, FREE, LABELLED, OUT, Batch, LabelState, Rows
+from surrogate.proposers.pool import MOST_CANDIDATES, candidates, random_count
+from surrogate.rng import generator, torch_generator
+
+__all__ = ["LabelSettings", "choose", "fit", "first_labels"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """How a run chooses rows, and when it ends.
+
+    Attributes:
+        seed: The same table, labels and seed give the same batches.
+        model: "gp", "network", or "auto": the former for up to 500 labels.
+        method: Of the selection, as `surrogate.acquisition.batch.select_batch` names them; "random" for comparison.
+        audit: Share of random rows in each batch. Errors on chosen rows say nothing of the rest of the table; these do.
+        budget: Labels that may be asked for, those of the table not counted; None for any number.
+        target_error: Held-out RMSE at which the run ends, one standard error included; None to go on.
+        flat: The run ends when twice the labels would lower the error by less than this share; None to go on.
+        level: Probability of the intervals.
+        table_is_random: Whether the labels that were in the table are of a random sample of its rows.
+        folds: Of the cross-validation.
+        device: Where models are fitted: "cpu", "cuda", "auto".
+
+    Raises:
+        ValueError: If a setting is out of its range.
+    """
+
+    seed: int = 0
+    model: str = "auto"
+    method: str = "lcmd-tp"
+    audit: float = 0.1
+    budget: int | None = None
+    target_error: float | None = None
+    flat: float | None = None
+    level: float = 0.9
+    table_is_random: bool = True
+    folds: int = 5
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        model_name(self.model, 0)
+        for name, good, words in (
+            ("audit", 0.0 <= self.audit <= 1.0, "a share between 0 and 1"),
+            ("budget", self.budget is None or self.budget >= 1, "a whole number of at least 1"),
+            ("target_error", self.target_error is None or self.target_error > 0.0, "positive"),
+            ("flat", self.flat is None or 0.0 < self.flat < 1.0, "a share between 0 and 1"),
+            ("level", 0.0 < self.level < 1.0, "a probability between 0 and 1"),
+            ("folds", self.folds >= 2, "at least 2"),
+        ):
+            if not good:
+                msg = f"{name} must be {words}, got {getattr(self, name)!r}"
+                raise ValueError(msg)
+
+    def to_document(self) -> dict[str, Any]:
+        """Plain values; `of_document` reads them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def of_document(cls, document: Mapping[str, Any]) -> LabelSettings:
+        """The inverse of `to_document`.
+
+        Raises:
+            ValueError: If a setting is not known, or out of its range.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := [name for name in document if name not in known]:
+            msg = f"unknown settings {', '.join(map(repr, unknown))}; known: {', '.join(sorted(known))}"
+            raise ValueError(msg)
+        return cls(**document)
+
+
+def first_labels(pool: Pool) -> int:
+    """Labels that a run needs before it has a model: 20, or twice the columns that a model sees if these are more.
+
+    Until then rows are drawn at random.
+    """
+    return max(20, min(2 * pool.d, 100))
+
+
+def fit(pool: Pool, state: LabelState, settings: LabelSettings) -> FoldModel | None:
+    """The model of the labels; None if they are too few, or all the same."""
+    rows = state.rows(LABELLED)
+    if len(rows) < first_labels(pool) or np.ptp(state.y[rows]) == 0.0:
+        return None
+    return fit_folds(
+        model_name(settings.model, len(rows)),
+        pool.x(rows),
+        state.y[rows],
+        random=state.random[rows],
+        seed=settings.seed,
+        folds=settings.folds,
+        device=settings.device,
+    )
+
+
+def choose(pool: Pool, state: LabelState, settings: LabelSettings, n: int, model: FoldModel | None) -> Batch:
+    """The next batch: rows drawn at random for the audit, then those that tell the model most beside all known ones.
+
+    Rows that are out count as known: where they lie is what diversity depends on, not their labels.
+
+    Args:
+        pool: The table.
+        state: What is known; rows that are out or have failed are not asked for.
+        settings: Of the run.
+        n: Rows wanted; fewer come when fewer are free.
+        model: Of the labels in the state; None for a batch of random rows.
+
+    Raises:
+        ValueError: If no row is free.
+    """
+    number = len(state.batches) + 1
+    free = (state.status == FREE) & pool.allowed
+    if not free.any():
+        msg = (
+            f"no row is left to ask for: {state.n_labels} have labels, {len(state.rows(OUT))} are out, "
+            f"{len(state.rows(FAILED))} failed, {int((~pool.allowed).sum())} are masked"
+        )
+        raise ValueError(msg)
+    rng = generator(settings.seed, number, "audit")
+    n = min(n, int(free.sum()))
+    n_random = n if model is None else random_count(n, settings.audit, rng)
+    drawn = np.sort(rng.choice(np.flatnonzero(free), n_random, replace=False))
+    free[drawn] = False
+    chosen = np.empty(0, dtype=np.int64)
+    if model is not None and n_random < n:
+        chosen = _selected(pool, state, settings, free, drawn, n - n_random, number, model)
+    rows = np.concatenate([drawn, chosen])
+    random = np.arange(len(rows)) < len(drawn)
+    prediction = np.full((len(rows), 4), math.nan)
+    if model is not None:
+        prediction = model.predict(pool.x(rows), level=settings.level).table()
+    stage = None if model is None else model.stage()
+    return Batch(number, rows, random, prediction, settings.level, stage)
+
+
+def _selected(
+    pool: Pool,
+    state: LabelState,
+    settings: LabelSettings,
+    free: NDArray[np.bool_],
+    drawn: Rows,
+    n: int,
+    number: int,
+    model: FoldModel,
+) -> Rows:
+    """Rows chosen by the features of the model."""
+    from surrogate.acquisition.batch import select_batch
+
+    rng = generator(settings.seed, number, "candidates")
+    open_rows = _feasible(pool, state, candidates(free, rng, most=MOST_CANDIDATES), rng)
+    known = np.concatenate([state.rows(LABELLED, OUT), drawn])
+    selection = select_batch(
+        model.features(pool.x(open_rows)),
+        min(n, len(open_rows)),
+        train=model.features(pool.x(known)),
+        method=settings.method,
+        generator=torch_generator(settings.seed, number, "selection"),
+    )
+    return np.asarray(open_rows[np.asarray(selection.indices)])
+
+
+_MOST_JUDGED = 1000  # rows that say where labels fail: the machine compares all pairs
+
+
+def _feasible(pool: Pool, state: LabelState, rows: Rows, rng: np.random.Generator) -> Rows:
+    """The rows without those that lie where rows have failed; all of them if failures do not cluster."""
+    from surrogate.models.classifiers import fit_gate
+
+    failed, labelled = state.rows(FAILED), state.rows(LABELLED)
+    if len(failed) < 5 or not len(labelled):
+        return rows
+    labelled = rng.choice(labelled, min(len(labelled), _MOST_JUDGED // 2), replace=False)
+    failed = rng.choice(failed, min(len(failed), _MOST_JUDGED // 2), replace=False)
+    seen = np.concatenate([labelled, failed])
+    x = pool.x(seen)
+    centre, scale = x.mean(axis=0), np.where(x.std(axis=0) > 0, x.std(axis=0), 1.0)
+    feasible = np.arange(len(seen)) < len(labelled)
+    gate = fit_gate((x - centre) / scale, feasible, doubtful=~feasible)
+    likely = gate.probability((pool.x(rows) - centre) / scale) > 0.05
+    return rows[likely] if likely.any() else rows

@@ -1,0 +1,148 @@
+"""A pool: the rows of a table, some of them labelled, as the numbers that a run works with."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surrogate.labelling.schema import Codes, Declared, Schema
+from surrogate.labelling.table import Table
+
+__all__ = ["Pool"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Rows to be labelled.
+
+    Attributes:
+        schema: Meaning of the columns.
+        numbers: Columns of numbers, with shape (n, p).
+        codes: Columns of categories, with shape (n, q).
+        y: Labels that were in the table, with shape (n,), NaN where there is none.
+        allowed: Whether a row may be asked for, with shape (n,).
+        names: What the user calls each row, with shape (n,): its ids, or its number counted from 1.
+        digest: SHA-256 of the file; empty for a table in memory.
+    """
+
+    schema: Schema
+    numbers: Array
+    codes: Codes
+    y: Array
+    allowed: NDArray[np.bool_]
+    names: NDArray[np.str_]
+    digest: str = ""
+    _positions: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_positions", {name: row for row, name in enumerate(self.names.tolist())})
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def d(self) -> int:
+        """Numbers that a model sees of a row."""
+        return self.schema.d
+
+    @classmethod
+    def of(cls, table: Table, declared: Declared, *, digest: str = "") -> Pool:
+        """The pool in a table.
+
+        A target that is no column of the table means that no row has a label yet.
+
+        Raises:
+            ValueError: If the declarations do not fit, a value is missing or of the wrong kind, or ids are not unique;
+                the message holds row and column.
+        """
+        _check_target(table, declared.target)
+        if declared.target not in table.columns:
+            nothing = np.full(len(table), np.nan)
+            table = Table(table.source, {**table.columns, declared.target: nothing}, table.strays)
+        if not len(table):
+            msg = f"{table.source} has no rows"
+            raise ValueError(msg)
+        schema = Schema.infer(table, declared)
+        numbers, codes = schema.read(table)
+        y, allowed = _labels(table, declared.target), _allowed(table, declared.mask)
+        return cls(schema, numbers, codes, y, allowed, _names(table, declared.ids), digest)
+
+    def x(self, rows: NDArray[np.int64] | slice | None = None) -> Array:
+        """What a model sees of some rows, with shape (m, d); of all unless given."""
+        rows = slice(None) if rows is None else rows
+        return self.schema.encode(self.numbers[rows], self.codes[rows])
+
+    def position(self, name: str) -> int | None:
+        """The row (counted from 0) that is called like this; None if there is none."""
+        return self._positions.get(name)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Numbers and fixed-width text; `from_arrays` reads them."""
+        return {
+            "schema": np.array(json.dumps(self.schema.to_document())),
+            "numbers": self.numbers,
+            "codes": self.codes,
+            "y": self.y,
+            "allowed": self.allowed,
+            "names": self.names,
+            "digest": np.array(self.digest),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Pool:
+        """The inverse of `to_arrays`."""
+        return cls(
+            schema=Schema.of_document(json.loads(str(arrays["schema"]))),
+            digest=str(arrays["digest"]),
+            **{name: arrays[name] for name in ("numbers", "codes", "y", "allowed", "names")},
+        )
+
+
+def _check_target(table: Table, target: str) -> None:
+    """Raises ValueError if the target looks like a misspelt column."""
+    if target not in table.columns and (close := difflib.get_close_matches(target, table.columns, n=1, cutoff=0.75)):
+        msg = f"{table.source} has no column {target!r}; did you mean {close[0]!r}?"
+        raise ValueError(msg)
+
+
+def _labels(table: Table, target: str) -> Array:
+    try:
+        y = table.numbers(target)
+    except ValueError as error:
+        msg = f"{error}; a label is a number, and the cell is empty where there is none"
+        raise ValueError(msg) from error
+    if len(bad := np.flatnonzero(np.isinf(y))):
+        msg = f"{table.source}, row {bad[0] + 1}, column {target!r}: the label is infinite"
+        raise ValueError(msg)
+    return y
+
+
+def _allowed(table: Table, mask: str | None) -> NDArray[np.bool_]:
+    if mask is None:
+        return np.ones(len(table), dtype=bool)
+    values = table.numbers(mask)
+    if len(bad := np.flatnonzero((values != 0) & (values != 1))):
+        msg = f"{table.source}, row {bad[0] + 1}, column {mask!r}: a mask is 0 or 1, got {values[bad[0]]:g}"
+        raise ValueError(msg)
+    return np.asarray(values == 1)
+
+
+def _names(table: Table, ids: tuple[str, ...]) -> NDArray[np.str_]:
+    if not ids:
+        return np.array([str(row) for row in range(1, len(table) + 1)])
+    names = [" / ".join(parts) for parts in zip(*(table.texts(name) for name in ids), strict=True)]
+    first: dict[str, int] = {}
+    for row, name in enumerate(names, start=1):
+        if not name.strip() or name in first:
+            what = f"stands in row {first[name]} too" if name in first else "is empty"
+            msg = f"{table.source}, row {row}: the id {name!r} {what}; ids must be unique"
+            raise ValueError(msg)
+        first[name] = row
+    return np.array(names)

@@ -1,0 +1,246 @@
+"""What the columns of a table mean, and the numbers that a model sees of them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surrogate.labelling.table import MISSING, Table
+
+__all__ = ["Column", "Declared", "Schema"]
+
+Array = NDArray[np.float64]
+Codes = NDArray[np.int32]
+
+_MOST_CATEGORIES = 50
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the user says of the columns; the rest is inferred.
+
+    Attributes:
+        target: Column with the labels, empty where a row has none.
+        categorical: Columns of categories, although they may hold numbers.
+        ordinal: Categories in their order, by column.
+        ids: Columns that name a row; together they must be unique.
+        ignored: Columns that no model sees.
+        mask: Column of 0 and 1: rows that may be asked for; None if all.
+    """
+
+    target: str
+    categorical: tuple[str, ...] = ()
+    ordinal: Mapping[str, tuple[str, ...]] | None = None
+    ids: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    mask: str | None = None
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        """Columns that are to be read as text."""
+        return (*self.categorical, *(self.ordinal or {}), *self.ids)
+
+    def check(self, names: Collection[str]) -> None:
+        """Raises ValueError if a name is not among the columns, or has two meanings."""
+        mask = () if self.mask is None else (self.mask,)
+        said = [self.target, *self.categorical, *(self.ordinal or {}), *self.ids, *self.ignored, *mask]
+        for name in said:
+            if name not in names:
+                close = difflib.get_close_matches(name, names, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(names)}"
+                msg = f"there is no column {name!r}{hint}"
+                raise ValueError(msg)
+            if said.count(name) > 1:
+                msg = f"column {name!r} is declared twice: it has one meaning"
+                raise ValueError(msg)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that models see.
+
+    Attributes:
+        name: In the table.
+        categories: Its words; empty for a column of numbers.
+        ordered: Whether the words are steps of a scale, and become 0, 1, 2, ...; otherwise each has a column of 0 and
+            1.
+    """
+
+    name: str
+    categories: tuple[str, ...] = ()
+    ordered: bool = False
+
+    @property
+    def width(self) -> int:
+        """Numbers that a model sees of it."""
+        return 1 if self.ordered or not self.categories else len(self.categories)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The meaning of all columns.
+
+    Attributes:
+        target: Column with the labels.
+        columns: Those that models see.
+        ids: Those that name a row.
+        ignored: Those that nobody looks at.
+        mask: Column that says which rows may be asked for, or None.
+    """
+
+    target: str
+    columns: tuple[Column, ...]
+    ids: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    mask: str | None = None
+
+    @property
+    def d(self) -> int:
+        """Numbers that a model sees of a row."""
+        return sum(column.width for column in self.columns)
+
+    @property
+    def number_columns(self) -> tuple[Column, ...]:
+        """Those of numbers."""
+        return tuple(column for column in self.columns if not column.categories)
+
+    @property
+    def category_columns(self) -> tuple[Column, ...]:
+        """Those of categories."""
+        return tuple(column for column in self.columns if column.categories)
+
+    @classmethod
+    def infer(cls, table: Table, declared: Declared) -> Schema:
+        """The meaning of the columns of a table: columns of text are categories, all others numbers.
+
+        Raises:
+            ValueError: If a declaration does not fit, a column has more than 50 categories, or none is left.
+        """
+        declared.check(table.columns)
+        aside = {declared.target, declared.mask, *declared.ids, *declared.ignored}
+        columns = tuple(_column(table, name, declared) for name in table.columns if name not in aside)
+        if not columns:
+            msg = f"{table.source} has no column beside the target {declared.target!r} that a model could learn from"
+            raise ValueError(msg)
+        return cls(declared.target, columns, declared.ids, declared.ignored, declared.mask)
+
+    def read(self, table: Table) -> tuple[Array, Codes]:
+        """Numbers with shape (n, p) and codes of categories with shape (n, q) of a table that has these columns.
+
+        Raises:
+            ValueError: If a column or a value is missing, is infinite, is text among numbers, or a word that is not
+                known; the message holds row and column.
+        """
+        if absent := [column.name for column in self.columns if column.name not in table.columns]:
+            msg = f"{table.source} lacks the columns {', '.join(map(repr, absent))}"
+            raise ValueError(msg)
+        numbers = [_complete(table, column.name) for column in self.number_columns]
+        codes = [_coded(table, column) for column in self.category_columns]
+        n = len(table)
+        return (
+            np.stack(numbers, axis=1) if numbers else np.empty((n, 0)),
+            np.stack(codes, axis=1) if codes else np.empty((n, 0), dtype=np.int32),
+        )
+
+    def encode(self, numbers: Array, codes: Codes) -> Array:
+        """What a model sees, with shape (n, d): numbers, then categories, in the order of the columns."""
+        parts = [numbers]
+        for j, column in enumerate(self.category_columns):
+            code = codes[:, j]
+            parts.append(code[:, None].astype(np.float64) if column.ordered else np.eye(column.width)[code])
+        return np.concatenate(parts, axis=1)
+
+    def to_document(self) -> dict[str, Any]:
+        """Plain values; `of_document` reads them."""
+        return {
+            "target": self.target,
+            "ids": list(self.ids),
+            "ignored": list(self.ignored),
+            "mask": self.mask,
+            "columns": {column.name: _described(column) for column in self.columns},
+        }
+
+    @classmethod
+    def of_document(cls, document: Mapping[str, Any]) -> Schema:
+        """The inverse of `to_document`."""
+        columns = tuple(_of_description(name, words) for name, words in document["columns"].items())
+        ids, ignored = tuple(document["ids"]), tuple(document["ignored"])
+        return cls(document["target"], columns, ids, ignored, document["mask"])
+
+
+def _described(column: Column) -> str | dict[str, list[str]]:
+    if not column.categories:
+        return "number"
+    return {"ordinal" if column.ordered else "categories": list(column.categories)}
+
+
+def _of_description(name: str, words: Any) -> Column:
+    if words == "number":
+        return Column(name)
+    ((kind, categories),) = words.items()
+    return Column(name, tuple(str(word) for word in categories), ordered=kind == "ordinal")
+
+
+def _column(table: Table, name: str, declared: Declared) -> Column:
+    ordinal = (declared.ordinal or {}).get(name)
+    if ordinal is not None:
+        if len(set(ordinal)) < len(ordinal) or len(ordinal) < 2:
+            msg = f"the scale of column {name!r} must be at least two different words, got {', '.join(ordinal)}"
+            raise ValueError(msg)
+        return Column(name, tuple(ordinal), ordered=True)
+    if name not in declared.categorical and not isinstance(table.columns[name], list):
+        return Column(name)
+    words = sorted({word for word in table.texts(name) if word.strip().lower() not in MISSING})
+    if len(words) > _MOST_CATEGORIES:
+        msg = (
+            f"column {name!r} of {table.source} holds {len(words)} different words (such as {_some(words)}), at most "
+            f"{_MOST_CATEGORIES} can be categories: declare it as an id or as ignored, or group the words"
+        )
+        raise ValueError(msg)
+    return Column(name, tuple(words))
+
+
+def _some(words: Sequence[str]) -> str:
+    return ", ".join(map(repr, words[:3]))
+
+
+def _complete(table: Table, name: str) -> Array:
+    """A column of numbers without gaps."""
+    try:
+        values = table.numbers(name)
+    except ValueError as error:
+        msg = f"{error}; correct it, or declare the column as categorical or as ignored"
+        raise ValueError(msg) from error
+    if len(bad := np.flatnonzero(~np.isfinite(values))):
+        what = "is missing" if np.isnan(values[bad[0]]) else "is infinite"
+        raise ValueError(_gap(table, name, int(bad[0]), what, len(bad)))
+    return values
+
+
+def _gap(table: Table, name: str, row: int, what: str, count: int) -> str:
+    others = f" (and {count - 1} more such cells in this column)" if count > 1 else ""
+    return (
+        f"{table.source}, row {row + 1}, column {name!r}: the value {what}{others}; models need every value: fill it "
+        "in, leave out the row, or declare the column as ignored"
+    )
+
+
+def _coded(table: Table, column: Column) -> Codes:
+    """Positions of the words of a column among its categories."""
+    position = {word: code for code, word in enumerate(column.categories)}
+    texts = table.texts(column.name)
+    codes = np.array([position.get(word, -1) for word in texts], dtype=np.int32)
+    if len(bad := np.flatnonzero(codes < 0)):
+        word = texts[bad[0]]
+        if word.strip().lower() in MISSING:
+            raise ValueError(_gap(table, column.name, int(bad[0]), "is missing", len(bad)))
+        close = difflib.get_close_matches(word, column.categories, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(column.categories[:10])}"
+        msg = f"{table.source}, row {bad[0] + 1}, column {column.name!r}: {word!r} is no known category{hint}"
+        raise ValueError(msg)
+    return codes

@@ -1,0 +1,173 @@
+"""The state of a labelling run, and what each event makes of it: pure functions from state to state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FAILED", "FREE", "LABELLED", "OUT", "Batch", "LabelState", "Stage"]
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+FREE, OUT, LABELLED, FAILED = 0, 1, 2, 3  # nobody has it; somebody has; it has a label; it cannot be labelled
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """What the labels until now gave: one point of the learning curve.
+
+    Attributes:
+        n_labels: Labels that were learned.
+        model: Name of the model.
+        rmse: Held-out root mean squared error, by cross-validation.
+        rmse_error: Its standard error.
+        mae: Held-out mean absolute error.
+        n_held_out: Rows that these are over.
+        is_random: Whether these rows are a random sample of the table.
+        sd_scale: Factor by which the model's sd was multiplied.
+        seconds: Time that fitting took.
+    """
+
+    n_labels: int
+    model: str
+    rmse: float
+    rmse_error: float
+    mae: float
+    n_held_out: int
+    is_random: bool
+    sd_scale: float = 1.0
+    seconds: float = 0.0
+
+    @property
+    def ratio(self) -> float:
+        """RMSE / MAE: 1.253 for Gaussian errors, larger for heavier tails."""
+        return self.rmse / self.mae if self.mae > 0 else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Rows that were asked for together, and what was predicted of them before.
+
+    Attributes:
+        number: Counted from 1.
+        rows: With shape (b,), counted from 0.
+        random: Whether each was drawn at random, with shape (b,).
+        prediction: Mean, sd and the ends of the interval for each, with shape (b, 4); NaN if there was no model.
+        level: Probability of the interval.
+        stage: What the model was like; None if there was none.
+        delivered: Whether the rows have reached whoever asked.
+    """
+
+    number: int
+    rows: Rows
+    random: NDArray[np.bool_]
+    prediction: Array
+    level: float
+    stage: Stage | None = None
+    delivered: bool = False
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelState:
+    """All that a run knows.
+
+    Attributes:
+        y: Labels with shape (n,), NaN where there is none.
+        status: FREE, OUT, LABELLED or FAILED, with shape (n,).
+        random: Whether a row belongs to a random sample of the table, with shape (n,).
+        in_table: Whether the label was in the table from the start, with shape (n,).
+        batches: All that was asked, in order.
+        reasons: Why rows failed, by row.
+    """
+
+    y: Array
+    status: NDArray[np.int8]
+    random: NDArray[np.bool_]
+    in_table: NDArray[np.bool_]
+    batches: tuple[Batch, ...] = ()
+    reasons: tuple[tuple[int, str], ...] = ()
+
+    @classmethod
+    def initial(cls, y: Array, *, random: bool) -> LabelState:
+        """The state with the labels of the table alone; ``random`` says whether these rows are a random sample."""
+        labelled = np.isfinite(y)
+        status = np.where(labelled, LABELLED, FREE).astype(np.int8)
+        return cls(y.copy(), status, labelled & random, labelled)
+
+    @property
+    def n_labels(self) -> int:
+        """Labels, those of the table included."""
+        return int((self.status == LABELLED).sum())
+
+    @property
+    def n_spent(self) -> int:
+        """Labels that count against the budget: all that were not in the table, and those under way or failed."""
+        return int(((self.status != FREE) & ~self.in_table).sum())
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The learning curve."""
+        return tuple(batch.stage for batch in self.batches if batch.stage is not None)
+
+    def rows(self, *status: int) -> Rows:
+        """Rows of a status, in order."""
+        return np.flatnonzero(np.isin(self.status, status))
+
+    def batch(self, number: int) -> Batch:
+        """The batch of a number.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if not 1 <= number <= len(self.batches):
+            msg = f"there is no batch {number}: {len(self.batches)} have been asked for"
+            raise ValueError(msg)
+        return self.batches[number - 1]
+
+    # events
+
+    def asked(self, batch: Batch) -> LabelState:
+        """The state after a batch was chosen: its rows are out."""
+        status, random = self.status.copy(), self.random.copy()
+        status[batch.rows] = OUT
+        random[batch.rows] = batch.random
+        return replace(self, status=status, random=random, batches=(*self.batches, batch))
+
+    def delivered(self, number: int) -> LabelState:
+        """The state after a batch has reached whoever asked."""
+        batches = tuple(replace(b, delivered=True) if b.number == number else b for b in self.batches)
+        return replace(self, batches=batches)
+
+    def released(self, rows: Iterable[int]) -> LabelState:
+        """The state after rows that were out became free again; others stay what they are."""
+        chosen = np.array(list(rows), dtype=np.int64)
+        status, random = self.status.copy(), self.random.copy()
+        chosen = chosen[status[chosen] == OUT]
+        status[chosen] = FREE
+        random[chosen] = False
+        return replace(self, status=status, random=random)
+
+    def told(self, rows: Iterable[int], y: Iterable[float]) -> LabelState:
+        """The state with labels, new or corrected."""
+        values, status = self.y.copy(), self.status.copy()
+        chosen = np.array(list(rows), dtype=np.int64)
+        values[chosen] = list(y)
+        status[chosen] = LABELLED
+        reasons = tuple(pair for pair in self.reasons if pair[0] not in set(chosen.tolist()))
+        return replace(self, y=values, status=status, reasons=reasons)
+
+    def failed(self, rows: Iterable[int], reasons: Iterable[str]) -> LabelState:
+        """The state after rows turned out to have no label."""
+        chosen = np.array(list(rows), dtype=np.int64)
+        values, status = self.y.copy(), self.status.copy()
+        values[chosen] = np.nan
+        status[chosen] = FAILED
+        pairs = tuple(zip(chosen.tolist(), reasons, strict=True))
+        return replace(self, y=values, status=status, reasons=(*self.reasons, *pairs))
