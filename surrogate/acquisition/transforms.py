@@ -150,7 +150,7 @@ def _cholesky(matrix: Tensor, ridge: float) -> Tensor:
     return factor
 
 
-def sketch(p: int = 512, *, generator: torch.Generator) -> Transform:
+def sketch(p: int = 512, *, generator: torch.Generator | None) -> Transform:
     """p random features whose inner products are the kernel in expectation.
 
     Features that are no more than p already stay as they are. Sums of kernels are sums of independent sketches,
@@ -158,7 +158,8 @@ def sketch(p: int = 512, *, generator: torch.Generator) -> Transform:
     1 / sqrt(p), and of a gradient kernel 12 % at p = 512: enough to tell points apart, not an uncertainty.
 
     Raises:
-        ValueError: If p is not positive, or when applied to a kernel without explicit features.
+        ValueError: If p is not positive; when applied, if the kernel has no explicit features, or has more than p and
+            there is no generator.
 
     References:
         Holzmueller et al. (2023), https://www.jmlr.org/papers/v24/22-0937.html, sec. 3.2.4.
@@ -171,7 +172,7 @@ def sketch(p: int = 512, *, generator: torch.Generator) -> Transform:
         dim = split.pool.dim
         if dim is not None and dim <= p:
             return split.each(lambda features: DenseFeatures(features.dense()))
-        project = split.pool.projector(p, generator)
+        project = split.pool.projector(p, _needed(generator, f"sketch:{p}"))
         return split.each(lambda features: DenseFeatures(project(features)))
 
     return transform
@@ -343,7 +344,7 @@ def named_transform(spec: str, generator: torch.Generator | None) -> Transform:
         "scale": (lambda: scale, []),
         "posterior": (posterior, [float]),
         "posterior-pool": (lambda *noise: posterior(*noise, given="pool"), [float]),
-        "sketch": (lambda *p: sketch(*p, generator=_needed(generator, spec)), [int]),
+        "sketch": (lambda *p: sketch(*p, generator=generator), [int]),
         "acs-grad": (acs_grad, [float]),
         "acs-rf": (lambda *args: acs_rf(*args, generator=_needed(generator, spec)), [int, float]),
     }
