@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from surrogate._version import __version__
 
 if TYPE_CHECKING:
+    from surrogate.conclusion import load_result as load_result
     from surrogate.data import Dataset as Dataset
     from surrogate.infer import infer as infer
-    from surrogate.infer import load_result as load_result
     from surrogate.problem import Parameter as Parameter
     from surrogate.problem import Posterior as Posterior
     from surrogate.problem import Prior as Prior
@@ -28,7 +28,7 @@ _HOMES = {
     "Prior": "surrogate.problem",
     "Result": "surrogate.result",
     "infer": "surrogate.infer",
-    "load_result": "surrogate.infer",
+    "load_result": "surrogate.conclusion",
 }
 
 __all__ = ["__version__", "get_cobaya_class", *_HOMES]  # noqa: PLE0604  # strings, all of them

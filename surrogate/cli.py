@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from surrogate._version import __version__
 from surrogate.checkpoint import Record, RunFolder, load_arrays
+from surrogate.cli_svm import add_svm_commands
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -137,7 +138,7 @@ def _status(options: argparse.Namespace) -> int:
 
 def _sample(options: argparse.Namespace) -> int:
     result, folder = _loaded(options)
-    root = Path(options.output) if options.output else folder.chain_root
+    root = Path(options.output) if options.output else folder.samples_root
     result.save(root)
     _say(f"{len(result.weights)} rows in {root}.txt" + ("" if result.converged else "; the run has NOT converged"))
     return 0
@@ -152,7 +153,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _loaded(options: argparse.Namespace) -> tuple[Result, RunFolder]:
-    from surrogate.infer import load_result
+    from surrogate.conclusion import load_result
 
     folder = _existing(options.folder)
     return load_result(folder.path, n_samples=options.n), folder
@@ -261,7 +262,9 @@ def _parser() -> argparse.ArgumentParser:
         again.add_argument("folder", metavar="DIR", help="folder of the run")
         again.add_argument("-n", type=_count, default=number, metavar="N", help=f"effective draws (default {number})")
         place = "root of the names of the chain's files" if name == "sample" else "file to write"
-        again.add_argument("-o", "--output", metavar="PATH", help=f"{place} (default: in the folder of the run)")
+        usual = "DIR/samples; the chain of the run stays as it is" if name == "sample" else "DIR/report.html"
+        again.add_argument("-o", "--output", metavar="PATH", help=f"{place} (default: {usual})")
+    add_svm_commands(commands)
     return parser
 
 

@@ -7,25 +7,26 @@ import importlib
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from surrogate.checkpoint import RunFolder
+from surrogate.conclusion import Emulator, conclude
 from surrogate.data import Dataset
 from surrogate.driver import (
     Budget,
     Course,
+    Ending,
     Observer,
     UnfinishedError,
     calls,
     drive,
-    load_prior,
     load_state,
     useful_workers,
     write_trace,
@@ -35,57 +36,31 @@ from surrogate.executors.files import FilesExecutor
 from surrogate.executors.interruption import StopRequest
 from surrogate.executors.local import make_executor, workers_of
 from surrogate.executors.mpi import Ranks, ranks
+from surrogate.executors.threads import one_thread
 from surrogate.loop import PosteriorLoop
-from surrogate.models.derived import DerivedModel, fit_derived
-from surrogate.models.surrogate import LikelihoodModel
-from surrogate.problem import Evaluation, Posterior, Prior
-from surrogate.proposers.design import Reference
-from surrogate.proposers.fast import FastPoints
-from surrogate.proposers.posterior import ScaledPrior
+from surrogate.problem import Evaluation, Posterior
 from surrogate.result import Result
 from surrogate.reweighting import reweighted
 from surrogate.rng import generator
-from surrogate.samplers.evidence import ImportanceSample
-from surrogate.samplers.smc import systematic_resample
+from surrogate.settings import (
+    GivenSettings,
+    Settings,
+    check_counts,
+    check_seconds,
+    fast_points,
+    initial_data,
+    reference_for,
+    usable_device,
+)
 from surrogate.state import State
 
-__all__ = ["Emulator", "conclude", "infer", "load_result"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["infer"]
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Emulator:
-    """The surrogate of a finished run, for later use.
-
-    Attributes:
-        model: Surrogate of the log-likelihood in scaled coordinates.
-        scaled: Prior in those coordinates.
-    """
-
-    model: LikelihoodModel
-    scaled: ScaledPrior
-
-    def predict(self, x: ArrayLike) -> tuple[Array, Array]:
-        """Mean and sd of the log-likelihood at x with shape (m, d), each with shape (m,).
-
-        Valid where the likelihood is feasible; ``feasibility`` says how probable that is.
-        """
-        return self.model.predict(self.scaled.to_unit(np.atleast_2d(np.asarray(x, dtype=np.float64))))
-
-    def log_likelihood(self, x: ArrayLike) -> Array:
-        """The log-likelihood that is sampled, -inf where infeasible, with shape (m,); the fast path, without sd."""
-        t = self.scaled.to_unit(np.atleast_2d(np.asarray(x, dtype=np.float64)))
-        return self.model.y_max + self.model.relative(t) * self.model.parameters.temperature
-
-    def log_prior(self, x: ArrayLike) -> Array:
-        """Log prior density at x with shape (m, d), with shape (m,)."""
-        return self.scaled.log_density_x(np.atleast_2d(np.asarray(x, dtype=np.float64)))
-
-    def feasibility(self, x: ArrayLike) -> Array:
-        """Probability that the likelihood is finite at x with shape (m, d), with shape (m,)."""
-        t = self.scaled.to_unit(np.atleast_2d(np.asarray(x, dtype=np.float64)))
-        return self.model.gate.probability(self.model.whiten(t))
+Call = Callable[[Array], Evaluation]
 
 
 def infer(
@@ -95,13 +70,8 @@ def infer(
     output: str | os.PathLike[str] | None = None,
     seed: int = 0,
     executor: Any = None,
-    mode: str = "auto",
     max_evaluations: int | None = None,
     max_walltime: float | None = None,
-    max_eval_seconds: float | None = None,
-    max_failures: int | None = None,
-    isolate: bool = False,
-    retries: int = 0,
     batch_size: int | None = None,
     initial: Any = None,
     reference: Any = None,
@@ -110,10 +80,7 @@ def infer(
     device: str | None = None,
     progress: bool = True,
     resume: bool | str = "auto",
-    callback: Callable[[dict[str, float]], None] | None = None,
-    n_samples: int = 10_000,
-    reweight: int | None = None,
-    fast: tuple[Sequence[str], int] | None = None,
+    **settings: Unpack[GivenSettings],
 ) -> Result:
     """The posterior of an expensive log-likelihood, from tens to hundreds of calls of it.
 
@@ -130,16 +97,9 @@ def infer(
         executor: None or "serial", "threads:N", "processes:N", "mpi", "files:FOLDER", or a
             ``concurrent.futures.Executor``. Under mpirun or srun None is "mpi": all ranks call this function, evaluate,
             and get the result; with "serial" each has a run of its own.
-        mode: "sync": batches, the same numbers for any number of workers. "async": a new point for each worker as soon
-            as it is free. "auto": the first for up to d workers, otherwise the second.
         max_evaluations: Calls of the likelihood allowed; 70 d^1.5 unless given.
         max_walltime: Seconds after which the run ends as on SIGTERM, SIGUSR1 or SIGINT: calls under way are left, the
             state is on disk, the surrogate is sampled as it is, and the result is ``interrupted``.
-        max_eval_seconds: Seconds that one call may take; implies ``isolate``.
-        max_failures: Failed evaluations after which the run ends; None for any number.
-        isolate: Whether each call runs in a child process: a crash is then a failed evaluation. The likelihood must be
-            importable.
-        retries: How often a failed call is repeated at the same point; a time-out is not. All trials count as one.
         batch_size: Points per batch; max(2, d // 2) unless given.
         initial: Earlier evaluations: a pair (x, y) with shapes (n, d) and (n,), or a ``Dataset``.
         reference: Where the posterior is expected: a point (d,), a pair (mean, covariance or sds), or draws (n, d).
@@ -148,12 +108,8 @@ def infer(
         device: Where the Gaussian process runs: "cpu", "cuda", "cuda:1", or "auto".
         progress: Whether to show progress on standard error.
         resume: "auto" continues a run that is in ``output``, True insists on one, False starts anew.
-        callback: Called with each new row of the trace.
-        n_samples: Effective number of independent posterior draws to produce.
-        reweight: Number of draws at which the likelihood is called once more, for exact importance weights; these calls
-            come on top of ``max_evaluations``, and the result has these draws only.
-        fast: Names of parameters that cost little to change, and how many further values of them to evaluate wherever
-            the others change; points that share the others follow each other.
+        settings: What few runs need, by name: ``mode``, ``max_eval_seconds``, ``max_failures``, ``isolate``,
+            ``retries``, ``callback``, ``n_samples``, ``reweight``, ``fast``; see `surrogate.settings.Settings`.
 
     Returns:
         Samples, evidence, verdict, the evaluated points and the emulator.
@@ -161,7 +117,7 @@ def infer(
     Raises:
         ValueError: If an argument has a wrong value, or no surrogate could be made; the message then holds the first
             failures.
-        TypeError: If an argument has a wrong type.
+        TypeError: If an argument has a wrong type, or there is none of its name.
         UnfinishedError: If the run was interrupted before it had a surrogate; a run with an output folder goes on when
             it is called again.
 
@@ -170,84 +126,132 @@ def infer(
     >>> result.converged
     True
     """
+    asked = Settings.of(settings)
+    check_counts(max_evaluations=max_evaluations, batch_size=batch_size)
+    check_seconds(max_walltime=max_walltime)
     if prior is None:
         problem = _problem(log_likelihood)
         log_likelihood, prior = problem.log_likelihood, problem.prior
         reference = problem.reference if reference is None else reference
     posterior = Posterior(log_likelihood, prior, vectorized=vectorized, noise=noise)
-    _check_counts(max_evaluations=max_evaluations, batch_size=batch_size, n_samples=n_samples, reweight=reweight)
-    if max_walltime is not None and not (isinstance(max_walltime, (int, float)) and max_walltime > 0):
-        msg = f"max_walltime must be a positive number of seconds, got {max_walltime!r}"
-        raise ValueError(msg)
-    d = posterior.prior.d
     loop = PosteriorLoop(
         posterior.prior,
-        reference=_reference(reference, posterior.prior),
+        reference=reference_for(reference, posterior.prior),
         batch_size=batch_size,
-        device=_device(device),
-        fast=_fast(fast, posterior.prior.names),
+        device=usable_device(device),
+        fast=fast_points(asked.fast, posterior.prior.names),
     )
-    limits = Limits(max_eval_seconds, isolate, retries)
-    budget = Budget(max_evaluations or int(np.ceil(70 * d**1.5)), max_failures)
-    stop = StopRequest(max_walltime)
-    _check_mode(mode)
+    run = _Run(
+        loop=loop,
+        posterior=posterior,
+        settings=asked,
+        budget=Budget(max_evaluations or int(np.ceil(70 * loop.d**1.5)), asked.max_failures),
+        stop=StopRequest(max_walltime),
+        seed=seed,
+        initial=initial_data(initial, posterior.prior),
+        progress=progress,
+    )
+    return _executed(run, executor, lambda: _folder(output, resume))
 
-    def run(pool: Executor) -> tuple[Result, State]:
-        with _folder(output, resume) as folder:
-            return lead(pool, folder)
 
-    def lead(pool: Executor, folder: RunFolder | None) -> tuple[Result, State]:
-        state = None if folder is None else load_state(folder, posterior.prior, seed)
-        if state is None:
-            state = loop.init(seed, _initial(initial, posterior.prior))
-        observers = list(_observers(loop, folder, callback, budget, progress=progress))
-        special = call if limits.special else None
-        course = Course(loop, posterior, pool, budget, stop, special, folder, observers)
-        ending = drive(course, state, asynchronous=_is_asynchronous(mode, pool, loop))
-        for observer in observers:
-            getattr(observer, "close", lambda _: None)(ending.reason)
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A run with everything that was asked for, but for the place where it is executed.
+
+    Attributes:
+        loop: How to choose points.
+        posterior: What to evaluate.
+        settings: What few runs need.
+        budget: Limits.
+        stop: Whether the run is to end early.
+        seed: Of all random numbers.
+        initial: Earlier evaluations.
+        progress: Whether to show progress.
+    """
+
+    loop: PosteriorLoop
+    posterior: Posterior
+    settings: Settings
+    budget: Budget
+    stop: StopRequest
+    seed: int
+    initial: Dataset
+    progress: bool
+
+    def lead(self, pool: Executor, call: Call, folder: RunFolder | None) -> tuple[Result, State]:
+        """The result, and the state that it was drawn from."""
+        ending = self._driven(pool, call, folder)
         if ending.interrupted and ending.sampled.parameters is None:
             raise UnfinishedError(ending.reason)
-        result = conclude(loop, ending.sampled, ending.reason, max(n_samples, reweight or 0))
-        n_evaluations = calls(ending.state) + ending.uncounted
-        result = replace(result, n_evaluations=n_evaluations, interrupted=ending.interrupted)
-        if reweight and not ending.interrupted:
-            rng, journal = generator(seed, "reweight"), None if folder is None else folder.reweighting_journal
-            result = reweighted(result, posterior, pool, reweight, rng, journal=journal)
+        result = self._drawn(ending)
+        if self.settings.reweight and not ending.interrupted:
+            rng, journal = generator(self.seed, "reweight"), None if folder is None else folder.reweighting_journal
+            result = reweighted(result, self.posterior, pool, self.settings.reweight, rng, journal=journal)
         if folder is not None:
             result.save(folder.chain_root)
         ending.harvest()
         pool.shutdown(wait=False, cancel_futures=True)
         return result, ending.sampled
 
+    def _driven(self, pool: Executor, call: Call, folder: RunFolder | None) -> Ending:
+        """The run from where it was to its end, seen by all observers."""
+        state = None if folder is None else load_state(folder, self.loop.prior, self.seed)
+        if state is None:
+            state = self.loop.init(self.seed, self.initial)
+        observers = list(self._observers(folder))
+        special = call if self.settings.limits.special else None
+        course = Course(self.loop, self.posterior, pool, self.budget, self.stop, special, folder, observers)
+        ending = drive(course, state, asynchronous=_is_asynchronous(self.settings.mode, pool, self.loop))
+        for observer in observers:
+            getattr(observer, "close", lambda _: None)(ending.reason)
+        return ending
+
+    def _drawn(self, ending: Ending) -> Result:
+        n = max(self.settings.n_samples, self.settings.reweight or 0)
+        result = conclude(self.loop, ending.sampled, ending.reason, n)
+        n_evaluations = calls(ending.state) + ending.uncounted
+        return replace(result, n_evaluations=n_evaluations, interrupted=ending.interrupted)
+
+    def _observers(self, folder: RunFolder | None) -> Iterator[Observer]:
+        if folder is not None:
+            yield lambda state: write_trace(folder, state)
+            yield _Interim(self.loop, folder)
+        callback = self.settings.callback
+        if callback is not None:
+            yield lambda state: callback(state.rows()[-1]) if len(state.trace) else None
+        if self.progress:
+            yield _Shown(self.budget)
+
+
+Folder = Callable[[], contextlib.AbstractContextManager[RunFolder | None]]
+
+
+def _executed(run: _Run, executor: Any, folder: Folder) -> Result:
+    """The result of a run on the executor that is meant, or on all ranks of a job."""
     world = ranks(executor)
+    limits = run.settings.limits
     by_files = isinstance(executor, str) and executor.startswith("files:")
-    with stop, guarded(posterior.evaluate, Limits() if by_files else limits) as call, _one_thread():
+    with run.stop, guarded(run.posterior.evaluate, Limits() if by_files else limits) as call, one_thread():
         if world is not None:
-            return _on_all_ranks(world, call, run, stop, loop)
-        with _executor(executor, posterior, limits) as pool:
-            return run(pool)[0]
+            return _on_all_ranks(world, call, run, folder)
+        with _executor(executor, run.posterior, limits) as pool, folder() as place:
+            return run.lead(pool, call, place)[0]
 
 
-def _on_all_ranks(
-    world: Ranks,
-    call: Callable[[Array], Evaluation],
-    run: Callable[[Executor], tuple[Result, State]],
-    stop: StopRequest,
-    loop: PosteriorLoop,
-) -> Result:
+def _on_all_ranks(world: Ranks, call: Call, run: _Run, folder: Folder) -> Result:
     """The result of rank 0; the others build the emulator again from the state, as it is not made to be sent."""
     own: list[Result] = []
 
     def packed(pool: Executor) -> tuple[Result, dict[str, NDArray]]:
-        result, state = run(pool)
+        with folder() as place:
+            result, state = run.lead(pool, call, place)
         own.append(result)
-        return replace(result, emulator=None), loop.cooled(state).to_arrays()  # type: ignore[arg-type]
+        return replace(result, emulator=None), run.loop.cooled(state).to_arrays()  # type: ignore[arg-type]
 
-    result, arrays = world.run(call, packed, stop)
+    result, arrays = world.run(call, packed, run.stop)
     if own:
         return own[0]
-    return replace(result, emulator=Emulator(loop.model(State.from_arrays(arrays)), loop.scaled))
+    return replace(result, emulator=Emulator(run.loop.model(State.from_arrays(arrays)), run.loop.scaled))
 
 
 def _executor(spec: Any, posterior: Posterior, limits: Limits) -> Executor:
@@ -259,12 +263,6 @@ def _executor(spec: Any, posterior: Posterior, limits: Limits) -> Executor:
     return make_executor(None if isinstance(spec, str) and spec in ("auto", "mpi") else spec, posterior.evaluate)
 
 
-def _check_mode(mode: str) -> None:
-    if mode not in ("auto", "sync", "async"):
-        msg = f"mode must be 'auto', 'sync' or 'async', got {mode!r}"
-        raise ValueError(msg)
-
-
 def _is_asynchronous(mode: str, pool: Executor, loop: PosteriorLoop) -> bool:
     """Whether workers get points one by one; says if some of them will have nothing to do."""
     workers = workers_of(pool) or 1
@@ -273,27 +271,8 @@ def _is_asynchronous(mode: str, pool: Executor, loop: PosteriorLoop) -> bool:
     if workers > used and mode != "auto":
         remedy = "more do not make it faster" if asynchronous else "mode='async' or a larger batch_size uses more"
         msg = f"{workers} workers, of which {used} are used at a time: {remedy}"
-        warnings.warn(msg, RuntimeWarning, stacklevel=4)
+        warnings.warn(msg, RuntimeWarning, stacklevel=2)
     return asynchronous
-
-
-def _fast(spec: tuple[Sequence[str], int] | None, names: tuple[str, ...]) -> FastPoints | None:
-    """Fast parameters by position; None if there are none.
-
-    Raises:
-        ValueError: If they are not some of the names, or are all of them.
-    """
-    if spec is None or not spec[1] or not len(spec[0]):
-        return None
-    fast, count = spec
-    _check_counts(fast=count)
-    if unknown := [name for name in fast if name not in names]:
-        msg = f"fast parameters must be some of {', '.join(names)}, got {', '.join(map(repr, unknown))}"
-        raise ValueError(msg)
-    if len(set(fast)) == len(names):
-        msg = "not all parameters can be fast: leave out fast= and call the likelihood as often as you like"
-        raise ValueError(msg)
-    return FastPoints(tuple(names.index(name) for name in fast), count)
 
 
 _PIPELINES = {"cobaya": "surrogate.interfaces.cobaya"}  # plug-ins, loaded by name when an object of theirs comes
@@ -308,47 +287,6 @@ def _problem(target: Any) -> Any:
         )
         raise TypeError(msg)
     return importlib.import_module(_PIPELINES[kind]).problem_of(target)
-
-
-def _check_counts(**counts: int | None) -> None:
-    for name, value in counts.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer))):
-            msg = f"{name} must be a positive integer, got {value!r}"
-            raise TypeError(msg)
-        if value is not None and value < 1:
-            msg = f"{name} must be a positive integer, got {value}"
-            raise ValueError(msg)
-
-
-def _device(spec: str | None) -> str:
-    import torch
-
-    if spec == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    name = spec or "cpu"
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        what = str(error).splitlines()[0]
-        msg = f"device {name!r} cannot be used ({what}); 'cpu' always can, 'auto' takes what is there"
-        raise ValueError(msg) from error
-    return name
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """One BLAS and torch thread while the run lasts, unless the environment asks for more: matrices are small."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    wanted = int(os.environ.get("OMP_NUM_THREADS") or os.environ.get("SLURM_CPUS_PER_TASK") or 1)
-    before = torch.get_num_threads()
-    torch.set_num_threads(wanted)
-    try:
-        with threadpool_limits(wanted):
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager
@@ -368,69 +306,6 @@ def _folder(output: str | os.PathLike[str] | None, resume: bool | str) -> Iterat
         raise ValueError(msg)
     with folder.create(force=resume is False):
         yield folder
-
-
-def _reference(spec: Any, prior: Prior) -> Reference | None:
-    if spec is None:
-        return None
-    reference = Reference.of(spec, prior.d)
-    reference.check_inside(prior)
-    return reference
-
-
-def _initial(initial: Any, prior: Prior) -> Dataset:
-    """Earlier evaluations as a dataset of step -1."""
-    d = prior.d
-    if initial is None:
-        return Dataset.empty(d)
-    if isinstance(initial, Dataset):
-        _check_inside(initial.x, prior)
-        return replace(initial, step=np.full(len(initial), -1, dtype=np.int64))
-    expected = f"initial must be a pair (x, y) with shapes (n, {d}) and (n,), or a Dataset"
-    try:
-        x, y = (np.asarray(part, dtype=np.float64) for part in initial)
-    except (TypeError, ValueError) as error:
-        msg = f"{expected}, got {type(initial).__name__}"
-        raise ValueError(msg) from error
-    if x.ndim != 2 or x.shape[1] != d or y.shape != (len(x),):
-        msg = f"{expected}, got shapes {x.shape} and {y.shape}"
-        raise ValueError(msg)
-    if np.isnan(y).any() or np.isposinf(y).any() or not np.isfinite(x).all():
-        msg = "initial must hold finite points, and log-likelihoods that are finite or -inf"
-        raise ValueError(msg)
-    _check_inside(x, prior)
-    evaluations = [
-        Evaluation(float(v), "ok" if np.isfinite(v) else "infeasible", {}, 0.0, "", 0.0, "initial") for v in y
-    ]
-    return Dataset.empty(d).append(x, evaluations, -1)
-
-
-def _check_inside(x: Array, prior: Prior) -> None:
-    outside = ~np.isfinite(prior.log_density(x))
-    if outside.any():
-        row = int(np.argmax(outside))
-        msg = (
-            f"initial must lie inside the prior, but {int(outside.sum())} of {len(x)} points do not, the first in row "
-            f"{row}: {x[row].tolist()}. Drop them or widen the prior"
-        )
-        raise ValueError(msg)
-
-
-def _observers(
-    loop: PosteriorLoop,
-    folder: RunFolder | None,
-    callback: Callable[[dict[str, float]], None] | None,
-    budget: Budget,
-    *,
-    progress: bool,
-) -> Iterator[Observer]:
-    if folder is not None:
-        yield lambda state: write_trace(folder, state)
-        yield _Interim(loop, folder)
-    if callback is not None:
-        yield lambda state: callback(state.rows()[-1]) if len(state.trace) else None
-    if progress:
-        yield _Shown(budget)
 
 
 class _Interim:
@@ -471,107 +346,3 @@ class _Shown:
 
     def close(self, reason: str) -> None:
         self._progress.close(reason)
-
-
-def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> Result:
-    """Samples the surrogate of a run as it stands.
-
-    Args:
-        loop: The loop of the run.
-        state: Its last state.
-        reason: Why it is the last.
-        n_samples: Effective number of independent draws.
-
-    Raises:
-        ValueError: If the run has no surrogate.
-    """
-    from surrogate.samplers.ensemble import WALKERS, sample_ensemble
-
-    if state.parameters is None:
-        shortage = loop.shortage(state)
-        raise ValueError(reason if shortage in reason else f"{reason}. {shortage}")
-    state = loop.cooled(state)
-    model = loop.model(state)
-    scaled, prior = loop.scaled, loop.prior
-    sample = loop.importance_sample(state, model, max(20_000, 2 * n_samples), "final")
-    rng = generator(state.seed, state.step, "final")
-    start = _walkers(sample, max(WALKERS, 4 * loop.d), rng) if sample.ess > 100 else loop.draws(state).posterior
-    chain = sample_ensemble(
-        lambda t: loop.log_posterior(model, t),
-        start,
-        rng=rng,
-        ess=n_samples,
-        bounds=(prior.bounds - scaled.location[:, None]) / scaled.scale[:, None],
-    )
-    mean_error, sd_error, evidence_spread = loop.surrogate_error(state, model, sample)
-    x = scaled.from_unit(chain.samples)
-    x = np.clip(x, prior.bounds[:, 0], prior.bounds[:, 1])
-    offset = model.y_max - np.log(scaled.scale).sum()
-    derived = _derived(loop, state, chain.samples)
-    return Result(
-        names=prior.names,
-        labels=prior.labels,
-        bounds=prior.bounds,
-        samples=x,
-        weights=np.full(len(x), 1.0 / len(x)),
-        log_posterior=chain.log_density + offset,
-        log_prior=prior.log_density(x),
-        derived=np.empty((len(x), 0)) if derived is None else derived.predict(chain.samples),
-        derived_names=() if derived is None else derived.names,
-        log_evidence=model.y_max + sample.log_integral,
-        log_evidence_error=float(np.hypot(sample.log_integral_error, evidence_spread)),
-        converged=state.verdict.stop and state.verdict.converged,
-        status=reason,
-        n_evaluations=calls(state),
-        data=state.data,
-        trace=tuple(dict(row) for row in state.rows()),
-        emulator=Emulator(model, scaled),
-        surrogate_error={"mean": mean_error * scaled.scale, "sd": sd_error},
-        sampler={
-            "autocorrelation_time": float(np.max(chain.autocorrelation_time)),
-            "ess": float(chain.ess),
-            "acceptance": float(chain.acceptance),
-            "importance_ess": float(sample.ess),
-        },
-        derived_error=np.empty(0) if derived is None else derived.error,
-    )
-
-
-def _derived(loop: PosteriorLoop, state: State, samples: Array) -> DerivedModel | None:
-    """Regressions of the derived values on the evaluated points, in scaled coordinates; None if there are none."""
-    data = state.data
-    if not data.derived_names:
-        return None
-    t = loop.scaled.to_unit(data.x[data.finite])
-    height = data.y[data.finite] + loop.scaled.log_density(t)
-    return fit_derived(t, height, data.derived[data.finite], data.derived_names, samples)
-
-
-def _walkers(sample: ImportanceSample, n: int, rng: np.random.Generator) -> Array:
-    """Equally weighted draws in the proportions of the modes."""
-    with np.errstate(divide="ignore"):
-        return sample.x[systematic_resample(np.log(sample.weights), n, rng)]
-
-
-def load_result(folder: str | os.PathLike[str], *, n_samples: int = 10_000, prior: Any = None) -> Result:
-    """Samples the surrogate of a run in a folder, finished or not, without calling the likelihood.
-
-    Args:
-        folder: Output folder of the run.
-        n_samples: Effective number of independent draws.
-        prior: The prior again, needed only if it holds distributions that are not scipy's.
-
-    Raises:
-        ValueError: If the folder holds no run, or one without a surrogate yet.
-    """
-    place = RunFolder(Path(folder))
-    if not place.state_path.exists():
-        msg = f"{place.path} holds no run"
-        raise ValueError(msg)
-    loop = PosteriorLoop(load_prior(place) if prior is None else Prior.of(prior))
-    state = load_state(place, loop.prior)
-    if state is None:
-        msg = f"{place.path} holds no run"
-        raise ValueError(msg)
-    with _one_thread():
-        return conclude(loop, state, state.verdict.reason, n_samples)

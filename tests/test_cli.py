@@ -63,7 +63,7 @@ def calls(monkeypatch):
 
     monkeypatch.setattr("surrogate.output.report.report_html", lambda run: repr(run))  # pictures take a second
     monkeypatch.setattr(engine, "infer", infer)
-    monkeypatch.setattr(engine, "load_result", load_result)
+    monkeypatch.setattr("surrogate.conclusion.load_result", load_result)
     return made
 
 
@@ -267,7 +267,8 @@ def test_sample_writes_a_chain(old_run, tmp_path, calls, capsys):
     assert len(getdist.loadMCSamples(str(tmp_path / "there" / "again"), no_cache=True).samples) == 700
     assert "700 rows in" in capsys.readouterr().err
     command("sample", old_run.path)
-    assert (old_run.path / "chain.txt").exists()
+    assert (old_run.path / "samples.txt").exists()
+    assert not (old_run.path / "chain.txt").exists()  # which is the run's own, perhaps re-weighted
 
 
 def test_report_writes_a_page(old_run, tmp_path, calls):

@@ -1,3 +1,4 @@
+import dataclasses
 import inspect
 import sys
 import textwrap
@@ -267,12 +268,17 @@ def test_what_is_written_is_read_back_from_anywhere(folder, tmp_path_factory):
 
 def test_defaults_are_those_of_infer():
     from surrogate.infer import infer
+    from surrogate.settings import GivenSettings, Settings
 
     signature = inspect.signature(infer).parameters
     theirs = {name: parameter.default for name, parameter in signature.items()}
-    for name in ("log_likelihood", "prior", "output", "progress", "resume", "callback", "fast"):
+    more = {field.name: field.default for field in dataclasses.fields(Settings)}
+    assert list(more) == list(GivenSettings.__annotations__)
+    for name in ("log_likelihood", "prior", "output", "progress", "resume", "settings"):
         theirs.pop(name)
-    assert theirs == DEFAULTS
+    for name in ("callback", "fast"):
+        more.pop(name)
+    assert theirs | more == DEFAULTS
 
 
 def test_build_makes_what_is_named():

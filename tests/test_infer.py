@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 
@@ -13,6 +14,8 @@ from scipy.special import betaln, gammaln
 import likelihoods
 import surrogate
 from surrogate.data import FAILED
+from surrogate.problem import Parameter
+from surrogate.samplers.ensemble import sample_ensemble
 
 MEAN, COVARIANCE = np.array([0.3, -0.2]), np.array([[0.04, 0.03], [0.03, 0.09]])
 BOX = {"a": (-2.0, 3.0), "b": (-3.0, 2.0)}
@@ -186,6 +189,25 @@ def test_the_result_is_consistent(plain):
     mean, sd = plain.predict(plain.data.x)
     np.testing.assert_allclose(mean, plain.data.y - np.log(25.0), atol=0.05)
     assert np.all(sd >= 0)
+
+
+def test_a_periodic_parameter_is_one_in_the_result(plain):
+    def turning(a, b):
+        return 2.0 * np.cos(a) - 0.5 * b**2
+
+    result = infer(turning, {"a": Parameter("a", (0, 2 * np.pi), periodic=True), "b": (-5, 5)}, n_samples=500)
+    assert result.periodic == (True, False)
+    assert plain.periodic == ()
+
+
+def test_a_final_chain_that_did_not_converge_is_said(monkeypatch, plain):
+    def cut_short(*args, **options):
+        return dataclasses.replace(sample_ensemble(*args, **options), converged=False, reason="stopped by the limit")
+
+    monkeypatch.setattr("surrogate.conclusion.sample_ensemble", cut_short)
+    result = infer(n_samples=500)
+    assert not result.converged
+    assert result.status == f"{plain.status}; its final chain did not converge: stopped by the limit"
 
 
 def test_the_same_seed_is_the_same_run(plain):
@@ -452,6 +474,9 @@ def test_priors_that_are_refused(prior, error, message):
         ({"seed": "one"}, TypeError, "seed must be an integer, got 'one'"),
         ({"noise": -1.0}, ValueError, "noise must be a finite standard deviation >= 0"),
         ({"executor": "thread:2"}, ValueError, "thread"),
+        ({"isolated": True}, TypeError, r"infer\(\) has no argument 'isolated'; did you mean 'isolate'"),
+        ({"mode": "fast"}, ValueError, "mode must be 'auto', 'sync' or 'async', got 'fast'"),
+        ({"retries": -1}, ValueError, "retries must be a whole number of at least 0, got -1"),
         ({"resume": "always"}, ValueError, "resume must be 'auto', True or False, got 'always'"),
     ],
 )

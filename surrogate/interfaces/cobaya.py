@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 from surrogate._version import __version__
 from surrogate.checkpoint import replacing
-from surrogate.infer import infer, load_result
+from surrogate.conclusion import load_result
+from surrogate.infer import infer
 from surrogate.output.cobaya import chain_columns, save_chain, save_covariance, save_log_evidence, shared_out
 from surrogate.problem import Parameter, Prior
 from surrogate.proposers.design import Reference

@@ -1,0 +1,190 @@
+"""What a run takes home: the surrogate sampled as it stands, whether or not the run has converged."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from surrogate.checkpoint import RunFolder
+from surrogate.driver import calls, load_prior, load_state
+from surrogate.executors.threads import one_thread
+from surrogate.loop import PosteriorLoop
+from surrogate.models.derived import DerivedModel, fit_derived
+from surrogate.models.surrogate import LikelihoodModel
+from surrogate.problem import Prior
+from surrogate.proposers.posterior import ScaledPrior
+from surrogate.result import Result
+from surrogate.rng import generator
+from surrogate.samplers.ensemble import WALKERS, Chain, sample_ensemble
+from surrogate.samplers.evidence import ImportanceSample
+from surrogate.samplers.smc import systematic_resample
+from surrogate.state import State
+
+__all__ = ["Emulator", "conclude", "load_result"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Emulator:
+    """The surrogate of a finished run, for later use.
+
+    Attributes:
+        model: Surrogate of the log-likelihood in scaled coordinates.
+        scaled: Prior in those coordinates.
+    """
+
+    model: LikelihoodModel
+    scaled: ScaledPrior
+
+    def predict(self, x: ArrayLike) -> tuple[Array, Array]:
+        """Mean and sd of the log-likelihood at x with shape (m, d), each with shape (m,).
+
+        Valid where the likelihood is feasible; ``feasibility`` says how probable that is.
+        """
+        return self.model.predict(self._unit(x))
+
+    def log_likelihood(self, x: ArrayLike) -> Array:
+        """The log-likelihood that is sampled, -inf where infeasible, with shape (m,); the fast path, without sd."""
+        return self.model.y_max + self.model.relative(self._unit(x)) * self.model.parameters.temperature
+
+    def log_prior(self, x: ArrayLike) -> Array:
+        """Log prior density at x with shape (m, d), with shape (m,)."""
+        return self.scaled.log_density_x(np.atleast_2d(np.asarray(x, dtype=np.float64)))
+
+    def feasibility(self, x: ArrayLike) -> Array:
+        """Probability that the likelihood is finite at x with shape (m, d), with shape (m,)."""
+        return self.model.gate.probability(self.model.whiten(self._unit(x)))
+
+    def _unit(self, x: ArrayLike) -> Array:
+        return self.scaled.to_unit(np.atleast_2d(np.asarray(x, dtype=np.float64)))
+
+
+def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> Result:
+    """Samples the surrogate of a run as it stands.
+
+    Args:
+        loop: The loop of the run.
+        state: Its last state.
+        reason: Why it is the last.
+        n_samples: Effective number of independent draws.
+
+    Raises:
+        ValueError: If the run has no surrogate.
+    """
+    if state.parameters is None:
+        shortage = loop.shortage(state)
+        raise ValueError(reason if shortage in reason else f"{reason}. {shortage}")
+    state = loop.cooled(state)
+    model = loop.model(state)
+    sample = loop.importance_sample(state, model, max(20_000, 2 * n_samples), "final")
+    chain = _chain(loop, state, model, sample, n_samples)
+    mean_error, sd_error, evidence_spread = loop.surrogate_error(state, model, sample)
+    return Result(
+        labels=loop.prior.labels,
+        periodic=tuple(map(bool, loop.prior.periodic)) if loop.prior.periodic.any() else (),
+        log_evidence=model.y_max + sample.log_integral,
+        log_evidence_error=float(np.hypot(sample.log_integral_error, evidence_spread)),
+        converged=state.verdict.stop and state.verdict.converged and chain.converged,
+        status=reason if chain.converged else f"{reason}; its final chain did not converge: {chain.reason}",
+        n_evaluations=calls(state),
+        data=state.data,
+        trace=tuple(dict(row) for row in state.rows()),
+        emulator=Emulator(model, loop.scaled),
+        surrogate_error={"mean": mean_error * loop.scaled.scale, "sd": sd_error},
+        sampler=_quality(chain, sample),
+        **_draws(loop, model, chain),
+        **_derived_values(loop, state, chain.samples),
+    )
+
+
+def _chain(
+    loop: PosteriorLoop, state: State, model: LikelihoodModel, sample: ImportanceSample, n_samples: int
+) -> Chain:
+    """Draws of the surrogate posterior, in scaled coordinates."""
+    rng = generator(state.seed, state.step, "final")
+    start = _walkers(sample, max(WALKERS, 4 * loop.d), rng) if sample.ess > 100 else loop.draws(state).posterior
+    window = loop.scaled.about(loop.draws(state).posterior)
+    return sample_ensemble(
+        lambda t: loop.log_posterior(model, t, window),
+        window.unrolled(start),
+        rng=rng,
+        ess=n_samples,
+        bounds=window.window(loop.prior.bounds),
+    )
+
+
+def _walkers(sample: ImportanceSample, n: int, rng: np.random.Generator) -> Array:
+    """Equally weighted draws in the proportions of the modes."""
+    with np.errstate(divide="ignore"):
+        return sample.x[systematic_resample(np.log(sample.weights), n, rng)]
+
+
+def _draws(loop: PosteriorLoop, model: LikelihoodModel, chain: Chain) -> dict[str, Any]:
+    """The rows of a result: parameters and densities in the coordinates of the prior."""
+    scaled, prior = loop.scaled, loop.prior
+    x = np.clip(scaled.from_unit(chain.samples), prior.bounds[:, 0], prior.bounds[:, 1])
+    return {
+        "names": prior.names,
+        "bounds": prior.bounds,
+        "samples": x,
+        "weights": np.full(len(x), 1.0 / len(x)),
+        "log_posterior": chain.log_density + model.y_max - np.log(scaled.scale).sum(),
+        "log_prior": prior.log_density(x),
+    }
+
+
+def _quality(chain: Chain, sample: ImportanceSample) -> dict[str, float]:
+    return {
+        "autocorrelation_time": float(np.max(chain.autocorrelation_time)),
+        "ess": float(chain.ess),
+        "acceptance": float(chain.acceptance),
+        "importance_ess": float(sample.ess),
+    }
+
+
+def _derived_values(loop: PosteriorLoop, state: State, samples: Array) -> dict[str, Any]:
+    """Derived values of the draws, emulated, with their errors."""
+    model = _derived_model(loop, state, samples)
+    if model is None:
+        return {"derived": np.empty((len(samples), 0)), "derived_names": (), "derived_error": np.empty(0)}
+    return {"derived": model.predict(samples), "derived_names": model.names, "derived_error": model.error}
+
+
+def _derived_model(loop: PosteriorLoop, state: State, samples: Array) -> DerivedModel | None:
+    """Regressions of the derived values on the evaluated points, in scaled coordinates; None if there are none."""
+    data = state.data
+    if not data.derived_names:
+        return None
+    t = loop.scaled.to_unit(data.x[data.finite])
+    height = data.y[data.finite] + loop.scaled.log_density(t)
+    return fit_derived(t, height, data.derived[data.finite], data.derived_names, samples)
+
+
+def load_result(folder: str | os.PathLike[str], *, n_samples: int = 10_000, prior: Any = None) -> Result:
+    """Samples the surrogate of a run in a folder, finished or not, without calling the likelihood.
+
+    Args:
+        folder: Output folder of the run.
+        n_samples: Effective number of independent draws.
+        prior: The prior again, needed only if it holds distributions that are not scipy's.
+
+    Raises:
+        ValueError: If the folder holds no run, or one without a surrogate yet.
+    """
+    place = RunFolder(Path(folder))
+    if not place.state_path.exists():
+        msg = f"{place.path} holds no run"
+        raise ValueError(msg)
+    loop = PosteriorLoop(load_prior(place) if prior is None else Prior.of(prior))
+    state = load_state(place, loop.prior)
+    if state is None:
+        msg = f"{place.path} holds no run"
+        raise ValueError(msg)
+    with one_thread():
+        return conclude(loop, state, state.verdict.reason, n_samples)
