@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from surrogate.conclusion import load_result as load_result
     from surrogate.data import Dataset as Dataset
     from surrogate.infer import infer as infer
+    from surrogate.label import LabellingRun as LabellingRun
+    from surrogate.label import label as label
     from surrogate.problem import Parameter as Parameter
     from surrogate.problem import Posterior as Posterior
     from surrogate.problem import Prior as Prior
@@ -23,11 +25,13 @@ if TYPE_CHECKING:
 # Where each public name comes from; the block above says the same to type checkers.
 _HOMES = {
     "Dataset": "surrogate.data",
+    "LabellingRun": "surrogate.label",
     "Parameter": "surrogate.problem",
     "Posterior": "surrogate.problem",
     "Prior": "surrogate.problem",
     "Result": "surrogate.result",
     "infer": "surrogate.infer",
+    "label": "surrogate.label",
     "load_result": "surrogate.conclusion",
 }
 

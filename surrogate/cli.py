@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from surrogate._version import __version__
 from surrogate.checkpoint import Record, RunFolder, load_arrays
+from surrogate.cli_label import add_label
 from surrogate.cli_svm import add_svm_commands
 
 if TYPE_CHECKING:
@@ -264,6 +265,7 @@ def _parser() -> argparse.ArgumentParser:
         place = "root of the names of the chain's files" if name == "sample" else "file to write"
         usual = "DIR/samples; the chain of the run stays as it is" if name == "sample" else "DIR/report.html"
         again.add_argument("-o", "--output", metavar="PATH", help=f"{place} (default: {usual})")
+    add_label(commands, _count)
     add_svm_commands(commands)
     return parser
 

@@ -113,13 +113,13 @@ def _add_ask(inner: Any, count: Callable[[str], int]) -> None:
 
 def _add_tell(inner: Any) -> None:
     tell = _command(inner, "tell", _tell, "record labels")
-    tell.add_argument("labels", metavar="FILE", help="a batch with the target filled in; 'failed' where there is no label")
+    tell.add_argument("labels", metavar="FILE", help="a batch with the target filled in, or 'failed' in its place")
     tell.add_argument("--correct", action="store_true", help="labels may take the place of others")
 
 
 def _add_predict(inner: Any) -> None:
     predict = _command(inner, "predict", _predict, "labels of other rows with their uncertainty, as CSV")
-    predict.add_argument("table", metavar="TABLE", nargs="?", help="rows with the columns of the pool (default: the pool)")
+    predict.add_argument("table", metavar="TABLE", nargs="?", help="rows like those of the pool (default: the pool)")
     predict.add_argument("-o", "--output", metavar="PATH", help="file to write (default: standard output)")
 
 
@@ -233,6 +233,8 @@ def _of_batch(run: LabellingRun, batch: Batch) -> list[str]:
     drawn = int(batch.random.sum())
     left = "" if run.settings.budget is None else f", {run.settings.budget - run.state.n_spent} left in the budget"
     lines = [f"batch {batch.number}: {len(batch)} rows, {drawn} of them drawn at random{left}"]
+    if batch.note:
+        lines.append(batch.note)
     if batch.stage is None:
         return [*lines, "no model yet: the first rows are random"]
     stage = batch.stage
@@ -271,29 +273,56 @@ def _predict(options: argparse.Namespace) -> int:
     from surrogate.label import open_run
 
     with open_run(options.folder, writing=False) as run:
-        table = options.table
-        found = run.predict(table)
-        keys = run.names_of(table)
-        _write(_predicted_rows(keys, found), options.output)
-        _say(f"{len(found.mean)} rows; 'low' and 'high' hold the label with probability {found.level:g}")
-        for line in run.check(table, found):
-            _say(line)
+        found = run.predict(options.table)
+        _write(_predicted_rows(run, options.table, found), options.output)
+        _say(f"{len(found.mean)} rows; low and high hold the label with probability {found.level:g}")
+        if options.table is not None and (words := _check(run, options.table, found)):
+            _say(words)
     return 0
 
 
-def _predicted_rows(keys: dict[str, list[str]], found: Prediction) -> Iterable[Sequence[str]]:
+def _predicted_rows(run: LabellingRun, path: str | None, found: Prediction) -> Iterable[Sequence[str]]:
+    """Ids of the rows, or their numbers counted from 1, beside what is predicted."""
+    from surrogate.labelling.answers import row_column
+    from surrogate.labelling.table import read_table
+
+    ids = run.pool.schema.ids
+    keys: dict[str, Sequence[str]] = {row_column(run.pool): [str(row + 1) for row in range(len(found.mean))]}
+    if path is None and ids:
+        keys = {" / ".join(ids): run.pool.names.tolist()}
+    elif path is not None and ids:
+        table = read_table(path, text=ids)
+        keys = {name: table.texts(name) for name in ids if name in table.columns} or keys
     yield [*keys, "mean", "sd", "low", "high"]
     numbers = ([f"{value:.8g}" for value in row] for row in found.table().tolist())
     for names, row in zip(zip(*keys.values(), strict=True), numbers, strict=True):
         yield [*names, *row]
 
 
+def _check(run: LabellingRun, path: str, found: Prediction) -> str:
+    """How good predictions are, if the table has labels too; nothing if it has none."""
+    import numpy as np
+
+    from surrogate.labelling.progress import Coverage
+    from surrogate.labelling.table import read_table
+
+    target = run.pool.schema.target
+    table = read_table(path)
+    if target not in table.columns or not np.isfinite(y := table.numbers(target)).any():
+        return ""
+    known = np.isfinite(y)
+    error = (y - found.mean)[known]
+    inside = int(((y >= found.low) & (y <= found.high))[known].sum())
+    rmse, mae = float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error)))
+    held = Coverage(int(known.sum()), inside, found.level)
+    return f"the table has labels: RMSE {rmse:.4g}, MAE {mae:.4g}; {held}"
+
+
 def _status(options: argparse.Namespace) -> int:
     from surrogate.label import open_run
-    from surrogate.output.learning_curve import status_lines
 
     run = open_run(options.folder, writing=False)
-    for name, words in status_lines(run.state, run.stages, run.settings.level, run.ending().reason):
+    for name, words in [("run in", options.folder), *run.facts(), ("verdict", run.ending().reason)]:
         print(f"{name:14}{words}")
     return 0
 

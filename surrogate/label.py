@@ -28,10 +28,10 @@ from surrogate.labelling.journal import asked, replay
 from surrogate.labelling.loop import LabelSettings, choose, first_labels, fit
 from surrogate.labelling.models import FoldModel, Prediction
 from surrogate.labelling.pool import Pool
-from surrogate.labelling.progress import Coverage, Ending, coverage, ending
+from surrogate.labelling.progress import Coverage, Ending, coverage, ending, facts, summary
 from surrogate.labelling.schema import Declared
 from surrogate.labelling.state import OUT, Batch, LabelState, Stage
-from surrogate.labelling.table import Table, digest, read_table
+from surrogate.labelling.table import Table, digest, original_rows, read_table
 from surrogate.output.report import software_versions
 from surrogate.problem import Evaluation, Posterior, Prior
 
@@ -397,9 +397,24 @@ class LabellingRun:
         """Writes one self-contained page."""
         from surrogate.output.learning_curve import save_label_report
 
-        save_label_report(
-            self.state, self.pool.schema.target, self.stages, self.settings.level, self.ending().reason, path
-        )
+        save_label_report(summary(self.state, self.settings, self.stages, self.pool.schema.target), path)
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Names and figures of a status."""
+        return facts(self.state, self.settings, self.stages)
+
+    # rows as the user spells them
+
+    def original(self, rows: Sequence[int]) -> tuple[list[str], dict[int, list[str]]]:
+        """Names of the columns, and the cells of rows (counted from 0) as the table spells them.
+
+        Raises:
+            ValueError: If the table was not a file.
+        """
+        if not self.recipe.source:
+            msg = "the table of this run was not a file: ask and tell from Python, with rows counted from 0"
+            raise ValueError(msg)
+        return original_rows(self.recipe.source, rows)
 
     def _record(self, event: Mapping[str, Any]) -> None:
         """The only way to another state: first the journal, then the memory."""

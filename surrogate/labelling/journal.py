@@ -111,6 +111,7 @@ def asked(batch: Batch) -> Event:
         "prediction": prediction if np.isfinite(batch.prediction).any() else None,
         "level": batch.level,
         "stage": None if batch.stage is None else {k: _finite(v) for k, v in asdict(batch.stage).items()},
+        "note": batch.note,
     }
 
 
@@ -129,4 +130,4 @@ def _batch(event: Event) -> Batch:
         known: dict[str, Any] = {name: math.nan if value is None else value for name, value in event["stage"].items()}
         stage = Stage(**known)
     random = np.array(event["random"], dtype=bool)
-    return Batch(int(event["batch"]), rows, random, prediction, float(event["level"]), stage)
+    return Batch(int(event["batch"]), rows, random, prediction, float(event["level"]), stage, note=str(event["note"]))

@@ -138,16 +138,16 @@ def choose(pool: Pool, state: LabelState, settings: LabelSettings, n: int, model
     n_random = n if model is None else random_count(n, settings.audit, rng)
     drawn = np.sort(rng.choice(np.flatnonzero(free), n_random, replace=False))
     free[drawn] = False
-    chosen = np.empty(0, dtype=np.int64)
+    chosen, shortage = np.empty(0, dtype=np.int64), ""
     if model is not None and n_random < n:
-        chosen = _selected(pool, state, settings, free, drawn, n - n_random, number, model)
+        chosen, shortage = _selected(pool, state, settings, free, drawn, n - n_random, number, model)
     rows = np.concatenate([drawn, chosen])
     random = np.arange(len(rows)) < len(drawn)
     prediction = np.full((len(rows), 4), math.nan)
     if model is not None:
         prediction = model.predict(pool.x(rows), level=settings.level).table()
     stage = None if model is None else model.stage()
-    return Batch(number, rows, random, prediction, settings.level, stage)
+    return Batch(number, rows, random, prediction, settings.level, stage, note=shortage)
 
 
 def _selected(
@@ -159,21 +159,29 @@ def _selected(
     n: int,
     number: int,
     model: FoldModel,
-) -> Rows:
-    """Rows chosen by the features of the model."""
+) -> tuple[Rows, str]:
+    """Rows chosen by the features of the model, and a sentence if some had to be drawn at random instead."""
     from surrogate.acquisition.batch import select_batch
 
     rng = generator(settings.seed, number, "candidates")
     open_rows = _feasible(pool, state, candidates(free, rng, most=MOST_CANDIDATES), rng)
     known = np.concatenate([state.rows(LABELLED, OUT), drawn])
+    features = model.features(pool.x(open_rows))
     selection = select_batch(
-        model.features(pool.x(open_rows)),
+        features,
         min(n, len(open_rows)),
         train=model.features(pool.x(known)),
         method=settings.method,
+        transforms=() if features.dim is None else ("sketch:512",),
         generator=torch_generator(settings.seed, number, "selection"),
     )
-    return np.asarray(open_rows[np.asarray(selection.indices)])
+    chosen = open_rows[selection.indices.cpu().numpy()]
+    rest = np.setdiff1d(np.flatnonzero(free), chosen)
+    short = min(n - len(chosen), len(rest))
+    if not short:
+        return chosen, ""
+    filled = np.concatenate([chosen, np.sort(rng.choice(rest, short, replace=False))])
+    return filled, f"{short} of {n} chosen rows are random after all: {selection.status}"
 
 
 _MOST_JUDGED = 1000  # rows that say where labels fail: the machine compares all pairs

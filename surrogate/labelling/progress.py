@@ -16,9 +16,21 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from surrogate.labelling.loop import LabelSettings
-from surrogate.labelling.state import LABELLED, OUT, Batch, LabelState, Stage
+from surrogate.labelling.state import FAILED, LABELLED, OUT, Batch, LabelState, Stage
+from surrogate.output.learning_curve import LabelSummary
 
-__all__ = ["BatchScore", "Coverage", "Ending", "coverage", "ending", "gain_per_doubling", "prospect", "score"]
+__all__ = [
+    "BatchScore",
+    "Coverage",
+    "Ending",
+    "coverage",
+    "ending",
+    "facts",
+    "gain_per_doubling",
+    "prospect",
+    "score",
+    "summary",
+]
 
 Array = NDArray[np.float64]
 
@@ -193,3 +205,81 @@ def ending(state: LabelState, settings: LabelSettings, stage: Stage | None) -> E
 
 def _with_error(stage: Stage) -> str:
     return f"{stage.rmse:.4g} +- {stage.rmse_error:.2g}"
+
+
+# For people
+
+
+def facts(state: LabelState, settings: LabelSettings, stages: tuple[Stage, ...]) -> list[tuple[str, str]]:
+    """What a status shows: names and figures."""
+    out, failed = state.rows(OUT), state.rows(FAILED)
+    in_table = int((state.in_table & (state.status == LABELLED)).sum())
+    found = [
+        ("rows", f"{len(state.y)}"),
+        ("labels", f"{state.n_labels}" + (f" ({in_table} of them in the table)" if in_table else "")),
+        ("out", f"{len(out)} in batches {_numbers_of(state, out)}" if len(out) else "none"),
+    ]
+    if len(failed):
+        reasons = list(dict.fromkeys(reason for _, reason in state.reasons))[:3]
+        found.append(("failed", f"{len(failed)} ({'; '.join(reasons)})"))
+    if settings.budget is not None:
+        found.append(("budget", f"{state.n_spent} of {settings.budget} spent"))
+    if stages:
+        found += _of_stage(stages)
+        found.append(("coverage", f"random rows: {coverage(state, settings.level, random=True)}"))
+        found.append(("", f"chosen rows: {coverage(state, settings.level, random=False)}"))
+    return found
+
+
+def _of_stage(stages: tuple[Stage, ...]) -> list[tuple[str, str]]:
+    last = stages[-1]
+    over = f"{last.n_held_out} random rows" if last.is_random else f"{last.n_held_out} rows, NOT a random sample"
+    found = [
+        ("model", f"{last.model}, fitted to {last.n_labels} labels"),
+        ("held-out RMSE", f"{_with_error(last)}, MAE {last.mae:.4g}, over {over}"),
+        ("prospect", prospect(stages[0])),
+    ]
+    if (gain := gain_per_doubling(stages)) is not None:
+        found.append(("curve", f"twice the labels lower the error by about {gain[0]:.0%} +- {gain[1]:.0%}"))
+    return found
+
+
+def _numbers_of(state: LabelState, out: NDArray[np.int64]) -> str:
+    numbers = [str(b.number) for b in state.batches if np.isin(b.rows, out).any()]
+    return ", ".join(numbers[:8]) + (", ..." if len(numbers) > 8 else "")
+
+
+def summary(state: LabelState, settings: LabelSettings, stages: tuple[Stage, ...], target: str) -> LabelSummary:
+    """What a report shows."""
+    end = ending(state, settings, stages[-1] if stages else None)
+    figures = [[s.n_labels, s.rmse, s.rmse_error, s.mae, s.n_held_out, s.is_random] for s in stages]
+    found = facts(state, settings, stages)
+    short = [pair for pair in found if pair[0] in ("rows", "labels", "out", "failed", "budget", "model")]
+    notes = tuple(f"{name or 'coverage'}: {words}" for name, words in found if (name, words) not in short)
+    return LabelSummary(
+        target=target,
+        verdict=f"{end.reason[0].upper()}{end.reason[1:]}.",
+        over=end.over,
+        facts=tuple(short),
+        notes=notes,
+        stages=np.array(figures, dtype=np.float64).reshape(len(stages), 6),
+        models=tuple(stage.model for stage in stages),
+        batches=_batch_errors(state),
+        seen=_seen(state),
+        level=settings.level,
+    )
+
+
+def _batch_errors(state: LabelState) -> Array:
+    scores = [(batch.stage.n_labels, score(state, batch)) for batch in state.batches if batch.stage is not None]
+    return np.array([[n, found.chosen, found.random] for n, found in scores], dtype=np.float64).reshape(-1, 3)
+
+
+def _seen(state: LabelState) -> Array:
+    """Label, mean, ends and kind of each row that was predicted before its label, with shape (j, 5)."""
+    parts = [np.empty((0, 5))]
+    for batch in state.batches:
+        told = (state.status[batch.rows] == LABELLED) & np.isfinite(batch.prediction[:, 0])
+        columns = (state.y[batch.rows], *batch.prediction[:, [0, 2, 3]].T, batch.random.astype(np.float64))
+        parts.append(np.stack(columns, axis=1)[told])
+    return np.concatenate(parts)

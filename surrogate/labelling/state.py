@@ -60,6 +60,7 @@ class Batch:
         level: Probability of the interval.
         stage: What the model was like; None if there was none.
         delivered: Whether the rows have reached whoever asked.
+        note: What went otherwise than usual; empty if nothing.
     """
 
     number: int
@@ -69,6 +70,7 @@ class Batch:
     level: float
     stage: Stage | None = None
     delivered: bool = False
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.rows)

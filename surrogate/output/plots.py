@@ -6,11 +6,8 @@ the densities are GetDist's.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +18,7 @@ from scipy.stats import chi2
 from surrogate.data import FAILED, INFEASIBLE
 from surrogate.output.getdist import to_mcsamples
 from surrogate.output.progress import limits_of_signals
+from surrogate.output.style import png, style
 from surrogate.output.tables import equal_tailed_interval, format_value
 
 if TYPE_CHECKING:
@@ -37,21 +35,6 @@ Array = NDArray[np.float64]
 _OUTER, _INNER, _EDGE = "#d3e0ee", "#9dbcdb", "#2f5d8c"
 _FAR, _INFEASIBLE, _FAILED = "#a0a0a0", "#c2703d", "#b00020"
 _MAP = "plasma"
-_STYLE: dict[Any, Any] = {
-    "font.size": 9.0,
-    "axes.linewidth": 0.7,
-    "axes.edgecolor": "#444444",
-    "xtick.color": "#444444",
-    "ytick.color": "#444444",
-    "xtick.labelcolor": "#222222",
-    "ytick.labelcolor": "#222222",
-    "axes.labelcolor": "#111111",
-    "xtick.direction": "in",
-    "ytick.direction": "in",
-    "mathtext.fontset": "cm",
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-}
 _COLOURS = ("#1b6ca8", "#d1495b", "#66a182", "#8d6a9f", "#edae49")
 _WILD = 1e4  # times its limit: further off, the size of a signal says nothing
 _SIGNALS = {
@@ -70,16 +53,8 @@ def save_corner(result: Result, path: str | os.PathLike[str]) -> None:
         ValueError: If matplotlib does not know the ending.
         OSError: If the file cannot be written.
     """
-    with _style():
+    with style():
         corner_figure(result).savefig(path, dpi=200, bbox_inches="tight", pad_inches=0.1)
-
-
-def png(figure: Figure, *, dpi: int = 130) -> bytes:
-    """The figure as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    with _style():
-        figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.1)
-    return buffer.getvalue()
 
 
 # The posterior
@@ -94,7 +69,7 @@ def corner_figure(result: Result) -> Figure:
 
     d = len(result.names)
     cell = {1: 3.2, 2: 3.0, 3: 2.5}.get(d, min(2.2, 15.0 / d))
-    with _style():
+    with style():
         figure = Figure(figsize=(cell * d, cell * d))
         axes = figure.subplots(d, d, squeeze=False, gridspec_kw={"wspace": 0.06, "hspace": 0.06})
         units = [_Unit.of(result, j) for j in range(d)]
@@ -314,7 +289,7 @@ def trace_figure(result: Result) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    with _style():
+    with style():
         figure = Figure(figsize=(7.4, 5.2))
         upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"hspace": 0.1, "height_ratios": [3, 2]})
         n = _column(result, "n_evaluations")
@@ -330,7 +305,7 @@ def evaluations_figure(result: Result) -> Figure:
     """How far below the best each evaluation was, and the best so far."""
     from matplotlib.figure import Figure
 
-    with _style():
+    with style():
         figure = Figure(figsize=(7.4, 3.4))
         axes = figure.subplots()
         _draw_evaluations(axes, result)
@@ -417,17 +392,6 @@ def _column(result: Result, name: str) -> Array:
 
 
 # Style
-
-
-@contextlib.contextmanager
-def _style() -> Iterator[None]:
-    """Our look whatever the caller's is, which comes back afterwards."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
-        yield
 
 
 def _usable(label: str, name: str) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import platform
-from collections.abc import Iterable, Sequence
 from html import escape
 from importlib import metadata
 from pathlib import Path
@@ -16,43 +14,16 @@ import numpy as np
 from surrogate._version import __version__
 from surrogate.checkpoint import replacing
 from surrogate.data import FAILED, INFEASIBLE, OK
+from surrogate.output.html import duration, image, note, numbers, page, section, table, verdict_line
 from surrogate.output.tables import format_value, held_out_errors, plus_minus, summary_rows, verdict
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from surrogate.result import Result
 
 __all__ = ["report_html", "save_report", "software_versions"]
 
 _LIBRARIES = ("numpy", "scipy", "torch", "scikit-learn", "emcee", "getdist", "matplotlib")
 _LISTED = 100  # failed evaluations that get a row of their own
-
-_CSS = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif; color: #1c2733; background: #fff;
-  max-width: 62rem; margin: 0 auto; padding: 1.5rem 1.25rem 3rem; }
-h1 { font-size: 1.6rem; margin: 0 0 .75rem; }
-h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; padding-bottom: .2rem; border-bottom: 1px solid #d9e0e7; }
-p.verdict { margin: 0 0 1.2rem; padding: .6rem .9rem; border-left: 5px solid; border-radius: 3px;
-  overflow-wrap: anywhere; }
-p.yes { border-color: #4d8a2f; background: #eef6e9; }
-p.no { border-color: #c77700; background: #fdf3e2; }
-p.note { color: #566473; font-size: .9rem; margin: .4rem 0; }
-dl.numbers { display: flex; flex-wrap: wrap; gap: .6rem 2.4rem; margin: 0; }
-dl.numbers div { min-width: 7rem; }
-dl.numbers dt { color: #566473; font-size: .85rem; }
-dl.numbers dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
-div.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .93rem; }
-th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e7ecf1; }
-th { color: #566473; font-weight: 600; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
-th.text, td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 16rem; }
-img { max-width: 100%; height: auto; display: block; margin: .5rem auto; }
-footer { margin-top: 2.5rem; color: #566473; font-size: .85rem; }
-@media print { body { max-width: none; } h2 { break-after: avoid; } img, table { break-inside: avoid; } }
-"""
 
 
 def save_report(result: Result, path: str | os.PathLike[str]) -> None:
@@ -73,26 +44,17 @@ def report_html(result: Result) -> str:
 
     title = f"Posterior of {', '.join(result.names)}"
     parts = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="verdict {"yes" if result.converged else "no"}">{escape(verdict(result))}</p>',
-        _numbers(_headline(result)),
-        _section("Parameters", _parameters(result)),
-        _section("Posterior and evaluated points", _image(corner_figure(result), "Corner plot of the posterior")),
-        _section("Convergence", _convergence(result)),
-        _section(
-            "Evaluations", _image(evaluations_figure(result), "Evaluations against the best one"), _timing(result)
-        ),
-        _section("Failed evaluations", _failures(result)),
-        _section("Sampling of the surrogate", _sampling(result)),
+        verdict_line(verdict(result), good=result.converged),
+        numbers(_headline(result)),
+        section("Parameters", _parameters(result)),
+        section("Posterior and evaluated points", image(corner_figure(result), "Corner plot of the posterior")),
+        section("Convergence", _convergence(result)),
+        section("Evaluations", image(evaluations_figure(result), "Evaluations against the best one"), _timing(result)),
+        section("Failed evaluations", _failures(result)),
+        section("Sampling of the surrogate", _sampling(result)),
         f"<footer>{escape(', '.join(f'{name} {version}' for name, version in software_versions().items()))}</footer>",
     ]
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body>\n</html>\n"
-    )
+    return page(title, parts)
 
 
 def software_versions() -> dict[str, str]:
@@ -116,7 +78,7 @@ def _headline(result: Result) -> list[tuple[str, str]]:
         ("log evidence", plus_minus(result.log_evidence, result.log_evidence_error).replace("+-", "±")),
         ("calls of the likelihood", f"{result.n_evaluations}" + (f" ({uncounted})" if uncounted else "")),
         ("best log-likelihood", f"{data.y_max:.6g}"),
-        ("time in the likelihood", _duration(float(data.seconds.sum()))),
+        ("time in the likelihood", duration(float(data.seconds.sum()))),
     ]
 
 
@@ -133,32 +95,32 @@ def _parameters(result: Result) -> str:
         ]
         error = "-" if np.isnan(row.error) else f"{row.error:.3f} sd"
         rows.append([row.name, *numbers, format_value(row.best_fit, row.sd), error, prior])
-    note = (
+    words = (
         "Intervals are equal-tailed. The best fit is the evaluated point of the highest log-posterior. The error of "
         "the mean is how far it moves over draws of the surrogate; the sampling error of the chain is not in it. "
         "The prior is shown by its support."
     )
-    return _table(head, rows) + _note(note) + "".join(map(_note, held_out_errors(result)))
+    return table(head, rows) + note(words) + "".join(map(note, held_out_errors(result)))
 
 
 def _convergence(result: Result) -> str:
     from surrogate.output.plots import trace_figure
 
     if not result.trace:
-        return _note("There was no iteration with a surrogate.")
-    return _image(trace_figure(result), "Signals of convergence and log evidence")
+        return note("There was no iteration with a surrogate.")
+    return image(trace_figure(result), "Signals of convergence and log evidence")
 
 
 def _timing(result: Result) -> str:
     seconds = result.data.seconds[result.data.seconds > 0]
     if len(seconds) == 0:
-        return _note("No times were recorded.")
-    return _numbers(
+        return note("No times were recorded.")
+    return numbers(
         [
-            ("median call", _duration(float(np.median(seconds)))),
-            ("shortest", _duration(float(seconds.min()))),
-            ("longest", _duration(float(seconds.max()))),
-            ("all calls", _duration(float(seconds.sum()))),
+            ("median call", duration(float(np.median(seconds)))),
+            ("shortest", duration(float(seconds.min()))),
+            ("longest", duration(float(seconds.max()))),
+            ("all calls", duration(float(seconds.sum()))),
         ]
     )
 
@@ -167,19 +129,19 @@ def _failures(result: Result) -> str:
     data = result.data
     rows = np.flatnonzero(data.status == FAILED)
     if len(rows) == 0:
-        return _note("None.")
-    table = [
+        return note("None.")
+    entries = [
         [
             f"{i + 1}",
             f"{data.step[i]}",
             ", ".join(f"{value:.6g}" for value in data.x[i]),
-            _duration(data.seconds[i]),
+            duration(data.seconds[i]),
             data.reasons[i],
         ]
         for i in rows[:_LISTED]
     ]
-    more = _note(f"... and {len(rows) - _LISTED} more, in evaluations.jsonl.") if len(rows) > _LISTED else ""
-    return _table(("evaluation", "step", ", ".join(result.names), "time", "reason"), table, text_columns=1) + more
+    more = note(f"... and {len(rows) - _LISTED} more, in evaluations.jsonl.") if len(rows) > _LISTED else ""
+    return table(("evaluation", "step", ", ".join(result.names), "time", "reason"), entries, text_columns=1) + more
 
 
 def _sampling(result: Result) -> str:
@@ -195,55 +157,4 @@ def _sampling(result: Result) -> str:
     ]
     finite = int((result.data.status == OK).sum())
     counts = [("rows", f"{len(result.weights)}"), *known, ("finite values learned from", f"{finite}")]
-    return _numbers(counts) + (_note(f"{result.reweighting}.") if result.reweighting else "")
-
-
-# Pieces of HTML
-
-
-def _section(title: str, *parts: str) -> str:
-    return "\n".join([f"<h2>{escape(title)}</h2>", *parts])
-
-
-def _numbers(pairs: Iterable[tuple[str, str]]) -> str:
-    cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in pairs)
-    return f'<dl class="numbers">{cells}</dl>'
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int = 0) -> str:
-    """A table whose last ``text_columns`` columns are running text."""
-    first_text = len(head) - text_columns
-    kinds = ["" if j < first_text else ' class="text"' for j in range(len(head))]
-    lines = []
-    for row, tag in ((head, "th"), *((row, "td") for row in rows)):
-        cells = (f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, row, strict=True))
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
-
-
-def _note(text: str) -> str:
-    return f'<p class="note">{escape(text)}</p>'
-
-
-def _image(figure: Figure, words: str) -> str:
-    from surrogate.output.plots import png
-
-    dpi = 130
-    data = base64.b64encode(png(figure, dpi=dpi)).decode()
-    return f'<img alt="{escape(words)}" src="data:image/png;base64,{data}">'
-
-
-def _duration(seconds: float) -> str:
-    """Seconds in a unit that suits them.
-
-    >>> _duration(0.0123), _duration(4.56), _duration(5000.0)
-    ('12 ms', '4.6 s', '1 h 23 min')
-    """
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.0f} µs"
-    if seconds < 1:
-        return f"{seconds * 1e3:.0f} ms"
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    return numbers(counts) + (note(f"{result.reweighting}.") if result.reweighting else "")

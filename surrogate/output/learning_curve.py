@@ -1,0 +1,198 @@
+"""Pictures and one page of a labelling run: how the error falls with the labels, and whether intervals hold."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surrogate.checkpoint import replacing
+from surrogate.output.html import image, note, numbers, page, section, table, verdict_line
+from surrogate.output.report import software_versions
+from surrogate.output.style import png, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["LabelSummary", "curve_figure", "label_report_html", "predictions_figure", "save_label_report"]
+
+Array = NDArray[np.float64]
+
+_BLUE, _RED, _GREY, _BAND = "#2f5d8c", "#d1495b", "#8a96a3", "#d3e0ee"
+
+
+@dataclass(frozen=True, eq=False)
+class LabelSummary:
+    """What is shown of a run.
+
+    Attributes:
+        target: Column of the labels.
+        verdict: Whether the run is over, in a sentence.
+        over: Whether it is.
+        facts: Names and figures.
+        notes: Sentences that should be read.
+        stages: Labels, held-out RMSE, its standard error, MAE, rows that they are over, and 1 where these are a random
+            sample, with shape (k, 6).
+        models: Name of the model of each stage.
+        batches: Labels when it was asked for, RMSE on its chosen rows and on its random rows, predicted before their
+            labels were known, with shape (m, 3), NaN where there is none.
+        seen: Label, mean, ends of the interval, and 1 if the row was drawn at random, of each row that was predicted
+            before it got its label, with shape (j, 5).
+        level: Probability of the interval.
+    """
+
+    target: str
+    verdict: str
+    over: bool
+    facts: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    stages: Array
+    models: tuple[str, ...]
+    batches: Array
+    seen: Array
+    level: float
+
+
+def save_label_report(summary: LabelSummary, path: str | os.PathLike[str]) -> None:
+    """Writes the page, or the learning curve alone if the path ends in .png, in one piece.
+
+    Raises:
+        ValueError: If it ends in something else.
+        OSError: If the file cannot be written.
+    """
+    file = Path(path)
+    if file.suffix not in (".html", ".png"):
+        msg = f"a report is a .html or a .png file, got {file.name!r}"
+        raise ValueError(msg)
+    content = label_report_html(summary).encode() if file.suffix == ".html" else png(curve_figure(summary), dpi=150)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as stream:
+        stream.write(content)
+
+
+def label_report_html(summary: LabelSummary) -> str:
+    """The page as text."""
+    title = f"Labels of {summary.target}"
+    versions = ", ".join(f"{name} {version}" for name, version in software_versions().items())
+    parts = [
+        verdict_line(summary.verdict, good=summary.over),
+        numbers(summary.facts),
+        *map(note, summary.notes),
+        section("Learning curve", *_curve(summary)),
+        section("Predicted before the label was known", *_predictions(summary)),
+        f"<footer>{escape(versions)}</footer>",
+    ]
+    return page(title, parts)
+
+
+def _curve(summary: LabelSummary) -> list[str]:
+    if not len(summary.stages):
+        return [note("No model has been fitted yet.")]
+    rows = [
+        [f"{n:.0f}", model, f"{rmse:.4g} ± {error:.2g}", f"{mae:.4g}", f"{rows:.0f}{'' if random else ' (not random)'}"]
+        for (n, rmse, error, mae, rows, random), model in zip(summary.stages.tolist(), summary.models, strict=True)
+    ]
+    words = (
+        "Held-out error: cross-validation, over labelled rows that were drawn at random. Errors of a batch are those "
+        "of the "
+        "predictions that were on the disk before its labels came; chosen rows are those that the model knew least of, "
+        "so that theirs are larger than those of the table."
+    )
+    head = ("labels", "model", "held-out RMSE", "held-out MAE", "over rows")
+    return [image(curve_figure(summary), "Error against labels"), table(head, rows), note(words)]
+
+
+def _predictions(summary: LabelSummary) -> list[str]:
+    if not len(summary.seen):
+        return [note("No row was predicted before it got its label yet.")]
+    return [image(predictions_figure(summary), "Labels against their predictions")]
+
+
+def curve_figure(summary: LabelSummary) -> Figure:
+    """Held-out RMSE against labels, with the errors of the batches."""
+    from matplotlib.figure import Figure
+
+    with style():
+        figure = Figure(figsize=(7.4, 3.9))
+        _draw_curve(figure.subplots(), summary)
+    return figure
+
+
+def _draw_curve(axes: Axes, summary: LabelSummary) -> None:
+    n, rmse, error, random = summary.stages[:, [0, 1, 2, 5]].T if len(summary.stages) else np.empty((4, 0))
+    for chosen, face, words in (
+        (random == 1, _BLUE, "held out, random rows"),
+        (random == 0, "white", "held out, rows not random"),
+    ):
+        if chosen.any():
+            bars = axes.errorbar(
+                n[chosen], rmse[chosen], error[chosen], fmt="o", ms=4.5, color=_BLUE, mfc=face, capsize=2
+            )
+            bars.set_label(words)
+    axes.plot(n, rmse, "-", color=_BLUE, lw=1.0, zorder=1)
+    for column, marker, colour, words in (
+        (1, "^", _RED, "batch before its labels, chosen rows"),
+        (2, "s", _GREY, "batch before its labels, random rows"),
+    ):
+        known = np.isfinite(summary.batches[:, column]) & (summary.batches[:, column] > 0)
+        if known.any():
+            at = summary.batches[known]
+            axes.plot(at[:, 0], at[:, column], marker, ms=4, color=colour, label=words, alpha=0.8)
+    _finish_curve(axes, summary)
+
+
+def _finish_curve(axes: Axes, summary: LabelSummary) -> None:
+    from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(ScalarFormatter())
+    low, high = axes.get_ylim()
+    if high / low > 30:
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("labels")
+    axes.set_ylabel(f"RMSE of {summary.target}")
+    axes.grid(visible=True, which="both", color="#eceff2", lw=0.6)
+    axes.set_axisbelow(True)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=2, columnspacing=1.6, handlelength=1.2)
+
+
+def predictions_figure(summary: LabelSummary) -> Figure:
+    """Labels against the predictions that were made before, with their intervals."""
+    from matplotlib.figure import Figure
+
+    with style():
+        figure = Figure(figsize=(7.4, 3.9))
+        axes = figure.subplots()
+        _draw_predictions(axes, summary)
+    return figure
+
+
+_SHOWN = 1500  # rows; more make a cloud
+
+
+def _draw_predictions(axes: Axes, summary: LabelSummary) -> None:
+    step = max(1, len(summary.seen) // _SHOWN)
+    y, mean, low, high, random = summary.seen[::step].T
+    ends = [min(y.min(), mean.min()), max(y.max(), mean.max())]
+    axes.plot(ends, ends, "-", color="#444444", lw=0.8, zorder=1)
+    for chosen, colour, words in ((random == 0, _RED, "chosen rows"), (random == 1, _BLUE, "random rows")):
+        if chosen.any():
+            half = np.stack([mean - low, high - mean])[:, chosen]
+            label = f"{words} ({summary.level:.0%} interval)"
+            lines = axes.errorbar(mean[chosen], y[chosen], xerr=half, fmt="o", ms=2.5, lw=0.5, color=colour, alpha=0.55)
+            lines.set_label(label)
+    margin = 0.05 * (ends[1] - ends[0] or 1.0)
+    axes.set_xlim(ends[0] - 4 * margin, ends[1] + 4 * margin)
+    axes.set_ylim(ends[0] - margin, ends[1] + margin)
+    axes.set_xlabel(f"predicted {summary.target}")
+    axes.set_ylabel(f"label {summary.target}")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=2)
