@@ -27,6 +27,7 @@ from surrogate.proposers.explore import holes, most_promising, search
 from surrogate.proposers.fast import FastPoints
 from surrogate.proposers.posterior import WARM_TEMPERATURE, Draws, ScaledPrior, draw, is_narrow
 from surrogate.rng import generator
+from surrogate.samplers.coordinates import Turns
 from surrogate.samplers.evidence import ImportanceSample, importance_sample
 from surrogate.samplers.smc import systematic_resample
 from surrogate.state import TRACE_COLUMNS, State
@@ -77,10 +78,13 @@ class PosteriorLoop:
         """The prior in coordinates in which a box is the unit cube."""
         if self.prior.is_box:
             low, high = self.prior.bounds.T
-            return ScaledPrior(low, high - low, self.prior.log_density, self.prior.sample)
-        low, high = self.prior.quantile(np.array([[0.05], [0.95]]) * np.ones((2, self.d)))
-        scale = (high - low) / 0.9
-        return ScaledPrior(low - 0.05 * scale, scale, self.prior.log_density, self.prior.sample)
+            location, scale = low, high - low
+        else:
+            low, high = self.prior.quantile(np.array([[0.05], [0.95]]) * np.ones((2, self.d)))
+            scale = (high - low) / 0.9
+            location = low - 0.05 * scale
+        turns = Turns.of((self.prior.bounds - location[:, None]) / scale[:, None], self.prior.periodic)
+        return ScaledPrior(location, scale, self.prior.log_density, self.prior.sample, turns)
 
     def init(self, seed: int, initial: Dataset | None = None) -> State:
         """A run that has seen nothing, or the evaluations that it is given."""
@@ -102,9 +106,12 @@ class PosteriorLoop:
     def _build(self, data: Dataset, parameters: SurrogateParameters) -> LikelihoodModel:
         return build(data, self.scaled.to_unit(data.x), parameters, device=self.device)
 
-    def log_posterior(self, model: LikelihoodModel, t: Array) -> Array:
-        """Surrogate log-posterior minus y_max, per unit of t, at scaled coordinates with shape (m, d)."""
-        out = self.scaled.log_density(t)
+    def log_posterior(self, model: LikelihoodModel, t: Array, window: ScaledPrior | None = None) -> Array:
+        """Surrogate log-posterior minus y_max, per unit of t, at scaled coordinates with shape (m, d).
+
+        With a window, a prior whose circles are open, only one turn of each periodic parameter counts.
+        """
+        out = (window or self.scaled).log_density(t)
         inside = np.isfinite(out)
         out[inside] += model.relative(t[inside]) * model.parameters.temperature
         return out
@@ -334,7 +341,8 @@ class PosteriorLoop:
         return temperature if temperature > 1.2 else 1.0
 
     def _plain(self) -> Structure:
-        return Structure.plain(*self.scaled.to_unit(self.prior.bounds.T))
+        low, high = self.scaled.to_unit(self.prior.bounds.T)
+        return Structure.plain(low, high, self.prior.periodic)
 
     def _refit(self, state: State, before: LikelihoodModel | None) -> State:
         state = self._fitted(state, self._temperature(state))
@@ -403,7 +411,10 @@ class PosteriorLoop:
     def importance_sample(self, state: State, model: LikelihoodModel, n: int, *purpose: str) -> ImportanceSample:
         """n weighted draws of the surrogate posterior in scaled coordinates, and its evidence relative to y_max."""
         rng = generator(state.seed, state.step, "importance", *purpose)
-        return importance_sample(lambda p: self.log_posterior(model, p), self.draws(state).posterior, n, rng)
+        window = self.scaled.about(self.draws(state).posterior)
+        return importance_sample(
+            lambda p: self.log_posterior(model, p, window), window.unrolled(self.draws(state).posterior), n, rng
+        )
 
     def surrogate_error(
         self, state: State, model: LikelihoodModel, sample: ImportanceSample

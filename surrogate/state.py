@@ -144,7 +144,7 @@ def _parameters_from_arrays(arrays: dict[str, NDArray], name: str) -> SurrogateP
     temperature, score, output = map(float, part["numbers"])
     warp = InputWarp(part["warp/kinds"], *part["warp/support"])
     return SurrogateParameters(
-        hyper=Hyperparameters.of(part["hyper"], len(warp.kinds)),
+        hyper=Hyperparameters.of(part["hyper"], warp.size),
         whitening=Whitening(part["centre"], part["forward"], part["backward"]),
         structure=Structure(str(part["names"][0]), str(part["names"][1]), output, warp),
         temperature=temperature,

@@ -11,8 +11,10 @@ __all__ = ["INPUT_WARPS", "InputWarp", "OutputWarp"]
 
 Array = NDArray[np.float64]
 
-INPUT_WARPS = ("identity", "log", "reflected log", "logit")
-"""Kinds of input warps by number: t, log(t - low), -log(high - t), log((t - low) / (high - t))."""
+INPUT_WARPS = ("identity", "log", "reflected log", "logit", "circle")
+"""Kinds of input warps by number: t, log(t - low), -log(high - t), log((t - low) / (high - t)), and the circle."""
+
+CIRCLE = INPUT_WARPS.index("circle")
 
 _EDGE = 1e-7  # of the range: points on a face are taken this far inside
 
@@ -20,6 +22,11 @@ _EDGE = 1e-7  # of the range: points on a face are taken this far inside
 @dataclass(frozen=True, eq=False)
 class InputWarp:
     """A warp per parameter. The model of the log-density needs no Jacobian: the sampler stays in the original axes.
+
+    A periodic parameter, whose support is one turn, becomes two coordinates: the cosine and the sine of its angle. Any
+    function of these is periodic; a stationary kernel of them is the exp-sine-squared one (MacKay 1998, "Introduction
+    to Gaussian processes"), with a lengthscale for each of two directions; and a quadratic of them is a trigonometric
+    polynomial of the second order, which holds a von Mises density and its coupling to other parameters exactly.
 
     Attributes:
         kinds: Numbers of ``INPUT_WARPS``, with shape (d,).
@@ -32,22 +39,48 @@ class InputWarp:
     high: Array
 
     @classmethod
-    def identity(cls, low: Array, high: Array) -> InputWarp:
-        """No warp."""
-        return cls(np.zeros(len(low), dtype=np.int64), low, high)
+    def identity(cls, low: Array, high: Array, periodic: NDArray[np.bool_] | None = None) -> InputWarp:
+        """No warp, other than that of periodic parameters, given by a mask with shape (d,)."""
+        kinds = np.zeros(len(low), dtype=np.int64)
+        if periodic is not None:
+            kinds[periodic] = CIRCLE
+        return cls(kinds, low, high)
+
+    @property
+    def size(self) -> int:
+        """Number of warped coordinates: one for each parameter, two for a periodic one."""
+        return len(self.kinds) + int((self.kinds == CIRCLE).sum())
+
+    @property
+    def plain_kinds(self) -> NDArray[np.int64]:
+        """Kinds without a choice, with shape (d,): the circle where a parameter is periodic, else the identity."""
+        return np.where(self.kinds == CIRCLE, CIRCLE, 0)
+
+    @property
+    def chosen(self) -> int:
+        """Number of parameters that are warped by choice."""
+        return int((self.kinds != self.plain_kinds).sum())
 
     def allowed(self, parameter: int) -> list[int]:
-        """Kinds that the support of a parameter admits."""
+        """Kinds that the support of a parameter admits; a periodic one stays on its circle."""
+        if self.kinds[parameter] == CIRCLE:
+            return [CIRCLE]
         low, high = np.isfinite(self.low[parameter]), np.isfinite(self.high[parameter])
         return [0, *([1] if low else []), *([2] if high else []), *([3] if low and high else [])]
 
     def forward(self, t: Array) -> Array:
-        """Warped coordinates of t, both with shape (m, d)."""
+        """Warped coordinates of t (m, d), with shape (m, size): cosines in place, sines in further columns."""
         if not self.kinds.any():
             return t
-        out = np.array(t, dtype=np.float64)
-        for j in np.flatnonzero(self.kinds):
+        out = np.empty((len(t), self.size))
+        out[:, : t.shape[1]] = t
+        for j in np.flatnonzero((self.kinds != 0) & (self.kinds != CIRCLE)):
             out[:, j] = self._column(t[:, j], int(self.kinds[j]), self.low[j], self.high[j])
+        circles = np.flatnonzero(self.kinds == CIRCLE)
+        if len(circles):
+            turns = (t[:, circles] - self.low[circles]) / (self.high - self.low)[circles]
+            angle = 2.0 * np.pi * (turns - np.floor(turns))  # reduced first: whole turns change nothing but rounding
+            out[:, circles], out[:, t.shape[1] :] = np.cos(angle), np.sin(angle)
         return out
 
     @staticmethod

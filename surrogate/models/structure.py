@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surrogate.data import Dataset
-from surrogate.kernels.warps import InputWarp
+from surrogate.kernels.warps import CIRCLE, InputWarp
 from surrogate.models.gp import Hyperparameters
 from surrogate.models.surrogate import (
     Structure,
@@ -44,7 +44,7 @@ def neighbours(structure: Structure, d: int, deepest: float) -> list[Structure]:
     depth = relevant_depth(d)
     outputs = [0.0, 0.25 * depth, depth] + [-o for o in (4.0, 16.0) if deepest < 6.0 * o]
     warp = structure.warp
-    kinds = {tuple(warp.kinds), tuple(np.zeros(d, dtype=np.int64))}
+    kinds = {tuple(warp.kinds), tuple(warp.plain_kinds)}
     shapes = product(("rbf", "matern52"), ("quadratic", "constant"), outputs, sorted(kinds))
     out = [Structure(k, trend, o, replace(warp, kinds=np.array(w))) for k, trend, o, w in shapes]
     out += [replace(structure, warp=replace(warp, kinds=np.array(w))) for w in sorted(_rewarped(warp, d) - kinds)]
@@ -60,7 +60,7 @@ def _rewarped(warp: InputWarp, d: int) -> set[tuple[int, ...]]:
             kinds[j] = kind
             out.add(tuple(kinds))
     for kind in range(4):
-        out.add(tuple(kind if kind in warp.allowed(j) else 0 for j in range(d)))
+        out.add(tuple(kind if kind in warp.allowed(j) else warp.plain_kinds[j] for j in range(d)))
     return out
 
 
@@ -98,9 +98,10 @@ def choose_structure(
     """
     d = t.shape[1]
     finite = int(data.finite.sum())
-    if finite < trend_size(d) or present.exact:
+    warp = present.structure.warp
+    if finite < trend_size(warp.size) or present.exact:
         return present
-    plain = Structure.plain(present.structure.warp.low, present.structure.warp.high)
+    plain = Structure.plain(warp.low, warp.high, warp.kinds == CIRCLE)
     best = present
     if not plain.same(present.structure):
         anchor = fit_structure(data, t, plain, cloud, temperature=present.temperature, device=device)

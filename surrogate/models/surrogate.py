@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from surrogate.data import FAILED, INFEASIBLE, OK, Dataset
 from surrogate.kernels.stationary import KERNELS
 from surrogate.kernels.trend import Trend
-from surrogate.kernels.warps import InputWarp, OutputWarp
+from surrogate.kernels.warps import CIRCLE, InputWarp, OutputWarp
 from surrogate.models.classifiers import Everywhere, Gate, fit_gate
 from surrogate.models.fit import HyperPrior, fit
 from surrogate.models.gp import GPModel, GPRecipe, Hyperparameters, TrainingSet, condition
@@ -61,9 +61,9 @@ class Structure:
     warp: InputWarp
 
     @classmethod
-    def plain(cls, low: Array, high: Array) -> Structure:
+    def plain(cls, low: Array, high: Array, periodic: NDArray[np.bool_] | None = None) -> Structure:
         """A quadratic trend with an RBF residual and no warps, on a support from low to high."""
-        return cls("rbf", "quadratic", 0.0, InputWarp.identity(low, high))
+        return cls("rbf", "quadratic", 0.0, InputWarp.identity(low, high, periodic))
 
     def same(self, other: Structure) -> bool:
         """Whether all choices agree."""
@@ -77,7 +77,7 @@ class Structure:
         Few points of a steep function look rough, and a rough kernel learns slowly: without its cost ring-shaped
         posteriors needed half as many evaluations again.
         """
-        return 2.0 * float((self.warp.kinds != 0).sum()) + 3.0 * (self.output != 0.0) + 8.0 * (self.kernel != "rbf")
+        return 2.0 * float(self.warp.chosen) + 3.0 * (self.output != 0.0) + 8.0 * (self.kernel != "rbf")
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +180,8 @@ class LikelihoodModel:
         None unless the trend is a concave quadratic of the log-density itself with more data than coefficients.
         """
         structure, d = self.parameters.structure, t.shape[1]
+        if structure.warp.size > d:  # the trend on a circle has its maximum elsewhere than that on the plane
+            return None
         if structure.trend != "quadratic" or structure.output != 0.0 or len(self.gp.u) < trend_size(d) + 2:
             return None
         _, b, quadratic = (part.cpu().numpy() for part in self.gp.polynomial)
@@ -267,17 +269,21 @@ def _start(
     data: Dataset, structure: Structure, cloud: Array | None, temperature: float, hyper: Hyperparameters
 ) -> SurrogateParameters:
     """Parameters before the fit; the whitening is that of a cloud of draws t, or of the prior."""
-    if cloud is None:
-        cloud = _prior_cloud(structure)
-    whitening = Whitening.of(structure.warp.forward(cloud))
+    warped = _prior_cloud(structure.warp) if cloud is None else structure.warp.forward(cloud)
+    whitening = Whitening.of(warped)
     return SurrogateParameters(hyper, whitening, structure, temperature, len(data))
 
 
-def _prior_cloud(structure: Structure) -> Array:
-    """Two points per axis whose principal axes are those of the unit cube."""
-    d = len(structure.warp.kinds)
-    half = np.sqrt(d * (1.0 - 0.5 / d) / 12.0)
-    return np.concatenate([0.5 + half * np.eye(d), 0.5 - half * np.eye(d)])
+def _prior_cloud(warp: InputWarp) -> Array:
+    """Two points per warped axis with the variances of the unit cube, or of the unit circle."""
+    d, circle = len(warp.kinds), warp.kinds == CIRCLE
+    if not circle.any():
+        half = np.sqrt(d * (1.0 - 0.5 / d) / 12.0)
+        return warp.forward(np.concatenate([0.5 + half * np.eye(d), 0.5 - half * np.eye(d)]))
+    centre = np.append(np.where(circle, 0.0, 0.5), np.zeros(warp.size - d))
+    variance = np.append(np.where(circle, 0.5, 1.0 / 12.0), np.full(warp.size - d, 0.5))
+    reach = np.diag(np.sqrt(variance * (warp.size - 0.5)))
+    return np.concatenate([centre + reach, centre - reach])
 
 
 def _far(y: Array, d: int) -> NDArray[np.bool_]:
@@ -328,7 +334,8 @@ def fit_structure(
         device: Where the linear algebra runs.
     """
     spread = float(np.std(data.y[data.status == OK])) / temperature
-    cold = Hyperparameters.default(t.shape[1], scale=0.1 * spread + 1e-3)
+    size = structure.warp.size
+    cold = Hyperparameters.default(size, scale=0.1 * spread + 1e-3)
     begin = _start(data, structure, cloud, temperature, cold)
     training, rows = _training_set(data, t, begin, device)
     recipe = _recipe(structure, device)
@@ -336,7 +343,7 @@ def fit_structure(
     y = (data.y[rows] - data.y_max) / temperature
     given = _given(training, y)
     hyper, value, rescues = fit(recipe, training, begins, given=given, max_evaluations=max_evaluations)
-    return replace(begin, hyper=hyper, score=value + _offset(y, structure, t.shape[1]), rescues=rescues)
+    return replace(begin, hyper=hyper, score=value + _offset(y, structure, size), rescues=rescues)
 
 
 def score_structure(
@@ -358,7 +365,7 @@ def score_structure(
     y = (data.y[rows] - data.y_max) / temperature
     given = _given(training, y)
     recipe = _recipe(structure, device)
-    best = (-np.inf, hypers[0])
+    best, size = (-np.inf, hypers[0]), structure.warp.size
     for hyper in hypers:
         try:
             value = condition(recipe, training, hyper).log_marginal
@@ -366,7 +373,7 @@ def score_structure(
                 value -= condition(recipe, given, hyper).log_marginal
         except torch.linalg.LinAlgError:
             continue
-        score = value - prior.penalty(hyper.vector(), t.shape[1])[0] + _offset(y, structure, t.shape[1])
+        score = value - prior.penalty(hyper.vector(), size)[0] + _offset(y, structure, size)
         if score > best[0]:
             best = (score, hyper)
     return best

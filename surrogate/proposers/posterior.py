@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from surrogate.models.surrogate import LikelihoodModel
+from surrogate.samplers.coordinates import Turns
 from surrogate.samplers.mixture import Mixture, fit_mixture
 from surrogate.samplers.smc import sample_tempered
 
@@ -21,17 +22,24 @@ Array = NDArray[np.float64]
 class ScaledPrior:
     """The prior in scaled coordinates t = (x - location) / scale.
 
+    A periodic parameter may have any number of turns in t; `about` opens its circle where there is least of a cloud, so
+    that samplers meet one turn with an edge on which hardly anything lies.
+
     Attributes:
         location: With shape (d,).
         scale: With shape (d,).
         log_density_x: Log prior density at x with shape (m, d).
         sample_x: Maps (n, rng) to draws with shape (n, d).
+        turns: One turn of each periodic parameter, None if there are none.
+        seam: Where the circles are open, with the shape of ``turns.columns``; None where they are closed.
     """
 
     location: Array
     scale: Array
     log_density_x: Callable[[Array], Array]
     sample_x: Callable[[int, np.random.Generator], Array]
+    turns: Turns | None = None
+    seam: Array | None = None
 
     def to_unit(self, x: Array) -> Array:
         """Scaled coordinates of x."""
@@ -39,15 +47,33 @@ class ScaledPrior:
 
     def from_unit(self, t: Array) -> Array:
         """Parameters x of the scaled coordinates t."""
-        return self.location + t * self.scale
+        return self.location + (t if self.turns is None else self.turns.wrapped(t)) * self.scale
 
     def log_density(self, t: Array) -> Array:
         """Log prior density per unit of t, with shape (m,)."""
-        return self.log_density_x(self.from_unit(t)) + np.log(self.scale).sum()
+        value = self.log_density_x(self.from_unit(t)) + np.log(self.scale).sum()
+        if self.turns is None or self.seam is None:
+            return value
+        return np.where(self.turns.within(t, self.seam), value, -np.inf)
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """Draws t with shape (n, d)."""
-        return self.to_unit(self.sample_x(n, rng))
+        return self.unrolled(self.to_unit(self.sample_x(n, rng)))
+
+    def about(self, t: Array) -> ScaledPrior:
+        """The same with its circles open where there is least of the cloud t, with shape (n, d)."""
+        return self if self.turns is None else replace(self, seam=self.turns.emptiest(t))
+
+    def unrolled(self, t: Array) -> Array:
+        """The points t on the turn that begins at the seam; themselves where there is none."""
+        return t if self.turns is None or self.seam is None else self.turns.wrapped(t, self.seam)
+
+    def window(self, bounds: Array) -> Array:
+        """Bounds in t, with shape (d, 2), of the support whose bounds in x are given."""
+        out = (bounds - self.location[:, None]) / self.scale[:, None]
+        if self.turns is not None and self.seam is not None:
+            out[self.turns.columns] = np.stack([self.seam, self.seam + self.turns.period], 1)
+        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +139,11 @@ def draw(
     Returns:
         n draws at each temperature. About 50 calls of the surrogate on n points each.
     """
+    if prior.turns is not None:
+        prior = prior.about(t if previous is None else previous.warm)
+        t = prior.unrolled(t)
+        if previous is not None:
+            previous = Draws(prior.unrolled(previous.posterior), prior.unrolled(previous.warm))
     mixture = _starting_mixture(t, y, previous, rng)
     share = 0.3
     count = int(share * n)

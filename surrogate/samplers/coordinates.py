@@ -1,4 +1,4 @@
-"""Coordinates without edges: a box or half-line mapped onto the real line, one parameter at a time."""
+"""Coordinates without edges: a box or half-line mapped onto the real line, a circle cut where it is empty."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
-__all__ = ["Unbounded"]
+__all__ = ["Turns", "Unbounded"]
 
 _EDGE = 1e-12  # a start on the edge itself is moved inside by this fraction of the width
 _TINY = np.finfo(float).tiny
@@ -79,3 +79,69 @@ class Unbounded:
         low, high = np.isfinite(self.bounds).T
         box = low & high
         return box, low & ~box, high & ~box
+
+
+@dataclass(frozen=True, eq=False)
+class Turns:
+    """Periodic coordinates among others.
+
+    Attributes:
+        columns: Which coordinates are periodic, with shape (k,).
+        low: Where a turn of each begins, with shape (k,).
+        period: Length of a turn, with shape (k,).
+    """
+
+    columns: NDArray[np.int64]
+    low: NDArray
+    period: NDArray
+
+    @classmethod
+    def of(cls, bounds: ArrayLike, periodic: ArrayLike) -> Turns | None:
+        """From bounds with shape (d, 2) and a mask with shape (d,); None if nothing is periodic."""
+        columns = np.flatnonzero(np.asarray(periodic, dtype=bool))
+        if not len(columns):
+            return None
+        low, high = np.asarray(bounds, dtype=float)[columns].T
+        return cls(columns, low, high - low)
+
+    def wrapped(self, t: NDArray, start: NDArray | None = None) -> NDArray:
+        """The same points on the turn that begins at ``start`` (k,), or at ``low``; t has shape (m, d)."""
+        begin = self.low if start is None else start
+        turns = (t[:, self.columns] - begin) / self.period
+        out = np.array(t, dtype=float)
+        inside = (turns >= 0.0) & (turns <= 1.0)  # left as they are, to the last bit
+        moved = begin + self.period * (turns - np.floor(turns))
+        out[:, self.columns] = np.where(inside, out[:, self.columns], moved)
+        return out
+
+    def within(self, t: NDArray, start: NDArray) -> NDArray:
+        """Whether each point lies on the turn that begins at ``start``, with shape (m,)."""
+        offset = t[:, self.columns] - start
+        return np.all((offset >= 0.0) & (offset <= self.period), axis=1)
+
+    def emptiest(self, t: NDArray, *, bins: int = 48) -> NDArray:
+        """Where a turn of each coordinate should begin for least of the cloud t (m, d) to be cut, with shape (k,).
+
+        The middle of the longest run of bins with the fewest points, after smoothing over three bins.
+        """
+        turns = (t[:, self.columns] - self.low) / self.period
+        which = np.minimum((bins * (turns - np.floor(turns))).astype(np.int64), bins - 1)
+        seams = [_middle_of_longest_run(_smooth_counts(column, bins)) for column in which.T]
+        return self.low + self.period * (np.array(seams) + 0.5) / bins
+
+
+def _smooth_counts(which: NDArray, bins: int) -> NDArray:
+    counts = np.bincount(which, minlength=bins)
+    return counts + np.roll(counts, 1) + np.roll(counts, -1)
+
+
+def _middle_of_longest_run(counts: NDArray) -> float:
+    """The middle of the longest run, on a circle, of bins that hold the smallest count."""
+    least = counts == counts.min()
+    if least.all():
+        return 0.0
+    first = int(np.argmin(least))  # a bin that is no part of a run
+    runs = np.split(np.roll(least, -first), np.flatnonzero(np.diff(np.roll(least, -first).astype(np.int8))) + 1)
+    starts = np.cumsum([0, *map(len, runs)])
+    length, start = max((len(run), -int(start)) for run, start in zip(runs, starts[:-1], strict=True) if run[0])
+    return (first - start + 0.5 * (length - 1)) % len(counts)
