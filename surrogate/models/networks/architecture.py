@@ -1,0 +1,88 @@
+"""The network: plain linear layers, with the sizes and steps that the tangent parametrisation gives them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.utils import skip_init
+
+__all__ = ["ACTIVATIONS", "Activation", "Architecture"]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A nonlinearity, and the sizes of weights, biases and steps that go with it.
+
+    Attributes:
+        name: "relu" or "silu".
+        weight_gain: sigma_w: a weight of a layer with d inputs is sigma_w / sqrt(d) times a standard normal variable.
+        bias_gain: sigma_b: the factor of the biases, which start at 0.
+        learning_rate: Of Adam in the tangent parametrisation; it falls linearly to 0 over the training.
+    """
+
+    name: str
+    weight_gain: float
+    bias_gain: float
+    learning_rate: float
+
+    def module(self) -> nn.Module:
+        """The nonlinearity as a layer."""
+        return {"relu": nn.ReLU, "silu": nn.SiLU}[self.name]()
+
+
+# Tuned by Holzmueller et al. (2023) on 15 tables for a network of two hidden layers of 512.
+ACTIVATIONS = {
+    "relu": Activation("relu", weight_gain=0.2, bias_gain=0.2, learning_rate=0.375),
+    "silu": Activation("silu", weight_gain=0.5, bias_gain=1.0, learning_rate=0.15),
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A multilayer perceptron with one output: linear layers with a nonlinearity between them.
+
+    In the tangent ("NTK") parametrisation a layer is y = c_w V x + c_b b with c_w = sigma_w / sqrt(d), c_b = sigma_b
+    and V, b of size one. Here the layers are ordinary ones, W = c_w V, which libraries for Laplace approximations and
+    curvature accept; training steps are the same when each tensor has its own step size (see
+    ``training.parameter_groups``), and a kernel of gradients multiplies the gradient to W by c_w (see ``scales``).
+
+    Attributes:
+        inputs: Columns d.
+        hidden: Width of each hidden layer.
+        activation: Which nonlinearity, with its sizes.
+
+    References:
+        Jacot, Gabriel & Hongler (2018), https://arxiv.org/abs/1806.07572
+        Holzmueller, Zaverkin, Kaestner & Steinwart (2023), https://arxiv.org/abs/2203.09410, section 6.1
+    """
+
+    inputs: int
+    hidden: tuple[int, ...] = (512, 512)
+    activation: Activation = ACTIVATIONS["relu"]
+
+    def widths(self) -> tuple[int, ...]:
+        """Numbers of units from the inputs to the one output."""
+        return (self.inputs, *self.hidden, 1)
+
+    def scales(self) -> list[tuple[float, float]]:
+        """The constants (c_w, c_b) of each linear layer, from the first to the last."""
+        gain = self.activation
+        return [(gain.weight_gain / width**0.5, gain.bias_gain) for width in self.widths()[:-1]]
+
+    def build(self, generator: torch.Generator) -> nn.Sequential:
+        """A new network, in single precision, with weights drawn on the generator's device and biases of zero."""
+        layers: list[nn.Module] = []
+        widths = self.widths()
+        for fan_in, fan_out, (scale, _) in zip(widths[:-1], widths[1:], self.scales(), strict=True):
+            layers += [_linear(fan_in, fan_out, scale, generator), self.activation.module()]
+        return nn.Sequential(*layers[:-1])
+
+
+def _linear(fan_in: int, fan_out: int, scale: float, generator: torch.Generator) -> nn.Linear:
+    layer = skip_init(nn.Linear, fan_in, fan_out, device=generator.device, dtype=torch.float32)
+    with torch.no_grad():
+        layer.weight.normal_(generator=generator).mul_(scale)
+        layer.bias.zero_()
+    return layer
