@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from surrogate.checkpoint import RunFolder
 from surrogate.driver import calls, load_prior, load_state
 from surrogate.executors.threads import one_thread
+from surrogate.kernels.warps import InputWarp
 from surrogate.loop import PosteriorLoop
 from surrogate.models.derived import DerivedModel, fit_derived
 from surrogate.models.surrogate import LikelihoodModel
@@ -150,20 +151,27 @@ def _quality(chain: Chain, sample: ImportanceSample) -> dict[str, float]:
 
 def _derived_values(loop: PosteriorLoop, state: State, samples: Array) -> dict[str, Any]:
     """Derived values of the draws, emulated, with their errors."""
-    model = _derived_model(loop, state, samples)
+    low, high = loop.scaled.to_unit(loop.prior.bounds.T)
+    circles = InputWarp.identity(low, high, loop.prior.periodic)
+    model = _derived_model(loop, state, samples, circles)
     if model is None:
         return {"derived": np.empty((len(samples), 0)), "derived_names": (), "derived_error": np.empty(0)}
-    return {"derived": model.predict(samples), "derived_names": model.names, "derived_error": model.error}
+    values = model.predict(circles.forward(samples))
+    return {"derived": values, "derived_names": model.names, "derived_error": model.error}
 
 
-def _derived_model(loop: PosteriorLoop, state: State, samples: Array) -> DerivedModel | None:
-    """Regressions of the derived values on the evaluated points, in scaled coordinates; None if there are none."""
+def _derived_model(loop: PosteriorLoop, state: State, samples: Array, circles: InputWarp) -> DerivedModel | None:
+    """Regressions of the derived values on the evaluated points, in scaled coordinates; None if there are none.
+
+    Periodic parameters enter by their cosine and sine.
+    """
     data = state.data
     if not data.derived_names:
         return None
     t = loop.scaled.to_unit(data.x[data.finite])
     height = data.y[data.finite] + loop.scaled.log_density(t)
-    return fit_derived(t, height, data.derived[data.finite], data.derived_names, samples)
+    values, names = data.derived[data.finite], data.derived_names
+    return fit_derived(circles.forward(t), height, values, names, circles.forward(samples))
 
 
 def load_result(folder: str | os.PathLike[str], *, n_samples: int = 10_000, prior: Any = None) -> Result:

@@ -136,14 +136,35 @@ class Result:
         return f"<Result: {len(self.names)} parameters, {self.n_evaluations} evaluations, {state}>"
 
     @property
+    def unrolled(self) -> Array:
+        """The draws with each periodic parameter within half a turn of its circular mean, with shape (n, d).
+
+        What has moments and intervals where the mass lies across the two bounds, which are one point; a value may then
+        lie beyond them. Without periodic parameters these are the samples.
+        """
+        if not any(self.periodic):
+            return self.samples
+        out, (low, high) = self.samples.copy(), self.bounds.T
+        for j in np.flatnonzero(self.periodic):
+            period = high[j] - low[j]
+            phase = np.angle(self.weights @ np.exp(2j * np.pi * (out[:, j] - low[j]) / period)) / (2.0 * np.pi)
+            seam = low[j] + period * ((phase + 0.5) % 1.0 - 1.0)
+            out[:, j] = seam + np.mod(out[:, j] - seam, period)
+        return out
+
+    @property
     def mean(self) -> Array:
-        """Posterior means, with shape (d,)."""
-        return self.weights @ self.samples
+        """Posterior means, with shape (d,); of periodic parameters about their circular mean, within the bounds."""
+        mean = self.weights @ self.unrolled
+        for j in np.flatnonzero(self.periodic):
+            low, high = self.bounds[j]
+            mean[j] = low + (mean[j] - low) % (high - low)
+        return mean
 
     @property
     def covariance(self) -> Array:
-        """Posterior covariance, with shape (d, d)."""
-        residual = self.samples - self.mean
+        """Posterior covariance, with shape (d, d); periodic parameters as in ``unrolled``."""
+        residual = self.unrolled - self.weights @ self.unrolled
         return (self.weights[:, None] * residual).T @ residual
 
     @property
@@ -160,7 +181,7 @@ class Result:
         return x[np.argmax(self.data.y[self.data.finite] + self.emulator.log_prior(x))]
 
     def interval(self, level: float = 0.68) -> Array:
-        """Equal-tailed credible intervals, with shape (d, 2).
+        """Equal-tailed credible intervals, with shape (d, 2); for a periodic parameter they may go beyond its bounds.
 
         Args:
             level: Posterior probability between the ends.
@@ -168,7 +189,7 @@ class Result:
         Raises:
             ValueError: If the level is not between 0 and 1.
         """
-        return equal_tailed_interval(self.samples, self.weights, level)
+        return equal_tailed_interval(self.unrolled, self.weights, level)
 
     def predict(self, x: ArrayLike) -> tuple[Array, Array]:
         """The emulator: what the run knows of the log-posterior anywhere.

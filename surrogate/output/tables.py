@@ -79,9 +79,10 @@ def equal_tailed_interval(x: ArrayLike, weights: ArrayLike, level: float) -> Arr
 def summary_rows(result: Result) -> list[SummaryRow]:
     """A row per parameter, then one per derived value."""
     d = len(result.names)
-    values = np.column_stack([result.samples, result.derived])
+    values = np.column_stack([result.unrolled, result.derived])
     mean = result.weights @ values
     sd = np.sqrt(result.weights @ (values - mean) ** 2)
+    mean[:d] = result.mean
     inner, outer = (equal_tailed_interval(values, result.weights, level) for level in (0.68, 0.95))
     blank = np.full(values.shape[1] - d, np.nan)
     best = np.concatenate([result.best_fit, blank])

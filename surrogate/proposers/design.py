@@ -10,6 +10,7 @@ from scipy.stats import qmc
 
 from surrogate.problem import Prior
 from surrogate.rng import generator
+from surrogate.samplers.coordinates import Turns
 
 __all__ = ["Reference", "design", "space_filling"]
 
@@ -87,7 +88,7 @@ def space_filling(prior: Prior, first: int, n: int, seed: int, *, inner: float =
         first: Points of the sequence already used.
         n: Number of points.
         seed: Of the scrambling.
-        inner: Central probability of each parameter that is covered.
+        inner: Central probability of each parameter that is covered; all of a periodic one, which has no faces.
 
     Returns:
         Points with shape (n, d).
@@ -95,18 +96,21 @@ def space_filling(prior: Prior, first: int, n: int, seed: int, *, inner: float =
     sequence = qmc.Sobol(prior.d, scramble=True, rng=generator(seed, "design"))
     total = 1 << int(np.ceil(np.log2(max(first + n, 2))))
     u = sequence.random(total)[first : first + n]
-    return prior.quantile(0.5 + inner * (u - 0.5))
+    return prior.quantile(0.5 + np.where(prior.periodic, 1.0, inner) * (u - 0.5))
 
 
 def _about(prior: Prior, mean: Array, factor: Array, n: int, rng: np.random.Generator) -> Array:
     """Gaussian draws inside the support of the prior, with shape (n, d).
 
-    Drawn closer to the mean until enough are inside; then, about a corner of a box, folded back into it.
+    Drawn closer to the mean until enough are inside; then, about a corner of a box, folded back into it. Periodic
+    parameters go round.
     """
     out: list[Array] = []
     shrink = 1.0
+    turns = Turns.of(prior.bounds, prior.periodic)
     while sum(map(len, out)) < n and shrink > 0.1:
         x = mean + shrink * rng.standard_normal((4 * n, len(mean))) @ factor.T
+        x = x if turns is None else turns.wrapped(x)
         out.append(x[np.isfinite(prior.log_density(x))])
         shrink *= 0.8
     low, high = prior.bounds.T

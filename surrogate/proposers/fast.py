@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surrogate.problem import Prior
+from surrogate.samplers.coordinates import Turns
 
 __all__ = ["FastPoints", "count_slow"]
 
@@ -44,10 +45,15 @@ class FastPoints:
         fast = list(self.columns)
         slow = [j for j in range(x.shape[1]) if j not in fast]
         out = np.repeat(x, 1 + self.count, axis=0)
+        turns = Turns.of(prior.bounds, prior.periodic)
+        seam = None if turns is None else turns.emptiest(cloud)
+        place = out if turns is None else turns.wrapped(out, seam)
+        cloud = cloud if turns is None else turns.wrapped(cloud, seam)
         mean, slope, factor = _conditional(cloud, slow, fast)
         drawn = out.copy()
-        drawn[:, fast] = mean + (out[:, slow] - cloud[:, slow].mean(0)) @ slope
+        drawn[:, fast] = mean + (place[:, slow] - cloud[:, slow].mean(0)) @ slope
         drawn[:, fast] += rng.standard_normal((len(out), len(fast))) @ factor.T
+        drawn = drawn if turns is None else turns.wrapped(drawn)
         further = (np.arange(len(out)) % (1 + self.count) > 0) & np.isfinite(prior.log_density(drawn))
         out[further] = drawn[further]
         return out
