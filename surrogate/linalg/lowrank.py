@@ -296,7 +296,7 @@ def leverage_pivots(
     diagonal = gram.diag().double()
     index = uniform_pivots(len(diagonal), rank if pilot is None else pilot, generator=generator)
     small = gram.submatrix(index).double()
-    small.diagonal().add_(noise)
+    small.diagonal().add_(noise * len(index) / len(diagonal))  # each of the pilot stands for n / pilot rows
     whitened = torch.linalg.solve_triangular(torch.linalg.cholesky(small), gram.columns(index).double().T, upper=False)
     scores = ((diagonal - whitened.square().sum(0)) / noise).clamp_(0.0, 1.0)
     order = torch.rand(len(scores), dtype=torch.float64, device=scores.device, generator=generator).log_() / scores

@@ -272,17 +272,18 @@ def refine(
     return Solve(x.reshape(b.shape), sizes[-1], len(sizes) - 1, converged, "converged" if converged else status)
 
 
-def require_floor(low: KernelOperator, noise: float | Tensor, *, steps: int = 40) -> None:
+def require_floor(low: KernelOperator, noise: float | Tensor, *, margin: float = 2.0, steps: int = 40) -> None:
     """Refuses a precision in which K + noise need not stay positive definite.
 
-    The smallest eigenvalue of K + noise must exceed `required_floor`. That of a squared-exponential kernel counts as
+    The smallest eigenvalue of K + noise must exceed ``margin`` times `required_floor`: with a margin of 2 each step of
+    a refinement at least halves the error, with 1 the rounded matrix is just positive definite. That of a squared-exponential kernel counts as
     zero: the noise alone must do. Of rougher kernels it is estimated by ``steps`` of the Lanczos recursion in full
     precision, whose estimate is from above: a matrix that passes may still fail, with a status of `cg`.
 
     Raises:
         LowPrecisionError: With the bound and the remedy.
     """
-    bound = required_floor(low.shape[0], low.precision, outputscale=low.outputscale)
+    bound = margin * required_floor(low.shape[0], low.precision, outputscale=low.outputscale)
     smallest = float(torch.as_tensor(noise).min())
     if smallest >= bound:
         return
