@@ -53,6 +53,7 @@ class Row:
     q95: float
     q99: float
     maximum: float
+    covered: float  # share of the test rows within 1.645 predicted standard deviations; NaN if there are none
     fit_seconds: float
     select_seconds: float
 
@@ -111,7 +112,7 @@ def network(table: Table, labelled: np.ndarray, pool: np.ndarray, validation: st
 
     free = (table.x[table.valid], table.y[table.valid]) if validation == "free" else None
     how = "cross" if validation == "cross" else None
-    regressor = NetworkRegressor(activation=activation, validation=how, calibration=None, random_state=seed)
+    regressor = NetworkRegressor(activation=activation, validation=how, random_state=seed)
     return regressor.fit(table.x[labelled], table.y[labelled], pool=table.x[pool], validation_data=free)
 
 
@@ -133,14 +134,17 @@ def choose(regressor, table: Table, labelled: np.ndarray, pool: np.ndarray, meth
     return selection.indices.cpu().numpy()
 
 
-def measure(table: Table, prediction: np.ndarray) -> dict[str, float]:
-    error = np.sort(np.abs(prediction - table.y[table.test]))
+def measure(table: Table, prediction: np.ndarray, sd: np.ndarray | float = np.nan) -> dict[str, float]:
+    error = np.abs(prediction - table.y[table.test])
+    covered = float(np.mean(error < 1.645 * sd)) if np.all(np.isfinite(sd)) else np.nan
+    error = np.sort(error)
     return {
         "mae": float(error.mean()),
         "rmse": float(np.sqrt((error**2).mean())),
         "q95": float(error[int(0.95 * len(error))]),
         "q99": float(error[int(0.99 * len(error))]),
         "maximum": float(error[-1]),
+        "covered": covered,
     }
 
 
@@ -160,7 +164,7 @@ def learn(table: Table, name: str, seed: int, method: str, validation: str, opti
         if step == 0:
             first.clear()  # the one in use is enough
             first[key] = regressor, fit_seconds
-        errors = measure(table, regressor.predict(table.x[table.test]))
+        errors = measure(table, *regressor.predict(table.x[table.test], return_std=True))
         seconds = {"fit_seconds": fit_seconds, "select_seconds": select_seconds}
         yield Row("surrogate", name, seed, method, validation, len(labelled), **errors, **seconds)
         if step < options.steps:
@@ -304,6 +308,8 @@ def line(runs: dict[tuple, dict[int, Row]], key: tuple[str, str, str, str]) -> s
     seconds = [np.mean([row.fit_seconds for row in every]), np.mean([row.select_seconds for row in every])]
     cells = [name, f"{tail:.2f}", program, method, validation, str(len(pairs)), str(last)]
     cells += [f"{final[field]:.4f}" for field in ("rmse", "mae", "q95", "q99")] + [f"{final['maximum']:.2f}"]
+    coverage = [row.covered for row in every]
+    cells += ["" if np.isnan(coverage).any() else f"{100 * min(coverage):.0f}-{100 * max(coverage):.0f} %"]
     cells += [f"{change[field]:+.3f}" for field in ("rmse", "mae", "q99")]
     cells += ["" if method == "random" else f"{100 * np.mean(saved):.0f} %"] + [f"{value:.1f}" for value in seconds]
     return "| " + " | ".join(cells) + " |"
@@ -311,6 +317,7 @@ def line(runs: dict[tuple, dict[int, Row]], key: tuple[str, str, str, str]) -> s
 
 HEADER = (
     "| set | RMSE/MAE at first | program | method | validation | seeds | labels | RMSE | MAE | 95 % | 99 % | largest "
+    "| in 90 % intervals "
     "| log RMSE - random | log MAE - random | log 99 % - random | labels saved | fit s | select s |"
 )
 
