@@ -288,11 +288,9 @@ class KernelOperator:
         return self.outputscale * self.kernel.correlation(r2)
 
     def columns(self, index: Tensor) -> Tensor:
-        """Some of the columns, with shape (n, len(index)); on the diagonal exact."""
-        r2 = squared_distance(self.scaled, self._columns[index])
-        if self.others is None:
-            r2[index, torch.arange(len(index), device=self.device)] = 0.0
-        return self.kernel.correlation(r2).mul_(self.outputscale)
+        """Some of the columns, with shape (n, len(index)), from differences: repeated points are exactly equal."""
+        r = torch.cdist(self.scaled, self._columns[index], compute_mode="donot_use_mm_for_euclid_dist")
+        return self.kernel.correlation(r.square_()).mul_(self.outputscale)
 
     def submatrix(self, index: Tensor) -> Tensor:
         """Some of the rows of the same columns, with shape (len(index), len(index))."""

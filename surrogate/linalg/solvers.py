@@ -101,7 +101,7 @@ def cg(
     preconditioner: Preconditioner | None = None,
     tolerance: float = 1e-6,
     max_iterations: int = 1000,
-    min_iterations: int = 1,
+    min_iterations: int = 0,
     start: Tensor | None = None,
     reorthogonalise: bool = False,
     patience: int | None = None,
@@ -276,15 +276,16 @@ def require_floor(low: KernelOperator, noise: float | Tensor, *, margin: float =
     """Refuses a precision in which K + noise need not stay positive definite.
 
     The smallest eigenvalue of K + noise must exceed ``margin`` times `required_floor`: with a margin of 2 each step of
-    a refinement at least halves the error, with 1 the rounded matrix is just positive definite. That of a squared-exponential kernel counts as
-    zero: the noise alone must do. Of rougher kernels it is estimated by ``steps`` of the Lanczos recursion in full
-    precision, whose estimate is from above: a matrix that passes may still fail, with a status of `cg`.
+    a refinement at least halves the error, with 1 the rounded matrix is just positive definite. That of a
+    squared-exponential kernel counts as the noise alone. Of rougher kernels it is estimated by ``steps`` of the Lanczos
+    recursion in full precision, whose estimate is from above: a matrix that passes may still fail, with a status of
+    `cg`.
 
     Raises:
         LowPrecisionError: With the bound and the remedy.
     """
     bound = margin * required_floor(low.shape[0], low.precision, outputscale=low.outputscale)
-    smallest = float(torch.as_tensor(noise).min())
+    smallest = float(noise.min()) if isinstance(noise, Tensor) else noise
     if smallest >= bound:
         return
     if low.kernel.name != "rbf":

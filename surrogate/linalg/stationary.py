@@ -62,7 +62,7 @@ def _matern52(r2: Tensor) -> tuple[Tensor, Tensor]:
 
 CORRELATIONS = {
     "rbf": Stationary("rbf", _rbf, lambda r2: _rbf(r2)[0]),
-    "matern12": Stationary("matern12", _matern12, lambda r2: r2.sqrt_().neg_().exp_()),
+    "matern12": Stationary("matern12", _matern12, lambda r2: torch.exp(-r2.sqrt())),
     "matern32": Stationary("matern32", _matern32, lambda r2: _matern32(r2)[0]),
     "matern52": Stationary("matern52", _matern52, lambda r2: _matern52(r2)[0]),
 }
