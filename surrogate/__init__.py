@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from surrogate.infer import infer as infer
     from surrogate.label import LabellingRun as LabellingRun
     from surrogate.label import label as label
+    from surrogate.predictor import load_predictor as load_predictor
     from surrogate.problem import Parameter as Parameter
     from surrogate.problem import Posterior as Posterior
     from surrogate.problem import Prior as Prior
@@ -32,6 +33,7 @@ _HOMES = {
     "Result": "surrogate.result",
     "infer": "surrogate.infer",
     "label": "surrogate.label",
+    "load_predictor": "surrogate.predictor",
     "load_result": "surrogate.conclusion",
 }
 

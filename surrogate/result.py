@@ -15,6 +15,8 @@ from surrogate.output.tables import equal_tailed_interval, summary_table
 if TYPE_CHECKING:
     from getdist import MCSamples
 
+    from surrogate.predictor import Predictor
+
 __all__ = ["Emulator", "Result", "Reweighting"]
 
 Array = NDArray[np.float64]
@@ -29,6 +31,10 @@ class Emulator(Protocol):
 
     def log_prior(self, x: ArrayLike) -> Array:
         """Log prior density at x with shape (m, d), with shape (m,)."""
+        ...
+
+    def predictor(self, names: tuple[str, ...], bounds: Array) -> Predictor:
+        """The mean of the log-likelihood as numbers."""
         ...
 
 
@@ -209,6 +215,27 @@ class Result:
             raise ValueError(msg)
         mean, sd = self.emulator.predict(points)
         return mean + self.emulator.log_prior(points), sd
+
+    def predictor(self) -> Predictor:
+        """The learned log-likelihood as a fast function, without the prior and without an error.
+
+        ``predictor(x)`` takes one point with shape (d,), in about 10 microseconds for 500 evaluated points, and
+        ``predictor.log_likelihood(x)`` many, with shape (m, d).
+        """
+        return self.emulator.predictor(self.names, self.bounds)
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """Writes the learned log-likelihood to a file for other programs.
+
+        Args:
+            path: ``NAME.npz`` for numbers, which ``surrogate.load_predictor`` reads and anyone may trust; ``NAME.pt2``
+                for a program of ``torch.export``, which runs without this package.
+
+        Raises:
+            ValueError: If the suffix is another one.
+            OSError: If the file cannot be written.
+        """
+        self.predictor().save(path)
 
     def summary(self) -> str:
         """The result as a table of text."""

@@ -19,7 +19,7 @@ LAYERS = (
     ("checkpoint", "models", "executors"),
     ("acquisition", "samplers"),
     ("proposers", "stopping"),
-    ("state", "output"),
+    ("state", "output", "predictor"),
     ("result",),
     ("loop", "labelling"),
     ("driver", "reweighting", "settings"),
