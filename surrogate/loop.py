@@ -131,7 +131,7 @@ class PosteriorLoop:
         if state.parameters is None:
             x = self._ask_design(state, pending)
         else:
-            x = self._ask_posterior(state, pending, n or self.n_batch)
+            x = self._ask_posterior(state, pending, n or self._batch(state))
         return x if n or len(pending) else self._with_fast(state, x)
 
     def _with_fast(self, state: State, x: Array) -> Array:
@@ -184,6 +184,11 @@ class PosteriorLoop:
     def n_batch(self) -> int:
         """Points per batch."""
         return self.batch_size or max(2, self.d // 2)
+
+    def _batch(self, state: State) -> int:
+        """Points of the next batch: an eighth of those known where values are noisy, as none of them tells much."""
+        noisy = self.batch_size is None and bool((self._noise(state) > 0.1).any())
+        return max(self.n_batch, int(state.data.finite.sum()) // 8) if noisy else self.n_batch
 
     def _ask_posterior(self, state: State, pending: Array, n: int) -> Array:
         model = self.model(state)
@@ -334,7 +339,7 @@ class PosteriorLoop:
         best = y[: 2 * self.d + 1]
         from_gap = 2.0 / self.d * float(np.median(best[0] - best))
         last = (state.data.step == state.step - 1) & state.data.finite & np.isfinite(state.predicted[:, 0])
-        errors = np.abs(state.data.y - state.predicted[:, 0])[last]
+        errors = np.maximum(np.abs(state.data.y - state.predicted[:, 0]) - self._noise(state), 0.0)[last]
         previous = 1e6 if state.previous is None else state.previous.temperature
         from_error = 1.5 * float(np.quantile(errors, 0.5, method="lower")) if len(errors) else np.inf
         temperature = max(1.0, min(from_gap, from_error, 3.0 * previous))
@@ -383,7 +388,16 @@ class PosteriorLoop:
     def _missed(self, state: State) -> bool:
         """Whether a point of the last batch was predicted worse than convergence would need, by a factor of two."""
         last = (state.data.step == state.step - 1) & state.data.finite & np.isfinite(state.predicted[:, 0])
-        return batch_error(state.data.y[last], state.predicted[last, 0], state.data.y_max) > 2.0 * self.thresholds.batch
+        noise = self._noise(state)[last]
+        error = batch_error(state.data.y[last], state.predicted[last, 0], state.data.y_max, noise=noise)
+        return error > 2.0 * self.thresholds.batch
+
+    @staticmethod
+    def _noise(state: State) -> Array:
+        """Sd of the noise of each value, that which came with it and that which the surrogate found, with shape (n,)."""
+        log_noise = None if state.parameters is None else state.parameters.hyper.log_noise
+        common = 0.0 if log_noise is None else float(np.exp(log_noise))
+        return np.hypot(state.data.noise, common)
 
     def _design_cloud(self, t: Array) -> Array | None:
         """The evaluated points, which set the scales of the first surrogate where a narrow reference was given."""
@@ -513,7 +527,7 @@ class PosteriorLoop:
         """Standardised errors of the last batches, where the posterior depends on them or everywhere."""
         recent = (state.data.step >= state.step - batches) & state.data.finite & np.isfinite(state.predicted[:, 0])
         y, (mean, sd) = state.data.y[recent], state.predicted[recent].T
-        z = (y - mean) / np.sqrt(sd**2 + 0.1**2)
+        z = (y - mean) / np.sqrt(sd**2 + 0.1**2 + self._noise(state)[recent] ** 2)
         return z if everywhere else z[relevant(y, mean, state.data.y_max, self.d)]
 
     def _signals(
@@ -529,7 +543,8 @@ class PosteriorLoop:
         last = state.data.step == state.step - 1
         seen = last & state.data.finite
         seen &= state.data.y_max - np.fmax(state.data.y, state.predicted[:, 0]) < 0.5 * relevant_depth(self.d)
-        error = batch_error(state.data.y[seen], state.predicted[seen, 0], state.data.y_max)
+        noise = self._noise(state)[seen]
+        error = batch_error(state.data.y[seen], state.predicted[seen, 0], state.data.y_max, noise=noise)
         if self._surprised(state, before, last):
             error = np.inf
         p = (

@@ -173,13 +173,16 @@ def inflation(z: Array) -> float:
     return max(1.0, (4.0 + float((z**2).sum())) / (4.0 + len(z)))
 
 
-def batch_error(y: Array, predicted: Array, y_max: float) -> float:
-    """Largest |y - predicted| / (0.25 + 0.1 gap) over a batch; the gap is that of the higher of both."""
+def batch_error(y: Array, predicted: Array, y_max: float, *, noise: Array | float = 0.0) -> float:
+    """Largest |y - predicted| / (0.25 + 0.1 gap) over a batch; the gap is that of the higher of both.
+
+    What noise explains, 2.5 of its standard deviations, is no error.
+    """
     if len(y) == 0:
         return 0.0
     top = max(y_max, float(predicted.max()))
     gap = top - np.maximum(y, predicted)
-    return float((np.abs(y - predicted) / (0.25 + 0.1 * gap)).max())
+    return float((np.maximum(np.abs(y - predicted) - 2.5 * noise, 0.0) / (0.25 + 0.1 * gap)).max())
 
 
 def moved(

@@ -9,9 +9,16 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from surrogate.models.gp import GPRecipe, Hyperparameters, TrainingSet, negative_log_marginal
+from surrogate.models.gp import (
+    GPModel,
+    GPRecipe,
+    Hyperparameters,
+    TrainingSet,
+    condition,
+    negative_log_marginal,
+)
 
-__all__ = ["HyperPrior", "fit", "negative_log_posterior"]
+__all__ = ["HyperPrior", "condition_rescued", "fit", "negative_log_posterior"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,8 @@ class HyperPrior:
         lengthscale_bounds: Of l.
         scale_sd: Of log s, about 0.
         scale_bounds: Of s.
+        noise_sd: Of log v, about 0: noise of the order of one matters to a posterior.
+        noise_bounds: Of v, in units of the log-likelihood.
     """
 
     amplitude_sd: float = 2.0
@@ -35,11 +44,14 @@ class HyperPrior:
     lengthscale_bounds: tuple[float, float] = (0.02, 200.0)
     scale_sd: float = 4.0
     scale_bounds: tuple[float, float] = (1e-4, 1e8)
+    noise_sd: float = 2.0
+    noise_bounds: tuple[float, float] = (1e-3, 1e3)
 
-    def bounds(self, d: int, *, scaled: bool) -> NDArray[np.float64]:
-        """Bounds of the vector of log-hyperparameters, with shape (d + 2, 2) or (d + 3, 2)."""
+    def bounds(self, d: int, *, scaled: bool, noisy: bool = False) -> NDArray[np.float64]:
+        """Bounds of the vector of log-hyperparameters, with shape (d + 2, 2), (d + 3, 2) or (d + 4, 2)."""
         rows = [self.amplitude_bounds, self.shaping_bounds, *([self.lengthscale_bounds] * d)]
-        return np.log(np.array(rows + ([self.scale_bounds] if scaled else [])))
+        rows += [self.scale_bounds] * scaled + [self.noise_bounds] * noisy
+        return np.log(np.array(rows))
 
     def penalty(self, theta: NDArray[np.float64], d: int) -> tuple[float, NDArray[np.float64]]:
         """Negative log density up to a constant, and its gradient."""
@@ -48,7 +60,8 @@ class HyperPrior:
         precision[0] = self.amplitude_sd**-2
         centre[2 : d + 2] = np.log(2.0 * np.sqrt(d))
         precision[2 : d + 2] = self.lengthscale_sd**-2
-        precision[d + 2 :] = self.scale_sd**-2
+        precision[d + 2 : d + 3] = self.scale_sd**-2
+        precision[d + 3 :] = self.noise_sd**-2
         pull = precision * (theta - centre)
         return 0.5 * float(pull @ (theta - centre)), pull
 
@@ -106,6 +119,23 @@ def _rescued(
     raise FloatingPointError(msg)
 
 
+def condition_rescued(recipe: GPRecipe, data: TrainingSet, hyper: Hyperparameters) -> GPModel:
+    """The process given the data, with a nugget raised tenfold as often as the factorisation needs it.
+
+    As in the fit that found the hyperparameters, which records how often that was.
+
+    Raises:
+        FloatingPointError: If the kernel matrix cannot be factored with any nugget.
+    """
+    for power in range(8):
+        try:
+            return condition(replace(recipe, nugget=recipe.nugget * 10.0**power), data, hyper)
+        except torch.linalg.LinAlgError:
+            continue
+    msg = f"the kernel matrix of {len(data.y)} points cannot be factored even with a nugget of {1e7 * recipe.nugget:g}"
+    raise FloatingPointError(msg)
+
+
 def fit(
     recipe: GPRecipe,
     data: TrainingSet,
@@ -138,7 +168,7 @@ def fit(
     rescues: list[float] = []
     best: tuple[float, NDArray[np.float64]] | None = None
     for start in starts:
-        bounds = prior.bounds(d, scaled=start.log_scale is not None)
+        bounds = prior.bounds(d, scaled=start.log_scale is not None, noisy=start.log_noise is not None)
         result = minimize(
             lambda theta: _rescued(recipe, data, prior, theta, given, rescues),
             np.clip(start.vector(), bounds[:, 0], bounds[:, 1]),

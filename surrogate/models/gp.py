@@ -1,12 +1,13 @@
 """Exact Gaussian process: a polynomial trend plus a stationary residual, in float64, with analytic gradients.
 
     y = s (phi(u).b + a g(u)) + noise,   b ~ N(0, I),   g ~ GP(0, k(|u - u'|_lengthscale)),
-    noise variance = s^2 nugget + (c gap)^2 + sigma^2.
+    noise variance = s^2 nugget + (c gap)^2 + sigma^2 + v^2.
 
 The gap of a point says how far it lies below the region that matters; the *shaping* coefficient c is fitted: where the
 trend is exact it falls to its floor and distant points count in full, where it is not they stop spoiling the mode.
 c is in absolute units, so that with c below one a distant point is never taken for a high one, and the output scale s
-is a hyperparameter. Without gaps and noise s may be profiled out instead: leave it out of the vector.
+is a hyperparameter. Without gaps and noise s may be profiled out instead: leave it out of the vector. sigma is the sd
+that came with a value, v one that is the same for all and fitted, where there is reason to think that values are noisy.
 
 Everything goes through L L^T = K_res (the kernel and noise, without the trend) and a QR factorisation of the stacked
 [L^-1 Phi; I]: universal kriging with a proper prior, without ever squaring the condition number of the trend.
@@ -60,12 +61,15 @@ class Hyperparameters:
         log_shaping: Noise sd per unit of gap (relative to the output scale when that is profiled).
         log_lengthscale: With shape (d,), in whitened units.
         log_scale: Output scale; None when it is profiled.
+        log_noise: Sd v of noise that did not come with the values; None where they are taken as they are. It needs an
+            output scale.
     """
 
     log_amplitude: float
     log_shaping: float
     log_lengthscale: NDArray[np.float64]
     log_scale: float | None = None
+    log_noise: float | None = None
 
     @classmethod
     def default(cls, d: int, *, scale: float | None = None) -> Hyperparameters:
@@ -74,15 +78,16 @@ class Hyperparameters:
         return cls(0.0, np.log(1e-3), np.full(d, np.log(2.0 * np.sqrt(d))), log_scale)
 
     def vector(self) -> NDArray[np.float64]:
-        """(log a, log c, log l_1, ..., log l_d[, log s])."""
+        """(log a, log c, log l_1, ..., log l_d[, log s[, log v]])."""
         tail = [] if self.log_scale is None else [self.log_scale]
+        tail += [] if self.log_noise is None else [self.log_noise]
         return np.concatenate([[self.log_amplitude, self.log_shaping], self.log_lengthscale, tail])
 
     @classmethod
     def of(cls, vector: NDArray[np.float64], d: int) -> Hyperparameters:
         """The inverse of ``vector()``."""
-        scale = float(vector[d + 2]) if len(vector) > d + 2 else None
-        return cls(float(vector[0]), float(vector[1]), np.array(vector[2 : d + 2]), scale)
+        scale, noise = (float(vector[i]) if len(vector) > i else None for i in (d + 2, d + 3))
+        return cls(float(vector[0]), float(vector[1]), np.array(vector[2 : d + 2]), scale, noise)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +100,7 @@ class TrainingSet:
         gap: With the shape of y: how far the point of each lies below the region that matters, 0 inside it.
         noise: With the shape of y: sd given by the user in units of y, 0 where exact.
         at: Points whose derivatives are known, with shape (m,); None if there are none.
+        unit: With the shape of y: what a unit of v is in those of y; None where it is one.
     """
 
     u: Tensor
@@ -102,19 +108,22 @@ class TrainingSet:
     gap: Tensor
     noise: Tensor
     at: Tensor | None = None
+    unit: Tensor | None = None
 
     def subset(self, rows: NDArray[np.int64]) -> TrainingSet:
         """Some of the points, with their derivatives."""
         index = torch.as_tensor(rows, device=self.u.device)
         if self.at is None:
-            return TrainingSet(self.u[index], self.y[index], self.gap[index], self.noise[index])
+            unit = None if self.unit is None else self.unit[index]
+            return TrainingSet(self.u[index], self.y[index], self.gap[index], self.noise[index], unit=unit)
         n, d = self.u.shape
         place = torch.full((n,), -1, device=self.u.device)
         place[self.at] = torch.arange(len(self.at), device=self.u.device)
         at = torch.nonzero(place[index] >= 0)[:, 0]
         slopes = n + d * place[index[at]][:, None] + torch.arange(d, device=self.u.device)
         index_of_y = torch.cat([index, slopes.reshape(-1)])
-        return TrainingSet(self.u[index], self.y[index_of_y], self.gap[index_of_y], self.noise[index_of_y], at)
+        unit = None if self.unit is None else self.unit[index_of_y]
+        return TrainingSet(self.u[index], self.y[index_of_y], self.gap[index_of_y], self.noise[index_of_y], at, unit)
 
     def basis(self, trend: Trend) -> Tensor:
         """Basis functions of the trend in the rows of y, with shape (n + m d, p)."""
@@ -129,7 +138,15 @@ class TrainingSet:
         variance = (torch.exp(theta[1]) * self.gap).square()
         if len(theta) == d + 2:
             return variance
-        return (variance + self.noise.square()) * torch.exp(-2.0 * theta[d + 2])
+        variance = variance + self.noise.square()
+        if len(theta) > d + 3:
+            variance = variance + self.common_variance(theta[d + 3])
+        return variance * torch.exp(-2.0 * theta[d + 2])
+
+    def common_variance(self, log_noise: Tensor) -> Tensor:
+        """Variance of noise with the common sd v in units of y, with the shape of y."""
+        variance = torch.exp(2.0 * log_noise)
+        return variance.expand(len(self.y)) if self.unit is None else variance * self.unit.square()
 
     @classmethod
     def of(
@@ -139,6 +156,7 @@ class TrainingSet:
         *,
         gap: NDArray[np.float64] | None = None,
         noise: NDArray[np.float64] | None = None,
+        unit: NDArray[np.float64] | None = None,
         slope: NDArray[np.float64] | None = None,
         device: torch.device | str = "cpu",
     ) -> TrainingSet:
@@ -149,18 +167,22 @@ class TrainingSet:
             y: With shape (n,).
             gap: With shape (n,).
             noise: With shape (n,).
+            unit: With shape (n,).
             slope: Derivatives of y with respect to u, with shape (n, d); nan where unknown.
             device: Of the tensors.
         """
         n = len(y)
         parts = [u, y, np.zeros(n) if gap is None else gap, np.zeros(n) if noise is None else noise]
         known = np.empty(0, dtype=np.int64) if slope is None else np.flatnonzero(np.isfinite(slope).all(1))
+        units = None if unit is None else np.concatenate([unit, np.repeat(unit[known], u.shape[1])])
+        scale = None if units is None else torch.as_tensor(units, device=device)
         if slope is None or len(known) == 0:
-            return cls(*(torch.as_tensor(np.asarray(p, dtype=np.float64), device=device) for p in parts))
+            tensors = [torch.as_tensor(np.asarray(p, dtype=np.float64), device=device) for p in parts]
+            return cls(tensors[0], tensors[1], tensors[2], tensors[3], unit=scale)
         parts[1] = np.concatenate([y, slope[known].ravel()])
         parts[2:] = [np.concatenate([p, np.repeat(p[known], u.shape[1])]) for p in parts[2:]]
         tensors = [torch.as_tensor(np.asarray(p, dtype=np.float64), device=device) for p in parts]
-        return cls(tensors[0], tensors[1], tensors[2], tensors[3], torch.as_tensor(known, device=device))
+        return cls(tensors[0], tensors[1], tensors[2], tensors[3], torch.as_tensor(known, device=device), scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,12 +271,12 @@ def negative_log_marginal(
 
     With G = W * (a^2 h), W = K^-1 - alpha alpha^T / s^2, the derivative with respect to log l_j is
     (G 1).z_j^2 - z_j.G z_j: one product of n x n with n x d instead of an n x n x d tensor. The output scale is
-    profiled, s^2 = y.K^-1 y / n, unless ``theta`` has d + 3 entries (noise in absolute units needs that).
+    profiled, s^2 = y.K^-1 y / n, unless ``theta`` has d + 3 entries or more (noise in absolute units needs that).
 
     Args:
         recipe: Kernel, trend and nugget.
         data: Training points.
-        theta: With shape (d + 2,) or (d + 3,), see ``Hyperparameters.vector``.
+        theta: With shape (d + 2,), (d + 3,) or (d + 4,), see ``Hyperparameters.vector``.
 
     Returns:
         The value in nats and the gradient, with the shape of ``theta``. O(n^3).
@@ -295,6 +317,8 @@ def negative_log_marginal(
         gradient[2 : d + 2] = (0.5 * (g.sum(0) + g.sum(1)) @ z.square()) - (z * (g @ z)).sum(0)
     if len(t) > d + 2:
         gradient[d + 2] = n - q / s2 - torch.dot(diagonal, data.variance(t))
+    if len(t) > d + 3:
+        gradient[d + 3] = torch.dot(diagonal, data.common_variance(t[d + 3])) * torch.exp(-2.0 * t[d + 2])
     return float(value), gradient.cpu().numpy()
 
 

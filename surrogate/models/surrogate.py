@@ -16,7 +16,7 @@ from surrogate.kernels.stationary import KERNELS
 from surrogate.kernels.trend import Trend
 from surrogate.kernels.warps import CIRCLE, InputWarp, OutputWarp
 from surrogate.models.classifiers import Everywhere, Gate, fit_gate
-from surrogate.models.fit import HyperPrior, fit
+from surrogate.models.fit import HyperPrior, condition_rescued, fit
 from surrogate.models.gp import GPModel, GPRecipe, Hyperparameters, TrainingSet, condition
 from surrogate.models.whitening import Whitening
 
@@ -131,6 +131,12 @@ class LikelihoodModel:
     high: Array
     output: OutputWarp = field(default_factory=OutputWarp)
 
+    @property
+    def noise(self) -> float:
+        """Sd of the noise that was found in the values, in units of the log-likelihood; 0 if they are taken as exact."""
+        log_noise = self.parameters.hyper.log_noise
+        return 0.0 if log_noise is None else float(np.exp(log_noise))
+
     def whiten(self, t: Array) -> Array:
         """Whitened coordinates of t, both with shape (m, d)."""
         return self.parameters.whitening.whiten(self.parameters.structure.warp.forward(t))
@@ -222,9 +228,9 @@ def _training_set(
     y = (data.y[rows] - data.y_max) / parameters.temperature
     z = output.forward(y)
     gap = np.maximum(0.0, float(output.forward(np.array(-0.5 * relevant_depth(d)))) - z)
-    noise = data.noise[rows] / parameters.temperature / output.slope(z)
+    unit = 1.0 / parameters.temperature / output.slope(z)
     u = parameters.whitening.whiten(parameters.structure.warp.forward(t[rows]))
-    return TrainingSet.of(u, z, gap=gap, noise=noise, device=device), rows
+    return TrainingSet.of(u, z, gap=gap, noise=unit * data.noise[rows], unit=unit, device=device), rows
 
 
 def _recipe(structure: Structure, device: str) -> GPRecipe:
@@ -247,7 +253,7 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
     """
     data, t = data.head(parameters.n), t[: parameters.n]
     training, rows = _training_set(data, t, parameters, device)
-    gp = condition(_recipe(parameters.structure, device), training, parameters.hyper)
+    gp = condition_rescued(_recipe(parameters.structure, device), training, parameters.hyper)
     u = parameters.whitening.whiten(parameters.structure.warp.forward(t))
     kept = u[rows]
     pad = 0.5 * (kept.max(0) - kept.min(0)) + 1e-9
@@ -317,6 +323,7 @@ def fit_structure(
     temperature: float = 1.0,
     starts: tuple[Hyperparameters, ...] = (),
     cold_start: bool = False,
+    log_noise: float | None = None,
     max_evaluations: int = 60,
     device: str = "cpu",
 ) -> SurrogateParameters:
@@ -330,12 +337,13 @@ def fit_structure(
         temperature: The process models (y - y_max) / temperature.
         starts: Where the optimiser starts.
         cold_start: Whether it starts from the default hyperparameters too, as it does without starts.
+        log_noise: Where the common noise of a cold start begins; None if there is none.
         max_evaluations: Of the marginal likelihood, per start.
         device: Where the linear algebra runs.
     """
     spread = float(np.std(data.y[data.status == OK])) / temperature
     size = structure.warp.size
-    cold = Hyperparameters.default(size, scale=0.1 * spread + 1e-3)
+    cold = replace(Hyperparameters.default(size, scale=0.1 * spread + 1e-3), log_noise=log_noise)
     begin = _start(data, structure, cloud, temperature, cold)
     training, rows = _training_set(data, t, begin, device)
     recipe = _recipe(structure, device)
