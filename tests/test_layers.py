@@ -46,6 +46,7 @@ PLACES = {
     "pyarrow": ("labelling.table",),
     "sklearn": ("models.classifiers", "models.lssvc", "models.gradient", "models.networks."),
     "gpytorch": ("kernels.",),
+    "triton": ("linalg.fused",),
     "linear_operator": ("kernels.",),
     "threadpoolctl": ("infer", "label", "cli", "executors."),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -170,7 +171,9 @@ class KernelOperator:
     """The kernel matrix of points, K_ij = outputscale k(|x_i - x'_j|^2 / lengthscale^2), computed tile by tile.
 
     Nothing of size n m is ever stored: a product with k columns costs O(n m (d + k)) time and O(tile^2) memory. Where
-    the two sets of points are one, half of the tiles are computed and each is used twice. Use ``of`` to make one.
+    the two sets of points are one, half of the tiles are computed and each is used twice. On CUDA in float32, where
+    Triton can be imported, a fused program makes the products instead (see `surrogate.linalg.fused`). Use ``of`` to
+    make one.
 
     Attributes:
         kernel: Correlation function.
@@ -182,6 +185,7 @@ class KernelOperator:
         block: Rows and columns of a tile.
         precision: Of the products of the kernel with vectors, one of ``PRECISIONS``; the kernel itself is always
             computed in ``dtype``.
+        tiled: Always go tile by tile, also where there is a fused program: for comparisons.
     """
 
     kernel: Stationary
@@ -192,6 +196,7 @@ class KernelOperator:
     outputscale: float
     block: int
     precision: str = "full"
+    tiled: bool = False
 
     @classmethod
     def of(
@@ -303,6 +308,11 @@ class KernelOperator:
     def matmul(self, v: Tensor) -> Tensor:
         """Product with v, with shape (m, k) or (m,)."""
         columns = as_columns(v, self)
+        if self._fused():
+            from surrogate.linalg.fused import kernel_product
+
+            out = kernel_product(self.kernel.name, self.scaled, self._columns, columns, precision=self.precision)
+            return out.mul_(self.outputscale).reshape(-1, *v.shape[1:])
         out = columns.new_zeros(self.shape[0], columns.shape[1])
         for a, b in self._tiles():
             k = self.kernel.correlation(self._distances(a, b))
@@ -339,6 +349,12 @@ class KernelOperator:
             total += weight.sum(1) @ left.square() + weight.sum(0) @ right.square()
             total -= 2.0 * ((weight @ right) * left).sum(0)
         return total * self.outputscale, value * self.outputscale
+
+    def _fused(self) -> bool:
+        """Whether one Triton program makes the product: on CUDA, in float32, for the kernels known by name."""
+        known = CORRELATIONS.get(self.kernel.name) is self.kernel
+        on_card = not self.tiled and self.device.type == "cuda" and self.dtype == torch.float32
+        return known and on_card and importlib.util.find_spec("triton") is not None
 
     def _tiles(self) -> Iterator[tuple[slice, slice]]:
         """Pairs of slices that cover the matrix, or its upper triangle where it is symmetric."""
