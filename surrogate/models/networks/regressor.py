@@ -297,7 +297,7 @@ def _validation(value: str | None) -> tuple[str | None, float]:
         return "cross", 1.0 / _FOLDS
     kind, _, number = str(value).partition(":")
     try:
-        share = {"holdout": float(number or 0.2), "folds": 1.0 / int(number or _FOLDS)}[kind]
+        share = {"holdout": lambda: float(number or 0.2), "folds": lambda: 1.0 / int(number or _FOLDS)}[kind]()
     except (KeyError, ValueError, ZeroDivisionError):
         share = 0.0
     if not 0.0 < share <= 0.5:

@@ -145,7 +145,7 @@ class _Best:
     def __init__(self, stack: Stack, held_out: HeldOut) -> None:
         self._stack, self._held_out = stack, held_out
         self._kept = {name: value.detach().clone() for name, value in stack.parameters.items()}
-        self._lowest = torch.full((len(stack),), torch.inf, device=held_out.y.device)
+        self._lowest = held_out.y.new_full((len(stack),), torch.inf)
         self._epochs = torch.zeros(len(stack), dtype=torch.long, device=held_out.y.device)
         self._errors: list[Tensor] = []
 

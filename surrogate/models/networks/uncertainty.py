@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 from scipy.optimize import minimize
+from scipy.special import digamma, gammaln
 from torch import Tensor, nn
 
 __all__ = ["Calibration", "LastLayer", "calibrate", "in_blocks", "spreads"]
@@ -146,13 +147,22 @@ def calibrate(errors: Array, columns: Array) -> Calibration:
     start = np.zeros(columns.shape[1] + 2)
     start[:-1] -= math.log(columns.shape[1] + 1)
     bounds = [(-12.0, 12.0)] * (len(start) - 1) + [(math.log(0.5), math.log(200.0))]
-    found = minimize(_negative_log_likelihood, start, args=(z, u), method="L-BFGS-B", bounds=bounds)
+    found = minimize(_negative_log_likelihood, start, args=(z, u), jac=True, method="L-BFGS-B", bounds=bounds)
     weights = scale**2 * np.exp(found.x[1:-1]) / typical
     noise, tail = scale**2 * math.exp(found.x[0]), math.exp(found.x[-1])
     ratios = np.sort(np.abs(errors) / np.sqrt(noise + columns @ weights))
     return Calibration(weights, noise, tail, ratios)
 
 
-def _negative_log_likelihood(theta: Array, z: Array, u: Array) -> float:
-    size = np.sqrt(math.exp(theta[0]) + u @ np.exp(theta[1:-1]))
-    return float(-stats.t.logpdf(z / size, math.exp(theta[-1])).sum() + np.log(size).sum())
+def _negative_log_likelihood(theta: Array, z: Array, u: Array) -> tuple[float, Array]:
+    """Of errors z, and its gradient; theta holds the logarithms of b, of the a_j and of the degrees of freedom t."""
+    t, parts = math.exp(theta[-1]), np.exp(theta[:-1]) * np.column_stack([np.ones(len(u)), u])
+    variance = parts.sum(1)
+    ratio = z**2 / (t * variance)
+    constant = gammaln(0.5 * t) - gammaln(0.5 * (t + 1.0)) + 0.5 * math.log(math.pi * t)
+    value = len(z) * constant + 0.5 * np.log(variance).sum() + 0.5 * (t + 1.0) * np.log1p(ratio).sum()
+    share = ratio / (1.0 + ratio)
+    by_parts = (0.5 * (1.0 - (t + 1.0) * share) / variance) @ parts
+    by_t = 0.5 * len(z) * (digamma(0.5 * t) - digamma(0.5 * (t + 1.0)) + 1.0 / t)
+    by_t += 0.5 * np.log1p(ratio).sum() - 0.5 * (t + 1.0) / t * share.sum()
+    return float(value), np.append(by_parts, t * by_t)
