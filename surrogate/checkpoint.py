@@ -126,6 +126,7 @@ def _to_json(record: Record) -> dict[str, Any]:
         "seconds": evaluation.seconds,
         "worker": evaluation.worker,
         "reason": evaluation.reason,
+        **({"gradient": list(evaluation.gradient)} if evaluation.gradient else {}),
     }
 
 
@@ -138,6 +139,7 @@ def _from_json(entry: dict[str, Any]) -> Record:
         reason=entry["reason"],
         seconds=float(entry["seconds"]),
         worker=entry["worker"],
+        gradient=tuple(float(value) for value in entry.get("gradient", ())),
     )
     x = np.array([float(value) for value in entry["x"]])
     return Record(int(entry["step"]), int(entry["index"]), x, evaluation)

@@ -54,9 +54,10 @@ DEFAULTS: dict[str, Any] = {
     "device": None,
     "n_samples": 10_000,
     "reweight": None,
+    "gradient": False,
 }
 _TEXTS = ("executor", "mode", "device")
-_FLAGS = ("isolate", "vectorized")
+_FLAGS = ("isolate", "vectorized", "gradient")
 _NUMBERS = ("max_walltime", "max_eval_seconds", "noise")  # all others are whole numbers
 _STRUCTURES = ("initial", "reference")
 _SECTIONS = ("likelihood", "parameters", "options", "versions")

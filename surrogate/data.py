@@ -33,6 +33,7 @@ class Dataset:
         seconds: Wall-clock time of each evaluation, with shape (n,).
         step: Step of the loop that proposed each row, with shape (n,); 0 is the initial design.
         reasons: Why each row failed, empty where it did not, n of them.
+        gradient: Derivatives of y with respect to x, with shape (n, d); NaN where they are not known.
 
     Raises:
         ValueError: If the shapes do not fit together.
@@ -47,8 +48,11 @@ class Dataset:
     seconds: np.ndarray
     step: np.ndarray
     reasons: tuple[str, ...]
+    gradient: np.ndarray = None  # type: ignore[assignment]  # NaN unless given
 
     def __post_init__(self) -> None:
+        if self.gradient is None:
+            object.__setattr__(self, "gradient", np.full(np.shape(self.x), np.nan))
         for name, dtype in _DTYPES.items():
             object.__setattr__(self, name, _frozen(getattr(self, name), dtype))
         object.__setattr__(self, "derived_names", tuple(self.derived_names))
@@ -68,6 +72,8 @@ class Dataset:
         Raises:
             ValueError: If an array is missing or the shapes do not fit together.
         """
+        if "gradient" not in arrays and "x" in arrays:  # files of former versions
+            arrays = {**arrays, "gradient": np.full(np.shape(arrays["x"]), np.nan)}
         names = [entry.name for entry in fields(cls)]
         if missing := [name for name in names if name not in arrays]:
             msg = f"a dataset needs the arrays {', '.join(names)}; missing: {', '.join(missing)}."
@@ -119,7 +125,13 @@ class Dataset:
             seconds=np.append(self.seconds, [e.seconds for e in evaluations]),
             step=np.append(self.step, np.full(len(evaluations), step, dtype=np.int64)),
             reasons=(*self.reasons, *(e.reason for e in evaluations)),
+            gradient=np.concatenate([self.gradient, _gradients(evaluations, self.d)]),
         )
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether the derivatives of some row are known."""
+        return bool(np.isfinite(self.gradient).any())
 
     def head(self, n: int) -> Dataset:
         """The first n rows, or all if there are fewer; columns of derived values stay."""
@@ -133,7 +145,8 @@ class Dataset:
 
     def _check_shapes(self) -> None:
         n, k = len(self.reasons), len(self.derived_names)
-        expected = dict.fromkeys(_DTYPES, (n,)) | {"x": (n, self.x.shape[-1]), "derived": (n, k)}
+        d = self.x.shape[-1]
+        expected = dict.fromkeys(_DTYPES, (n,)) | {"x": (n, d), "derived": (n, k), "gradient": (n, d)}
         got = {name: getattr(self, name).shape for name in expected}
         if wrong := [name for name in expected if got[name] != expected[name]]:
             words = ", ".join(f"{name} with shape {got[name]} instead of {expected[name]}" for name in wrong)
@@ -149,6 +162,7 @@ _DTYPES: dict[str, type] = {
     "derived": np.float64,
     "seconds": np.float64,
     "step": np.int64,
+    "gradient": np.float64,
 }
 _WORDS = ("derived_names", "reasons")
 
@@ -168,3 +182,8 @@ def _widened(derived: np.ndarray, k: int) -> np.ndarray:
 def _derived(evaluations: Sequence[Evaluation], names: tuple[str, ...]) -> np.ndarray:
     rows = [[evaluation.derived.get(name, np.nan) for name in names] for evaluation in evaluations]
     return np.array(rows, dtype=np.float64).reshape(len(evaluations), len(names))
+
+
+def _gradients(evaluations: Sequence[Evaluation], d: int) -> np.ndarray:
+    rows = [evaluation.gradient or (np.nan,) * d for evaluation in evaluations]
+    return np.array(rows, dtype=np.float64).reshape(len(evaluations), d)

@@ -109,7 +109,8 @@ def infer(
         progress: Whether to show progress on standard error.
         resume: "auto" continues a run that is in ``output``, True insists on one, False starts anew.
         settings: What few runs need, by name: ``mode``, ``max_eval_seconds``, ``max_failures``, ``isolate``,
-            ``retries``, ``callback``, ``n_samples``, ``reweight``, ``fast``; see `surrogate.settings.Settings`.
+            ``retries``, ``callback``, ``n_samples``, ``reweight``, ``gradient``, ``fast``; see
+            `surrogate.settings.Settings`.
 
     Returns:
         Samples, evidence, verdict, the evaluated points and the emulator.
@@ -133,13 +134,14 @@ def infer(
         problem = _problem(log_likelihood)
         log_likelihood, prior = problem.log_likelihood, problem.prior
         reference = problem.reference if reference is None else reference
-    posterior = Posterior(log_likelihood, prior, vectorized=vectorized, noise=noise)
+    posterior = Posterior(log_likelihood, prior, vectorized=vectorized, noise=noise, gradient=asked.gradient)
     loop = PosteriorLoop(
         posterior.prior,
         reference=reference_for(reference, posterior.prior),
         batch_size=batch_size,
         device=usable_device(device),
         fast=fast_points(asked.fast, posterior.prior.names),
+        gradient=asked.gradient,
     )
     run = _Run(
         loop=loop,

@@ -54,6 +54,10 @@ class PosteriorLoop:
         explore: Whether further modes are looked for before convergence is claimed.
         device: Where the linear algebra of the process runs.
         fast: Parameters that are cheap to change, if there are any.
+        gradient: Whether evaluations come with derivatives: d + 1 of them determine a quadratic, and d + 2 begin a run.
+
+    Raises:
+        ValueError: If there are gradients and periodic parameters, whose circles have directions without derivatives.
     """
 
     prior: Prior
@@ -67,6 +71,13 @@ class PosteriorLoop:
     explore: bool = True
     device: str = "cpu"
     fast: FastPoints | None = None
+    gradient: bool = False
+
+    def __post_init__(self) -> None:
+        if self.gradient and self.prior.periodic.any():
+            names = [name for name, turns in zip(self.prior.names, self.prior.periodic, strict=True) if turns]
+            msg = f"gradients cannot be used with periodic parameters, got {', '.join(names)}: leave out gradient=True"
+            raise ValueError(msg)
 
     @property
     def d(self) -> int:
@@ -104,7 +115,11 @@ class PosteriorLoop:
         return self._build(state.data, state.parameters)
 
     def _build(self, data: Dataset, parameters: SurrogateParameters) -> LikelihoodModel:
-        return build(data, self.scaled.to_unit(data.x), parameters, device=self.device)
+        return build(self._scaled_data(data), self.scaled.to_unit(data.x), parameters, device=self.device)
+
+    def _scaled_data(self, data: Dataset) -> Dataset:
+        """The data with derivatives with respect to scaled coordinates, as the models take them."""
+        return replace(data, gradient=data.gradient * self.scaled.scale) if data.has_gradients else data
 
     def log_posterior(self, model: LikelihoodModel, t: Array, window: ScaledPrior | None = None) -> Array:
         """Surrogate log-posterior minus y_max, per unit of t, at scaled coordinates with shape (m, d).
@@ -162,14 +177,20 @@ class PosteriorLoop:
     def _design_size(self) -> int:
         """Points of the initial design: at least 3 d, and more where a quadratic needs them in any case."""
         d = self.d
+        if self.gradient:
+            return self.n_initial or d + 2
         if self.n_initial is None and self._knows_width:  # far outside of a narrow design a free trend has no limit
             return min(trend_size(d) + 2, 6 * d)
         return self.n_initial or max(3 * d, 4, min(int(4.5 * d), int(0.8 * trend_size(d))))
 
     @property
     def _n_holes(self) -> int:
-        """Space-filling points to add before convergence is claimed, for 4 d in all; none with a reference."""
-        return 0 if self.reference is not None else max(0, 4 * self.d - self._design_size)
+        """Space-filling points to add before convergence is claimed; none with a reference.
+
+        For 4 d in all, or 2 d with gradients, each of which also says in which direction it goes uphill.
+        """
+        total = (2 if self.gradient else 4) * self.d
+        return 0 if self.reference is not None else max(0, total - self._design_size)
 
     @property
     def _explores(self) -> bool:
@@ -225,7 +246,7 @@ class PosteriorLoop:
         trend denies whatever lies far from the mode that it describes.
         """
         finite = int(state.data.finite.sum())
-        early = finite < max(trend_size(self.d), 6 * self.d)
+        early = finite < (2 * self.d if self.gradient else max(trend_size(self.d), 6 * self.d))
         temperature = model.parameters.temperature
         recent = state.data.step >= state.step - 6
         wasted = recent & ~(state.data.y_max - state.data.y < relevant_depth(self.d) * temperature)
@@ -249,7 +270,7 @@ class PosteriorLoop:
         structure = replace(self._plain(), trend="constant")
         t = self.scaled.to_unit(state.data.x)
         fitted = fit_structure(
-            state.data,
+            self._scaled_data(state.data),
             t,
             structure,
             None,
@@ -361,7 +382,7 @@ class PosteriorLoop:
             cloud = np.concatenate([state.draws.posterior, state.draws.warm])
         before = state.parameters
         parameters = fit_structure(
-            state.data,
+            self._scaled_data(state.data),
             t,
             self._plain() if before is None else before.structure,
             cloud,
@@ -371,7 +392,7 @@ class PosteriorLoop:
             device=self.device,
         )
         if self.structures and (state.step % 2 == 0 or self._missed(state)):
-            parameters = choose_structure(state.data, t, parameters, cloud, device=self.device)
+            parameters = choose_structure(self._scaled_data(state.data), t, parameters, cloud, device=self.device)
         model = self._build(state.data, parameters)
         finite = state.data.status == OK
         draws = draw(
@@ -394,7 +415,7 @@ class PosteriorLoop:
 
     @staticmethod
     def _noise(state: State) -> Array:
-        """Sd of the noise of each value, that which came with it and that which the surrogate found, with shape (n,)."""
+        """Sd of the noise of each value, what came with it and what the surrogate found, with shape (n,)."""
         log_noise = None if state.parameters is None else state.parameters.hyper.log_noise
         common = 0.0 if log_noise is None else float(np.exp(log_noise))
         return np.hypot(state.data.noise, common)

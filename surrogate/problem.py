@@ -409,6 +409,7 @@ class Evaluation:
         status: "ok"; "infeasible" for a likelihood of zero, which is a legal answer; "failed" for anything else.
         derived: Further numbers that the likelihood computed, by name.
         noise: Standard deviation of y, 0 if exact.
+        gradient: Derivatives of y with respect to the d parameters; empty if there are none.
         reason: Why it failed, in one line; empty otherwise.
         seconds: Wall-clock time of the call.
         worker: Host and process id of where it ran.
@@ -421,6 +422,7 @@ class Evaluation:
     reason: str = ""
     seconds: float = 0.0
     worker: str = ""
+    gradient: tuple[float, ...] = ()
 
     @classmethod
     def failure(cls, reason: str, *, seconds: float = 0.0, worker: str = "") -> Evaluation:
@@ -437,13 +439,16 @@ class Posterior:
     The likelihood is called with one array of shape (d,) if it has a single required positional argument, and with the
     parameters by name if its arguments are called like them. With ``vectorized`` it gets an array of shape (b, d), or
     arrays of shape (b,) by name. It returns a float, ``(float, dict of derived numbers)`` or ``(float, noise sd)``,
-    and arrays of shape (b,) in their place with ``vectorized``.
+    and arrays of shape (b,) in their place with ``vectorized``. With ``gradient`` it returns ``(float, gradient)`` with
+    an array of shape (d,), or a dict with that array as ``"gradient"`` among the derived numbers; (b, d) with
+    ``vectorized``. A gradient that is not finite counts as missing, and the value stands alone.
 
     Attributes:
         log_likelihood: A callable; -inf is a legal answer.
         prior: A `Prior`, or anything that `Prior.of` takes.
         vectorized: Whether it takes many points in one call.
         noise: Standard deviation of answers that come without one; None if exact.
+        gradient: Whether answers come with the derivatives with respect to the parameters.
 
     Raises:
         TypeError: If the likelihood is not callable, or its arguments match neither convention.
@@ -457,6 +462,7 @@ class Posterior:
     prior: Prior
     vectorized: bool = field(default=False, kw_only=True)
     noise: float | None = field(default=None, kw_only=True)
+    gradient: bool = field(default=False, kw_only=True)
     _by_name: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -498,7 +504,7 @@ class Posterior:
             return [self.evaluate(point) for point in x]
         if not len(x):
             return []
-        return self._timed(x, lambda answer: [self._evaluation(one) for one in _unstack(answer, len(x))], n=len(x))
+        return self._timed(x, lambda answer: [self._evaluation(one) for one in self._unstack(answer, len(x))], n=len(x))
 
     def _timed(self, x: np.ndarray, read: Callable[[Any], list[Evaluation]], *, n: int) -> list[Evaluation]:
         """One call of the likelihood on x, and what its answer or exception says of n points."""
@@ -518,9 +524,57 @@ class Posterior:
 
     def _evaluation(self, answer: Any) -> Evaluation:
         try:
-            return _read(answer, self.prior.names, noise=self.noise or 0.0)
+            if not self.gradient:
+                return _read(answer, self.prior.names, noise=self.noise or 0.0)
+            answer, gradient = _without_gradient(answer, self.prior.d)
+            evaluation = _read(answer, self.prior.names, noise=self.noise or 0.0)
+            return replace(evaluation, gradient=gradient) if evaluation.status == "ok" else evaluation
         except _UnusableError as error:
             return Evaluation.failure(str(error))
+
+    def _unstack(self, answer: Any, b: int) -> list[Any]:
+        """The answers for each of b points, as a likelihood of one point would give them."""
+        if not self.gradient:
+            return _unstack(answer, b)
+        rest, gradients = _gradient_part(answer)
+        parts = [part if isinstance(part, tuple) else (part, {}) for part in _unstack(rest, b)]
+        if gradients is None:
+            return parts
+        rows = _block(gradients, (b, self.prior.d))
+        return [(value, {**extra, _GRADIENT: row}) for (value, extra), row in zip(parts, rows, strict=True)]
+
+
+_GRADIENT = "gradient"
+
+
+def _gradient_part(answer: Any) -> tuple[Any, Any]:
+    """An answer without its gradient, and the gradient or None."""
+    value, extra = _split(answer)
+    if isinstance(extra, Mapping):
+        rest = {name: part for name, part in extra.items() if name != _GRADIENT}
+        return (value, rest), extra.get(_GRADIENT)
+    return value, extra
+
+
+def _without_gradient(answer: Any, d: int) -> tuple[Any, tuple[float, ...]]:
+    """An answer without its gradient, and the derivatives; none if there are none or some are not finite."""
+    rest, gradient = _gradient_part(answer)
+    if gradient is None:
+        return rest, ()
+    values = _block(gradient, (d,))
+    return rest, tuple(values.tolist()) if np.isfinite(values).all() else ()
+
+
+def _block(values: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """A gradient as an array of numbers."""
+    try:
+        block = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError):
+        block = np.empty(())
+    if block.shape != shape:
+        msg = f"the gradient must be numbers with shape {shape}, got {type(values).__name__} with {np.shape(values)}"
+        raise _UnusableError(msg)
+    return block
 
 
 class _UnusableError(Exception):

@@ -49,6 +49,9 @@ class Settings:
         n_samples: Effective number of independent posterior draws to produce.
         reweight: Number of draws at which the likelihood is called once more, for exact importance weights; these calls
             come on top of ``max_evaluations``, and the result has these draws only.
+        gradient: Whether the likelihood returns its derivatives with respect to the parameters: (float, array (d,)), as
+            ``jax.value_and_grad`` does, or as ``"gradient"`` in the dict of derived values. An evaluation is then worth
+            d + 1 numbers, and designs are smaller. Not with periodic parameters.
         fast: Names of parameters that cost little to change, and how many further values of them to evaluate wherever
             the others change; points that share the others follow each other.
 
@@ -65,6 +68,7 @@ class Settings:
     callback: Callable[[dict[str, float]], None] | None = None
     n_samples: int = 10_000
     reweight: int | None = None
+    gradient: bool = False
     fast: tuple[Sequence[str], int] | None = None
 
     def __post_init__(self) -> None:
@@ -106,6 +110,7 @@ class GivenSettings(TypedDict, total=False):
     callback: Callable[[dict[str, float]], None] | None
     n_samples: int
     reweight: int | None
+    gradient: bool
     fast: tuple[Sequence[str], int] | None
 
 

@@ -2,6 +2,7 @@
 
     FOLDER/ask/KEY.json    {"key": "...", "parameters": {"a": 0.1, "b": 2.0}}
     FOLDER/tell/KEY.json   {"log_likelihood": -1.2, "derived": {"c": 3.0}}    "noise": 0.1 in place of "derived"
+                           {"log_likelihood": -1.2, "gradient": [0.1, -2.0]}      where gradients were asked for
                            {"failed": "reason"}                               -inf is "-inf" or -Infinity
 
 The key belongs to the point: whoever asks again for the same point finds the answer. A question disappears when its
@@ -106,7 +107,8 @@ class FilesExecutor(Executor):
             return Evaluation.failure(f"{path.name}: {type(error).__name__}: {error}")
         if isinstance(value, str):
             return Evaluation.failure(value)
-        return Posterior(lambda _: value, self._posterior.prior, noise=self._posterior.noise).evaluate(x)
+        asked = self._posterior
+        return Posterior(lambda _: value, asked.prior, noise=asked.noise, gradient=asked.gradient).evaluate(x)
 
 
 def _value(answer: Any) -> Any:
@@ -119,4 +121,9 @@ def _value(answer: Any) -> Any:
     y = answer["log_likelihood"]
     y = float(y) if isinstance(y, str) else y
     extra = answer.get("derived", answer.get("noise"))
+    if "gradient" in answer:
+        if "noise" in answer:
+            msg = "an answer has a 'noise' or a 'gradient', not both"
+            raise ValueError(msg)
+        extra = {**(extra if isinstance(extra, dict) else {}), "gradient": answer["gradient"]}
     return y if extra is None else (y, extra)

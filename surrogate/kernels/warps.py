@@ -83,6 +83,22 @@ class InputWarp:
             out[:, circles], out[:, t.shape[1] :] = np.cos(angle), np.sin(angle)
         return out
 
+    def slopes(self, t: Array) -> Array:
+        """Derivative of each warped coordinate at t, with the shape (m, d) of t.
+
+        Raises:
+            ValueError: If a parameter is periodic: its circle has a direction that it does not go.
+        """
+        if (self.kinds == CIRCLE).any():
+            msg = "derivatives with respect to periodic parameters cannot be warped"
+            raise ValueError(msg)
+        out = np.ones_like(t)
+        width = np.where(np.isfinite(self.high - self.low), self.high - self.low, 1.0)
+        above, below = np.maximum(t - self.low, _EDGE * width), np.maximum(self.high - t, _EDGE * width)
+        for kind, slope in ((1, 1.0 / above), (2, 1.0 / below), (3, 1.0 / above + 1.0 / below)):
+            out = np.where(self.kinds == kind, slope, out)
+        return out
+
     @staticmethod
     def _column(t: Array, kind: int, low: float, high: float) -> Array:
         width = high - low if np.isfinite(high - low) else 1.0

@@ -371,6 +371,17 @@ class GPModel:
     def _weights(self) -> Tensor:
         return np.exp(2.0 * self.hyper.log_amplitude) * self._alpha
 
+    @property
+    def kernel_weights(self) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+        """Weights of the mean: of k(u, u_i), with shape (n,), and of its derivatives with respect to u_i.
+
+        The latter are given by the m points that have them and their weights, with shape (m, d).
+        """
+        n, d = self.u.shape
+        weights = self._weights.cpu().numpy()
+        at = np.empty(0, dtype=np.int64) if self._factor.joint is None else self._factor.joint.at.cpu().numpy()
+        return weights[:n], at, weights[n:].reshape(-1, d)
+
     def _tensor(self, u: NDArray[np.float64]) -> Tensor:
         return torch.as_tensor(np.asarray(u, dtype=np.float64), device=self.u.device)
 

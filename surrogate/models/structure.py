@@ -99,7 +99,8 @@ def choose_structure(
     d = t.shape[1]
     finite = int(data.finite.sum())
     warp = present.structure.warp
-    if finite < trend_size(warp.size) or present.exact:
+    determined = trend_size(warp.size) if not data.has_gradients else warp.size + 2
+    if finite < determined or present.exact:
         return present
     plain = Structure.plain(warp.low, warp.high, warp.kinds == CIRCLE)
     best = present

@@ -34,6 +34,9 @@ __all__ = [
 Array = NDArray[np.float64]
 
 
+_MAX_SLOPES = 2000  # derivatives in a kernel matrix: 125 points in 16 dimensions
+
+
 def trend_size(d: int) -> int:
     """Number of coefficients of a quadratic in d dimensions, (d + 1)(d + 2) / 2."""
     return (d + 1) * (d + 2) // 2
@@ -133,7 +136,7 @@ class LikelihoodModel:
 
     @property
     def noise(self) -> float:
-        """Sd of the noise that was found in the values, in units of the log-likelihood; 0 if they are taken as exact."""
+        """Sd of the noise that was found in the values, in units of the log-likelihood; 0 where they are exact."""
         log_noise = self.parameters.hyper.log_noise
         return 0.0 if log_noise is None else float(np.exp(log_noise))
 
@@ -146,11 +149,17 @@ class LikelihoodModel:
         return self.output.inverse(self.gp.mean(self.whiten(t)))
 
     def smooth(self, t: Array) -> Array:
-        """Mean of (y - y_max) / temperature, bent down outside the trust region, with shape (m,)."""
+        """Mean of (y - y_max) / temperature, bent down outside the trust region, with shape (m,).
+
+        Far above all that was seen it grows with its logarithm only: a trend with fewer data than coefficients may
+        promise anything in a corner of the prior, and draws of it would be one point.
+        """
         u = self.whiten(t)
         excess = np.maximum(self.low - u, 0.0) + np.maximum(u - self.high, 0.0)
         bend = ((excess / (0.1 * (self.high - self.low))) ** 2).sum(1)
-        return self.output.inverse(self.gp.mean(u)) - 0.5 * (bend + (0.1 * bend) ** 2)  # stronger than any quadratic
+        value = self.output.inverse(self.gp.mean(u)) - 0.5 * (bend + (0.1 * bend) ** 2)  # stronger than any quadratic
+        limit = 50.0 + 3.0 * t.shape[1]
+        return np.where(value > limit, limit + np.log1p(np.maximum(value - limit, 0.0)), value)
 
     def relative(self, t: Array, *, floor: float = 0.0) -> Array:
         """The smooth mean plus the log of the probability of being feasible, with shape (m,).
@@ -188,7 +197,7 @@ class LikelihoodModel:
         structure, d = self.parameters.structure, t.shape[1]
         if structure.warp.size > d:  # the trend on a circle has its maximum elsewhere than that on the plane
             return None
-        if structure.trend != "quadratic" or structure.output != 0.0 or len(self.gp.u) < trend_size(d) + 2:
+        if structure.trend != "quadratic" or structure.output != 0.0 or self.gp.size < trend_size(d) + 2:
             return None
         _, b, quadratic = (part.cpu().numpy() for part in self.gp.polynomial)
         if np.linalg.eigvalsh(quadratic)[-1] >= 0:
@@ -230,7 +239,30 @@ def _training_set(
     gap = np.maximum(0.0, float(output.forward(np.array(-0.5 * relevant_depth(d)))) - z)
     unit = 1.0 / parameters.temperature / output.slope(z)
     u = parameters.whitening.whiten(parameters.structure.warp.forward(t[rows]))
-    return TrainingSet.of(u, z, gap=gap, noise=unit * data.noise[rows], unit=unit, device=device), rows
+    slope = _slopes(data, t, parameters, rows)[0] if data.has_gradients else None
+    noise = unit * data.noise[rows]
+    return TrainingSet.of(u, z, gap=gap, noise=noise, unit=unit, slope=slope, device=device), rows
+
+
+def _slopes(data: Dataset, t: Array, parameters: SurrogateParameters, rows: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Derivatives of the warped log-density with respect to whitened coordinates, by the chain rule.
+
+    Those of the highest points, as many as make ``_MAX_SLOPES`` rows of the kernel matrix.
+
+    Returns:
+        The derivatives, with shape (n, d), nan where unknown; and the logarithm of the Jacobian with respect to the
+        derivatives that were given, up to what is the same for all structures, with shape (n,), 0 where unknown.
+    """
+    warp, whitening, d = parameters.structure.warp, parameters.whitening, t.shape[1]
+    y = data.y[rows] - data.y_max
+    given = data.gradient[rows] / parameters.temperature
+    given[np.argsort(-y, kind="stable")[_MAX_SLOPES // d :]] = np.nan
+    output = OutputWarp(parameters.structure.output)
+    stretch = output.slope(output.forward(y / parameters.temperature))
+    inner = warp.slopes(t[rows])
+    slope = given / inner @ whitening.backward.T / stretch[:, None]
+    log_jacobian = np.linalg.slogdet(whitening.backward)[1] - np.log(inner).sum(1) - d * np.log(stretch)
+    return slope, np.where(np.isfinite(slope).all(1), log_jacobian, 0.0)
 
 
 def _recipe(structure: Structure, device: str) -> GPRecipe:
@@ -314,6 +346,14 @@ def _offset(y: Array, structure: Structure, d: int) -> float:
     return OutputWarp(structure.output).log_jacobian(y[~_far(y, d)]) - structure.cost
 
 
+def _slope_offset(data: Dataset, t: Array, parameters: SurrogateParameters, rows: NDArray[np.bool_]) -> float:
+    """The Jacobian of all warps for the derivatives at the relevant points, 0 without any."""
+    if not data.has_gradients:
+        return 0.0
+    y = (data.y[rows] - data.y_max) / parameters.temperature
+    return float(_slopes(data, t, parameters, rows)[1][~_far(y, t.shape[1])].sum())
+
+
 def fit_structure(
     data: Dataset,
     t: Array,
@@ -351,7 +391,8 @@ def fit_structure(
     y = (data.y[rows] - data.y_max) / temperature
     given = _given(training, y)
     hyper, value, rescues = fit(recipe, training, begins, given=given, max_evaluations=max_evaluations)
-    return replace(begin, hyper=hyper, score=value + _offset(y, structure, size), rescues=rescues)
+    offset = _offset(y, structure, size) + _slope_offset(data, t, begin, rows)
+    return replace(begin, hyper=hyper, score=value + offset, rescues=rescues)
 
 
 def score_structure(
@@ -374,6 +415,7 @@ def score_structure(
     given = _given(training, y)
     recipe = _recipe(structure, device)
     best, size = (-np.inf, hypers[0]), structure.warp.size
+    offset = _offset(y, structure, size) + _slope_offset(data, t, begin, rows)
     for hyper in hypers:
         try:
             value = condition(recipe, training, hyper).log_marginal
@@ -381,7 +423,7 @@ def score_structure(
                 value -= condition(recipe, given, hyper).log_marginal
         except torch.linalg.LinAlgError:
             continue
-        score = value - prior.penalty(hyper.vector(), size)[0] + _offset(y, structure, size)
+        score = value - prior.penalty(hyper.vector(), size)[0] + offset
         if score > best[0]:
             best = (score, hyper)
     return best
