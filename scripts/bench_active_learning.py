@@ -113,7 +113,9 @@ def network(table: Table, labelled: np.ndarray, pool: np.ndarray, validation: st
     free = (table.x[table.valid], table.y[table.valid]) if validation == "free" else None
     how = "cross" if validation == "cross" else None
     regressor = NetworkRegressor(activation=activation, validation=how, random_state=seed)
-    return regressor.fit(table.x[labelled], table.y[labelled], pool=table.x[pool], validation_data=free)
+    first = None if free else np.arange(len(labelled)) < len(table.labelled)  # drawn at random, all methods alike
+    x, y = table.x[labelled], table.y[labelled]
+    return regressor.fit(x, y, pool=table.x[pool], validation_data=free, representative=first)
 
 
 def choose(regressor, table: Table, labelled: np.ndarray, pool: np.ndarray, method: str, n: int, stream) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from surrogate.models.networks.architecture import Architecture
@@ -56,15 +57,19 @@ class Group:
     split: Split
 
 
-def folds(n: int, fold: int, count: int, seed: int, device: torch.device) -> list[Split]:
-    """The first ``count`` splits of n rows at random, each with ``fold`` rows of its own unseen."""
-    order = torch.from_numpy(generator(seed, "folds").permutation(n)).to(device)
-    parts = [order[k * fold : (k + 1) * fold] for k in range(count)]
-    return [Split(_without(order, k * fold, (k + 1) * fold), part) for k, part in enumerate(parts)]
+def folds(
+    n: int, fold: int, count: int, seed: int, device: torch.device, *, eligible: NDArray[np.int64] | None = None
+) -> list[Split]:
+    """Splits of n rows, each with ``fold`` rows of its own unseen, drawn from the eligible ones (by default all)."""
+    order = generator(seed, "folds").permutation(n if eligible is None else eligible)
+    unseen = torch.from_numpy(order).to(device)
+    return [_leaving_out(unseen[k * fold : (k + 1) * fold], n) for k in range(count)]
 
 
-def _without(order: Tensor, start: int, stop: int) -> Tensor:
-    return torch.cat([order[:start], order[stop:]])
+def _leaving_out(unseen: Tensor, n: int) -> Split:
+    seen = torch.ones(n, dtype=torch.bool, device=unseen.device)
+    seen[unseen] = False
+    return Split(seen.nonzero().squeeze(1), unseen)
 
 
 def learn(

@@ -44,8 +44,8 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
     The standard deviation is that of the last layer's posterior and of the noise, both sized by the errors of networks
     on rows that they have not seen. It is made so that the mean plus and minus 1.645 of it holds 90 % of such errors:
     where they have heavy tails this is less than their root mean square, and the right number of sizes for another
-    share is in ``predict_interval``. The rows are taken to be drawn like those to be predicted; for rows that were
-    chosen to be hard, as active learning does, intervals are rather too wide.
+    share is in ``predict_interval``. The rows left out are taken to be drawn like those to be predicted: after active
+    learning say which were, see ``fit``, or the intervals are too wide.
 
     Departures from the paper: no free validation rows (there 1024 that no budget counts), and the target is
     standardised by the labels at hand, not by all.
@@ -125,6 +125,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
         *,
         pool: ArrayLike | None = None,
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        representative: ArrayLike | None = None,
     ) -> NetworkRegressor:
         """Trains the networks.
 
@@ -134,6 +135,10 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
             pool: Further inputs without labels, with shape (m, d); they join those that standardise the columns.
             validation_data: Inputs and targets that choose the epoch and size the error bars, apart from ``X``. The
                 labels count in ``n_labels_``.
+            representative: Which rows of ``X`` were drawn like those to be predicted, booleans with shape (n,), by
+                default all. Only they are left out to choose the epoch and to size the error bars; in active learning
+                these are the first labels, drawn at random. Rows that were chosen lie far from each other, and what is
+                left out of them is harder than what is to be predicted.
 
         Raises:
             ValueError: If a setting or a shape is wrong, or the target overflows.
@@ -150,8 +155,9 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
         self.scaling_ = InputScaling.of(x, *([] if pool is None else [self._inputs(pool)]))
         self.target_mean_, self.target_scale_ = _location_and_scale(target)
         self.n_labels_ = len(target) + len(extra[1])
+        eligible = _eligible(representative, len(target))
         task = self._task(settings, architecture, np.concatenate([x, extra[0]]), np.concatenate([target, extra[1]]))
-        self._keep(settings, task, _learned(settings, task, len(target), before))
+        self._keep(settings, task, _learned(settings, task, len(target), eligible, before))
         return self
 
     def predict(self, X: ArrayLike, return_std: bool = False) -> Any:  # noqa: N803
@@ -320,6 +326,18 @@ def _device(name: str | None) -> torch.device:
     return torch.device(name or "cpu")
 
 
+def _eligible(representative: ArrayLike | None, n: int) -> NDArray[np.int64]:
+    """Indices of the rows that may be left out."""
+    if representative is None:
+        return np.arange(n)
+    chosen = np.asarray(representative)
+    if chosen.shape != (n,) or chosen.dtype != bool or chosen.sum() < 2:
+        given = f"{chosen.dtype} with shape {chosen.shape}"
+        msg = f"representative must be booleans with shape ({n},), two of them true, got {given}"
+        raise ValueError(msg)
+    return np.flatnonzero(chosen)
+
+
 def _location_and_scale(y: Array) -> tuple[float, float]:
     mean, scale = float(y.mean()), float(y.std())
     if not math.isfinite(mean) or not math.isfinite(scale):
@@ -329,20 +347,25 @@ def _location_and_scale(y: Array) -> tuple[float, float]:
 
 
 def _learned(
-    settings: _Settings, task: Task, n: int, before: Sequence[nn.Sequential]
+    settings: _Settings, task: Task, n: int, eligible: NDArray[np.int64], before: Sequence[nn.Sequential]
 ) -> tuple[list[Group], list[Group]]:
     """The networks to predict with, and those whose errors on unseen rows size the error bars."""
-    device = task.x.device
+    device, may = task.x.device, len(eligible)
     every = Split(torch.arange(n, device=device), torch.arange(n, len(task.x), device=device))
-    fold = max(1, int(settings.share * n))
-    if len(every.unseen) or settings.validation in {"holdout", "folds"}:
-        parts = folds(n, fold, 1 if settings.validation == "holdout" else n // fold, task.seed, device)
-        own = [every] if len(every.unseen) else parts
-        groups = learn(task, own, purpose="fit", choose="each", start=before)
+    if settings.validation in {"holdout", "folds"}:
+        fold = max(1, int(settings.share * may))
+        count = 1 if settings.validation == "holdout" else may // fold
+        splits = folds(n, fold, count, task.seed, device, eligible=eligible)
+        groups = learn(task, splits, purpose="fit", choose="each", start=before)
         return groups, groups
-    some = folds(n, fold, min(_FOLDS, n // fold, math.ceil(_ENOUGH / fold)), task.seed, device)
+    if len(every.unseen):
+        groups = learn(task, [every], purpose="fit", choose="each", start=before)
+        return groups, groups
+    fold = max(1, min(n // _FOLDS, may // 2))
+    count = min(_FOLDS, may // fold, math.ceil(_ENOUGH / fold))
+    splits = folds(n, fold, count, task.seed, device, eligible=eligible)
     if settings.validation == "cross":
-        judged = learn(task, some, purpose="folds", choose="together")
+        judged = learn(task, splits, purpose="folds", choose="together")
         return learn(task, [every], purpose="fit", stop=judged[0].epochs[0], start=before), judged
     groups = learn(task, [every], purpose="fit", start=before)
-    return groups, learn(task, some, purpose="folds") if settings.calibrate else []
+    return groups, learn(task, splits, purpose="folds") if settings.calibrate else []

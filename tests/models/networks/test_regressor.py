@@ -79,6 +79,23 @@ def test_rows_apart_choose_the_epoch_and_are_counted(table):
     assert best <= np.sqrt(np.mean((last - y[80:]) ** 2)) * (1 + 1e-6)
 
 
+def test_only_representative_rows_are_left_out(table):
+    """The others have another target by far, which would be seen in the error bars."""
+    x, y = table
+    odd = np.arange(120) >= 60
+    target = np.where(odd, 100 * np.sign(np.sin(1e3 * x[:, 0])), y)
+    all_rows, first = (
+        NetworkRegressor(**SMALL, validation=None).fit(x, target, representative=rows) for rows in (None, ~odd)
+    )
+    np.testing.assert_array_equal(all_rows.predict(x), first.predict(x))
+    assert len(first.calibration_.ratios) == 48  # two folds of 24, a fifth of the labels
+    assert len(all_rows.calibration_.ratios) == 120
+    with pytest.raises(
+        ValueError, match=r"booleans with shape \(120,\), two of them true, got int64 with shape \(60,\)"
+    ):
+        NetworkRegressor(**SMALL).fit(x, y, representative=np.arange(60))
+
+
 def test_same_seed_same_network_and_others_differ(table):
     x, y = table
     one, same, other = (NetworkRegressor(**SMALL, random_state=s).fit(x, y).predict(x) for s in (1, 1, 2))
