@@ -105,9 +105,23 @@ def fit(pool: Pool, state: LabelState, settings: LabelSettings) -> FoldModel | N
         state.y[rows],
         random=state.random[rows],
         seed=settings.seed,
+        pool=pool.x(_some(len(pool), generator(settings.seed, "standardise"))),
         folds=settings.folds,
-        device=settings.device,
+        device=_device(settings.device),
     )
+
+
+def _some(n: int, rng: np.random.Generator, *, most: int = 20_000) -> Rows:
+    """Rows that stand for all of them."""
+    return np.arange(n) if n <= most else np.sort(rng.choice(n, most, replace=False))
+
+
+def _device(name: str | None) -> str:
+    if name != "auto":
+        return name or "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def choose(pool: Pool, state: LabelState, settings: LabelSettings, n: int, model: FoldModel | None) -> Batch:
