@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from surrogate.acquisition.sketching import ProductSketch
 from surrogate.kernels.tangent import frozen_copy, layer_factors
 from surrogate.linalg.lowrank import ColumnAccess
 
@@ -111,12 +112,6 @@ def _unknown(features: Features) -> str:
     )
 
 
-def _normal(rows: int, p: int, like: Features, generator: torch.Generator) -> Tensor:
-    """Standard normal numbers with shape (rows, p), drawn where the generator is."""
-    drawn = torch.randn(rows, p, dtype=like.dtype, device=generator.device, generator=generator)
-    return drawn.to(like.device)
-
-
 @dataclass(frozen=True, eq=False)
 class DenseFeatures(Features):
     """Stored features.
@@ -166,9 +161,9 @@ class DenseFeatures(Features):
         return DenseFeatures(self.matrix.to(dtype))
 
     def projector(self, p: int, generator: torch.Generator) -> Projector:
-        """phi R with normal numbers R of variance 1 / p; O(n dim p)."""
-        r = _normal(self.dim, p, self, generator) / p**0.5
-        return lambda features: features.dense() @ r
+        """Random projections of the features, see `Projection`."""
+        sketch = ProductSketch.draw([(self.dim, 1)], p, self.matrix, generator)
+        return lambda features: sketch([(features.matrix, torch.ones_like(features.matrix[:, :1]))])
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,31 +213,18 @@ class FactoredFeatures(Features):
         return FactoredFeatures(tuple((u.to(dtype), v.to(dtype)) for u, v in self.factors))
 
     def projector(self, p: int, generator: torch.Generator) -> Projector:
-        """Sums of products of independent normal projections of the factors.
+        """Sums of products of independent random projections of the factors, see `ProductSketch`.
 
         psi = sum_l (u_l R_l) * (v_l S_l) / sqrt(p), as in Holzmueller et al. (2023), arXiv:2203.09410, sec. 3.2.4. We
         depart from it where a factor has one column: its product with the other is projected at once, with less noise.
         O(n p) times the sum of the widths, against the product of them for a projection of the features themselves.
         """
-        maps = [(_draw(u, v, p, self, generator), _draw(v, u, p, self, generator)) for u, v in self.factors]
-        return lambda features: _project_factors(features.factors, maps, p)
+        sketch = self.sketch(p, generator)
+        return lambda features: sketch(features.factors)
 
-
-Map = Tensor | None
-
-
-def _draw(factor: Tensor, other: Tensor, p: int, like: Features, generator: torch.Generator) -> Map:
-    """The projection of one factor, None if it is a single column beside a wider one."""
-    if factor.shape[1] == 1 and other.shape[1] > 1:
-        return None
-    return _normal(factor.shape[1], p, like, generator)
-
-
-def _project_factors(factors: tuple[tuple[Tensor, Tensor], ...], maps: Sequence[tuple[Map, Map]], p: int) -> Tensor:
-    total = factors[0][0].new_zeros(len(factors[0][0]), p)
-    for (u, v), (r, s) in zip(factors, maps, strict=True):
-        total.addcmul_(u if r is None else u @ r, v if s is None else v @ s)
-    return total.div_(p**0.5)
+    def sketch(self, p: int, generator: torch.Generator) -> ProductSketch:
+        """The map behind `projector`."""
+        return ProductSketch.draw([(u.shape[1], v.shape[1]) for u, v in self.factors], p, self.rows, generator)
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,7 +246,7 @@ class GradientFeatures(Features):
     x: Tensor
     scales: tuple[tuple[float, float], ...] | None = None
     last: int | None = None
-    block: int = 2048
+    block: int = 1024
 
     @classmethod
     def of(
@@ -340,12 +322,12 @@ class GradientFeatures(Features):
 
     def projector(self, p: int, generator: torch.Generator) -> Projector:
         """As `FactoredFeatures.projector`, by blocks."""
-        project = self.subset(slice(0, 1)).stored().projector(p, generator)
+        sketch = self.subset(slice(0, 1)).stored().sketch(p, generator)
 
         def blockwise(features: GradientFeatures) -> Tensor:
             out = features.x.new_empty(features.n, p)
-            for part, factors in features.blocks():
-                out[part] = project(factors)
+            for part, gradients in features.blocks():
+                sketch(gradients.factors, out[part])
             return out
 
         return blockwise

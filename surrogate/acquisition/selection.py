@@ -10,6 +10,9 @@ from surrogate.linalg.lowrank import ColumnAccess, pivoted_cholesky
 
 __all__ = ["frank_wolfe", "kmeans_pp", "largest_cluster", "max_det", "max_dist"]
 
+_AHEAD = 32  # columns that are computed at once
+_CROWD = 512  # points that are looked at to guess which
+
 
 def max_det(gram: ColumnAccess, n: int) -> Tensor:
     """Indices of the batch that greedily maximises the determinant of its kernel matrix.
@@ -49,21 +52,42 @@ def largest_cluster(distances: Nearest, n: int) -> Tensor:
     References:
         Holzmueller et al. (2023), https://www.jmlr.org/papers/v24/22-0937.html, sec. 4.2.6.
     """
-    chosen = _first(distances)
+    first = _first(distances)
     sizes = torch.zeros(distances.centres + n, dtype=torch.float64, device=distances.squared.device)
-    if distances.centres:
-        sizes.index_add_(0, distances.owner, distances.squared.double())
+    sizes.index_add_(0, distances.owner, distances.squared.double())
+    chosen = first + _by_clusters(distances, sizes, n - len(first), preview=True)
+    return torch.tensor(chosen, dtype=torch.int64, device=distances.squared.device)
+
+
+def _by_clusters(distances: Nearest, sizes: Tensor, n: int, *, preview: bool) -> list[int]:
+    """At most n further points; ``sizes`` are those of the clusters, with room for as many more, changed."""
+    likely = (lambda: _cluster_preview(distances, sizes)) if preview else None
+    chosen: list[int] = []
     while len(chosen) < n:
-        cluster = sizes.argmax()
-        i = int(torch.where(distances.owner == cluster, distances.squared, -1.0).argmax())
-        if not (float(distances.squared[i]) > 0):
+        i = int(torch.where(distances.owner == sizes.argmax(), distances.squared, -1.0).argmax())
+        if not float(distances.squared[i]) > 0:
             break
         new = distances.centres
-        change = distances.add(i)
+        change = distances.add(i, likely)
         sizes.index_add_(0, change.owner, change.before.double(), alpha=-1.0)
         sizes[new] = distances.squared[change.index].double().sum()
         chosen.append(i)
-    return torch.tensor(chosen, dtype=torch.int64, device=distances.squared.device)
+    return chosen
+
+
+def _cluster_preview(distances: Nearest, sizes: Tensor) -> Tensor:
+    """What the rule would take next if there were only the far points of the largest clusters."""
+    largest = sizes.topk(min(_AHEAD, len(sizes))).indices
+    room = sizes.new_zeros(distances.centres + _AHEAD)
+    room[largest] = sizes[largest]
+    owner = distances.owner.long()
+    radius = distances.squared.new_full((len(room),), torch.inf)
+    radius[largest] = 0.0
+    radius.scatter_reduce_(0, owner, distances.squared, "amax")
+    far = distances.squared / radius[owner]
+    index = far.topk(min(_CROWD, len(far))).indices
+    chosen = _by_clusters(distances.restricted(index), room, _AHEAD, preview=False)
+    return index[torch.tensor(chosen[1:], dtype=torch.int64, device=index.device)]
 
 
 def max_dist(distances: Nearest, n: int) -> Tensor:
@@ -74,14 +98,29 @@ def max_dist(distances: Nearest, n: int) -> Tensor:
     References:
         Sener & Savarese (2018), arXiv:1708.00489.
     """
-    chosen = _first(distances)
+    first = _first(distances)
+    chosen = first + _by_distance(distances, n - len(first), preview=True)
+    return torch.tensor(chosen, dtype=torch.int64, device=distances.squared.device)
+
+
+def _by_distance(distances: Nearest, n: int, *, preview: bool) -> list[int]:
+    """At most n further points."""
+    likely = (lambda: _distance_preview(distances)) if preview else None
+    chosen: list[int] = []
     while len(chosen) < n:
         i = int(distances.squared.argmax())
         if not float(distances.squared[i]) > 0:
             break
-        distances.add(i)
+        distances.add(i, likely)
         chosen.append(i)
-    return torch.tensor(chosen, dtype=torch.int64, device=distances.squared.device)
+    return chosen
+
+
+def _distance_preview(distances: Nearest) -> Tensor:
+    """What the rule would take next if there were only the farthest points."""
+    index = distances.squared.topk(min(_CROWD, len(distances.squared))).indices
+    chosen = _by_distance(distances.restricted(index), _AHEAD, preview=False)
+    return index[torch.tensor(chosen[1:], dtype=torch.int64, device=index.device)]
 
 
 def kmeans_pp(distances: Nearest, n: int, *, generator: torch.Generator) -> Tensor:
