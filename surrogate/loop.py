@@ -21,6 +21,7 @@ from surrogate.models.surrogate import (
     relevant_depth,
     trend_size,
 )
+from surrogate.models.unknown_noise import noise_judged
 from surrogate.problem import Evaluation, Prior
 from surrogate.proposers.design import Reference, design
 from surrogate.proposers.explore import holes, most_promising, search
@@ -389,10 +390,13 @@ class PosteriorLoop:
             temperature=temperature,
             starts=() if before is None else (before.hyper,),
             cold_start=state.step % 3 == 0,
+            log_noise=None if before is None else before.hyper.log_noise,
             device=self.device,
         )
         if self.structures and (state.step % 2 == 0 or self._missed(state)):
             parameters = choose_structure(self._scaled_data(state.data), t, parameters, cloud, device=self.device)
+        if self.structures and state.step % 2 == 0:
+            parameters = noise_judged(self._scaled_data(state.data), t, parameters, cloud, device=self.device)
         model = self._build(state.data, parameters)
         finite = state.data.status == OK
         draws = draw(

@@ -105,7 +105,8 @@ def choose_structure(
     plain = Structure.plain(warp.low, warp.high, warp.kinds == CIRCLE)
     best = present
     if not plain.same(present.structure):
-        anchor = fit_structure(data, t, plain, cloud, temperature=present.temperature, device=device)
+        noise = present.hyper.log_noise
+        anchor = fit_structure(data, t, plain, cloud, temperature=present.temperature, log_noise=noise, device=device)
         if anchor.exact:
             return anchor
         best = max(present, anchor, key=lambda fitted: fitted.score)
