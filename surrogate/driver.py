@@ -297,21 +297,20 @@ class _Asynchronous:
             if untold:
                 self._tell([(r.x, r.evaluation) for r in untold])
             while not self._course.over(self.state):
-                required = self._propose()
-                self._land(required)
+                self._land(self._propose())
                 self._tell(self._landed)
         finally:
             self._flight.cancel()
         return self.state
 
-    def _propose(self) -> set[int]:
-        """Fills the queue anew, and returns the numbers of points that the next fit must have."""
+    def _propose(self) -> int:
+        """Fills the queue anew, and returns how many answers the next fit waits for."""
         state, flight = self.state, self._flight
         start = time.monotonic()
         spare = 0 if state.verdict.converged else self._pace.expected(self._workers)  # begun while new ones are chosen
         begun = set(flight.in_air) - set(flight.waiting[spare:])
         if self._course.budget.left(state) <= len(begun):
-            return set()
+            return self._quota
         n = max(self._workers + self._quota + spare - len(begun), 1)
         pending = np.array([self._points[number] for number in begun])
         x = self._course.loop.ask(state, pending, None if state.parameters is None else n)
@@ -319,12 +318,12 @@ class _Asynchronous:
             x = x[::-1]  # the probes come last, and the run may have to wait for them
         flight.cancel(set(flight.waiting) - begun)
         room = self._course.budget.left(state) - len(flight.in_air)
-        numbers = [self._launch(point) for point in x[: max(room, 0)]]
+        launched = [self._launch(point) for point in x[: max(room, 0)]]
         self._pace.proposed(time.monotonic() - start)
-        return set(numbers[: self._design_quota(len(numbers))] if state.parameters is None else [])
+        return self._quota if state.parameters is not None else self._design_quota(len(launched))
 
     def _design_quota(self, n: int) -> int:
-        """How many points of a design are waited for: no worker is idle before the first fit, if it can be helped."""
+        """How many points of a design are waited for, whichever come first: no worker is idle before the first fit."""
         return max(int(np.ceil(0.7 * n)), n - self._workers)
 
     @property
@@ -337,16 +336,13 @@ class _Asynchronous:
         self._flight.launch(number, x, self.late)
         return number
 
-    def _land(self, required: set[int]) -> None:
-        """Waits until enough has come back for a fit."""
+    def _land(self, enough: int) -> None:
+        """Waits until enough has come back for a fit, or nothing is in the air."""
         first = True
-        while first or (self._flight.in_air and (len(self._landed) < self._quota or self._missing(required))):
+        while first or (self._flight.in_air and len(self._landed) < enough):
             self._flight.land(self._arrived, wait_for=1 if self._flight.in_air else 0)
             first = False
         self._flight.check()
-
-    def _missing(self, required: set[int]) -> bool:
-        return not required.isdisjoint(self._flight.in_air)
 
     def _arrived(self, number: int, evaluation: Evaluation) -> None:
         self._landed.append((self._points[number], evaluation))

@@ -124,11 +124,12 @@ class _Borrowed(Executor):
 
     @property
     def workers(self) -> int | None:
-        return _workers_of_others(self._executor)
+        return workers_of(self._executor)
 
     @property
     def tells(self) -> bool:
-        return isinstance(self._executor, ThreadPoolExecutor | ProcessPoolExecutor)
+        own = isinstance(self._executor, ThreadPoolExecutor | ProcessPoolExecutor)
+        return own or bool(getattr(self._executor, "tells", False))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         return self._executor.submit(fn, *args, **kwargs)
