@@ -77,12 +77,13 @@ def _by_clusters(distances: Nearest, sizes: Tensor, n: int, *, preview: bool) ->
 
 def _cluster_preview(distances: Nearest, sizes: Tensor) -> Tensor:
     """What the rule would take next if there were only the far points of the largest clusters."""
+    sizes = sizes[: distances.centres]
     largest = sizes.topk(min(_AHEAD, len(sizes))).indices
     room = sizes.new_zeros(distances.centres + _AHEAD)
     room[largest] = sizes[largest]
     owner = distances.owner.long()
     radius = distances.squared.new_full((len(room),), torch.inf)
-    radius[largest] = 0.0
+    radius[largest] = torch.finfo(radius.dtype).tiny
     radius.scatter_reduce_(0, owner, distances.squared, "amax")
     far = distances.squared / radius[owner]
     index = far.topk(min(_CROWD, len(far))).indices
