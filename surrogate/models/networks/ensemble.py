@@ -37,7 +37,7 @@ class Stack:
     def __call__(self, x: Tensor) -> Tensor:
         """Output of each network for rows of its own: shape (M, n, d) to (M, n)."""
         if len(self) == 1:  # no batched product for a single one: a seventh slower
-            only = {name: value[0] for name, value in self.parameters.items()}
+            only = {name: value.squeeze(0) for name, value in self.parameters.items()}
             return functional_call(self.skeleton, only, (x[0],)).squeeze(-1)[None]
         return vmap(self._single)(self.parameters, x).squeeze(-1)
 
