@@ -125,6 +125,7 @@ def _chain(
         rng=rng,
         ess=n_samples,
         bounds=window.window(loop.prior.bounds),
+        jumps=loop.mechanisms.jumps,
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from surrogate.acquisition.posterior import select_batch
 from surrogate.data import FAILED, OK, Dataset
+from surrogate.mechanisms import Mechanisms
 from surrogate.models.classifiers import Everywhere
 from surrogate.models.structure import choose_structure
 from surrogate.models.surrogate import (
@@ -51,8 +52,7 @@ class PosteriorLoop:
         max_design: Design points after which a run without enough finite values gives up.
         thresholds: Limits of the stopping rule.
         particles: Draws of the surrogate in each iteration.
-        structures: Whether warps, kernel and trend are chosen by evidence.
-        explore: Whether further modes are looked for before convergence is claimed.
+        mechanisms: Which parts of it are at work.
         device: Where the linear algebra of the process runs.
         fast: Parameters that are cheap to change, if there are any.
         gradient: Whether evaluations come with derivatives: d + 1 of them determine a quadratic, and d + 2 begin a run.
@@ -68,8 +68,7 @@ class PosteriorLoop:
     max_design: int | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
     particles: int = 1000
-    structures: bool = True
-    explore: bool = True
+    mechanisms: Mechanisms = field(default_factory=Mechanisms)
     device: str = "cpu"
     fast: FastPoints | None = None
     gradient: bool = False
@@ -191,12 +190,12 @@ class PosteriorLoop:
         For 4 d in all, or 2 d with gradients, each of which also says in which direction it goes uphill.
         """
         total = (2 if self.gradient else 4) * self.d
-        return 0 if self.reference is not None else max(0, total - self._design_size)
+        return max(0, total - self._design_size) if self.reference is None and self.mechanisms.holes else 0
 
     @property
     def _explores(self) -> bool:
         """Whether further modes are looked for: not where the posterior is said to have a place and a width."""
-        return self.explore and not self._knows_width
+        return self.mechanisms.explore and not self._knows_width
 
     @property
     def _knows_width(self) -> bool:
@@ -226,9 +225,10 @@ class PosteriorLoop:
             zeta=0.5 if searching else self.d**-0.85,
             caution=caution,
             pending=self.scaled.to_unit(pending),
+            doubt=self.mechanisms.gate_doubt,
         )
         chosen = t[index]
-        if self._explores and state.probes is None and len(chosen) > 1:
+        if self.mechanisms.promising and self._explores and state.probes is None and len(chosen) > 1:
             promising = self._promising(state, model)
             chosen = chosen if promising is None else np.concatenate([chosen[:-1], promising])
         missing = n - len(chosen)
@@ -365,7 +365,7 @@ class PosteriorLoop:
         previous = 1e6 if state.previous is None else state.previous.temperature
         from_error = 1.5 * float(np.quantile(errors, 0.5, method="lower")) if len(errors) else np.inf
         temperature = max(1.0, min(from_gap, from_error, 3.0 * previous))
-        return temperature if temperature > 1.2 else 1.0
+        return temperature if temperature > 1.2 and self.mechanisms.temperature else 1.0
 
     def _plain(self) -> Structure:
         low, high = self.scaled.to_unit(self.prior.bounds.T)
@@ -393,9 +393,11 @@ class PosteriorLoop:
             log_noise=None if before is None else before.hyper.log_noise,
             device=self.device,
         )
-        if self.structures and (state.step % 2 == 0 or self._missed(state)):
-            parameters = choose_structure(self._scaled_data(state.data), t, parameters, cloud, device=self.device)
-        if self.structures and state.step % 2 == 0:
+        if self.mechanisms.structures and (state.step % 2 == 0 or self._missed(state)):
+            parameters = choose_structure(
+                self._scaled_data(state.data), t, parameters, cloud, mechanisms=self.mechanisms, device=self.device
+            )
+        if self.mechanisms.noise and state.step % 2 == 0:
             parameters = noise_judged(self._scaled_data(state.data), t, parameters, cloud, device=self.device)
         model = self._build(state.data, parameters)
         finite = state.data.status == OK
@@ -513,7 +515,7 @@ class PosteriorLoop:
                 [self._label_checks(state, model, rng), inner[holes(t, inner, n_holes if len(inner) else 0)]]
             )
         spent = max(0, state.explored - n_holes)
-        if spent >= 6 * self.d:
+        if spent >= 6 * self.d or not self.mechanisms.probes:
             return first, np.nan
         depths = model.trend_depth(t[finite]), model.trend_depth(candidates)
         height = model.smooth(np.concatenate([candidates, sample.x]))
@@ -537,7 +539,7 @@ class PosteriorLoop:
         Where forbidden regions are known to exist, a hole in the bulk, or a part of it cut off by mistake, shows in
         nothing but labels. The bulk should hold 4 d + 4 of them.
         """
-        if isinstance(model.gate, Everywhere):
+        if isinstance(model.gate, Everywhere) or not self.mechanisms.label_checks:
             return np.empty((0, self.d))
         warm = self.draws(state).warm
         height = model.smooth(np.concatenate([warm, self.scaled.to_unit(state.data.x)]))

@@ -12,6 +12,7 @@ from surrogate.driver import Budget, Course, calls, drive, load_state
 from surrogate.executors import SerialExecutor, make_executor
 from surrogate.executors.interruption import StopRequest
 from surrogate.loop import PosteriorLoop
+from surrogate.mechanisms import Mechanisms
 from surrogate.problem import Posterior
 
 TARGET = gaussian(2)
@@ -147,7 +148,7 @@ class TestPending:
         assert np.array_equal(loop.ask(state), loop.ask(state, np.empty((0, 2)), loop.n_batch))
 
     def test_a_pending_point_is_not_chosen_again(self):
-        loop, state = PosteriorLoop(POSTERIOR.prior, explore=False), self.state()
+        loop, state = PosteriorLoop(POSTERIOR.prior, mechanisms=Mechanisms(explore=False)), self.state()
         first = loop.ask(state, None, 4)
         second = loop.ask(state, first, 4)
         assert not {x.tobytes() for x in first} & {x.tobytes() for x in second}

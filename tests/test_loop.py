@@ -10,17 +10,21 @@ from scipy import stats
 
 from surrogate.checkpoint import load_arrays, save_arrays
 from surrogate.loop import PosteriorLoop
+from surrogate.mechanisms import Mechanisms
 from surrogate.problem import Evaluation, Prior
 from surrogate.proposers.design import Reference
 from surrogate.state import State
 
 BOX = {"a": (-4.0, 4.0), "b": (-3.0, 3.0)}
+SIMPLE = Mechanisms(structures=False)
 LOOPS = {
     "box": PosteriorLoop(Prior.of(BOX), particles=200),
-    "unbounded": PosteriorLoop(Prior.of({"a": stats.norm(0, 2), "b": stats.gamma(3)}), particles=200, structures=False),
+    "unbounded": PosteriorLoop(
+        Prior.of({"a": stats.norm(0, 2), "b": stats.gamma(3)}), particles=200, mechanisms=SIMPLE
+    ),
     "one parameter": PosteriorLoop(Prior.of({"a": (-4.0, 4.0)}), particles=200),
     "reference": PosteriorLoop(
-        Prior.of(BOX), reference=Reference(np.zeros(2), 0.3 * np.eye(2)), batch_size=3, particles=200, structures=False
+        Prior.of(BOX), reference=Reference(np.zeros(2), 0.3 * np.eye(2)), batch_size=3, particles=200, mechanisms=SIMPLE
     ),
 }
 STEPS = 3
@@ -190,7 +194,7 @@ def test_the_trace_has_a_row_per_surrogate(history):
 
 
 def test_batches_have_the_size_that_was_asked_for():
-    loop = replace(LOOPS["box"], batch_size=5, explore=False)
+    loop = replace(LOOPS["box"], batch_size=5, mechanisms=Mechanisms(explore=False))
     states = run(loop, loop.init(1), 3)
     steps = [int((states[-1].data.step == s).sum()) for s in range(3) if states[s].parameters is not None]
     assert steps

@@ -19,7 +19,7 @@ __all__ = ["select_batch", "uncertainty_gram"]
 Array = NDArray[np.float64]
 
 
-def uncertainty_gram(model: LikelihoodModel, t: Array, weights: Array) -> ColumnAccess:
+def uncertainty_gram(model: LikelihoodModel, t: Array, weights: Array, *, doubt: bool = True) -> ColumnAccess:
     """Kernel of the relative uncertainty of the posterior density at candidates t, weighted.
 
     The density is feasible(x) exp(f(x)); to first order its relative variance is p sd_f^2 + p (1 - p), with p the
@@ -30,6 +30,7 @@ def uncertainty_gram(model: LikelihoodModel, t: Array, weights: Array) -> Column
         model: Surrogate.
         t: Candidates, with shape (m, d).
         weights: Positive weights, with shape (m,).
+        doubt: Whether the doubt of labels counts.
 
     Returns:
         Access to the kernel. O(m n (n + p)) once.
@@ -45,13 +46,11 @@ def uncertainty_gram(model: LikelihoodModel, t: Array, weights: Array) -> Column
     if not isinstance(model.gate, Gate):
         return ScaledGram(process, scale)
     p = model.gate.probability(u)
-    doubt = weights * np.sqrt(model.gate.doubt(u))
-    return SumGram(
-        (
-            ScaledGram(process, scale * torch.as_tensor(np.sqrt(p), device=device)),
-            ScaledGram(_label_gram(model.gate, u, device), torch.as_tensor(doubt, device=device)),
-        )
-    )
+    known = ScaledGram(process, scale * torch.as_tensor(np.sqrt(p), device=device))
+    if not doubt:
+        return known
+    open_label = torch.as_tensor(weights * np.sqrt(model.gate.doubt(u)), device=device)
+    return SumGram((known, ScaledGram(_label_gram(model.gate, u, device), open_label)))
 
 
 def _label_gram(gate: Gate, u: Array, device: torch.device) -> PosteriorGram:
@@ -83,13 +82,14 @@ class CorrelationKernel:
 
 
 def _given(
-    pending: Array | None, model: LikelihoodModel, t: Array, weights: Array
+    pending: Array | None, model: LikelihoodModel, t: Array, weights: Array, *, doubt: bool
 ) -> tuple[ColumnAccess, NDArray[np.float64] | None]:
     """The kernel over candidates given pending points, and the share of its diagonal that these leave open."""
     if pending is None or len(pending) == 0:
-        return uncertainty_gram(model, t, weights), None
+        return uncertainty_gram(model, t, weights, doubt=doubt), None
     # Weights of pending points change nothing but rounding.
-    joint = uncertainty_gram(model, np.concatenate([pending, t]), np.concatenate([np.ones(len(pending)), weights]))
+    weights = np.concatenate([np.ones(len(pending)), weights])
+    joint = uncertainty_gram(model, np.concatenate([pending, t]), weights, doubt=doubt)
     gram = conditioned(joint, len(pending))
     return gram, (gram.diag() / joint.diag()[len(pending) :].clamp(min=1e-300)).cpu().numpy()
 
@@ -103,6 +103,7 @@ def select_batch(
     zeta: float,
     caution: float | None = None,
     pending: Array | None = None,
+    doubt: bool = True,
 ) -> NDArray[np.int64]:
     """Indices of the next batch among candidates.
 
@@ -120,13 +121,14 @@ def select_batch(
             region.
         pending: Points whose values are on the way, with shape (k, d): their uncertainty counts as gone, and that of
             the candidates is what remains given them, which does not depend on their values.
+        doubt: Whether the doubt of the border of forbidden regions counts.
 
     Returns:
         n indices; fewer when the candidates hold less independent uncertainty.
     """
     height = model.smooth(t) + log_prior / model.parameters.temperature
     weights = np.exp(np.maximum(2.0 * zeta * (height - height.max()), -300.0))
-    gram, open_share = _given(pending, model, t, weights)
+    gram, open_share = _given(pending, model, t, weights, doubt=doubt)
     if caution is None:
         return max_det(gram, n).cpu().numpy()
     _, sd = model.predict(t)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from surrogate.data import Dataset
 from surrogate.kernels.warps import CIRCLE, InputWarp
+from surrogate.mechanisms import Mechanisms
 from surrogate.models.gp import Hyperparameters
 from surrogate.models.surrogate import (
     Structure,
@@ -29,7 +30,9 @@ __all__ = ["choose_structure", "neighbours"]
 Array = NDArray[np.float64]
 
 
-def neighbours(structure: Structure, d: int, deepest: float) -> list[Structure]:
+def neighbours(
+    structure: Structure, d: int, deepest: float, *, mechanisms: Mechanisms | None = None
+) -> list[Structure]:
     """Structures worth a look.
 
     All kernels, trends and output warps with the present input warps, and with none; and the present structure with
@@ -40,14 +43,17 @@ def neighbours(structure: Structure, d: int, deepest: float) -> list[Structure]:
         d: Number of parameters.
         deepest: Largest gap among the data; an expanding warp is offered only if all data lie within 6 of its scale, as
             they do under a heavy tail.
+        mechanisms: Which kinds of warps there are; all without it.
     """
-    depth = relevant_depth(d)
+    depth, mechanisms = relevant_depth(d), mechanisms or Mechanisms()
     outputs = [0.0, 0.25 * depth, depth] + [-o for o in (4.0, 16.0) if deepest < 6.0 * o]
     warp = structure.warp
     kinds = {tuple(warp.kinds), tuple(warp.plain_kinds)}
     shapes = product(("rbf", "matern52"), ("quadratic", "constant"), outputs, sorted(kinds))
     out = [Structure(k, trend, o, replace(warp, kinds=np.array(w))) for k, trend, o, w in shapes]
     out += [replace(structure, warp=replace(warp, kinds=np.array(w))) for w in sorted(_rewarped(warp, d) - kinds)]
+    out = [s for s in out if mechanisms.output_warps or not s.output]
+    out = [s for s in out if mechanisms.input_warps or not s.warp.chosen]
     return [other for other in out if not other.same(structure)]
 
 
@@ -79,6 +85,7 @@ def choose_structure(
     *,
     refine: int = 3,
     margin: float = 4.0,
+    mechanisms: Mechanisms | None = None,
     device: str = "cpu",
 ) -> SurrogateParameters:
     """The present surrogate, or a fitted neighbour whose score is higher by ``margin`` nats.
@@ -94,6 +101,7 @@ def choose_structure(
         cloud: Draws t of the present posterior.
         refine: Number of neighbours that are fitted.
         margin: Nats by which a neighbour must win.
+        mechanisms: Which kinds of warps there are; all without it.
         device: Where the linear algebra runs.
     """
     d = t.shape[1]
@@ -113,7 +121,7 @@ def choose_structure(
     deepest = float(data.y_max - data.y[data.finite].min()) / present.temperature
     variants = _variants(present.hyper)
     scored = []
-    for structure in neighbours(present.structure, d, deepest):
+    for structure in neighbours(present.structure, d, deepest, mechanisms=mechanisms):
         value, hyper = score_structure(
             data, t, structure, cloud, variants, temperature=present.temperature, device=device
         )

@@ -76,6 +76,7 @@ def sample_ensemble(
     max_steps: int = 20_000,
     max_seconds: float | None = None,
     bounds: ArrayLike | None = None,
+    jumps: bool = True,
 ) -> Chain:
     """Draws of a density until they are worth ``ess`` independent ones.
 
@@ -97,6 +98,7 @@ def sample_ensemble(
         max_steps: Limit on the steps, burn-in included.
         max_seconds: Limit on the wall time.
         bounds: Support with shape (d, 2), infinite where there is none.
+        jumps: Whether half of the proposals are draws of the mixture; only to measure what they are worth.
 
     Returns:
         At most about ``4 * ess`` rows.
@@ -113,12 +115,12 @@ def sample_ensemble(
     density = _Density(log_density, Unbounded.of(bounds, walkers.shape[1]))
     limit = _Limit(max_steps, np.inf if max_seconds is None else time.monotonic() + max_seconds)
     state = _initial_state(density, walkers, rng)
-    kernel = _Kernel.fitted(density, walkers, rng)
+    kernel = _Kernel.fitted(density, walkers, rng, jumps=jumps)
     state, track = kernel.walk(state, _Track.empty(walkers.shape), limit.within(_WARM_UP))
     burn_in = 0
     while not limit.spent(track.steps):
         burn_in, limit = burn_in + track.steps, limit.less(track.steps)
-        kernel = _Kernel.fitted(density, track.second_half(), rng)
+        kernel = _Kernel.fitted(density, track.second_half(), rng, jumps=jumps)
         state, track = _until_worth(ess, kernel, state, limit)
         if not track.drifting:
             break
@@ -234,11 +236,11 @@ class _Kernel:
     weights: tuple[float, ...]
 
     @classmethod
-    def fitted(cls, density: _Density, x: NDArray, rng: np.random.Generator) -> _Kernel:
+    def fitted(cls, density: _Density, x: NDArray, rng: np.random.Generator, *, jumps: bool = True) -> _Kernel:
         """The kernel whose independent proposals follow the draws x with shape (m, d)."""
         chosen = rng.choice(len(x), size=_FITTED, replace=False) if len(x) > _FITTED else slice(None)
         mixture = _best_mixture(density.coordinates.forward(x[chosen]), rng)
-        proposals, weights = zip(*_proposals(mixture), strict=True)
+        proposals, weights = zip(*_proposals(mixture)[0 if jumps else 1 :], strict=True)
         return cls(density, tuple(_HalfMove(propose, density) for propose in proposals), weights)
 
     @property
