@@ -12,6 +12,8 @@ from surrogate.models.networks.ensemble import Stack
 
 __all__ = ["HeldOut", "Schedule", "Training", "parameter_groups", "train"]
 
+_FUSED = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 4)  # one pass over the numbers on the CPU
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -109,7 +111,7 @@ def train(
         Holzmueller, Zaverkin, Kaestner & Steinwart (2023), https://arxiv.org/abs/2203.09410
     """
     groups = parameter_groups(stack, scales, schedule.learning_rate)
-    optimizer = torch.optim.Adam(groups, fused=True)
+    optimizer = torch.optim.Adam(groups, fused=_FUSED or x.is_cuda)
     batch = min(schedule.batch_size, rows.shape[1])
     total = schedule.epochs * (rows.shape[1] // batch)
     keeper, step = _Last(stack) if held_out is None else _Best(stack, held_out), 0
