@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from surrogate.infer import infer as infer
     from surrogate.label import LabellingRun as LabellingRun
     from surrogate.label import label as label
+    from surrogate.models.networks.regressor import NetworkRegressor as NetworkRegressor
     from surrogate.predictor import load_predictor as load_predictor
     from surrogate.problem import Parameter as Parameter
     from surrogate.problem import Posterior as Posterior
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Dataset": "surrogate.data",
     "LabellingRun": "surrogate.label",
+    "NetworkRegressor": "surrogate.models.networks.regressor",
     "Parameter": "surrogate.problem",
     "Posterior": "surrogate.problem",
     "Prior": "surrogate.problem",
