@@ -3,8 +3,9 @@
     python scripts/gpu_check.py [--device cuda] [--only cg,fused] [--budget 460]
     python scripts/gpu_check.py --device cpu        # the same code at tiny sizes: a smoke test, its times mean nothing
 
-Run it with the package installed or with PYTHONPATH=. in the root. Each line of the table is a quantity with what it should be where that is known beforehand; a part that is missing or
-fails is a line as well. The exit status is the number of lines that are not as they should be.
+Run it with the package installed or with PYTHONPATH=. in the root. Each line of the table is a quantity with what it
+should be where that is known beforehand; a part that is missing or fails is a line as well. The exit status is the
+number of lines that are not as they should be.
 """
 
 from __future__ import annotations

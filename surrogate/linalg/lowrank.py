@@ -161,6 +161,9 @@ def random_cholesky(
     return work.result()
 
 
+_LARGEST_BLOCK = 256  # proposals are thinned one by one, each with an update of the block
+
+
 def accelerated_cholesky(
     gram: BlockAccess,
     rank: int,
@@ -199,7 +202,7 @@ def accelerated_cholesky(
         if 2 * accepted < block:
             block = max(1, block // 2)
         elif 8 * accepted > 7 * block:
-            block = min(2 * block, rank)
+            block = min(2 * block, rank, _LARGEST_BLOCK)
     return work.result()
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from surrogate.linalg.precision import PRECISIONS, product
-from surrogate.linalg.stationary import CORRELATIONS, Stationary, squared_distance
+from surrogate.linalg.stationary import CORRELATIONS, Stationary, squared_difference, squared_distance
 
 __all__ = ["DenseOperator", "FeatureOperator", "KernelOperator", "Operator", "as_columns"]
 
@@ -294,8 +294,8 @@ class KernelOperator:
 
     def columns(self, index: Tensor) -> Tensor:
         """Some of the columns, with shape (n, len(index)), from differences: repeated points are exactly equal."""
-        r = torch.cdist(self.scaled, self._columns[index], compute_mode="donot_use_mm_for_euclid_dist")
-        return self.kernel.correlation(r.square_()).mul_(self.outputscale)
+        r2 = squared_difference(self.scaled, self._columns[index])
+        return self.kernel.correlation(r2).mul_(self.outputscale)
 
     def submatrix(self, index: Tensor) -> Tensor:
         """Some of the rows of the same columns, with shape (len(index), len(index))."""

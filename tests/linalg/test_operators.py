@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from surrogate.linalg.operators import DenseOperator, FeatureOperator, KernelOperator
-from surrogate.linalg.stationary import CORRELATIONS
+from surrogate.linalg.stationary import CORRELATIONS, squared_difference, squared_distance
 from tests.linalg.problems import normal
 
 N, D = 90, 4
@@ -98,6 +98,14 @@ def test_points_far_from_the_origin_lose_nothing():
     x = normal(N, D)
     near, far = (KernelOperator.of("matern12", x + shift, dtype=torch.float32).dense() for shift in (0.0, 1e6))
     torch.testing.assert_close(near, far, rtol=0, atol=1e-4)
+
+
+def test_differences_are_exact_where_products_cancel():
+    x = normal(700, D).repeat(2, 1) + 1e3
+    exact, by_product = squared_difference(x, x[:700]), squared_distance(x, x[:700])
+    assert not exact[700:].diagonal().any()
+    torch.testing.assert_close(exact, (x[:, None] - x[None, :700]).square().sum(-1), rtol=1e-13, atol=0)
+    torch.testing.assert_close(exact, by_product, rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize(
