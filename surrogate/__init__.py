@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from surrogate.label import LabellingRun as LabellingRun
     from surrogate.label import label as label
     from surrogate.models.networks.regressor import NetworkRegressor as NetworkRegressor
+    from surrogate.models.regressor import GPRegressor as GPRegressor
     from surrogate.predictor import load_predictor as load_predictor
     from surrogate.problem import Parameter as Parameter
     from surrogate.problem import Posterior as Posterior
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # Where each public name comes from; the block above says the same to type checkers.
 _HOMES = {
     "Dataset": "surrogate.data",
+    "GPRegressor": "surrogate.models.regressor",
     "LabellingRun": "surrogate.label",
     "NetworkRegressor": "surrogate.models.networks.regressor",
     "Parameter": "surrogate.problem",

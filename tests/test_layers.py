@@ -44,10 +44,10 @@ PLACES = {
     "cosmosis": ("interfaces.cosmosis",),
     "yaml": ("config",),
     "pyarrow": ("labelling.table",),
-    "sklearn": ("models.classifiers", "models.lssvc", "models.gradient", "models.networks."),
-    "gpytorch": ("kernels.",),
+    "sklearn": ("models.classifiers", "models.lssvc", "models.regressor", "models.gradient", "models.networks."),
+    "gpytorch": ("kernels.", "interfaces.gpytorch"),
     "triton": ("linalg.fused",),
-    "linear_operator": ("kernels.",),
+    "linear_operator": ("kernels.", "interfaces.gpytorch"),
     "threadpoolctl": ("infer", "label", "cli", "executors."),
 }
 
