@@ -1,10 +1,11 @@
 """Batches that bmdal_reg 3.0.2 chooses from random features, as numbers for test_bmdal.py.
 
-bmdal_reg does not run beside this package's dependencies: give it an environment of its own, with torch as here, and run
+bmdal_reg does not run beside this package's dependencies: give it an environment of its own, with torch as here, and
+with its interpreter run
 
     python tests/acquisition/make_bmdal_fixtures.py
 
-with its interpreter. Features are drawn by numpy from the seed of the case, so only the chosen indices are stored.
+Features are drawn by numpy from the seed of the case, so only the chosen indices are stored.
 """
 
 from __future__ import annotations
