@@ -94,10 +94,10 @@ def _add_settings(group: Any, count: Callable[[str], int]) -> None:
         ("flat", number, "SHARE", "stop when twice the labels would lower the error by less, for example 0.03"),
         ("audit", number, "SHARE", "of random rows in a batch: errors on chosen rows mislead (default 0.1)"),
         ("level", number, "P", "probability of the intervals (default 0.9)"),
+        ("model", str, "NAME", "gp, network, or auto: the former for up to 500 labels"),
         ("device", str, "NAME", "where models are fitted: cpu (default), cuda or auto"),
     ):
         group.add_argument(f"--{name}", type=kind, metavar=metavar, help=words)
-    group.add_argument("--model", choices=("auto", "gp", "network"), help="auto: gp for up to 500 labels, then network")
     group.add_argument("--method", metavar="NAME", help="of the selection (default lcmd-tp); random for comparison")
     chosen = "the labels in the table are of rows that somebody picked, no random sample: no error is taken over them"
     group.add_argument("--table-not-random", action="store_true", help=chosen)

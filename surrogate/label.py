@@ -162,7 +162,7 @@ def _made(
         if folder.holds_run:
             run = _opened(folder, check=True)
             _check_same(run.recipe, recipe, folder.path)
-            return run
+            return _limited(run, settings)
         folder.save_pool(rows)
         write_document({**recipe.to_document(), "versions": software_versions()}, folder.config_path)
         return LabellingRun((recipe, rows), None, folder)
@@ -186,6 +186,15 @@ def _check_same(before: Recipe, now: Recipe, path: Path) -> None:
 
 
 _LIMITS = {"budget", "target_error", "flat", "device"}  # may differ when a run is continued
+
+
+def _limited(run: LabellingRun, settings: LabelSettings) -> LabellingRun:
+    """The run with the limits that are given now; those that are not given stay."""
+    given = {name: getattr(settings, name) for name in _LIMITS if getattr(settings, name) is not None}
+    recipe = replace(run.recipe, settings=replace(run.settings, **given))
+    if run.folder is not None and recipe.settings != run.settings:
+        write_document({**recipe.to_document(), "versions": software_versions()}, run.folder.config_path)
+    return LabellingRun((recipe, run.pool), run.state, run.folder)
 
 
 class LabellingRun:

@@ -75,11 +75,11 @@ def read_answers(path: str | os.PathLike[str], pool: Pool) -> Answers:
         raise ValueError(msg)
     rows = _positions(table, keys, pool)
     _check_agreement(table, rows, pool)
-    labels = [_label(table, line, cell) for line, cell in enumerate(table.texts(schema.target), start=1)]
+    labels = [_label(table, line, schema.target, cell) for line, cell in enumerate(table.texts(schema.target), start=1)]
     return _answers(table, rows, labels, schema.target)
 
 
-def _label(table: Table, line: int, cell: str) -> tuple[float, str] | None:
+def _label(table: Table, line: int, target: str, cell: str) -> tuple[float, str] | None:
     """The label and no reason, NaN and a reason, or None for a cell without a label."""
     text = cell.strip()
     if text.lower() in MISSING:
@@ -92,8 +92,8 @@ def _label(table: Table, line: int, cell: str) -> tuple[float, str] | None:
         value = math.inf
     if not math.isfinite(value):
         msg = (
-            f"{table.source}, row {line}: the label {text!r} is not a finite number; leave the cell empty if there "
-            "is none yet, write 'failed' if there is none to be had"
+            f"{table.source}, row {line}, column {target!r}: the label {text!r} is not a finite number; leave the cell "
+            "empty if there is none yet, write 'failed' if there is none to be had"
         )
         raise ValueError(msg)
     return value, ""

@@ -195,7 +195,7 @@ def _selected(
     if not short:
         return chosen, ""
     filled = np.concatenate([chosen, np.sort(rng.choice(rest, short, replace=False))])
-    return filled, f"{short} of {n} chosen rows are random after all: {selection.status}"
+    return filled, f"{short} of {n} chosen rows are random after all ({selection.status})"
 
 
 _MOST_JUDGED = 1000  # rows that say where labels fail: the machine compares all pairs

@@ -1,0 +1,129 @@
+"""Models of a labelling run: held-out errors that are held out, intervals that hold."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from surrogate.labelling.models import HeldOut, fit_folds, model_name
+from surrogate.models.networks import training
+
+N = 90
+
+
+def rows(rng, n):
+    x = rng.standard_normal((n, 3))
+    return x, np.sin(2.0 * x[:, 0]) + 0.5 * x[:, 1] + 0.1 * rng.standard_normal(n)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return rows(np.random.default_rng(1), N)
+
+
+@pytest.fixture(scope="module")
+def process(data):
+    return fit_folds("gp", *data, random=np.ones(N, dtype=bool), seed=3)
+
+
+@pytest.fixture(scope="module")
+def short():
+    """A quarter of the epochs: what is tested does not depend on how good the networks are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "Schedule", functools.partial(training.Schedule, epochs=64))
+        yield
+
+
+@pytest.fixture(scope="module")
+def networks(data, short):
+    x, y = data
+    return fit_folds("network", x, y, random=np.arange(N) < 60, seed=3, pool=x + 0.1)
+
+
+def test_leaving_out_one_label_is_what_it_says(data, process):
+    """Exact: the process conditioned anew without the row, its mean estimated anew."""
+    x, y = data
+    member = process.members[0]
+    t = torch.as_tensor(x)
+    covariance = member.kernel.matrix(t, t).numpy() + member.regressor.noise_**2 * np.eye(N)
+    for i in (0, 17, N - 1):
+        others = np.delete(np.arange(N), i)
+        inverse = np.linalg.inv(covariance[np.ix_(others, others)])
+        level = inverse.sum(0) @ y[others] / inverse.sum()
+        weights = covariance[i, others] @ inverse
+        error = y[i] - level - weights @ (y[others] - level)
+        variance = covariance[i, i] - weights @ covariance[i, others] + (1 - weights.sum()) ** 2 / inverse.sum()
+        assert process.held_out.error[i] == pytest.approx(error, rel=1e-6)
+        assert process.held_out.variance[i] == pytest.approx(variance, rel=1e-6)
+
+
+def test_features_of_the_process_are_its_kernel(data, process):
+    x = data[0][:5]
+    member = process.members[0]
+    gram = process.features(x).gram(process.features(x)).numpy()
+    r = (x[:, None] - x[None]) / member.regressor.lengthscale_
+    assert np.diag(gram) == pytest.approx(member.regressor.output_scale_**2)
+    order = np.argsort((r**2).sum(-1)[0])
+    assert (np.diff(gram[0][order]) <= 1e-12).all()
+
+
+def test_every_label_is_held_out_once(data, networks):
+    """Each network predicts its own fold as it says, and no other rows were left out."""
+    held_out = networks.held_out
+    assert np.isfinite(held_out.error).all()
+    x, y = data
+    means = np.stack([member.predict(x)[0] for member in networks.members])
+    own = np.isclose(y - means, held_out.error, rtol=0, atol=1e-9)
+    assert (own.sum(0) >= 1).all()
+    assert (own.sum(1) >= N // 5).all()
+
+
+def test_held_out_errors_are_larger_than_those_of_rows_seen(data, networks):
+    x, y = data
+    assert np.mean((y - networks.predict(x).mean) ** 2) < np.mean(networks.held_out.error**2)
+
+
+def test_figures_are_over_random_rows(networks):
+    error = networks.held_out.error[:60]
+    stage = networks.stage()
+    assert (stage.n_held_out, stage.is_random, stage.n_labels) == (60, True, N)
+    assert stage.rmse == pytest.approx(np.sqrt(np.mean(error**2)))
+    assert stage.mae == pytest.approx(np.mean(np.abs(error)))
+    assert stage.ratio == stage.rmse / stage.mae
+
+
+def test_the_standard_error_of_rmse(rng):
+    """Of Gaussian errors it is sigma / sqrt(2 n)."""
+    n = 4000
+    held_out = HeldOut(rng.standard_normal(n), np.ones(n), np.ones(n, dtype=bool), is_random=True)
+    assert held_out.rmse_error == pytest.approx(1.0 / math.sqrt(2 * n), rel=0.1)
+
+
+@pytest.mark.parametrize("kind", ["process", "networks"])
+def test_intervals_hold_on_new_rows(kind, request):
+    """Coverage on 2000 new rows within 4 standard errors, mostly those of a quantile of 60 to 90 errors."""
+    model = request.getfixturevalue(kind)
+    x, y = rows(np.random.default_rng(7), 2000)
+    found = model.predict(x, level=0.9)
+    inside = np.mean((y >= found.low) & (y <= found.high))
+    error = math.sqrt(0.9 * 0.1 / model.held_out.judged.sum() + 0.9 * 0.1 / 2000)
+    assert inside > 0.9 - 4 * error
+    assert found.high - found.low == pytest.approx(2 * stats.norm.ppf(0.95) * found.sd)
+
+
+def test_same_seed_same_networks(data, short):
+    x, y = data[0][:30], data[1][:30]
+    first, again, other = (fit_folds("network", x, y, random=np.ones(30, bool), seed=s, folds=2) for s in (1, 1, 2))
+    assert (first.predict(x).mean == again.predict(x).mean).all()
+    assert (first.predict(x).mean != other.predict(x).mean).any()
+
+
+def test_names():
+    assert (model_name("auto", 500), model_name("auto", 501), model_name("gp", 10**6)) == ("gp", "network", "gp")
+    with pytest.raises(ValueError, match="model must be 'auto' or one of 'gp', 'network', got 'forest'"):
+        model_name("forest", 10)
