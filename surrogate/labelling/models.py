@@ -367,12 +367,12 @@ def _fit_gp(task: _Task) -> Fitted:
     scale = torch.as_tensor(regressor.lengthscale_, device=x.device)
     member = _Process(regressor, _Kernel(regressor.kernel_, x.mean(dim=0), scale, regressor.output_scale_**2))
     covariance = member.kernel.matrix(x, x).cpu().numpy()
-    noise = max(regressor.noise_**2, 1e-8 * regressor.output_scale_**2)
+    noise = max(regressor.noise_**2, 1e-13 * regressor.output_scale_**2)  # far below what the process itself takes
     precision = np.linalg.inv(covariance + noise * np.eye(len(task.y)))
     sums = precision.sum(axis=1)
     precision -= np.outer(sums, sums) / sums.sum()
     diagonal = np.maximum(np.diag(precision), 1e-300)
-    return (member,), precision @ task.y / diagonal, 1.0 / diagonal
+    return (member,), precision @ (task.y - task.y.mean()) / diagonal, 1.0 / diagonal
 
 
 MODELS: dict[str, Callable[[_Task], Fitted]] = {"gp": _fit_gp, "network": _fit_networks}
