@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -76,10 +77,19 @@ def _matern52(r2: Tensor) -> tuple[Tensor, Tensor]:
     return (1.0 + t + t * t / 3.0) * e, (5.0 / 3.0) * (1.0 + t) * e
 
 
+def _value(evaluate: Callable[[Tensor], tuple[Tensor, Tensor]], r2: Tensor) -> Tensor:
+    return evaluate(r2)[0]
+
+
+def _matern12_value(r2: Tensor) -> Tensor:
+    return torch.exp(-r2.sqrt())
+
+
+# Named functions, so that fitted models can be copied to other processes.
 CORRELATIONS = {
-    "rbf": Stationary("rbf", _rbf, lambda r2: _rbf(r2)[0]),
-    "matern12": Stationary("matern12", _matern12, lambda r2: torch.exp(-r2.sqrt())),
-    "matern32": Stationary("matern32", _matern32, lambda r2: _matern32(r2)[0]),
-    "matern52": Stationary("matern52", _matern52, lambda r2: _matern52(r2)[0]),
+    "rbf": Stationary("rbf", _rbf, partial(_value, _rbf)),
+    "matern12": Stationary("matern12", _matern12, _matern12_value),
+    "matern32": Stationary("matern32", _matern32, partial(_value, _matern32)),
+    "matern52": Stationary("matern52", _matern52, partial(_value, _matern52)),
 }
 """The four that are known by name."""
