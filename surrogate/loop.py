@@ -25,7 +25,7 @@ from surrogate.models.surrogate import (
 from surrogate.models.unknown_noise import noise_judged
 from surrogate.problem import Evaluation, Prior
 from surrogate.proposers.design import Reference, design
-from surrogate.proposers.explore import holes, most_promising, search
+from surrogate.proposers.explore import holes, most_promising, representatives, search
 from surrogate.proposers.fast import FastPoints
 from surrogate.proposers.posterior import WARM_TEMPERATURE, Draws, ScaledPrior, draw, is_narrow
 from surrogate.rng import generator
@@ -33,7 +33,18 @@ from surrogate.samplers.coordinates import Turns
 from surrogate.samplers.evidence import ImportanceSample, importance_sample
 from surrogate.samplers.smc import systematic_resample
 from surrogate.state import TRACE_COLUMNS, State
-from surrogate.stopping import Signals, Thresholds, Verdict, batch_error, inflation, judge, moved, relevant, spread
+from surrogate.stopping import (
+    Signals,
+    Thresholds,
+    Verdict,
+    batch_error,
+    border_error,
+    inflation,
+    judge,
+    moved,
+    relevant,
+    spread,
+)
 
 __all__ = ["PosteriorLoop"]
 
@@ -470,7 +481,20 @@ class PosteriorLoop:
         inflate = inflation(self._recent_errors(state))
         weights = self._warm_log_weights(model, sample)
         _, _, evidence, mean, sd = spread(model, sample, weights, rng, inflate=inflate)
-        return mean.std(0), sd.std(0), evidence
+        return mean.std(0), sd.std(0), float(np.hypot(evidence, self._label_error(state, model, sample)))
+
+    def _label_error(self, state: State, model: LikelihoodModel, sample: ImportanceSample) -> float:
+        """Sd of the log evidence that comes from not knowing where the likelihood is feasible."""
+        if isinstance(model.gate, Everywhere):
+            return 0.0
+        p = model.gate.probability(model.whiten(sample.x))
+        return border_error(sample.weights, p, self._n_in_bulk(state, model, sample.x, state.data.finite))
+
+    def _n_in_bulk(self, state: State, model: LikelihoodModel, draws: Array, of: NDArray[np.bool_]) -> int:
+        """How many of some evaluated points lie as high, without the gate, as the bulk of a Gaussian posterior."""
+        top = float(model.smooth(np.concatenate([draws, self.scaled.to_unit(state.data.x)])).max())
+        depth = top - model.smooth(self.scaled.to_unit(state.data.x[of]))
+        return int((depth < 3.0 + 0.5 * self.d).sum())
 
     def _warm_log_weights(self, model: LikelihoodModel, sample: ImportanceSample) -> Array:
         """Log weights of the draws for the density without trust region and gate at temperature 1 + 2 / sqrt(d)."""
@@ -517,38 +541,39 @@ class PosteriorLoop:
         spent = max(0, state.explored - n_holes)
         if spent >= 6 * self.d or not self.mechanisms.probes:
             return first, np.nan
-        depths = model.trend_depth(t[finite]), model.trend_depth(candidates)
-        height = model.smooth(np.concatenate([candidates, sample.x]))
+        top = float(model.smooth(sample.x).max())
         found = search(
             t[finite],
             state.data.y[finite],
-            sample.x[rng.choice(len(sample.x), 1000, p=sample.weights)],
-            None if depths[0] is None or depths[1] is None else (depths[0], depths[1]),
-            candidates,
-            height.max() - height[: len(candidates)],
+            sample.x[rng.choice(len(sample.x), 4000, p=sample.weights)],
+            model.trend_depth(t[finite]) if model.parameters.exact else None,
+            model.left_out_depth(state.data.y[finite]),
+            lambda m: top - model.smooth(m),
+            self._inner_box(),
             rng,
-            count=self.d,
         )
-        if spent >= 2 * self.d + found.unexplained:
-            return first, found.radius
-        return np.concatenate([first, found.probes]), found.radius
+        return np.concatenate([first, found.probes]), found.nearest
+
+    def _inner_box(self) -> tuple[Array, Array]:
+        """Corners of the box in which modes are looked for: all but half a per cent of the prior at each end."""
+        ends = self.scaled.to_unit(self.prior.quantile(np.array([[0.005], [0.995]]) * np.ones((2, self.d))))
+        return ends[0], ends[1]
 
     def _label_checks(self, state: State, model: LikelihoodModel, rng: np.random.Generator) -> Array:
-        """Draws of the posterior as it would be without the gate, farthest from all evaluations.
+        """Draws of the posterior as it would be without the gate, that represent it together with all evaluations.
 
         Where forbidden regions are known to exist, a hole in the bulk, or a part of it cut off by mistake, shows in
-        nothing but labels. The bulk should hold 4 d + 4 of them.
+        nothing but labels. The bulk should hold 4 d + 4 of them, spread as the posterior is.
         """
         if isinstance(model.gate, Everywhere) or not self.mechanisms.label_checks:
             return np.empty((0, self.d))
         warm = self.draws(state).warm
-        height = model.smooth(np.concatenate([warm, self.scaled.to_unit(state.data.x)]))
-        count = 4 * self.d + 4 - int((height[len(warm) :] > height.max() - 6.0 - 0.5 * self.d).sum())
+        count = 4 * self.d + 4 - self._n_in_bulk(state, model, warm, np.ones(len(state.data), dtype=bool))
         if count <= 0:
             return np.empty((0, self.d))
-        cold = (1.0 - 1.0 / WARM_TEMPERATURE) * height[: len(warm)]
+        cold = (1.0 - 1.0 / WARM_TEMPERATURE) * model.smooth(warm)
         draws = warm[systematic_resample(cold, 1000, rng)]
-        return draws[holes(model.whiten(self.scaled.to_unit(state.data.x)), model.whiten(draws), count)]
+        return draws[representatives(model.whiten(self.scaled.to_unit(state.data.x)), model.whiten(draws), count)]
 
     def _recent_errors(self, state: State, batches: int = 3, *, everywhere: bool = False) -> Array:
         """Standardised errors of the last batches, where the posterior depends on them or everywhere."""
@@ -587,6 +612,7 @@ class PosteriorLoop:
             moved=self._moved(before, sample, rng),
             border=float(sample.weights @ (1.0 - p)),
             ess=sample.ess,
+            labels=self._label_error(state, model, sample),
         )
         return signals, inflate
 
@@ -616,7 +642,11 @@ class PosteriorLoop:
         if parameters is None:
             msg = "cannot conclude without a surrogate"
             raise ValueError(msg)
-        error = np.nan if sample is None else np.hypot(sample.log_integral_error, signals.log_evidence)
+        error = (
+            np.nan
+            if sample is None
+            else np.linalg.norm([sample.log_integral_error, signals.log_evidence, signals.labels])
+        )
         row = dict.fromkeys(TRACE_COLUMNS, np.nan) | {
             "step": state.step,
             "n_evaluations": len(state.data),

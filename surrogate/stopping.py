@@ -21,7 +21,18 @@ from scipy.special import logsumexp
 from surrogate.models.surrogate import LikelihoodModel, relevant_depth
 from surrogate.samplers.evidence import ImportanceSample
 
-__all__ = ["Signals", "Thresholds", "Verdict", "batch_error", "gaussian_kl", "inflation", "judge", "moved", "spread"]
+__all__ = [
+    "Signals",
+    "Thresholds",
+    "Verdict",
+    "batch_error",
+    "border_error",
+    "gaussian_kl",
+    "inflation",
+    "judge",
+    "moved",
+    "spread",
+]
 
 Array = NDArray[np.float64]
 
@@ -69,7 +80,10 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Signals:
-    """What a run knows about its own convergence after an iteration; see ``Thresholds`` for the units."""
+    """What a run knows about its own convergence after an iteration; see ``Thresholds`` for the units.
+
+    ``labels`` is the sd of the log evidence that comes from unknown feasibility, see ``border_error``.
+    """
 
     spread: float = np.inf
     warm: float = np.inf
@@ -78,6 +92,24 @@ class Signals:
     moved: float = np.inf
     border: float = 0.0
     ess: float = 0.0
+    labels: float = 0.0
+
+
+def border_error(weights: Array, p: Array, seen: int) -> float:
+    """Sd of the log evidence that comes from not knowing where the likelihood is feasible.
+
+    In the strip where feasibility is open the border may lie anywhere, which is a uniform distribution of the log
+    evidence between its values with all and with nothing of the strip. A forbidden region that no point has fallen into
+    holds a share of about 1 / (n + 1) of the posterior after n feasible points there.
+
+    Args:
+        weights: Of draws of the posterior, with shape (n,), summing to one.
+        p: Probabilities of being feasible at the draws, with shape (n,), all positive.
+        seen: Number of feasible evaluations in the bulk of the posterior.
+    """
+    sure = float(weights[p >= 1.0].sum())
+    strip = np.log((weights / p).sum()) - np.log(max(sure, 1e-3))
+    return float(np.hypot(strip / np.sqrt(12.0), 1.0 / (seen + 1.0)))
 
 
 def gaussian_kl(x: Array, log_v: Array, log_w: Array) -> Array:

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import logsumexp
 
 from surrogate.samplers.evidence import ImportanceSample
-from surrogate.stopping import Signals, Thresholds, batch_error, gaussian_kl, inflation, judge, moved
+from surrogate.stopping import Signals, Thresholds, batch_error, border_error, gaussian_kl, inflation, judge, moved
 
 GOOD = Signals(spread=0.001, warm=0.001, log_evidence=0.001, batch=0.01, moved=0.001, border=0.0, ess=3000.0)
 LIMITS = {"spread": "spread", "warm": "warm", "log_evidence": "log_evidence", "batch": "batch", "border": "border"}
@@ -156,3 +156,13 @@ def test_stricter_thresholds_never_stop_earlier(name, rng):
             ours, theirs = judge(signals, strict, armed=armed), judge(signals, Thresholds(), armed=armed)
             assert ours.stop <= theirs.stop
             assert (ours.stop or ours.armed) <= (theirs.stop or theirs.armed)
+
+
+def test_border_error_of_a_known_strip():
+    """Half of the weight is sure, the rest has p = 1/2: with all of the strip the evidence is 3/2, without it 1/2."""
+    weights, p = np.full(10, 0.1), np.array([1.0] * 5 + [0.5] * 5)
+    assert border_error(weights, p, 10**9) == pytest.approx(np.log(3.0) / np.sqrt(12.0))
+
+
+def test_border_error_of_an_unseen_hole_falls_with_the_labels():
+    assert border_error(np.ones(1), np.ones(1), 9) == pytest.approx(0.1)

@@ -205,6 +205,19 @@ class LikelihoodModel:
         offset = self.whiten(t) + 0.5 * np.linalg.solve(quadratic, b)
         return -self.parameters.temperature * ((offset @ quadratic) * offset).sum(1)
 
+    def left_out_depth(self, y: Array) -> Array:
+        """Depth below y_max at which each finite point, with values y of shape (n,), is predicted by the others.
+
+        Points too deep for the process to see have the depth of their value. O(n^3).
+        """
+        temperature = self.parameters.temperature
+        depth = self.y_max - y
+        rows = _kept(y, temperature, self.gp.u.shape[1])
+        residual = self.gp.leave_one_out()[: int(rows.sum())]
+        z = self.output.forward(-depth[rows] / temperature) - residual
+        depth[rows] = -temperature * self.output.inverse(np.minimum(z, 0.0))
+        return depth
+
     def deviations(self, t: Array, count: int, rng: np.random.Generator, *, inflate: float = 1.0) -> Array:
         """Joint deviations of the log-density from its mean at t, with shape (count, m); O(m^2 (n + p) + m^3)."""
         u = self.whiten(t)

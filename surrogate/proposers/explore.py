@@ -1,10 +1,10 @@
 """Looking for modes that the surrogate does not know of, once it believes that it is done.
 
 Each evaluated point has a radius r = sqrt(2 (y_max - y)): for a Gaussian its Mahalanobis distance from the mode. The
-found posterior predicts a radius too, and their difference h = r_predicted - r is zero wherever the found modes explain
-what was seen; it is large where something else attracts. A Gaussian process of h over all evaluations says how much
-closer to a mode than predicted a point could be. Probes go to the smallest optimistic radius; a Gaussian posterior
-needs none.
+found posterior predicts a radius too. Points that are much closer to a mode than predicted belong to another one, and
+their radii say how far away it is: a few of them locate it as distances to known places locate a position. Probes go
+to the most likely places; each is one more distance, so that they close in. Where the posterior explains what was
+seen, as a Gaussian does, none are needed.
 
 Holes, the points farthest from all evaluations in the inner part of the prior, cost a few evaluations more and see what
 no model of the data can: a mode in whose domain no point has fallen.
@@ -12,142 +12,154 @@ no model of the data can: a mode in whose domain no point has fallen.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from surrogate.kernels.stationary import KERNELS
-from surrogate.kernels.trend import Trend
-from surrogate.models.fit import fit
-from surrogate.models.gp import GPModel, GPRecipe, Hyperparameters, TrainingSet, condition
-from surrogate.samplers.mixture import fit_mixture
+from surrogate.samplers.mixture import Mixture, fit_mixture
+from surrogate.samplers.smc import sample_tempered
 
-__all__ = ["Search", "holes", "most_promising", "search"]
+__all__ = ["Search", "holes", "most_promising", "representatives", "search"]
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """Where further modes could hide.
+    """Where a further mode could be.
 
     Attributes:
-        probes: Points to evaluate, with shape (k, d); none when every place is explained.
-        radius: Smallest optimistic radius outside the known modes.
-        limit: Radius below which a place is open.
+        probes: Points to evaluate, with shape (k, d); none when everything that was seen is explained.
         unexplained: Evaluated points that are much closer to a mode than the found ones say.
+        nearest: Smallest radius among them; infinite if there are none.
     """
 
     probes: Array
-    radius: float
-    limit: float
     unexplained: int = 0
-
-    @property
-    def open(self) -> bool:
-        """Whether some place is not explained."""
-        return self.radius < self.limit
-
-
-def _mixture_depth(draws: Array, x: Array, rng: np.random.Generator) -> Array:
-    """Depth below its maximum of a Gaussian mixture fitted to draws, with the number of components chosen by BIC."""
-    n, d = draws.shape
-    best, lowest = None, np.inf
-    for k in (1, 2, 4, 8):
-        if n < 8 * k * d:
-            break
-        mixture = fit_mixture(draws, k, rng)
-        size = len(mixture.weights)
-        bic = -2.0 * mixture.log_density(draws).sum() + size * (1 + d + d * (d + 1) / 2) * np.log(n)
-        if bic < lowest:
-            best, lowest = mixture, bic
-    if best is None:
-        best = fit_mixture(draws, 1, rng)
-    return np.maximum(best.log_density(draws).max() - best.log_density(x), 0.0)
-
-
-def _misfit_process(t: Array, h: Array) -> GPModel:
-    """Matern-3/2 process of the misfit over the unit cube, with scale and lengthscales by maximum likelihood."""
-    recipe = GPRecipe(KERNELS["matern32"], Trend("constant"), nugget=1e-4)
-    data = TrainingSet.of(t, h)
-    d = t.shape[1]
-    start = Hyperparameters(0.0, np.log(1e-3), np.full(d, np.log(0.3 * np.sqrt(d))))  # no scale: profiled
-    hyper, _, _ = fit(recipe, data, [start], max_evaluations=25)
-    return condition(recipe, data, hyper)
+    nearest: float = np.inf
 
 
 def search(
     t: Array,
     y: Array,
     draws: Array,
-    trend_depth: tuple[Array, Array] | None,
-    candidates: Array,
-    surrogate_depth: Array,
+    trend_depth: Array | None,
+    left_out_depth: Array,
+    known_depth: Callable[[Array], Array],
+    support: tuple[Array, Array],
     rng: np.random.Generator,
     *,
-    count: int,
-    kappa: float = 3.0,
-    slack: float = 1.0,
+    count: int = 2,
 ) -> Search:
-    """Places that could be closer to a mode than the found posterior says.
+    """Looks for the mode that the points belong to which the found posterior does not explain.
 
     Args:
         t: Finite evaluated points in scaled coordinates, with shape (n, d).
         y: Their log-likelihoods, with shape (n,).
         draws: Draws of the found posterior, with shape (m, d).
-        trend_depth: Depths of the surrogate's trend below its maximum at t and at the candidates, if it has a
-            concave quadratic one.
-        candidates: Points of the prior among which probes are chosen, with shape (k, d).
-        surrogate_depth: Depth of the surrogate's mean below its maximum at the candidates, with shape (k,).
-        rng: For the mixture.
-        count: Largest number of probes.
-        kappa: Standard deviations of optimism.
-        slack: A place is open when its optimistic radius is below that of the bulk of a mode plus this.
+        trend_depth: Depth of the surrogate's trend below its maximum at t, where the trend explains all the data.
+        left_out_depth: Depth at which the surrogate predicts each of t from the others.
+        known_depth: Depth of the surrogate below its maximum, from (k, d) to (k,).
+        support: Lower and upper corner of the box in which a mode may lie.
+        rng: Random numbers.
+        count: Number of probes.
 
     Returns:
-        Probes and how open the search is. O(n^3 + k n).
+        The probes. O(50 k n) for k = 1000 hypotheses.
+    """
+    mixture = _cloud_mixture(draws, rng)
+    depth = _mixture_depth(mixture, draws, t) if trend_depth is None else trend_depth
+    bulk = np.sqrt(2.0 * (6.0 + 0.5 * t.shape[1]))
+    predicted, radius = np.sqrt(2.0 * depth), np.sqrt(2.0 * (y.max() - y) + 1.0)
+    unexplained = (predicted - radius > 0.15 * predicted + 0.5) & (predicted > 1.7 * bulk)
+    foreseen = np.abs(np.sqrt(2.0 * left_out_depth + 1.0) - radius) < 0.02 * radius + 0.02
+    unseen = _unseen(mixture, t)
+    if foreseen[unexplained].all():  # not a Gaussian, but the surrogate knows its shape; or nothing is unexplained
+        return Search(unseen)
+    found = _locate(t, radius, unexplained, mixture, lambda m: known_depth(m) > 1.5 * bulk**2, support, rng)
+    probes = np.concatenate([unseen, found[: min(count, len(found))]])
+    return Search(probes, int(unexplained.sum()), float(radius[unexplained].min()))
+
+
+def _cloud_mixture(draws: Array, rng: np.random.Generator) -> Mixture:
+    """Gaussian mixture fitted to draws, with the number of components chosen by BIC."""
+    n, d = draws.shape
+    best, lowest = None, np.inf
+    for k in (1, 2, 4, 8):
+        if best is not None and n < 8 * k * d:
+            break
+        mixture = fit_mixture(draws, k, rng)
+        size = len(mixture.weights)
+        bic = -2.0 * mixture.log_density(draws).sum() + size * (1 + d + d * (d + 1) / 2) * np.log(n)
+        if bic < lowest:
+            best, lowest = mixture, bic
+    return best or fit_mixture(draws, 1, rng)
+
+
+def _mixture_depth(mixture: Mixture, draws: Array, t: Array) -> Array:
+    """Depth of a mixture below its maximum over the draws it was fitted to, with shape (n,).
+
+    Components with less than 2 % of the weight are left out: a thin bridge to an unknown mode must not explain it.
+    """
+    heavy = mixture.weights >= 0.02
+    known = Mixture(mixture.weights[heavy], mixture.means[heavy], mixture.factors[heavy])
+    return np.maximum(known.log_density(draws).max() - known.log_density(t), 0.0)
+
+
+def _unseen(mixture: Mixture, t: Array) -> Array:
+    """Means of the components, of some weight, in whose bulk no point t was evaluated, with shape (k, d)."""
+    d = t.shape[1]
+    z = [np.linalg.solve(low, (t - m).T) for m, low in zip(mixture.means, mixture.factors, strict=True)]
+    nearest = np.array([(part**2).sum(0).min() for part in z])
+    return mixture.means[(nearest > d + 2.0 * np.sqrt(2.0 * d)) & (mixture.weights > 0.01)]
+
+
+def _locate(
+    t: Array,
+    radius: Array,
+    unexplained: NDArray[np.bool_],
+    mixture: Mixture,
+    unknown: Callable[[Array], NDArray[np.bool_]],
+    support: tuple[Array, Array],
+    rng: np.random.Generator,
+    *,
+    particles: int = 1000,
+    tolerance: float = 0.3,
+) -> Array:
+    """Hypotheses of where the mode of the unexplained points lies, the most likely first, with shape (k, d).
+
+    A mode at m of width s (in units of the main mode's) puts a point at the radius |t - m| / s. For the unexplained
+    points this is their radius, within a factor exp(0.3) that stands for shapes other than the main mode's; one in ten
+    may belong to yet another mode. For all points it is at least their radius. The posterior of m and s is sampled by
+    sequential Monte Carlo, as in a trilateration with unknown units.
     """
     d = t.shape[1]
-    depth, at_candidates = _explanation(t, y, draws, trend_depth, candidates, rng)
-    r_true = np.sqrt(2.0 * (y.max() - y))
-    h = np.sqrt(2.0 * depth) - r_true
-    limit_radius = np.sqrt(2.0 * (6.0 + 0.5 * d))
-    limit = limit_radius + slack
-    outside = (np.sqrt(2.0 * at_candidates) > np.sqrt(3.0) * limit_radius) & (surrogate_depth > 1.5 * limit_radius**2)
-    if not outside.any() or h.std() < 1e-3:
-        return Search(np.empty((0, d)), np.inf, limit)
-    process = _misfit_process(t, h)
-    places = candidates[outside]
-    optimistic = (
-        np.sqrt(2.0 * at_candidates[outside]) - process.mean(places) - kappa * np.sqrt(process.variance(places))
-    )
-    order = np.argsort(optimistic, kind="stable")
-    chosen: list[int] = []
-    for i in order:
-        if len(chosen) == count or optimistic[i] >= limit:
-            break
-        if all(np.abs(places[i] - places[j]).max() > 0.12 for j in chosen):
-            chosen.append(int(i))
-    unexplained = int(((h > 0.25 * np.sqrt(2.0 * depth) + 0.5) & (2.0 * depth > 3.0 * limit_radius**2)).sum())
-    return Search(places[chosen], float(optimistic.min()), limit, unexplained)
+    main = int(np.argmax(mixture.weights))
+    unit = np.linalg.inv(mixture.factors[main]).T
+    z = t @ unit
+    low, high = support
 
+    def log_target(theta: Array) -> Array:
+        m, log_s = theta[:, :d], theta[:, d]
+        out = np.full(len(theta), -np.inf)
+        ok = np.asarray(((m >= low) & (m <= high)).all(1))
+        ok[ok] = unknown(m[ok])
+        away = np.sqrt(((m[ok, None] @ unit - z[None]) ** 2).sum(-1) + 1e-12)
+        delta = (np.log(away) - log_s[ok, None] - np.log(radius)) / tolerance
+        outside = -0.5 * np.minimum(delta, 0.0) ** 2
+        exactly = np.logaddexp(np.log(0.9) - 0.5 * delta**2, np.log(0.1) + outside)
+        out[ok] = np.where(unexplained, exactly, outside).sum(1) - 0.5 * log_s[ok] ** 2
+        return out
 
-def _explanation(
-    t: Array,
-    y: Array,
-    draws: Array,
-    trend_depth: tuple[Array, Array] | None,
-    candidates: Array,
-    rng: np.random.Generator,
-) -> tuple[Array, Array]:
-    """Depths at t and at the candidates from the explanation that leaves the smaller misfit of radii."""
-    both = _mixture_depth(draws, np.concatenate([t, candidates]), rng)
-    options = [(both[: len(t)], both[len(t) :])]
-    if trend_depth is not None:
-        options.append(trend_depth)
-    r_true = np.sqrt(2.0 * (y.max() - y))
-    return min(options, key=lambda pair: float(((np.sqrt(2.0 * pair[0]) - r_true) ** 2).mean()))
+    start = np.column_stack([low + (high - low) * rng.random((particles, d)), rng.standard_normal(particles)])
+    start = start[np.isfinite(log_target(start))]
+    if len(start) < 100:
+        return np.empty((0, d))
+    theta = sample_tempered(log_target, start, lambda p: -0.5 * p[:, d] ** 2, (1.0,), rng)[0]
+    first = int(np.argmax(log_target(theta)))
+    return np.concatenate([theta[first : first + 1], theta[rng.permutation(len(theta))]])[:, :d]
 
 
 def holes(t: Array, candidates: Array, count: int) -> NDArray[np.int64]:
@@ -158,6 +170,22 @@ def holes(t: Array, candidates: Array, count: int) -> NDArray[np.int64]:
         i = int(distance.argmax())
         chosen.append(i)
         distance = np.minimum(distance, ((candidates - candidates[i]) ** 2).sum(1))
+    return np.array(chosen, dtype=np.int64)
+
+
+def representatives(u: Array, draws: Array, count: int) -> NDArray[np.int64]:
+    """Indices of the draws that, with the points u, best represent all draws, greedily.
+
+    Each reduces the mean squared distance of the draws to the nearest of the points and of those chosen by the most:
+    unlike the farthest draws, they lie where the mass is. O(m^2) for m draws, of memory too.
+    """
+    between = ((draws[:, None, :] - draws[None]) ** 2).sum(-1)
+    nearest = ((draws[:, None, :] - u[None]) ** 2).sum(-1).min(1)
+    chosen = []
+    for _ in range(count):
+        i = int(np.minimum(between, nearest).sum(1).argmin())
+        chosen.append(i)
+        nearest = np.minimum(nearest, between[i])
     return np.array(chosen, dtype=np.int64)
 
 
