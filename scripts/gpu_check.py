@@ -228,7 +228,7 @@ def half(bench: Bench) -> Iterator[Row]:
 def refinement(bench: Bench) -> Iterator[Row]:
     n = bench.size(20_000, 500)
     for kind, precision, noise in (("rbf", "full", 1e-3), ("matern12", "full", 1e-4), ("matern12", "float16", 1e-1)):
-        operator = bench.kernel(kind, n, dtype=torch.float64)
+        operator = bench.kernel(kind, n, dtype=torch.float64, lengthscale=4.0)
         b = bench.normal(n, seed=1, dtype=torch.float64)
         p = NystromPreconditioner.build(operator, noise, rank=min(500, n // 3), generator=bench.generator())
         low = operator.to(torch.float32, precision=precision)
@@ -269,7 +269,8 @@ def gradients(bench: Bench) -> Iterator[Row]:
 def preconditioner(bench: Bench) -> Iterator[Row]:
     n, rank = bench.size(200_000, 1500), bench.size(2000, 150)
     x = torch.rand(n, DIMENSIONS, device=bench.device, generator=bench.generator())
-    operator, b = KernelOperator.of("rbf", x, lengthscale=1.5), bench.normal(n, seed=1)
+    operator = KernelOperator.of("rbf", x, lengthscale=1.5)
+    b = torch.sin(6.0 * x[:, 0]) + x[:, 1] * x[:, 2] + 0.03 * bench.normal(n, seed=1)
     p, built = bench.once(lambda: NystromPreconditioner.build(operator, 1e-3, rank=rank, generator=bench.generator()))
     yield seconds(f"rank {p.rank} of a rbf kernel, n = {n}", built)
     solve, elapsed = bench.once(lambda: cg(operator, b, noise=1e-3, preconditioner=p, tolerance=1e-4))

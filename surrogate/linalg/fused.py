@@ -78,7 +78,7 @@ def _launch(kernel: triton.JITFunction, kind: str, rows: Tensor, columns: Tensor
 def _correlation(r2, KIND: tl.constexpr):
     """The functions of ``CORRELATIONS``."""
     if KIND == 0:
-        return tl.exp(-0.5 * r2)
+        return tl.exp2(-0.7213475204444817 * r2)  # exp(-r^2 / 2): the hardware has powers of two
     if KIND == 1:
         return tl.exp(-tl.sqrt(r2))
     if KIND == 3:

@@ -16,7 +16,7 @@ from surrogate.linalg.stationary import CORRELATIONS, Stationary, squared_differ
 
 __all__ = ["DenseOperator", "FeatureOperator", "KernelOperator", "Operator", "as_columns"]
 
-_TILE = {"cuda": 16384, "cpu": 1024}  # rows and columns of a kernel matrix at once: 1 GB of float32, 8 MB of float64
+_TILE = {"cuda": 16384, "cpu": 384}  # rows and columns of a tile: 1 GB of float32, 1.2 MB of float64
 
 
 class Operator(Protocol):
@@ -44,7 +44,7 @@ class Operator(Protocol):
         """Column i, with shape (n,)."""
 
     def columns(self, index: Tensor) -> Tensor:
-        """Some of the columns, with shape (n, len(index))."""
+        """Some of the columns, with shape (n, len(index)), in a new tensor."""
 
     def submatrix(self, index: Tensor) -> Tensor:
         """Some of the rows of the same columns, with shape (len(index), len(index))."""
@@ -217,7 +217,7 @@ class KernelOperator:
             x: Points; their device is the operator's.
             lengthscale: One, or one a dimension with shape (d,).
             outputscale: Variance.
-            block: Rows and columns of a tile; 1,024 on the CPU and 16,384 on CUDA where it is None.
+            block: Rows and columns of a tile; 384 on the CPU and 16,384 on CUDA where it is None.
             dtype: torch.float64 or torch.float32; that of x where it is None.
             precision: Of the products, one of ``PRECISIONS``.
 

@@ -62,7 +62,7 @@ class Cholesky:
         Raises:
             ValueError: If K + noise is not positive definite in its precision.
         """
-        matrix = operator.columns(torch.arange(operator.shape[1], device=operator.device)).clone()
+        matrix = operator.columns(torch.arange(operator.shape[1], device=operator.device))
         matrix.diagonal().add_(torch.as_tensor(noise, dtype=matrix.dtype, device=matrix.device))
         triangle, info = torch.linalg.cholesky_ex(matrix)
         if int(info) != 0:

@@ -1,5 +1,8 @@
+import math
+
 import pytest
 import torch
+from sklearn.gaussian_process.kernels import Matern
 
 from surrogate.linalg.operators import DenseOperator, FeatureOperator, KernelOperator
 from surrogate.linalg.stationary import CORRELATIONS, squared_difference, squared_distance
@@ -84,6 +87,13 @@ def test_gradients_are_those_of_autograd(kind, block):
     lengthscale, outputscale = operator.gradient(u, v)
     torch.testing.assert_close(lengthscale, expected, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(outputscale, (u * operator.matmul(v)).sum(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("kind", "nu"), [("rbf", math.inf), ("matern12", 0.5), ("matern32", 1.5), ("matern52", 2.5)])
+def test_the_kernels_are_those_of_scikit_learn(kind, nu):
+    x = normal(N, D)
+    theirs = Matern(length_scale=LENGTHSCALE, nu=nu)(x.numpy())
+    torch.testing.assert_close(kernel_operator(kind).dense(), 2.5 * torch.from_numpy(theirs), rtol=1e-12, atol=1e-12)
 
 
 def test_gradients_of_rectangles_add_up_to_those_of_the_square():
