@@ -18,7 +18,7 @@ def problem(*, noise, seed=0, lengthscale=0.3, trend=True):
     rng = np.random.default_rng(seed)
     x = torch.tensor(rng.random((N, 2)))
     k = CORRELATIONS["matern52"].correlation(squared_distance(x, x).fill_diagonal_(0.0) / lengthscale**2)
-    root = torch.linalg.cholesky(k + 1e-10 * torch.eye(N))
+    root = torch.linalg.cholesky(k + 1e-10 * torch.eye(N, dtype=torch.float64))
     y = root @ torch.tensor(rng.standard_normal(N)) + math.sqrt(noise) * torch.tensor(rng.standard_normal(N))
     design = torch.cat([torch.ones(N, 1, dtype=torch.float64), x], 1)
     return k, y + design @ torch.tensor([3.0, -2.0, 5.0], dtype=torch.float64), design if trend else None
@@ -26,7 +26,7 @@ def problem(*, noise, seed=0, lengthscale=0.3, trend=True):
 
 def restricted(k, y, design, *, eta, s2):
     """The textbook restricted log-likelihood, by dense inverses."""
-    cov = s2 * (k + eta * torch.eye(N))
+    cov = s2 * (k + eta * torch.eye(N, dtype=torch.float64))
     inverse = torch.linalg.inv(cov)
     information = design.T @ inverse @ design
     m = inverse - inverse @ design @ torch.linalg.inv(information) @ design.T @ inverse

@@ -1,0 +1,197 @@
+"""Regression on tables, side by side: GPRegressor, gpytorch's ExactGP, scikit-learn's regressor and an SVGP.
+
+    python scripts/bench_regression.py FOLDER [--sets protein kin40k] [--points 1000 3000] [--models surrogate gpytorch]
+
+FOLDER holds NAME.csv.gz without header, the target in the last column. 4,000 rows, drawn by seed 0, are the test set
+of every row of the table; the first n of the others are the training set. Inputs and outputs are standardised by the
+training rows for everybody; RMSE and NLL (mean negative log density of a test value, noise included) are in those
+units. Each fit and prediction runs in a process of its own, on one thread; CPU seconds and peak memory of that process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+TEST_ROWS = 4000
+LIMITS = {"sklearn": 4000}
+
+
+def load(folder: Path, name: str, n: int) -> tuple[np.ndarray, ...]:
+    table = np.loadtxt(folder / f"{name}.csv.gz", delimiter=",")
+    order = np.random.default_rng(0).permutation(len(table))
+    test, train = table[order[:TEST_ROWS]], table[order[TEST_ROWS : TEST_ROWS + n]]
+    spread = train.std(0)
+    train, test = ((part - train.mean(0)) / np.where(spread > 0, spread, 1.0) for part in (train, test))
+    return train[:, :-1], train[:, -1], test[:, :-1], test[:, -1]
+
+
+def surrogate_regressor(x, y, new):
+    from surrogate import GPRegressor
+
+    model = GPRegressor().fit(x, y)
+    return *model.predict(new, return_std=True), f"{model.kernel_}, {model.solver_}, residual {model.residual_:.1e}"
+
+
+def sklearn_regressor(x, y, new):
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+
+    d = x.shape[1]
+    kernel = ConstantKernel(1.0, (1e-3, 1e4)) * RBF([d**0.5] * d, (1e-2, 1e4)) + WhiteKernel(0.1, (1e-8, 10.0))
+    model = GaussianProcessRegressor(kernel).fit(x, y)
+    return *model.predict(new, return_std=True), "rbf"
+
+
+def _gpytorch_parts(x, model_class):
+    import gpytorch
+    import torch
+
+    class Model(model_class):
+        def __init__(self, *data):
+            super().__init__(*data)
+            self.mean_module = gpytorch.means.ConstantMean()
+            self.covar_module = gpytorch.kernels.ScaleKernel(gpytorch.kernels.RBFKernel(ard_num_dims=x.shape[1]))
+
+        def forward(self, points):
+            return gpytorch.distributions.MultivariateNormal(self.mean_module(points), self.covar_module(points))
+
+    return gpytorch, torch, Model
+
+
+def gpytorch_exact(x, y, new):
+    """The library's defaults, its tutorial's optimiser: Adam, 100 steps, rate 0.1; float32."""
+    import gpytorch
+
+    gpytorch, torch, model_class = _gpytorch_parts(x, gpytorch.models.ExactGP)
+    x, y, new = (torch.as_tensor(part, dtype=torch.float32) for part in (x, y, new))
+    likelihood = gpytorch.likelihoods.GaussianLikelihood()
+    model = model_class(x, y, likelihood)
+    objective = gpytorch.mlls.ExactMarginalLogLikelihood(likelihood, model)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.1)
+    for _ in range(100):
+        optimiser.zero_grad()
+        loss = -objective(model(x), y)
+        loss.backward()
+        optimiser.step()
+    model.eval(), likelihood.eval()
+    with torch.no_grad():
+        prediction = likelihood(model(new))
+        return prediction.mean.double().numpy(), prediction.variance.double().sqrt().numpy(), "rbf"
+
+
+def svgp(x, y, new):
+    """512 inducing points, whitened, minibatches of 512, Adam with rate 0.01, 20 passes but at least 1,000 steps."""
+    import gpytorch
+
+    gpytorch, torch, _ = _gpytorch_parts(x, gpytorch.models.ExactGP)
+    x, y, new = (torch.as_tensor(part, dtype=torch.float32) for part in (x, y, new))
+    generator = torch.Generator().manual_seed(0)
+    inducing = x[torch.randperm(len(x), generator=generator)[:512]].clone()
+
+    class Model(gpytorch.models.ApproximateGP):
+        def __init__(self):
+            distribution = gpytorch.variational.CholeskyVariationalDistribution(len(inducing))
+            super().__init__(gpytorch.variational.VariationalStrategy(self, inducing, distribution))
+            self.mean_module = gpytorch.means.ConstantMean()
+            self.covar_module = gpytorch.kernels.ScaleKernel(gpytorch.kernels.RBFKernel(ard_num_dims=x.shape[1]))
+
+        def forward(self, points):
+            return gpytorch.distributions.MultivariateNormal(self.mean_module(points), self.covar_module(points))
+
+    model, likelihood = Model(), gpytorch.likelihoods.GaussianLikelihood()
+    objective = gpytorch.mlls.VariationalELBO(likelihood, model, num_data=len(y))
+    optimiser = torch.optim.Adam([*model.parameters(), *likelihood.parameters()], lr=0.01)
+    for _ in range(max(1000, 20 * len(y) // 512)):
+        rows = torch.randint(len(y), (512,), generator=generator)
+        optimiser.zero_grad()
+        loss = -objective(model(x[rows]), y[rows])
+        loss.backward()
+        optimiser.step()
+    model.eval(), likelihood.eval()
+    with torch.no_grad():
+        prediction = likelihood(model(new))
+        return prediction.mean.double().numpy(), prediction.variance.double().sqrt().numpy(), "rbf"
+
+
+MODELS = {"surrogate": surrogate_regressor, "gpytorch": gpytorch_exact, "sklearn": sklearn_regressor, "svgp": svgp}
+
+
+def measure(folder: Path, name: str, n: int, model: str) -> dict[str, object]:
+    import torch
+
+    torch.set_num_threads(1)
+    x, y, new, truth = load(folder, name, n)
+    start = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mean, sd, note = MODELS[model](x, y, new)
+    seconds = time.process_time() - start
+    z = (truth - mean) / sd
+    return {
+        "set": name,
+        "n": len(y),
+        "model": model,
+        "rmse": float(np.sqrt(np.mean((mean - truth) ** 2))),
+        "nll": float(np.mean(0.5 * np.log(2 * np.pi * sd**2) + 0.5 * z**2)),
+        "coverage": float(np.mean(np.abs(z) < 1.96)),
+        "seconds": seconds,
+        "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "note": note,
+    }
+
+
+def in_a_process(arguments: list[str]) -> dict[str, object] | None:
+    single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    single["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
+    done = subprocess.run(
+        [sys.executable, __file__, *arguments],
+        env={**os.environ, **single},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        print(f"failed: {' '.join(arguments)}\n{done.stderr[-2000:]}", file=sys.stderr)
+        return None
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--sets", nargs="+", default=["protein", "kin40k"])
+    parser.add_argument("--points", nargs="+", type=int, default=[1000, 3000])
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--one", action="store_true", help="in this process, and print a line of JSON")
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.folder, options.sets[0], options.points[0], options.models[0])))
+        return
+    print("| set | n | model | RMSE | NLL | 95 % covers | CPU s | GB | |\n|---|---|---|---|---|---|---|---|---|")
+    for name in options.sets:
+        for n in options.points:
+            for model in options.models:
+                if n > LIMITS.get(model, n):
+                    continue
+                given = [str(options.folder), "--sets", name, "--points", str(n), "--models", model, "--one"]
+                row = in_a_process(given)
+                if row is not None:
+                    print(
+                        f"| {name} | {row['n']:,} | {model} | {row['rmse']:.4f} | {row['nll']:.4f} | "
+                        f"{row['coverage']:.3f} | {row['seconds']:.1f} | {row['gigabytes']:.2f} | {row['note']} |",
+                        flush=True,
+                    )
+
+
+if __name__ == "__main__":
+    main()
