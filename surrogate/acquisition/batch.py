@@ -103,6 +103,7 @@ METHODS: dict[str, tuple[Rule, str, str]] = {
 """Rules by name, each with its default mode and what it means when a batch comes out short."""
 
 
+@torch.no_grad()
 def select_batch(
     pool: Features,
     n: int,

@@ -1,5 +1,8 @@
 """The front door: rules against slow ones, and what holds for all of them."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -274,3 +277,15 @@ def test_features_that_are_not_finite_are_refused_with_their_point():
 def test_rules_that_need_features_say_so(method):
     with pytest.raises(ValueError, match="has no explicit features"):
         select_batch(KernelFeatures(LaplaceKernel(), normal(9, 2)), 3, method=method, transforms=())
+
+
+def test_the_page_on_selection_runs():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "selection.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    names = {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        exec(code, names)
+    assert names["batch"].complete
+    for name in METHODS:
+        assert f"| `{name}` |" in page
