@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 from surrogate._version import __version__
 
 if TYPE_CHECKING:
+    from surrogate.acquisition.batch import select_batch as select_batch
     from surrogate.conclusion import load_result as load_result
     from surrogate.data import Dataset as Dataset
     from surrogate.infer import infer as infer
     from surrogate.label import LabellingRun as LabellingRun
     from surrogate.label import label as label
+    from surrogate.models.gradient import GradientGPRegressor as GradientGPRegressor
+    from surrogate.models.lssvc import LSSVC as LSSVC
     from surrogate.models.networks.regressor import NetworkRegressor as NetworkRegressor
     from surrogate.models.regressor import GPRegressor as GPRegressor
     from surrogate.predictor import load_predictor as load_predictor
@@ -31,6 +34,8 @@ _HOMES = {
     "GPRegressor": "surrogate.models.regressor",
     "LabellingRun": "surrogate.label",
     "NetworkRegressor": "surrogate.models.networks.regressor",
+    "GradientGPRegressor": "surrogate.models.gradient",
+    "LSSVC": "surrogate.models.lssvc",
     "Parameter": "surrogate.problem",
     "Posterior": "surrogate.problem",
     "Prior": "surrogate.problem",
@@ -39,6 +44,7 @@ _HOMES = {
     "label": "surrogate.label",
     "load_predictor": "surrogate.predictor",
     "load_result": "surrogate.conclusion",
+    "select_batch": "surrogate.acquisition.batch",
 }
 
 __all__ = ["__version__", "get_cobaya_class", *_HOMES]  # noqa: PLE0604  # strings, all of them
