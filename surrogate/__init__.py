@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "Dataset": "surrogate.data",
     "GPRegressor": "surrogate.models.regressor",
-    "LabellingRun": "surrogate.label",
-    "NetworkRegressor": "surrogate.models.networks.regressor",
     "GradientGPRegressor": "surrogate.models.gradient",
     "LSSVC": "surrogate.models.lssvc",
+    "LabellingRun": "surrogate.label",
+    "NetworkRegressor": "surrogate.models.networks.regressor",
     "Parameter": "surrogate.problem",
     "Posterior": "surrogate.problem",
     "Prior": "surrogate.problem",
