@@ -43,7 +43,7 @@ def html():
 @pytest.fixture
 def no_pictures(monkeypatch):
     """For pages of which only the words are looked at."""
-    monkeypatch.setattr("surrogate.output.plots.png", lambda *_, **__: b"")
+    monkeypatch.setattr("surrogate.output.html.png", lambda *_, **__: b"")
     monkeypatch.setattr("surrogate.output.plots.corner_figure", lambda _: None)
 
 
