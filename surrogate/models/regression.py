@@ -381,20 +381,44 @@ def iterative_posterior(
     errors = target[held].double() - low.cross(x[held]).to_columns(kept).matmul(first.x).double()
     local = _local_variance(process, x[kept], y[kept], x[held])
     process, factor = _calibrated(process, errors, local)
-    start = torch.zeros_like(target)
-    start[kept] = first.x
-    solve = cg(
-        low,
-        target,
-        noise=process.eta,
-        preconditioner=preconditioner,
-        tolerance=tolerance,
-        max_iterations=max_iterations,
-        start=start,
+    start = torch.zeros_like(y)
+    start[kept] = first.x.to(y.dtype)
+    weights, residual, products = _refined(
+        low, process, x, y - constant, start, preconditioner, tolerance=tolerance, max_iterations=max_iterations
     )
-    status = f"{solve.status} after {first.iterations} + {solve.iterations} products"
-    residual = float(solve.residual.max())
-    return IterativePosterior(process, x, y, solve.x.to(x.dtype), constant, factor, residual, status)
+    word = "converged" if residual <= tolerance else f"stopped at a residual of {residual:.1e}, above {tolerance:g},"
+    status = f"conjugate gradients {word} after {first.iterations} + {products} products, rank {preconditioner.rank}"
+    return IterativePosterior(process, x, y, weights, constant, factor, residual, status)
+
+
+def _refined(
+    low: KernelOperator,
+    process: Process,
+    x: Tensor,
+    target: Tensor,
+    start: Tensor,
+    preconditioner: NystromPreconditioner,
+    *,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Tensor, float, int]:
+    """Weights, their relative residual in float64, and the products with ``low``, which solves for corrections."""
+    operator, size = process.operator(x), max(float(target.norm()), 1e-300)
+    weights, spent = start, 0
+    while True:
+        rest = target - operator.matmul(weights) - process.eta * weights
+        residual = float(rest.norm()) / size
+        if residual <= tolerance or spent >= max_iterations:
+            return weights, residual, spent
+        step = cg(
+            low,
+            (rest / rest.norm()).to(low.dtype),
+            noise=process.eta,
+            preconditioner=preconditioner,
+            tolerance=max(0.8 * tolerance / residual, 1e-4),
+            max_iterations=max_iterations - spent,
+        )
+        weights, spent = weights + rest.norm() * step.x.to(weights.dtype), spent + max(step.iterations, 1)
 
 
 def _calibrated(process: Process, errors: Tensor, local: Tensor) -> tuple[Process, float]:
