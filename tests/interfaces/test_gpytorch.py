@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit.script, as gpytorch is imported
+    import gpytorch
+
+    from surrogate.interfaces.gpytorch import NystromLikelihood, fit, predict, process_of
+
+
+class Model(gpytorch.models.ExactGP):
+    def __init__(self, x, y, likelihood, kernel):
+        super().__init__(x, y, likelihood)
+        self.mean_module = gpytorch.means.ConstantMean()
+        self.covar_module = gpytorch.kernels.ScaleKernel(kernel)
+
+    def forward(self, x):
+        return gpytorch.distributions.MultivariateNormal(self.mean_module(x), self.covar_module(x))
+
+
+KERNELS = {
+    "rbf": lambda d: gpytorch.kernels.RBFKernel(ard_num_dims=d),
+    "matern12": lambda d: gpytorch.kernels.MaternKernel(nu=0.5, ard_num_dims=d),
+    "matern32": lambda d: gpytorch.kernels.MaternKernel(nu=1.5, ard_num_dims=d),
+    "matern52": lambda d: gpytorch.kernels.MaternKernel(nu=2.5, ard_num_dims=d),
+}
+
+
+def build(name="rbf", n=120, d=2, likelihood=None, noise=0.04):
+    rng = np.random.default_rng(0)
+    x = torch.tensor(rng.uniform(-2, 2, (n, d)))
+    y = 1.0 + torch.sin(2 * x).sum(1) + math.sqrt(noise) * torch.tensor(rng.standard_normal(n))
+    likelihood = likelihood or gpytorch.likelihoods.GaussianLikelihood()
+    model = Model(x, y, likelihood, KERNELS[name](d)).double()
+    model.covar_module.outputscale = 1.7
+    model.covar_module.base_kernel.lengthscale = torch.linspace(0.8, 1.3, d)
+    likelihood.noise = noise
+    model.mean_module.initialize(constant=0.7)
+    return model, likelihood
+
+
+def exactly():
+    """gpytorch's Cholesky, as the reference."""
+    return gpytorch.settings.fast_computations(covar_root_decomposition=False, log_prob=False, solves=False)
+
+
+def log_likelihood(model, likelihood):
+    model.train()
+    likelihood.train()
+    objective = gpytorch.mlls.ExactMarginalLogLikelihood(likelihood, model)
+    return objective(model(model.train_inputs[0]), model.train_targets) * len(model.train_targets)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_predictions_are_those_of_gpytorch(name):
+    model, likelihood = build(name)
+    new = torch.tensor(np.random.default_rng(1).uniform(-2, 2, (20, 2)))
+    mean, variance, residual = predict(model, likelihood, new)
+    model.eval()
+    likelihood.eval()
+    with torch.no_grad(), exactly():
+        expected = model(new)
+        torch.testing.assert_close(mean, expected.mean, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(variance, expected.variance, rtol=1e-4, atol=1e-6)
+    assert residual < 1e-10
+
+
+def test_conjugate_gradients_agree_with_cholesky():
+    model, likelihood = build("matern32", n=400)
+    new = torch.tensor(np.random.default_rng(1).uniform(-2, 2, (20, 2)))
+    mean, variance, _ = predict(model, likelihood, new)
+    other, bound, residual = predict(model, likelihood, new, most_exact=100, rank=100)
+    assert residual < 1.1e-4
+    torch.testing.assert_close(mean, other, atol=1e-3, rtol=0.0)
+    assert bool((bound >= variance - 1e-9).all())
+    torch.testing.assert_close(bound, variance, rtol=0.02, atol=1e-6)
+
+
+def test_fit_ends_at_a_maximum_of_gpytorchs_own_likelihood():
+    model, likelihood = build()
+    with exactly():
+        before = float(log_likelihood(model, likelihood).detach())
+        fit(model, likelihood)
+        value = log_likelihood(model, likelihood)
+        value.backward()
+    assert float(value.detach()) > before + 5
+    # The prior of the fit is weak: what is left of the slope is less than it can pull, about a nat a unit of log.
+    base = model.covar_module.base_kernel
+    slope = base.raw_lengthscale.grad * base.lengthscale / torch.sigmoid(base.raw_lengthscale)
+    assert float(slope.abs().max()) < 1.5
+    assert float(likelihood.noise.detach()) == pytest.approx(0.04, rel=4 / math.sqrt(60))
+
+
+def test_the_process_has_the_hyperparameters_of_the_model():
+    model, likelihood = build("matern52")
+    process = process_of(model, likelihood)
+    assert process.kernel == "matern52"
+    assert process.variance == pytest.approx(1.7)
+    assert process.noise_variance == pytest.approx(0.04, rel=1e-6)
+    np.testing.assert_allclose(process.lengthscale, [0.8, 1.3], rtol=1e-6)
+
+
+def test_preconditioned_likelihood_is_right_where_the_default_is_not():
+    """At 900 points with little noise gpytorch's defaults miss by many nats, the preconditioner does not."""
+    model, plain = build(n=900, d=3, noise=1e-3)
+    with torch.no_grad(), exactly():
+        exact = float(log_likelihood(model, plain))
+    with torch.no_grad(), gpytorch.settings.cg_tolerance(0.01), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        default = float(log_likelihood(model, plain))
+        torch.manual_seed(0)
+        other, ours = build(n=900, d=3, noise=1e-3, likelihood=NystromLikelihood(rank=300))
+        better = float(log_likelihood(other, ours))
+    assert abs(better - exact) < 2.0
+    assert abs(better - exact) < 0.1 * abs(default - exact)
+
+
+def test_gradients_pass_through_the_preconditioned_likelihood():
+    model, plain = build(n=900, d=3, noise=1e-2)
+    other, ours = build(n=900, d=3, noise=1e-2, likelihood=NystromLikelihood(rank=300))
+    with exactly():
+        log_likelihood(model, plain).backward()
+    with gpytorch.settings.cg_tolerance(0.01), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        log_likelihood(other, ours).backward()
+    first, second = (torch.cat([p.grad.reshape(-1) for p in m.covar_module.parameters()]) for m in (model, other))
+    assert float((first - second).norm() / first.norm()) < 0.01
+
+
+def test_misuse_is_told():
+    model, likelihood = build()
+    model.covar_module = gpytorch.kernels.ScaleKernel(gpytorch.kernels.PeriodicKernel())
+    with pytest.raises(TypeError, match="RBFKernel or MaternKernel"):
+        process_of(model, likelihood)
+    model, likelihood = build()
+    with pytest.raises(TypeError, match="GaussianLikelihood"):
+        process_of(model, gpytorch.likelihoods.BernoulliLikelihood())
+    model.covar_module = gpytorch.kernels.RBFKernel()
+    with pytest.raises(TypeError, match="needs a ScaleKernel"):
+        fit(model, likelihood)
