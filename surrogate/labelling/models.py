@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from surrogate.labelling.state import Stage
+from surrogate.rng import generator
 
 if TYPE_CHECKING:
     import torch
@@ -187,9 +188,9 @@ def fit_folds(
 ) -> FoldModel:
     """Learns labels, and finds the held-out error of every one of them by cross-validation.
 
-    A Gaussian process leaves out one label at a time. Networks leave out a fold each, and predict by their mean. They
-    stop at one epoch, that of the lowest error over all held-out rows: one number chosen by as many errors as there are
-    labels, which makes the held-out error a little too small.
+    A Gaussian process predicts by one more fit to all labels, so that its held-out errors, of fits to fewer, are rather
+    too large. Networks predict by the mean of those of the folds. They stop at one epoch, that of the lowest error over
+    all held-out rows: one number chosen by as many errors as there are labels.
 
     Args:
         name: "gp" or "network".
@@ -352,27 +353,35 @@ class _Process:
 
 
 def _fit_gp(task: _Task) -> Fitted:
-    """One process for all labels; held-out errors by leaving out one label at a time, in closed form.
+    """A process for all labels, and one for each fold whose errors are held out.
 
-    With K the covariance of the labels and Q = K^-1 - K^-1 1 1' K^-1 / (1' K^-1 1), which takes out the unknown mean,
-    the error at a row left out is [Q y]_i / Q_ii and its variance 1 / Q_ii (Dubrule 1983, doi:10.1007/BF01033232). The
-    lengthscales are those of all labels.
+    Those of the folds find lengthscales and noise anew. Leaving out one label in closed form would be cheaper, but the
+    lengthscales know that label: with 384 labels of 22 columns it claimed an RMSE of 542 where new rows had 777, and
+    intervals of 90 % held 82 % of them. The kernel is that of all labels: one choice out of four.
     """
-    import torch
+    regressor = _regressor(task, "auto").fit(task.x, task.y)
+    part = generator(task.seed, len(task.y), "folds").permutation(np.arange(len(task.y)) % task.folds)
+    error, variance = np.empty(len(task.y)), np.empty(len(task.y))
+    for fold in range(task.folds):
+        away = part == fold
+        member = _process(_regressor(task, regressor.kernel_).fit(task.x[~away], task.y[~away]), task)
+        mean, variance[away] = member.predict(task.x[away])
+        error[away] = task.y[away] - mean
+    return (_process(regressor, task),), error, variance
 
+
+def _regressor(task: _Task, kernel: str) -> GPRegressor:
     from surrogate.models.regressor import GPRegressor
 
-    regressor = GPRegressor(device=task.device or "cpu", random_state=task.seed % 2**32).fit(task.x, task.y)
+    return GPRegressor(kernel=kernel, device=task.device or "cpu", random_state=task.seed % 2**32)
+
+
+def _process(regressor: GPRegressor, task: _Task) -> _Process:
+    import torch
+
     x = torch.as_tensor(task.x, device=task.device or "cpu")
     scale = torch.as_tensor(regressor.lengthscale_, device=x.device)
-    member = _Process(regressor, _Kernel(regressor.kernel_, x.mean(dim=0), scale, regressor.output_scale_**2))
-    covariance = member.kernel.matrix(x, x).cpu().numpy()
-    noise = max(regressor.noise_**2, 1e-13 * regressor.output_scale_**2)  # far below what the process itself takes
-    precision = np.linalg.inv(covariance + noise * np.eye(len(task.y)))
-    sums = precision.sum(axis=1)
-    precision -= np.outer(sums, sums) / sums.sum()
-    diagonal = np.maximum(np.diag(precision), 1e-300)
-    return (member,), precision @ (task.y - task.y.mean()) / diagonal, 1.0 / diagonal
+    return _Process(regressor, _Kernel(regressor.kernel_, x.mean(dim=0), scale, regressor.output_scale_**2))
 
 
 MODELS: dict[str, Callable[[_Task], Fitted]] = {"gp": _fit_gp, "network": _fit_networks}

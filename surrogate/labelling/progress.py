@@ -227,7 +227,11 @@ def facts(state: LabelState, settings: LabelSettings, stages: tuple[Stage, ...])
     if stages:
         found += _of_stage(stages)
         found.append(("coverage", f"random rows: {coverage(state, settings.level, random=True)}"))
-        found.append(("", f"chosen rows: {coverage(state, settings.level, random=False)}"))
+        chosen = coverage(state, settings.level, random=False)
+        if chosen.n:
+            found.append(
+                ("", f"chosen rows: {chosen.share:.0%} of {chosen.n}; these are harder, so that less is expected")
+            )
     return found
 
 

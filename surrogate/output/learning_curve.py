@@ -156,7 +156,7 @@ def _finish_curve(axes: Axes, summary: LabelSummary) -> None:
     low, high = axes.get_ylim()
     if high / low > 30:
         axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("labels")
     axes.set_ylabel(f"RMSE of {summary.target}")
     axes.grid(visible=True, which="both", color="#eceff2", lw=0.6)
