@@ -142,7 +142,8 @@ def kmeans_pp(distances: Nearest, n: int, *, generator: torch.Generator) -> Tens
         if not float(total[-1]) > 0:
             break
         u = torch.rand((), dtype=torch.float64, device=generator.device, generator=generator)
-        i = int(torch.searchsorted(total, total[-1] * u.to(total.device), right=True).clamp(max=len(total) - 1))
+        below = torch.nextafter(total[-1], torch.zeros_like(total[-1]))  # a point of weight zero is never drawn
+        i = int(torch.searchsorted(total, torch.minimum(total[-1] * u.to(total.device), below), right=True))
         distances.add(i)
         chosen.append(i)
     return torch.tensor(chosen, dtype=torch.int64, device=distances.squared.device)
