@@ -5,12 +5,18 @@ The likelihood sleeps for log-normal times (mean 1 s, sigma 1 unless given), so 
 time is computed from the same distribution of call times, with no overhead at all.
 
     python scripts/bench_parallel.py --target gauss8 --workers 1 8 --modes sync async equal
+
+With ``--virtual`` nobody sleeps: the clock goes on by the CPU time of the loop times ``--overhead`` and jumps from one
+answer to the next, so that the figures do not depend on what else the machine does, and cost CPU time alone.
+
+    python scripts/bench_parallel.py --virtual --target gauss16 --workers 1 16 --modes sync async --seeds 1 2 3
 """
 
 from __future__ import annotations
 
 import argparse
-import math
+import contextlib
+import functools
 import sys
 import time
 import warnings
@@ -23,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import surrogate
 from likelihoods.analytic import gaussian
+from scripts.virtual_time import VirtualExecutor
 
 
 class Sleeping:
@@ -45,45 +52,46 @@ class Sleeping:
         return y
 
 
-def measured(target, workers, mode, options):
+def measured(target, workers, mode, options, seed):
     """One run: what it took and how good it is."""
     slow = Sleeping(target.log_likelihood, options.mean, options.sigma)
-    start = time.monotonic()
-    with warnings.catch_warnings():
+    virtual = VirtualExecutor(workers, slow.seconds, options.overhead) if options.virtual else None
+    clock = time.monotonic if virtual is None else virtual.clock
+    told, start, cpu = [], clock(), time.process_time()
+    with warnings.catch_warnings(), contextlib.nullcontext() if virtual is None else virtual.installed():
         warnings.simplefilter("ignore", RuntimeWarning)
         result = surrogate.infer(
-            slow,
+            slow if virtual is None else target.log_likelihood,
             target.bounds,
-            seed=options.seed,
-            executor=f"threads:{workers}" if workers > 1 else None,
+            seed=seed,
+            executor=virtual or (f"threads:{workers}" if workers > 1 else None),
             mode=mode,
             progress=False,
             n_samples=2000,
+            callback=lambda row: told.append(clock()),  # noqa: ARG005  # of interest is when
         )
-    log = np.array(slow.log)
-    ends = log[:, 1].max()
+        total = clock() - start
+    log, end = np.array(slow.log if virtual is None else virtual.log), told[-1]
     n_design = int((result.data.step == 0).sum())
-    after = np.sort(log[:, 1])[min(n_design, len(log)) - 1]
-    busy = np.clip(log[:, 1] - np.maximum(log[:, 0], after), 0.0, None).sum()
-    steps = result.data.step
-    regular = np.sort(log[:, 1])[-1 - int((steps == steps.max()).sum())]  # before the last fit's answers
-    begun = np.clip(np.minimum(log[:, 1], regular) - np.maximum(log[:, 0], after), 0.0, None).sum()
+    after = np.sort(log[:, 1])[n_design - 1]
+    busy = np.clip(np.minimum(log[:, 1], end) - np.maximum(log[:, 0], after), 0.0, None).sum()
     return {
         "evaluations": result.n_evaluations,
-        "wall": ends - start,
-        "total": time.monotonic() - start,
-        "utilisation": busy / workers / max(ends - after, 1e-9),
-        "until_last_fit": begun / workers / max(regular - after, 1e-9),
+        "wall": end - start,
+        "total": total,
+        "cpu": time.process_time() - cpu,
+        "utilisation": busy / workers / max(end - after, 1e-9),
         **quality(target, result),
     }
 
 
-def equal_split(target, workers, options):
+def equal_split(target, workers, options, seed):
     """Batches of as many points as workers, each waited for; the wall time is that of the calls alone."""
+    cpu = time.process_time()
     result = surrogate.infer(
         target.log_likelihood,
         target.bounds,
-        seed=options.seed,
+        seed=seed,
         batch_size=max(workers, 1),
         progress=False,
         n_samples=2000,
@@ -101,8 +109,8 @@ def equal_split(target, workers, options):
         "evaluations": result.n_evaluations,
         "wall": wall,
         "total": wall,
+        "cpu": time.process_time() - cpu,
         "utilisation": busy / workers / max(wall - design, 1e-9),
-        "until_last_fit": math.nan,
         **quality(target, result),
     }
 
@@ -126,18 +134,28 @@ def main():
     parser.add_argument("--modes", nargs="+", default=["sync", "async", "equal"], choices=["sync", "async", "equal"])
     parser.add_argument("--mean", type=float, default=1.0, help="mean call time in seconds")
     parser.add_argument("--sigma", type=float, default=1.0, help="sd of its logarithm")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--virtual", action="store_true", help="virtual time instead of sleeping")
+    parser.add_argument("--overhead", type=float, default=1.0, help="virtual seconds per CPU second of the loop")
     options = parser.parse_args()
     target = gaussian(int(options.target.removeprefix("gauss")))
-    print("mode   workers evals  wall/s total/s util  util*  mean-err sd-err logZ-err converged")
+    print("mode   workers  seed evals  wall/s total/s  cpu/s util  mean-err sd-err logZ-err converged")
     for workers in options.workers:
         for mode in options.modes if workers > 1 else ["sync"]:
-            row = equal_split(target, workers, options) if mode == "equal" else measured(target, workers, mode, options)
-            words = [f"{mode:6} {workers:7d} {row['evaluations']:5d} {row['wall']:7.1f} {row['total']:7.1f}"]
-            words += [f"{row['utilisation']:5.2f} {row['until_last_fit']:5.2f}  {row['mean_error']:8.3f}"]
-            words += [f"{row['sd_error']:6.3f} {row['log_evidence_error']:8.3f} {row['converged']}"]
-            print(" ".join(words), flush=True)
-    print("util: share of the workers' time spent in calls after the initial design; util*: up to the last fit")
+            run = equal_split if mode == "equal" else functools.partial(measured, mode=mode)
+            rows = [run(target, workers, options=options, seed=seed) for seed in options.seeds]
+            for seed, row in zip(options.seeds, rows, strict=True):
+                print(line(mode, workers, seed, row), flush=True)
+            if len(rows) > 1:
+                print(line(mode, workers, "mean", {name: np.mean([row[name] for row in rows]) for name in rows[0]}))
+    print("wall: until the verdict; total: with the final chain; util: share of the workers' time in calls, from the")
+    print("last answer of the initial design that the first fit had to the verdict")
+
+
+def line(mode, workers, seed, row):
+    words = [f"{mode:6} {workers:7d} {seed!s:>5} {row['evaluations']:5.4g} {row['wall']:7.1f} {row['total']:7.1f}"]
+    words += [f"{row['cpu']:6.1f} {row['utilisation']:4.2f}  {row['mean_error']:8.3f}"]
+    return " ".join([*words, f"{row['sd_error']:6.3f} {row['log_evidence_error']:8.3f} {float(row['converged']):.3g}"])
 
 
 if __name__ == "__main__":

@@ -52,10 +52,10 @@ class VirtualExecutor(Executor):
         return self.now
 
     def wait(self, futures, timeout=None, return_when=None):  # noqa: ARG002  # as of concurrent.futures
-        """Goes on to the end of the next call, unless one of the futures is done."""
+        """Goes on to the end of the next call or of the time-out, unless one of the futures is done."""
         self.clock()
         if self._running and not any(future.done() for future in futures):
-            self._advance(self._running[0][0])
+            self._advance(self._running[0][0] if timeout is None else min(self._running[0][0], self.now + timeout))
 
     @contextlib.contextmanager
     def installed(self):
@@ -63,6 +63,7 @@ class VirtualExecutor(Executor):
         with (
             mock.patch("surrogate.executors.evaluate.wait", self.wait),
             mock.patch("surrogate.driver.time", SimpleNamespace(monotonic=self.clock)),
+            mock.patch("surrogate.executors.evaluate.time", SimpleNamespace(monotonic=self.clock)),
         ):
             self._last = time.process_time()
             yield self

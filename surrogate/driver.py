@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,11 +140,15 @@ class Course:
     def tell(self, state: State, x: NDArray, evaluations: list[Evaluation]) -> State:
         """The next state, after it is on disk and the observers have seen it."""
         state = self.loop.tell(state, x, evaluations)
-        if self.folder is not None:
-            save_state(self.folder, state, self.loop.prior)
+        self.keep(state)
         for observe in self.observers:
             observe(state)
         return state
+
+    def keep(self, state: State) -> None:
+        """Writes the state to the disk, if there is a folder."""
+        if self.folder is not None:
+            save_state(self.folder, state, self.loop.prior)
 
     def over(self, state: State) -> str:
         """Why no more points are to be evaluated; nothing if they are."""
@@ -160,8 +164,7 @@ def drive(course: Course, state: State, *, asynchronous: bool = False) -> Ending
         asynchronous: Whether each worker gets a new point as soon as it is free, rather than all of them in batches.
     """
     journal = _Journal(course.folder, state)
-    if course.folder is not None:
-        save_state(course.folder, state, course.loop.prior)
+    course.keep(state)
     run = _Asynchronous(course, journal) if asynchronous else _Synchronous(course, journal)
     reason = ""
     try:
@@ -169,7 +172,7 @@ def drive(course: Course, state: State, *, asynchronous: bool = False) -> Ending
     except Interrupted as interruption:
         reason, state = str(interruption), run.state
     interrupted = bool(reason)
-    reason = f"{reason}; last: {state.verdict.reason}" if interrupted else course.over(state)
+    reason = f"{reason}; last: {state.verdict.reason}" if interrupted else course.over(state) + run.remark
     sampled = _with_journal(course.loop, state, journal) if state.parameters is None else state
     uncounted = len(journal.untold(state)) + sum(flight.unfinished for flight in run.left)
 
@@ -226,12 +229,13 @@ class _Synchronous:
         self._course = course
         self._journal = journal
         self.left: list[Flight] = []
+        self.remark = ""
         self.state: State
         self._x = np.empty((0, course.loop.d))
 
     def run(self, state: State) -> State:
         """Until the course is over."""
-        self.state = state
+        self.state = replace(state, pending=None)
         while not self._course.over(self.state):
             x, done = self._batch(self.state)
             evaluations = evaluate_batch(
@@ -271,6 +275,10 @@ class _Asynchronous:
 
     Workers draw from a short queue of points while the surrogate is fitted. After each fit what nobody has begun is
     taken back and chosen anew. A fit waits for as many answers as a batch has points.
+
+    Once nothing but probes for further modes is waited for, and three quarters of them have come back, those of which
+    nothing is heard for twice the time of a call are given up: of log-normal times with a sigma of 1 that is one in
+    nine. What they return before the program ends is in the journal.
     """
 
     def __init__(self, course: Course, journal: _Journal) -> None:
@@ -282,6 +290,7 @@ class _Asynchronous:
         self._numbers = itertools.count()
         self._landed: list[tuple[NDArray, Evaluation]] = []
         self._pace = _Pace()
+        self.remark = ""
         self.state: State
 
     @property
@@ -296,12 +305,22 @@ class _Asynchronous:
         try:
             if untold:
                 self._tell([(r.x, r.evaluation) for r in untold])
+            self._launch_again()
             while not self._course.over(self.state):
                 self._land(self._propose())
                 self._tell(self._landed)
         finally:
             self._flight.cancel()
         return self.state
+
+    def _launch_again(self) -> None:
+        """Launches what was under way when the run ended before: whoever answers by files may have done so since."""
+        state = self.state
+        known = {x.tobytes() for x in state.data.x}
+        points = [] if state.pending is None else [x for x in state.pending if x.tobytes() not in known]
+        if not self._course.over(state):
+            for x in points[: self._course.budget.left(state)]:
+                self._launch(x)
 
     def _propose(self) -> int:
         """Fills the queue anew, and returns how many answers the next fit waits for."""
@@ -318,9 +337,13 @@ class _Asynchronous:
             x = x[::-1]  # the probes come last, and the run may have to wait for them
         flight.cancel(set(flight.waiting) - begun)
         room = self._course.budget.left(state) - len(flight.in_air)
-        launched = [self._launch(point) for point in x[: max(room, 0)]]
+        for point in x[: max(room, 0)]:
+            self._launch(point)
+        under_way = [self._points[number] for number in flight.in_air]
+        self.state = replace(state, pending=np.array(under_way).reshape(-1, self._course.loop.d))
+        self._course.keep(self.state)
         self._pace.proposed(time.monotonic() - start)
-        return self._quota if state.parameters is not None else self._design_quota(len(launched))
+        return self._quota if state.parameters is not None else self._design_quota(len(under_way))
 
     def _design_quota(self, n: int) -> int:
         """How many points of a design are waited for, whichever come first: no worker is idle before the first fit."""
@@ -337,12 +360,25 @@ class _Asynchronous:
         return number
 
     def _land(self, enough: int) -> None:
-        """Waits until enough has come back for a fit, or nothing is in the air."""
-        first = True
-        while first or (self._flight.in_air and len(self._landed) < enough):
-            self._flight.land(self._arrived, wait_for=1 if self._flight.in_air else 0)
-            first = False
-        self._flight.check()
+        """Waits until enough has come back for a fit, or nothing more is worth waiting for."""
+        flight, patience = self._flight, self._patience()
+        flight.land(self._arrived, wait_for=1, patience=patience)
+        while self._landed and flight.in_air and len(self._landed) < enough:
+            before = len(self._landed)
+            flight.land(self._arrived, wait_for=1, patience=patience)
+            if len(self._landed) == before:
+                break
+        flight.check()
+        if flight.in_air and not self._landed:
+            self.remark = f"; {len(flight.in_air)} slow probes for further modes were not waited for"
+            self.state = replace(self.state, probes=None)
+
+    def _patience(self) -> float | None:
+        """Seconds after which probes are given up that alone keep the run from its end; None while none are."""
+        state = self.state
+        if state.probes is None or not state.verdict.converged or state.explored < 3 * len(state.probes):
+            return None
+        return 2.0 * self._pace.call
 
     def _arrived(self, number: int, evaluation: Evaluation) -> None:
         self._landed.append((self._points[number], evaluation))
@@ -354,28 +390,35 @@ class _Asynchronous:
     def _tell(self, landed: list[tuple[NDArray, Evaluation]]) -> None:
         self._landed = []
         start = time.monotonic()
-        self.state = self._course.tell(self.state, np.array([x for x, _ in landed]), [e for _, e in landed])
+        points = np.array([x for x, _ in landed]).reshape(-1, self._course.loop.d)
+        self.state = self._course.tell(self.state, points, [e for _, e in landed])
         self._pace.told(time.monotonic() - start, [e.seconds for _, e in landed])
 
 
 class _Pace:
-    """How many points workers begin while the loop is busy."""
+    """How long calls take, and how many points workers begin while the loop is busy.
+
+    Attributes:
+        call: Seconds of a call, the mean of all so far with a greater weight on the last ones.
+    """
 
     def __init__(self) -> None:
-        self._busy = self._asking = self._call = 0.0
+        self._busy = self._asking = self.call = 0.0
 
     def proposed(self, seconds: float) -> None:
         self._asking = seconds
 
     def told(self, seconds: float, calls: list[float]) -> None:
         self._busy = seconds + self._asking
-        self._call = float(np.mean(calls)) if self._call == 0.0 else 0.8 * self._call + 0.2 * float(np.mean(calls))
+        if calls:
+            share = 1.0 if self.call == 0.0 else 0.2
+            self.call += share * (float(np.mean(calls)) - self.call)
 
     def expected(self, workers: int) -> int:
         """Points begun during one fit and proposal; at most one each."""
-        if self._call <= 0.0:
+        if self.call <= 0.0:
             return workers if self._busy else 0
-        return min(int(np.ceil(workers * self._busy / self._call)), workers)
+        return min(int(np.ceil(workers * self._busy / self.call)), workers)
 
 
 def useful_workers(executor: Executor, loop: PosteriorLoop) -> int:

@@ -268,7 +268,7 @@ def _executor(spec: Any, posterior: Posterior, limits: Limits) -> Executor:
 def _is_asynchronous(mode: str, pool: Executor, loop: PosteriorLoop) -> bool:
     """Whether workers get points one by one; says if some of them will have nothing to do."""
     workers = workers_of(pool) or 1
-    asynchronous = mode == "async" or (mode == "auto" and workers > loop.d)
+    asynchronous = mode == "async" or (mode == "auto" and workers > loop.d and loop.fast is None)
     used = useful_workers(pool, loop) if asynchronous else loop.n_batch
     if workers > used and mode != "auto":
         remedy = "more do not make it faster" if asynchronous else "mode='async' or a larger batch_size uses more"

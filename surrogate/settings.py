@@ -39,7 +39,7 @@ class Settings:
 
     Attributes:
         mode: "sync": batches, the same numbers for any number of workers. "async": a new point for each worker as soon
-            as it is free. "auto": the first for up to d workers, otherwise the second.
+            as it is free. "auto": the first for up to d workers and wherever ``fast`` is given, otherwise the second.
         max_eval_seconds: Seconds that one call may take; implies ``isolate``.
         max_failures: Failed evaluations after which the run ends; None for any number.
         isolate: Whether each call runs in a child process: a crash is then a failed evaluation. The likelihood must be
@@ -53,7 +53,8 @@ class Settings:
             ``jax.value_and_grad`` does, or as ``"gradient"`` in the dict of derived values. An evaluation is then worth
             d + 1 numbers, and designs are smaller. Not with periodic parameters.
         fast: Names of parameters that cost little to change, and how many further values of them to evaluate wherever
-            the others change; points that share the others follow each other.
+            the others change; points that share the others follow each other, which needs batches: not in the mode
+            "async".
 
     Raises:
         ValueError: If a setting has a wrong value.
@@ -74,6 +75,12 @@ class Settings:
     def __post_init__(self) -> None:
         if self.mode not in ("auto", "sync", "async"):
             msg = f"mode must be 'auto', 'sync' or 'async', got {self.mode!r}"
+            raise ValueError(msg)
+        if self.mode == "async" and self.fast is not None and self.fast[1] and len(self.fast[0]):
+            msg = (
+                "fast= needs mode='sync' or 'auto', got 'async': points that share their slow parameters would go to "
+                "workers that each compute the slow part again"
+            )
             raise ValueError(msg)
         check_counts(n_samples=self.n_samples, reweight=self.reweight)
         Limits(self.max_eval_seconds, self.isolate, self.retries)  # checks them

@@ -60,6 +60,8 @@ class State:
         probes: Points in scaled coordinates that the next batch must hold, with shape (k, d): the search for further
             modes.
         explored: Probes evaluated so far, holes included.
+        pending: Points whose evaluations are under way, with shape (k, d), in runs that have such; some of them may
+            have been told since.
         verdict: Of the stopping rule.
         trace: One row per step with the columns ``TRACE_COLUMNS``, with shape (steps, columns).
     """
@@ -73,6 +75,7 @@ class State:
     draws: Draws | None = None
     probes: Array | None = None
     explored: int = 0
+    pending: Array | None = None
     verdict: Verdict = field(default_factory=lambda: Verdict(False, False, False, "not started"))
     trace: Array = field(default_factory=lambda: np.empty((0, len(TRACE_COLUMNS))))
 
@@ -100,6 +103,8 @@ class State:
             out |= {"draws/posterior": self.draws.posterior, "draws/warm": self.draws.warm}
         if self.probes is not None:
             out["probes"] = self.probes
+        if self.pending is not None:
+            out["pending"] = self.pending
         return out
 
     @classmethod
@@ -117,6 +122,7 @@ class State:
             previous=_parameters_from_arrays(arrays, "previous"),
             draws=draws,
             probes=arrays.get("probes"),
+            pending=arrays.get("pending"),
             explored=int(arrays["explored"]),
             verdict=Verdict(flags[0], flags[1], flags[2], str(arrays["verdict/reason"])),
             trace=arrays["trace"],

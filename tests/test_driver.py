@@ -1,7 +1,10 @@
 """What a run may spend, restarts from the journal alone, and points chosen while others are under way."""
 
+import importlib.util
 import time
 from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from surrogate.loop import PosteriorLoop
 from surrogate.mechanisms import Mechanisms
 from surrogate.problem import Posterior
 
+SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "virtual_time.py"
 TARGET = gaussian(2)
 POSTERIOR = Posterior(TARGET.log_likelihood, TARGET.bounds)
 
@@ -135,6 +139,61 @@ def test_the_wall_time_leaves_what_hangs(tmp_path, asynchronous):
     assert ending.uncounted > 0
     assert ending.state.parameters is not None or ending.sampled.parameters is not None
     assert run(tmp_path).state.verdict.converged
+
+
+def virtual_workers(number, seconds):
+    """Workers in virtual time, where nobody waits; the time of the loop itself does not count."""
+    spec = importlib.util.spec_from_file_location("virtual_time", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.VirtualExecutor(number, seconds, overhead=0.0)
+
+
+class TestSlowCalls:
+    """Calls that take for ever, in virtual time."""
+
+    def test_the_first_fit_takes_what_comes_first(self):
+        first = PosteriorLoop(POSTERIOR.prior).ask(PosteriorLoop(POSTERIOR.prior).init(3))[0]
+        workers = virtual_workers(3, lambda x: 1e4 if np.array_equal(x, first) else 1.0)
+        with workers.installed():
+            ending = run(asynchronous=True, executor=workers)
+        assert ending.state.verdict.converged
+        assert workers.now < 100
+        assert ending.uncounted >= 1
+        assert not (ending.state.data.x == first).all(1).any()
+
+    def test_a_slow_probe_is_not_waited_for_at_the_end(self):
+        loop, slow = PosteriorLoop(POSTERIOR.prior, n_initial=4), []  # and so four holes are to be filled
+
+        def observe(state):
+            if state.probes is not None and not slow:
+                slow.append(loop.scaled.from_unit(state.probes)[0])
+
+        workers = virtual_workers(2, lambda x: 1e4 if slow and np.array_equal(x, slow[0]) else 1.0)
+        with workers.installed():
+            one = replace(course(workers, observers=[observe]), loop=loop)
+            ending = drive(one, loop.init(3), asynchronous=True)
+        assert ending.state.verdict.converged
+        assert ending.reason.endswith("1 slow probes for further modes were not waited for")
+        assert ending.uncounted >= 1
+        assert ending.state.explored >= 3
+        assert workers.now < 1000
+
+
+def test_points_under_way_are_asked_for_again(tmp_path):
+    stop = StopRequest()
+
+    def end_after_the_first_fit(state):
+        stop.request("enough")
+
+    ending = run(tmp_path, asynchronous=True, executor=Held(8), stop=stop, observers=[end_after_the_first_fit])
+    assert ending.interrupted
+    pending = load_state(RunFolder(tmp_path), POSTERIOR.prior).pending
+    assert len(pending) > 0
+    assert np.array_equal(pending, ending.state.pending)
+    again = run(tmp_path, asynchronous=True)
+    assert {x.tobytes() for x in pending} <= {x.tobytes() for x in again.state.data.x}
+    assert again.state.verdict.converged
 
 
 class TestPending:

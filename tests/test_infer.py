@@ -475,6 +475,7 @@ def test_priors_that_are_refused(prior, error, message):
         ({"noise": -1.0}, ValueError, "noise must be a finite standard deviation >= 0"),
         ({"executor": "thread:2"}, ValueError, "thread"),
         ({"isolated": True}, TypeError, r"infer\(\) has no argument 'isolated'; did you mean 'isolate'"),
+        ({"mode": "async", "fast": (["a"], 2)}, ValueError, "fast= needs mode='sync' or 'auto', got 'async'"),
         ({"mode": "fast"}, ValueError, "mode must be 'auto', 'sync' or 'async', got 'fast'"),
         ({"retries": -1}, ValueError, "retries must be a whole number of at least 0, got -1"),
         ({"resume": "always"}, ValueError, "resume must be 'auto', True or False, got 'always'"),

@@ -47,6 +47,7 @@ def state(**changes):
         "draws": Draws(rng.standard_normal((10, 3)), rng.standard_normal((10, 3))),
         "probes": rng.random((2, 3)),
         "explored": 4,
+        "pending": rng.random((3, 3)),
         "verdict": Verdict(False, True, True, "looking for further modes — 3 places"),
         "trace": rng.standard_normal((3, len(TRACE_COLUMNS))),
     }
@@ -57,7 +58,7 @@ STATES = {
     "everything": state(),
     "fresh": State(seed=0, step=0, data=Dataset.empty(2), predicted=np.empty((0, 2))),
     "negative seed": state(seed=-3),
-    "without a previous surrogate": state(previous=None, probes=None),
+    "without a previous surrogate": state(previous=None, probes=None, pending=None),
     "designing": state(parameters=None, previous=None, draws=None, probes=None),
     "not finite": state(trace=np.full((2, len(TRACE_COLUMNS)), np.inf), predicted=np.full((9, 2), np.nan)),
     "empty reason": state(verdict=Verdict(True, False, False, "")),
@@ -83,7 +84,7 @@ def test_there_and_back(any_state):
     assert (back.seed, back.step, back.explored) == (any_state.seed, any_state.step, any_state.explored)
     assert back.verdict == any_state.verdict
     assert back.data.reasons == any_state.data.reasons
-    for name in ("parameters", "previous", "draws", "probes"):
+    for name in ("parameters", "previous", "draws", "probes", "pending"):
         assert (getattr(back, name) is None) == (getattr(any_state, name) is None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -149,13 +150,18 @@ class Flight:
         except Exception as error:  # raised by `land`: in this thread nobody would see it
             self._errors.append(error)
 
-    def land(self, keep: Callable[[int, Evaluation], None], *, wait_for: int) -> None:
+    def land(self, keep: Callable[[int, Evaluation], None], *, wait_for: int, patience: float | None = None) -> None:
         """Hands over what has come back, and waits until it is so many, or no more are in the air.
+
+        Args:
+            keep: Gets the index and the evaluation of each.
+            wait_for: How many to wait for.
+            patience: Seconds to wait at most; None for any number.
 
         Raises:
             Interrupted: If the end is asked for; what has come back is handed over first.
         """
-        landed = 0
+        landed, start = 0, time.monotonic()
         while True:
             for future in [future for future in self._pending if future.done()]:
                 index = self._pending.pop(future)
@@ -172,6 +178,8 @@ class Flight:
             if reason := self._stop.reason():
                 raise Interrupted(reason)
             if landed >= min(wait_for, landed + len(self._pending)):
+                return
+            if patience is not None and time.monotonic() - start > patience:
                 return
             wait(self._pending, timeout=_PAUSE, return_when=FIRST_COMPLETED)
 
