@@ -7,6 +7,11 @@ always there too. Every run is a process of its own with one thread.
     scripts/bench_posterior.py FOLDER --problems gauss4,ring2,needle6 --seeds 1-5 --output results.csv
     scripts/bench_posterior.py --problems angle3,torus3
     scripts/bench_posterior.py FOLDER --peer gpry --peer-python other/bin/python
+    scripts/bench_posterior.py FOLDER --problems banana2,lognormal4 --seeds 1-2 --ablate
+    scripts/bench_posterior.py FOLDER --problems banana2 --ablate probes,holes
+
+With --ablate the mechanisms of `surrogate.mechanisms.Mechanisms` are switched off one at a time; the table says what a
+run without each costs and how often it is right.
 """
 
 from __future__ import annotations
@@ -34,6 +39,7 @@ TARGETS = Path(__file__).resolve().parent / "targets"
 PEERS = ("gpry", "pyvbmc", "emcee")
 OWN = "surrogate"
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
+COSTS = ("evaluations", "cpu")
 LIMITS = {"gskl": 0.05, "mmtv": 0.08, "dlogz": 0.2}
 
 
@@ -87,12 +93,13 @@ class Suite:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A problem of a suite, a tool and a seed."""
+    """A problem of a suite, a tool and a seed; and a mechanism that is switched off, "nothing" or none at all."""
 
     suite: Suite
     problem: Any
     tool: str
     seed: int
+    without: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ class Setting:
 def command(setting: Setting, task: Task, output: Path) -> list[str]:
     words = [
         setting.pythons[task.tool],
-        str(WORKERS / f"{task.tool}_worker.py"),
+        str(WORKERS / f"{'ablated' if task.without else task.tool}_worker.py"),
         str(task.suite.folder),
         task.problem.name,
         str(task.seed),
@@ -116,10 +123,10 @@ def command(setting: Setting, task: Task, output: Path) -> list[str]:
     return words if setting.max_evaluations is None else [*words, "--max-evaluations", str(setting.max_evaluations)]
 
 
-def environment(tool: str) -> dict[str, str]:
+def environment(task: Task) -> dict[str, str]:
     """One thread for everybody; our own worker takes the package from this checkout, installed or not."""
-    path = {"PYTHONPATH": str(WORKERS.parents[1])} if tool == OWN else {}
-    return os.environ | ONE_THREAD | path
+    path = {"PYTHONPATH": str(WORKERS.parents[1])} if task.tool == OWN else {}
+    return os.environ | ONE_THREAD | path | {"SURROGATE_BENCH_WITHOUT": task.without}
 
 
 def is_solved(gskl: float, mmtv: float, dlogz: float | None) -> bool:
@@ -150,7 +157,7 @@ def judge(answer: dict[str, Any], arrays: Path, problem: Any, metrics: ModuleTyp
 
 def measure(setting: Setting, task: Task) -> Run:
     """One run in a process of its own. What goes wrong there becomes the status of the run."""
-    run = Run(task.problem.name, task.tool, task.seed)
+    run = Run(task.problem.name, f"- {task.without}" if task.without else task.tool, task.seed)
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "sample.npz"
         try:
@@ -160,7 +167,7 @@ def measure(setting: Setting, task: Task) -> Run:
                 text=True,
                 check=False,
                 timeout=setting.timeout,
-                env=environment(task.tool),
+                env=environment(task),
             )
         except subprocess.TimeoutExpired:
             return replace(run, status=f"cut off after {setting.timeout:g} s")
@@ -235,6 +242,26 @@ def table(runs: Sequence[Run]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
+def worth(runs: Sequence[Run]) -> str:
+    """What each mechanism is worth over all problems: evaluations relative to the whole, solved and false claims."""
+    whole = {(run.problem, run.seed): run for run in runs if run.tool == "- nothing"}
+    rows = [["without", "evaluations / whole", "CPU / whole", "solved", "false claims"], ["---"] * 5]
+    for tool in dict.fromkeys(run.tool for run in runs):
+        group = [run for run in runs if run.tool == tool]
+        shares = [[relative(run, whole.get((run.problem, run.seed)), name) for run in group] for name in COSTS]
+        known = [[share for share in column if share is not None] for column in shares]
+        means = [number(float(np.exp(np.mean(np.log(column)))), ".2f") if column else "" for column in known]
+        solved, false = sum(run.solved for run in group), sum(run.false_claim for run in group)
+        rows.append([tool.removeprefix("- "), *means, f"{solved}/{len(group)}", str(false)])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def relative(run: Run, whole: Run | None, name: str) -> float | None:
+    """A cost of a run in units of that of the whole method on the same problem and seed."""
+    mine, base = getattr(run, name), None if whole is None else getattr(whole, name)
+    return float(mine / base) if mine and base else None
+
+
 def row(problem: str, tool: str, runs: Sequence[Run]) -> list[str]:
     claims = [run.converged for run in runs if run.converged is not None]
     return [
@@ -304,6 +331,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--peer-python", action="append", default=[], help="interpreter of each --peer; this one without it"
     )
     parser.add_argument("--peers-only", action="store_true", help="leave surrogate out")
+    parser.add_argument(
+        "--ablate", nargs="?", const="", type=words, help="mechanisms to switch off one at a time; all of them alone"
+    )
     parser.add_argument("--max-evaluations", type=int, help="for every tool; each one's own default without it")
     parser.add_argument("--timeout", type=float, help="seconds after which a run is cut off")
     parser.add_argument(
@@ -322,12 +352,28 @@ def interpreters(found: argparse.Namespace) -> dict[str, str]:
     return peers if found.peers_only else {OWN: sys.executable, **peers}
 
 
+def tasks_of(found: argparse.Namespace, problems: Sequence[tuple[Suite, Any]], setting: Setting) -> list[Task]:
+    """All runs: of all tools, or of ours as it is and without each of some mechanisms."""
+    if found.ablate is None:
+        return [Task(*pair, tool, seed) for pair in problems for tool in setting.pythons for seed in found.seeds]
+    without = ["nothing", *(found.ablate or mechanisms())]
+    return [Task(*pair, OWN, seed, name) for pair in problems for name in without for seed in found.seeds]
+
+
+def mechanisms() -> tuple[str, ...]:
+    """Names of all mechanisms, from this checkout."""
+    sys.path.insert(0, str(WORKERS.parents[1]))
+    from surrogate.mechanisms import Mechanisms
+
+    return Mechanisms.names()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     found = parse(arguments)
     suites = [Suite.of(folder.resolve()) for folder in (*found.suite, TARGETS)]
     setting = Setting(interpreters(found), found.max_evaluations, found.timeout)
     problems = chosen(suites, found.problems)
-    tasks = [Task(*pair, tool, seed) for pair in problems for tool in setting.pythons for seed in found.seeds]
+    tasks = tasks_of(found, problems, setting)
     runs = []
     with ThreadPoolExecutor(found.jobs) as pool:
         for run in pool.map(lambda task: measure(setting, task), tasks):
@@ -336,6 +382,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if found.output:
                 keep(found.output, runs)
     print("\nMedians over the seeds, of dlogz without its sign:\n\n" + table(runs))
+    if found.ablate is not None:
+        print("\nAll problems and seeds:\n\n" + worth(runs))
     return 0
 
 

@@ -192,6 +192,8 @@ class PosteriorLoop:
             return self.n_initial or d + 2
         if self.n_initial is None and self._knows_width:  # far outside of a narrow design a free trend has no limit
             return min(trend_size(d) + 2, 6 * d)
+        if d > 20:  # a surrogate with fewer data than coefficients chases corners of the prior, of which there are many
+            return self.n_initial or trend_size(d) + 2
         return self.n_initial or max(3 * d, 4, min(int(4.5 * d), int(0.8 * trend_size(d))))
 
     @property

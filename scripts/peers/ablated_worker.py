@@ -1,0 +1,45 @@
+"""`surrogate` with one of its mechanisms switched off, through `init`, `ask` and `tell`; "nothing" leaves all on."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from common import Counted, Outcome, work
+from surrogate_worker import prior_of
+from threadpoolctl import threadpool_limits
+
+from surrogate.conclusion import conclude
+from surrogate.loop import PosteriorLoop
+from surrogate.mechanisms import Mechanisms
+from surrogate.problem import Posterior
+
+WITHOUT = "SURROGATE_BENCH_WITHOUT"
+
+
+def run(problem: Any, log_likelihood: Counted, seed: int, max_evaluations: int | None) -> Outcome:
+    torch.set_num_threads(1)
+    name = os.environ[WITHOUT]
+    mechanisms = Mechanisms() if name == "nothing" else Mechanisms().without(name)
+    posterior = Posterior(log_likelihood, prior_of(problem), noise=getattr(problem, "noise", None))
+    loop = PosteriorLoop(posterior.prior, mechanisms=mechanisms)
+    budget = max_evaluations or int(70 * problem.d**1.5)
+    with threadpool_limits(1):
+        state = loop.init(seed)
+        while not state.verdict.stop and len(state.data) < budget:
+            x = loop.ask(state)
+            state = loop.tell(state, x, posterior.evaluate_many(x))
+        result = conclude(loop, state, state.verdict.reason, 10_000)
+    return Outcome(
+        samples=result.samples,
+        weights=result.weights,
+        log_evidence=result.log_evidence,
+        log_evidence_error=result.log_evidence_error,
+        converged=bool(result.converged),
+        status=result.status,
+    )
+
+
+if __name__ == "__main__":
+    work(run)
