@@ -229,6 +229,26 @@ def test_a_run_needs_fewer_evaluations_and_is_right():
     assert np.allclose(with_gradients.mean, [0.3, 0.2, 0.1, 0.4], atol=0.03)
 
 
+@pytest.mark.slow
+def test_a_gaussian_in_sixteen_dimensions_takes_sixty_evaluations():
+    rng = np.random.default_rng(3)
+    root = np.linalg.qr(rng.standard_normal((16, 16)))[0] * np.exp(rng.uniform(-0.7, 0.7, 16))
+    inverse, sd = np.linalg.inv(root @ root.T), np.sqrt((root**2).sum(1))
+    centre = 3.0 * sd * rng.uniform(-1, 1, 16)
+
+    def log_likelihood(x):
+        slope = -inverse @ (x - centre)
+        return 0.5 * float((x - centre) @ slope), slope
+
+    bounds = np.stack([-10.0 * sd, 10.0 * sd], 1)
+    result = surrogate.infer(log_likelihood, bounds, gradient=True, seed=1, progress=False)
+    exact = 8.0 * np.log(2 * np.pi) + np.linalg.slogdet(root)[1] - np.log(20.0 * sd).sum()
+    assert result.converged
+    assert result.n_evaluations <= 60
+    assert result.log_evidence == pytest.approx(exact, abs=0.2)
+    np.testing.assert_allclose(result.sd, sd, rtol=0.1)
+
+
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tmp_path):
     bounds = [(-2.0, 2.0)] * 4
     options = {"gradient": True, "seed": 2, "progress": False, "n_samples": 200}
