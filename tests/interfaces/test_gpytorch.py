@@ -92,7 +92,8 @@ def test_fit_ends_at_a_maximum_of_gpytorchs_own_likelihood():
     assert float(value.detach()) > before + 5
     # The prior of the fit is weak: what is left of the slope is less than it can pull, about a nat a unit of log.
     base = model.covar_module.base_kernel
-    slope = base.raw_lengthscale.grad * base.lengthscale / torch.sigmoid(base.raw_lengthscale)
+    raw = base.raw_lengthscale.detach()
+    slope = base.raw_lengthscale.grad * base.lengthscale.detach() / torch.sigmoid(raw)
     assert float(slope.abs().max()) < 1.5
     assert float(likelihood.noise.detach()) == pytest.approx(0.04, rel=4 / math.sqrt(60))
 
