@@ -202,16 +202,17 @@ def layer_factors(
     taps = [_Tap(layer) for layer in layers[start:]]
     try:
         with torch.enable_grad():
-            outputs = _as_matrix(module(x), len(x))
+            columns = _as_matrix(module(x), len(x)).unbind(1)
     finally:
         for tap in taps:
             tap.handle.remove()
     inputs = [tap.checked(len(x)) for tap in taps]
     us = [_with_bias(tap.layer, h, *c) for tap, h, c in zip(taps, inputs, scales[start:], strict=True)]
     factors = []
-    for k in range(outputs.shape[1]):
-        keep = k + 1 < outputs.shape[1]
-        grads = torch.autograd.grad(outputs[:, k].sum(), [tap.outputs[0] for tap in taps], retain_graph=keep)
+    for k, column in enumerate(columns):
+        keep = k + 1 < len(columns)
+        ones = torch.ones_like(column)  # a sum would need gradients, which the caller may have switched off
+        grads = torch.autograd.grad(column, [tap.outputs[0] for tap in taps], ones, retain_graph=keep)
         factors += list(zip(us, grads, strict=True))
     return factors
 
