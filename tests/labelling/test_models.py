@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from surrogate.acquisition.batch import select_batch
 from surrogate.labelling.models import HeldOut, fit_folds, model_name
 from surrogate.models.networks import training
 from surrogate.models.regressor import GPRegressor
-from surrogate.rng import generator
+from surrogate.rng import generator, torch_generator
 
 N = 90
 
@@ -78,6 +79,16 @@ def test_every_label_is_held_out_once(data, networks):
     own = np.isclose(y - means, held_out.error, rtol=0, atol=1e-9)
     assert (own.sum(0) >= 1).all()
     assert (own.sum(1) >= N // 5).all()
+
+
+def test_batches_by_gradients_of_the_networks(data, networks):
+    """Selection works on what the networks give, and takes no row that is known."""
+    x = np.concatenate([data[0][:20], np.random.default_rng(3).standard_normal((200, 3))])
+    found = select_batch(
+        networks.features(x), 8, train=networks.features(data[0]), generator=torch_generator(0, "selection")
+    )
+    assert found.complete
+    assert (found.indices >= 20).all()
 
 
 def test_held_out_errors_are_larger_than_those_of_rows_seen(data, networks):
