@@ -5,7 +5,8 @@
 FOLDER holds NAME.csv.gz without header, the target in the last column. 4,000 rows, drawn by seed 0, are the test set
 of every row of the table; the first n of the others are the training set. Inputs and outputs are standardised by the
 training rows for everybody; RMSE and NLL (mean negative log density of a test value, noise included) are in those
-units. Each fit and prediction runs in a process of its own, on one thread; CPU seconds and peak memory of that process.
+units. Each fit and prediction runs in a process of its own, on one thread; CPU seconds without
+imports, and peak memory of that process.
 """
 
 from __future__ import annotations
@@ -127,7 +128,11 @@ MODELS = {"surrogate": surrogate_regressor, "gpytorch": gpytorch_exact, "sklearn
 
 
 def measure(folder: Path, name: str, n: int, model: str) -> dict[str, object]:
+    import gpytorch  # noqa: F401  # imports are not timed
+    import sklearn.gaussian_process  # noqa: F401
     import torch
+
+    import surrogate.models.regressor  # noqa: F401
 
     torch.set_num_threads(1)
     x, y, new, truth = load(folder, name, n)

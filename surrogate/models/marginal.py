@@ -163,7 +163,7 @@ def maximise(
     *,
     prior: ScalePrior,
     max_evaluations: int = 60,
-    tolerance: float = 1e-9,
+    tolerance: float = 1e-7,
 ) -> Fit:
     """The maximum a posteriori theta reached from ``start`` by L-BFGS-B with rescue.
 

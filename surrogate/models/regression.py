@@ -114,7 +114,7 @@ def choose_process(
     prior = ScalePrior(eta_bounds=(least, least if noise == 0.0 else 1e3))
     known = noise or None
     order = torch.randperm(n, generator=generator).to(x.device)
-    pilot = order[: min(n, _PILOT if n > _EXACT_FIT else max(n // 2, _PILOT // 2))]
+    pilot = order[: min(n, _PILOT if n > _EXACT_FIT else max(n // 3, 200))]
     fits = {name: _fit_exact(name, x[pilot], y[pilot], prior, known) for name in kernels}
     ranked = sorted(kernels, key=lambda name: fits[name].value)
     if n > _EXACT_FIT:
