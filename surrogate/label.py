@@ -82,6 +82,7 @@ def label(
         RuntimeError: If another process works in the output folder.
 
     >>> import numpy as np
+    >>> import surrogate
     >>> x = np.random.default_rng(0).random((300, 2))
     >>> run = surrogate.label(x, oracle=lambda x: x[0] ** 2 + x[1], budget=40, batch_size=20, progress=False)
     >>> run.state.n_labels
