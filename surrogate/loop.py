@@ -410,7 +410,7 @@ class PosteriorLoop:
             parameters = choose_structure(
                 self._scaled_data(state.data), t, parameters, cloud, mechanisms=self.mechanisms, device=self.device
             )
-        if self.mechanisms.noise and state.step % 2 == 0:
+        if self.mechanisms.noise and state.step % 4 == 0:
             parameters = noise_judged(self._scaled_data(state.data), t, parameters, cloud, device=self.device)
         model = self._build(state.data, parameters)
         finite = state.data.status == OK
@@ -528,14 +528,17 @@ class PosteriorLoop:
         rng = generator(state.seed, state.step, "explore")
         n_holes = self._n_holes
         finite = state.data.finite
-        t = self.scaled.to_unit(state.data.x)
+        window = self.scaled.about(self.draws(state).posterior)  # that of the sample
+        t = window.unrolled(self.scaled.to_unit(state.data.x))
         candidates = self._candidates(state, model, 3000)
         empty = np.empty((0, self.d))
         if len(candidates) == 0:
             return empty, np.inf
         first = empty
         if state.explored == 0:
-            inner = self.scaled.to_unit(self.prior.quantile(0.1 + 0.8 * rng.random((2000, self.d))))
+            u = rng.random((2000, self.d))
+            u = np.where(self.prior.periodic, u, 0.1 + 0.8 * u)
+            inner = window.unrolled(self.scaled.to_unit(self.prior.quantile(u)))
             inner = inner[model.gate.probability(model.whiten(inner)) > 0.5]
             first = np.concatenate(
                 [self._label_checks(state, model, rng), inner[holes(t, inner, n_holes if len(inner) else 0)]]
@@ -551,15 +554,20 @@ class PosteriorLoop:
             model.trend_depth(t[finite]) if model.parameters.exact else None,
             model.left_out_depth(state.data.y[finite]),
             lambda m: top - model.smooth(m),
-            self._inner_box(),
+            self._inner_box(window),
             rng,
         )
         return np.concatenate([first, found.probes]), found.nearest
 
-    def _inner_box(self) -> tuple[Array, Array]:
-        """Corners of the box in which modes are looked for: all but half a per cent of the prior at each end."""
+    def _inner_box(self, window: ScaledPrior) -> tuple[Array, Array]:
+        """Corners of the box in which modes are looked for: all but half a per cent of the prior at each end.
+
+        Of a periodic parameter it holds the turn of the window.
+        """
         ends = self.scaled.to_unit(self.prior.quantile(np.array([[0.005], [0.995]]) * np.ones((2, self.d))))
-        return ends[0], ends[1]
+        turn = window.window(self.prior.bounds).T
+        low, high = np.where(self.prior.periodic, turn, ends)
+        return low, high
 
     def _label_checks(self, state: State, model: LikelihoodModel, rng: np.random.Generator) -> Array:
         """Draws of the posterior as it would be without the gate, that represent it together with all evaluations.

@@ -83,6 +83,6 @@ def _fitted(
         cloud,
         temperature=present.temperature,
         starts=starts,
-        max_evaluations=40,
+        max_evaluations=30,
         device=device,
     )
