@@ -17,7 +17,7 @@ import surrogate
 
 
 def write_table(path):
-    """500 mushrooms, a third of the weights of the first 60 known."""
+    """500 mushrooms, of which 20 have a weight already."""
     rng = np.random.default_rng(1)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
