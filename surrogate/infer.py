@@ -104,7 +104,8 @@ def infer(
         initial: Earlier evaluations: a pair (x, y) with shapes (n, d) and (n,), or a ``Dataset``.
         reference: Where the posterior is expected: a point (d,), a pair (mean, covariance or sds), or draws (n, d).
         vectorized: Whether the likelihood takes (b, d) arrays and returns (b,).
-        noise: Sd of the likelihood's answers, when they are noisy and come without one.
+        noise: Sd of the likelihood's answers, when they are noisy and come without one. Where nobody says so, noise of
+            one sd everywhere is found by evidence, which takes some 40 points in four dimensions.
         device: Where the Gaussian process runs: "cpu", "cuda", "cuda:1", or "auto".
         progress: Whether to show progress on standard error.
         resume: "auto" continues a run that is in ``output``, True insists on one, False starts anew.
