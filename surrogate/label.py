@@ -94,20 +94,40 @@ def label(
     if chosen.budget is None and chosen.target_error is None and chosen.flat is None:
         msg = "with an oracle a run needs an end: budget=, target_error= or flat="
         raise ValueError(msg)
-    stop, world = StopRequest(), ranks(executor)
     posterior = Posterior(_Oracle(oracle, _reader(pool)), Prior.of({"row": (-1.0, 2.0**53)}))
+    say = _say if progress else _silent
+    return _driven(
+        lambda: _made(pool, target, output, columns, chosen),
+        lambda state: LabellingRun(_recipe_and_pool(pool, target, columns, chosen), state),
+        lambda run, workers, stop: _drive(run, posterior, workers, batch_size, stop, say),
+        posterior,
+        executor,
+    )
 
-    own: list[LabellingRun] = []
+
+def _driven(
+    make: Callable[[], LabellingRun],
+    copy: Callable[[LabelState], LabellingRun],
+    drive: Callable[[LabellingRun, Executor, StopRequest], None],
+    posterior: Posterior,
+    executor: Any,
+) -> LabellingRun:
+    """A run that was driven to its end; under MPI by rank 0, the others evaluate and get a copy."""
+    stop, world, own = StopRequest(), ranks(executor), []
 
     def lead(workers: Executor) -> LabelState:
-        own.append(_made(pool, target, output, columns, chosen))
-        _drive(own[0], posterior, workers, batch_size, stop, _say if progress else _silent)
+        own.append(make())
+        try:
+            drive(own[0], workers, stop)
+        except BaseException:
+            own[0].close()
+            raise
         return own[0].state
 
     with stop:
         if world is not None:
             state = world.run(posterior.evaluate, lead, stop)
-            return own[0] if own else LabellingRun(_recipe_and_pool(pool, target, columns, chosen), state)
+            return own[0] if own else copy(state)
         with make_executor(None if executor == "auto" else executor, posterior.evaluate) as workers:
             lead(workers)
     return own[0]
