@@ -1,6 +1,6 @@
 """Speed and memory of batch selection, beside bmdal_reg where an interpreter that has it is given.
 
-    python scripts/bench_selection.py --peer-python ENVIRONMENT/bin/python --output benchmarks/selection.md
+    python scripts/bench_selection.py --peer-python ENVIRONMENT/bin/python --output table.md
 
 Gradients of a 512-512 ReLU network of 20 inputs, sketched to 512 features, 1000 labelled points, batches of 256. Each
 measurement is a process of its own on one thread: CPU seconds of the features (sketch, and posterior where the method
