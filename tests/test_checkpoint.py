@@ -453,6 +453,8 @@ class TestLock:
         folder = RunFolder(tmp_path).create()
         folder.close()
         folder.close()
+        with RunFolder(tmp_path).create() as again:  # and so the lock is free
+            assert again.path == tmp_path
 
     def test_leaving_by_an_exception_gives_it_back(self, tmp_path):
         with pytest.raises(KeyError), RunFolder(tmp_path).create():

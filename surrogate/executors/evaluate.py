@@ -72,10 +72,20 @@ def evaluate_batch(
         for index, evaluation in zip(missing, evaluations, strict=True):
             keep(index, evaluation)
         return [known[index] for index in range(len(x))]
-    flight = Flight(executor, call or posterior.evaluate, stop)
+    _fly(Flight(executor, call or posterior.evaluate, stop), {index: x[index] for index in missing}, keep, left)
+    return [known[index] for index in range(len(x))]
+
+
+def _fly(
+    flight: Flight,
+    points: Mapping[int, np.ndarray],
+    keep: Callable[[int, Evaluation], None],
+    left: list[Flight] | None,
+) -> None:
+    """Launches points by index and waits for all of them; on the way out leaves what is running."""
     try:
-        for index in missing:
-            flight.launch(index, x[index])
+        for index, point in points.items():
+            flight.launch(index, point)
             flight.land(keep, wait_for=0)
         while flight.in_air:
             flight.land(keep, wait_for=1)
@@ -84,7 +94,6 @@ def evaluate_batch(
         if left is not None and flight.in_air:
             left.append(flight)
     flight.check()
-    return [known[index] for index in range(len(x))]
 
 
 class Flight:

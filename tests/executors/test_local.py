@@ -75,14 +75,14 @@ class TestMakeExecutor:
     def test_threads(self):
         barrier = threading.Barrier(3)
         with make_executor("threads:3") as executor:
-            for future in [executor.submit(barrier.wait, 20) for _ in range(3)]:
-                future.result(60)  # a barrier of three is passed by three threads together only
+            places = [executor.submit(barrier.wait, 20) for _ in range(3)]
+            assert sorted(place.result(60) for place in places) == [0, 1, 2]  # three threads pass together only
 
     def test_all_processors(self):
         barrier = threading.Barrier(len(os.sched_getaffinity(0)))
         with make_executor("threads") as executor:
-            for future in [executor.submit(barrier.wait, 20) for _ in range(barrier.parties)]:
-                future.result(60)
+            places = [executor.submit(barrier.wait, 20) for _ in range(barrier.parties)]
+            assert sorted(place.result(60) for place in places) == list(range(barrier.parties))
 
     def test_an_executor_of_somebody_else_stays_open(self):
         with ThreadPoolExecutor(1) as theirs:

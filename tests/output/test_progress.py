@@ -72,9 +72,13 @@ def test_odd_rows_are_shown_as_far_as_they_go():
 def test_a_broken_stream_ends_the_display_and_nothing_else():
     stream = io.StringIO()
     progress = Progress(stream=stream)
-    stream.close()
     progress.update({"n_evaluations": 1})
+    written = stream.getvalue()
+    stream.close()
+    progress.update({"n_evaluations": 2})
     progress.close("done")
+    assert stream.closed
+    assert written.startswith("1 evaluations")
 
 
 def test_nothing_is_written_before_the_first_row_or_without_a_message():
