@@ -323,6 +323,8 @@ class PosteriorLoop:
         if state.parameters is None and not self._enough(data):
             return self._keep_designing(state)
         state = self._refit(state, before)
+        if state.verdict.stop and state.explored == 0:
+            return state  # a search from the beginning leaves nothing open: other points have answered for the probes
         return self._awaiting(state, still_open) if len(still_open) else state
 
     def _without(self, probes: Array, x: Array) -> Array:
