@@ -30,7 +30,7 @@ def first(run, d):
         samples=np.clip(run.samples[:, take] + noise, *BOUNDS[take].T),
         derived=np.empty((len(run.samples), 0)),
         derived_names=(),
-        data=Dataset.from_arrays(data.to_arrays() | {"x": data.x[:, take]}),
+        data=Dataset.from_arrays(data.to_arrays() | {"x": data.x[:, take], "gradient": data.gradient[:, take]}),
         emulator=Flat(),
         surrogate_error={"mean": np.zeros(d), "sd": np.zeros(d)},
     )
