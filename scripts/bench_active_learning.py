@@ -287,12 +287,12 @@ def mean_log(curve: dict[int, Row], name: str, labels: set[int]) -> float:
 
 
 def line(runs: dict[tuple, dict[int, Row]], key: tuple[str, str, str, str]) -> str | None:
-    """One line of the table: means over the seeds that have the method and random rows."""
+    """One line of the table: means over the seeds for which the method and random rows went equally far."""
     program, name, method, validation = key
     pairs = []
     for (a, b, seed, c, d), curve in runs.items():
         random = runs.get((program, name, seed, "random", validation))
-        if (a, b, c, d) == key and random is not None:
+        if (a, b, c, d) == key and random is not None and len(curve) > 1 and set(curve) == set(random):
             pairs.append((curve, random))
     if not pairs:
         return None
