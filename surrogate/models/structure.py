@@ -108,6 +108,8 @@ def choose_structure(
     finite = int(data.finite.sum())
     warp = present.structure.warp
     determined = trend_size(warp.size) if not data.has_gradients else warp.size + 2
+    if warp.size > 20:  # each structure takes seconds there, and with a few points more a quadratic may prove exact
+        determined += warp.size
     if finite < determined or present.exact:
         return present
     plain = Structure.plain(warp.low, warp.high, warp.kinds == CIRCLE)
