@@ -38,7 +38,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
 
     Inputs are standardised and squashed (``InputScaling``), the target is standardised. The settings are those that
     Holzmueller et al. (2023) tuned on 15 tables: two hidden layers of 512, Adam on batches of 256 for 256 epochs with a
-    step size that falls linearly to 0, always from scratch. A row takes about 25 microseconds in each epoch on one core:
+    step size that falls linearly to 0, always from scratch. A row takes about 25 microseconds an epoch on one core,
     8 s for 1280 rows.
 
     The standard deviation is that of the last layer's posterior and of the noise, both sized by the errors of networks
