@@ -509,7 +509,7 @@ class PosteriorLoop:
         if model.parameters.temperature > 1.0 or before is None:
             verdict = Verdict(False, False, False, f"searching at temperature {model.parameters.temperature:.3g}")
             return self._conclude(state, Signals(), None, 1.0, verdict)
-        sample = self.importance_sample(state, model, 6000)
+        sample = self.importance_sample(state, model, 6000 if self.d <= 20 else 24_000)
         signals, inflate = self._signals(state, model, before, sample)
         verdict = judge(signals, self.thresholds, armed=state.verdict.armed)
         if signals.moved > 0.2 and state.explored > 0:  # something was found: the search begins again

@@ -159,5 +159,6 @@ def draw(
     def log_start(p: Array) -> Array:
         return np.logaddexp(np.log(share) + prior.log_density(p), np.log(1.0 - share) + mixture.log_density(p))
 
-    warm, cool = sample_tempered(log_target, start, log_start, (WARM_TEMPERATURE, 1.0), rng)
+    sweeps = 12 if t.shape[1] <= 20 else 2 * t.shape[1]  # moves decorrelate more slowly the more parameters there are
+    warm, cool = sample_tempered(log_target, start, log_start, (WARM_TEMPERATURE, 1.0), rng, final_sweeps=sweeps)
     return Draws(cool, warm)
