@@ -93,6 +93,8 @@ def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> 
     model = loop.model(state)
     sample = loop.importance_sample(state, model, max(20_000, 2 * n_samples), "final")
     chain = _chain(loop, state, model, sample, n_samples)
+    if not state.verdict.converged:
+        reason = f"{reason}; {_looked_at(loop, state, model)}"
     mean_error, sd_error, evidence_spread = loop.surrogate_error(state, model, sample)
     return Result(
         labels=loop.prior.labels,
@@ -107,9 +109,15 @@ def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> 
         emulator=Emulator(model, loop.scaled),
         surrogate_error={"mean": mean_error * loop.scaled.scale, "sd": sd_error},
         sampler=_quality(chain, sample),
+        check=loop.self_check(state, model, sample) if len(sample.x) else {},
         **_draws(loop, model, chain),
         **_derived_values(loop, state, chain.samples),
     )
+
+
+def _looked_at(loop: PosteriorLoop, state: State, model: LikelihoodModel) -> str:
+    """A clause on how much of the prior could hold further modes."""
+    return f"further modes are not excluded in {100.0 * loop.unseen_share(state, model):.2g} % of the prior"
 
 
 def _chain(

@@ -31,6 +31,7 @@ from surrogate.proposers.posterior import WARM_TEMPERATURE, Draws, ScaledPrior, 
 from surrogate.rng import generator
 from surrogate.samplers.coordinates import Turns
 from surrogate.samplers.evidence import ImportanceSample, importance_sample
+from surrogate.samplers.psis import smooth_weights
 from surrogate.samplers.smc import systematic_resample
 from surrogate.state import TRACE_COLUMNS, State
 from surrogate.stopping import (
@@ -241,6 +242,9 @@ class PosteriorLoop:
             doubt=self.mechanisms.gate_doubt,
         )
         chosen = t[index]
+        if state.verdict.armed and not state.verdict.converged:  # true values of plain draws before a claim
+            own = generator(state.seed, state.step, "own draws").permutation(draws.posterior)[: len(chosen) // 2]
+            chosen = np.concatenate([own, chosen[: len(chosen) - len(own)]])
         if self.mechanisms.promising and self._explores and state.probes is None and len(chosen) > 1:
             promising = self._promising(state, model)
             chosen = chosen if promising is None else np.concatenate([chosen[:-1], promising])
@@ -378,7 +382,7 @@ class PosteriorLoop:
         last = (state.data.step == state.step - 1) & state.data.finite & np.isfinite(state.predicted[:, 0])
         errors = np.maximum(np.abs(state.data.y - state.predicted[:, 0]) - self._noise(state), 0.0)[last]
         previous = 1e6 if state.previous is None else state.previous.temperature
-        from_error = 1.5 * float(np.quantile(errors, 0.5, method="lower")) if len(errors) else np.inf
+        from_error = 1.5 * float(np.quantile(errors, 0.5, method="lower")) if len(errors) else previous
         temperature = max(1.0, min(from_gap, from_error, 3.0 * previous))
         return temperature if temperature > 1.2 and self.mechanisms.temperature else 1.0
 
@@ -487,18 +491,55 @@ class PosteriorLoop:
         _, _, evidence, mean, sd = spread(model, sample, weights, rng, inflate=inflate)
         return mean.std(0), sd.std(0), float(np.hypot(evidence, self._label_error(state, model, sample)))
 
+    def self_check(self, state: State, model: LikelihoodModel, sample: ImportanceSample) -> dict[str, float]:
+        """How well the run predicted what it saw last, and how far its draws can be trusted.
+
+        Returns:
+            ``points``, the number of evaluations of the bulk in the last two batches; ``largest_error``, of their
+            predictions from before they were made, in nats; and ``k_hat``, the 90 % quantile over paths of the
+            surrogate of the Pareto shape of the importance weights that would turn its draws into theirs: below 0.7
+            the posterior of each path is within reach of re-weighting.
+        """
+        rng = generator(state.seed, state.step, "self-check")
+        recent = (state.data.step >= state.step - 2) & state.data.finite & np.isfinite(state.predicted[:, 0])
+        recent &= state.data.y_max - state.data.y < 3.0 + 0.5 * self.d
+        errors = np.abs(state.data.y - state.predicted[:, 0])[recent]
+        x = sample.x[rng.choice(len(sample.x), 400, p=sample.weights)]
+        paths = model.deviations(x, 32, rng, inflate=inflation(self._recent_errors(state)))
+        k_hat = np.quantile([smooth_weights(path).k_hat for path in paths], 0.9)
+        return {
+            "points": float(len(errors)),
+            "largest_error": float(errors.max()) if len(errors) else np.nan,
+            "k_hat": float(k_hat),
+        }
+
+    def unseen_share(self, state: State, model: LikelihoodModel, *, n: int = 4000) -> float:
+        """Share of the prior where the posterior could have mass that the run does not know of.
+
+        A process with a constant mean is asked, which unlike a trend denies nothing: places where the mean plus three
+        sds reaches the depth of the bulk, and the surrogate itself does not.
+        """
+        candidates = self._candidates(state, model, n)
+        if len(candidates) == 0:
+            return 0.0
+        mean, sd = self._constant_model(state, model.parameters).predict(candidates)
+        bulk = 6.0 + 0.5 * self.d
+        could = (mean + 3.0 * sd > state.data.y_max - bulk) & (model.ungated(candidates) < -2.0 * bulk)
+        return float(could.sum()) / n
+
     def _label_error(self, state: State, model: LikelihoodModel, sample: ImportanceSample) -> float:
         """Sd of the log evidence that comes from not knowing where the likelihood is feasible."""
         if isinstance(model.gate, Everywhere):
             return 0.0
         p = model.gate.probability(model.whiten(sample.x))
-        return border_error(sample.weights, p, self._n_in_bulk(state, model, sample.x, state.data.finite))
+        return border_error(
+            sample.weights, p, self._n_within(state, model, sample.x, state.data.finite, 3.0 + 0.5 * self.d)
+        )
 
-    def _n_in_bulk(self, state: State, model: LikelihoodModel, draws: Array, of: NDArray[np.bool_]) -> int:
-        """How many of some evaluated points lie as high, without the gate, as the bulk of a Gaussian posterior."""
-        top = float(model.smooth(np.concatenate([draws, self.scaled.to_unit(state.data.x)])).max())
-        depth = top - model.smooth(self.scaled.to_unit(state.data.x[of]))
-        return int((depth < 3.0 + 0.5 * self.d).sum())
+    def _n_within(self, state: State, model: LikelihoodModel, draws: Array, of: NDArray[np.bool_], depth: float) -> int:
+        """How many of some evaluated points lie within a depth below the top of the surrogate without the gate."""
+        top = float(model.ungated(np.concatenate([draws, self.scaled.to_unit(state.data.x)])).max())
+        return int((top - model.ungated(self.scaled.to_unit(state.data.x[of])) < depth).sum())
 
     def _warm_log_weights(self, model: LikelihoodModel, sample: ImportanceSample) -> Array:
         """Log weights of the draws for the density without trust region and gate at temperature 1 + 2 / sqrt(d)."""
@@ -572,20 +613,24 @@ class PosteriorLoop:
         return low, high
 
     def _label_checks(self, state: State, model: LikelihoodModel, rng: np.random.Generator) -> Array:
-        """Draws of the posterior as it would be without the gate, that represent it together with all evaluations.
+        """Draws of the posterior as it would be without the gate, some to find the border and some to find holes.
 
         Where forbidden regions are known to exist, a hole in the bulk, or a part of it cut off by mistake, shows in
-        nothing but labels. The bulk should hold 4 d + 4 of them, spread as the posterior is.
+        nothing but labels. The posterior down to its rim should hold 4 d + 4 of them, the farthest from the others, and
+        its bulk 2 d + 4, spread as its mass is.
         """
-        if isinstance(model.gate, Everywhere) or not self.mechanisms.label_checks:
+        if isinstance(model.gate, Everywhere):
             return np.empty((0, self.d))
         warm = self.draws(state).warm
-        count = 4 * self.d + 4 - self._n_in_bulk(state, model, warm, np.ones(len(state.data), dtype=bool))
-        if count <= 0:
-            return np.empty((0, self.d))
-        cold = (1.0 - 1.0 / WARM_TEMPERATURE) * model.smooth(warm)
+        cold = (1.0 - 1.0 / WARM_TEMPERATURE) * model.ungated(warm)
         draws = warm[systematic_resample(cold, 1000, rng)]
-        return draws[representatives(model.whiten(self.scaled.to_unit(state.data.x)), model.whiten(draws), count)]
+        u, known = model.whiten(draws), model.whiten(self.scaled.to_unit(state.data.x))
+        every = np.ones(len(state.data), dtype=bool)
+        rim = max(0, 4 * self.d + 4 - self._n_within(state, model, warm, every, 6.0 + 0.5 * self.d))
+        far = holes(known, u, rim)
+        bulk = max(0, 2 * self.d + 4 - self._n_within(state, model, warm, every, 3.0 + 0.5 * self.d))
+        near = representatives(np.concatenate([known, u[far]]), u, bulk)
+        return draws[np.concatenate([far, near])]
 
     def _recent_errors(self, state: State, batches: int = 3, *, everywhere: bool = False) -> Array:
         """Standardised errors of the last batches, where the posterior depends on them or everywhere."""

@@ -97,6 +97,7 @@ class Result:
             computed and not emulated, empty where nothing is known.
         reweighting: What re-weighting with true evaluations gave, if it was asked for.
         interrupted: Whether a signal or the wall time ended the run; it can be continued.
+        check: What the run saw of its own errors before it ended, see ``PosteriorLoop.self_check``.
 
     Raises:
         ValueError: If the shapes do not fit together.
@@ -125,6 +126,7 @@ class Result:
     derived_error: Array = field(default_factory=lambda: np.empty(0))
     reweighting: Reweighting | None = None
     interrupted: bool = False
+    check: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n, d, k = len(self.weights), len(self.names), len(self.derived_names)

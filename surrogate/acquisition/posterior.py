@@ -126,7 +126,7 @@ def select_batch(
     Returns:
         n indices; fewer when the candidates hold less independent uncertainty.
     """
-    height = model.smooth(t) + log_prior / model.parameters.temperature
+    height = model.ungated(t) + log_prior / model.parameters.temperature
     weights = np.exp(np.maximum(2.0 * zeta * (height - height.max()), -300.0))
     gram, open_share = _given(pending, model, t, weights, doubt=doubt)
     if caution is None:

@@ -161,6 +161,16 @@ class LikelihoodModel:
         limit = 50.0 + 3.0 * t.shape[1]
         return np.where(value > limit, limit + np.log1p(np.maximum(value - limit, 0.0)), value)
 
+    def ungated(self, t: Array) -> Array:
+        """The smooth mean, in regions known to be forbidden at most 3 above the best point, with shape (m,).
+
+        Where the density would lie if it were feasible; beyond a cliff the mean rises without limit.
+        """
+        value = self.smooth(t)
+        if isinstance(self.gate, Everywhere):
+            return value
+        return np.where(self.gate.probability(self.whiten(t)) <= 0.0, np.minimum(value, 3.0), value)
+
     def relative(self, t: Array, *, floor: float = 0.0) -> Array:
         """The smooth mean plus the log of the probability of being feasible, with shape (m,).
 
@@ -168,11 +178,10 @@ class LikelihoodModel:
             t: Scaled coordinates, with shape (m, d).
             floor: Smallest probability; above zero, draws still visit what the gate excludes.
         """
-        value = self.smooth(t)
         if isinstance(self.gate, Everywhere):
-            return value
+            return self.smooth(t)
         with np.errstate(divide="ignore"):
-            return value + np.log(np.maximum(self.gate.probability(self.whiten(t)), floor))
+            return self.ungated(t) + np.log(np.maximum(self.gate.probability(self.whiten(t)), floor))
 
     def predict(self, t: Array) -> tuple[Array, Array]:
         """Mean and sd of the log-likelihood where it is feasible, each with shape (m,).

@@ -18,6 +18,7 @@ __all__ = [
     "format_value",
     "held_out_errors",
     "plus_minus",
+    "self_check",
     "summary_rows",
     "summary_table",
     "verdict",
@@ -140,9 +141,22 @@ def summary_table(result: Result) -> str:
             f"log evidence  {plus_minus(result.log_evidence, result.log_evidence_error)}",
             calls + _uncounted(result),
             verdict(result),
+            *self_check(result),
             *held_out_errors(result),
         ]
     )
+
+
+def self_check(result: Result) -> list[str]:
+    """A line on how well the run predicted its last evaluations, if it did."""
+    check = result.check
+    if not check.get("points"):
+        return []
+    last = "the last evaluation" if check["points"] == 1 else f"each of the last {check['points']:.0f} evaluations"
+    return [
+        f"self-check: predicted {last} of the bulk to {format_value(check['largest_error'], check['largest_error'])} "
+        f"nats beforehand; Pareto k-hat over draws of the surrogate {check['k_hat']:.2f}"
+    ]
 
 
 def held_out_errors(result: Result) -> list[str]:

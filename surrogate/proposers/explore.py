@@ -73,7 +73,9 @@ def search(
     depth = _mixture_depth(mixture, draws, t) if trend_depth is None else trend_depth
     bulk = np.sqrt(2.0 * (6.0 + 0.5 * t.shape[1]))
     predicted, radius = np.sqrt(2.0 * depth), np.sqrt(2.0 * (y.max() - y) + 1.0)
-    unexplained = (predicted - radius > 0.15 * predicted + 0.5) & (predicted > 1.7 * bulk)
+    one = len(mixture.weights) == 1  # a Gaussian predicts radii well, a shape made of several only roughly
+    excess = 0.08 * predicted + 0.3 if one else 0.15 * predicted + 0.5
+    unexplained = (predicted - radius > excess) & (predicted > 1.7 * bulk)
     foreseen = np.abs(np.sqrt(2.0 * left_out_depth + 1.0) - radius) < 0.02 * radius + 0.02
     unseen = _unseen(mixture, t)
     if foreseen[unexplained].all():  # not a Gaussian, but the surrogate knows its shape; or nothing is unexplained
@@ -84,7 +86,10 @@ def search(
 
 
 def _cloud_mixture(draws: Array, rng: np.random.Generator) -> Mixture:
-    """Gaussian mixture fitted to draws, with the number of components chosen by BIC."""
+    """Gaussian mixture fitted to draws, with the number of components chosen by BIC.
+
+    One component is kept unless others gain 0.05 nats per draw: a surrogate's slight bends are no shape of their own.
+    """
     n, d = draws.shape
     best, lowest = None, np.inf
     for k in (1, 2, 4, 8):
@@ -93,6 +98,7 @@ def _cloud_mixture(draws: Array, rng: np.random.Generator) -> Mixture:
         mixture = fit_mixture(draws, k, rng)
         size = len(mixture.weights)
         bic = -2.0 * mixture.log_density(draws).sum() + size * (1 + d + d * (d + 1) / 2) * np.log(n)
+        bic += 0.1 * n * (size > 1)
         if bic < lowest:
             best, lowest = mixture, bic
     return best or fit_mixture(draws, 1, rng)
@@ -101,9 +107,10 @@ def _cloud_mixture(draws: Array, rng: np.random.Generator) -> Mixture:
 def _mixture_depth(mixture: Mixture, draws: Array, t: Array) -> Array:
     """Depth of a mixture below its maximum over the draws it was fitted to, with shape (n,).
 
-    Components with less than 2 % of the weight are left out: a thin bridge to an unknown mode must not explain it.
+    Components with less than 3 % of the weight are left out: a bridge that the surrogate has built towards an unknown
+    mode must not explain it.
     """
-    heavy = mixture.weights >= 0.02
+    heavy = mixture.weights >= 0.03
     known = Mixture(mixture.weights[heavy], mixture.means[heavy], mixture.factors[heavy])
     return np.maximum(known.log_density(draws).max() - known.log_density(t), 0.0)
 
