@@ -69,10 +69,11 @@ def search(
     Returns:
         The probes. O(50 k n) for k = 1000 hypotheses.
     """
-    mixture = _cloud_mixture(draws, rng)
-    depth = _mixture_depth(mixture, draws, t) if trend_depth is None else trend_depth
     bulk = np.sqrt(2.0 * (6.0 + 0.5 * t.shape[1]))
-    predicted, radius = np.sqrt(2.0 * depth), np.sqrt(2.0 * (y.max() - y) + 1.0)
+    gap = y.max() - y
+    mixture = _shape(draws, t, gap, bulk, rng)
+    depth = _mixture_depth(mixture, draws, t) if trend_depth is None else trend_depth
+    predicted, radius = np.sqrt(2.0 * depth), np.sqrt(2.0 * gap + 1.0)
     one = len(mixture.weights) == 1  # a Gaussian predicts radii well, a shape made of several only roughly
     excess = 0.08 * predicted + 0.3 if one else 0.15 * predicted + 0.5
     unexplained = (predicted - radius > excess) & (predicted > 1.7 * bulk)
@@ -80,16 +81,25 @@ def search(
     unseen = _unseen(mixture, t)
     if foreseen[unexplained].all():  # not a Gaussian, but the surrogate knows its shape; or nothing is unexplained
         return Search(unseen)
-    found = _locate(t, radius, unexplained, mixture, lambda m: known_depth(m) > 1.5 * bulk**2, support, rng)
+    found = _locate(t, radius, unexplained, mixture, lambda m: known_depth(m) > 0.5 * bulk**2, support, rng)
     probes = np.concatenate([unseen, found[: min(count, len(found))]])
     return Search(probes, int(unexplained.sum()), float(radius[unexplained].min()))
 
 
-def _cloud_mixture(draws: Array, rng: np.random.Generator) -> Mixture:
-    """Gaussian mixture fitted to draws, with the number of components chosen by BIC.
+def _shape(draws: Array, t: Array, gap: Array, bulk: float, rng: np.random.Generator) -> Mixture:
+    """The found posterior as one Gaussian, if that gives the radii of the evaluated points in the bulk, or as several.
 
-    One component is kept unless others gain 0.05 nats per draw: a surrogate's slight bends are no shape of their own.
+    The values decide, not the draws: these may follow a surrogate that has bent towards a mode it does not know.
     """
+    single = fit_mixture(draws, 1, rng)
+    radius = np.sqrt(2.0 * gap)
+    inside = radius < bulk
+    misfit = (np.sqrt(2.0 * _mixture_depth(single, draws, t)) - radius)[inside]
+    return single if np.sqrt((misfit**2).mean()) < 0.5 else _cloud_mixture(draws, rng)
+
+
+def _cloud_mixture(draws: Array, rng: np.random.Generator) -> Mixture:
+    """Gaussian mixture fitted to draws, with the number of components chosen by BIC."""
     n, d = draws.shape
     best, lowest = None, np.inf
     for k in (1, 2, 4, 8):
@@ -98,7 +108,6 @@ def _cloud_mixture(draws: Array, rng: np.random.Generator) -> Mixture:
         mixture = fit_mixture(draws, k, rng)
         size = len(mixture.weights)
         bic = -2.0 * mixture.log_density(draws).sum() + size * (1 + d + d * (d + 1) / 2) * np.log(n)
-        bic += 0.1 * n * (size > 1)
         if bic < lowest:
             best, lowest = mixture, bic
     return best or fit_mixture(draws, 1, rng)
