@@ -78,7 +78,7 @@ def search(
     excess = 0.08 * predicted + 0.3 if one else 0.15 * predicted + 0.5
     unexplained = (predicted - radius > excess) & (predicted > 1.7 * bulk)
     foreseen = np.abs(np.sqrt(2.0 * left_out_depth + 1.0) - radius) < 0.02 * radius + 0.02
-    unseen = _unseen(mixture, t)
+    unseen = _unseen(_cloud_mixture(draws, rng), t)
     if foreseen[unexplained].all():  # not a Gaussian, but the surrogate knows its shape; or nothing is unexplained
         return Search(unseen)
     found = _locate(t, radius, unexplained, mixture, lambda m: known_depth(m) > 0.5 * bulk**2, support, rng)
