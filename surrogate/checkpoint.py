@@ -421,6 +421,10 @@ def _lock(file: IO[str]) -> None:
 
 def _unlock(file: IO[str]) -> None:
     _HELD.discard(file)
+    with contextlib.suppress(ImportError, OSError, ValueError):  # closing is not enough while a child is being forked
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_UN)
     file.close()
 
 

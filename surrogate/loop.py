@@ -243,7 +243,8 @@ class PosteriorLoop:
         )
         chosen = t[index]
         if state.verdict.armed and not state.verdict.converged:  # true values of plain draws before a claim
-            own = generator(state.seed, state.step, "own draws").permutation(draws.posterior)[: len(chosen) // 2]
+            shuffled = generator(state.seed, state.step, "own draws").permutation(draws.posterior)
+            own = self._without(shuffled, pending)[: len(chosen) // 2]
             chosen = np.concatenate([own, chosen[: len(chosen) - len(own)]])
         if self.mechanisms.promising and self._explores and state.probes is None and len(chosen) > 1:
             promising = self._promising(state, model)

@@ -181,6 +181,6 @@ def test_circular_summaries():
     assert result.sd[0] < 0.9 < result.samples[:, 0].std()
     low, high = result.interval(0.68)[0]
     assert high - low < 2.0
-    assert f"{result.mean[0]:.1f}"[:3] in result.summary()
+    assert f"{result.mean[0]:.2f}" in result.summary()
     ranges = result.to_getdist().ranges
     assert "phi" in ranges.periodic

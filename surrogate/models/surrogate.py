@@ -224,7 +224,8 @@ class LikelihoodModel:
         rows = _kept(y, temperature, self.gp.u.shape[1])
         residual = self.gp.leave_one_out()[: int(rows.sum())]
         z = self.output.forward(-depth[rows] / temperature) - residual
-        depth[rows] = -temperature * self.output.inverse(np.minimum(z, 0.0))
+        with np.errstate(over="ignore"):  # a prediction may be as deep as it likes
+            depth[rows] = -temperature * self.output.inverse(np.minimum(z, 0.0))
         return depth
 
     def deviations(self, t: Array, count: int, rng: np.random.Generator, *, inflate: float = 1.0) -> Array:

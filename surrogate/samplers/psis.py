@@ -86,7 +86,8 @@ def smooth_weights(log_ratios: Array) -> SmoothedWeights:
         return _normalised(log_w, -np.inf)
     k, sigma = fit_generalised_pareto(np.maximum(excess, 1e-300))
     p = (np.arange(1, size + 1) - 0.5) / size
-    smoothed = cut + (-sigma * np.log1p(-p) if abs(k) < 1e-12 else sigma * np.expm1(-k * np.log1p(-p)) / k)
+    with np.errstate(over="ignore"):  # the largest ratio bounds what a very heavy tail would give
+        smoothed = cut + (-sigma * np.log1p(-p) if abs(k) < 1e-12 else sigma * np.expm1(-k * np.log1p(-p)) / k)
     out = log_w.copy()
     out[tail] = np.minimum(np.log(smoothed), 0.0)
     return _normalised(out, k)
