@@ -202,17 +202,15 @@ def layer_factors(
     taps = [_Tap(layer) for layer in layers[start:]]
     try:
         with torch.enable_grad():
-            columns = _as_matrix(module(x), len(x)).unbind(1)
+            totals = [column.sum() for column in _as_matrix(module(x), len(x)).unbind(1)]
     finally:
         for tap in taps:
             tap.handle.remove()
     inputs = [tap.checked(len(x)) for tap in taps]
     us = [_with_bias(tap.layer, h, *c) for tap, h, c in zip(taps, inputs, scales[start:], strict=True)]
     factors = []
-    for k, column in enumerate(columns):
-        keep = k + 1 < len(columns)
-        ones = torch.ones_like(column)  # a sum would need gradients, which the caller may have switched off
-        grads = torch.autograd.grad(column, [tap.outputs[0] for tap in taps], ones, retain_graph=keep)
+    for k, total in enumerate(totals):  # of scalars: torch imports sympy to compare the shapes of others
+        grads = torch.autograd.grad(total, [tap.outputs[0] for tap in taps], retain_graph=k + 1 < len(totals))
         factors += list(zip(us, grads, strict=True))
     return factors
 
