@@ -278,7 +278,6 @@ class ProcessExecutor(Executor):
     def _call(self, fn: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         worker = self._idle.get()
         try:
-            worker.revive()
             succeeded, result = worker.call((fn, args, kwargs))
         finally:
             self._idle.put(worker)
@@ -299,6 +298,7 @@ class Child:
         self._payload = payload
         self._lock = threading.Lock()
         self._ended = False
+        self._waits = False  # whether there is a process that was ready for a task when last heard of
 
     def start(self) -> None:
         """Starts the process, which is not ready yet.
@@ -316,7 +316,11 @@ class Child:
             theirs.close()
 
     def wait_until_ready(self) -> None:
-        """Sends the function and waits until the process has understood it."""
+        """Sends the function and waits until the process has understood it.
+
+        Raises:
+            WorkerStartError: If it has not.
+        """
         try:
             self._line.send_bytes(self._payload)
             error = self._answer()
@@ -329,6 +333,7 @@ class Child:
         if error is not None:
             msg = f"the likelihood did not arrive in a worker process ({error}). {_REMEDY}"
             raise WorkerStartError(msg)
+        self._waits = True
 
     @property
     def ended(self) -> bool:
@@ -341,20 +346,57 @@ class Child:
         return f"{socket.gethostname()}:{self._process.pid if hasattr(self, '_process') else 0}"
 
     def revive(self) -> None:
-        """Starts a process if there is none, or another one if it has died."""
-        if not hasattr(self, "_process") or not self._process.is_alive():
-            if hasattr(self, "_line"):
-                self._line.close()
-            self.start()
-            self.wait_until_ready()
+        """Starts a process if there is none that waits for a task; one that does anything else is ended.
+
+        Raises:
+            WorkerStartError: If it cannot be started.
+        """
+        if self._waits and self._process.is_alive():
+            return
+        if hasattr(self, "_process"):
+            self._retire()
+        self.start()
+        self.wait_until_ready()
 
     def call(self, task: tuple[Any, ...], seconds: float | None = None) -> tuple[bool, Any]:
-        """Whether the task succeeded, and its result or exception; the process is killed after so many seconds."""
+        """Whether the task succeeded, and its result or exception.
+
+        The process is revived first. A process acknowledges a task before it begins with it: if it has died before
+        that (a dying process may look alive for a while), nothing has begun, and the task goes to another process.
+
+        Args:
+            task: Function (None for the one of the process), positional arguments and those by name.
+            seconds: Time after which the process is killed, counted from when it gets the task; None for any.
+
+        Raises:
+            WorkerDiedError: If the process died in the middle of the task, which is not repeated.
+            ChildTimeoutError: If it took too long.
+            WorkerStartError: If process after process ends before it takes the task.
+        """
+        message = bytes(ForkingPickler.dumps(task))
+        for _ in range(_ATTEMPTS):
+            self.revive()
+            self._waits = False
+            limit = math.inf if seconds is None else time.monotonic() + seconds
+            if self._hand_over(message, limit):
+                answer = self._answer(limit)
+                self._waits = True
+                return answer
+        msg = (
+            f"{_ATTEMPTS} worker processes in a row ended before they began with a call, the last one: "
+            f"{self._obituary()}. Look for what ends them, such as a limit of memory or of the batch system; "
+            "fewer processes need less memory: executor='processes:N' with a smaller N."
+        )
+        raise WorkerStartError(msg)
+
+    def _hand_over(self, message: bytes, limit: float) -> bool:
+        """Whether the process has taken the task; if not, it has ended without beginning with it."""
         try:
-            self._line.send(task)
-            return self._answer(seconds)
-        except OSError:
-            raise WorkerDiedError(self._obituary()) from None
+            self._line.send_bytes(message)
+            self._receive(limit)
+        except (WorkerDiedError, OSError):
+            return False
+        return True
 
     def hang_up(self) -> None:
         """Tells an idle process to end."""
@@ -372,32 +414,45 @@ class Child:
                 self._process.kill()
                 self._process.join()
 
-    def _answer(self, seconds: float | None = None) -> Any:
-        # Grandchildren may keep the line open after the death of the process, so look at the process too.
-        limit = math.inf if seconds is None else time.monotonic() + seconds
-        while not self._line.poll(max(0.0, min(1.0, limit - time.monotonic()))):
-            if not self._process.is_alive() and not self._line.poll():
-                raise WorkerDiedError(self._obituary())
-            if time.monotonic() >= limit:
-                self._process.kill()
-                self._process.join()
-                raise ChildTimeoutError
+    def _retire(self) -> None:
+        """Ends a process that has nothing to give any more."""
+        self._process.kill()
+        self._process.join(_PATIENCE)
+        self._line.close()
+
+    def _answer(self, limit: float = math.inf) -> Any:
+        return ForkingPickler.loads(self._receive(limit))
+
+    def _receive(self, limit: float) -> bytes:
+        """The next message; the process is killed if none has come when ``time.monotonic()`` is ``limit``."""
         try:
-            return self._line.recv()
-        except EOFError:
+            # Grandchildren may keep the line open after the death of the process, so look at the process too.
+            while not self._line.poll(max(0.0, min(1.0, limit - time.monotonic()))):
+                if not self._process.is_alive() and not self._line.poll():
+                    raise WorkerDiedError(self._obituary())
+                if time.monotonic() >= limit:
+                    self._process.kill()
+                    self._process.join()
+                    raise ChildTimeoutError
+            return self._line.recv_bytes()
+        except (EOFError, OSError):
             raise WorkerDiedError(self._obituary()) from None
 
     def _obituary(self) -> str:
         self._process.join(_PATIENCE)
         code = self._process.exitcode
         who = f"worker process {self._process.pid}"
-        if code is None or code >= 0:
+        if code is None:
+            return f"{who} does not answer any more"
+        if code >= 0:
             return f"{who} ended with exit code {code}"
         memory = " (out of memory?)" if -code == signal.SIGKILL else ""
         return f"{who} was killed by {signal.Signals(-code).name}{memory}"
 
 
 _PATIENCE = 5.0  # seconds for an idle process to end
+_ATTEMPTS = 3  # processes that are tried for a task with which none has begun
+_TAKEN = b"taken"  # what a process says when it has received a task
 _REMEDY = (
     "Define it at the top level of a module that can be imported, without lambdas or open files, "
     "or use executor='threads:N'."
@@ -466,12 +521,12 @@ def _serve(line: Connection) -> None:
 def _reply(line: Connection, function: Callable[..., Any]) -> tuple[bool, Any] | None:
     """Whether the next task succeeded, and its result or exception; None if there are no more."""
     try:
-        fn, args, kwargs = line.recv()
+        task = line.recv_bytes()
+        line.send_bytes(_TAKEN)
     except (EOFError, OSError):
         return None
-    except Exception as error:  # from the imports of a user's module
-        return False, error
     try:
+        fn, args, kwargs = ForkingPickler.loads(task)  # may import a user's modules
         return True, (function if fn is None else fn)(*args, **kwargs)
     except BaseException as error:  # goes on in the parent
         return False, error

@@ -108,6 +108,37 @@ class Large:
         (self.folder / f"{os.getpid()}.{time.monotonic_ns()}").touch()
 
 
+class Noted:
+    """Notes each call in a folder, by the process that it runs in, and does what another function does."""
+
+    def __init__(self, folder, function):
+        self.folder, self.function = Path(folder), function
+
+    def __call__(self, x):
+        (self.folder / f"{os.getpid()}.{time.monotonic_ns()}").touch()
+        return self.function(x)
+
+    @property
+    def calls(self):
+        """Number of calls so far."""
+        return len(list(self.folder.iterdir()))
+
+
+def ends_when_ready(line):
+    """A worker process that understands its function and ends before any task."""
+    line.recv()
+    line.send(None)
+
+
+def hangs_up_and_lives(line):
+    """A worker process that takes a task, loses its line and goes on."""
+    ends_when_ready(line)
+    line.recv_bytes()
+    line.send_bytes(b"taken")
+    line.close()
+    time.sleep(60)
+
+
 class OddlyEqual:
     """Compares like an array."""
 

@@ -13,9 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from surrogate.executors import ProcessExecutor, SerialExecutor, make_executor
+from surrogate.executors import ProcessExecutor, SerialExecutor, local, make_executor
 from surrogate.executors.calls import Limits, guarded
-from surrogate.executors.local import WorkerDiedError
+from surrogate.executors.local import (
+    Child,
+    ChildTimeoutError,
+    WorkerDiedError,
+    WorkerStartError,
+    payload_of,
+)
 from surrogate.problem import Posterior
 from tests.executors import functions_for_workers as functions
 
@@ -232,10 +238,11 @@ class TestProcesses:
             futures = [executor.submit(functions.slow_first, [0.0]) for _ in range(2)]
         assert [future.result(0) for future in futures] == [0.0, 0.0]
 
-    def test_shutdown_without_waiting_cancels(self):
-        executor = ProcessExecutor(1, functions.endless)
-        futures = [executor.submit(functions.endless, [0.0]) for _ in range(3)]
-        wait_until(futures[0].running)
+    def test_shutdown_without_waiting_cancels(self, tmp_path):
+        endless = functions.Noted(tmp_path, functions.endless)
+        executor = ProcessExecutor(1, endless)
+        futures = [executor.submit(endless, [0.0]) for _ in range(3)]
+        wait_until(lambda: endless.calls == 1)
         executor.shutdown(wait=False)
         with pytest.raises(WorkerDiedError):
             futures[0].result(60)
@@ -249,6 +256,92 @@ class TestProcesses:
 
 def quadratic(x: float) -> float:
     return functions.quadratic([x])
+
+
+@contextlib.contextmanager
+def child_with(function):
+    child = Child(payload_of(function))
+    try:
+        yield child
+    finally:
+        child.kill()
+
+
+def first_call(child, x=0.0):
+    assert child.call((None, ([x],), {})) == (True, quadratic(x))
+    return child._process
+
+
+class TestChild:
+    """A task goes to another process if none has begun with it, and otherwise never."""
+
+    def test_a_dead_process_that_looks_alive_is_replaced(self):
+        with child_with(functions.quadratic) as child:
+            dead = first_call(child)
+            dead.kill()
+            dead.join()
+            dead.is_alive = lambda: True  # as that of a process whose threads are still ending
+            assert child.call((None, ([2.0],), {})) == (True, -4.0)
+            assert child._process.pid != dead.pid
+
+    def test_a_process_that_dies_with_an_unread_task_is_replaced(self, tmp_path):
+        noted = functions.Noted(tmp_path, functions.quadratic)
+        with child_with(noted) as child, ThreadPoolExecutor(1) as thread:
+            stopped = first_call(child)
+            os.kill(stopped.pid, signal.SIGSTOP)
+            future = thread.submit(child.call, (None, ([2.0],), {}))
+            time.sleep(0.2)  # the task is under way then; the answer is the same if it is not
+            os.kill(stopped.pid, signal.SIGKILL)
+            assert future.result(60) == (True, -4.0)
+        assert noted.calls == 2
+
+    @pytest.mark.parametrize("function", [functions.deadly, functions.deadly_with_a_child])
+    def test_a_task_that_was_begun_is_not_repeated(self, tmp_path, function):
+        noted = functions.Noted(tmp_path, function)
+        with child_with(noted) as child, pytest.raises(WorkerDiedError):
+            child.call((None, ([0.6],), {}))
+        assert noted.calls == 1
+
+    def test_processes_that_never_begin_are_an_error_with_a_remedy(self, monkeypatch):
+        monkeypatch.setattr(local, "_serve", functions.ends_when_ready)
+        with child_with(functions.quadratic) as child:
+            child.revive()
+            with pytest.raises(WorkerStartError, match=r"3 worker processes in a row .* exit code 0.*'processes:N'"):
+                child.call((None, ([2.0],), {}))
+
+    def test_a_call_that_was_left_does_not_answer_the_next(self, tmp_path):
+        slow = functions.Noted(tmp_path, functions.slow_first)
+
+        def leave(number, frame):
+            raise KeyboardInterrupt
+
+        former = signal.signal(signal.SIGALRM, leave)
+        with child_with(slow) as child:
+            child.revive()
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
+                with pytest.raises(KeyboardInterrupt):
+                    child.call((None, ([0.05],), {}))
+            finally:
+                signal.signal(signal.SIGALRM, former)
+            assert child.call((None, ([2.0],), {})) == (True, -4.0)
+
+    def test_a_time_limit_holds_for_a_process_that_takes_nothing(self):
+        with child_with(functions.quadratic) as child:
+            stopped = first_call(child)
+            os.kill(stopped.pid, signal.SIGSTOP)
+            with pytest.raises(ChildTimeoutError):
+                child.call((None, ([2.0],), {}), seconds=0.2)
+            assert child.call((None, ([2.0],), {}), seconds=60.0) == (True, -4.0)
+
+    def test_a_lost_line_costs_one_call(self, monkeypatch):
+        monkeypatch.setattr(local, "_PATIENCE", 0.2)
+        with child_with(functions.quadratic) as child:
+            with monkeypatch.context() as patched:
+                patched.setattr(local, "_serve", functions.hangs_up_and_lives)
+                with pytest.raises(WorkerDiedError, match="does not answer any more"):
+                    child.call((None, ([2.0],), {}))
+            assert child.call((None, ([2.0],), {})) == (True, -4.0)
 
 
 def interrupt_when_busy(executor, function):
