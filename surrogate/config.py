@@ -13,7 +13,6 @@ options:
 from __future__ import annotations
 
 import csv
-import difflib
 import importlib
 import inspect
 import numbers
@@ -32,6 +31,7 @@ from scipy import stats
 from surrogate.checkpoint import Journal, replacing
 from surrogate.output.report import software_versions
 from surrogate.problem import Parameter, Prior
+from surrogate.words import nearest
 
 __all__ = ["DEFAULTS", "RunConfig", "build", "read_config", "read_document", "write_config", "write_document"]
 
@@ -424,9 +424,7 @@ def _check_words(given: Iterable[Any], allowed: Collection[str], where: str, *, 
 
 
 def _nearest(word: str, words: Collection[str]) -> str:
-    by_small_letters = {candidate.lower(): candidate for candidate in words}
-    close = difflib.get_close_matches(word.lower(), by_small_letters, n=1, cutoff=0.5)
-    return f"; did you mean {by_small_letters[close[0]]!r}?" if close else ""
+    return nearest(word, words, cutoff=0.5)
 
 
 def _keywords(make: Callable[..., Any]) -> list[str] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import os
 import sys
@@ -34,6 +33,7 @@ from surrogate.labelling.state import OUT, Batch, LabelState, Stage
 from surrogate.labelling.table import Table, digest, original_rows, read_table
 from surrogate.output.report import software_versions
 from surrogate.problem import Evaluation, Posterior, Prior
+from surrogate.words import nearest
 
 __all__ = ["LabellingRun", "label", "open_run"]
 
@@ -462,8 +462,7 @@ def _settings(given: Mapping[str, Any]) -> LabelSettings:
     known = [field.name for field in fields(LabelSettings)]
     for name in given:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+            hint = nearest(name, known, otherwise=f"; known: {', '.join(known)}")
             msg = f"unknown setting {name!r}{hint}"
             raise TypeError(msg)
     return LabelSettings(**given)

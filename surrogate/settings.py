@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -15,6 +14,7 @@ from surrogate.executors.calls import Limits
 from surrogate.problem import Evaluation, Prior
 from surrogate.proposers.design import Reference
 from surrogate.proposers.fast import FastPoints
+from surrogate.words import nearest
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -94,9 +94,8 @@ class Settings:
         """
         names = [field.name for field in fields(cls)]
         if unknown := [name for name in given if name not in names]:
-            close = difflib.get_close_matches(unknown[0], names, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}"
-            msg = f"infer() has no argument {unknown[0]!r}; {hint}"
+            hint = nearest(unknown[0], names, cutoff=0.5, otherwise=f"; there are {', '.join(names)}")
+            msg = f"infer() has no argument {unknown[0]!r}{hint}"
             raise TypeError(msg)
         return cls(**given)
 

@@ -1,20 +1,20 @@
 """Cobaya: a sampler that takes the place of `mcmc`, and Cobaya models for `surrogate.infer`.
 
 What is learned is the sum of the log-likelihoods and of the external priors; the one-dimensional priors are added
-exactly. This is the one module that imports Cobaya.
+exactly. This is the one module that imports Cobaya. Worker processes import it too, to evaluate points: torch and the
+rest of the engine are imported where a run begins.
 """
 
 from __future__ import annotations
 
 import datetime
-import difflib
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from cobaya import mpi
@@ -27,13 +27,14 @@ from numpy.typing import NDArray
 
 from surrogate._version import __version__
 from surrogate.checkpoint import replacing
-from surrogate.conclusion import load_result
-from surrogate.infer import infer
 from surrogate.output.cobaya import chain_columns, save_chain, save_covariance, save_log_evidence, shared_out
 from surrogate.problem import Parameter, Prior
 from surrogate.proposers.design import Reference
 from surrogate.proposers.fast import count_slow
-from surrogate.result import Result
+from surrogate.words import nearest
+
+if TYPE_CHECKING:
+    from surrogate.result import Result
 
 __all__ = ["CobayaLikelihood", "Problem", "SurrogateSampler", "prior_of", "problem_of", "reference_of"]
 
@@ -300,6 +301,8 @@ class SurrogateSampler(CovmatSampler):
 
     def run(self) -> None:
         """Learns the posterior and writes the products."""
+        from surrogate.infer import infer
+
         likelihood = CobayaLikelihood(self.model, self._prior.bounds)
         if mpi.is_main_process():
             self._write_checkpoint(converged=False, n_evaluations=0)
@@ -382,6 +385,8 @@ class SurrogateSampler(CovmatSampler):
         self._write_progress(row)
         self._write_checkpoint(converged=False, n_evaluations=int(row["n_evaluations"]))
         if self.interim_every and row["step"] % self.interim_every == 0 and row["temperature"] == 1.0:
+            from surrogate.conclusion import load_result
+
             self._write_chain(load_result(str(self._folder), n_samples=1000, prior=self._prior))
 
     # Products
@@ -547,8 +552,6 @@ def _merged(default: Mapping[str, Any], given: Any, where: str) -> dict[str, Any
         raise ValueError(msg)
     for name in given:
         if name not in default:
-            near = difflib.get_close_matches(str(name), default, n=1)
-            hint = f": did you mean '{near[0]}'?" if near else ""
-            msg = f"unknown option '{name}' in {where}{hint} (known: {', '.join(default)})"
+            msg = f"unknown option '{name}' in {where}{nearest(str(name), default)} (known: {', '.join(default)})"
             raise ValueError(msg)
     return {**default, **given}

@@ -6,7 +6,6 @@ of the file is recorded.
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from surrogate.labelling.pool import Pool
 from surrogate.labelling.schema import Column
 from surrogate.labelling.state import FAILED, LABELLED, LabelState, Rows
 from surrogate.labelling.table import MISSING, Table, read_table
+from surrogate.words import nearest
 
 __all__ = ["Answers", "events_of", "read_answers", "row_column"]
 
@@ -126,8 +126,7 @@ def _unknown(table: Table, line: int, keys: tuple[str, ...], name: str, pool: Po
     what = f"{table.source}, row {line}, column {keys[0]!r}: there is no row {name!r} in the pool"
     if not pool.schema.ids:
         return f"{what}; its rows are 1 to {len(pool)}"
-    close = difflib.get_close_matches(name, pool.names[:20_000].tolist(), n=1)
-    return f"{what}; did you mean {close[0]!r}?" if close else what
+    return what + nearest(name, pool.names[:20_000].tolist())
 
 
 def _check_agreement(table: Table, rows: Rows, pool: Pool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from surrogate.labelling.schema import Codes, Declared, Schema
 from surrogate.labelling.table import Table
+from surrogate.words import nearest
 
 __all__ = ["Pool"]
 
@@ -107,8 +107,8 @@ class Pool:
 
 def _check_target(table: Table, target: str) -> None:
     """Raises ValueError if the target looks like a misspelt column."""
-    if target not in table.columns and (close := difflib.get_close_matches(target, table.columns, n=1, cutoff=0.75)):
-        msg = f"{table.source} has no column {target!r}; did you mean {close[0]!r}?"
+    if target not in table.columns and (hint := nearest(target, table.columns, cutoff=0.75)):
+        msg = f"{table.source} has no column {target!r}{hint}"
         raise ValueError(msg)
 
 

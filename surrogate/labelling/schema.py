@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surrogate.labelling.table import MISSING, Table
+from surrogate.words import nearest
 
 __all__ = ["Column", "Declared", "Schema"]
 
@@ -51,8 +51,7 @@ class Declared:
         said = [self.target, *self.categorical, *(self.ordinal or {}), *self.ids, *self.ignored, *mask]
         for name in said:
             if name not in names:
-                close = difflib.get_close_matches(name, names, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(names)}"
+                hint = nearest(name, names, otherwise=f"; there are: {', '.join(names)}")
                 msg = f"there is no column {name!r}{hint}"
                 raise ValueError(msg)
             if said.count(name) > 1:
@@ -239,8 +238,7 @@ def _coded(table: Table, column: Column) -> Codes:
         word = texts[bad[0]]
         if word.strip().lower() in MISSING:
             raise ValueError(_gap(table, column.name, int(bad[0]), "is missing", len(bad)))
-        close = difflib.get_close_matches(word, column.categories, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(column.categories[:10])}"
+        hint = nearest(word, column.categories, otherwise=f"; known: {', '.join(column.categories[:10])}")
         msg = f"{table.source}, row {bad[0] + 1}, column {column.name!r}: {word!r} is no known category{hint}"
         raise ValueError(msg)
     return codes

@@ -114,9 +114,9 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
         slopes = None if slopes is None else slopes * self._scale / self._sd
         data = TrainingSet.of(u, z, gap=np.ones(len(z)), slope=slopes, device=self.device or "cpu")
         self._model = self._fitted(data)
-        hyper = self._model.hyper
-        self.lengthscale_ = np.exp(hyper.log_lengthscale) * self._scale
-        self.noise_ = self._sd * self._model.scale * float(np.exp(hyper.log_shaping))
+        gp = self._model.gp
+        self.lengthscale_ = np.exp(gp.hyper.log_lengthscale) * self._scale
+        self.noise_ = self._sd * gp.scale * float(np.exp(gp.hyper.log_shaping))
         self.n_iter_, self.residual_ = self._model.iterations, self._model.residual
         return self
 
@@ -234,18 +234,12 @@ class _Exact:
     iterations: int = 1
     residual: float = 0.0
 
-    @property
-    def hyper(self) -> Hyperparameters:
-        return self.gp.hyper
-
-    @property
-    def scale(self) -> float:
-        return self.gp.scale
-
     def mean(self, u: Array) -> Array:
+        """At scaled points with shape (m, d), with shape (m,)."""
         return self.gp.mean(u)
 
     def variance(self, u: Array) -> Array:
+        """At scaled points with shape (m, d), with shape (m,)."""
         return self.gp.variance(u)
 
 
@@ -263,15 +257,11 @@ class _Iterative:
     iterations: int = 0
     residual: float = float("nan")
 
-    @property
-    def hyper(self) -> Hyperparameters:
-        return self.gp.hyper
-
-    @property
-    def scale(self) -> float:
-        return self.gp.scale
-
     def solved(self, y: Tensor) -> Solve:
+        """The covariance of all data, noise included, inverted on y, with shape (N,) or (N, k).
+
+        Warns with a ``ConvergenceWarning`` if the tolerance was not reached.
+        """
         solve = cg(
             self.operator,
             y,
@@ -293,6 +283,7 @@ class _Iterative:
         return list(x.split(max(1, 4_000_000 // self.operator.shape[0])))
 
     def mean(self, u: Array) -> Array:
+        """At scaled points with shape (m, d), with shape (m,); O(m n d)."""
         joint, weights, phi = self.operator.residual.joint, self.weights, self.operator.phi
         if weights is None:
             msg = "the weights are not known yet"
@@ -305,6 +296,7 @@ class _Iterative:
         return torch.cat(parts).cpu().numpy()
 
     def variance(self, u: Array) -> Array:
+        """At scaled points with shape (m, d), with shape (m,); a linear system for each."""
         joint, amplitude = self.operator.residual.joint, self.operator.residual.variance
         parts = []
         for x in self._blocks(u):
@@ -312,4 +304,4 @@ class _Iterative:
             cross = amplitude * joint.with_values(x) + self.operator.phi @ basis.T
             inner = cross * self.solved(cross).x
             parts.append(amplitude + basis.square().sum(1) - inner.sum(0))
-        return self.scale**2 * torch.cat(parts).clamp(min=1e-14).cpu().numpy()
+        return self.gp.scale**2 * torch.cat(parts).clamp(min=1e-14).cpu().numpy()

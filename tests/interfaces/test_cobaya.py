@@ -25,7 +25,9 @@ from cobaya.run import run
 from cobaya.yaml import yaml_dump, yaml_load_file
 
 import surrogate
+from surrogate.executors import ProcessExecutor
 from surrogate.interfaces.cobaya import CobayaLikelihood, number_of, prior_of, problem_of, reference_of
+from tests.executors import functions_for_workers as functions
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Cobaya's and its dependencies'
 
@@ -213,7 +215,7 @@ def test_no_output_is_fine():
 def test_unknown_option_is_refused_with_a_suggestion():
     with pytest.raises(LoggedError, match="did you mean 'max_evaluations'"):
         run(info(max_evaluation=10))
-    with pytest.raises(LoggedError, match="unknown option 'fast_point' in speeds: did you mean 'fast_points'"):
+    with pytest.raises(LoggedError, match="unknown option 'fast_point' in speeds; did you mean 'fast_points'"):
         run(info(speeds={"fast_point": 2}))
 
 
@@ -435,13 +437,14 @@ def test_resumes_after_sigkill(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = journal_of(root)
-    assert 3 <= len(before) < 12
+    assert len(before) >= 3
     command = written(tmp_path, seconds=0)
     subprocess.run([*command, "-o", root, "-r"], env=environment(tmp_path), check=True, capture_output=True)
     subprocess.run(
         [*command, "-o", str(tmp_path / "whole")], env=environment(tmp_path), check=True, capture_output=True
     )
     assert journal_of(root)[: len(before)] == before
+    assert len(before) < len(journal_of(root))
     assert sorted(journal_of(root)) == sorted(journal_of(tmp_path / "whole"))
     np.testing.assert_array_equal(np.loadtxt(f"{root}.1.txt"), np.loadtxt(tmp_path / "whole.1.txt"))
 
@@ -475,9 +478,17 @@ def test_ranks_make_the_same_run_and_resume_that_of_another_number(tmp_path):
     np.testing.assert_array_equal(np.loadtxt(f"{serial}.1.txt"), np.loadtxt(f"{parallel}.1.txt"))
 
 
-def test_executor_of_processes(tmp_path):
+def test_executor_of_processes():
     _, sampler = run(info(executor="processes:2", max_evaluations=12))
     assert len({reason for reason in sampler.products()["result"].data.reasons if reason}) == 0
+
+
+def test_processes_that_evaluate_load_no_torch():
+    problem = problem_of(info())
+    likelihood, point = problem.log_likelihood, np.array([0.1, 0.2, 0.3])
+    with ProcessExecutor(1, likelihood) as executor:
+        assert executor.submit(likelihood, point).result(100) == likelihood(point)
+        assert executor.submit(functions.heavy_modules, point).result(100) == 0.0
 
 
 def test_fast_points_count_slow_and_fast_calls(caplog):

@@ -102,7 +102,7 @@ def test_conjugate_gradients_give_what_cholesky_gives():
     data = TrainingSet.of(u, z, gap=np.ones(50), slope=slope(x) * machine._scale / machine._sd)
     fitted = machine._model
     recipe = replace(fitted.gp.recipe, nugget=fitted.noise)
-    exact = condition(recipe, data, replace(fitted.hyper, log_shaping=-30.0, log_scale=np.log(fitted.scale)))
+    exact = condition(recipe, data, replace(fitted.gp.hyper, log_shaping=-30.0, log_scale=np.log(fitted.gp.scale)))
     inside = (new - machine._centre) / machine._scale
     np.testing.assert_allclose(fitted.mean(inside), exact.mean(inside), atol=1e-5)
     np.testing.assert_allclose(fitted.variance(inside), exact.variance(inside), rtol=1e-4)

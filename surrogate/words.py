@@ -1,0 +1,24 @@
+"""Misspelt words and what was meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["nearest"]
+
+
+def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6, otherwise: str = "") -> str:
+    """The end of an error message, "; did you mean 'x'?", with the known word that is most like this one.
+
+    Capital and small letters count as the same.
+
+    Args:
+        word: What was given.
+        known: What could have been given.
+        cutoff: How much alike they must be, from 0 to 1: the ratio of ``difflib.SequenceMatcher``.
+        otherwise: The end of the message if none is.
+    """
+    by_small_letters = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(word.lower(), by_small_letters, n=1, cutoff=cutoff)
+    return f"; did you mean {by_small_letters[close[0]]!r}?" if close else otherwise
