@@ -20,8 +20,9 @@ from surrogate.models.surrogate import LikelihoodModel
 from surrogate.predictor import Predictor
 from surrogate.problem import Prior
 from surrogate.proposers.posterior import ScaledPrior
-from surrogate.result import Result
+from surrogate.result import EvidenceCheck, Result
 from surrogate.rng import generator
+from surrogate.samplers.bridge import bridge_sample
 from surrogate.samplers.ensemble import WALKERS, Chain, sample_ensemble
 from surrogate.samplers.evidence import ImportanceSample
 from surrogate.samplers.smc import systematic_resample
@@ -30,6 +31,8 @@ from surrogate.state import State
 __all__ = ["Emulator", "conclude", "load_result"]
 
 Array = NDArray[np.float64]
+
+_BRIDGE = 20_000  # draws of the chain that a second estimate of the evidence uses
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,14 +98,15 @@ def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> 
     chain = _chain(loop, state, model, sample, n_samples)
     if not state.verdict.converged:
         reason = f"{reason}; {_looked_at(loop, state, model)}"
+    evidence = _evidence_check(loop, state, model, sample, chain)
     mean_error, sd_error, evidence_spread = loop.surrogate_error(state, model, sample)
     return Result(
         labels=loop.prior.labels,
         periodic=tuple(map(bool, loop.prior.periodic)) if loop.prior.periodic.any() else (),
         log_evidence=model.y_max + sample.log_integral,
-        log_evidence_error=float(np.hypot(sample.log_integral_error, evidence_spread)),
+        log_evidence_error=_evidence_error(evidence, evidence_spread),
         converged=state.verdict.stop and state.verdict.converged and chain.converged,
-        status=reason if chain.converged else f"{reason}; its final chain did not converge: {chain.reason}",
+        status=_status(reason, chain, evidence),
         n_evaluations=calls(state),
         data=state.data,
         trace=tuple(dict(row) for row in state.rows()),
@@ -110,9 +114,44 @@ def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> 
         surrogate_error={"mean": mean_error * loop.scaled.scale, "sd": sd_error},
         sampler=_quality(chain, sample),
         check=loop.self_check(state, model, sample) if len(sample.x) else {},
+        evidence=evidence,
         **_draws(loop, model, chain),
         **_derived_values(loop, state, chain.samples),
     )
+
+
+def _evidence_check(
+    loop: PosteriorLoop, state: State, model: LikelihoodModel, sample: ImportanceSample, chain: Chain
+) -> EvidenceCheck:
+    """The evidence by importance sampling and by a bridge from the chain."""
+    window = loop.scaled.about(loop.draws(state).posterior)
+    bridge = bridge_sample(
+        lambda t: loop.log_posterior(model, t, window),
+        chain.samples[:_BRIDGE],
+        chain.log_density[:_BRIDGE],
+        chain.ess * min(1.0, _BRIDGE / len(chain.samples)),
+        generator(state.seed, state.step, "bridge"),
+    )
+    first, second = model.y_max + sample.log_integral, model.y_max + bridge.log_integral
+    return EvidenceCheck(first, sample.log_integral_error, second, bridge.log_integral_error)
+
+
+def _evidence_error(evidence: EvidenceCheck, spread: float) -> float:
+    """Standard error of the log evidence: of sampling and of the surrogate, and the difference if there is one."""
+    errors = [evidence.importance_error, spread]
+    if not evidence.agrees and np.isfinite(evidence.difference):
+        errors.append(evidence.bridge - evidence.importance)
+    return float(np.linalg.norm(errors))
+
+
+def _status(reason: str, chain: Chain, evidence: EvidenceCheck) -> str:
+    """Why the run stopped, and what is wrong with its final draws if anything is."""
+    words = [reason]
+    if not chain.converged:
+        words.append(f"its final chain did not converge: {chain.reason}")
+    if not evidence.agrees:
+        words.append(str(evidence))
+    return "; ".join(words)
 
 
 def _looked_at(loop: PosteriorLoop, state: State, model: LikelihoodModel) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from surrogate.predictor import Predictor
 
-__all__ = ["Emulator", "Result", "Reweighting"]
+__all__ = ["Emulator", "EvidenceCheck", "Result", "Reweighting"]
 
 Array = NDArray[np.float64]
 
@@ -36,6 +37,50 @@ class Emulator(Protocol):
     def predictor(self, names: tuple[str, ...], bounds: Array) -> Predictor:
         """The mean of the log-likelihood as numbers."""
         ...
+
+
+@dataclass(frozen=True)
+class EvidenceCheck:
+    """Two estimates of the log evidence of one surrogate, from different draws; what the surrogate misses is in both.
+
+    Attributes:
+        importance: By importance sampling of a mixture, see ``samplers.evidence``; the one that is reported.
+        importance_error: Its Monte Carlo standard error.
+        bridge: By bridge sampling between the final chain and another mixture, see ``samplers.bridge``.
+        bridge_error: Its standard error; infinite where chain and mixture do not overlap.
+    """
+
+    importance: float
+    importance_error: float
+    bridge: float
+    bridge_error: float
+
+    FLOOR = 0.01
+    """Nats that are added to the errors in quadrature: no reader of an evidence minds such a difference."""
+
+    @property
+    def difference(self) -> float:
+        """Bridge minus importance estimate in units of their combined error; nan where one of them has no value."""
+        error = math.hypot(self.importance_error, self.bridge_error, self.FLOOR)
+        return (self.bridge - self.importance) / error if math.isfinite(error) else math.nan
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both are within three combined errors of each other."""
+        return abs(self.difference) <= 3.0
+
+    def shifted(self, shift: float) -> EvidenceCheck:
+        """Both estimates plus a number."""
+        return replace(self, importance=self.importance + shift, bridge=self.bridge + shift)
+
+    def __str__(self) -> str:
+        if not math.isfinite(self.difference):
+            return "log evidence NOT CONFIRMED: no overlap of the final chain and the mixture of a bridge"
+        word = "confirmed" if self.agrees else "NOT CONFIRMED"
+        return (
+            f"log evidence {word} by bridge sampling: {self.bridge - self.importance:+.3f} nats from importance "
+            f"sampling, {abs(self.difference):.1f} combined errors"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +143,7 @@ class Result:
         reweighting: What re-weighting with true evaluations gave, if it was asked for.
         interrupted: Whether a signal or the wall time ended the run; it can be continued.
         check: What the run saw of its own errors before it ended, see ``PosteriorLoop.self_check``.
+        evidence: The log evidence by two estimators and how far they are apart.
 
     Raises:
         ValueError: If the shapes do not fit together.
@@ -127,6 +173,7 @@ class Result:
     reweighting: Reweighting | None = None
     interrupted: bool = False
     check: dict[str, float] = field(default_factory=dict)
+    evidence: EvidenceCheck | None = None
 
     def __post_init__(self) -> None:
         n, d, k = len(self.weights), len(self.names), len(self.derived_names)

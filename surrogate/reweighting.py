@@ -98,6 +98,7 @@ def _with_weights(
         derived_error=np.zeros(len(names)),
         log_evidence=result.log_evidence + shift,
         log_evidence_error=error,
+        evidence=result.evidence and result.evidence.shifted(shift),
         n_evaluations=result.n_evaluations + n,
         status=f"{result.status}; {summary}",
         reweighting=summary,

@@ -30,8 +30,18 @@ from torch import Tensor
 from surrogate.kernels.derivative import JointCovariance, log_lengthscale_slopes
 from surrogate.kernels.stationary import Stationary, squared_distance
 from surrogate.kernels.trend import Trend
+from surrogate.models.dense import DENSE_ROWS, DensePoints, negative_log_marginal_and_gradient
+from surrogate.models.dense import log_marginal as dense_log_marginal
 
-__all__ = ["GPModel", "GPRecipe", "Hyperparameters", "TrainingSet", "condition", "negative_log_marginal"]
+__all__ = [
+    "GPModel",
+    "GPRecipe",
+    "Hyperparameters",
+    "TrainingSet",
+    "condition",
+    "log_marginal",
+    "negative_log_marginal",
+]
 
 
 @dataclass(frozen=True)
@@ -124,6 +134,25 @@ class TrainingSet:
         index_of_y = torch.cat([index, slopes.reshape(-1)])
         unit = None if self.unit is None else self.unit[index_of_y]
         return TrainingSet(self.u[index], self.y[index_of_y], self.gap[index_of_y], self.noise[index_of_y], at, unit)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether numpy serves it better than torch: few points, on the CPU, in float64 and without derivatives."""
+        plain = self.at is None and self.u.device.type == "cpu" and self.u.dtype == torch.float64
+        return plain and len(self.u) <= DENSE_ROWS
+
+    @cached_property
+    def _dense(self) -> dict[Trend, DensePoints]:
+        return {}
+
+    def dense(self, trend: Trend) -> DensePoints:
+        """The same numbers for ``surrogate.models.dense``, made once for each trend."""
+        if trend not in self._dense:
+            sides = np.asfortranarray(torch.cat([self.y[:, None], self.basis(trend)], 1).numpy())
+            unit = torch.ones_like(self.y) if self.unit is None else self.unit
+            parts = (self.gap, self.noise.square(), unit.square())
+            self._dense[trend] = DensePoints(self.u.numpy(), sides, *(part.numpy() for part in parts))
+        return self._dense[trend]
 
     def basis(self, trend: Trend) -> Tensor:
         """Basis functions of the trend in the rows of y, with shape (n + m d, p)."""
@@ -284,6 +313,8 @@ def negative_log_marginal(
     Raises:
         torch.linalg.LinAlgError: If the kernel matrix is not positive definite in floating point.
     """
+    if data.is_small:
+        return negative_log_marginal_and_gradient(recipe.kernel, data.dense(recipe.trend), theta, recipe.nugget)
     t = torch.as_tensor(theta, dtype=data.u.dtype, device=data.u.device)
     n, d = len(data.y), data.u.shape[1]
     factor = _factor(recipe, data, t)
@@ -465,3 +496,14 @@ def condition(recipe: GPRecipe, data: TrainingSet, hyper: Hyperparameters) -> GP
     alpha = torch.linalg.solve_triangular(factor.lower.T, rest[:, None], upper=True)[:, 0]
     coefficients = torch.linalg.solve_triangular(factor.upper, (factor.trend.T @ v)[:, None], upper=True)[:, 0]
     return GPModel(recipe, data.u, hyper, float(scale), value, factor, alpha, coefficients)
+
+
+def log_marginal(recipe: GPRecipe, data: TrainingSet, hyper: Hyperparameters) -> float:
+    """Log marginal likelihood of the data in nats, that of ``condition`` without the rest of the model.
+
+    Raises:
+        torch.linalg.LinAlgError: If the kernel matrix is not positive definite in floating point.
+    """
+    if data.is_small:
+        return dense_log_marginal(recipe.kernel, data.dense(recipe.trend), hyper.vector(), recipe.nugget)
+    return condition(recipe, data, hyper).log_marginal

@@ -17,7 +17,7 @@ from surrogate.kernels.trend import Trend
 from surrogate.kernels.warps import CIRCLE, InputWarp, OutputWarp
 from surrogate.models.classifiers import Everywhere, Gate, fit_gate
 from surrogate.models.fit import HyperPrior, condition_rescued, fit
-from surrogate.models.gp import GPModel, GPRecipe, Hyperparameters, TrainingSet, condition
+from surrogate.models.gp import GPModel, GPRecipe, Hyperparameters, TrainingSet, log_marginal
 from surrogate.models.whitening import Whitening
 
 __all__ = [
@@ -441,9 +441,9 @@ def score_structure(
     offset = _offset(y, structure, size) + _slope_offset(data, t, begin, rows)
     for hyper in hypers:
         try:
-            value = condition(recipe, training, hyper).log_marginal
+            value = log_marginal(recipe, training, hyper)
             if given is not None:
-                value -= condition(recipe, given, hyper).log_marginal
+                value -= log_marginal(recipe, given, hyper)
         except torch.linalg.LinAlgError:
             continue
         score = value - prior.penalty(hyper.vector(), size)[0] + offset

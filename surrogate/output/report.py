@@ -76,6 +76,7 @@ def _headline(result: Result) -> list[tuple[str, str]]:
     uncounted = ", ".join(words for words in counts if not words.startswith("0 "))
     return [
         ("log evidence", plus_minus(result.log_evidence, result.log_evidence_error).replace("+-", "±")),
+        *([("second estimate", str(result.evidence).removeprefix("log evidence "))] if result.evidence else []),
         ("calls of the likelihood", f"{result.n_evaluations}" + (f" ({uncounted})" if uncounted else "")),
         ("best log-likelihood", f"{data.y_max:.6g}"),
         ("time in the likelihood", duration(float(data.seconds.sum()))),

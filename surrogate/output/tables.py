@@ -139,6 +139,7 @@ def summary_table(result: Result) -> str:
             *lines,
             "",
             f"log evidence  {plus_minus(result.log_evidence, result.log_evidence_error)}",
+            *([str(result.evidence)] if result.evidence else []),
             calls + _uncounted(result),
             verdict(result),
             *self_check(result),

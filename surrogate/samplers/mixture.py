@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln, logsumexp
+from scipy.special import gammaln
 
 __all__ = ["Mixture", "fit_mixture"]
 
@@ -31,21 +31,34 @@ class Mixture:
 
     def log_density(self, x: Array) -> Array:
         """Log density at x, with shape (m,); O(m k d^2)."""
-        return logsumexp(self._joint(x), axis=1)
+        joint = self._joint(x)
+        if len(joint) == 1:
+            return joint[0]
+        top = joint.max(0)
+        return top + np.log(np.exp(joint - top).sum(0))
 
     def _joint(self, x: Array) -> Array:
-        d = x.shape[1]
-        out = np.empty((len(x), len(self.weights)))
-        for k, (w, m, low) in enumerate(zip(self.weights, self.means, self.factors, strict=True)):
-            z = (x - m) @ np.linalg.inv(low).T
-            r2 = np.einsum("ij,ij->i", z, z)
-            out[:, k] = np.log(max(w, 1e-300)) - np.log(np.diag(low)).sum() + _log_radial(r2, d, self.dof)
-        return out
+        """Log densities of the weighted components at x, with shape (k, m)."""
+        d, columns = x.shape[1], np.ascontiguousarray(x.T)
+        inverses = np.linalg.inv(self.factors)
+        constants = np.log(np.maximum(self.weights, 1e-300))
+        constants = constants - np.log(np.diagonal(self.factors, axis1=1, axis2=2)).sum(1)
+        out = np.empty((len(self.weights), len(x)))
+        for k, (mean, inverse) in enumerate(zip(self.means, inverses, strict=True)):
+            z = inverse @ (columns - mean[:, None])
+            np.einsum("im,im->m", z, z, out=out[k])
+        return _log_radial(out, d, self.dof) + constants[:, None]
 
     def responsibilities(self, x: Array) -> Array:
         """Posterior probabilities of the components at x, with shape (m, k)."""
+        return self._shares(x).T
+
+    def _shares(self, x: Array) -> Array:
+        """The same with shape (k, m), in which each component is a row of memory."""
         joint = self._joint(x)
-        return np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
+        share = np.exp(np.subtract(joint, joint.max(0), out=joint), out=joint)
+        share /= share.sum(0)
+        return share
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """n draws, with shape (n, d); the counts of the components are stratified."""
@@ -88,6 +101,14 @@ def _cholesky(covariance: Array, floor: Array) -> Array:
     return np.asarray(np.diag(np.sqrt(np.diag(covariance) + floor)), dtype=np.float64)
 
 
+def _choleskys(covariances: Array, floor: Array) -> Array:
+    """``_cholesky`` of each of several covariances, with shape (k, d, d)."""
+    try:
+        return np.asarray(np.linalg.cholesky(covariances + 1e-8 * np.diag(floor)), dtype=np.float64)
+    except np.linalg.LinAlgError:
+        return np.stack([_cholesky(c, floor) for c in covariances])
+
+
 def fit_mixture(x: Array, components: int, rng: np.random.Generator, *, iterations: int = 25) -> Mixture:
     """Gaussian mixture by expectation-maximisation from a k-means++ start.
 
@@ -115,17 +136,22 @@ def fit_mixture(x: Array, components: int, rng: np.random.Generator, *, iteratio
         centres.append(int(rng.choice(n, p=distance / distance.sum())))
         distance = np.minimum(distance, ((scaled - scaled[centres[-1]]) ** 2).sum(1))
     nearest = ((scaled[:, None] - scaled[centres][None]) ** 2).sum(-1).argmin(1)
-    r = np.eye(len(centres))[nearest]
-    mixture = None
+    r = np.eye(len(centres))[:, nearest]
+    mixture, columns = None, np.ascontiguousarray(x.T)
     for _ in range(iterations):
-        if not (r.sum(0) > 1.0).any():
+        mass = r.sum(1)
+        if not (mass > 1.0).any():
             return fit_mixture(x, 1, rng)
-        r = r[:, r.sum(0) > 1.0]
-        mass = r.sum(0)
-        means = (r.T @ x) / mass[:, None]
-        scatter = [(r[:, k, None] * (x - means[k])).T @ (x - means[k]) for k in range(len(mass))]
-        pooled = sum(scatter) / n
-        shrunk = [(s + (d + 1) * pooled) / (m + d + 1) for s, m in zip(scatter, mass, strict=True)]
-        mixture = Mixture(mass / n, means, np.stack([_cholesky(c, 1e-6 * floor) for c in shrunk]))
-        r = mixture.responsibilities(x)
+        r, mass = r[mass > 1.0], mass[mass > 1.0]
+        means = (r @ x) / mass[:, None]
+        scatter = np.stack([_scatter(columns, share, mean) for share, mean in zip(r, means, strict=True)])
+        shrunk = (scatter + (d + 1) * scatter.sum(0) / n) / (mass + d + 1)[:, None, None]
+        mixture = Mixture(mass / n, means, _choleskys(shrunk, 1e-6 * floor))
+        r = mixture._shares(x)
     return mixture if mixture is not None else fit_mixture(x, 1, rng)
+
+
+def _scatter(columns: Array, share: Array, mean: Array) -> Array:
+    """Weighted sum of the squared deviations from a mean, with shape (d, d), of points with shape (d, m)."""
+    away = columns - mean[:, None]
+    return (away * share) @ away.T
