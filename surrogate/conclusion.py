@@ -98,6 +98,8 @@ def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> 
     chain = _chain(loop, state, model, sample, n_samples)
     if not state.verdict.converged:
         reason = f"{reason}; {_looked_at(loop, state, model)}"
+    elif np.isfinite(state.rows()[-1]["open_radius"]):
+        reason = f"{reason}; some points are better than the found modes explain, yet probes found no other mode"
     evidence = _evidence_check(loop, state, model, sample, chain)
     mean_error, sd_error, evidence_spread = loop.surrogate_error(state, model, sample)
     return Result(

@@ -25,7 +25,7 @@ from surrogate.models.surrogate import (
 from surrogate.models.unknown_noise import noise_judged
 from surrogate.problem import Evaluation, Prior
 from surrogate.proposers.design import Reference, design
-from surrogate.proposers.explore import holes, most_promising, representatives, search
+from surrogate.proposers.explore import fruitless_rounds, holes, most_promising, representatives, search
 from surrogate.proposers.fast import FastPoints
 from surrogate.proposers.posterior import WARM_TEMPERATURE, Draws, ScaledPrior, draw, is_narrow
 from surrogate.rng import generator
@@ -50,6 +50,8 @@ from surrogate.stopping import (
 __all__ = ["PosteriorLoop"]
 
 Array = NDArray[np.float64]
+
+PATIENCE = 2  # rounds of probes for a mode that may come no nearer to it
 
 
 @dataclass(frozen=True, eq=False)
@@ -563,22 +565,18 @@ class PosteriorLoop:
         if len(points) == 0:
             return state
         if verdict.converged:
-            reason = f"looking for further modes: places with an optimistic radius of {radius:.2g} are open"
+            reason = "looking for further modes: the found ones do not explain all that was seen"
             verdict = Verdict(False, True, True, reason)
         return replace(state, probes=points, verdict=verdict)
 
     def _explore(self, state: State, model: LikelihoodModel, sample: ImportanceSample) -> tuple[Array, float]:
-        """Points to look at before the run may claim convergence, and the smallest optimistic radius."""
+        """Points to look at before the run may claim convergence, and the smallest radius of an unexplained one."""
         rng = generator(state.seed, state.step, "explore")
         n_holes = self._n_holes
         finite = state.data.finite
         window = self.scaled.about(self.draws(state).posterior)  # that of the sample
         t = window.unrolled(self.scaled.to_unit(state.data.x))
-        candidates = self._candidates(state, model, 3000)
-        empty = np.empty((0, self.d))
-        if len(candidates) == 0:
-            return empty, np.inf
-        first = empty
+        first = np.empty((0, self.d))
         if state.explored == 0:
             u = rng.random((2000, self.d))
             u = np.where(self.prior.periodic, u, 0.1 + 0.8 * u)
@@ -590,6 +588,7 @@ class PosteriorLoop:
         spent = max(0, state.explored - n_holes)
         if spent >= 6 * self.d or not self.mechanisms.probes:
             return first, np.nan
+        gave_up = fruitless_rounds(self._nearest_before(state)) >= PATIENCE
         top = float(model.smooth(sample.x).max())
         found = search(
             t[finite],
@@ -600,8 +599,17 @@ class PosteriorLoop:
             lambda m: top - model.smooth(m),
             self._inner_box(window),
             rng,
+            count=0 if gave_up else 2,
         )
         return np.concatenate([first, found.probes]), found.nearest
+
+    @staticmethod
+    def _nearest_before(state: State) -> list[float]:
+        """The radius of the nearest unexplained point at each round since the search for modes began."""
+        explored, nearest = state.trace[:, [TRACE_COLUMNS.index("explored"), TRACE_COLUMNS.index("open_radius")]].T
+        again = np.flatnonzero(np.diff(explored, append=state.explored) < 0)
+        since = nearest[again[-1] + 1 :] if len(again) else nearest
+        return since[np.isfinite(since)].tolist()
 
     def _inner_box(self, window: ScaledPrior) -> tuple[Array, Array]:
         """Corners of the box in which modes are looked for: all but half a per cent of the prior at each end.

@@ -12,7 +12,7 @@ no model of the data can: a mode in whose domain no point has fallen.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from surrogate.samplers.mixture import Mixture, fit_mixture
 from surrogate.samplers.smc import sample_tempered
 
-__all__ = ["Search", "holes", "most_promising", "representatives", "search"]
+__all__ = ["Search", "fruitless_rounds", "holes", "most_promising", "representatives", "search"]
 
 Array = NDArray[np.float64]
 
@@ -64,29 +64,48 @@ def search(
         known_depth: Depth of the surrogate below its maximum, from (k, d) to (k,).
         support: Lower and upper corner of the box in which a mode may lie.
         rng: Random numbers.
-        count: Number of probes.
+        count: Number of probes for the mode; 0 only counts what is unexplained, and looks into unseen components.
 
     Returns:
         The probes. O(50 k n) for k = 1000 hypotheses.
     """
     bulk = np.sqrt(2.0 * (6.0 + 0.5 * t.shape[1]))
     gap = y.max() - y
-    mixture = _shape(draws, t, gap, bulk, rng)
+    several = _cloud_mixture(draws, rng)
+    mixture = _shape(several, draws, t, gap, bulk, rng)
     depth = _mixture_depth(mixture, draws, t) if trend_depth is None else trend_depth
     predicted, radius = np.sqrt(2.0 * depth), np.sqrt(2.0 * gap + 1.0)
     one = len(mixture.weights) == 1  # a Gaussian predicts radii well, a shape made of several only roughly
     excess = 0.08 * predicted + 0.3 if one else 0.15 * predicted + 0.5
     unexplained = (predicted - radius > excess) & (predicted > 1.7 * bulk)
     foreseen = np.abs(np.sqrt(2.0 * left_out_depth + 1.0) - radius) < 0.02 * radius + 0.02
-    unseen = _unseen(_cloud_mixture(draws, rng), t)
+    unseen = _unseen(several, t)
     if foreseen[unexplained].all():  # not a Gaussian, but the surrogate knows its shape; or nothing is unexplained
         return Search(unseen)
-    found = _locate(t, radius, unexplained, mixture, lambda m: known_depth(m) > 0.5 * bulk**2, support, rng)
-    probes = np.concatenate([unseen, found[: min(count, len(found))]])
+    probes = unseen
+    if count > 0:
+        found = _locate(t, radius, unexplained, mixture, lambda m: known_depth(m) > 0.5 * bulk**2, support, rng)
+        probes = np.concatenate([unseen, found[: min(count, len(found))]])
     return Search(probes, int(unexplained.sum()), float(radius[unexplained].min()))
 
 
-def _shape(draws: Array, t: Array, gap: Array, bulk: float, rng: np.random.Generator) -> Mixture:
+def fruitless_rounds(nearest: Sequence[float]) -> int:
+    """Rounds of probes since the last that brought the search nearer, by a fifth, to a mode.
+
+    Probes for a mode that exists close in on it: on targets with two to four modes each second round did, at the least.
+    Points that a curved or truncated posterior leaves unexplained have no mode to close in on.
+
+    Args:
+        nearest: Smallest radius of an unexplained point before each round.
+    """
+    best, rounds = np.inf, 0
+    for radius in nearest:
+        closer = radius < 0.8 * best
+        best, rounds = (radius, 0) if closer else (best, rounds + 1)
+    return rounds
+
+
+def _shape(several: Mixture, draws: Array, t: Array, gap: Array, bulk: float, rng: np.random.Generator) -> Mixture:
     """The found posterior as one Gaussian, if that gives the radii of the evaluated points in the bulk, or as several.
 
     The values decide, not the draws: these may follow a surrogate that has bent towards a mode it does not know.
@@ -95,7 +114,7 @@ def _shape(draws: Array, t: Array, gap: Array, bulk: float, rng: np.random.Gener
     radius = np.sqrt(2.0 * gap)
     inside = radius < bulk
     misfit = (np.sqrt(2.0 * _mixture_depth(single, draws, t)) - radius)[inside]
-    return single if np.sqrt((misfit**2).mean()) < 0.5 else _cloud_mixture(draws, rng)
+    return single if np.sqrt((misfit**2).mean()) < 0.5 else several
 
 
 def _cloud_mixture(draws: Array, rng: np.random.Generator) -> Mixture:

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from surrogate.proposers.explore import holes, most_promising, representatives, search
+from surrogate.loop import PATIENCE
+from surrogate.proposers.explore import fruitless_rounds, holes, most_promising, representatives, search
 
 
 def points(n=40, d=2, *, seed=0):
@@ -47,11 +48,23 @@ def test_probes_close_in_on_a_second_mode(seed, d):
     t = np.concatenate([t, 0.3 + 0.05 * rng.standard_normal((10, d))])
     first = find(two_modes, t=t, seed=seed, d=d)
     assert first.unexplained > 0
+    nearest = []
     for step in range(3 * d):
-        t = np.concatenate([t, find(two_modes, t=t, seed=seed + step, d=d).probes])
+        found = find(two_modes, t=t, seed=seed + step, d=d)
+        nearest.append(found.nearest)
+        t = np.concatenate([t, found.probes])
         if depth(t, 0.75, 0.04).min() < 2.0:
             break
     assert depth(t, 0.75, 0.04).min() < 2.0
+    assert max(fruitless_rounds(nearest[:i]) for i in range(len(nearest))) <= PATIENCE - 1
+
+
+@pytest.mark.parametrize(
+    ("nearest", "rounds"),
+    [([], 0), ([9.0], 0), ([9.0, 9.0], 1), ([9.0, 7.3, 7.3], 2), ([9.0, 9.0, 7.1], 0), ([9.0, 5.0, 9.0, 4.5], 2)],
+)
+def test_rounds_without_a_nearer_point(nearest, rounds):
+    assert fruitless_rounds(nearest) == rounds
 
 
 def test_a_surrogate_that_foresees_every_point_needs_no_probes():
@@ -59,7 +72,7 @@ def test_a_surrogate_that_foresees_every_point_needs_no_probes():
     assert find(two_modes, foreseen=True).probes.shape == (0, 2)
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", [0, 1, 3])
 def test_probes_are_as_many_as_asked_for_and_inside(count):
     found = find(two_modes, count=count)
     assert found.probes.shape == (count, 2)
