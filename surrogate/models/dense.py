@@ -6,6 +6,7 @@ Matrices are kept column by column, as LAPACK has them, and of symmetric ones th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy.linalg.lapack import dgeqrf, dorgqr, dpotrf, dpotri, dtrtrs
 
 from surrogate.linalg.stationary import Stationary
 
-__all__ = ["DENSE_ROWS", "DensePoints", "log_marginal", "negative_log_marginal_and_gradient"]
+__all__ = ["DENSE_ROWS", "DensePoints", "log_marginals", "negative_log_marginal_and_gradient"]
 
 Array = NDArray[np.float64]
 
@@ -30,7 +31,7 @@ class DensePoints:
 
     Attributes:
         u: With shape (n, d).
-        sides: y and the basis functions of the trend, with shape (n, 1 + p).
+        sides: The basis functions of the trend and y, with shape (n, p + 1).
         gap: With shape (n,), see ``surrogate.models.gp.TrainingSet``; so are the others.
         noise_variance: Of the noise that came with the values, with shape (n,).
         unit_variance: Square of the unit of common noise, with shape (n,).
@@ -60,18 +61,19 @@ class DensePoints:
 
 
 @dataclass(frozen=True, eq=False)
-class _Solved:
-    """K factored for one value of the hyperparameters, and y through it."""
+class _Part:
+    """Some leading points at one value of the hyperparameters."""
 
     upper: Array  # U, (n, n), with U^T U = K_res
-    trend: Array  # Q, (n, p): the top block of the stacked QR
-    rest: Array  # U^-T y without what the trend explains
-    slope: Array  # a^2 h, (n, n)
-    covariance: Array  # a^2 k, (n, n); the slope itself where h = k
-    z: Array  # u in units of the lengthscales
+    reflectors: Array  # the QR factorisation of [U^-T Phi, U^-T y; I, 0] as LAPACK leaves it
+    tau: Array
     value: float  # negative log marginal likelihood
     s2: float
     q: float  # y.K^-1 y
+
+    @property
+    def n(self) -> int:
+        return len(self.upper)
 
 
 def _checked(info: int, name: str) -> None:
@@ -81,7 +83,7 @@ def _checked(info: int, name: str) -> None:
 
 
 def _correlations(kernel: Stationary, z: Array) -> tuple[Array, Array]:
-    """k and h between all points, which may be one array."""
+    """k and h between all points z in units of the lengthscales; they may be one array."""
     square = (z * z).sum(1)
     r2 = z @ z.T
     r2 *= -2.0
@@ -94,74 +96,129 @@ def _correlations(kernel: Stationary, z: Array) -> tuple[Array, Array]:
     return values, values if h is k else h.numpy()
 
 
-def _solved(kernel: Stationary, points: DensePoints, theta: Array, nugget: float) -> _Solved:
-    """O(n^3 / 3 + n^2 (p + d) + n p^2)."""
-    n, d = points.u.shape
-    z = points.u / np.exp(theta[2 : d + 2])
-    covariance, slope = _correlations(kernel, z)
-    same, a2 = slope is covariance, np.exp(2.0 * theta[0])
-    covariance *= a2
-    if not same:
-        slope = slope * a2
-    k_res = covariance.copy()
-    k_res.flat[:: n + 1] += nugget + points.variance(theta)
+def _factored(correlation: Array, points: DensePoints, theta: Array, nugget: float) -> tuple[Array, Array]:
+    """U, and U^-T (Phi, y) with shape (n, p + 1); the factor of the first points is in its first rows and columns."""
+    k_res = np.exp(2.0 * theta[0]) * correlation
+    k_res.flat[:: len(k_res) + 1] += nugget + points.variance(theta)
     upper, info = dpotrf(k_res.T, lower=0, clean=1, overwrite_a=1)  # symmetric: its rows are its columns
     _checked(info, "dpotrf")
     solved, info = dtrtrs(upper, points.sides, lower=0, trans=1)
     _checked(info, "dtrtrs")
-    v, p = solved[:, 0], solved.shape[1] - 1
-    stacked = np.zeros((n + p, p), order="F")
-    stacked[:n] = solved[:, 1:]
-    stacked[n:].flat[:: p + 1] = 1.0
+    return upper, solved
+
+
+def _part(upper: Array, solved: Array, n: int, log_scale: float | None) -> _Part:
+    """The first n points: y.K^-1 y = min_b |U^-T (y - Phi b)|^2 + |b|^2, the last pivot of the QR squared."""
+    p = solved.shape[1] - 1
+    stacked = np.zeros((n + p, p + 1), order="F")
+    stacked[:n] = solved[:n]
+    stacked[n:].flat[:: p + 2] = 1.0
     reflectors, tau, _, _ = dgeqrf(stacked, overwrite_a=1)
-    diagonal = np.abs(reflectors.diagonal())
-    q_all, _, _ = dorgqr(reflectors, tau, overwrite_a=1)
-    trend = q_all[:n]
-    rest = v - trend @ (v @ trend)
-    q = float(v @ rest)
-    s2 = np.exp(2.0 * theta[d + 2]) if len(theta) > d + 2 else max(q / n, 1e-300)
-    log_determinant = 2.0 * (np.log(upper.diagonal()).sum() + np.log(diagonal).sum())
-    value = 0.5 * (log_determinant + n * np.log(2.0 * np.pi * s2) + q / s2)
-    return _Solved(upper, trend, rest, slope, covariance, z, float(value), float(s2), q)
+    pivots = np.abs(reflectors.diagonal())
+    q = float(pivots[p]) ** 2
+    s2 = max(q / n, 1e-300) if log_scale is None else float(np.exp(2.0 * log_scale))
+    half_log_determinant = np.log(upper.diagonal()[:n]).sum() + np.log(pivots[:p]).sum()
+    value = half_log_determinant + 0.5 * (n * np.log(2.0 * np.pi * s2) + q / s2)
+    return _Part(upper if n == len(upper) else upper[:n, :n], reflectors, tau, float(value), s2, q)
 
 
-def log_marginal(kernel: Stationary, points: DensePoints, theta: Array, nugget: float) -> float:
-    """Log marginal likelihood in nats; as ``surrogate.models.gp.condition`` has it.
+def _weights(part: _Part) -> Array:
+    """The upper triangle of K^-1 - K^-1 y y^T K^-1 / s^2, and zeros below; uses up the part.
 
-    Raises:
-        torch.linalg.LinAlgError: If the kernel matrix is not positive definite in floating point.
+    The top blocks of the columns of the QR's orthogonal factor are those of the trend and the rest of y over its norm.
     """
-    return -_solved(kernel, points, theta, nugget).value
+    columns, _, _ = dorgqr(part.reflectors, part.tau, overwrite_a=1)
+    columns[:, -1] *= np.sqrt(part.q / part.s2)
+    half, info = dtrtrs(part.upper, columns[: part.n], lower=0, trans=0)
+    _checked(info, "dtrtrs")
+    inverse, info = dpotri(part.upper, lower=0)  # zero below the diagonal, as the factor is
+    _checked(info, "dpotri")
+    return np.asarray(dsyrk(-1.0, half, beta=1.0, c=inverse, lower=0, overwrite_c=1))
+
+
+def _log_scale(points: DensePoints, theta: Array) -> float | None:
+    d = points.u.shape[1]
+    return float(theta[d + 2]) if len(theta) > d + 2 else None
+
+
+def log_marginals(
+    kernel: Stationary, points: DensePoints, thetas: Sequence[Array], nugget: float, *, given: int = 0
+) -> list[float]:
+    """Log marginal likelihoods in nats at several hyperparameters; O(n^3 / 3 + n p^2) each.
+
+    Args:
+        kernel: Correlation function.
+        points: The data.
+        thetas: As in ``surrogate.models.gp.negative_log_marginal``; neighbours in the list share the correlations where
+            they have the same lengthscales.
+        nugget: Noise variance in units of s^2.
+        given: Number of leading points that are only conditioned on.
+
+    Returns:
+        One for each; -inf where the kernel matrix is not positive definite in floating point.
+    """
+    d, out = points.u.shape[1], []
+    lengthscales, correlation = None, np.empty(0)
+    for theta in thetas:
+        if lengthscales is None or not np.array_equal(lengthscales, theta[2 : d + 2]):
+            lengthscales = theta[2 : d + 2]
+            correlation = _correlations(kernel, points.u / np.exp(lengthscales))[0]
+        try:
+            upper, solved = _factored(correlation, points, theta, nugget)
+        except torch.linalg.LinAlgError:
+            out.append(-np.inf)
+            continue
+        log_scale = _log_scale(points, theta)
+        value = _part(upper, solved, points.n, log_scale).value
+        out.append((_part(upper, solved, given, log_scale).value if given else 0.0) - value)
+    return out
 
 
 def negative_log_marginal_and_gradient(
-    kernel: Stationary, points: DensePoints, theta: Array, nugget: float
+    kernel: Stationary, points: DensePoints, theta: Array, nugget: float, *, given: int = 0
 ) -> tuple[float, Array]:
     """Value and gradient of ``surrogate.models.gp.negative_log_marginal``; O(n^3).
+
+    Args:
+        kernel: Correlation function.
+        points: The data.
+        theta: Logarithms of the hyperparameters.
+        nugget: Noise variance in units of s^2.
+        given: Number of leading points that are only conditioned on: what is theirs is subtracted.
 
     Raises:
         torch.linalg.LinAlgError: If the kernel matrix is not positive definite in floating point.
     """
     n, d = points.u.shape
-    s = _solved(kernel, points, theta, nugget)
-    half, info = dtrtrs(s.upper, np.column_stack([s.trend, s.rest / np.sqrt(s.s2)]), lower=0, trans=0)
-    _checked(info, "dtrtrs")
-    inverse, info = dpotri(s.upper, lower=0, overwrite_c=1)
-    _checked(info, "dpotri")
-    w = dsyrk(-1.0, half, beta=1.0, c=inverse, lower=0, overwrite_c=1)  # zero below the diagonal, as the factor is
-    diagonal = w.diagonal().copy()
+    z, log_scale = points.u / np.exp(theta[2 : d + 2]), _log_scale(points, theta)
+    k, h = _correlations(kernel, z)
+    upper, solved = _factored(k, points, theta, nugget)
+    whole = _part(upper, solved, n, log_scale)
+    w, value, misfit = _weights(whole), whole.value, n - whole.q / whole.s2
+    if given:
+        less = _part(upper, solved, given, log_scale)
+        w[:given, :given] -= _weights(less)
+        value, misfit = value - less.value, misfit - given + less.q / less.s2
+    return value, _gradient(points, theta, z, (k, h), w, misfit)
+
+
+def _gradient(
+    points: DensePoints, theta: Array, z: Array, correlations: tuple[Array, Array], w: Array, misfit: float
+) -> Array:
+    """Half of the sum of W times the derivatives of K; off the diagonal the upper triangle of W counts twice."""
+    d = z.shape[1]
+    k, h = correlations
+    a2, diagonal = np.exp(2.0 * theta[0]), w.diagonal()
     gradient = np.zeros_like(theta)
-    if s.slope is not s.covariance:
-        gradient[0] = 2.0 * np.vdot(w.T, s.covariance) - diagonal @ s.covariance.diagonal()
-    g = np.multiply(w.T, s.slope)
+    g = np.multiply(w.T, h)  # both by rows
     rows, columns = g.sum(1), g.sum(0)
-    if s.slope is s.covariance:
-        gradient[0] = 2.0 * rows.sum() - diagonal @ s.covariance.diagonal()
+    both = rows.sum() if h is k else np.vdot(w.T, k)
+    gradient[0] = a2 * (2.0 * both - diagonal.sum())
+    gradient[2 : d + 2] = a2 * ((rows + columns) @ np.square(z) - 2.0 * (z * (g @ z)).sum(0))
     inverse_square = np.exp(-2.0 * theta[d + 2]) if len(theta) > d + 2 else 1.0
     gradient[1] = diagonal @ np.square(np.exp(theta[1]) * points.gap) * inverse_square
-    gradient[2 : d + 2] = (rows + columns) @ np.square(s.z) - 2.0 * (s.z * (g @ s.z)).sum(0)
     if len(theta) > d + 2:
-        gradient[d + 2] = n - s.q / s.s2 - diagonal @ points.variance(theta)
+        gradient[d + 2] = misfit - diagonal @ points.variance(theta)
     if len(theta) > d + 3:
         gradient[d + 3] = diagonal @ points.unit_variance * np.exp(2.0 * theta[d + 3]) * inverse_square
-    return s.value, gradient
+    return gradient

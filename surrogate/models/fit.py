@@ -84,11 +84,8 @@ def negative_log_posterior(
         given: Some of the points, whose own likelihood is divided out: what remains is the density of the others given
             these.
     """
-    value, gradient = negative_log_marginal(recipe, data, theta)
+    value, gradient = negative_log_marginal(recipe, data, theta, given=given)
     penalty, pull = prior.penalty(theta, data.u.shape[1])
-    if given is not None:
-        less, slope = negative_log_marginal(recipe, given, theta)
-        value, gradient = value - less, gradient - slope
     return value + penalty, gradient + pull
 
 

@@ -18,6 +18,7 @@ noise is that of the value at their point, per unit of u.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,8 +31,8 @@ from torch import Tensor
 from surrogate.kernels.derivative import JointCovariance, log_lengthscale_slopes
 from surrogate.kernels.stationary import Stationary, squared_distance
 from surrogate.kernels.trend import Trend
-from surrogate.models.dense import DENSE_ROWS, DensePoints, negative_log_marginal_and_gradient
-from surrogate.models.dense import log_marginal as dense_log_marginal
+from surrogate.models import dense
+from surrogate.models.dense import DENSE_ROWS, DensePoints
 
 __all__ = [
     "GPModel",
@@ -39,7 +40,7 @@ __all__ = [
     "Hyperparameters",
     "TrainingSet",
     "condition",
-    "log_marginal",
+    "log_marginals",
     "negative_log_marginal",
 ]
 
@@ -148,11 +149,16 @@ class TrainingSet:
     def dense(self, trend: Trend) -> DensePoints:
         """The same numbers for ``surrogate.models.dense``, made once for each trend."""
         if trend not in self._dense:
-            sides = np.asfortranarray(torch.cat([self.y[:, None], self.basis(trend)], 1).numpy())
+            sides = np.asfortranarray(torch.cat([self.basis(trend), self.y[:, None]], 1).numpy())
             unit = torch.ones_like(self.y) if self.unit is None else self.unit
             parts = (self.gap, self.noise.square(), unit.square())
             self._dense[trend] = DensePoints(self.u.numpy(), sides, *(part.numpy() for part in parts))
         return self._dense[trend]
+
+    def begins_with(self, other: TrainingSet) -> bool:
+        """Whether the first points of this set are those of the other."""
+        n = len(other.y)
+        return n <= len(self.y) and torch.equal(self.u[:n], other.u) and torch.equal(self.y[:n], other.y)
 
     def basis(self, trend: Trend) -> Tensor:
         """Basis functions of the trend in the rows of y, with shape (n + m d, p)."""
@@ -294,7 +300,7 @@ def _inverse_lower(lower: Tensor) -> Tensor:
 
 
 def negative_log_marginal(
-    recipe: GPRecipe, data: TrainingSet, theta: NDArray[np.float64]
+    recipe: GPRecipe, data: TrainingSet, theta: NDArray[np.float64], *, given: TrainingSet | None = None
 ) -> tuple[float, NDArray[np.float64]]:
     """Negative log marginal likelihood and its gradient with respect to the log-hyperparameters.
 
@@ -306,6 +312,8 @@ def negative_log_marginal(
         recipe: Kernel, trend and nugget.
         data: Training points.
         theta: With shape (d + 2,), (d + 3,) or (d + 4,), see ``Hyperparameters.vector``.
+        given: Some of the points, whose own likelihood is divided out: what remains is the density of the others given
+            these. Cheaper where they are the first of the data, and these are few.
 
     Returns:
         The value in nats and the gradient, with the shape of ``theta``. O(n^3).
@@ -313,8 +321,12 @@ def negative_log_marginal(
     Raises:
         torch.linalg.LinAlgError: If the kernel matrix is not positive definite in floating point.
     """
-    if data.is_small:
-        return negative_log_marginal_and_gradient(recipe.kernel, data.dense(recipe.trend), theta, recipe.nugget)
+    if data.is_small and (given is None or data.begins_with(given)):
+        points, first = data.dense(recipe.trend), 0 if given is None else len(given.y)
+        return dense.negative_log_marginal_and_gradient(recipe.kernel, points, theta, recipe.nugget, given=first)
+    if given is not None:
+        whole, part = (negative_log_marginal(recipe, points, theta) for points in (data, given))
+        return whole[0] - part[0], whole[1] - part[1]
     t = torch.as_tensor(theta, dtype=data.u.dtype, device=data.u.device)
     n, d = len(data.y), data.u.shape[1]
     factor = _factor(recipe, data, t)
@@ -498,12 +510,27 @@ def condition(recipe: GPRecipe, data: TrainingSet, hyper: Hyperparameters) -> GP
     return GPModel(recipe, data.u, hyper, float(scale), value, factor, alpha, coefficients)
 
 
-def log_marginal(recipe: GPRecipe, data: TrainingSet, hyper: Hyperparameters) -> float:
-    """Log marginal likelihood of the data in nats, that of ``condition`` without the rest of the model.
+def log_marginals(
+    recipe: GPRecipe, data: TrainingSet, hypers: Sequence[Hyperparameters], *, given: TrainingSet | None = None
+) -> list[float]:
+    """Log marginal likelihoods of the data in nats, those of ``condition`` without the rest of the model.
 
-    Raises:
-        torch.linalg.LinAlgError: If the kernel matrix is not positive definite in floating point.
+    Args:
+        recipe: Kernel, trend and nugget.
+        data: Training points.
+        hypers: One value for each of these; -inf where the kernel matrix cannot be factored.
+        given: As in ``negative_log_marginal``.
     """
-    if data.is_small:
-        return dense_log_marginal(recipe.kernel, data.dense(recipe.trend), hyper.vector(), recipe.nugget)
-    return condition(recipe, data, hyper).log_marginal
+    if data.is_small and (given is None or data.begins_with(given)):
+        points, first = data.dense(recipe.trend), 0 if given is None else len(given.y)
+        thetas = [hyper.vector() for hyper in hypers]
+        return dense.log_marginals(recipe.kernel, points, thetas, recipe.nugget, given=first)
+    return [_log_marginal(recipe, data, hyper, given) for hyper in hypers]
+
+
+def _log_marginal(recipe: GPRecipe, data: TrainingSet, hyper: Hyperparameters, given: TrainingSet | None) -> float:
+    try:
+        less = 0.0 if given is None else condition(recipe, given, hyper).log_marginal
+        return condition(recipe, data, hyper).log_marginal - less
+    except torch.linalg.LinAlgError:
+        return -np.inf

@@ -17,7 +17,7 @@ from surrogate.kernels.trend import Trend
 from surrogate.kernels.warps import CIRCLE, InputWarp, OutputWarp
 from surrogate.models.classifiers import Everywhere, Gate, fit_gate
 from surrogate.models.fit import HyperPrior, condition_rescued, fit
-from surrogate.models.gp import GPModel, GPRecipe, Hyperparameters, TrainingSet, log_marginal
+from surrogate.models.gp import GPModel, GPRecipe, Hyperparameters, TrainingSet, log_marginals
 from surrogate.models.whitening import Whitening
 
 __all__ = [
@@ -154,22 +154,28 @@ class LikelihoodModel:
         Far above all that was seen it grows with its logarithm only: a trend with fewer data than coefficients may
         promise anything in a corner of the prior, and draws of it would be one point.
         """
-        u = self.whiten(t)
-        excess = np.maximum(self.low - u, 0.0) + np.maximum(u - self.high, 0.0)
-        bend = ((excess / (0.1 * (self.high - self.low))) ** 2).sum(1)
-        value = self.output.inverse(self.gp.mean(u)) - 0.5 * (bend + (0.1 * bend) ** 2)  # stronger than any quadratic
-        limit = 50.0 + 3.0 * t.shape[1]
-        return np.where(value > limit, limit + np.log1p(np.maximum(value - limit, 0.0)), value)
+        return self._smooth(self.whiten(t))
+
+    def _smooth(self, u: Array) -> Array:
+        value = self.output.inverse(self.gp.mean(u))
+        excess = np.maximum(self.low - u, u - self.high)
+        if (excess > 0.0).any():
+            bend = ((np.maximum(excess, 0.0) / (0.1 * (self.high - self.low))) ** 2).sum(1)
+            value = value - 0.5 * (bend + (0.1 * bend) ** 2)  # stronger than any quadratic
+        limit = 50.0 + 3.0 * len(self.parameters.structure.warp.kinds)
+        high = value > limit
+        return np.where(high, limit + np.log1p(np.maximum(value - limit, 0.0)), value) if high.any() else value
 
     def ungated(self, t: Array) -> Array:
         """The smooth mean, in regions known to be forbidden at most 3 above the best point, with shape (m,).
 
         Where the density would lie if it were feasible; beyond a cliff the mean rises without limit.
         """
-        value = self.smooth(t)
+        u = self.whiten(t)
+        value = self._smooth(u)
         if isinstance(self.gate, Everywhere):
             return value
-        return np.where(self.gate.probability(self.whiten(t)) <= 0.0, np.minimum(value, 3.0), value)
+        return np.where(self.gate.probability(u) <= 0.0, np.minimum(value, 3.0), value)
 
     def relative(self, t: Array, *, floor: float = 0.0) -> Array:
         """The smooth mean plus the log of the probability of being feasible, with shape (m,).
@@ -178,10 +184,13 @@ class LikelihoodModel:
             t: Scaled coordinates, with shape (m, d).
             floor: Smallest probability; above zero, draws still visit what the gate excludes.
         """
+        u = self.whiten(t)
+        value = self._smooth(u)
         if isinstance(self.gate, Everywhere):
-            return self.smooth(t)
+            return value
+        p = self.gate.probability(u)
         with np.errstate(divide="ignore"):
-            return self.ungated(t) + np.log(np.maximum(self.gate.probability(self.whiten(t)), floor))
+            return np.where(p <= 0.0, np.minimum(value, 3.0), value) + np.log(np.maximum(p, floor))
 
     def predict(self, t: Array) -> tuple[Array, Array]:
         """Mean and sd of the log-likelihood where it is feasible, each with shape (m,).
@@ -354,14 +363,17 @@ def _far(y: Array, d: int) -> NDArray[np.bool_]:
     return far
 
 
-def _given(training: TrainingSet, y: Array) -> TrainingSet | None:
-    """The far points, on which hyperparameters and structures are conditioned only.
+def _split(training: TrainingSet, y: Array) -> tuple[TrainingSet, TrainingSet | None]:
+    """The points with the far ones first, and these, on which hyperparameters and structures are conditioned only.
 
     The evidence of all data would prefer a surrogate that describes a cliff, on which no posterior depends. Conditioned
     on, the far points count in full where they help to predict the relevant ones, as they do for a Gaussian.
     """
     far = _far(y, training.u.shape[1])
-    return training.subset(np.flatnonzero(far)) if far.any() else None
+    if not far.any():
+        return training, None
+    rows = np.flatnonzero(far)
+    return training.subset(np.concatenate([rows, np.flatnonzero(~far)])), training.subset(rows)
 
 
 def _offset(y: Array, structure: Structure, d: int) -> float:
@@ -412,7 +424,7 @@ def fit_structure(
     recipe = _recipe(structure, device)
     begins = [*starts, *([cold] if cold_start or not starts else [])]
     y = (data.y[rows] - data.y_max) / temperature
-    given = _given(training, y)
+    training, given = _split(training, y)
     hyper, value, rescues = fit(recipe, training, begins, given=given, max_evaluations=max_evaluations)
     offset = _offset(y, structure, size) + _slope_offset(data, t, begin, rows)
     return replace(begin, hyper=hyper, score=value + offset, rescues=rescues)
@@ -429,24 +441,14 @@ def score_structure(
     device: str = "cpu",
 ) -> tuple[float, Hyperparameters]:
     """The best score of a structure over given hyperparameters, without fitting: one factorisation for each."""
-    import torch
-
     prior = HyperPrior()
     begin = _start(data, structure, cloud, temperature, hypers[0])
     training, rows = _training_set(data, t, begin, device)
     y = (data.y[rows] - data.y_max) / temperature
-    given = _given(training, y)
-    recipe = _recipe(structure, device)
-    best, size = (-np.inf, hypers[0]), structure.warp.size
+    training, given = _split(training, y)
+    recipe, size = _recipe(structure, device), structure.warp.size
     offset = _offset(y, structure, size) + _slope_offset(data, t, begin, rows)
-    for hyper in hypers:
-        try:
-            value = log_marginal(recipe, training, hyper)
-            if given is not None:
-                value -= log_marginal(recipe, given, hyper)
-        except torch.linalg.LinAlgError:
-            continue
-        score = value - prior.penalty(hyper.vector(), size)[0] + offset
-        if score > best[0]:
-            best = (score, hyper)
-    return best
+    values = log_marginals(recipe, training, hypers, given=given)
+    scores = [v - prior.penalty(h.vector(), size)[0] + offset for v, h in zip(values, hypers, strict=True)]
+    best = int(np.argmax(scores))
+    return scores[best], hypers[best]

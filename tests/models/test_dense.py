@@ -9,7 +9,7 @@ import torch
 from surrogate.kernels.stationary import KERNELS
 from surrogate.kernels.trend import Trend
 from surrogate.models import gp
-from surrogate.models.gp import GPRecipe, Hyperparameters, TrainingSet, condition, log_marginal, negative_log_marginal
+from surrogate.models.gp import GPRecipe, Hyperparameters, TrainingSet, condition, log_marginals, negative_log_marginal
 
 
 def training(n=40, d=3, **options):
@@ -34,12 +34,28 @@ def test_value_and_gradient_are_those_of_torch(kernel, trend, theta, monkeypatch
     recipe, data = GPRecipe(KERNELS[kernel], Trend(trend)), training()
     assert data.is_small
     value, gradient = negative_log_marginal(recipe, data, theta)
-    alone = log_marginal(recipe, data, Hyperparameters.of(theta, 3))
+    (alone,) = log_marginals(recipe, data, [Hyperparameters.of(theta, 3)])
     monkeypatch.setattr(gp, "DENSE_ROWS", 0)
     expected, slope = negative_log_marginal(recipe, data, theta)
     assert value == pytest.approx(expected, rel=1e-9)
     assert alone == pytest.approx(-expected, rel=1e-9)
-    assert log_marginal(recipe, data, Hyperparameters.of(theta, 3)) == pytest.approx(alone, rel=1e-9)
+    assert log_marginals(recipe, data, [Hyperparameters.of(theta, 3)])[0] == pytest.approx(alone, rel=1e-9)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-7, atol=1e-7 * np.abs(slope).max())
+
+
+@pytest.mark.parametrize("rows", [[*range(12)], [3, 17, 5]], ids=["leading", "any"])
+def test_given_points_are_divided_out(rows, theta, monkeypatch):
+    """Where they are the first of the data, with which they share the factor, and elsewhere."""
+    recipe, data = GPRecipe(KERNELS["matern52"], Trend()), training()
+    given, hypers = data.subset(np.array(rows)), [Hyperparameters.of(theta + shift, 3) for shift in (0.0, 0.1)]
+    assert data.begins_with(given) == (rows[0] == 0)
+    value, gradient = negative_log_marginal(recipe, data, theta, given=given)
+    values = log_marginals(recipe, data, hypers, given=given)
+    monkeypatch.setattr(gp, "DENSE_ROWS", 0)
+    expected, slope = negative_log_marginal(recipe, data, theta, given=given)
+    assert value == pytest.approx(expected, rel=1e-9)
+    assert values == pytest.approx(log_marginals(recipe, data, hypers, given=given), rel=1e-9)
+    assert values[0] == pytest.approx(-value, rel=1e-9)
     np.testing.assert_allclose(gradient, slope, rtol=1e-7, atol=1e-7 * np.abs(slope).max())
 
 
@@ -55,13 +71,11 @@ def test_fewer_points_than_coefficients(monkeypatch):
 def test_a_matrix_that_cannot_be_factored_is_told_as_torch_tells_it():
     data = TrainingSet.of(np.zeros((5, 1)), np.arange(5.0))
     recipe = GPRecipe(KERNELS["rbf"], Trend("constant"), nugget=-1e-3)
-    for call in (
-        lambda: negative_log_marginal(recipe, data, np.zeros(3)),
-        lambda: log_marginal(recipe, data, Hyperparameters.of(np.zeros(3), 1)),
-        lambda: condition(recipe, data, Hyperparameters.of(np.zeros(3), 1)),
-    ):
+    hyper = Hyperparameters.of(np.zeros(3), 1)
+    for call in (lambda: negative_log_marginal(recipe, data, np.zeros(3)), lambda: condition(recipe, data, hyper)):
         with pytest.raises(torch.linalg.LinAlgError, match="not positive definite"):
             call()
+    assert log_marginals(recipe, data, [hyper, hyper]) == [-np.inf, -np.inf]
 
 
 def test_derivatives_and_other_types_go_through_torch():

@@ -173,13 +173,13 @@ def failing(monkeypatch, should_fail):
     calls = []
     original = fitting.negative_log_marginal
 
-    def replacement(recipe, data, theta):
+    def replacement(recipe, data, theta, **options):
         if recipe.nugget == RECIPE.nugget:
             calls.append(theta)
             if should_fail(len(calls)):
                 message = "the leading minor of order 7 is not positive-definite"
                 raise torch.linalg.LinAlgError(message)
-        return original(recipe, data, theta)
+        return original(recipe, data, theta, **options)
 
     monkeypatch.setattr(fitting, "negative_log_marginal", replacement)
     return calls
@@ -214,9 +214,9 @@ def test_values_that_are_not_finite_are_rescued_too(monkeypatch, wrong):
     original = fitting.negative_log_marginal
     calls = []
 
-    def replacement(recipe, data, theta):
+    def replacement(recipe, data, theta, **options):
         calls.append(theta)
-        value, gradient = original(recipe, data, theta)
+        value, gradient = original(recipe, data, theta, **options)
         return (wrong, gradient) if len(calls) == 2 else (value, gradient)
 
     monkeypatch.setattr(fitting, "negative_log_marginal", replacement)
