@@ -24,6 +24,7 @@ __all__ = [
     "FORMAT",
     "Journal",
     "Record",
+    "RunFiles",
     "RunFolder",
     "append_line",
     "complete_lines",
@@ -269,7 +270,33 @@ def _sync_folder(path: Path) -> None:
 # The folder of a run
 
 
-class RunFolder:
+class RunFiles:
+    """Names of the files that runs of every kind have; ``path`` is their folder."""
+
+    path: Path
+
+    @property
+    def state_path(self) -> Path:
+        """State of the loop, or the table of a labelling run: numbers only."""
+        return self.path / "state.npz"
+
+    @property
+    def config_path(self) -> Path:
+        """What was asked for, with defaults filled in."""
+        return self.path / "config.yaml"
+
+    @property
+    def trace_path(self) -> Path:
+        """One row per iteration, or per fit of a labelling run."""
+        return self.path / "trace.csv"
+
+    @property
+    def report_path(self) -> Path:
+        """The report, one page."""
+        return self.path / "report.html"
+
+
+class RunFolder(RunFiles):
     """The folder of one run: where its files are, and a lock that keeps a second process out.
 
     Reading needs no lock; `create` takes it and `close` or the end of the process gives it back.
@@ -294,26 +321,6 @@ class RunFolder:
     def reweighting_journal(self) -> Journal:
         """Evaluations at draws of the finished surrogate."""
         return Journal(self.path / "reweighting.jsonl")
-
-    @property
-    def state_path(self) -> Path:
-        """State of the loop, numbers only."""
-        return self.path / "state.npz"
-
-    @property
-    def config_path(self) -> Path:
-        """What was run, with defaults filled in."""
-        return self.path / "config.yaml"
-
-    @property
-    def trace_path(self) -> Path:
-        """One row per iteration."""
-        return self.path / "trace.csv"
-
-    @property
-    def report_path(self) -> Path:
-        """The report, one page."""
-        return self.path / "report.html"
 
     @property
     def chain_root(self) -> Path:

@@ -258,6 +258,7 @@ def _closure(p: Predictor) -> Callable[[ArrayLike], float]:
     inverse = _scalar_inverse(output) if output else None
 
     def single(x: ArrayLike) -> float:
+        """The log-likelihood at a point with shape (d,), which is not checked."""
         z = to_z.dot(x if warped is None else warped(x))
         z += offset
         e = points.dot(z)

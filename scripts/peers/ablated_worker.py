@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from common import Counted, Outcome, work
-from surrogate_worker import prior_of
+from surrogate_worker import outcome_of, prior_of
 from threadpoolctl import threadpool_limits
 
 from surrogate.conclusion import conclude
@@ -31,14 +31,7 @@ def run(problem: Any, log_likelihood: Counted, seed: int, max_evaluations: int |
             x = loop.ask(state)
             state = loop.tell(state, x, posterior.evaluate_many(x))
         result = conclude(loop, state, state.verdict.reason, 10_000)
-    return Outcome(
-        samples=result.samples,
-        weights=result.weights,
-        log_evidence=result.log_evidence,
-        log_evidence_error=result.log_evidence_error,
-        converged=bool(result.converged),
-        status=result.status,
-    )
+    return outcome_of(result)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,18 @@ def prior_of(problem: Any) -> Any:
     return [surrogate.Parameter(f"x{i}", tuple(bounds), periodic=turns) for i, (bounds, turns) in pairs]
 
 
+def outcome_of(result: surrogate.Result) -> Outcome:
+    """What is judged of a result."""
+    return Outcome(
+        samples=result.samples,
+        weights=result.weights,
+        log_evidence=result.log_evidence,
+        log_evidence_error=result.log_evidence_error,
+        converged=bool(result.converged),
+        status=result.status,
+    )
+
+
 def run(problem: Any, log_likelihood: Counted, seed: int, max_evaluations: int | None) -> Outcome:
     torch.set_num_threads(1)
     with threadpool_limits(1):
@@ -31,14 +43,7 @@ def run(problem: Any, log_likelihood: Counted, seed: int, max_evaluations: int |
             max_evaluations=max_evaluations,
             progress=False,
         )
-    return Outcome(
-        samples=result.samples,
-        weights=result.weights,
-        log_evidence=result.log_evidence,
-        log_evidence_error=result.log_evidence_error,
-        converged=bool(result.converged),
-        status=result.status,
-    )
+    return outcome_of(result)
 
 
 if __name__ == "__main__":

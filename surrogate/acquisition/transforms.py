@@ -104,6 +104,7 @@ def posterior(noise: float = 1e-3, *, given: str = "train", scaled: bool = True)
         raise ValueError(msg)
 
     def transform(split: Split) -> Split:
+        """In double precision; O(n f^2) time with f features, O(n m^2) with m known points under a kernel alone."""
         split = (scale(split) if scaled else split).each(lambda features: features.to(torch.float64))
         known = split.known if given == "train" else split.pool
         if known.dim is not None and known.dim <= max(1024, 3 * known.n):
@@ -169,6 +170,7 @@ def sketch(p: int = 512, *, generator: torch.Generator | None) -> Transform:
         raise ValueError(msg)
 
     def transform(split: Split) -> Split:
+        """The features themselves if there are no more than p."""
         dim = split.pool.dim
         if dim is not None and dim <= p:
             return split.each(lambda features: DenseFeatures(features.dense()))
@@ -206,6 +208,7 @@ def acs_grad(noise: float = 1e-3) -> Transform:
     conditioned = posterior(noise, scaled=False)
 
     def transform(split: Split) -> Split:
+        """A product of two kernels, in double precision."""
         split = scale(split).each(lambda features: features.to(torch.float64).stored())
         after = conditioned(split)
         factor = torch.tensor(noise**-2, dtype=torch.float64, device=split.pool.device)
@@ -228,6 +231,7 @@ def acs_rf(p: int = 512, noise: float = 1e-3, *, generator: torch.Generator) -> 
     """
 
     def transform(split: Split) -> Split:
+        """Features with shape (n, p); O(n f (f + p)) time for f features before."""
         split = scale(split).each(lambda features: features.to(torch.float64))
         phi = split.known.dense()
         factor = _cholesky(phi.T @ phi, noise**2)
@@ -268,6 +272,7 @@ def acs_rf_hyper(p: int, y: Tensor, *, generator: torch.Generator) -> Transform:
     """
 
     def transform(split: Split) -> Split:
+        """Features with shape (n, p); O(n f (f + p)) time for f features before."""
         split = scale(split).each(lambda features: features.to(torch.float64))
         phi = split.known.dense()
         target = y.to(phi).flatten()
@@ -317,6 +322,7 @@ def weighted(weights: Tensor) -> Transform:
         raise ValueError(msg)
 
     def transform(split: Split) -> Split:
+        """The same kernel with rows and columns times the weights."""
         if weights.shape != (split.pool.n,):
             msg = f"weights must have shape ({split.pool.n},), got {tuple(weights.shape)}"
             raise ValueError(msg)

@@ -135,6 +135,7 @@ class _Children:
         self._finalizer: Any = None
 
     def take(self, key: str, payload: bytes) -> Child:
+        """An idle child of a key, or a new one that is not started yet."""
         with self._lock:
             if idle := self._idle.get(key):
                 return idle.pop()
@@ -146,6 +147,7 @@ class _Children:
             return child
 
     def give_back(self, key: str, child: Child) -> None:
+        """Keeps a child for the next call, unless it was killed for good."""
         with self._lock:
             if not child.ended:
                 self._idle.setdefault(key, []).append(child)
@@ -159,6 +161,7 @@ class _Children:
             child.kill()
 
     def kill_all(self) -> None:
+        """Ends those of all keys."""
         for key in list(self._all):
             self.kill(key)
 

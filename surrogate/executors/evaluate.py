@@ -61,6 +61,7 @@ def evaluate_batch(
     known = dict(done or {})
 
     def keep(index: int, evaluation: Evaluation) -> None:
+        """Records it first: what is known is on the disk."""
         record(index, evaluation)
         known[index] = evaluation
 

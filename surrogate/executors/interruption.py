@@ -69,15 +69,12 @@ class StopRequest:
     @contextlib.contextmanager
     def _alarm(self) -> Iterator[None]:
         """A timer that rings when the time is up, unless the program has one of its own."""
-        if (
-            self._seconds is None
-            or not hasattr(signal, "setitimer")
-            or signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL
-        ):
+        if self._seconds is None or not _alarm_is_free():
             yield
             return
         signal.signal(signal.SIGALRM, self._ring)
-        signal.setitimer(signal.ITIMER_REAL, max(self._start + self._seconds - time.monotonic(), 1e-3))
+        # Again and again: clocks differ, and a timer that rings a moment too early must not be the last.
+        signal.setitimer(signal.ITIMER_REAL, max(self._start + self._seconds - time.monotonic(), 1e-3), 0.1)
         try:
             yield
         finally:

@@ -40,7 +40,34 @@ class LaplaceKernel:
 
 
 @dataclass(frozen=True)
-class NNGPKernel:
+class _WideNetwork:
+    """What the kernels of infinitely wide ReLU networks have in common; their attributes are explained there."""
+
+    layers: int = 3
+    weight_variance: float = 2.0
+    bias_variance: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.layers < 1 or not self.weight_variance > 0 or self.bias_variance < 0:
+            msg = (
+                "expected layers >= 1, weight_variance > 0 and bias_variance >= 0, "
+                f"got {self.layers}, {self.weight_variance} and {self.bias_variance}"
+            )
+            raise ValueError(msg)
+
+    def _first(self, a: Tensor, b: Tensor) -> Tensor:
+        """Covariance of the first pre-activations, with shape (n, m)."""
+        return self.weight_variance / a.shape[1] * (a @ b.T) + self.bias_variance
+
+    def _variances(self, x: Tensor) -> list[Tensor]:
+        """Variances of the pre-activations of each layer, each with shape (n,)."""
+        variances = [self.weight_variance / x.shape[1] * x.square().sum(1) + self.bias_variance]
+        for _ in range(self.layers - 1):
+            variances.append(0.5 * self.weight_variance * variances[-1] + self.bias_variance)
+        return variances
+
+
+class NNGPKernel(_WideNetwork):
     """Covariance of the outputs of infinitely wide ReLU networks with random parameters.
 
     K_0 = w x.x' / d + b and K <- w T(K) + b once for each further layer, with T the arc-cosine kernel of first order
@@ -55,27 +82,19 @@ class NNGPKernel:
         Cho & Saul (2009), https://papers.nips.cc/paper/3628; Lee et al. (2018), arXiv:1711.00165.
     """
 
-    layers: int = 3
-    weight_variance: float = 2.0
-    bias_variance: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_layers(self.layers, self.weight_variance, self.bias_variance)
-
     def diag(self, x: Tensor) -> Tensor:
         """Variances, with shape (n,)."""
-        return _variances(self, x)[-1]
+        return self._variances(x)[-1]
 
     def matrix(self, a: Tensor, b: Tensor) -> Tensor:
         """Kernel of the rows of a and of b, with shapes (n, d) and (m, d), as (n, m)."""
-        k = _first(self, a, b)
-        for va, vb in zip(_variances(self, a)[:-1], _variances(self, b)[:-1], strict=True):
+        k = self._first(a, b)
+        for va, vb in zip(self._variances(a)[:-1], self._variances(b)[:-1], strict=True):
             k = self.weight_variance * _arc_cosine(k, va, vb)[0] + self.bias_variance
         return k
 
 
-@dataclass(frozen=True)
-class NTKernel:
+class NTKernel(_WideNetwork):
     """Tangent kernel of infinitely wide ReLU networks: what gradient descent on them converges to.
 
     With K as in `NNGPKernel`, Theta_0 = K_0 and Theta <- K + w T'(K) Theta for each further layer.
@@ -89,16 +108,9 @@ class NTKernel:
         Jacot, Gabriel & Hongler (2018), arXiv:1806.07572; Lee et al. (2019), arXiv:1902.06720.
     """
 
-    layers: int = 3
-    weight_variance: float = 2.0
-    bias_variance: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_layers(self.layers, self.weight_variance, self.bias_variance)
-
     def diag(self, x: Tensor) -> Tensor:
         """Diagonal, with shape (n,)."""
-        variances = _variances(self, x)
+        variances = self._variances(x)
         theta = variances[0]
         for v in variances[1:]:
             theta = v + 0.5 * self.weight_variance * theta
@@ -106,34 +118,12 @@ class NTKernel:
 
     def matrix(self, a: Tensor, b: Tensor) -> Tensor:
         """Kernel of the rows of a and of b, with shapes (n, d) and (m, d), as (n, m)."""
-        k = theta = _first(self, a, b)
-        for va, vb in zip(_variances(self, a)[:-1], _variances(self, b)[:-1], strict=True):
+        k = theta = self._first(a, b)
+        for va, vb in zip(self._variances(a)[:-1], self._variances(b)[:-1], strict=True):
             value, slope = _arc_cosine(k, va, vb)
             k = self.weight_variance * value + self.bias_variance
             theta = k + self.weight_variance * slope * theta
         return theta
-
-
-def _check_layers(layers: int, weight_variance: float, bias_variance: float) -> None:
-    if layers < 1 or not weight_variance > 0 or bias_variance < 0:
-        msg = (
-            "expected layers >= 1, weight_variance > 0 and bias_variance >= 0, "
-            f"got {layers}, {weight_variance} and {bias_variance}"
-        )
-        raise ValueError(msg)
-
-
-def _first(kernel: NNGPKernel | NTKernel, a: Tensor, b: Tensor) -> Tensor:
-    """Covariance of the first pre-activations, with shape (n, m)."""
-    return kernel.weight_variance / a.shape[1] * (a @ b.T) + kernel.bias_variance
-
-
-def _variances(kernel: NNGPKernel | NTKernel, x: Tensor) -> list[Tensor]:
-    """Variances of the pre-activations of each layer, each with shape (n,)."""
-    variances = [kernel.weight_variance / x.shape[1] * x.square().sum(1) + kernel.bias_variance]
-    for _ in range(kernel.layers - 1):
-        variances.append(0.5 * kernel.weight_variance * variances[-1] + kernel.bias_variance)
-    return variances
 
 
 def _arc_cosine(k: Tensor, va: Tensor, vb: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from surrogate.checkpoint import RunFolder, load_arrays, replacing, save_arrays
+from surrogate.checkpoint import RunFiles, RunFolder, load_arrays, replacing, save_arrays
 from surrogate.labelling.journal import LabelJournal
 from surrogate.labelling.loop import LabelSettings
 from surrogate.labelling.pool import Pool
@@ -100,7 +100,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, eq=False)
-class LabelFolder:
+class LabelFolder(RunFiles):
     """Where the files of a run are.
 
     Attributes:
@@ -120,26 +120,6 @@ class LabelFolder:
     def journal(self) -> LabelJournal:
         """All events."""
         return LabelJournal(self.path / "labels.jsonl")
-
-    @property
-    def config_path(self) -> Path:
-        """What was asked for."""
-        return self.path / "config.yaml"
-
-    @property
-    def state_path(self) -> Path:
-        """The table as numbers."""
-        return self.path / "state.npz"
-
-    @property
-    def trace_path(self) -> Path:
-        """The learning curve, one row per fit."""
-        return self.path / "trace.csv"
-
-    @property
-    def report_path(self) -> Path:
-        """The report, one page."""
-        return self.path / "report.html"
 
     @property
     def holds_run(self) -> bool:

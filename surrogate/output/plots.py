@@ -94,6 +94,7 @@ class _Unit:
 
     @classmethod
     def of(cls, result: Result, j: int) -> _Unit:
+        """How parameter number j is shown: 99.8 % of the posterior and a margin, within the prior's support."""
         x = result.samples[:, j]
         low, high = equal_tailed_interval(x[:, None], result.weights, 0.998)[0]
         margin = 0.12 * (high - low)
@@ -122,6 +123,7 @@ class _Points:
 
     @classmethod
     def of(cls, result: Result) -> _Points:
+        """The points of a run; near are those higher than the lowest of 1000 draws from a normal posterior."""
         data, d = result.data, len(result.names)
         x = data.x[data.finite]
         height = data.y[data.finite] + result.emulator.log_prior(x)

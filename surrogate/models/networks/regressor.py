@@ -262,6 +262,7 @@ class _Settings:
 
     @classmethod
     def of(cls, regressor: NetworkRegressor) -> _Settings:
+        """The settings of a regressor; ValueError if one cannot be used."""
         validation, share = _validation(regressor.validation)
         activation = _activation(regressor.activation)
         return cls(
