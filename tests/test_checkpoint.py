@@ -241,7 +241,7 @@ class TestArrays:
         path = tmp_path / "state.npz"
         save_arrays(path, {"x": np.arange(3)})
         command = "import sys; from tests.test_checkpoint import *; write_on_a_full_disk(Path(sys.argv[1]))"
-        subprocess.run([sys.executable, "-c", command, str(path)], cwd=ROOT, check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", command, str(path)], cwd=ROOT, check=True, timeout=600)
         np.testing.assert_array_equal(load_arrays(path)["x"], [0, 1, 2])
         assert os.listdir(tmp_path) == ["state.npz"]
 
@@ -404,7 +404,7 @@ import sys, time
 from surrogate.checkpoint import RunFolder
 folder = RunFolder(sys.argv[1]).create()
 print("locked", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -440,7 +440,7 @@ class TestLock:
     @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
     def test_death_gives_it_back(self, tmp_path, holder, end):
         holder.send_signal(end)
-        holder.wait(10)
+        holder.wait(300)
         with RunFolder(tmp_path).create() as folder:
             assert str(os.getpid()) in (folder.path / ".lock").read_text()
 
@@ -466,7 +466,7 @@ class TestLock:
         folder = RunFolder(tmp_path).create()
         child = os.fork()
         if child == 0:
-            time.sleep(60)
+            time.sleep(600)
             os._exit(0)
         try:
             with pytest.raises(RuntimeError, match="in use"):

@@ -127,7 +127,7 @@ def test_answers_in_files(tmp_path, answer, gradient, reason):
     key = next((tmp_path / "ask").glob("*.json")).stem
     (tmp_path / "tell" / "new").write_text(json.dumps(answer))
     (tmp_path / "tell" / "new").rename(tmp_path / "tell" / f"{key}.json")
-    evaluation = future.result(timeout=30)
+    evaluation = future.result(timeout=300)
     executor.shutdown()
     assert evaluation.gradient == gradient
     assert reason in evaluation.reason

@@ -52,11 +52,12 @@ def deadly(x):
     return quadratic(x)
 
 
-def deadly_with_a_child(x):
-    """Dies while a child of its own keeps all open files open."""
-    if os.fork() == 0:
-        time.sleep(5)
+def deadly_with_a_child(file):
+    """Dies while a child of its own keeps all open files open; the child's process id is in a file."""
+    if (child := os.fork()) == 0:
+        time.sleep(600)
         os._exit(0)
+    Path(file).write_text(str(child))
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -65,8 +66,15 @@ def leaving(x):
 
 
 def endless(x):
-    time.sleep(60)
+    nap(600)
     return 0.0
+
+
+def nap(seconds):
+    """Sleeps in short pieces: a signal that arrives just before a long sleep would wait for its end."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, 0.1))
 
 
 def ignores_termination(x):
@@ -136,7 +144,7 @@ def hangs_up_and_lives(line):
     line.recv_bytes()
     line.send_bytes(b"taken")
     line.close()
-    time.sleep(60)
+    time.sleep(600)
 
 
 class OddlyEqual:

@@ -9,13 +9,13 @@ import json
 import os
 import signal
 import sys
-import time
 import zlib
 
 import numpy as np
 
 import surrogate
 from likelihoods import analytic
+from tests.executors import functions_for_workers as functions
 
 TARGETS = {
     "gauss4": lambda: analytic.gaussian(4),
@@ -32,7 +32,7 @@ class Likelihood:
         self.name, self.seconds, self.bad = name, seconds, bad
 
     def __call__(self, x):
-        time.sleep(self.seconds)
+        functions.nap(self.seconds)
         lot = np.random.default_rng(zlib.crc32(x.tobytes())).random()
         if lot < 5 * self.bad:
             return self.misbehave(int(lot / self.bad))
@@ -45,7 +45,7 @@ class Likelihood:
         if kind == 1:
             return np.nan
         if kind == 2:
-            time.sleep(3600)
+            functions.nap(3600)
         if kind == 3:
             os.kill(os.getpid(), signal.SIGSEGV)
         os._exit(7)

@@ -13,7 +13,7 @@ EXAMPLES = ROOT / "examples" / "cluster"
 
 
 def output_of(words, folder):
-    done = subprocess.run(words, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(words, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -35,8 +35,8 @@ def test_files(tmp_path):
     asking = subprocess.Popen(words, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
     try:
         answering = subprocess.Popen([*words, "answer"], cwd=tmp_path, env=ENVIRONMENT)
-        out, _ = asking.communicate(timeout=240)
-        assert answering.wait(60) == 0
+        out, _ = asking.communicate(timeout=1200)
+        assert answering.wait(600) == 0
     finally:
         for process in (asking, answering):
             process.kill()

