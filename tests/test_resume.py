@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -310,34 +309,42 @@ def test_a_damaged_journal_is_refused(tmp_path):
 # SIGKILL
 
 SCRIPT = """
-import sys, time
+import math, os, signal, sys, threading, time
 import numpy as np
 import surrogate
 from pathlib import Path
 
-folder, calls, budget = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+folder, calls, budget = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+limit, delay = (int(sys.argv[4]), float(sys.argv[5])) if len(sys.argv) > 4 else (math.inf, 0.0)
+
+def die_if_due():
+    # Ends the process a while after so many calls in all have been answered.
+    if calls.exists() and calls.stat().st_size >= 16 * limit:
+        threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
 def log_likelihood(x):
     time.sleep(0.015)
     y = -np.inf if x[0] + x[1] > 2.5 else -0.5 * float(x[0] ** 2 / 0.6 + (x[1] - 0.2 * x[0] ** 2) ** 2 / 0.3)
     with open(calls, "ab", buffering=0) as file:
         file.write(x.tobytes())
+    die_if_due()
     return y
 
+die_if_due()
 result = surrogate.infer(log_likelihood, {"a": (-4.0, 4.0), "b": (-3.0, 3.0)}, output=folder, seed=5,
                          max_evaluations=budget, n_samples=300, progress=False)
 np.save(folder / "samples.npy", result.samples)
 """
 
 
-def start(folder, calls, budget):
+def start(folder, calls, budget, *death):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", SCRIPT, str(folder), str(calls), str(budget)]
+    command = [sys.executable, "-c", SCRIPT, str(folder), str(calls), str(budget), *map(str, death)]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
 
 
 def finish(process):
-    error = process.communicate(timeout=300)[1]
+    error = process.communicate(timeout=1200)[1]
     assert process.returncode == 0, error.decode()
 
 
@@ -354,18 +361,6 @@ def recorded(folder):
     return [np.array(json.loads(line)["x"]).tobytes() for line in lines]
 
 
-def kill_after(process, calls, count, delay):
-    """Kills a process a while after it has answered ``count`` calls in all; False if it was over before."""
-    deadline = time.monotonic() + 300
-    while len(called(calls)) < count and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.001)
-    time.sleep(delay)
-    alive = process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    return alive
-
-
 @pytest.mark.parametrize(("kills", "budget"), [(3, 11), pytest.param(10, 40, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(kills, budget, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -373,8 +368,9 @@ def test_killed_at_random_moments(kills, budget, tmp_path):
     rng = np.random.default_rng(kills)
     calls, survived = tmp_path / "calls", []
     for count in np.sort(rng.choice(np.arange(1, len(called(tmp_path / "calls whole"))), kills, replace=False)):
-        process = start(broken, calls, budget)
-        assert kill_after(process, calls, count, rng.uniform(0.0, 0.1)), "the run was over before it was killed"
+        process = start(broken, calls, budget, count, rng.uniform(0.0, 0.1))
+        process.communicate(timeout=1200)
+        assert process.returncode == -signal.SIGKILL, "the run was over before it was killed"
         survived.append((len(called(calls)), recorded(broken)))
     finish(start(broken, calls, budget))
 
