@@ -465,6 +465,10 @@ def _settings(given: Mapping[str, Any]) -> LabelSettings:
             hint = nearest(name, known, otherwise=f"; known: {', '.join(known)}")
             msg = f"unknown setting {name!r}{hint}"
             raise TypeError(msg)
+    if "method" in given:  # otherwise a wrong one would be found out at the first fit, after all the first labels
+        from surrogate.acquisition.batch import method_and_mode
+
+        method_and_mode(given["method"])
     return LabelSettings(**given)
 
 

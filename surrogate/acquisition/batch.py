@@ -14,7 +14,7 @@ from surrogate.acquisition.nearest import nearest
 from surrogate.acquisition.selection import frank_wolfe, kmeans_pp, largest_cluster, max_dist
 from surrogate.acquisition.transforms import Split, Transform, named_transform, posterior, weighted
 
-__all__ = ["METHODS", "Selection", "select_batch"]
+__all__ = ["METHODS", "Selection", "method_and_mode", "select_batch"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,8 +157,12 @@ def select_batch(
     return Selection(chosen if index is None else index[chosen], status)
 
 
-def _method(name: str, train: Features | None) -> tuple[Rule, bool, str]:
-    """The rule, whether it uses the labelled points, and why it may stop early."""
+def method_and_mode(name: str) -> tuple[str, str]:
+    """What a name such as "lcmd-tp" means: "lcmd" and "tp"; the mode is empty if there is none.
+
+    Raises:
+        ValueError: If there is no such method, or it has no modes.
+    """
     base, mode = name, ""
     for suffix in ("p", "tp"):
         if name.endswith(f"-{suffix}"):
@@ -166,6 +170,12 @@ def _method(name: str, train: Features | None) -> tuple[Rule, bool, str]:
     if base not in METHODS or (mode and not METHODS[base][1]):
         msg = f"method must be one of {sorted(METHODS)}, those with a mode followed by -p or -tp, got {name!r}"
         raise ValueError(msg)
+    return base, mode
+
+
+def _method(name: str, train: Features | None) -> tuple[Rule, bool, str]:
+    """The rule, whether it uses the labelled points, and why it may stop early."""
+    base, mode = method_and_mode(name)
     rule, default, shortage = METHODS[base]
     mode = mode or default
     if mode == "tp" and train is None:

@@ -58,11 +58,12 @@ class LabelSettings:
         model_name(self.model, 0)
         for name, good, words in (
             ("audit", 0.0 <= self.audit <= 1.0, "a share between 0 and 1"),
-            ("budget", self.budget is None or self.budget >= 1, "a whole number of at least 1"),
+            ("seed", isinstance(self.seed, int | np.integer), "a whole number"),
+            ("budget", self.budget is None or _count(self.budget, 1), "a whole number of at least 1"),
             ("target_error", self.target_error is None or self.target_error > 0.0, "positive"),
             ("flat", self.flat is None or 0.0 < self.flat < 1.0, "a share between 0 and 1"),
             ("level", 0.0 < self.level < 1.0, "a probability between 0 and 1"),
-            ("folds", self.folds >= 2, "at least 2"),
+            ("folds", _count(self.folds, 2), "a whole number of at least 2"),
         ):
             if not good:
                 msg = f"{name} must be {words}, got {getattr(self, name)!r}"
@@ -84,6 +85,10 @@ class LabelSettings:
             msg = f"unknown settings {', '.join(map(repr, unknown))}; known: {', '.join(sorted(known))}"
             raise ValueError(msg)
         return cls(**document)
+
+
+def _count(value: Any, least: int) -> bool:
+    return isinstance(value, int | np.integer) and bool(value >= least)
 
 
 def first_labels(pool: Pool) -> int:

@@ -245,6 +245,7 @@ def test_predictions_need_a_model_and_columns():
         ({"oracle": oracle}, ValueError, "a run needs an end: budget="),
         ({"columns": {"a": "word"}}, ValueError, "column 'a' must be 'categorical', 'id'"),
         ({"columns": {"c": "id"}}, ValueError, "no column 'c'"),
+        ({"method": "lcdm"}, ValueError, "method must be one of .* got 'lcdm'"),
     ],
 )
 def test_arguments_that_are_refused(given, error, message):

@@ -165,7 +165,9 @@ def test_predictions_are_those_of_the_model():
         ({"target_error": -1.0}, "target_error must be positive"),
         ({"flat": 0.0}, "flat must be a share"),
         ({"level": 1.0}, "level must be a probability"),
-        ({"folds": 1}, "folds must be at least 2"),
+        ({"folds": 1}, "folds must be a whole number of at least 2"),
+        ({"budget": 2.5}, "budget must be a whole number of at least 1, got 2.5"),
+        ({"seed": "one"}, "seed must be a whole number, got 'one'"),
         ({"model": "tree"}, "model must be 'auto' or one of"),
     ],
 )
