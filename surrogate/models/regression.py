@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from surrogate.linalg.lowrank import LowRank
+from surrogate.linalg.lowrank import accelerated_cholesky
 from surrogate.linalg.operators import KernelOperator
 from surrogate.linalg.preconditioners import NystromPreconditioner
 from surrogate.linalg.solvers import cg
@@ -34,6 +35,7 @@ _PILOT = 800  # points that choose among kernels where there are more than
 _EXACT_FIT = 1500  # points up to which all count in full in the marginal likelihood
 _TARGETS, _NEIGHBOURS = 1500, 64  # of the likelihood by neighbours
 _LOCAL = 256  # neighbours that a variance is conditioned on where the exact one is too dear
+_FILL = 64  # neighbours from which a mean takes what the solver left
 # Least noise variance of rough kernels, in units of the variance that is left at a point given its neighbours.
 _FLOOR = {"matern12": 0.05, "matern32": 0.05}
 _CALIBRATION = 1024  # points whose errors set the scale
@@ -303,14 +305,21 @@ def _left_out_square(lower: Tensor, weights: Tensor, rows: Tensor) -> float:
 class IterativePosterior:
     """The process given all points: the mean by conjugate gradients, variances from the nearest neighbours.
 
+    What the solver left of y, the rest, is interpolated from the 64 nearest neighbours and added to the mean. The sum
+    is the exact mean where either the rest is zero or all points are neighbours, and it needs far fewer iterations,
+    which are slowest with the short waves that neighbours know best: on 9,000 points of a robot arm's kinematics
+    (kin40k) the error of the mean was 0.283 after 36 iterations and 0.116 with the rest, 0.1123 and 0.1107 after 76,
+    where the exact mean has 0.1107.
+
     Attributes:
         process: Kernel and hyperparameters.
         x: Points, with shape (n, d).
         y: With shape (n,).
-        weights: (k(X, X) + eta I)^-1 (y - constant), with shape (n,), up to the residual.
+        weights: (k(X, X) + eta I)^-1 (y - constant), with shape (n,), up to the rest.
         constant: Of the mean.
+        rest: y - constant - (k(X, X) + eta I) weights, with shape (n,).
         factor: Of the variance given the neighbours, from held-out errors; 1 leaves it as the bound that it is.
-        residual: |y - constant - (k(X, X) + eta I) weights| / |y - constant|.
+        residual: |rest| / |y - constant|.
         status: What the solver said.
     """
 
@@ -319,27 +328,30 @@ class IterativePosterior:
     y: Tensor
     weights: Tensor
     constant: float
+    rest: Tensor
     factor: float
     residual: float
     status: str
 
     def mean(self, new: Tensor) -> Tensor:
-        """Posterior mean, with shape (b,): O(b n d)."""
-        return self.constant + self.process.operator(self.x).cross(new).matmul(self.weights)
+        """Posterior mean, with shape (b,): O(b (n d + 64^3))."""
+        solved = self.process.operator(self.x).cross(new).matmul(self.weights)
+        return self.constant + solved + _local(self.process, self.x, self.rest, new, _FILL)[0]
 
     def variance(self, new: Tensor) -> Tensor:
         """Posterior variance of the function without noise, with shape (b,): O(b (n d + 256^3)).
 
         The variance given the 256 nearest neighbours, which is never below that given all points, times ``factor``.
         """
-        return self.process.variance * self.factor * _local_variance(self.process, self.x, self.y, new)
+        local = _local(self.process, self.x, self.y, new, _LOCAL)[1]
+        return self.process.variance * self.factor * local
 
 
-def _local_variance(process: Process, x: Tensor, y: Tensor, new: Tensor) -> Tensor:
-    """In units of s^2, with shape (b,)."""
+def _local(process: Process, x: Tensor, y: Tensor, new: Tensor, m: int) -> tuple[Tensor, Tensor]:
+    """Mean and variance, in units of s^2, given the m nearest neighbours, each with shape (b,)."""
     scale = torch.as_tensor(process.lengthscale, dtype=new.dtype, device=new.device)
-    m = min(_LOCAL, len(y))
-    return local_prediction(CORRELATIONS[process.kernel], x / scale, y, new / scale, eta=process.eta, m=m)[1]
+    kernel = CORRELATIONS[process.kernel]
+    return local_prediction(kernel, x / scale, y, new / scale, eta=process.eta, m=min(m, len(y)))
 
 
 def iterative_posterior(
@@ -348,75 +360,67 @@ def iterative_posterior(
     y: Tensor,
     *,
     generator: torch.Generator,
-    tolerance: float = 1e-3,
+    tolerance: float = 1e-2,
     rank: int | None = None,
     max_iterations: int = 300,
 ) -> IterativePosterior:
     """The process given the points, by conjugate gradients in float32 with a randomly pivoted preconditioner.
 
-    The system is first solved, ten times less accurately, without some points, whose honest errors set the size of the
-    variances; the solution with all points goes on from there. O(n^2 d) an iteration, O(n rank) memory. A residual
-    above the tolerance is reported in the result, not raised.
+    The system is first solved without some points, whose honest errors set the size of the variances; the solution
+    with all points goes on from there. O(n^2 d) an iteration, O(n rank) memory. A residual above the tolerance is
+    reported in the result, not raised.
 
     Args:
         process: Kernel and hyperparameters. A scale that it has is kept.
         x: With shape (n, d), float64.
         y: With shape (n,).
         generator: Draws the pivots and the points held out; on the device of x.
-        tolerance: Relative residual to stop at.
+        tolerance: Relative residual to stop at; neighbours make up for it in the mean.
         rank: Of the preconditioner; a sixteenth of the points, but 1,000 to 3,000, where it is None.
         max_iterations: Most products with the kernel matrix, of each of the two solutions.
     """
-    n = len(y)
-    low = process.operator(x).to(torch.float32)
+    n, solved = len(y), partial(_solved, process, tolerance=tolerance, max_iterations=max_iterations)
     columns = min(n, min(max(n // 16, 1000), 3000) if rank is None else rank)
-    preconditioner = NystromPreconditioner.build(low, process.eta, rank=columns, generator=generator)
-    constant = float(y.mean())
-    target = (y - constant).to(torch.float32)
+    factor = accelerated_cholesky(process.operator(x).to(torch.float32), columns, generator=generator).factor
     order = torch.randperm(n, generator=generator, device=x.device)
     held, kept = order[: min(_CALIBRATION, n // 20)], order[min(_CALIBRATION, n // 20) :]
-    part = NystromPreconditioner.of(LowRank(preconditioner.factor.factor[kept], None), process.eta)
-    first = cg(
-        low.selected(kept),
-        target[kept],
-        noise=process.eta,
-        preconditioner=part,
-        tolerance=10.0 * tolerance,
-        max_iterations=max_iterations,
-    )
-    del part
-    errors = target[held].double() - low.cross(x[held]).to_columns(kept).matmul(first.x).double()
-    local = _local_variance(process, x[kept], y[kept], x[held])
-    process, factor = _calibrated(process, errors, local)
+    preconditioner = NystromPreconditioner.of(factor[kept], process.eta)
+    part, products = solved(x[kept], y[kept], preconditioner, None)
+    local = _local(process, x[kept], y[kept], x[held], _LOCAL)[1]
+    scaled, of_variance = _calibrated(process, y[held] - part.mean(x[held]), local)
     start = torch.zeros_like(y)
-    start[kept] = first.x.to(y.dtype)
-    weights, residual, products = _refined(
-        low, process, x, y - constant, start, preconditioner, tolerance=tolerance, max_iterations=max_iterations
+    start[kept] = part.weights
+    preconditioner = NystromPreconditioner.of(factor, process.eta)
+    whole, more = solved(x, y, preconditioner, start)
+    word = "converged" if whole.residual <= tolerance else "stopped"
+    status = (
+        f"conjugate gradients {word} at a residual of {whole.residual:.1e}, for {tolerance:g}, after {products} + "
+        f"{more} products, rank {preconditioner.rank}"
     )
-    word = "converged" if residual <= tolerance else f"stopped at a residual of {residual:.1e}, above {tolerance:g},"
-    status = f"conjugate gradients {word} after {first.iterations} + {products} products, rank {preconditioner.rank}"
-    return IterativePosterior(process, x, y, weights, constant, factor, residual, status)
+    return replace(whole, process=scaled, factor=of_variance, status=status)
 
 
-def _refined(
-    low: KernelOperator,
+def _solved(
     process: Process,
     x: Tensor,
-    target: Tensor,
-    start: Tensor,
+    y: Tensor,
     preconditioner: NystromPreconditioner,
+    start: Tensor | None,
     *,
     tolerance: float,
     max_iterations: int,
-) -> tuple[Tensor, float, int]:
-    """Weights, their relative residual in float64, and the products with ``low``, which solves for corrections."""
-    operator, size = process.operator(x), max(float(target.norm()), 1e-300)
-    weights, spent = start, 0
-    while True:
-        rest = target - operator.matmul(weights) - process.eta * weights
-        residual = float(rest.norm()) / size
-        if residual <= tolerance or spent >= max_iterations:
-            return weights, residual, spent
+) -> tuple[IterativePosterior, int]:
+    """The posterior mean, without a size of its variances, and the products in float32 that it took.
+
+    Corrections in float32 for residuals in float64, until a correction gains less than a tenth.
+    """
+    operator, constant = process.operator(x), float(y.mean())
+    low, target = operator.to(torch.float32), y - constant
+    size = max(float(target.norm()), 1e-300)
+    weights = torch.zeros_like(y) if start is None else start
+    rest = target if start is None else target - operator.matmul(start) - process.eta * start
+    spent, before, residual = 0, math.inf, float(rest.norm()) / size
+    while residual > tolerance and residual < 0.9 * before and spent < max_iterations:
         step = cg(
             low,
             (rest / rest.norm()).to(low.dtype),
@@ -425,7 +429,10 @@ def _refined(
             tolerance=max(0.8 * tolerance / residual, 1e-4),
             max_iterations=max_iterations - spent,
         )
-        weights, spent = weights + rest.norm() * step.x.to(weights.dtype), spent + max(step.iterations, 1)
+        weights, spent = weights + rest.norm() * step.x.to(y.dtype), spent + step.iterations
+        rest = target - operator.matmul(weights) - process.eta * weights
+        before, residual = residual, float(rest.norm()) / size
+    return IterativePosterior(process, x, y, weights, constant, rest, 1.0, residual, ""), spent
 
 
 def _calibrated(process: Process, errors: Tensor, local: Tensor) -> tuple[Process, float]:

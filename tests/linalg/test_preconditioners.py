@@ -70,6 +70,23 @@ def test_solves_are_stable_where_the_normal_equations_are_not():
     )
 
 
+def test_the_largest_eigenvectors_are_solved_for_in_float32():
+    """An eigenvalue 1e8 times the noise: one rounding left in its direction would be 10 times the solution."""
+    q = torch.linalg.qr(normal(N, 8)).Q
+    scales = torch.logspace(4, -3, 8, dtype=torch.float64)
+    preconditioner = NystromPreconditioner.of((q * scales.sqrt()).float(), 1e-4)
+    solved = torch.stack([preconditioner.solve(column.float()).double() for column in q.T], 1)
+    along = (q * solved).sum(0)
+    torch.testing.assert_close(along, 1.0 / (scales + 1e-4), rtol=1e-3, atol=0.0)
+
+
+def test_the_complement_makes_the_inverse():
+    preconditioner = nystrom("unequal")
+    w = preconditioner.complement()
+    expected = torch.linalg.inv(matrix_of(preconditioner))
+    torch.testing.assert_close(torch.diag(1.0 / preconditioner.noise) - w @ w.T, expected, rtol=1e-9, atol=1e-7)
+
+
 def test_growing_is_more_of_the_same_and_ends_where_the_kernel_does():
     operator = KernelOperator.of("rbf", log_posterior(N)[0])
     small = NystromPreconditioner.build(operator, 1e-2, rank=10, generator=seeded())

@@ -102,17 +102,22 @@ def test_noiseless_data_are_fitted_through_failures():
     assert fit.value < dense("rbf", x, y - y.mean(), np.array([math.log(1e-6), 0.0, 0.0])) - 50
 
 
-def test_iterative_agrees_with_cholesky():
-    """Within 1 nat and 0.1 % of the gradient, with rank 100 and a tolerance of 0.01 at n = 1,000."""
+@pytest.mark.parametrize(("noise", "nats", "relative"), [(1e-2, 1e-3, 1e-4), (1e-4, 0.3, 1e-2)])
+def test_iterative_agrees_with_cholesky(noise, nats, relative):
+    """With rank 100 and a tolerance of 0.01 at n = 1,000, near the maximum, where the gradient is small.
+
+    Over six seeds the value was off by 1e-4 nats at most at noise 1e-2 and by 0.09 at 1e-4, the gradient by 1e-5 and by
+    3e-3 to 6e-3 of itself; without the known trace 0.014 and 0.9 nats, 8e-4 and 0.02.
+    """
     rng = np.random.default_rng(3)
     x = torch.tensor(rng.random((1000, 3)))
-    y = torch.sin(4 * x).sum(1) + 0.1 * torch.tensor(rng.standard_normal(1000))
+    y = torch.sin(4 * x).sum(1) + math.sqrt(noise) * torch.tensor(rng.standard_normal(1000))
     y = y - y.mean()
-    theta = np.log([1e-2, 0.5, 0.7, 0.6])
+    theta = np.log([noise, 0.5, 0.7, 0.6])
     estimate = IterativeMarginal.of(CORRELATIONS["rbf"], x, y, theta, rank=100).estimate(theta)
-    assert abs(estimate.value - dense("rbf", x, y, theta)) < 1.0
+    assert abs(estimate.value - dense("rbf", x, y, theta)) < nats
     expected = slope(lambda t: dense("rbf", x, y, t), theta, 1e-4)
-    assert np.linalg.norm(estimate.gradient - expected) < 1e-3 * np.linalg.norm(expected)
+    assert np.linalg.norm(estimate.gradient - expected) < relative * np.linalg.norm(expected)
     assert estimate.residual < 0.011
 
 

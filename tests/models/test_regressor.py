@@ -156,7 +156,7 @@ def test_conjugate_gradients_give_the_posterior_of_cholesky(monkeypatch):
     monkeypatch.setattr(regressor, "_MOST_EXACT", {"cpu": 600})
     iterative = GPRegressor(kernel="matern32").fit(x, y)
     assert (exact.solver_, iterative.solver_) == ("cholesky", "cg")
-    assert iterative.residual_ <= 1e-3
+    assert iterative.residual_ <= 1e-2
     assert math.isnan(iterative.log_marginal_likelihood_)
     new, truth = problem(n=400, seed=7)
     (mean, sd), (other, other_sd) = (model.predict(new, return_std=True) for model in (exact, iterative))
@@ -170,8 +170,23 @@ def test_a_residual_that_is_not_reached_is_told():
     process = Process("rbf", 1e-6, np.array([1.0, 1.0]), None, "given")
     generator = torch.Generator().manual_seed(0)
     posterior = iterative_posterior(process, x, y, generator=generator, rank=5, max_iterations=3)
-    assert posterior.residual > 1e-3
-    assert "above 0.001" in posterior.status
+    assert posterior.residual > 1e-2
+    assert f"stopped at a residual of {posterior.residual:.1e}, for 0.01" in posterior.status
+
+
+def test_what_the_solver_left_is_filled_from_the_neighbours():
+    """Exactly where all points are among the 64 neighbours, and nearly so with one iteration of many points."""
+    x, y = (torch.tensor(part) for part in problem(n=60))
+    process = Process("matern32", 0.01, np.array([0.7, 0.7]), None, "given")
+    generator = torch.Generator().manual_seed(0)
+    posterior = iterative_posterior(process, x, y, generator=generator, rank=5, max_iterations=1)
+    assert posterior.residual > 0.1
+    new = torch.tensor(np.random.default_rng(2).uniform(-2, 2, (10, 2)))
+    operator = process.operator(x)
+    k = operator.dense() + 0.01 * torch.eye(60, dtype=x.dtype)
+    exact = y.mean() + operator.cross(new).dense() @ torch.linalg.solve(k, y - y.mean())
+    torch.testing.assert_close(posterior.mean(new), exact)
+    torch.testing.assert_close(posterior.rest, y - y.mean() - k @ posterior.weights)
 
 
 def test_factorisation_is_rescued_and_says_so():
