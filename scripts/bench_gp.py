@@ -1,6 +1,7 @@
 """Times the marginal likelihood with gradient, and the mean at 1 and 100 points, beside scikit-learn's.
 
     python scripts/bench_gp.py [--points 1000] [--dimensions 8]
+    python scripts/bench_gp.py FOLDER [...]         # the regressors side by side: as scripts/bench_regression.py
 
 One thread, CPU seconds, the fastest of several repetitions of each, in one process.
 """
@@ -8,6 +9,7 @@ One thread, CPU seconds, the fastest of several repetitions of each, in one proc
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 
 import numpy as np
@@ -81,6 +83,10 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
+        import bench_regression
+
+        sys.exit(bench_regression.main())
     torch.set_num_threads(1)
     with threadpool_limits(1):
         main()

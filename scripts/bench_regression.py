@@ -1,12 +1,13 @@
 """Regression on tables, side by side: GPRegressor, gpytorch's ExactGP, scikit-learn's regressor and an SVGP.
 
-    python scripts/bench_regression.py FOLDER [--sets protein kin40k] [--points 1000 3000] [--models surrogate gpytorch]
+    python scripts/bench_regression.py FOLDER [--sets protein kin40k] [--points 1000 3000 9000 36000]
+        [--models surrogate gpytorch sklearn svgp] [--seconds 3600]
 
 FOLDER holds NAME.csv.gz without header, the target in the last column. 4,000 rows, drawn by seed 0, are the test set
 of every row of the table; the first n of the others are the training set. Inputs and outputs are standardised by the
 training rows for everybody; RMSE and NLL (mean negative log density of a test value, noise included) are in those
 units. Each fit and prediction runs in a process of its own, on one thread; CPU seconds without
-imports, and peak memory of that process.
+imports, and peak memory of that process. One that takes more CPU seconds than given is ended, and its row says so.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -155,7 +157,8 @@ def measure(folder: Path, name: str, n: int, model: str) -> dict[str, object]:
     }
 
 
-def in_a_process(arguments: list[str]) -> dict[str, object] | None:
+def in_a_process(arguments: list[str], seconds: int) -> dict[str, object] | str:
+    """What it measured, or why it measured nothing."""
     single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     single["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
     done = subprocess.run(
@@ -164,19 +167,30 @@ def in_a_process(arguments: list[str]) -> dict[str, object] | None:
         capture_output=True,
         text=True,
         check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 10)),
     )
+    if done.returncode == -signal.SIGXCPU:
+        return f"ended after {seconds:,} CPU seconds"
     if done.returncode != 0:
-        print(f"failed: {' '.join(arguments)}\n{done.stderr[-2000:]}", file=sys.stderr)
-        return None
+        print(f"{' '.join(arguments)}\n{done.stderr[-2000:]}", file=sys.stderr)
+        return f"failed with status {done.returncode}"
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def line(row: dict[str, object]) -> str:
+    return (
+        f"| {row['set']} | {row['n']:,} | {row['model']} | {row['rmse']:.4f} | {row['nll']:.4f} | "
+        f"{row['coverage']:.3f} | {row['seconds']:.1f} | {row['gigabytes']:.2f} | {row['note']} |"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sets", nargs="+", default=["protein", "kin40k"])
-    parser.add_argument("--points", nargs="+", type=int, default=[1000, 3000])
+    parser.add_argument("--points", nargs="+", type=int, default=[1000, 3000, 9000, 36_000])
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--seconds", type=int, default=3600, help="CPU seconds that a fit may take")
     parser.add_argument("--one", action="store_true", help="in this process, and print a line of JSON")
     options = parser.parse_args()
     if options.one:
@@ -189,13 +203,9 @@ def main() -> None:
                 if n > LIMITS.get(model, n):
                     continue
                 given = [str(options.folder), "--sets", name, "--points", str(n), "--models", model, "--one"]
-                row = in_a_process(given)
-                if row is not None:
-                    print(
-                        f"| {name} | {row['n']:,} | {model} | {row['rmse']:.4f} | {row['nll']:.4f} | "
-                        f"{row['coverage']:.3f} | {row['seconds']:.1f} | {row['gigabytes']:.2f} | {row['note']} |",
-                        flush=True,
-                    )
+                row = in_a_process(given, options.seconds)
+                empty = f"| {name} | {n:,} | {model} | | | | | | {row} |"
+                print(line(row) if isinstance(row, dict) else empty, flush=True)
 
 
 if __name__ == "__main__":
