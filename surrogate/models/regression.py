@@ -35,6 +35,7 @@ _PILOT = 800  # points that choose among kernels where there are more than
 _EXACT_FIT = 1500  # points up to which all count in full in the marginal likelihood
 _TARGETS, _NEIGHBOURS = 1500, 64  # of the likelihood by neighbours
 _LOCAL = 256  # neighbours that a variance is conditioned on where the exact one is too dear
+_ENTRIES = 2**31 - 1  # of a matrix that is factored: libraries of cards count them in 32 bits
 _FILL = 64  # neighbours from which a mean takes what the solver left
 # Least noise variance of rough kernels, in units of the variance that is left at a point given its neighbours.
 _FLOOR = {"matern12": 0.05, "matern32": 0.05}
@@ -376,11 +377,11 @@ def iterative_posterior(
         y: With shape (n,).
         generator: Draws the pivots and the points held out; on the device of x.
         tolerance: Relative residual to stop at; neighbours make up for it in the mean.
-        rank: Of the preconditioner; a sixteenth of the points, but 1,000 to 3,000, where it is None.
+        rank: Of the preconditioner; a sixteenth of the points, but 1,000 to 3,000, or 2^31 / n, where it is None.
         max_iterations: Most products with the kernel matrix, of each of the two solutions.
     """
     n, solved = len(y), partial(_solved, process, tolerance=tolerance, max_iterations=max_iterations)
-    columns = min(n, min(max(n // 16, 1000), 3000) if rank is None else rank)
+    columns = min(n, min(max(n // 16, 1000), 3000, _ENTRIES // n) if rank is None else rank)
     factor = accelerated_cholesky(process.operator(x).to(torch.float32), columns, generator=generator).factor
     order = torch.randperm(n, generator=generator, device=x.device)
     held, kept = order[: min(_CALIBRATION, n // 20)], order[min(_CALIBRATION, n // 20) :]

@@ -34,7 +34,8 @@ class GPRegressor(RegressorMixin, BaseEstimator):
     Inputs and outputs are standardised. The kernel is the one with the most evidence of four (squared exponential and
     Matern 5/2, 3/2 and 1/2) with one lengthscale a column; the noise is estimated or given. Up to 12,000 points (60,000
     on a GPU) everything comes from a Cholesky factor. Beyond that the mean comes from preconditioned conjugate
-    gradients with a known residual and variances from the 256 nearest neighbours, calibrated on points held out.
+    gradients with a known residual, which is filled in from the 64 nearest neighbours, and variances from the 256
+    nearest, calibrated on points held out.
 
     Args:
         kernel: One of "rbf", "matern52", "matern32", "matern12", or "auto" for the best of them.

@@ -114,10 +114,17 @@ def test_a_known_trace_takes_the_scatter_of_the_gradient_away():
     assert torch.stack(controlled).norm() < torch.stack(plain).norm() / 3.0
 
 
-def test_a_slope_takes_four_probes():
-    solve = cg(kernel_operator(), normal(N, 3), noise=NOISE)
-    with pytest.raises(ValueError, match="a slope takes 4 probes with an iteration each at least, got 3 of 3"):
-        trace_slope(solve, N)
+def test_a_slope_takes_four_probes_and_is_nearly_one_for_a_good_preconditioner():
+    """log(1 + e) = e - e^2 / 2: with eigenvalues of at most 1 + e, the slope is in 1 - e..1."""
+    operator = KernelOperator.of("rbf", log_posterior(400)[0], lengthscale=1.5)
+    assert trace_slope(cg(operator, normal(400, 3), noise=NOISE), 400) == 0.0
+    p = NystromPreconditioner.build(operator, NOISE, rank=120, generator=seeded())
+    z = draw_probes(operator, 10, preconditioner=p, generator=seeded(1))
+    solve = cg(operator, z, noise=NOISE, preconditioner=p, tolerance=1e-10)
+    rest = operator.dense() - p.factor.factor @ p.factor.factor.T
+    largest = float(torch.linalg.matrix_norm(rest, 2)) / NOISE
+    assert largest < 0.1
+    assert 1.0 - largest <= trace_slope(solve, 400) <= 1.0
 
 
 def test_a_complete_preconditioner_leaves_nothing_to_estimate():

@@ -109,7 +109,11 @@ def test_the_law_of_two_pivots(method):
 
 
 def test_random_pivots_are_near_the_best_and_uniform_ones_are_not(unequal):
-    """Of 2,500 points in 20 clusters with 60 outliers: measured 1.17 times the best at k = 50."""
+    """Of 2,500 points in 20 clusters with 60 outliers.
+
+    At k = 50, fewer columns than clusters and outliers, random pivots leave 1.17 times the best trace and uniform ones
+    8 times; at k = 200 uniform ones still miss outliers and leave 32,000 times what random ones do.
+    """
     values = torch.linalg.eigvalsh(unequal.matrix).flip(0)
     simple, accelerated = (mean_error(unequal, 50, m, 20) for m in (random_cholesky, accelerated_cholesky))
     assert simple <= 2.5 * float(values[50:].sum())
