@@ -15,6 +15,7 @@ class Mechanisms:
         structures: Kernel, trend and warps are chosen by evidence.
         input_warps: Warps of the parameters are among the choices.
         output_warps: Warps of the log-density are.
+        couplings: Coordinates may be bent and scaled by others.
         noise: Noise that the likelihood did not declare is looked for.
         temperature: While the points lie far below the mode the log-density is mapped at a raised temperature.
         promising: One point of each batch is the one most likely to matter among points of the whole prior.
@@ -29,6 +30,7 @@ class Mechanisms:
     structures: bool = True
     input_warps: bool = True
     output_warps: bool = True
+    couplings: bool = True
     noise: bool = True
     temperature: bool = True
     promising: bool = True

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from surrogate.checkpoint import load_arrays, replacing, save_arrays
+from surrogate.kernels.couplings import STEEPEST, Couplings
 from surrogate.kernels.stationary import KERNELS
 from surrogate.kernels.warps import CIRCLE, InputWarp
 from surrogate.models.classifiers import Gate
@@ -62,6 +63,7 @@ class Predictor:
         gate: Support vectors of the gate, with shape (k, e); k is 0 where nothing infeasible was seen.
         gate_weights: With shape (k,).
         constants: Largest value, temperature, output warp, intercept of the gate and its gamma.
+        couplings: Of the warped coordinates, ``Couplings.to_array``; without rows where there are none.
     """
 
     names: tuple[str, ...]
@@ -83,6 +85,7 @@ class Predictor:
     gate: Array
     gate_weights: Array
     constants: Array
+    couplings: Array = field(default_factory=lambda: np.empty((0, 0)))
 
     @classmethod
     def of(
@@ -129,7 +132,20 @@ class Predictor:
                     0.0 if gate is None else gate.gamma,
                 ]
             ),
+            couplings=np.empty((0, len(names))) if warp.couplings is None else warp.couplings.to_array(),
         )
+
+    @property
+    def input_warp(self) -> InputWarp:
+        """The warp of the scaled coordinates."""
+        couplings = Couplings.of_array(self.couplings) if len(self.couplings) else None
+        low, high = self.support
+        return InputWarp(self.warp, low, high, couplings)
+
+    @property
+    def is_warped(self) -> bool:
+        """Whether the warp does anything."""
+        return bool(self.warp.any()) or len(self.couplings) > 0
 
     def __call__(self, x: ArrayLike) -> float:
         """The log-likelihood at one point with shape (d,) (not checked): about 10 microseconds for 500 points."""
@@ -196,6 +212,8 @@ class Predictor:
             ValueError: If arrays are missing or do not fit together.
         """
         names = [entry.name for entry in fields(cls)]
+        if "predictor/warp" in arrays:  # files written before there were couplings have none
+            arrays = {"predictor/couplings": np.empty((0, arrays["predictor/warp"].size)), **arrays}
         if missing := [name for name in names if f"predictor/{name}" not in arrays]:
             msg = f"this is no predictor: it lacks {', '.join(missing)}"
             raise ValueError(msg)
@@ -226,11 +244,12 @@ def _check_shapes(values: dict[str, NDArray]) -> None:
     """Refuses arrays that do not belong together, by the lengths that others give."""
     d, (e,), n = len(values["warp"]), values["centre"].shape or (0,), len(np.atleast_1d(values["weights"]))
     m, k = len(np.atleast_2d(values["slope_weights"])), len(np.atleast_1d(values["gate_weights"]))
+    rows = Couplings.rows(d) if len(np.atleast_1d(values["couplings"])) else 0
     expected = {
         "names": (d,), "bounds": (d, 2), "location": (d,), "scale": (d,), "warp": (d,), "support": (2, d),
         "centre": (e,), "forward": (e, e), "kernel": (), "lengthscale": (e,), "points": (n, e), "weights": (n,),
         "slope_points": (m, e), "slope_weights": (m, e), "trend": (1 + e + e * e,), "box": (2, e), "gate": (k, e),
-        "gate_weights": (k,), "constants": (5,),
+        "gate_weights": (k,), "constants": (5,), "couplings": (rows, d),
     }  # fmt: skip
     wrong = [name for name, shape in expected.items() if values[name].shape != shape]
     wrong += [name for name in expected if name not in ("names", "kernel") and values[name].dtype.kind not in "fi"]
@@ -287,7 +306,7 @@ def _affine(p: Predictor) -> tuple[Array, Array]:
     """z = A v + b for z = (u / lengthscale, 1), with v = x without warps and v = warped t with them."""
     matrix = p.forward.T / p.lengthscale[:, None]
     offset = -matrix @ p.centre
-    if not p.warp.any():
+    if not p.is_warped:
         offset -= matrix @ (p.location / p.scale)
         matrix = matrix / p.scale
     return np.concatenate([matrix, np.zeros((1, len(p.centre)))]), np.append(offset, 1.0)
@@ -303,9 +322,9 @@ def _augmented_trend(p: Predictor) -> Array:
 
 
 def _scalar_warp(p: Predictor) -> Callable[[ArrayLike], Array] | None:
-    if not p.warp.any():
+    if not p.is_warped:
         return None
-    warp = InputWarp(p.warp, *p.support)
+    warp = p.input_warp
     return lambda x: warp.forward(((np.asarray(x, dtype=np.float64) - p.location) / p.scale)[None])[0]
 
 
@@ -403,6 +422,12 @@ class PredictorModule(torch.nn.Module):
     box: Tensor
     gate: Tensor
     gate_weights: Tensor
+    bends: Tensor
+    scales: Tensor
+    linears: Tensor
+    frame: Tensor
+    coupling_offset: Tensor
+    coupling_centre: Tensor
 
     def __init__(self, p: Predictor) -> None:
         super().__init__()
@@ -430,6 +455,11 @@ class PredictorModule(torch.nn.Module):
             buffers["slope_points"] = _augmented(p.slope_points / p.lengthscale)
             buffers["slope_weights"] = scaled
             buffers["slope_offsets"] = (p.slope_points / p.lengthscale * scaled).sum(1)
+        self._coupled = len(p.couplings) > 0
+        if self._coupled:
+            of = Couplings.of_array(p.couplings)
+            buffers |= {"bends": of.bend, "scales": of.scale, "linears": of.linear, "frame": of.frame}
+            buffers |= {"coupling_offset": of.offset, "coupling_centre": of.centre}
         if self._gated:
             buffers["gate"], buffers["gate_weights"] = _augmented(p.gate), p.gate_weights
         for name, array in buffers.items():
@@ -452,6 +482,16 @@ class PredictorModule(torch.nn.Module):
         return self._y_max + self._temperature * value
 
     def _warped(self, t: Tensor) -> Tensor:
+        out = self._warped_alone(t)
+        if not self._coupled:
+            return out
+        d = len(self._kinds)
+        s = (out[:, :d] - self.coupling_centre) @ self.frame
+        stretch = torch.exp(-(s @ self.scales).clamp(-STEEPEST, STEEPEST))
+        z = (s - self.coupling_offset - s @ self.linears - s.square() @ self.bends) * stretch
+        return torch.cat([z, out[:, d:]], 1)
+
+    def _warped_alone(self, t: Tensor) -> Tensor:
         if not any(self._kinds):
             return t
         columns, sines = [], []

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surrogate.data import Dataset
+from surrogate.kernels.couplings import Couplings
 from surrogate.kernels.warps import InputWarp
 from surrogate.models.gp import Hyperparameters
 from surrogate.models.surrogate import Structure, SurrogateParameters
@@ -130,7 +131,8 @@ class State:
 
 
 def _parameters_to_arrays(p: SurrogateParameters) -> dict[str, NDArray]:
-    return {
+    couplings = p.structure.warp.couplings
+    return ({} if couplings is None else {"warp/couplings": couplings.to_array()}) | {
         "hyper": p.hyper.vector(),
         "centre": p.whitening.centre,
         "forward": p.whitening.forward,
@@ -148,7 +150,9 @@ def _parameters_from_arrays(arrays: dict[str, NDArray], name: str) -> SurrogateP
         return None
     part = {k.removeprefix(f"{name}/"): v for k, v in arrays.items() if k.startswith(f"{name}/")}
     temperature, score, output = map(float, part["numbers"])
-    warp = InputWarp(part["warp/kinds"], *part["warp/support"])
+    couplings = Couplings.of_array(part["warp/couplings"]) if "warp/couplings" in part else None
+    low, high = part["warp/support"]
+    warp = InputWarp(part["warp/kinds"], low, high, couplings)
     return SurrogateParameters(
         hyper=Hyperparameters.of(part["hyper"], warp.size),
         whitening=Whitening(part["centre"], part["forward"], part["backward"]),

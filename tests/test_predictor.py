@@ -10,7 +10,8 @@ import surrogate
 from surrogate.checkpoint import save_arrays
 from surrogate.conclusion import Emulator
 from surrogate.data import Dataset
-from surrogate.kernels.warps import InputWarp
+from surrogate.kernels.couplings import Couplings
+from surrogate.kernels.warps import CIRCLE, InputWarp
 from surrogate.models.gp import Hyperparameters
 from surrogate.models.surrogate import Structure, SurrogateParameters, build
 from surrogate.models.whitening import Whitening
@@ -29,11 +30,13 @@ CASES = {
     "compressed": {"output": 8.0},
     "expanded": {"output": -8.0},
     "gated": {"infeasible": True},
+    "coupled": {"coupled": True},
+    "coupled circle": {"coupled": True, "kinds": (0, 1, 4)},
     "gated and warped": {"infeasible": True, "kinds": (0, 0, 3), "output": 8.0, "kernel": "matern52"},
 }
 
 
-def emulator_of(*, kernel="rbf", trend="quadratic", kinds=(0, 0, 0), output=0.0, infeasible=False):
+def emulator_of(*, kernel="rbf", trend="quadratic", kinds=(0, 0, 0), output=0.0, infeasible=False, coupled=False):
     rng = np.random.default_rng(0)
     x = BOUNDS[:, 0] + 4.0 * rng.random((N, D))
     y = -((x - 1.0) ** 2).sum(1) + np.sin(3 * x[:, 0])
@@ -43,6 +46,11 @@ def emulator_of(*, kernel="rbf", trend="quadratic", kinds=(0, 0, 0), output=0.0,
     )
     t = (x - BOUNDS[:, 0]) / 4.0
     warp = InputWarp(np.array(kinds), np.zeros(D), np.ones(D))
+    if coupled:
+        couplings = Couplings.none(np.full(D, 0.5), np.diag([4.0, 3.0, 2.0]))
+        pairs = [("bend", 0, 1)] if CIRCLE in kinds else [("bend", 0, 1), ("scale", 0, 2), ("bend", 1, 2)]
+        couplings = couplings.only(pairs)
+        warp = warp.coupled(couplings.at(np.linspace(0.1, 0.4, len(couplings.vector))))
     whitening = Whitening.of(warp.forward(t))
     size = warp.size
     hyper = Hyperparameters(0.5, np.log(1e-3), np.linspace(0.2, 0.8, size), 0.3)
@@ -90,7 +98,7 @@ def test_numbers_survive_their_file(pair, tmp_path):
         assert all(file[name].dtype.kind in "fiuU" for name in file.files)
 
 
-@pytest.mark.parametrize("case", ["plain", "gated and warped"])
+@pytest.mark.parametrize("case", ["plain", "gated and warped", "coupled"])
 def test_a_program_runs_without_the_package(case, tmp_path):
     predictor = emulator_of(**CASES[case]).predictor(NAMES, BOUNDS)
     predictor.save(tmp_path / "p.pt2")
@@ -98,6 +106,13 @@ def test_a_program_runs_without_the_package(case, tmp_path):
     for m in (1, 7):
         values = program(torch.as_tensor(points(m))).numpy()
         np.testing.assert_allclose(values, predictor.log_likelihood(points(m)), rtol=1e-12)
+
+
+def test_a_file_from_before_there_were_couplings_is_read():
+    predictor = emulator_of().predictor(NAMES, BOUNDS)
+    arrays = {name: array for name, array in predictor.to_arrays().items() if not name.endswith("couplings")}
+    again = Predictor.from_arrays(arrays)
+    assert np.array_equal(again.log_likelihood(points()), predictor.log_likelihood(points()))
 
 
 def test_the_module_has_the_slope_of_the_function():

@@ -3,6 +3,7 @@ import pytest
 
 from surrogate.checkpoint import load_arrays, save_arrays
 from surrogate.data import Dataset
+from surrogate.kernels.couplings import Couplings
 from surrogate.kernels.warps import InputWarp
 from surrogate.models.gp import Hyperparameters
 from surrogate.models.surrogate import Structure, SurrogateParameters
@@ -26,9 +27,12 @@ def dataset(n=9, d=3):
     return data
 
 
-def parameters(d=3, *, scale=1.7, warped=True):
+def parameters(d=3, *, scale=1.7, warped=True, coupled=False):
     low, high = np.array([0.0, -np.inf, -1.0][:d]), np.array([1.0, np.inf, np.inf][:d])
     warp = InputWarp(np.array([3, 0, 1][:d] if warped else [0] * d), low, high)
+    if coupled:
+        pairs = [("bend", 0, 1), ("bend", 1, 2), ("scale", 0, 2)]
+        warp = warp.coupled(Couplings.none(np.full(d, 1 / 3), np.eye(d) / 7).only(pairs))
     hyper = Hyperparameters(-1 / 3, -7.0, np.linspace(-0.1, 0.7, d), scale)
     whitening = Whitening.of(np.random.default_rng(1).standard_normal((20, d)))
     return SurrogateParameters(hyper, whitening, Structure("matern52", "constant", -4.0, warp), 2.5, 9, -12.25, 3)
@@ -56,6 +60,7 @@ def state(**changes):
 
 STATES = {
     "everything": state(),
+    "coupled": state(parameters=parameters(coupled=True)),
     "fresh": State(seed=0, step=0, data=Dataset.empty(2), predicted=np.empty((0, 2))),
     "negative seed": state(seed=-3),
     "without a previous surrogate": state(previous=None, probes=None, pending=None),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from surrogate.kernels.couplings import Couplings
 
 __all__ = ["INPUT_WARPS", "InputWarp", "OutputWarp"]
 
@@ -32,11 +34,13 @@ class InputWarp:
         kinds: Numbers of ``INPUT_WARPS``, with shape (d,).
         low: Lower ends of the support, with shape (d,); may be -inf.
         high: Upper ends.
+        couplings: What bends and scales the warped coordinates after that; None if nothing does.
     """
 
     kinds: NDArray[np.int64]
     low: Array
     high: Array
+    couplings: Couplings | None = None
 
     @classmethod
     def identity(cls, low: Array, high: Array, periodic: NDArray[np.bool_] | None = None) -> InputWarp:
@@ -61,6 +65,16 @@ class InputWarp:
         """Number of parameters that are warped by choice."""
         return int((self.kinds != self.plain_kinds).sum())
 
+    def rekinded(self, kinds: NDArray[np.int64]) -> InputWarp:
+        """The same with other kinds, and without the couplings of the parameters whose kind is another one."""
+        if self.couplings is None:
+            return replace(self, kinds=kinds)
+        return replace(self, kinds=kinds).coupled(self.couplings.among(kinds == self.kinds))
+
+    def coupled(self, couplings: Couplings | None) -> InputWarp:
+        """The same with these couplings, if any of them is at work."""
+        return replace(self, couplings=couplings if couplings is not None and couplings.size else None)
+
     def allowed(self, parameter: int) -> list[int]:
         """Kinds that the support of a parameter admits; a periodic one stays on its circle."""
         if self.kinds[parameter] == CIRCLE:
@@ -70,6 +84,15 @@ class InputWarp:
 
     def forward(self, t: Array) -> Array:
         """Warped coordinates of t (m, d), with shape (m, size): cosines in place, sines in further columns."""
+        out = self.single(t)
+        if self.couplings is None:
+            return out
+        d = t.shape[1]
+        coupled = self.couplings.forward(out[:, :d])
+        return coupled if out.shape[1] == d else np.concatenate([coupled, out[:, d:]], 1)
+
+    def single(self, t: Array) -> Array:
+        """Warped coordinates before they are coupled, with shape (m, size)."""
         if not self.kinds.any():
             return t
         out = np.empty((len(t), self.size))
@@ -87,8 +110,12 @@ class InputWarp:
         """Derivative of each warped coordinate at t, with the shape (m, d) of t.
 
         Raises:
-            ValueError: If a parameter is periodic: its circle has a direction that it does not go.
+            ValueError: If a parameter is periodic: its circle has a direction that it does not go. If coordinates are
+                coupled.
         """
+        if self.couplings is not None:
+            msg = "derivatives cannot be warped by couplings"
+            raise ValueError(msg)
         if (self.kinds == CIRCLE).any():
             msg = "derivatives with respect to periodic parameters cannot be warped"
             raise ValueError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,9 +17,23 @@ from surrogate.models.gp import (
     TrainingSet,
     condition,
     negative_log_marginal,
+    with_input_slopes,
 )
 
-__all__ = ["HyperPrior", "condition_rescued", "fit", "negative_log_posterior"]
+__all__ = [
+    "COEFFICIENT_SD",
+    "HyperPrior",
+    "MovableSet",
+    "condition_rescued",
+    "fit",
+    "fit_movable",
+    "negative_log_posterior",
+]
+
+Array = NDArray[np.float64]
+
+COEFFICIENT_SD = 0.5
+"""Prior sd of the coefficients of couplings, whose coordinates have units of the order of the posterior's width."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +105,7 @@ def negative_log_posterior(
 
 
 def _rescued(
-    recipe: GPRecipe,
-    data: TrainingSet,
-    prior: HyperPrior,
-    theta: NDArray[np.float64],
-    given: TrainingSet | None,
-    log: list[float],
+    objective: Callable[[GPRecipe], tuple[float, Array]], recipe: GPRecipe, n: int, log: list[float]
 ) -> tuple[float, NDArray[np.float64]]:
     """The objective with a nugget raised tenfold as often as the Cholesky factorisation needs it.
 
@@ -105,14 +115,14 @@ def _rescued(
         nugget = recipe.nugget * 10.0**power
         raised = replace(recipe, nugget=nugget)
         try:
-            out = negative_log_posterior(raised, data, prior, theta, given=given)
+            out = objective(raised)
         except torch.linalg.LinAlgError:
             continue
         if np.isfinite(out[0]) and np.isfinite(out[1]).all():
             if power:
                 log.append(nugget)
             return out
-    msg = f"the kernel matrix of {len(data.y)} points cannot be factored even with a nugget of {nugget:g}"
+    msg = f"the kernel matrix of {n} points cannot be factored even with a nugget of {nugget:g}"
     raise FloatingPointError(msg)
 
 
@@ -167,7 +177,12 @@ def fit(
     for start in starts:
         bounds = prior.bounds(d, scaled=start.log_scale is not None, noisy=start.log_noise is not None)
         result = minimize(
-            lambda theta: _rescued(recipe, data, prior, theta, given, rescues),
+            lambda theta: _rescued(
+                lambda raised: negative_log_posterior(raised, data, prior, theta, given=given),
+                recipe,
+                len(data.y),
+                rescues,
+            ),
             np.clip(start.vector(), bounds[:, 0], bounds[:, 1]),
             jac=True,
             method="L-BFGS-B",
@@ -180,3 +195,76 @@ def fit(
         msg = "starts must hold at least one Hyperparameters"
         raise ValueError(msg)
     return Hyperparameters.of(best[1], d), -best[0], len(rescues)
+
+
+@dataclass(frozen=True, eq=False)
+class MovableSet:
+    """Training points whose inputs depend on coefficients, which have the prior sd ``COEFFICIENT_SD``.
+
+    Attributes:
+        at: Training set at coefficients with shape (k,).
+        pull: From coefficients, and derivatives of a function with respect to the inputs with shape (n, d), to those
+            with respect to the coefficients.
+        start: Coefficients from which to begin.
+        given: Rows to be conditioned on only.
+    """
+
+    at: Callable[[Array], TrainingSet]
+    pull: Callable[[Array, Array], Array]
+    start: Array
+    given: NDArray[np.int64]
+
+    def objective(self, recipe: GPRecipe, prior: HyperPrior, x: Array) -> tuple[float, Array]:
+        """Negative log posterior of hyperparameters and coefficients, one after the other in x, and its gradient."""
+        theta, coefficients = np.split(x, [len(x) - len(self.start)])
+        data = self.at(coefficients)
+        value, gradient, slopes = with_input_slopes(recipe, data, theta)
+        penalty, pull = prior.penalty(theta, data.u.shape[1])
+        if len(self.given):
+            less, slope, moved = with_input_slopes(recipe, data.subset(self.given), theta)
+            value, gradient = value - less, gradient - slope
+            slopes[self.given] -= moved
+        by_coefficients = self.pull(coefficients, slopes) + coefficients / COEFFICIENT_SD**2
+        value += penalty + 0.5 * float(coefficients @ coefficients) / COEFFICIENT_SD**2
+        return value, np.concatenate([gradient + pull, by_coefficients])
+
+
+def fit_movable(
+    recipe: GPRecipe,
+    data: MovableSet,
+    starts: list[Hyperparameters],
+    *,
+    prior: HyperPrior | None = None,
+    max_evaluations: int = 60,
+) -> tuple[Hyperparameters, Array, float, int]:
+    """As ``fit``, of hyperparameters and coefficients together.
+
+    Returns:
+        The hyperparameters, the coefficients, the log posterior, and how many factorisations needed a raised nugget.
+
+    Raises:
+        ValueError: If there are no starts.
+        FloatingPointError: If some kernel matrix cannot be factored with any nugget.
+    """
+    prior = prior or HyperPrior()
+    n, d = data.at(data.start).u.shape
+    rescues: list[float] = []
+    results = []
+    for start in starts:
+        bounds = prior.bounds(d, scaled=start.log_scale is not None, noisy=start.log_noise is not None)
+        bounds = np.concatenate([bounds, np.tile([-4.0, 4.0], (len(data.start), 1))])
+        result = minimize(
+            lambda x: _rescued(lambda raised: data.objective(raised, prior, x), recipe, n, rescues),
+            np.clip(np.concatenate([start.vector(), data.start]), bounds[:, 0], bounds[:, 1]),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxfun": max_evaluations, "maxcor": 20, "ftol": 1e-9},
+        )
+        results.append(result)
+    if not results:
+        msg = "starts must hold at least one Hyperparameters"
+        raise ValueError(msg)
+    best = min(results, key=lambda result: float(result.fun))
+    theta, coefficients = np.split(np.asarray(best.x), [len(best.x) - len(data.start)])
+    return Hyperparameters.of(theta, d), coefficients, -float(best.fun), len(rescues)

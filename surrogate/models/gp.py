@@ -42,6 +42,7 @@ __all__ = [
     "condition",
     "log_marginals",
     "negative_log_marginal",
+    "with_input_slopes",
 ]
 
 
@@ -327,6 +328,30 @@ def negative_log_marginal(
     if given is not None:
         whole, part = (negative_log_marginal(recipe, points, theta) for points in (data, given))
         return whole[0] - part[0], whole[1] - part[1]
+    value, gradient, _ = _marginal(recipe, data, theta, by_inputs=False)
+    return value, gradient
+
+
+def with_input_slopes(
+    recipe: GPRecipe, data: TrainingSet, theta: NDArray[np.float64]
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    """As ``negative_log_marginal``, with the derivatives of the value with respect to the inputs u, with shape (n, d).
+
+    Raises:
+        ValueError: If there are derivatives among the data.
+        torch.linalg.LinAlgError: If the kernel matrix is not positive definite in floating point.
+    """
+    if data.at is not None:
+        msg = "inputs cannot be moved where derivatives are known"
+        raise ValueError(msg)
+    value, gradient, slopes = _marginal(recipe, data, theta, by_inputs=True)
+    return value, gradient, slopes.cpu().numpy()
+
+
+def _marginal(
+    recipe: GPRecipe, data: TrainingSet, theta: NDArray[np.float64], *, by_inputs: bool
+) -> tuple[float, NDArray[np.float64], Tensor]:
+    """Value, gradient, and the derivatives with respect to the inputs (zeros unless asked for)."""
     t = torch.as_tensor(theta, dtype=data.u.dtype, device=data.u.device)
     n, d = len(data.y), data.u.shape[1]
     factor = _factor(recipe, data, t)
@@ -343,6 +368,7 @@ def negative_log_marginal(
     w = inverse.addr_(alpha, alpha, alpha=-1.0).tril_().mul_(2.0)
     w.diagonal().mul_(0.5)
 
+    moved = _trend_slopes(recipe, data.u, w) if by_inputs else torch.zeros_like(data.u)
     gradient = torch.zeros_like(t)
     if factor.slope is not factor.covariance:
         gradient[0] = torch.sum(w * factor.covariance)
@@ -358,11 +384,19 @@ def negative_log_marginal(
         gradient[0] = g.sum()
     if factor.joint is None:
         gradient[2 : d + 2] = (0.5 * (g.sum(0) + g.sum(1)) @ z.square()) - (z * (g @ z)).sum(0)
+    if by_inputs:
+        moved += 0.5 * (g @ z + g.T @ z - (g.sum(0) + g.sum(1))[:, None] * z) / torch.exp(t[2 : d + 2])
     if len(t) > d + 2:
         gradient[d + 2] = n - q / s2 - torch.dot(diagonal, data.variance(t))
     if len(t) > d + 3:
         gradient[d + 3] = torch.dot(diagonal, data.common_variance(t[d + 3])) * torch.exp(-2.0 * t[d + 2])
-    return float(value), gradient.cpu().numpy()
+    return float(value), gradient.cpu().numpy(), moved
+
+
+def _trend_slopes(recipe: GPRecipe, u: Tensor, w: Tensor) -> Tensor:
+    """Share of the trend in the derivatives with respect to the inputs, with w as in ``_marginal``."""
+    symmetric = 0.5 * (w + w.T)
+    return torch.einsum("np,ndp->nd", symmetric @ recipe.trend.basis(u), recipe.trend.slopes(u))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Choosing the structure of a surrogate by its evidence: kernel, trend, output warp, input warps.
+"""Choosing the structure of a surrogate by its evidence: kernel, trend, output warp, input warps, couplings.
 
 All neighbours of the present structure (one change each) are scored with a few factorisations at the present
 hyperparameters; the best are then fitted.
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from surrogate.data import Dataset
 from surrogate.kernels.warps import CIRCLE, InputWarp
 from surrogate.mechanisms import Mechanisms
+from surrogate.models.coupling import coupled
 from surrogate.models.gp import Hyperparameters
 from surrogate.models.surrogate import (
     Structure,
@@ -50,8 +51,8 @@ def neighbours(
     warp = structure.warp
     kinds = {tuple(warp.kinds), tuple(warp.plain_kinds)}
     shapes = product(("rbf", "matern52"), ("quadratic", "constant"), outputs, sorted(kinds))
-    out = [Structure(k, trend, o, replace(warp, kinds=np.array(w))) for k, trend, o, w in shapes]
-    out += [replace(structure, warp=replace(warp, kinds=np.array(w))) for w in sorted(_rewarped(warp, d) - kinds)]
+    out = [Structure(k, trend, o, warp.rekinded(np.array(w))) for k, trend, o, w in shapes]
+    out += [replace(structure, warp=warp.rekinded(np.array(w))) for w in sorted(_rewarped(warp, d) - kinds)]
     out = [s for s in out if mechanisms.output_warps or not s.output]
     out = [s for s in out if mechanisms.input_warps or not s.warp.chosen]
     return [other for other in out if not other.same(structure)]
@@ -77,6 +78,26 @@ def _variants(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
     return tuple(replace(hyper, log_amplitude=a, log_shaping=c) for a in amplitudes for c in sorted(shapings))
 
 
+def _ranked(
+    data: Dataset,
+    t: Array,
+    present: SurrogateParameters,
+    cloud: Array | None,
+    mechanisms: Mechanisms | None,
+    device: str,
+) -> list[tuple[float, Structure, Hyperparameters]]:
+    """Scores of the neighbours, the best first, and the variant of the present hyperparameters that gave each."""
+    deepest = float(data.y_max - data.y[data.finite].min()) / present.temperature
+    variants = _variants(present.hyper)
+    scored = []
+    for structure in neighbours(present.structure, t.shape[1], deepest, mechanisms=mechanisms):
+        value, hyper = score_structure(
+            data, t, structure, cloud, variants, temperature=present.temperature, device=device
+        )
+        scored.append((value, structure, hyper))
+    return sorted(scored, key=lambda entry: -entry[0])
+
+
 def choose_structure(
     data: Dataset,
     t: Array,
@@ -92,7 +113,7 @@ def choose_structure(
 
     Nothing is tried while a quadratic has as many coefficients as there are points, or once it explains the data. The
     plain structure is fitted each time, from a cold start: where it has become right, the hyperparameters of a warped
-    one are no guide to it.
+    one are no guide to it. At last couplings of the parameters are looked for, see ``surrogate.models.coupling``.
 
     Args:
         data: Evaluated points.
@@ -104,7 +125,6 @@ def choose_structure(
         mechanisms: Which kinds of warps there are; all without it.
         device: Where the linear algebra runs.
     """
-    d = t.shape[1]
     finite = int(data.finite.sum())
     warp = present.structure.warp
     determined = trend_size(warp.size) if not data.has_gradients else warp.size + 2
@@ -120,15 +140,7 @@ def choose_structure(
         if anchor.exact:
             return anchor
         best = max(present, anchor, key=lambda fitted: fitted.score)
-    deepest = float(data.y_max - data.y[data.finite].min()) / present.temperature
-    variants = _variants(present.hyper)
-    scored = []
-    for structure in neighbours(present.structure, d, deepest, mechanisms=mechanisms):
-        value, hyper = score_structure(
-            data, t, structure, cloud, variants, temperature=present.temperature, device=device
-        )
-        scored.append((value, structure, hyper))
-    scored.sort(key=lambda entry: -entry[0])
+    scored = _ranked(data, t, present, cloud, mechanisms, device)
     for _, structure, hyper in scored[:refine]:
         fitted = fit_structure(
             data,
@@ -142,4 +154,7 @@ def choose_structure(
         )
         if fitted.score > max(best.score, present.score + margin):
             best = fitted
-    return best
+    may = mechanisms is None or mechanisms.couplings
+    if not may or data.has_gradients or cloud is None or best.exact:
+        return best
+    return coupled(data, t, best, cloud, device=device)

@@ -16,7 +16,7 @@ from surrogate.kernels.stationary import KERNELS
 from surrogate.kernels.trend import Trend
 from surrogate.kernels.warps import CIRCLE, InputWarp, OutputWarp
 from surrogate.models.classifiers import Everywhere, Gate, fit_gate
-from surrogate.models.fit import HyperPrior, condition_rescued, fit
+from surrogate.models.fit import COEFFICIENT_SD, HyperPrior, MovableSet, condition_rescued, fit, fit_movable
 from surrogate.models.gp import GPModel, GPRecipe, Hyperparameters, TrainingSet, log_marginals
 from surrogate.models.whitening import Whitening
 
@@ -26,6 +26,7 @@ __all__ = [
     "SurrogateParameters",
     "build",
     "fit_structure",
+    "kept_rows",
     "relevant_depth",
     "score_structure",
     "trend_size",
@@ -71,16 +72,23 @@ class Structure:
     def same(self, other: Structure) -> bool:
         """Whether all choices agree."""
         mine, theirs = (self.kernel, self.trend, self.output), (other.kernel, other.trend, other.output)
-        return mine == theirs and bool((self.warp.kinds == other.warp.kinds).all())
+        if mine != theirs or bool((self.warp.kinds != other.warp.kinds).any()):
+            return False
+        if self.warp.couplings is None or other.warp.couplings is None:
+            return self.warp.couplings is other.warp.couplings
+        return self.warp.couplings.same(other.warp.couplings)
 
     @property
     def cost(self) -> float:
-        """Nats that a structure must earn: 2 per warped parameter, 3 for an output warp, 8 for a rough kernel.
+        """Nats that a structure must earn.
+
+        2 per warped parameter, 3 for an output warp and for each coefficient of couplings, 8 for a rough kernel.
 
         Few points of a steep function look rough, and a rough kernel learns slowly: without its cost ring-shaped
         posteriors needed half as many evaluations again.
         """
-        return 2.0 * float(self.warp.chosen) + 3.0 * (self.output != 0.0) + 8.0 * (self.kernel != "rbf")
+        coupled = 0 if self.warp.couplings is None else len(self.warp.couplings.vector)
+        return 2.0 * float(self.warp.chosen) + 3.0 * ((self.output != 0.0) + coupled) + 8.0 * (self.kernel != "rbf")
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,13 +266,19 @@ def _kept(y: Array, temperature: float, d: int) -> NDArray[np.bool_]:
     return keep
 
 
+def kept_rows(data: Dataset, temperature: float, d: int) -> NDArray[np.bool_]:
+    """Rows of the data that the process sees, with shape (n,)."""
+    rows = data.status == OK
+    rows[rows] = _kept(data.y[rows], temperature, d)
+    return rows
+
+
 def _training_set(
     data: Dataset, t: Array, parameters: SurrogateParameters, device: str
 ) -> tuple[TrainingSet, NDArray[np.bool_]]:
     """What the process is trained on, and which rows of the data these are."""
     d = t.shape[1]
-    rows = data.status == OK
-    rows[rows] = _kept(data.y[rows], parameters.temperature, d)
+    rows = kept_rows(data, parameters.temperature, d)
     output = OutputWarp(parameters.structure.output)
     y = (data.y[rows] - data.y_max) / parameters.temperature
     z = output.forward(y)
@@ -424,10 +438,41 @@ def fit_structure(
     recipe = _recipe(structure, device)
     begins = [*starts, *([cold] if cold_start or not starts else [])]
     y = (data.y[rows] - data.y_max) / temperature
-    training, given = _split(training, y)
-    hyper, value, rescues = fit(recipe, training, begins, given=given, max_evaluations=max_evaluations)
     offset = _offset(y, structure, size) + _slope_offset(data, t, begin, rows)
+    if structure.warp.couplings is not None:
+        movable = _movable(structure.warp, begin.whitening, t[rows], training, np.flatnonzero(_far(y, size)))
+        hyper, coefficients, value, rescues = fit_movable(recipe, movable, begins, max_evaluations=max_evaluations)
+        warp = structure.warp.coupled(structure.warp.couplings.at(coefficients))
+        begin = replace(begin, structure=replace(structure, warp=warp))
+    else:
+        training, given = _split(training, y)
+        hyper, value, rescues = fit(recipe, training, begins, given=given, max_evaluations=max_evaluations)
     return replace(begin, hyper=hyper, score=value + offset, rescues=rescues)
+
+
+def _movable(
+    warp: InputWarp, whitening: Whitening, t: Array, training: TrainingSet, given: NDArray[np.int64]
+) -> MovableSet:
+    """The training set, at points t, as a function of the coefficients of the couplings; the whitening stays."""
+    single, couplings, d = warp.single(t), warp.couplings, t.shape[1]
+    if couplings is None:
+        msg = "the warp has no couplings to move"
+        raise ValueError(msg)
+
+    def at(coefficients: Array) -> TrainingSet:
+        u = single.copy()
+        u[:, :d] = couplings.at(coefficients).forward(single[:, :d])
+        return replace(training, u=training.u.new_tensor(whitening.whiten(u)))
+
+    def pull(coefficients: Array, slopes: Array) -> Array:
+        return couplings.at(coefficients).jacobian(single[:, :d], (slopes @ whitening.forward.T)[:, :d]).sum(0)
+
+    return MovableSet(at, pull, couplings.vector, given)
+
+
+def _coupling_penalty(warp: InputWarp) -> float:
+    """Negative log density of the coefficients of couplings, up to a constant."""
+    return 0.0 if warp.couplings is None else 0.5 * float((warp.couplings.vector**2).sum()) / COEFFICIENT_SD**2
 
 
 def score_structure(
@@ -447,7 +492,7 @@ def score_structure(
     y = (data.y[rows] - data.y_max) / temperature
     training, given = _split(training, y)
     recipe, size = _recipe(structure, device), structure.warp.size
-    offset = _offset(y, structure, size) + _slope_offset(data, t, begin, rows)
+    offset = _offset(y, structure, size) + _slope_offset(data, t, begin, rows) - _coupling_penalty(structure.warp)
     values = log_marginals(recipe, training, hypers, given=given)
     scores = [v - prior.penalty(h.vector(), size)[0] + offset for v, h in zip(values, hypers, strict=True)]
     best = int(np.argmax(scores))
