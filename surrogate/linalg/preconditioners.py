@@ -67,8 +67,8 @@ class NystromPreconditioner:
         (G G^T + I)^-1 = (I - U U^T) + U (I - T T^T) U^T:
 
     no product G^T G is ever formed, so the condition number of the factor is not squared and nothing has to be shifted.
-    T has k rows and is kept in float64. That of the vector which lies in the span of U is taken out twice, since what
-    rounding leaves of it would count 1 / D instead of 1 / (eigenvalue + D): in float32, at n = 36,000 with a noise of
+    T has k rows and is kept in float64. What of a vector lies in the span of U is projected out twice, since the part
+    that rounding leaves would count 1 / D instead of 1 / (eigenvalue + D): in float32, at n = 36,000 with a noise of
     5e-4 of the variance, conjugate gradients with the one-step formula I - (U T) (U T)^T ran up a residual of 10.
 
     Attributes:
