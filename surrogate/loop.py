@@ -25,7 +25,15 @@ from surrogate.models.surrogate import (
 from surrogate.models.unknown_noise import noise_judged
 from surrogate.problem import Evaluation, Prior
 from surrogate.proposers.design import Reference, design
-from surrogate.proposers.explore import fruitless_rounds, holes, most_promising, representatives, search
+from surrogate.proposers.explore import (
+    fruitless_rounds,
+    holes,
+    is_surprise,
+    most_promising,
+    patience,
+    representatives,
+    search,
+)
 from surrogate.proposers.fast import FastPoints
 from surrogate.proposers.posterior import WARM_TEMPERATURE, Draws, ScaledPrior, draw, is_narrow
 from surrogate.rng import generator
@@ -50,8 +58,6 @@ from surrogate.stopping import (
 __all__ = ["PosteriorLoop"]
 
 Array = NDArray[np.float64]
-
-PATIENCE = 2  # rounds of probes for a mode that may come no nearer to it
 
 
 @dataclass(frozen=True, eq=False)
@@ -588,7 +594,7 @@ class PosteriorLoop:
         spent = max(0, state.explored - n_holes)
         if spent >= 6 * self.d or not self.mechanisms.probes:
             return first, np.nan
-        gave_up = fruitless_rounds(self._nearest_before(state)) >= PATIENCE
+        gave_up = self._fruitless_rounds(state) >= patience(self.d)
         top = float(model.smooth(sample.x).max())
         found = search(
             t[finite],
@@ -603,13 +609,19 @@ class PosteriorLoop:
         )
         return np.concatenate([first, found.probes]), found.nearest
 
-    @staticmethod
-    def _nearest_before(state: State) -> list[float]:
-        """The radius of the nearest unexplained point at each round since the search for modes began."""
-        explored, nearest = state.trace[:, [TRACE_COLUMNS.index("explored"), TRACE_COLUMNS.index("open_radius")]].T
+    def _fruitless_rounds(self, state: State) -> int:
+        """Rounds of probes that led nowhere, since the search for modes last began."""
+        columns = [TRACE_COLUMNS.index(name) for name in ("step", "explored", "open_radius")]
+        step, explored, nearest = state.trace[:, columns].T
         again = np.flatnonzero(np.diff(explored, append=state.explored) < 0)
-        since = nearest[again[-1] + 1 :] if len(again) else nearest
-        return since[np.isfinite(since)].tolist()
+        rounds = np.isfinite(nearest)
+        rounds[: again[-1] + 1 if len(again) else 0] = False
+        surprised = []
+        for round_step, radius in zip(step[rounds], nearest[rounds], strict=True):
+            rows = (state.data.step == round_step) & state.data.finite & np.isfinite(state.predicted[:, 0])
+            gap, predicted_gap = state.data.y_max - state.data.y[rows], state.data.y_max - state.predicted[rows, 0]
+            surprised.append(bool(is_surprise(gap, predicted_gap, radius, self.d).any()))
+        return fruitless_rounds(nearest[rounds].tolist(), surprised)
 
     def _inner_box(self, window: ScaledPrior) -> tuple[Array, Array]:
         """Corners of the box in which modes are looked for: all but half a per cent of the prior at each end.

@@ -1,8 +1,15 @@
 import numpy as np
 import pytest
 
-from surrogate.loop import PATIENCE
-from surrogate.proposers.explore import fruitless_rounds, holes, most_promising, representatives, search
+from surrogate.proposers.explore import (
+    fruitless_rounds,
+    holes,
+    is_surprise,
+    most_promising,
+    patience,
+    representatives,
+    search,
+)
 
 
 def points(n=40, d=2, *, seed=0):
@@ -56,7 +63,7 @@ def test_probes_close_in_on_a_second_mode(seed, d):
         if depth(t, 0.75, 0.04).min() < 2.0:
             break
     assert depth(t, 0.75, 0.04).min() < 2.0
-    assert max(fruitless_rounds(nearest[:i]) for i in range(len(nearest))) <= PATIENCE - 1
+    assert max(fruitless_rounds(nearest[:i], [False] * i) for i in range(len(nearest))) < patience(d)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +71,20 @@ def test_probes_close_in_on_a_second_mode(seed, d):
     [([], 0), ([9.0], 0), ([9.0, 9.0], 1), ([9.0, 7.3, 7.3], 2), ([9.0, 9.0, 7.1], 0), ([9.0, 5.0, 9.0, 4.5], 2)],
 )
 def test_rounds_without_a_nearer_point(nearest, rounds):
-    assert fruitless_rounds(nearest) == rounds
+    assert fruitless_rounds(nearest, [False] * len(nearest)) == rounds
+
+
+@pytest.mark.parametrize(("surprised", "rounds"), [("...", 2), ("..!", 0), (".!.", 0), ("!..", 1)])
+def test_a_surprise_keeps_the_search_going(surprised, rounds):
+    assert fruitless_rounds([9.0, 9.0, 9.0], [mark == "!" for mark in surprised]) == rounds
+
+
+def test_what_a_surprise_is():
+    """Radii of 3 where 8 was expected; not where 3.2 was, nor inside the bulk, nor far from the nearest."""
+    radius = np.array([3.0, 3.0, 3.0, 30.0])
+    predicted = np.array([8.0, 3.2, 1.0, 80.0])
+    found = is_surprise((radius**2 - 1) / 2, (predicted**2 - 1) / 2, np.full(4, 5.0), 2)
+    assert found.tolist() == [True, False, False, False]
 
 
 def test_a_surrogate_that_foresees_every_point_needs_no_probes():
