@@ -93,8 +93,11 @@ def search(
         return Search(unseen)
     probes = unseen
     if count > 0:
-        found = _locate(t, radius, unexplained, mixture, lambda m: known_depth(m) > 0.5 * bulk**2, support, rng)
-        probes = np.concatenate([unseen, found[: min(count, len(found))]])
+        located = [
+            _locate(t, radius, unexplained, factor, lambda m: known_depth(m) > 0.5 * bulk**2, support, rng)
+            for factor in _shapes(mixture)
+        ]
+        probes = np.concatenate([unseen, max(located, key=lambda pair: pair[1])[0][:count]])
     return Search(probes, int(unexplained.sum()), float(radius[unexplained].min()))
 
 
@@ -185,28 +188,36 @@ def _unseen(mixture: Mixture, t: Array) -> Array:
     return mixture.means[(nearest > d + 2.0 * np.sqrt(2.0 * d)) & (mixture.weights > 0.01)]
 
 
+def _shapes(mixture: Mixture) -> tuple[Array, Array]:
+    """Shapes that an unknown mode may have, as Cholesky factors up to size: that of the main mode, and a sphere.
+
+    Of a posterior stretched by a degeneracy the first explains more, of modes without relation the second.
+    """
+    main = mixture.factors[int(np.argmax(mixture.weights))]
+    return main, np.exp(np.log(np.abs(np.diag(main))).mean()) * np.eye(len(main))
+
+
 def _locate(
     t: Array,
     radius: Array,
     unexplained: NDArray[np.bool_],
-    mixture: Mixture,
+    factor: Array,
     unknown: Callable[[Array], NDArray[np.bool_]],
     support: tuple[Array, Array],
     rng: np.random.Generator,
     *,
     particles: int = 1000,
     tolerance: float = 0.3,
-) -> Array:
-    """Hypotheses of where the mode of the unexplained points lies, the most likely first, with shape (k, d).
+) -> tuple[Array, float]:
+    """Hypotheses of where the mode of the unexplained points lies, with shape (k, d), and the log-density of the first.
 
-    A mode at m of width s (in units of the main mode's) puts a point at the radius |t - m| / s. For the unexplained
-    points this is their radius, within a factor exp(0.3) that stands for shapes other than the main mode's; one in ten
-    may belong to yet another mode. For all points it is at least their radius. The posterior of m and s is sampled by
-    sequential Monte Carlo, as in a trilateration with unknown units.
+    The most likely comes first. A mode at m of width s (in units of the given factor) puts a point at the radius
+    |t - m| / s. For the unexplained points this is their radius, within a factor exp(0.3) that stands for other shapes;
+    one in ten may belong to yet another mode. For all points it is at least their radius. The posterior of m and s is
+    sampled by sequential Monte Carlo, as in a trilateration with unknown units.
     """
     d = t.shape[1]
-    main = int(np.argmax(mixture.weights))
-    unit = np.linalg.inv(mixture.factors[main]).T
+    unit = np.linalg.inv(factor).T
     z = t @ unit
     low, high = support
 
@@ -225,10 +236,12 @@ def _locate(
     start = np.column_stack([low + (high - low) * rng.random((particles, d)), rng.standard_normal(particles)])
     start = start[np.isfinite(log_target(start))]
     if len(start) < 100:
-        return np.empty((0, d))
+        return np.empty((0, d)), -np.inf
     theta = sample_tempered(log_target, start, lambda p: -0.5 * p[:, d] ** 2, (1.0,), rng)[0]
-    first = int(np.argmax(log_target(theta)))
-    return np.concatenate([theta[first : first + 1], theta[rng.permutation(len(theta))]])[:, :d]
+    value = log_target(theta)
+    first = int(np.argmax(value))
+    found = np.concatenate([theta[first : first + 1], theta[rng.permutation(len(theta))]])[:, :d]
+    return found, float(value[first])
 
 
 def holes(t: Array, candidates: Array, count: int) -> NDArray[np.int64]:

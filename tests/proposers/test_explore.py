@@ -66,6 +66,27 @@ def test_probes_close_in_on_a_second_mode(seed, d):
     assert max(fruitless_rounds(nearest[:i], [False] * i) for i in range(len(nearest))) < patience(d)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_round_mode_is_found_beside_a_stretched_one(seed):
+    """Whose shape says nothing about that of the other: the radius of the best point there falls below 2."""
+    rng = np.random.default_rng(seed)
+    sd = np.array([0.1, 0.02, 0.05])
+
+    def known(t):
+        return 0.5 * (((t - 0.3) / sd) ** 2).sum(1)
+
+    t = rng.random((40, 3))
+    t = np.concatenate([t[depth(t, 0.75, 0.04) > 12.0], 0.3 + sd * rng.standard_normal((10, 3))])
+    draws = 0.3 + sd * rng.standard_normal((4000, 3))
+    for _ in range(9):
+        y = np.logaddexp(-known(t), -depth(t, 0.75, 0.04))
+        found = search(t, y, draws, None, known(t), known, (np.zeros(3), np.ones(3)), rng)
+        t = np.concatenate([t, found.probes])
+        if depth(t, 0.75, 0.04).min() < 2.0:
+            break
+    assert depth(t, 0.75, 0.04).min() < 2.0
+
+
 @pytest.mark.parametrize(
     ("nearest", "rounds"),
     [([], 0), ([9.0], 0), ([9.0, 9.0], 1), ([9.0, 7.3, 7.3], 2), ([9.0, 9.0, 7.1], 0), ([9.0, 5.0, 9.0, 4.5], 2)],
