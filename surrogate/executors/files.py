@@ -48,7 +48,7 @@ class FilesExecutor(Executor):
         self._questions, self._answers = Path(folder) / "ask", Path(folder) / "tell"
         for path in (self._questions, self._answers):
             path.mkdir(parents=True, exist_ok=True)
-        self._open: dict[str, tuple[Future[Evaluation], np.ndarray, float]] = {}
+        self._open: dict[Future[Evaluation], tuple[str, np.ndarray, float]] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True, name="surrogate-files")
@@ -64,10 +64,10 @@ class FilesExecutor(Executor):
             if self._ended.is_set():
                 msg = "cannot schedule new futures after shutdown"
                 raise RuntimeError(msg)
-            self._open[key] = (future, x, time.monotonic())
-        temporary = self._questions / f".{key}.tmp"
-        temporary.write_text(json.dumps({"key": key, "parameters": parameters}) + "\n", encoding="utf-8")
-        temporary.replace(self._questions / f"{key}.json")
+            self._open[future] = (key, x, time.monotonic())
+            temporary = self._questions / f".{key}.tmp"
+            temporary.write_text(json.dumps({"key": key, "parameters": parameters}) + "\n", encoding="utf-8")
+            temporary.replace(self._questions / f"{key}.json")
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
@@ -79,25 +79,27 @@ class FilesExecutor(Executor):
         while not self._ended.wait(self._pause):
             with self._lock:
                 waiting = dict(self._open)
-            for key, (future, x, start) in waiting.items():
-                self._look(key, future, x, start)
+            for future, (key, x, start) in waiting.items():
+                self._look(future, key, x, time.monotonic() - start)
 
-    def _look(self, key: str, future: Future[Evaluation], x: np.ndarray, start: float) -> None:
-        answer, question = self._answers / f"{key}.json", self._questions / f"{key}.json"
-        seconds = time.monotonic() - start
+    def _look(self, future: Future[Evaluation], key: str, x: np.ndarray, seconds: float) -> None:
+        answer = self._answers / f"{key}.json"
         if future.cancelled():
-            question.unlink(missing_ok=True)
+            self._close(future, key)
         elif answer.exists():
-            future.set_result(replace(self._read(answer, x), seconds=seconds, worker="files"))
-            question.unlink(missing_ok=True)
+            self._close(future, key, replace(self._read(answer, x), seconds=seconds, worker="files"))
         elif self._seconds is not None and seconds > self._seconds:
             reason = f"time-out: no answer within {self._seconds:g} s"
-            future.set_result(Evaluation.failure(reason, seconds=seconds, worker="files"))
-            question.unlink(missing_ok=True)
-        else:
-            return
+            self._close(future, key, Evaluation.failure(reason, seconds=seconds, worker="files"))
+
+    def _close(self, future: Future[Evaluation], key: str, evaluation: Evaluation | None = None) -> None:
+        """Forgets a future, removes its question if nobody else waits for the answer, and then gives the answer."""
         with self._lock:
-            self._open.pop(key, None)
+            del self._open[future]
+            if all(key != other for other, _, _ in self._open.values()):
+                (self._questions / f"{key}.json").unlink(missing_ok=True)
+        if future.set_running_or_notify_cancel() and evaluation is not None:
+            future.set_result(evaluation)
 
     def _read(self, path: Path, x: np.ndarray) -> Evaluation:
         """The evaluation in a file, by the rules for what a likelihood may return."""
