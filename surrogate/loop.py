@@ -253,7 +253,7 @@ class PosteriorLoop:
         if state.verdict.armed and not state.verdict.converged:  # true values of plain draws before a claim
             shuffled = generator(state.seed, state.step, "own draws").permutation(draws.posterior)
             own = self._without(shuffled, pending)[: len(chosen) // 2]
-            chosen = np.concatenate([own, chosen[: len(chosen) - len(own)]])
+            chosen = np.concatenate([own, chosen[: len(chosen) - len(own)], self._denied(state, model)])
         if self.mechanisms.promising and self._explores and state.probes is None and len(chosen) > 1:
             promising = self._promising(state, model)
             chosen = chosen if promising is None else np.concatenate([chosen[:-1], promising])
@@ -633,6 +633,24 @@ class PosteriorLoop:
         low, high = np.where(self.prior.periodic, turn, ends)
         return low, high
 
+    def _ungated_draws(self, state: State, model: LikelihoodModel, rng: np.random.Generator) -> Array:
+        """Draws of the posterior as it would be without the gate, with shape (1000, d)."""
+        warm = self.draws(state).warm
+        return warm[systematic_resample((1.0 - 1.0 / WARM_TEMPERATURE) * model.ungated(warm), 1000, rng)]
+
+    def _denied(self, state: State, model: LikelihoodModel) -> Array:
+        """The draw without the gate that the gate denies on the weakest ground, with shape (1, d), or none.
+
+        It lies farthest from all points that were found infeasible: a part of the posterior that a border cuts off by
+        mistake is in no other check, because the gate is sure of it.
+        """
+        if isinstance(model.gate, Everywhere) or not self.mechanisms.label_checks:
+            return np.empty((0, self.d))
+        draws = self._ungated_draws(state, model, generator(state.seed, state.step, "denied"))
+        denied = draws[model.gate.probability(model.whiten(draws)) < 0.5]
+        infeasible = model.whiten(self.scaled.to_unit(state.data.x[~state.data.finite]))
+        return denied[holes(infeasible, model.whiten(denied), min(1, len(denied)))]
+
     def _label_checks(self, state: State, model: LikelihoodModel, rng: np.random.Generator) -> Array:
         """Draws of the posterior as it would be without the gate, some to find the border and some to find holes.
 
@@ -642,9 +660,7 @@ class PosteriorLoop:
         """
         if isinstance(model.gate, Everywhere):
             return np.empty((0, self.d))
-        warm = self.draws(state).warm
-        cold = (1.0 - 1.0 / WARM_TEMPERATURE) * model.ungated(warm)
-        draws = warm[systematic_resample(cold, 1000, rng)]
+        warm, draws = self.draws(state).warm, self._ungated_draws(state, model, rng)
         u, known = model.whiten(draws), model.whiten(self.scaled.to_unit(state.data.x))
         every = np.ones(len(state.data), dtype=bool)
         rim = max(0, 4 * self.d + 4 - self._n_within(state, model, warm, every, 6.0 + 0.5 * self.d))

@@ -123,7 +123,6 @@ TARGETS = {
     "banana": (likelihoods.banana, 0.1),
 }
 MARKS = {
-    "forbidden 3": pytest.mark.xfail(strict=False, reason="a false claim: a mean off by a quarter of its sd"),
     "truncated 4": pytest.mark.slow,
     "gaussian 8": pytest.mark.slow,
     "banana": pytest.mark.slow,

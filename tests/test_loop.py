@@ -289,3 +289,22 @@ def test_scaled_coordinates(name, rng):
 def test_the_trace_knows_the_output_scale(history):
     rows = history[1][-1].rows()
     assert np.isfinite(rows[-1]["output_scale"])
+
+
+def test_before_a_claim_a_point_that_the_gate_denies_is_asked_for():
+    """The half x > 0.5 of a normal is forbidden; the batch of an armed run holds a draw from there."""
+
+    def half(xs):
+        return [Evaluation(-np.inf, "infeasible") if x[0] > 0.5 else Evaluation(log_likelihood(x), "ok") for x in xs]
+
+    loop = PosteriorLoop(Prior.of(BOX), particles=200, mechanisms=SIMPLE)
+    state = loop.init(3)
+    for _ in range(40):
+        x = loop.ask(state)
+        if state.verdict.armed and not state.verdict.converged:
+            break
+        state = loop.tell(state, x, half(x))
+    assert state.verdict.armed
+    model = loop.model(state)
+    plain = x if state.probes is None else x[: len(x) - len(state.probes)]
+    assert model.gate.probability(model.whiten(loop.scaled.to_unit(plain[-1:])))[0] < 0.5

@@ -14,8 +14,8 @@ __all__ = ["Everywhere", "Gate", "fit_gate", "hopeless_gap"]
 
 Array = NDArray[np.float64]
 
-_MAX_ITERATIONS = 100_000  # of libsvm
-GAMMAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_MAX_ITERATIONS = 200_000  # of libsvm
+GAMMAS = (0.01, 0.03, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 def hopeless_gap(d: int, *, n_sigma: float = 20.0) -> float:
