@@ -336,8 +336,10 @@ class _Asynchronous:
         if state.probes is not None:
             x = x[::-1]  # the probes come last, and the run may have to wait for them
         flight.cancel(set(flight.waiting) - begun)
+        known = {self._points[number].tobytes() for number in flight.in_air}  # some began while new ones were chosen
+        fresh = [point for point in x if point.tobytes() not in known]
         room = self._course.budget.left(state) - len(flight.in_air)
-        for point in x[: max(room, 0)]:
+        for point in fresh[: max(room, 0)]:
             self._launch(point)
         under_way = [self._points[number] for number in flight.in_air]
         self.state = replace(state, pending=np.array(under_way).reshape(-1, self._course.loop.d))
