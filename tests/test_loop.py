@@ -291,20 +291,41 @@ def test_the_trace_knows_the_output_scale(history):
     assert np.isfinite(rows[-1]["output_scale"])
 
 
-def test_before_a_claim_a_point_that_the_gate_denies_is_asked_for():
-    """The half x > 0.5 of a normal is forbidden; the batch of an armed run holds a draw from there."""
+def half_forbidden(points):
+    """A normal of which the half x > 0.5 is forbidden."""
+    feasible = points[:, 0] <= 0.5
+    return [
+        Evaluation(log_likelihood(x), "ok") if ok else Evaluation(-np.inf, "infeasible")
+        for x, ok in zip(points, feasible, strict=True)
+    ]
 
-    def half(xs):
-        return [Evaluation(-np.inf, "infeasible") if x[0] > 0.5 else Evaluation(log_likelihood(x), "ok") for x in xs]
 
+@pytest.fixture(scope="module")
+def armed():
+    """A loop on the half-forbidden normal, its first state with a gate, that before a claim, and the batch then."""
     loop = PosteriorLoop(Prior.of(BOX), particles=200, mechanisms=SIMPLE)
-    state = loop.init(3)
+    state, gated = loop.init(3), None
     for _ in range(40):
         x = loop.ask(state)
         if state.verdict.armed and not state.verdict.converged:
             break
-        state = loop.tell(state, x, half(x))
+        state = loop.tell(state, x, half_forbidden(x))
+        if gated is None and state.parameters is not None and not state.data.finite.all():
+            gated = state
     assert state.verdict.armed
+    return loop, gated, state, x if state.probes is None else x[: len(x) - len(state.probes)]
+
+
+def test_before_a_claim_a_point_that_the_gate_denies_is_asked_for(armed):
+    loop, _, state, plain = armed
     model = loop.model(state)
-    plain = x if state.probes is None else x[: len(x) - len(state.probes)]
     assert model.gate.probability(model.whiten(loop.scaled.to_unit(plain[-1:])))[0] < 0.5
+
+
+def test_label_checks_can_be_switched_off(armed):
+    loop, gated, state, plain = armed
+    off = replace(loop, mechanisms=replace(SIMPLE, label_checks=False))
+    model = loop.model(gated)
+    assert len(loop._label_checks(gated, model, np.random.default_rng(0))) > 0
+    assert len(off._label_checks(gated, model, np.random.default_rng(0))) == 0
+    np.testing.assert_array_equal(off.ask(state)[: len(plain) - 1], plain[:-1])

@@ -8,7 +8,7 @@ exact ones, since conditioning on fewer points can only leave more variance.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -114,10 +114,6 @@ class NeighbourLikelihood:
         others = found[~own].reshape(len(targets), m)
         rows = torch.cat([others, targets[:, None]], 1)
         return cls(kernel, x[rows], y[rows], len(x), noise)
-
-    def with_kernel(self, kernel: Stationary) -> NeighbourLikelihood:
-        """The same points under another kernel."""
-        return replace(self, kernel=kernel)
 
     def objective(self, theta: Array) -> tuple[float, Array]:
         """Negative log density in nats, times n / b, and its gradient: O(b m^2 (m / 3 + d)).
