@@ -204,9 +204,16 @@ def _ask(options: argparse.Namespace) -> int:
             _say(f"batch {batch.number} again: it may not have reached you the first time")
         _write(_batch_rows(run, batch), options.output)
         run.delivered(batch)
-        for line in _of_batch(run, batch):
+        for line in _again(run, batch) if options.again else _of_batch(run, batch):
             _say(line)
     return 0
+
+
+def _again(run: LabellingRun, batch: Batch) -> list[str]:
+    from surrogate.labelling.state import OUT
+
+    out = int((run.state.status[batch.rows] == OUT).sum())
+    return [f"batch {batch.number} once more: {out} of its {len(batch)} rows are still out"]
 
 
 def _batch_rows(run: LabellingRun, batch: Batch) -> list[Sequence[str]]:
@@ -246,17 +253,25 @@ def _of_batch(run: LabellingRun, batch: Batch) -> list[str]:
 
 
 def _tell(options: argparse.Namespace) -> int:
+    import numpy as np
+
     from surrogate.label import open_run
+    from surrogate.labelling.state import FREE, OUT
 
     with open_run(options.folder) as run:
+        before = run.state
         new, answers = run.tell_table(options.labels, correct=options.correct)
-        known = len(answers.rows) - new
-        parts = [f"{new} recorded"]
-        if known:
-            parts.append(f"{known} known already")
-        if answers.empty:
-            parts.append(f"{answers.empty} without a label, left for later")
-        _say(f"{', '.join(parts)}; {run.state.n_labels} labels in all")
+        open_before = int(np.isin(before.status[answers.rows], (FREE, OUT)).sum())
+        parts = [f"{open_before} recorded"]
+        for count, words in (
+            (new - open_before, "corrected"),
+            (len(answers.rows) - new, "known already"),
+            (int(np.isnan(answers.y).sum()), "of these failed"),
+            (answers.empty, "without a label, left for later"),
+        ):
+            parts += [f"{count} {words}"] if count else []
+        out = len(run.state.rows(OUT))
+        _say(f"{', '.join(parts)}; {run.state.n_labels} labels in all{f', {out} rows are out' if out else ''}")
     return 0
 
 

@@ -465,11 +465,21 @@ def _settings(given: Mapping[str, Any]) -> LabelSettings:
             hint = nearest(name, known, otherwise=f"; known: {', '.join(known)}")
             msg = f"unknown setting {name!r}{hint}"
             raise TypeError(msg)
+    settings = LabelSettings(**given)
     if "method" in given:  # otherwise a wrong one would be found out at the first fit, after all the first labels
-        from surrogate.acquisition.batch import method_and_mode
+        _check_method(settings)
+    return settings
 
-        method_and_mode(given["method"])
-    return LabelSettings(**given)
+
+def _check_method(settings: LabelSettings) -> None:
+    from surrogate.acquisition.batch import NEED_FEATURES, method_and_mode
+
+    if method_and_mode(settings.method)[0] in NEED_FEATURES and settings.model in ("auto", "gp"):
+        msg = (
+            f"method {settings.method!r} needs features, and a Gaussian process, the model of up to 500 labels, has "
+            "none: choose model 'network' with it, or a method such as maxdet-p"
+        )
+        raise ValueError(msg)
 
 
 _KINDS = {"categorical": "categorical", "id": "ids", "ignored": "ignored"}

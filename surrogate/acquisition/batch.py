@@ -14,7 +14,7 @@ from surrogate.acquisition.nearest import nearest
 from surrogate.acquisition.selection import frank_wolfe, kmeans_pp, largest_cluster, max_dist
 from surrogate.acquisition.transforms import Split, Transform, named_transform, posterior, weighted
 
-__all__ = ["METHODS", "Selection", "method_and_mode", "select_batch"]
+__all__ = ["METHODS", "NEED_FEATURES", "Selection", "method_and_mode", "select_batch"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +101,8 @@ METHODS: dict[str, tuple[Rule, str, str]] = {
     "lcmd": (lambda t: largest_cluster(nearest(t.split.pool, t.centres), t.n), "tp", "no distinct points are left"),
 }
 """Rules by name, each with its default mode and what it means when a batch comes out short."""
+NEED_FEATURES = ("bait-f", "bait-fb", "fw")
+"""Rules that a kernel alone is not enough for."""
 
 
 @torch.no_grad()
@@ -158,7 +160,7 @@ def select_batch(
 
 
 def method_and_mode(name: str) -> tuple[str, str]:
-    """What a name such as "lcmd-tp" means: "lcmd" and "tp"; the mode is empty if there is none.
+    """What a name such as "lcmd-tp" means: "lcmd" and "tp"; "lcmd" means the same, and "random" has the mode "".
 
     Raises:
         ValueError: If there is no such method, or it has no modes.
@@ -170,14 +172,13 @@ def method_and_mode(name: str) -> tuple[str, str]:
     if base not in METHODS or (mode and not METHODS[base][1]):
         msg = f"method must be one of {sorted(METHODS)}, those with a mode followed by -p or -tp, got {name!r}"
         raise ValueError(msg)
-    return base, mode
+    return base, mode or METHODS[base][1]
 
 
 def _method(name: str, train: Features | None) -> tuple[Rule, bool, str]:
     """The rule, whether it uses the labelled points, and why it may stop early."""
     base, mode = method_and_mode(name)
-    rule, default, shortage = METHODS[base]
-    mode = mode or default
+    rule, _, shortage = METHODS[base]
     if mode == "tp" and train is None:
         msg = f"{name!r} starts from the labelled points: pass train=, or choose {base + '-p'!r}"
         raise ValueError(msg)

@@ -29,6 +29,7 @@ class LabelSettings:
         seed: The same table, labels and seed give the same batches.
         model: "gp", "network", or "auto": the former for up to 500 labels.
         method: Of the selection, as `surrogate.acquisition.batch.select_batch` names them; "random" for comparison.
+            Rules that start from nothing (mode P) choose by the kernel given the labels.
         audit: Share of random rows in each batch. Errors on chosen rows say nothing of the rest of the table; these do.
         budget: Labels that may be asked for, those of the table not counted; None for any number.
         target_error: Held-out RMSE at which the run ends, one standard error included; None to go on.
@@ -154,7 +155,7 @@ def choose(pool: Pool, state: LabelState, settings: LabelSettings, n: int, model
         raise ValueError(msg)
     rng = generator(settings.seed, number, "audit")
     n = min(n, int(free.sum()))
-    n_random = n if model is None else random_count(n, settings.audit, rng)
+    n_random = n if model is None or settings.method == "random" else random_count(n, settings.audit, rng)
     drawn = np.sort(rng.choice(np.flatnonzero(free), n_random, replace=False))
     free[drawn] = False
     chosen, shortage = np.empty(0, dtype=np.int64), ""
@@ -191,7 +192,8 @@ def _selected(
         min(n, len(open_rows)),
         train=model.features(pool.x(known)),
         method=settings.method,
-        transforms=() if features.dim is None else ("sketch:512",),
+        transforms=_transforms(settings.method, explicit=features.dim is not None),
+        noise=_NOISE,
         generator=torch_generator(settings.seed, number, "selection"),
     )
     chosen = open_rows[selection.indices.cpu().numpy()]
@@ -201,6 +203,17 @@ def _selected(
         return chosen, ""
     filled = np.concatenate([chosen, np.sort(rng.choice(rest, short, replace=False))])
     return filled, f"{short} of {n} chosen rows are random after all ({selection.status})"
+
+
+_NOISE = 0.1  # sd of a label in units of the prior's, for rules that take a posterior
+
+
+def _transforms(method: str, *, explicit: bool) -> tuple[str, ...]:
+    """A sketch of what has features; and for a rule that does not start from the known rows, the kernel given them."""
+    from surrogate.acquisition.batch import method_and_mode
+
+    sketched = ("sketch:512",) if explicit else ()
+    return (*sketched, "scale" if method_and_mode(method)[1] == "tp" else f"posterior:{_NOISE}")
 
 
 _MOST_JUDGED = 1000  # rows that say where labels fail: the machine compares all pairs

@@ -23,7 +23,7 @@ __all__ = ["MISSING", "Cell", "Table", "digest", "original_rows", "read_table"]
 
 Array = NDArray[np.float64]
 
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})  # in small letters
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "<na>"})  # in small letters
 _CHUNK = 20_000  # rows that are converted at a time: text takes ten times the memory of numbers
 
 
@@ -302,15 +302,12 @@ def _parquet() -> Any:
 def _read_parquet(path: Path, text: Collection[str]) -> Table:
     content = _parquet().read_table(path)
     pairs = zip(content.column_names, content.columns, strict=True)
-    return Table(path.name, {name: _converted(path, name, column, name in text) for name, column in pairs})
+    return Table(path.name, {name: _converted(column, name in text) for name, column in pairs})
 
 
-def _converted(path: Path, name: str, column: Any, is_text: bool) -> Array | list[str]:
+def _converted(column: Any, is_text: bool) -> Array | list[str]:
     cells: Iterable[Any] = column.to_pylist()
     kind = str(column.type)
     if kind.startswith(("int", "uint", "float", "double", "halffloat", "bool", "decimal")) and not is_text:
         return np.array([math.nan if cell is None else float(cell) for cell in cells])
-    if is_text or kind.startswith(("string", "large_string", "dictionary")):
-        return ["" if cell is None else str(cell) for cell in cells]
-    msg = f"{path.name}, column {name!r} is of type {kind}: numbers, true/false and text can be read; convert it first"
-    raise ValueError(msg)
+    return ["" if cell is None else str(cell) for cell in cells]  # dates and the like too: an id, or ignored

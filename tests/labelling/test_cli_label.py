@@ -88,7 +88,8 @@ def test_from_beginning_to_end(run, label, pool, tmp_path):
     assert "15 left in the budget" in err
     assert "RMSE / MAE" in err
     status, _, err = label("tell", run, filled(batch, tmp_path / "some.csv", rows=4))
-    assert (status, "4 recorded; 34 labels in all" in err) == (0, True)
+    assert (status, "4 recorded; 34 labels in all, 6 rows are out" in err) == (0, True)
+    assert "batch 1 once more: 6 of its 10 rows are still out" in label("ask", run, "--again", 1)[2]
     status, _, err = label("tell", run, filled(batch, tmp_path / "all.csv"))
     assert "6 recorded, 4 known already; 40 labels in all" in err
     status, _, _ = label("ask", run, "-n", 10, "-o", tmp_path / "batch.csv")
@@ -171,7 +172,7 @@ def test_other_labels_need_correct(run, label, tmp_path):
     assert "row 1, column 'price': this row has the label" in err
     assert "--correct" in err
     assert journal(run) == before
-    assert "2 recorded" in label("tell", run, tmp_path / "labels.csv", "--correct")[2]
+    assert "0 recorded, 2 corrected; 30 labels in all" in label("tell", run, tmp_path / "labels.csv", "--correct")[2]
     assert json.loads(journal(run))["event"] == "corrected"
 
 
@@ -209,6 +210,7 @@ def test_init_does_not_overwrite(run, label, pool):
         ),
         (["--target", "price", "--ignore", "note", "--model", "tree"], "model must be 'auto' or one of"),
         (["--target", "price", "--ignore", "note", "--audit", "2"], "audit must be a share"),
+        (["--target", "price", "--ignore", "note", "--method", "bait-f"], "'bait-f' needs features, and a Gaussian"),
     ],
 )
 def test_init_refuses(label, pool, tmp_path, words, message):

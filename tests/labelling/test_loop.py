@@ -129,6 +129,22 @@ def test_copies_are_filled_up_at_random_and_this_is_said():
     assert "8 of 8 chosen rows are random after all (0 of 8 points chosen: no distinct points are left)" in batch.note
 
 
+@pytest.mark.parametrize("method", ["maxdet-p", "bait-f", "maxdiag", "maxdist-p"])
+def test_rules_that_start_from_nothing_know_the_labels(method):
+    """Of two copies far out, one of them labelled, the other is not worth a label."""
+    pool = pool_of(80, labelled=30)
+    numbers = pool.numbers.copy()
+    numbers[0] = numbers[40] = (9.0, 0.0)
+    numbers[41] = (0.0, 8.0)
+    pool = Pool(pool.schema, numbers, pool.codes, pool.y, pool.allowed, pool.names)
+    assert chosen(pool, start(pool), 1, audit=0.0, method=method).rows.tolist() == [41]
+
+
+def test_random_rows_are_a_random_sample():
+    pool = pool_of(80, labelled=30)
+    assert chosen(pool, start(pool), 9, method="random").random.all()
+
+
 def test_no_row_left():
     pool = pool_of(30, labelled=30)
     with pytest.raises(ValueError, match="no row is left to ask for: 30 have labels, 0 are out"):

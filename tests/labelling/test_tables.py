@@ -112,6 +112,23 @@ def test_parquet_is_the_same_table(write, tmp_path):
     assert original_rows(path, [2])[1][2][0] == "c"
 
 
+def test_parquet_columns_of_other_types_are_text(tmp_path):
+    """Dates name rows, or are ignored."""
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    day = __import__("datetime").date
+    columns = {"day": [day(2026, 1, 2), None], "size": [1.0, 2.0]}
+    parquet.write_table(arrow.table(columns), tmp_path / "pool.parquet")
+    assert read_table(tmp_path / "pool.parquet").columns["day"] == ["2026-01-02", ""]
+
+
+def test_missing_words_of_pandas_are_missing():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"kind": pandas.array(["flat", pandas.NA], dtype="string"), "size": [1.0, 2.0]})
+    with pytest.raises(ValueError, match="row 2, column 'kind': the value is missing"):
+        Pool.of(Table.of(frame), Declared("price"))
+
+
 def test_parquet_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
     with pytest.raises(ValueError, match="need pyarrow"):
