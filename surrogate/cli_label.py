@@ -236,6 +236,7 @@ def _batch_rows(run: LabellingRun, batch: Batch) -> list[Sequence[str]]:
 
 def _of_batch(run: LabellingRun, batch: Batch) -> list[str]:
     from surrogate.labelling.progress import prospect
+    from surrogate.output.tables import plus_minus
 
     drawn = int(batch.random.sum())
     left = "" if run.settings.budget is None else f", {run.settings.budget - run.state.n_spent} left in the budget"
@@ -246,9 +247,8 @@ def _of_batch(run: LabellingRun, batch: Batch) -> list[str]:
         return [*lines, "no model yet: the first rows are random"]
     stage = batch.stage
     over = f"{stage.n_held_out} {'random rows' if stage.is_random else 'labelled rows, NOT a random sample'}"
-    lines.append(
-        f"{stage.model}, {stage.n_labels} labels: held-out RMSE {stage.rmse:.4g} +- {stage.rmse_error:.2g} over {over}"
-    )
+    error = plus_minus(stage.rmse, stage.rmse_error)
+    lines.append(f"{stage.model}, {stage.n_labels} labels: held-out RMSE {error} over {over}")
     return lines if len(run.stages) > 1 else [*lines, prospect(stage)]
 
 

@@ -18,6 +18,7 @@ from scipy import stats
 from surrogate.labelling.loop import LabelSettings
 from surrogate.labelling.state import FAILED, LABELLED, OUT, Batch, LabelState, Stage
 from surrogate.output.learning_curve import LabelSummary
+from surrogate.output.tables import plus_minus
 
 __all__ = [
     "BatchScore",
@@ -204,7 +205,7 @@ def ending(state: LabelState, settings: LabelSettings, stage: Stage | None) -> E
 
 
 def _with_error(stage: Stage) -> str:
-    return f"{stage.rmse:.4g} +- {stage.rmse_error:.2g}"
+    return plus_minus(stage.rmse, stage.rmse_error)
 
 
 # For people
@@ -225,7 +226,7 @@ def facts(state: LabelState, settings: LabelSettings, stages: tuple[Stage, ...])
     if settings.budget is not None:
         found.append(("budget", f"{state.n_spent} of {settings.budget} spent"))
     if stages:
-        found += _of_stage(stages)
+        found += _of_stage(stages, state.n_labels)
         found.append(("coverage", f"random rows: {coverage(state, settings.level, random=True)}"))
         chosen = coverage(state, settings.level, random=False)
         if chosen.n:
@@ -235,11 +236,12 @@ def facts(state: LabelState, settings: LabelSettings, stages: tuple[Stage, ...])
     return found
 
 
-def _of_stage(stages: tuple[Stage, ...]) -> list[tuple[str, str]]:
+def _of_stage(stages: tuple[Stage, ...], n_labels: int) -> list[tuple[str, str]]:
     last = stages[-1]
+    since = f"; {n_labels - last.n_labels} came since" if n_labels > last.n_labels else ""
     over = f"{last.n_held_out} random rows" if last.is_random else f"{last.n_held_out} rows, NOT a random sample"
     found = [
-        ("model", f"{last.model}, fitted to {last.n_labels} labels"),
+        ("model", f"{last.model}, fitted to {last.n_labels} labels{since}"),
         ("held-out RMSE", f"{_with_error(last)}, MAE {last.mae:.4g}, over {over}"),
         ("prospect", prospect(stages[0])),
     ]

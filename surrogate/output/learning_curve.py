@@ -15,6 +15,7 @@ from surrogate.checkpoint import replacing
 from surrogate.output.html import image, note, numbers, page, section, table, verdict_line
 from surrogate.output.report import software_versions
 from surrogate.output.style import png, style
+from surrogate.output.tables import plus_minus
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,17 +96,20 @@ def _curve(summary: LabelSummary) -> list[str]:
     if not len(summary.stages):
         return [note("No model has been fitted yet.")]
     rows = [
-        [f"{n:.0f}", model, f"{rmse:.4g} ± {error:.2g}", f"{mae:.4g}", f"{rows:.0f}{'' if random else ' (not random)'}"]
+        [f"{n:.0f}", model, _with_error(rmse, error), f"{mae:.4g}", f"{rows:.0f}{'' if random else ' (not random)'}"]
         for (n, rmse, error, mae, rows, random), model in zip(summary.stages.tolist(), summary.models, strict=True)
     ]
     words = (
         "Held-out error: cross-validation, over labelled rows that were drawn at random. Errors of a batch are those "
-        "of the "
-        "predictions that were on the disk before its labels came; chosen rows are those that the model knew least of, "
-        "so that theirs are larger than those of the table."
+        "of the predictions that were on the disk before its labels came; chosen rows are those that the model knew "
+        "least of, so that theirs are larger than those of the table."
     )
     head = ("labels", "model", "held-out RMSE", "held-out MAE", "over rows")
     return [image(curve_figure(summary), "Error against labels"), table(head, rows), note(words)]
+
+
+def _with_error(value: float, error: float) -> str:
+    return plus_minus(value, error).replace("+-", "±")
 
 
 def _predictions(summary: LabelSummary) -> list[str]:
@@ -148,14 +152,14 @@ def _draw_curve(axes: Axes, summary: LabelSummary) -> None:
 
 
 def _finish_curve(axes: Axes, summary: LabelSummary) -> None:
-    from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator, ScalarFormatter
 
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(ScalarFormatter())
     low, high = axes.get_ylim()
-    if high / low > 30:
-        axes.yaxis.set_minor_formatter(NullFormatter())
+    if high / low > 8:
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("labels")
     axes.set_ylabel(f"RMSE of {summary.target}")
