@@ -591,7 +591,8 @@ def _drive(
                 say(run.ending().reason)
                 return
             _evaluate(run, posterior, workers, rows, stop)
-            say(run.ending().reason)
+            if not (end := run.ending()).over:
+                say(end.reason)
 
 
 def _evaluate(run: LabellingRun, posterior: Posterior, workers: Executor, rows: Rows, stop: StopRequest) -> None:
