@@ -159,19 +159,19 @@ def measure(folder: Path, name: str, n: int, model: str) -> dict[str, object]:
     }
 
 
-def in_a_process(arguments: list[str], seconds: int, prefix: list[str]) -> dict[str, object] | str:
+def in_a_process(arguments: list[str], seconds: int) -> dict[str, object] | str:
     """What it measured, or why it measured nothing."""
     single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     single["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
     done = subprocess.run(
-        [*prefix, sys.executable, __file__, *arguments],
+        [sys.executable, __file__, *arguments],
         env={**os.environ, **single},
         capture_output=True,
         text=True,
         check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 10)),
     )
-    if done.returncode in (-signal.SIGXCPU, 128 + signal.SIGXCPU):  # the second through a prefix
+    if done.returncode == -signal.SIGXCPU:
         return f"ended after {seconds:,} CPU seconds"
     if done.returncode != 0:
         print(f"{' '.join(arguments)}\n{done.stderr[-2000:]}", file=sys.stderr)
@@ -186,6 +186,18 @@ def line(row: dict[str, object]) -> str:
     )
 
 
+def fill(options: argparse.Namespace, name: str) -> None:
+    """Prints the lines of one set."""
+    for n in options.points:
+        for model in options.models:
+            if n > LIMITS.get(model, n):
+                continue
+            given = [str(options.folder), "--sets", name, "--points", str(n), "--models", model, "--one"]
+            row = in_a_process(given, options.seconds)
+            empty = f"| {name} | {n:,} | {model} | | | | | | {row} |"
+            print(line(row) if isinstance(row, dict) else empty, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
@@ -193,22 +205,23 @@ def main() -> None:
     parser.add_argument("--points", nargs="+", type=int, default=[1000, 3000, 9000, 36_000])
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--seconds", type=int, default=3600, help="CPU seconds that a fit may take")
-    parser.add_argument("--prefix", type=shlex.split, default=[], help="command that each fit is run by")
+    parser.add_argument("--prefix", type=shlex.split, default=[], help="command that runs all fits of a set")
     parser.add_argument("--one", action="store_true", help="in this process, and print a line of JSON")
+    parser.add_argument("--lines", action="store_true", help="the lines of the table without its head")
     options = parser.parse_args()
     if options.one:
         print(json.dumps(measure(options.folder, options.sets[0], options.points[0], options.models[0])))
         return
-    print("| set | n | model | RMSE | NLL | 95 % covers | CPU s | GB | |\n|---|---|---|---|---|---|---|---|---|")
+    if not options.lines:
+        head = "| set | n | model | RMSE | NLL | 95 % covers | CPU s | GB | |\n|---|---|---|---|---|---|---|---|---|"
+        print(head, flush=True)
     for name in options.sets:
-        for n in options.points:
-            for model in options.models:
-                if n > LIMITS.get(model, n):
-                    continue
-                given = [str(options.folder), "--sets", name, "--points", str(n), "--models", model, "--one"]
-                row = in_a_process(given, options.seconds, options.prefix)
-                empty = f"| {name} | {n:,} | {model} | | | | | | {row} |"
-                print(line(row) if isinstance(row, dict) else empty, flush=True)
+        if options.prefix:
+            again = ["--points", *map(str, options.points), "--models", *options.models]
+            command = [sys.executable, __file__, str(options.folder), "--sets", name, *again, "--lines"]
+            subprocess.run([*options.prefix, *command, "--seconds", str(options.seconds)], check=True)
+        else:
+            fill(options, name)
 
 
 if __name__ == "__main__":
