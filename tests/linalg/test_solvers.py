@@ -161,8 +161,15 @@ def test_growth_ends_with_the_kernel():
 
 @pytest.mark.parametrize(("noise", "expected"), [(1e-2, 87), (1e-4, 595)])
 def test_iterations_without_a_preconditioner(noise, expected, problem):
-    """Measured 84 and 582 for a relative residual of 1e-6."""
+    """Measured 84 and 573 for a relative residual of 1e-6."""
     assert cg(*problem, noise=noise).iterations == pytest.approx(expected, rel=0.5)
+
+
+def test_a_noise_of_a_millionth_needs_a_preconditioner(problem):
+    """Without one the residual is 0.11 after 3,000 iterations; at rank 100 they are fewer than 200."""
+    solve = cg(*problem, noise=1e-6, max_iterations=1500)
+    assert not solve.converged
+    assert float(solve.residual) > 1e-2
 
 
 @pytest.mark.parametrize(
@@ -176,7 +183,7 @@ def test_iterations_without_a_preconditioner(noise, expected, problem):
     ],
 )
 def test_iterations_with_a_preconditioner(rank, name, expected, problem):
-    """At noise 1e-2, 1e-4 and 1e-6; measured 5, 21 and 187 for random pivots at rank 100, 2, 3 and 8 at 400."""
+    """At noise 1e-2, 1e-4 and 1e-6; measured 5, 21 and 186 for random pivots at rank 100, 2, 3 and 8 at 400."""
     operator, y = problem
     factor = FACTORS[name](operator, rank)
     for noise, iterations in zip((1e-2, 1e-4, 1e-6), expected, strict=True):
@@ -187,7 +194,10 @@ def test_iterations_with_a_preconditioner(rank, name, expected, problem):
 
 @pytest.mark.parametrize(("noise", "none", "random"), [(1e-3, 203, 1), (1e-5, 351, 3)])
 def test_iterations_on_clusters(noise, none, random):
-    """1,500 points in tight clusters with outliers: uniform pivots miss those, random ones find all; 120 columns."""
+    """1,500 points in tight clusters with outliers: uniform pivots miss those, random ones find all; 120 columns.
+
+    Measured at noise 1e-3: none 194, random and greedy 2, uniform 101; at 1e-5: 303, 3 and 137.
+    """
     operator = DenseOperator(KernelOperator.of("rbf", clustered(1500, spread=1e-4, box=4.0)).dense())
     y = normal(1500, seed=5)
     counts = {}

@@ -93,6 +93,44 @@ def test_residual_actions_are_conjugate_gradients():
     torch.testing.assert_close(directions.T @ k @ directions, torch.eye(8, dtype=x.dtype))
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("kernel", ["rbf", "matern52"])
+def test_three_hundred_points_in_four_dimensions(policy, kernel):
+    """Variances fall and stay above the exact ones, which ten actions are far from; errors are within their bound.
+
+    |f - mean|^2 <= (variance / s^2) |f|_H^2 for a function f of the kernel's space: at most 0.74 of the bound.
+    """
+    rng = np.random.default_rng(0)
+    x, new, centres = (torch.tensor(rng.standard_normal((n, 4))) for n in (300, 200, 15))
+    process, weights = Process(kernel, 1e-2, np.full(4, 1.5), 1.0, "given"), torch.tensor(rng.standard_normal(15))
+    norm = float(weights @ process.operator(centres).dense() @ weights)
+    f, truth = (process.operator(centres).cross(points).matmul(weights) for points in (x, new))
+    model = computation_aware(process, x, f, actions_of(policy, process, x, f, 60, generator=generator()))
+    variances, least = model.variances(new), exact(process, x, f, new)[1]
+    assert bool((variances.diff(dim=0) <= 1e-10).all())
+    assert float((variances[10] - least).min()) > 1e-2
+    assert bool((variances >= least - 1e-10).all())
+    for i in (1, 5, 10, 40):
+        d = model.first(i).directions
+        mean = process.operator(x).cross(new).matmul(d @ (d.T @ f))
+        assert float(((truth - mean).square() / variances[i]).max()) < 0.8 * norm
+
+
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_more_inducing_points_than_the_kernel_tells_apart(dimensions):
+    """Their columns depend on each other within rounding; their span is all of the kernel."""
+    rng = np.random.default_rng(0)
+    x = torch.tensor(rng.standard_normal((300, dimensions)))
+    y, new = torch.sin(2 * x[:, 0]), torch.tensor(rng.standard_normal((50, dimensions)))
+    process = Process("rbf", 1e-2, np.full(dimensions, 1.5), 1.0, "given")
+    actions = actions_of("inducing", process, x, y - y.mean(), 200, generator=generator())
+    assert actions.shape[1] < 200
+    model = computation_aware(process, x, y, actions)
+    mean, variance = exact(process, x, y - y.mean(), new)
+    torch.testing.assert_close(model.mean(new), y.mean() + mean, rtol=0, atol=1e-6)
+    torch.testing.assert_close(model.variance(new), variance, rtol=0, atol=1e-8)
+
+
 @pytest.mark.parametrize("policy", ["pivots", "residuals", "inducing", "blocks"])
 def test_error_is_within_its_worst_case(policy):
     """|f - mean|^2 <= (variance / s^2) |f|_H^2 for every f of the kernel's space that is observed without noise."""
@@ -115,9 +153,9 @@ def test_error_is_within_its_worst_case(policy):
 
 def test_bound_is_the_marginal_likelihood_where_nothing_is_left_out():
     x, y, _ = problem()
-    kernel = PROCESS.operator(x).dense()
+    kernel = PROCESS.operator(x)
     eta, variance = (torch.tensor(v, dtype=x.dtype) for v in (PROCESS.eta, PROCESS.variance))
-    cov = variance * (kernel + eta * torch.eye(N, dtype=x.dtype))
+    cov = variance * (kernel.dense() + eta * torch.eye(N, dtype=x.dtype))
     value = -0.5 * (y @ torch.linalg.solve(cov, y) + torch.logdet(cov) + N * math.log(2 * math.pi))
     full = evidence_bound(kernel, y, torch.eye(N, dtype=x.dtype), eta=eta, variance=variance)
     torch.testing.assert_close(full, value)

@@ -46,7 +46,7 @@ def test_solution_of_the_dense_system(kernel, labels):
 @pytest.mark.parametrize("rank", [0, None])
 @pytest.mark.parametrize("cost", [1.0, 100.0])
 def test_labels_of_conjugate_gradients_are_those_of_the_direct_solve(cost, rank):
-    (x, y), (new, _) = possible(800, 0), possible(800, 1)
+    (x, y), (new, _) = possible(1500, 0), possible(1500, 1)
     direct = LSSVC(cost, solver="cholesky").fit(x, y)
     iterative = LSSVC(cost, solver="cg", rank=rank).fit(x, y)
     assert iterative.residual_ < 1.1e-5
