@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_label"]
 
+_PATIENCE = 600.0  # seconds that a command waits for another one in the same folder
 OVER = 3  # exit status of an ``ask`` that has no rows because the run is over
 
 _EPILOG = f"""a run, from beginning to end:
@@ -192,10 +193,19 @@ def _of_categories(column: Any) -> str:
     return f"{column.name} ({len(column.categories)} {'steps' if column.ordered else 'categories'})"
 
 
-def _ask(options: argparse.Namespace) -> int:
+def _opened(folder: str) -> LabellingRun:
+    """The run; after the command of somebody else, if one is under way."""
     from surrogate.label import open_run
 
-    with open_run(options.folder) as run:
+    try:
+        return open_run(folder)
+    except RuntimeError as error:
+        _say(f"{str(error).partition('. ')[0]}: waiting for it")
+    return open_run(folder, wait=_PATIENCE)
+
+
+def _ask(options: argparse.Namespace) -> int:
+    with _opened(options.folder) as run:
         waiting = run.undelivered
         batch = run.state.batch(options.again) if options.again else run.ask(options.n, anyway=options.anyway)
         if not len(batch):
@@ -210,18 +220,15 @@ def _ask(options: argparse.Namespace) -> int:
 
 
 def _again(run: LabellingRun, batch: Batch) -> list[str]:
-    from surrogate.labelling.state import OUT
-
-    out = int((run.state.status[batch.rows] == OUT).sum())
+    out = len(run.state.out_in(batch.number))
     return [f"batch {batch.number} once more: {out} of its {len(batch)} rows are still out"]
 
 
 def _batch_rows(run: LabellingRun, batch: Batch) -> list[Sequence[str]]:
     """Header and rows of a batch as the table spells them, the target empty."""
     from surrogate.labelling.answers import row_column
-    from surrogate.labelling.state import OUT
 
-    rows = [int(row) for row in batch.rows if run.state.status[row] == OUT]
+    rows = run.state.out_in(batch.number).tolist()
     names, cells = run.original(rows)
     target = run.pool.schema.target
     if target not in names:
@@ -255,10 +262,9 @@ def _of_batch(run: LabellingRun, batch: Batch) -> list[str]:
 def _tell(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from surrogate.label import open_run
     from surrogate.labelling.state import FREE, OUT
 
-    with open_run(options.folder) as run:
+    with _opened(options.folder) as run:
         before = run.state
         new, answers = run.tell_table(options.labels, correct=options.correct)
         open_before = int(np.isin(before.status[answers.rows], (FREE, OUT)).sum())
@@ -276,10 +282,8 @@ def _tell(options: argparse.Namespace) -> int:
 
 
 def _release(options: argparse.Namespace) -> int:
-    from surrogate.label import open_run
-
-    with open_run(options.folder) as run:
-        rows = None if options.batch is None else run.state.batch(options.batch).rows
+    with _opened(options.folder) as run:
+        rows = None if options.batch is None else run.state.out_in(options.batch)
         _say(f"{run.release(rows)} rows are free again")
     return 0
 

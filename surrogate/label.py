@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields, replace
@@ -133,12 +134,13 @@ def _driven(
     return own[0]
 
 
-def open_run(path: str | os.PathLike[str], *, writing: bool = True) -> LabellingRun:
+def open_run(path: str | os.PathLike[str], *, writing: bool = True, wait: float = 0.0) -> LabellingRun:
     """The run in a folder, to go on with.
 
     Args:
         path: The folder.
         writing: Whether events are to be recorded: the folder is locked, and the table checked for changes.
+        wait: Seconds to wait for another process that works in the folder.
 
     Raises:
         ValueError: If there is no run, a file is damaged, or the table has changed.
@@ -149,12 +151,25 @@ def open_run(path: str | os.PathLike[str], *, writing: bool = True) -> Labelling
         msg = f"{path} holds no labelling run; 'surrogate label init' makes one"
         raise ValueError(msg)
     if writing:
-        folder.run.create()
+        _lock(folder, wait)
     try:
         return _opened(folder, check=writing)
     except BaseException:
         folder.run.close()
         raise
+
+
+def _lock(folder: LabelFolder, wait: float) -> None:
+    end = time.monotonic() + wait
+    while True:
+        try:
+            folder.run.create()
+        except RuntimeError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(0.2)
+        else:
+            return
 
 
 def _opened(folder: LabelFolder, *, check: bool) -> LabellingRun:
@@ -298,7 +313,7 @@ class LabellingRun:
     def undelivered(self) -> Batch | None:
         """The last batch if nobody may have got it."""
         last = self.state.batches[-1] if self.state.batches else None
-        if last is None or last.delivered or not (self.state.status[last.rows] == OUT).any():
+        if last is None or last.delivered or not len(self.state.out_in(last.number)):
             return None
         return last
 

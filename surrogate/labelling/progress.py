@@ -80,12 +80,12 @@ class BatchScore:
 
 def score(state: LabelState, batch: Batch) -> BatchScore:
     """Errors of a batch before its labels were learned."""
-    told = state.status[batch.rows] == LABELLED
+    told = (state.status[batch.rows] == LABELLED) & (state.last_batch[batch.rows] == batch.number)
     error = state.y[batch.rows] - batch.prediction[:, 0]
     return BatchScore(
         batch.number,
         int(told.sum()),
-        int((state.status[batch.rows] == OUT).sum()),
+        len(state.out_in(batch.number)),
         _rmse(error[told & ~batch.random]),
         _rmse(error[told & batch.random]),
     )
@@ -133,9 +133,9 @@ class Coverage:
 
 def coverage(state: LabelState, level: float, *, random: bool) -> Coverage:
     """Coverage of the intervals of all batches, on random or on chosen rows."""
-    inside = [np.empty(0, dtype=bool)]
+    inside, last = [np.empty(0, dtype=bool)], state.last_batch
     for batch in state.batches:
-        usable = (state.status[batch.rows] == LABELLED) & (batch.random == random)
+        usable = (state.status[batch.rows] == LABELLED) & (last[batch.rows] == batch.number) & (batch.random == random)
         usable &= np.isfinite(batch.prediction[:, 0]) & (batch.level == level)
         y = state.y[batch.rows][usable]
         inside.append((y >= batch.prediction[usable, 2]) & (y <= batch.prediction[usable, 3]))
@@ -251,7 +251,7 @@ def _of_stage(stages: tuple[Stage, ...], n_labels: int) -> list[tuple[str, str]]
 
 
 def _numbers_of(state: LabelState, out: NDArray[np.int64]) -> str:
-    numbers = [str(b.number) for b in state.batches if np.isin(b.rows, out).any()]
+    numbers = [str(number) for number in np.unique(state.last_batch[out])]
     return ", ".join(numbers[:8]) + (", ..." if len(numbers) > 8 else "")
 
 
@@ -283,9 +283,10 @@ def _batch_errors(state: LabelState) -> Array:
 
 def _seen(state: LabelState) -> Array:
     """Label, mean, ends and kind of each row that was predicted before its label, with shape (j, 5)."""
-    parts = [np.empty((0, 5))]
+    parts, last = [np.empty((0, 5))], state.last_batch
     for batch in state.batches:
-        told = (state.status[batch.rows] == LABELLED) & np.isfinite(batch.prediction[:, 0])
+        told = (state.status[batch.rows] == LABELLED) & (last[batch.rows] == batch.number)
+        told &= np.isfinite(batch.prediction[:, 0])
         columns = (state.y[batch.rows], *batch.prediction[:, [0, 2, 3]].T, batch.random.astype(np.float64))
         parts.append(np.stack(columns, axis=1)[told])
     return np.concatenate(parts)

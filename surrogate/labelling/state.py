@@ -115,8 +115,8 @@ class LabelState:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The learning curve."""
-        return tuple(batch.stage for batch in self.batches if batch.stage is not None)
+        """The learning curve: one stage for each number of labels, the last if there were several."""
+        return tuple({b.stage.n_labels: b.stage for b in self.batches if b.stage is not None}.values())
 
     def rows(self, *status: int) -> Rows:
         """Rows of a status, in order."""
@@ -132,6 +132,23 @@ class LabelState:
             msg = f"there is no batch {number}: {len(self.batches)} have been asked for"
             raise ValueError(msg)
         return self.batches[number - 1]
+
+    @property
+    def last_batch(self) -> Rows:
+        """Number of the batch that each row went out with last, with shape (n,); 0 for none."""
+        found = np.zeros(len(self.y), dtype=np.int64)
+        for batch in self.batches:
+            found[batch.rows] = batch.number
+        return found
+
+    def out_in(self, number: int) -> Rows:
+        """Rows of a batch that are still out with it, in its order; not those that went out again with a later one.
+
+        Raises:
+            ValueError: If there is no such batch.
+        """
+        rows = self.batch(number).rows
+        return rows[(self.status[rows] == OUT) & (self.last_batch[rows] == number)]
 
     # events
 

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from surrogate.cli import main
+from surrogate.label import open_run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = pytest.mark.usefixtures("linear")
@@ -128,6 +130,24 @@ def test_two_people_get_different_rows(run, label):
     assert label("ask", run, "--again", 1)[1] == first
     assert "8 rows are free again" in label("release", run, "--batch", 1)[2]
     assert "no batch 3" in label("release", run, "--batch", 3)[2]
+
+
+def test_a_batch_keeps_no_rows_that_went_out_again(run, label):
+    label("ask", run, "-n", 50)
+    label("release", run)
+    second = label("ask", run, "-n", 5)[1]
+    assert "out           5 in batches 2" in label("status", run)[1]
+    assert len(label("ask", run, "--again", 1)[1].splitlines()) == 1
+    assert "0 rows are free again" in label("release", run, "--batch", 1)[2]
+    assert label("ask", run, "--again", 2)[1] == second
+
+
+def test_a_command_waits_for_that_of_somebody_else(run, label, tmp_path):
+    batch = label("ask", run, "-n", 3)[1]
+    busy = open_run(run)
+    threading.Timer(1.0, busy.close).start()
+    status, _, err = label("tell", run, filled(batch, tmp_path / "labels.csv"))
+    assert (status, "waiting for it" in err, "3 recorded" in err) == (0, True, True)
 
 
 def bad(batch, path, change):

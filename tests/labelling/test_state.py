@@ -60,6 +60,15 @@ def test_events_in_order():
     assert state.stages[0] == state.batches[0].stage
 
 
+def test_rows_that_went_out_again_belong_to_the_later_batch():
+    events = [asked(batch(1, [1, 2])), {"event": "released", "rows": [1, 2]}, asked(batch(2, [2, 4]))]
+    state = replay(start(), events)
+    assert state.out_in(1).tolist() == []
+    assert state.out_in(2).tolist() == [2, 4]
+    assert state.last_batch.tolist() == [0, 1, 2, 0, 2, 0]
+    assert len(state.stages) == 1  # two batches by the same labels are one point of the curve
+
+
 def test_the_former_state_stays():
     state = start()
     for event in EVENTS:
