@@ -4,13 +4,16 @@
     mean, variance, residual = predict(model, likelihood, x)   # by Cholesky, or conjugate gradients and their residual
     likelihood = NystromLikelihood(rank=300)           # or gpytorch's own training, with a better preconditioner
 
-The model is one with a constant or zero mean and a squared exponential or Matern kernel, under a ``ScaleKernel`` or
-not, with one lengthscale or one a dimension, and a ``GaussianLikelihood``.
+``predict`` takes any model of one output: mean and covariance are those of its ``forward``. ``fit`` takes those with a
+constant or zero mean and a squared exponential or Matern kernel in a ``ScaleKernel``, with one lengthscale or one a
+dimension, and a ``GaussianLikelihood``; others are trained by gpytorch, large ones with ``NystromLikelihood``.
 """
 
 from __future__ import annotations
 
+import copy
 import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gpytorch
@@ -25,18 +28,18 @@ from linear_operator.operators import (  # type: ignore[import-untyped]
 from torch import Tensor
 
 from surrogate.linalg.lowrank import accelerated_cholesky
-from surrogate.linalg.operators import DenseOperator
+from surrogate.linalg.operators import DenseOperator, KernelOperator
 from surrogate.linalg.preconditioners import NystromPreconditioner
 from surrogate.linalg.solvers import Cholesky, cg
 from surrogate.linalg.stationary import CORRELATIONS
 from surrogate.models.marginal import Fit, ScalePrior, exact_marginal, maximise
-from surrogate.models.neighbours import local_prediction
 from surrogate.models.regression import Process
 
-__all__ = ["NystromLikelihood", "fit", "predict", "process_of"]
+__all__ = ["ModelOperator", "NystromLikelihood", "fit", "operator_of", "predict", "process_of"]
 
 _MATERN = {0.5: "matern12", 1.5: "matern32", 2.5: "matern52"}
 _NEIGHBOURS = 256
+_BLOCK = 4_000_000  # covariances at a time: 32 MB in float64
 
 
 def process_of(model: Any, likelihood: Any) -> Process:
@@ -45,7 +48,7 @@ def process_of(model: Any, likelihood: Any) -> Process:
     Raises:
         TypeError: If the model is not of the kind that this module knows.
     """
-    outer = model.covar_module
+    outer: Any = getattr(model, "covar_module", None)
     inner = outer.base_kernel if isinstance(outer, gpytorch.kernels.ScaleKernel) else outer
     if isinstance(inner, gpytorch.kernels.RBFKernel):
         name = "rbf"
@@ -53,6 +56,9 @@ def process_of(model: Any, likelihood: Any) -> Process:
         name = _MATERN[float(inner.nu)]
     else:
         msg = f"the kernel must be RBFKernel or MaternKernel, in a ScaleKernel or not, got {type(inner).__name__}"
+        raise TypeError(msg)
+    if outer.active_dims is not None or inner.active_dims is not None:
+        msg = "the kernel must see all dimensions, got one with active_dims"
         raise TypeError(msg)
     if not isinstance(likelihood, gpytorch.likelihoods.GaussianLikelihood):
         msg = f"the likelihood must be a GaussianLikelihood, got {type(likelihood).__name__}"
@@ -66,12 +72,6 @@ def process_of(model: Any, likelihood: Any) -> Process:
     return Process(name, float(likelihood.noise.detach()) / variance, lengthscale, math.sqrt(variance), "gpytorch")
 
 
-def _data(model: Any) -> tuple[Tensor, Tensor, float]:
-    x = model.train_inputs[0].detach().double()
-    constant = getattr(model.mean_module, "constant", None)
-    return x, model.train_targets.detach().double(), 0.0 if constant is None else float(constant.detach())
-
-
 def fit(model: Any, likelihood: Any, *, max_evaluations: int = 60) -> Fit:
     """Puts the hyperparameters of the most marginal likelihood into a model, by L-BFGS-B with rescue: O(n^3) each.
 
@@ -79,14 +79,18 @@ def fit(model: Any, likelihood: Any, *, max_evaluations: int = 60) -> Fit:
     Adam with 100 steps, the habit, ends far from the maximum where data have little noise.
 
     Raises:
-        TypeError: As ``process_of``, or if the model has no ScaleKernel.
+        TypeError: As ``process_of``, or if the model has no ScaleKernel, or its ``forward`` is not that kernel.
         FloatingPointError: If the kernel matrix cannot be factored with any noise.
     """
     if not isinstance(model.covar_module, gpytorch.kernels.ScaleKernel):
         msg = f"fit needs a ScaleKernel, whose output scale it finds, got {type(model.covar_module).__name__}"
         raise TypeError(msg)
     process = process_of(model, likelihood)
-    kernel, (x, y, _) = CORRELATIONS[process.kernel], _data(model)
+    if isinstance(operator_of(model, likelihood), ModelOperator):
+        msg = "fit needs a forward that is the kernel of the inputs themselves: train this one by gpytorch"
+        raise TypeError(msg)
+    kernel = CORRELATIONS[process.kernel]
+    x, y = model.train_inputs[0].detach().double(), model.train_targets.detach().double()
     constant = float(y.mean())
     spread = (x.max(0).values - x.min(0).values).clamp(min=1e-12) / 4.0
     prior = ScalePrior()
@@ -113,49 +117,175 @@ def fit(model: Any, likelihood: Any, *, max_evaluations: int = 60) -> Fit:
     return found
 
 
+@dataclass(frozen=True, eq=False)
+class ModelOperator:
+    """The covariance of the prior of any gpytorch model between points, from its ``forward``, never stored.
+
+    A product with k columns evaluates the kernel at all pairs, in blocks of rows: O(n m (d + k)) and 32 MB.
+
+    Attributes:
+        model: In float64 and not trained further.
+        rows: Points of the rows, with shape (n, d).
+        others: Points of the columns, with shape (m, d); None where they are the same.
+    """
+
+    model: Any
+    rows: Tensor
+    others: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return len(self.rows), len(self._columns)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the covariances."""
+        return self.rows.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the points are."""
+        return self.rows.device
+
+    @property
+    def _columns(self) -> Tensor:
+        return self.rows if self.others is None else self.others
+
+    def between(self, a: Tensor, b: Tensor) -> Tensor:
+        """With shape (..., n, m), for points with shapes (..., n, d) and (..., m, d)."""
+        # A row more: of square blocks with a linear part gpytorch would take roots, and add to the diagonal for them.
+        n = a.shape[-2] + 1
+        with torch.no_grad():
+            joint = self.model.forward(torch.cat([a[..., :1, :], a, b], -2)).lazy_covariance_matrix
+            return joint[..., :n, n:].to_dense()[..., 1:, :]
+
+    def cross(self, new: Tensor) -> ModelOperator:
+        """The covariance between new points, with shape (m, d), and these."""
+        return replace(self, rows=new, others=self._columns)
+
+    def transpose(self) -> ModelOperator:
+        """Rows and columns exchanged."""
+        return self if self.others is None else replace(self, rows=self.others, others=self.rows)
+
+    def matmul(self, v: Tensor) -> Tensor:
+        """Product with v, with shape (m, k) or (m,)."""
+        parts = self.rows.split(max(1, _BLOCK // len(self._columns)))
+        return torch.cat([self.between(part, self._columns) @ v for part in parts])
+
+    def diag(self) -> Tensor:
+        """Variances, with shape (n,)."""
+        with torch.no_grad():
+            return self.model.forward(self.rows).lazy_covariance_matrix.diagonal(dim1=-2, dim2=-1).clone()
+
+    def column(self, i: int) -> Tensor:
+        """Column i, with shape (n,)."""
+        return self.between(self.rows, self._columns[i : i + 1])[:, 0]
+
+    def columns(self, index: Tensor) -> Tensor:
+        """Some of the columns, with shape (n, len(index))."""
+        return self.between(self.rows, self._columns[index])
+
+    def submatrix(self, index: Tensor) -> Tensor:
+        """Some of the rows of the same columns, with shape (len(index), len(index))."""
+        return self.between(self.rows[index], self._columns[index])
+
+    def dense(self) -> Tensor:
+        """The matrix itself, with shape (n, m)."""
+        return self.between(self.rows, self._columns)
+
+
+def operator_of(model: Any, likelihood: Any) -> KernelOperator | ModelOperator:
+    """The covariance of the training points in float64: by tiles where the kernel is known here, else by the model.
+
+    Whether the model's ``forward`` is that kernel of its inputs is checked on a few of them.
+    """
+    general = ModelOperator(_in_double(model), model.train_inputs[0].detach().double())
+    try:
+        process = process_of(model, likelihood)
+    except TypeError:
+        return general
+    lengthscale = torch.as_tensor(process.lengthscale, device=general.device)
+    known = KernelOperator.of(process.kernel, general.rows, lengthscale=lengthscale, outputscale=process.variance)
+    few = torch.arange(min(8, len(general.rows)), device=general.device)
+    same = torch.allclose(known.submatrix(few), general.submatrix(few), rtol=1e-5, atol=1e-7 * process.variance)
+    return known if same else general
+
+
+def _in_double(model: Any) -> Any:
+    """A copy in float64, without what it has cached for predictions, which cannot be copied."""
+    cache, model.prediction_strategy = model.prediction_strategy, None
+    try:
+        return copy.deepcopy(model).double().eval()
+    finally:
+        model.prediction_strategy = cache
+
+
+@torch.no_grad()
 def predict(
     model: Any, likelihood: Any, x: Tensor, *, most_exact: int = 10_000, rank: int = 1000, tolerance: float = 1e-4
 ) -> tuple[Tensor, Tensor, float]:
     """Mean and variance of the function at x, without noise, and the relative residual of the solution behind the mean.
 
     Up to ``most_exact`` points by a Cholesky factor in float64. Beyond, the mean by preconditioned conjugate gradients
-    and the variance given the 256 nearest neighbours, which is never below that given all points.
+    and the variance given the 256 training points with the highest correlation, which is never below that given all
+    points.
 
     Args:
-        model: An ``ExactGP`` with its training data.
-        likelihood: Its likelihood.
+        model: An ``ExactGP`` of one output with its training data.
+        likelihood: A ``GaussianLikelihood`` or ``FixedNoiseGaussianLikelihood``.
         x: With shape (b, d).
         most_exact: Points up to which the matrix is stored.
         rank: Of the preconditioner.
         tolerance: Relative residual to stop at.
 
     Raises:
-        TypeError: As ``process_of``.
+        TypeError: If the likelihood is another one.
     """
-    process, (points, y, constant) = process_of(model, likelihood), _data(model)
-    new = x.detach().double()
-    operator, rest = process.operator(points), y - constant
-    if len(y) <= most_exact:
-        factor = Cholesky.of(operator, process.eta)
+    operator, noise, new = operator_of(model, likelihood), _noise(likelihood), x.detach().double()
+    double = _in_double(model)
+    points, prior = double.train_inputs[0], double.forward(new)
+    rest = double.train_targets - double.forward(points).mean
+    variance = prior.lazy_covariance_matrix.diagonal(dim1=-2, dim2=-1)
+    if len(rest) <= most_exact:
+        factor = Cholesky.of(operator, noise)
         cross = operator.cross(new).dense()
         weights = factor.solve(rest)
         half = torch.linalg.solve_triangular(factor.triangle, cross.T, upper=False)
-        residual = float((operator.matmul(weights) + process.eta * weights - rest).norm() / rest.norm())
-        return constant + cross @ weights, process.variance * (1.0 - half.square().sum(0)).clamp(min=0.0), residual
-    generator = torch.Generator(device=points.device).manual_seed(0)
-    preconditioner = NystromPreconditioner.build(operator, process.eta, rank=min(rank, len(y)), generator=generator)
-    solve = cg(operator, rest, noise=process.eta, preconditioner=preconditioner, tolerance=tolerance)
-    scale = torch.as_tensor(process.lengthscale, dtype=points.dtype, device=points.device)
-    _, local = local_prediction(
-        CORRELATIONS[process.kernel],
-        points / scale,
-        rest,
-        new / scale,
-        eta=process.eta,
-        m=min(_NEIGHBOURS, len(y)),
-    )
-    mean = constant + operator.cross(new).matmul(solve.x)
-    return mean, process.variance * local, float(solve.residual.max())
+        residual = float((operator.matmul(weights) + noise * weights - rest).norm() / rest.norm())
+        return prior.mean + cross @ weights, (variance - half.square().sum(0)).clamp(min=0.0), residual
+    generator = torch.Generator(device=rest.device).manual_seed(0)
+    preconditioner = NystromPreconditioner.build(operator, noise, rank=min(rank, len(rest)), generator=generator)
+    solve = cg(operator, rest, noise=noise, preconditioner=preconditioner, tolerance=tolerance)
+    local = _local_variance(ModelOperator(double, points), noise, new, variance)
+    return prior.mean + operator.cross(new).matmul(solve.x), local, float(solve.residual.max())
+
+
+def _noise(likelihood: Any) -> float | Tensor:
+    """Variance of the noise, or the variances of the training points."""
+    if isinstance(likelihood, gpytorch.likelihoods.FixedNoiseGaussianLikelihood):
+        return likelihood.noise.detach().double()
+    if isinstance(likelihood, gpytorch.likelihoods.GaussianLikelihood):
+        return float(likelihood.noise.detach())
+    msg = f"the likelihood must be a GaussianLikelihood or one with fixed noise, got {type(likelihood).__name__}"
+    raise TypeError(msg)
+
+
+def _local_variance(operator: ModelOperator, noise: float | Tensor, new: Tensor, variance: Tensor) -> Tensor:
+    """Variance given the points of the highest correlation, with shape (b,): O(b (n d + 256^3))."""
+    points = operator.rows
+    n, m = len(points), min(_NEIGHBOURS, len(points))
+    noises = torch.as_tensor(noise, dtype=points.dtype, device=points.device).expand(n)
+    size, parts, block = operator.diag().sqrt(), [new.new_empty(0)], max(1, _BLOCK // max(n, m**2))
+    for part, prior in zip(new.split(block), variance.split(block), strict=True):
+        rows = (operator.between(part, points) / size).abs().topk(m, dim=1).indices
+        near = points[rows]
+        k = operator.between(near, near)
+        k.diagonal(dim1=1, dim2=2).add_(noises[rows])
+        cross = operator.between(near, part[:, None])
+        half = torch.linalg.solve_triangular(torch.linalg.cholesky(k), cross, upper=False)
+        parts.append((prior - half.square().sum((1, 2))).clamp(min=0.0))
+    return torch.cat(parts)
 
 
 class _Preconditioned(AddedDiagLinearOperator):

@@ -11,7 +11,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit.script, as gpytorch is imported
     import gpytorch
 
-    from surrogate.interfaces.gpytorch import NystromLikelihood, fit, predict, process_of
+    from surrogate.interfaces.gpytorch import ModelOperator, NystromLikelihood, fit, operator_of, predict, process_of
 
 
 class Model(gpytorch.models.ExactGP):
@@ -82,6 +82,91 @@ def test_conjugate_gradients_agree_with_cholesky():
     torch.testing.assert_close(bound, variance, rtol=0.02, atol=1e-6)
 
 
+class Other(gpytorch.models.ExactGP):
+    """Mean, kernel and features of any kind."""
+
+    def __init__(self, x, y, likelihood, *, kernel, mean, features):
+        super().__init__(x, y, likelihood)
+        self.mean_module, self.covar_module, self.features = mean, kernel, features
+
+    def forward(self, x):
+        return gpytorch.distributions.MultivariateNormal(self.mean_module(x), self.covar_module(self.features(x)))
+
+
+def other(name, n=150):
+    rng = np.random.default_rng(0)
+    x = torch.tensor(rng.uniform(-2, 2, (n, 2)))
+    y = 1.0 + torch.sin(2 * x).sum(1) + 0.2 * torch.tensor(rng.standard_normal(n))
+    kernels, scaled = gpytorch.kernels, gpytorch.kernels.ScaleKernel
+    torch.manual_seed(0)
+    parts = {
+        "kernel": scaled(kernels.RBFKernel()),
+        "mean": gpytorch.means.ConstantMean(),
+        "features": torch.nn.Identity(),
+    }
+    likelihood = gpytorch.likelihoods.GaussianLikelihood()
+    if name == "sum, linear mean":
+        parts["kernel"] = scaled(kernels.PeriodicKernel()) + scaled(kernels.LinearKernel())
+        parts["mean"] = gpytorch.means.LinearMean(2)
+    elif name == "one dimension":
+        parts["kernel"] = scaled(kernels.MaternKernel(nu=2.5, active_dims=(1,)))
+    elif name == "features":
+        parts["features"] = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Tanh())
+    elif name == "unequal noise":
+        noise = torch.tensor(rng.uniform(0.01, 0.1, n))
+        likelihood = gpytorch.likelihoods.FixedNoiseGaussianLikelihood(noise)
+    return Other(x, y, likelihood, **parts).double(), likelihood
+
+
+OTHERS = ["sum, linear mean", "one dimension", "features", "unequal noise"]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_any_model_is_predicted_as_gpytorch_does(name):
+    model, likelihood = other(name)
+    assert isinstance(operator_of(model, likelihood), ModelOperator)
+    new = torch.tensor(np.random.default_rng(1).uniform(-2, 2, (20, 2)))
+    model.eval()
+    likelihood.eval()
+    with torch.no_grad(), exactly():
+        expected = model(new)
+        at_expected = (expected.mean, expected.variance)
+    for options, tolerance in (({}, 1e-6), ({"most_exact": 10, "rank": 60, "tolerance": 1e-9}, 1e-5)):
+        mean, variance, residual = predict(model, likelihood, new, **options)
+        torch.testing.assert_close(mean, at_expected[0], rtol=1e-5, atol=tolerance)
+        torch.testing.assert_close(variance, at_expected[1], rtol=1e-4, atol=tolerance)
+        assert residual < 1.1e-9
+
+
+def test_the_covariance_of_a_model_is_an_operator():
+    model, likelihood = other("sum, linear mean")
+    operator = operator_of(model, likelihood)
+    matrix = model.covar_module(model.train_inputs[0]).to_dense().detach()
+    v, index = (
+        torch.randn(150, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([3, 0, 7]),
+    )
+    torch.testing.assert_close(operator.dense(), matrix)
+    torch.testing.assert_close(operator.matmul(v), matrix @ v)
+    torch.testing.assert_close(operator.diag(), matrix.diagonal())
+    torch.testing.assert_close(operator.column(5), matrix[:, 5])
+    torch.testing.assert_close(operator.columns(index), matrix[:, index])
+    torch.testing.assert_close(operator.submatrix(index), matrix[index][:, index])
+    torch.testing.assert_close(
+        operator.cross(model.train_inputs[0][:9]).transpose().matmul(v[:9]), matrix[:, :9] @ v[:9]
+    )
+
+
+def test_a_model_keeps_what_it_has_cached():
+    model, likelihood = other("features")
+    model.eval()
+    model(model.train_inputs[0][:3] + 0.1)
+    cache = model.prediction_strategy
+    predict(model, likelihood, model.train_inputs[0][:3])
+    assert cache is not None
+    assert model.prediction_strategy is cache
+
+
 def test_fit_ends_at_a_maximum_of_gpytorchs_own_likelihood():
     model, likelihood = build()
     with exactly():
@@ -142,6 +227,12 @@ def test_misuse_is_told():
     model, likelihood = build()
     with pytest.raises(TypeError, match="GaussianLikelihood"):
         process_of(model, gpytorch.likelihoods.BernoulliLikelihood())
+    with pytest.raises(TypeError, match="GaussianLikelihood or one with fixed noise"):
+        predict(model, gpytorch.likelihoods.BernoulliLikelihood(), model.train_inputs[0])
     model.covar_module = gpytorch.kernels.RBFKernel()
     with pytest.raises(TypeError, match="needs a ScaleKernel"):
         fit(model, likelihood)
+    with pytest.raises(TypeError, match="active_dims"):
+        fit(*other("one dimension"))
+    with pytest.raises(TypeError, match="the kernel of the inputs themselves"):
+        fit(*other("features"))
