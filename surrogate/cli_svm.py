@@ -26,9 +26,20 @@ def add_svm_commands(commands: Any) -> None:
     train.set_defaults(command=_train)
     train.add_argument("table", metavar="TRAINING_FILE", help="lines of: label index:value index:value ...")
     train.add_argument("model", metavar="MODEL_FILE", nargs="?", help="file to write (default: TRAINING_FILE.model)")
+    train.add_argument("-s", choices=["0"], default="0", help="type of machine: 0 classification, the only one")
     train.add_argument("-t", dest="kernel", choices=sorted(_KERNELS), default="2", help="kernel: 0 linear, 2 radial")
     train.add_argument("-c", dest="C", type=_positive, default=1.0, metavar="C", help="weight of errors (default 1)")
     train.add_argument("-g", dest="gamma", type=_positive, metavar="G", help="of the kernel (default 1 / features)")
+    train.add_argument(
+        "-w",
+        dest="weights",
+        nargs=2,
+        action="append",
+        default=[],
+        type=_number,
+        metavar=("LABEL", "W"),
+        help="multiply C of a label by W; may be repeated (LIBSVM's -wLABEL W)",
+    )
     train.add_argument("-e", dest="tol", type=_positive, default=1e-5, metavar="E", help="tolerance (default 1e-5)")
     train.add_argument(
         "-v", dest="folds", type=_folds, metavar="N", help="print the accuracy of N folds, write nothing"
@@ -52,7 +63,8 @@ def _train(options: argparse.Namespace) -> int:
     x, y = read_libsvm(options.table)
     gamma = "auto" if options.gamma is None else options.gamma
     kernel = _KERNELS[options.kernel]
-    machine = LSSVC(options.C, kernel=kernel, gamma=gamma, tol=options.tol, device=options.device)
+    weights = _weights(options.weights, y)
+    machine = LSSVC(options.C, kernel=kernel, gamma=gamma, tol=options.tol, class_weight=weights, device=options.device)
     if options.folds is not None:
         print(f"Cross Validation Accuracy = {100 * machine.cross_validated(x, y, options.folds):g}%")
         return 0
@@ -63,6 +75,19 @@ def _train(options: argparse.Namespace) -> int:
         words = f"{machine.n_iter_} products with the kernel matrix, relative residual {machine.residual_:.1e}"
         print(f"surrogate: {len(x)} points, {len(machine.classes_)} classes, {words}; model in {path}", file=sys.stderr)
     return 0
+
+
+def _weights(pairs: list[tuple[float, float]], y: NDArray[np.float64]) -> dict[float, float] | None:
+    """Factors on C by label."""
+    labels = np.unique(y).tolist()
+    for label, weight in pairs:
+        if label not in labels:
+            msg = f"-w gives a weight to the label {label:g}, which is not among those of the table: {labels}"
+            raise ValueError(msg)
+        if not weight > 0.0:
+            msg = f"-w must give a positive weight, got {weight:g} for the label {label:g}"
+            raise ValueError(msg)
+    return dict(pairs) or None
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -83,6 +108,17 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _padded(x: NDArray[np.float64], d: int) -> NDArray[np.float64]:
     return np.pad(x, ((0, 0), (0, d - x.shape[1])))
+
+
+def _number(word: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        msg = f"must be finite numbers, got {word!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
 
 
 def _positive(word: str) -> float:

@@ -31,6 +31,22 @@ def test_train_and_predict(files, capsys):
     assert f"Accuracy = {right}% ({right}/100) (classification)" in capsys.readouterr().out
 
 
+def test_weights_of_labels_are_those_of_the_machine(files):
+    folder, x, y = files
+    words = ["-q", "-s", "0", "-w", "0", "5", "-w", "2", "0.5"]
+    assert main(["svm-train", *words, f"{folder}/train"]) == 0
+    assert main(["svm-predict", "-q", f"{folder}/test", f"{folder}/train.model", f"{folder}/out"]) == 0
+    weighted = LSSVC(gamma="auto", class_weight={0: 5.0, 1: 1.0, 2: 0.5}).fit(x[:100], y[:100]).predict(x[100:])
+    assert np.array_equal(np.loadtxt(folder / "out"), weighted)
+    assert not np.array_equal(weighted, LSSVC(gamma="auto").fit(x[:100], y[:100]).predict(x[100:]))
+
+
+@pytest.mark.parametrize(("label", "weight", "message"), [("7", "2", "not among those"), ("1", "0", "positive weight")])
+def test_weights_that_say_nothing_are_refused(files, capsys, label, weight, message):
+    assert main(["svm-train", "-w", label, weight, f"{files[0]}/train"]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_files_may_leave_out_features_that_are_zero(files):
     folder, _, _ = files
     (folder / "train").write_text("1 1:1 2:1\n-1 1:-1 2:1\n")
@@ -57,7 +73,7 @@ def test_a_malformed_line_is_one_line_on_standard_error(files, capsys):
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [["-c", "0"], ["-g", "x"], ["-v", "1"], ["-t", "1"]])
+@pytest.mark.parametrize("words", [["-c", "0"], ["-g", "x"], ["-v", "1"], ["-t", "1"], ["-s", "3"], ["-w", "1", "x"]])
 def test_impossible_options_are_refused(files, words):
     with pytest.raises(SystemExit):
         main(["svm-train", *words, f"{files[0]}/train"])
