@@ -47,7 +47,7 @@ from surrogate.stopping import (
     Thresholds,
     Verdict,
     batch_error,
-    border_error,
+    hole_error,
     inflation,
     judge,
     moved,
@@ -537,13 +537,10 @@ class PosteriorLoop:
         return float(could.sum()) / n
 
     def _label_error(self, state: State, model: LikelihoodModel, sample: ImportanceSample) -> float:
-        """Sd of the log evidence that comes from not knowing where the likelihood is feasible."""
+        """Sd of the log evidence that comes from forbidden regions without a label; 0 where none are known to exist."""
         if isinstance(model.gate, Everywhere):
             return 0.0
-        p = model.gate.probability(model.whiten(sample.x))
-        return border_error(
-            sample.weights, p, self._n_within(state, model, sample.x, state.data.finite, 3.0 + 0.5 * self.d)
-        )
+        return hole_error(self._n_within(state, model, sample.x, state.data.finite, 3.0 + 0.5 * self.d))
 
     def _n_within(self, state: State, model: LikelihoodModel, draws: Array, of: NDArray[np.bool_], depth: float) -> int:
         """How many of some evaluated points lie within a depth below the top of the surrogate without the gate."""
@@ -652,22 +649,18 @@ class PosteriorLoop:
         return denied[holes(infeasible, model.whiten(denied), min(1, len(denied)))]
 
     def _label_checks(self, state: State, model: LikelihoodModel, rng: np.random.Generator) -> Array:
-        """Draws of the posterior as it would be without the gate, some to find the border and some to find holes.
+        """Draws of the posterior as it would be without the gate, spread as its mass is.
 
         Where forbidden regions are known to exist, a hole in the bulk, or a part of it cut off by mistake, shows in
-        nothing but labels. The posterior down to its rim should hold 4 d + 4 of them, the farthest from the others, and
-        its bulk 2 d + 4, spread as its mass is.
+        nothing but labels. The bulk should hold 2 d + 4 of them.
         """
         if isinstance(model.gate, Everywhere) or not self.mechanisms.label_checks:
             return np.empty((0, self.d))
         warm, draws = self.draws(state).warm, self._ungated_draws(state, model, rng)
         u, known = model.whiten(draws), model.whiten(self.scaled.to_unit(state.data.x))
         every = np.ones(len(state.data), dtype=bool)
-        rim = max(0, 4 * self.d + 4 - self._n_within(state, model, warm, every, 6.0 + 0.5 * self.d))
-        far = holes(known, u, rim)
-        bulk = max(0, 2 * self.d + 4 - self._n_within(state, model, warm, every, 3.0 + 0.5 * self.d))
-        near = representatives(np.concatenate([known, u[far]]), u, bulk)
-        return draws[np.concatenate([far, near])]
+        missing = max(0, 2 * self.d + 4 - self._n_within(state, model, warm, every, 3.0 + 0.5 * self.d))
+        return draws[representatives(known, u, missing)]
 
     def _recent_errors(self, state: State, batches: int = 3, *, everywhere: bool = False) -> Array:
         """Standardised errors of the last batches, where the posterior depends on them or everywhere."""

@@ -2,9 +2,9 @@
 
 Three forms, of the same function:
 
-* a numpy closure for one point, a few times faster than any call that goes through batches: for samplers that walk
-  point by point;
-* a torch module for batches, on any device;
+* numpy closures, one for a single point, a few times faster than any call that goes through batches, for samplers that
+  walk point by point, and one for batches;
+* a torch module for batches, on any device and with derivatives;
 * files: ``.npz``, plain numbers that ``load_predictor`` reads without running anything, and ``.pt2``, a program of
   ``torch.export``, for programs that have torch and not this package.
 """
@@ -27,8 +27,9 @@ from torch import Tensor
 from surrogate.checkpoint import load_arrays, replacing, save_arrays
 from surrogate.kernels.couplings import STEEPEST, Couplings
 from surrogate.kernels.stationary import KERNELS
-from surrogate.kernels.warps import CIRCLE, InputWarp
-from surrogate.models.classifiers import Gate
+from surrogate.kernels.warps import CIRCLE, InputWarp, OutputWarp
+from surrogate.models.border import PRIOR_VARIANCE, SURE, Border, Shape
+from surrogate.models.classifiers import Everywhere
 from surrogate.models.surrogate import LikelihoodModel
 
 __all__ = ["Predictor", "load_predictor"]
@@ -60,9 +61,12 @@ class Predictor:
         slope_weights: Of the derivatives of the kernel there, with shape (m, e).
         trend: c, b and C of the trend c + b.u + u.C.u: with shape (1 + e + e^2,).
         box: Lower and upper corner of the trust region in whitened coordinates, with shape (2, e).
-        gate: Support vectors of the gate, with shape (k, e); k is 0 where nothing infeasible was seen.
-        gate_weights: With shape (k,).
-        constants: Largest value, temperature, output warp, intercept of the gate and its gamma.
+        border: Labelled points that tell what is feasible, with shape (k, e), see ``surrogate.models.border.Border``; k
+            is 0 where nothing infeasible was seen.
+        border_weights: With shape (k,).
+        border_root: With shape (k, k).
+        border_shape: Variance of what bends it, its scale, and 1 if it is smooth.
+        constants: Largest value, temperature and output warp.
         couplings: Of the warped coordinates, ``Couplings.to_array``; without rows where there are none.
     """
 
@@ -82,8 +86,10 @@ class Predictor:
     slope_weights: Array
     trend: Array
     box: Array
-    gate: Array
-    gate_weights: Array
+    border: Array
+    border_weights: Array
+    border_root: Array
+    border_shape: Array
     constants: Array
     couplings: Array = field(default_factory=lambda: np.empty((0, 0)))
 
@@ -102,7 +108,6 @@ class Predictor:
             raise ValueError(msg)
         weights, slope_at, slope_weights = gp.kernel_weights
         points = gp.u.cpu().numpy()
-        gate = model.gate if isinstance(model.gate, Gate) else None
         warp = parameters.structure.warp
         return cls(
             names=names,
@@ -121,17 +126,8 @@ class Predictor:
             slope_weights=slope_weights,
             trend=np.concatenate([part.cpu().numpy().ravel() for part in gp.polynomial]),
             box=np.stack([model.low, model.high]),
-            gate=np.empty((0, points.shape[1])) if gate is None else gate.support,
-            gate_weights=np.empty(0) if gate is None else gate.weights,
-            constants=np.array(
-                [
-                    model.y_max,
-                    parameters.temperature,
-                    parameters.structure.output,
-                    0.0 if gate is None else gate.intercept,
-                    0.0 if gate is None else gate.gamma,
-                ]
-            ),
+            constants=np.array([model.y_max, parameters.temperature, parameters.structure.output]),
+            **_border_arrays(model.gate, points.shape[1]),
             couplings=np.empty((0, len(names))) if warp.couplings is None else warp.couplings.to_array(),
         )
 
@@ -157,6 +153,11 @@ class Predictor:
         return _closure(self)
 
     @cached_property
+    def many(self) -> Callable[[Array], Array]:
+        """The function of points with shape (m, d) in one block, which ``log_likelihood`` calls in turn."""
+        return _batch_closure(self)
+
+    @cached_property
     def module(self) -> PredictorModule:
         """The function of points with shape (m, d) as a torch module in float64, which ``.to(device)`` moves."""
         return PredictorModule(self)
@@ -171,9 +172,8 @@ class Predictor:
         if points.ndim != 2 or points.shape[1] != len(self.names):
             msg = f"x must have shape (m, {len(self.names)}), got {np.shape(x)}"
             raise ValueError(msg)
-        block = max(1, 250_000 // (len(self.points) + len(self.gate)))  # kernel values that stay in the cache
-        with torch.no_grad():
-            parts = [self.module(torch.as_tensor(points[i : i + block])).numpy() for i in range(0, len(points), block)]
+        block = max(1, 250_000 // (len(self.points) + len(self.border)))  # kernel values that stay in the cache
+        parts = [self.many(points[i : i + block]) for i in range(0, len(points), block)]
         return np.concatenate(parts) if parts else np.empty(0)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -243,19 +243,30 @@ def load_predictor(path: str | os.PathLike[str]) -> Predictor:
 def _check_shapes(values: dict[str, NDArray]) -> None:
     """Refuses arrays that do not belong together, by the lengths that others give."""
     d, (e,), n = len(values["warp"]), values["centre"].shape or (0,), len(np.atleast_1d(values["weights"]))
-    m, k = len(np.atleast_2d(values["slope_weights"])), len(np.atleast_1d(values["gate_weights"]))
+    m, k = len(np.atleast_2d(values["slope_weights"])), len(np.atleast_1d(values["border_weights"]))
     rows = Couplings.rows(d) if len(np.atleast_1d(values["couplings"])) else 0
     expected = {
         "names": (d,), "bounds": (d, 2), "location": (d,), "scale": (d,), "warp": (d,), "support": (2, d),
         "centre": (e,), "forward": (e, e), "kernel": (), "lengthscale": (e,), "points": (n, e), "weights": (n,),
-        "slope_points": (m, e), "slope_weights": (m, e), "trend": (1 + e + e * e,), "box": (2, e), "gate": (k, e),
-        "gate_weights": (k,), "constants": (5,), "couplings": (rows, d),
+        "slope_points": (m, e), "slope_weights": (m, e), "trend": (1 + e + e * e,), "box": (2, e),
+        "border": (k, e), "border_weights": (k,), "border_root": (k, k), "border_shape": (3,), "constants": (3,),
+        "couplings": (rows, d),
     }  # fmt: skip
     wrong = [name for name, shape in expected.items() if values[name].shape != shape]
     wrong += [name for name in expected if name not in ("names", "kernel") and values[name].dtype.kind not in "fi"]
     if wrong or e != d + int((values["warp"] == CIRCLE).sum()) or str(values["kernel"]) not in KERNELS:
         msg = f"this is no predictor of this version: {', '.join(wrong) or 'kernel or warps'} do not fit"
         raise ValueError(msg)
+
+
+def _border_arrays(border: Border | Everywhere, e: int) -> dict[str, Array]:
+    """The numbers of a border in e whitened coordinates; empty where everything is feasible."""
+    if isinstance(border, Everywhere):
+        empty = {"border": np.empty((0, e)), "border_weights": np.empty(0), "border_root": np.empty((0, 0))}
+        return empty | {"border_shape": np.zeros(3)}
+    shape = np.array([border.shape.bend, border.shape.length, float(border.shape.smooth)])
+    arrays = {"border": border.points, "border_weights": border.weights, "border_root": border.root}
+    return arrays | {"border_shape": shape}
 
 
 # One point, numpy
@@ -272,7 +283,7 @@ def _closure(p: Predictor) -> Callable[[ArrayLike], float]:
     low, high = p.box / p.lengthscale
     box = tuple(zip(low.tolist(), high.tolist(), (10.0 / (high - low)).tolist(), strict=True))
     slopes = _scalar_slopes(p) if len(p.slope_points) else None
-    gate = _scalar_gate(p) if len(p.gate) else None
+    feasible = _scalar_border(p) if len(p.border) else None
     y_max, temperature, output = map(float, p.constants[:3])
     inverse = _scalar_inverse(output) if output else None
 
@@ -295,8 +306,8 @@ def _closure(p: Predictor) -> Callable[[ArrayLike], float]:
                 bend += ((coordinate - above) * sharpness) ** 2
         if bend:
             value -= 0.5 * (bend + (0.1 * bend) ** 2)
-        if gate is not None:
-            value += gate(z)
+        if feasible is not None:
+            value += feasible(z)
         return y_max + temperature * value
 
     return single
@@ -343,23 +354,29 @@ def _scalar_slopes(p: Predictor) -> Callable[[Array], float]:
     return slopes
 
 
-def _scalar_gate(p: Predictor) -> Callable[[Array], float]:
+def _scalar_border(p: Predictor) -> Callable[[Array], float]:
     """Natural log of the probability of being feasible."""
-    intercept, gamma = float(p.constants[3]), float(p.constants[4])
-    support, weights, lengthscale = p.gate, p.gate_weights, p.lengthscale
-    norms = (support**2).sum(1)
+    points, weights, root, lengthscale = p.border, p.border_weights, p.border_root, p.lengthscale
+    bend, length, smooth = map(float, p.border_shape)
+    d = len(lengthscale)
+    norms, unit = (points**2).sum(1), 1.0 / (length**2 * d)
 
-    def gate(z: Array) -> float:
+    def feasible(z: Array) -> float:
         u = z[:-1] * lengthscale
-        r2 = support.dot(u)
-        r2 *= -2.0
-        r2 += norms
-        r2 += u.dot(u)
-        r2 *= -gamma
-        probability = 0.5 * (1.0 + float(weights.dot(np.exp(r2, out=r2))) + intercept)
+        square = float(u.dot(u))
+        inner = points.dot(u)
+        k = 1.0 + inner / d
+        if bend:
+            r2 = np.maximum((norms + square - 2.0 * inner) * unit, 0.0)
+            k += bend * (np.exp(-0.5 * r2) if smooth else _matern52(-0.5 * r2))
+        k *= PRIOR_VARIANCE
+        half = root.dot(k)
+        variance = PRIOR_VARIANCE * (1.0 + square / d + bend) - float(half.dot(half))
+        margin = float(weights.dot(k)) / math.sqrt(1.0 + max(variance, 0.0))
+        probability = (0.5 * math.erfc(-margin / math.sqrt(2.0)) - SURE) / (1.0 - 2.0 * SURE)
         return math.log(min(probability, 1.0)) if probability > 0.0 else -math.inf
 
-    return gate
+    return feasible
 
 
 def _scalar_inverse(scale: float) -> Callable[[float], float]:
@@ -399,6 +416,65 @@ _CORRELATIONS = {"rbf": _rbf, "matern32": _matern32, "matern52": _matern52}
 _SLOPES = {"rbf": _rbf, "matern52": _matern52_slope}
 
 
+# Batches, numpy
+
+
+def _batch_closure(p: Predictor) -> Callable[[Array], Array]:
+    """The function of many points: numpy's exponential takes half of the time of torch's on processors with AVX-512."""
+    to_z, offset = _affine(p)
+    warp = p.input_warp if p.is_warped else None
+    correlate, points = _CORRELATIONS[p.kernel], _columns(p.points / p.lengthscale)
+    weights, trend, inverse = p.weights, _augmented_trend(p), OutputWarp(float(p.constants[2])).inverse
+    low, high = p.box
+    sharpness = 10.0 / (high - low)
+    slopes = _batch_slopes(p) if len(p.slope_points) else None
+    feasible = _batch_border(p) if len(p.border) else None
+    y_max, temperature = map(float, p.constants[:2])
+
+    def many(x: Array) -> Array:
+        """The log-likelihoods at points with shape (m, d), which is not checked."""
+        z = (x if warp is None else warp.forward((x - p.location) / p.scale)) @ to_z.T
+        z += offset
+        value = ((z @ trend) * z).sum(1)
+        value += correlate(_halves(z[:, :-1], points)) @ weights
+        if slopes is not None:
+            value += slopes(z)
+        u = z[:, :-1] * p.lengthscale
+        excess = (np.maximum(low - u, 0.0) + np.maximum(u - high, 0.0)) * sharpness
+        bend = (excess * excess).sum(1)
+        value = inverse(value) - 0.5 * (bend + (0.1 * bend) ** 2)
+        return y_max + temperature * (value if feasible is None else value + feasible(u))
+
+    return many
+
+
+def _batch_slopes(p: Predictor) -> Callable[[Array], Array]:
+    """The share of the derivatives' rows, as in `_scalar_slopes`."""
+    slope = _SLOPES[p.kernel]
+    scaled, b = p.slope_points / p.lengthscale, p.slope_weights / p.lengthscale
+    along, points = np.column_stack([b, -(scaled * b).sum(1)]).T, _columns(scaled)
+    return lambda z: (slope(_halves(z[:, :-1], points)) * (z @ along)).sum(1)
+
+
+def _batch_border(p: Predictor) -> Callable[[Array], Array]:
+    """Natural logs of the probabilities of being feasible."""
+    bend, length, smooth = map(float, p.border_shape)
+    border = Border(p.border, p.border_weights, p.border_root, Shape(bend, length, bool(smooth)), 0.0)
+
+    def feasible(u: Array) -> Array:
+        with np.errstate(divide="ignore"):
+            return np.log(border.probability(u))
+
+    return feasible
+
+
+def _halves(z: Array, columns: Array) -> Array:
+    """Minus half the squared distances, with shape (m, n), by one product with `_columns`."""
+    left = np.column_stack([z, np.ones(len(z)), -0.5 * (z * z).sum(1)])
+    e = left @ columns
+    return np.clip(e, -700.0, 0.0, out=e)  # denormal numbers would make exp fifty times slower
+
+
 # Batches, torch
 
 
@@ -420,8 +496,9 @@ class PredictorModule(torch.nn.Module):
     quadratic: Tensor
     constant: Tensor
     box: Tensor
-    gate: Tensor
-    gate_weights: Tensor
+    border: Tensor
+    border_weights: Tensor
+    border_root: Tensor
     bends: Tensor
     scales: Tensor
     linears: Tensor
@@ -433,8 +510,9 @@ class PredictorModule(torch.nn.Module):
         super().__init__()
         self._kinds = [int(kind) for kind in p.warp]
         self._kernel = p.kernel
-        self._y_max, self._temperature, self._output, self._intercept, self._gamma = map(float, p.constants)
-        self._gated, self._sloped = len(p.gate) > 0, len(p.slope_points) > 0
+        self._y_max, self._temperature, self._output = map(float, p.constants)
+        self._bordered, self._sloped = len(p.border) > 0, len(p.slope_points) > 0
+        self._border_shape = tuple(map(float, p.border_shape))
         e = len(p.centre)
         buffers = {
             "location": p.location,
@@ -443,7 +521,7 @@ class PredictorModule(torch.nn.Module):
             "centre": p.centre,
             "forward_map": p.forward,
             "lengthscale": p.lengthscale,
-            "points": _augmented(p.points / p.lengthscale),
+            "points": _columns(p.points / p.lengthscale),
             "weights": p.weights,
             "linear": p.trend[1 : e + 1],
             "quadratic": p.trend[e + 1 :].reshape(e, e),
@@ -452,7 +530,7 @@ class PredictorModule(torch.nn.Module):
         }
         if self._sloped:
             scaled = p.slope_weights / p.lengthscale
-            buffers["slope_points"] = _augmented(p.slope_points / p.lengthscale)
+            buffers["slope_points"] = _columns(p.slope_points / p.lengthscale)
             buffers["slope_weights"] = scaled
             buffers["slope_offsets"] = (p.slope_points / p.lengthscale * scaled).sum(1)
         self._coupled = len(p.couplings) > 0
@@ -460,8 +538,8 @@ class PredictorModule(torch.nn.Module):
             of = Couplings.of_array(p.couplings)
             buffers |= {"bends": of.bend, "scales": of.scale, "linears": of.linear, "frame": of.frame}
             buffers |= {"coupling_offset": of.offset, "coupling_centre": of.centre}
-        if self._gated:
-            buffers["gate"], buffers["gate_weights"] = _augmented(p.gate), p.gate_weights
+        if self._bordered:
+            buffers |= {"border": p.border, "border_weights": p.border_weights, "border_root": p.border_root}
         for name, array in buffers.items():
             self.register_buffer(name, torch.tensor(np.ascontiguousarray(array), dtype=torch.float64))
 
@@ -475,11 +553,22 @@ class PredictorModule(torch.nn.Module):
             h = _SLOPES_OF_TENSORS[self._kernel](_exponents(z, self.slope_points))
             value = value + (h * (z @ self.slope_weights.T - self.slope_offsets)).sum(1)
         value = self._unwarped(value) - self._bend(u)
-        if self._gated:
-            k = torch.exp((2.0 * self._gamma) * _exponents(u, self.gate))
-            margin = k @ self.gate_weights + self._intercept
-            value = value + torch.log((0.5 * (1.0 + margin)).clamp(0.0, 1.0))
+        if self._bordered:
+            value = value + torch.log(self._feasible(u))
         return self._y_max + self._temperature * value
+
+    def _feasible(self, u: Tensor) -> Tensor:
+        """Probability of being feasible."""
+        bend, length, smooth = self._border_shape
+        d, square, inner = u.shape[1], (u * u).sum(1), u @ self.border.T
+        k = 1.0 + inner / d
+        if bend:
+            r2 = (square[:, None] + self.border.square().sum(1) - 2.0 * inner).clamp(min=0.0) / (length**2 * d)
+            k = k + bend * (torch.exp(-0.5 * r2) if smooth else _matern52_of(-0.5 * r2))
+        k = PRIOR_VARIANCE * k
+        variance = PRIOR_VARIANCE * (1.0 + square / d + bend) - (k @ self.border_root.T).square().sum(1)
+        margin = k @ self.border_weights / (1.0 + variance.clamp(min=0.0)).sqrt()
+        return ((torch.special.ndtr(margin) - SURE) / (1.0 - 2.0 * SURE)).clamp(0.0, 1.0)
 
     def _warped(self, t: Tensor) -> Tensor:
         out = self._warped_alone(t)
@@ -528,16 +617,16 @@ def _warp_column(t: Tensor, kind: int, low: Tensor, high: Tensor) -> Tensor:
     return {1: lambda: torch.log(above), 2: lambda: -torch.log(below), 3: lambda: torch.log(above / below)}[kind]()
 
 
-def _augmented(points: Array) -> Array:
-    """(Z, 1, -|Z|^2 / 2), transposed: what `_exponents` multiplies."""
-    return np.concatenate([points, np.ones((len(points), 1)), -0.5 * (points**2).sum(1, keepdims=True)], 1).T
+def _columns(points: Array) -> Array:
+    """(Z, -|Z|^2 / 2, 1), transposed: what makes minus half the squared distances of (z, 1, -|z|^2 / 2)."""
+    return np.column_stack([points, -0.5 * (points**2).sum(1), np.ones(len(points))]).T
 
 
-def _exponents(z: Tensor, augmented: Tensor) -> Tensor:
-    """Minus half the squared distances, with shape (m, n), by one product."""
-    left = torch.cat([z, -0.5 * (z * z).sum(1, keepdim=True), torch.ones_like(z[:, :1])], 1)
+def _exponents(z: Tensor, columns: Tensor) -> Tensor:
+    """Minus half the squared distances, with shape (m, n), by one product with `_columns`."""
+    left = torch.cat([z, torch.ones_like(z[:, :1]), -0.5 * (z * z).sum(1, keepdim=True)], 1)
     # Denormal numbers would make exp four times slower.
-    return (left @ augmented).clamp(-700.0, 0.0)
+    return (left @ columns).clamp(-700.0, 0.0)
 
 
 def _root_of(e: Tensor, nu: float) -> Tensor:

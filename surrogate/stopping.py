@@ -4,10 +4,9 @@ Each signal alone makes false claims, so all must agree:
 
 * *spread*: how far the posteriors of joint paths of the process lie from that of its mean, by re-weighting one set of
   draws (common random numbers, no sampling noise); on the bulk, and on warmer draws that ignore the trust region, where
-  it sees an arm of the posterior that the mean has cut off;
+  it sees an arm of the posterior that the mean has cut off. Where feasibility is open the border has paths too;
 * *batch*: the points just evaluated were predicted beforehand;
-* *moved*: one batch later the posterior has not moved, again by re-weighting one set of draws;
-* *border*: the share of the posterior whose feasibility is open.
+* *moved*: one batch later the posterior has not moved, again by re-weighting one set of draws.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ __all__ = [
     "Thresholds",
     "Verdict",
     "batch_error",
-    "border_error",
     "gaussian_kl",
+    "hole_error",
     "inflation",
     "judge",
     "moved",
@@ -67,7 +66,6 @@ class Thresholds:
         log_evidence: Sd over paths of the log evidence.
         batch: Largest error of the last batch in units of 0.25 + 0.1 gap.
         moved: Divergence between successive posteriors.
-        border: Share of the posterior that is expected to be infeasible.
     """
 
     spread: float = 0.05
@@ -75,14 +73,14 @@ class Thresholds:
     log_evidence: float = 0.1
     batch: float = 1.0
     moved: float = 0.02
-    border: float = 0.03
 
 
 @dataclass(frozen=True)
 class Signals:
     """What a run knows about its own convergence after an iteration; see ``Thresholds`` for the units.
 
-    ``labels`` is the sd of the log evidence that comes from unknown feasibility, see ``border_error``.
+    ``border`` is the share of the posterior that is expected to be infeasible, for the record, and ``labels`` the sd of
+    the log evidence that comes from holes without a label, see ``hole_error``.
     """
 
     spread: float = np.inf
@@ -95,21 +93,12 @@ class Signals:
     labels: float = 0.0
 
 
-def border_error(weights: Array, p: Array, seen: int) -> float:
-    """Sd of the log evidence that comes from not knowing where the likelihood is feasible.
+def hole_error(seen: int) -> float:
+    """Sd of the log evidence that comes from forbidden regions without a label.
 
-    In the strip where feasibility is open the border may lie anywhere, which is a uniform distribution of the log
-    evidence between its values with all and with nothing of the strip. A forbidden region that no point has fallen into
-    holds a share of about 1 / (n + 1) of the posterior after n feasible points there.
-
-    Args:
-        weights: Of draws of the posterior, with shape (n,), summing to one.
-        p: Probabilities of being feasible at the draws, with shape (n,), all positive.
-        seen: Number of feasible evaluations in the bulk of the posterior.
+    One that no point has fallen into holds a share of about 1 / (n + 1) of the posterior after n feasible points there.
     """
-    sure = float(weights[p >= 1.0].sum())
-    strip = np.log((weights / p).sum()) - np.log(max(sure, 1e-3))
-    return float(np.hypot(strip / np.sqrt(12.0), 1.0 / (seen + 1.0)))
+    return 1.0 / (seen + 1.0)
 
 
 def gaussian_kl(x: Array, log_v: Array, log_w: Array) -> Array:
@@ -121,9 +110,13 @@ def gaussian_kl(x: Array, log_v: Array, log_w: Array) -> Array:
         log_w: Log weights of the others, with shape (k, n).
 
     Returns:
-        Divergences in nats, with shape (k,). O(k n d^2).
+        Divergences in nats, with shape (k,), infinite for a weighting that leaves no point. O(k n d^2).
     """
-    d = x.shape[1]
+    d, some = x.shape[1], np.isfinite(log_w).any(1)
+    if not some.all():
+        out = np.full(len(log_w), np.inf)
+        out[some] = gaussian_kl(x, log_v, log_w[some]) if some.any() else np.inf
+        return out
     v = np.exp(log_v - logsumexp(log_v))
     mean = v @ x
     covariance = (v[:, None] * (x - mean)).T @ (x - mean) + 1e-300 * np.eye(d)
@@ -172,9 +165,7 @@ def spread(
     delta = model.deviations(sample.x[bulk], paths, rng, inflate=inflate)
     x = sample.x[bulk]
     bulk_kl = gaussian_kl(x, np.zeros(points), delta)
-    log_z = logsumexp(delta, axis=1) - np.log(points)
-
-    w = np.exp(delta - logsumexp(delta, axis=1, keepdims=True))
+    log_z, w = _path_weights(delta)
     mean = w @ x - x.mean(0)
     sd = np.sqrt(np.maximum(w @ x**2 - (w @ x) ** 2, 0.0)) / x.std(0) - 1.0
 
@@ -189,12 +180,24 @@ def spread(
     unbent = base + model.bare_mean(mixed) - model.smooth(mixed)
     warm_kl = gaussian_kl(mixed, base, unbent + deviation)
     return (
-        float(np.quantile(bulk_kl, 0.95)),
-        float(np.quantile(warm_kl, 0.95)),
-        float(log_z.std()),
+        float(np.quantile(bulk_kl, 0.95, method="higher")),
+        float(np.quantile(warm_kl, 0.95, method="higher")),
+        float(log_z.std()) if np.isfinite(log_z).all() else np.inf,
         mean,
         sd,
     )
+
+
+def _path_weights(delta: Array) -> tuple[Array, Array]:
+    """Log evidences of paths relative to that of the mean, with shape (k,), and the weights of the draws under each.
+
+    A path of the border that forbids all draws has the evidence 0 and leaves their weights as they were.
+    """
+    some = np.isfinite(delta).any(1)
+    shown = np.where(some[:, None], delta, 0.0)
+    log_z = logsumexp(shown, axis=1)
+    w = np.exp(shown - log_z[:, None])
+    return np.where(some, log_z - np.log(delta.shape[1]), -np.inf), w
 
 
 def inflation(z: Array) -> float:
@@ -239,7 +242,7 @@ def moved(
 def judge(signals: Signals, thresholds: Thresholds, *, armed: bool, min_ess: float = 300.0) -> Verdict:
     """Convergence when all signals agree in one iteration and nothing moves in the next."""
     t, s = thresholds, signals
-    if armed and s.moved < t.moved and s.spread < 4.0 * t.spread and s.batch < 4.0 * t.batch and s.border < t.border:
+    if armed and s.moved < t.moved and s.spread < 4.0 * t.spread and s.batch < 4.0 * t.batch:
         reason = (
             f"converged: the last batch moved the posterior by {s.moved:.2g} nats (limit {t.moved:g}), draws of the "
             f"surrogate differ from its mean by {s.spread:.2g} (limit {t.spread:g})"
@@ -250,7 +253,6 @@ def judge(signals: Signals, thresholds: Thresholds, *, armed: bool, min_ess: flo
         "warm spread": (s.warm, t.warm),
         "log-evidence sd": (s.log_evidence, t.log_evidence),
         "batch error": (s.batch, t.batch),
-        "border": (s.border, t.border),
     }
     failing = {name: value for name, (value, limit) in checks.items() if not value < limit}
     if s.ess < min_ess:

@@ -5,10 +5,10 @@ import pytest
 from scipy.special import logsumexp
 
 from surrogate.samplers.evidence import ImportanceSample
-from surrogate.stopping import Signals, Thresholds, batch_error, border_error, gaussian_kl, inflation, judge, moved
+from surrogate.stopping import Signals, Thresholds, batch_error, gaussian_kl, hole_error, inflation, judge, moved
 
 GOOD = Signals(spread=0.001, warm=0.001, log_evidence=0.001, batch=0.01, moved=0.001, border=0.0, ess=3000.0)
-LIMITS = {"spread": "spread", "warm": "warm", "log_evidence": "log_evidence", "batch": "batch", "border": "border"}
+LIMITS = {"spread": "spread", "warm": "warm", "log_evidence": "log_evidence", "batch": "batch"}
 
 
 # The divergence
@@ -123,7 +123,7 @@ def test_each_signal_alone_can_refuse(name):
         assert "above" in verdict.reason
 
 
-@pytest.mark.parametrize("name", ["spread", "batch", "moved", "border"])
+@pytest.mark.parametrize("name", ["spread", "batch", "moved"])
 def test_each_signal_can_refuse_at_the_end(name):
     verdict = judge(replace(GOOD, **{name: np.inf}), Thresholds(), armed=True)
     assert not verdict.stop
@@ -158,11 +158,14 @@ def test_stricter_thresholds_never_stop_earlier(name, rng):
             assert (ours.stop or ours.armed) <= (theirs.stop or theirs.armed)
 
 
-def test_border_error_of_a_known_strip():
-    """Half of the weight is sure, the rest has p = 1/2: with all of the strip the evidence is 3/2, without it 1/2."""
-    weights, p = np.full(10, 0.1), np.array([1.0] * 5 + [0.5] * 5)
-    assert border_error(weights, p, 10**9) == pytest.approx(np.log(3.0) / np.sqrt(12.0))
+def test_the_error_from_an_unseen_hole_falls_with_the_labels():
+    assert hole_error(9) == pytest.approx(0.1)
 
 
-def test_border_error_of_an_unseen_hole_falls_with_the_labels():
-    assert border_error(np.ones(1), np.ones(1), 9) == pytest.approx(0.1)
+def test_a_weighting_that_leaves_no_point_is_infinitely_far(rng):
+    x = rng.standard_normal((50, 2))
+    log_w = np.zeros((3, 50))
+    log_w[1] = -np.inf
+    out = gaussian_kl(x, np.zeros(50), log_w)
+    assert out[1] == np.inf
+    np.testing.assert_allclose(out[[0, 2]], 0.0, atol=1e-6)

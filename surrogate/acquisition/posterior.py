@@ -7,11 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from surrogate.acquisition.gram import CorrelationGram, PosteriorGram, ScaledGram, SumGram, conditioned
+from surrogate.acquisition.gram import DenseGram, PosteriorGram, ScaledGram, SumGram, conditioned
 from surrogate.acquisition.selection import max_det
-from surrogate.kernels.stationary import squared_distance
 from surrogate.linalg.lowrank import ColumnAccess
-from surrogate.models.classifiers import Gate
+from surrogate.models.border import Border
 from surrogate.models.surrogate import LikelihoodModel
 
 __all__ = ["select_batch", "uncertainty_gram"]
@@ -43,7 +42,7 @@ def uncertainty_gram(model: LikelihoodModel, t: Array, weights: Array, *, doubt:
     residual = CorrelationKernel(model, torch.as_tensor(u / lengthscale, device=device), amplitude)
     process = PosteriorGram(residual, half, left)
     scale = torch.as_tensor(weights * model.gp.scale * model.slope(t), device=device)
-    if not isinstance(model.gate, Gate):
+    if not isinstance(model.gate, Border):
         return ScaledGram(process, scale)
     p = model.gate.probability(u)
     known = ScaledGram(process, scale * torch.as_tensor(np.sqrt(p), device=device))
@@ -53,14 +52,11 @@ def uncertainty_gram(model: LikelihoodModel, t: Array, weights: Array, *, doubt:
     return SumGram((known, ScaledGram(_label_gram(model.gate, u, device), open_label)))
 
 
-def _label_gram(gate: Gate, u: Array, device: torch.device) -> PosteriorGram:
-    """Correlations of the labels at u given those known, over one unit of the whitened posterior."""
-    known, new = (torch.as_tensor(points, device=device) for points in (gate.points, u))
-    covariance = torch.exp(-0.5 * squared_distance(known, known))
-    covariance.diagonal().add_(1e-2)
-    cross = torch.exp(-0.5 * squared_distance(known, new))
-    half = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), cross, upper=False)
-    return PosteriorGram(CorrelationGram(new), half, new.new_zeros(1, len(new)))
+def _label_gram(border: Border, u: Array, device: torch.device) -> ScaledGram:
+    """Correlations of the process behind the labels at u given those known."""
+    prior, half = (torch.as_tensor(part, device=device) for part in border.correlated(u))
+    gram = PosteriorGram(DenseGram(prior), half, half.new_zeros(1, len(u)))
+    return ScaledGram(gram, gram.diag().clamp(min=1e-9).rsqrt())
 
 
 class CorrelationKernel:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-__all__ = ["Everywhere", "Gate", "fit_gate", "hopeless_gap"]
+__all__ = ["Everywhere", "Gate", "fit_gate", "hopeless_gap", "trusted"]
 
 Array = NDArray[np.float64]
 
@@ -98,14 +98,27 @@ def _alone(u: Array, feasible: NDArray[np.bool_], *, nearest: int = 3) -> NDArra
     return np.asarray((~feasible[neighbours]).sum(1) < 2)
 
 
+def trusted(
+    u: Array, feasible: NDArray[np.bool_], doubtful: NDArray[np.bool_] | None
+) -> tuple[Array, NDArray[np.bool_]]:
+    """The labels without those in doubt that stand alone.
+
+    Labels in doubt (evaluations that failed, perhaps by chance) count where they cluster, that is where at least two of
+    the three nearest labels are infeasible too; alone among feasible points they are left out.
+    """
+    if doubtful is None:
+        return u, feasible
+    keep = ~(doubtful & _alone(u, feasible))
+    return u[keep], feasible[keep]
+
+
 def fit_gate(
     u: Array, feasible: NDArray[np.bool_], *, doubtful: NDArray[np.bool_] | None = None, cost: float = 1e5
 ) -> Gate | Everywhere:
     """The smoothest support vector machine that gets every label right.
 
     Kernels exp(-gamma |u - u'|^2) are tried from the widest on, until no label is wrong; the width is in units of the
-    whitened posterior. Labels in doubt (evaluations that failed, perhaps by chance) count where they cluster, that is
-    where at least two of the three nearest labels are infeasible too; alone among feasible points they are left out.
+    whitened posterior. Labels in doubt count where they cluster, see ``trusted``.
 
     Args:
         u: Evaluated points in whitened coordinates, with shape (n, d).
@@ -124,11 +137,9 @@ def fit_gate(
     if not feasible.any():
         msg = "a gate needs at least one feasible point"
         raise ValueError(msg)
-    if doubtful is not None:
-        keep = ~(doubtful & _alone(u, feasible))
-        u, feasible = u[keep], feasible[keep]
-        if feasible.all():
-            return Everywhere()
+    u, feasible = trusted(u, feasible, doubtful)
+    if feasible.all():
+        return Everywhere()
     weights = np.full(len(u), cost)
     machine = None
     for gamma in GAMMAS:

@@ -15,7 +15,8 @@ from surrogate.data import FAILED, INFEASIBLE, OK, Dataset
 from surrogate.kernels.stationary import KERNELS
 from surrogate.kernels.trend import Trend
 from surrogate.kernels.warps import CIRCLE, InputWarp, OutputWarp
-from surrogate.models.classifiers import Everywhere, Gate, fit_gate
+from surrogate.models.border import Border, fit_border
+from surrogate.models.classifiers import Everywhere
 from surrogate.models.fit import COEFFICIENT_SD, HyperPrior, MovableSet, condition_rescued, fit, fit_movable
 from surrogate.models.gp import GPModel, GPRecipe, Hyperparameters, TrainingSet, log_marginals
 from surrogate.models.whitening import Whitening
@@ -136,7 +137,7 @@ class LikelihoodModel:
 
     parameters: SurrogateParameters
     gp: GPModel
-    gate: Gate | Everywhere
+    gate: Border | Everywhere
     y_max: float
     low: Array
     high: Array
@@ -246,16 +247,19 @@ class LikelihoodModel:
         return depth
 
     def deviations(self, t: Array, count: int, rng: np.random.Generator, *, inflate: float = 1.0) -> Array:
-        """Joint deviations of the log-density from its mean at t, with shape (count, m); O(m^2 (n + p) + m^3)."""
+        """Joint deviations of the log-density from its mean at t, with shape (count, m); O(m^2 (n + p) + m^3).
+
+        Where feasibility is open, paths of the border decide it: -inf on the wrong side of one.
+        """
         u = self.whiten(t)
         covariance = self.gp.covariance(u)
         values, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
         root = vectors * np.sqrt(np.maximum(values, 0.0))
         path = np.sqrt(inflate) * rng.standard_normal((count, len(t))) @ root.T
-        if self.output.scale == 0.0:
-            return path
-        z = self.gp.mean(u)
-        return self.output.inverse(z + path) - self.output.inverse(z)
+        if self.output.scale != 0.0:
+            z = self.gp.mean(u)
+            path = self.output.inverse(z + path) - self.output.inverse(z)
+        return path if isinstance(self.gate, Everywhere) else path + self.gate.deviations(u, count, rng)
 
 
 def _kept(y: Array, temperature: float, d: int) -> NDArray[np.bool_]:
@@ -327,7 +331,7 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
         device: Where the linear algebra runs.
 
     Returns:
-        The model. O(n^3) for the factorisation, plus a support vector machine where infeasible points were seen.
+        The model. O(n^3) for the factorisation, and of the border where infeasible points were seen.
     """
     data, t = data.head(parameters.n), t[: parameters.n]
     training, rows = _training_set(data, t, parameters, device)
@@ -337,7 +341,7 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
     pad = 0.5 * (kept.max(0) - kept.min(0)) + 1e-9
     infeasible = (data.status == INFEASIBLE) | (data.status == FAILED)
     known = rows | infeasible
-    gate = fit_gate(u[known], ~infeasible[known], doubtful=(data.status == FAILED)[known])
+    gate = fit_border(u[known], ~infeasible[known], doubtful=(data.status == FAILED)[known])
     return LikelihoodModel(
         parameters,
         gp,

@@ -58,7 +58,7 @@ def test_an_open_border_is_uncertain():
     model = MODELS["gated"]
     p = model.gate.probability(model.whiten(T))
     process = WEIGHTS**2 * model.gp.variance(model.whiten(T)) * model.slope(T) ** 2
-    open_ = (p > 0.2) & (p < 0.8)
+    open_ = (p > 0.02) & (p < 0.98)
     assert open_.any()
     variance = uncertainty_gram(model, T, WEIGHTS).diag().numpy()
     assert np.all(variance[open_] > (process * p)[open_])

@@ -5,7 +5,8 @@ import pytest
 
 from surrogate.data import Dataset
 from surrogate.kernels.warps import InputWarp
-from surrogate.models.classifiers import Everywhere, Gate
+from surrogate.models.border import Border
+from surrogate.models.classifiers import Everywhere
 from surrogate.models.surrogate import (
     Structure,
     build,
@@ -239,7 +240,7 @@ def test_a_region_without_values_is_gated(bad):
     x = points(60)
     data = dataset(x, np.where(x[:, 0] > 0.6, bad, curved(x)))
     model = build(data, x, fit_structure(data, x, structure(), None))
-    assert isinstance(model.gate, Gate)
+    assert isinstance(model.gate, Border)
     outside, inside = np.array([[0.9, 0.4]]), np.array([[0.45, 0.4]])
     with np.errstate(divide="ignore"):
         assert model.relative(outside) < model.smooth(outside) - 1
