@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -251,3 +253,15 @@ def test_known_noise_fixes_the_scale_through_eta():
 
 def test_thresholds_agree():
     assert regressor._EXACT_FIT == regression._EXACT_FIT
+
+
+def test_the_documentation_runs():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "regression.md").read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    for block in re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
+        exec(block, names)
+    aware, posterior, new = names["aware"], names["posterior"], names["x"][:20] + 0.1
+    assert bool((aware.variance(new) > 0.9 * posterior.variance(new)).all())
+    assert names["solve"].converged
+    assert names["noise"].status == "interior"
+    assert 0.0 < names["standard_error"] < 5.0
