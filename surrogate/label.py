@@ -24,7 +24,7 @@ from surrogate.executors.mpi import ranks
 from surrogate.executors.threads import one_thread
 from surrogate.labelling.answers import Answers, events_of, read_answers
 from surrogate.labelling.folder import LabelFolder, Recipe
-from surrogate.labelling.journal import asked, replay
+from surrogate.labelling.journal import asked, judged, replay
 from surrogate.labelling.loop import LabelSettings, choose, first_labels, fit
 from surrogate.labelling.models import FoldModel, Prediction
 from surrogate.labelling.pool import Pool
@@ -297,13 +297,20 @@ class LabellingRun:
             if end is not None and end.over:
                 return self._nothing()
             model = self.model()
-            if not anyway and ending(self.state, self.settings, None if model is None else model.stage()).over:
+            if not anyway and model is not None and ending(self.state, self.settings, model.stage()).over:
+                self._judge(model.stage())
                 return self._nothing()
             if self.settings.budget is not None:
                 n = min(n, self.settings.budget - self.state.n_spent)
             batch = choose(self.pool, self.state, self.settings, n, model)
         self._record(asked(batch))
         return self.state.batches[-1]
+
+    def _judge(self, stage: Stage) -> None:
+        """Records a model by which the run is over, so that a status knows it too."""
+        last = self.state.stages[-1] if self.state.stages else None
+        if last is None or (last.n_labels, last.rmse) != (stage.n_labels, stage.rmse):
+            self._record(judged(stage))
 
     def _nothing(self) -> Batch:
         nothing = np.empty(0, dtype=np.int64)
@@ -466,7 +473,7 @@ class LabellingRun:
         if self.folder is not None:
             self.folder.journal.append(event)
         self.state = replay(self.state, [event])
-        if self.folder is not None and event["event"] == "asked":
+        if self.folder is not None and event["event"] in ("asked", "judged"):
             self.folder.save_trace(self.state.stages)
 
 

@@ -6,6 +6,7 @@
     {"event": "corrected", "rows": [...], "y": [...], "before": [...]}
     {"event": "failed", "rows": [...], "reasons": [...]}
     {"event": "released", "rows": [...]}
+    {"event": "judged", "stage": {...}}                     a model by which the run is over
 
 Rows are counted from 0. The state is what the events make of the table, in their order; lines are never changed.
 """
@@ -25,7 +26,7 @@ import numpy as np
 from surrogate.checkpoint import append_line, complete_lines
 from surrogate.labelling.state import Batch, LabelState, Stage
 
-__all__ = ["LabelJournal", "asked", "replay"]
+__all__ = ["LabelJournal", "asked", "judged", "replay"]
 
 Event = Mapping[str, Any]
 
@@ -96,6 +97,8 @@ def _after(state: LabelState, event: Event) -> LabelState:
         return state.failed(event["rows"], event["reasons"])
     if kind == "released":
         return state.released(event["rows"])
+    if kind == "judged":
+        return state.judged(_stage(event["stage"]))
     msg = "it was written by another version"
     raise ValueError(msg)
 
@@ -110,9 +113,23 @@ def asked(batch: Batch) -> Event:
         "random": batch.random.astype(int).tolist(),
         "prediction": prediction if np.isfinite(batch.prediction).any() else None,
         "level": batch.level,
-        "stage": None if batch.stage is None else {k: _finite(v) for k, v in asdict(batch.stage).items()},
+        "stage": None if batch.stage is None else _plain(batch.stage),
         "note": batch.note,
     }
+
+
+def judged(stage: Stage) -> Event:
+    """The event of a model that led to no batch; `replay` reads it."""
+    return {"event": "judged", "stage": _plain(stage)}
+
+
+def _plain(stage: Stage) -> dict[str, Any]:
+    return {name: _finite(value) for name, value in asdict(stage).items()}
+
+
+def _stage(document: Mapping[str, Any]) -> Stage:
+    known: dict[str, Any] = {name: math.nan if value is None else value for name, value in document.items()}
+    return Stage(**known)
 
 
 def _finite(value: Any) -> Any:
@@ -125,9 +142,6 @@ def _batch(event: Event) -> Batch:
     prediction = np.full((len(rows), 4), np.nan)
     if event["prediction"] is not None:
         prediction = np.array(event["prediction"], dtype=np.float64).reshape(len(rows), 4)
-    stage = None
-    if event["stage"] is not None:
-        known: dict[str, Any] = {name: math.nan if value is None else value for name, value in event["stage"].items()}
-        stage = Stage(**known)
+    stage = None if event["stage"] is None else _stage(event["stage"])
     random = np.array(event["random"], dtype=bool)
     return Batch(int(event["batch"]), rows, random, prediction, float(event["level"]), stage, note=str(event["note"]))

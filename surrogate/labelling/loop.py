@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from surrogate.labelling.models import FoldModel, fit_folds, model_name
+from surrogate.labelling.models import FoldModel, fit_folds, gain_of, model_name
 from surrogate.labelling.pool import Pool
 from surrogate.labelling.state import FAILED, FREE, LABELLED, OUT, Batch, LabelState, Rows
 from surrogate.proposers.pool import MOST_CANDIDATES, candidates, random_count
@@ -33,7 +33,8 @@ class LabelSettings:
         audit: Share of random rows in each batch. Errors on chosen rows say nothing of the rest of the table; these do.
         budget: Labels that may be asked for, those of the table not counted; None for any number.
         target_error: Held-out RMSE at which the run ends, one standard error included; None to go on.
-        flat: The run ends when twice the labels would lower the error by less than this share; None to go on.
+        flat: The run ends when twice the labels would lower the error by less than this share, one standard error
+            included; None to go on. Each model is then compared with one of the first half of its labels.
         level: Probability of the intervals.
         table_is_random: Whether the labels that were in the table are of a random sample of its rows.
         folds: Of the cross-validation.
@@ -105,8 +106,13 @@ def fit(pool: Pool, state: LabelState, settings: LabelSettings) -> FoldModel | N
     rows = state.rows(LABELLED)
     if len(rows) < first_labels(pool) or np.ptp(state.y[rows]) == 0.0:
         return None
+    model = _fitted(model_name(settings.model, len(rows)), pool, state, settings, rows)
+    return model if settings.flat is None else replace(model, gain=_gain(pool, state, settings, rows, model))
+
+
+def _fitted(name: str, pool: Pool, state: LabelState, settings: LabelSettings, rows: Rows) -> FoldModel:
     return fit_folds(
-        model_name(settings.model, len(rows)),
+        name,
         pool.x(rows),
         state.y[rows],
         random=state.random[rows],
@@ -115,6 +121,27 @@ def fit(pool: Pool, state: LabelState, settings: LabelSettings) -> FoldModel | N
         folds=settings.folds,
         device=_device(settings.device),
     )
+
+
+def _gain(
+    pool: Pool, state: LabelState, settings: LabelSettings, rows: Rows, model: FoldModel
+) -> tuple[float, float] | None:
+    """What twice the labels gave, by a model of the first half of them, on random rows that both models hold out.
+
+    None if there are too few, or the labels came in too few batches to be halved.
+    """
+    order = state.last_batch[rows]
+    sizes = np.array([(order <= number).sum() for number in np.unique(order)])
+    fit_for = (sizes >= first_labels(pool)) & (1.5 * sizes <= len(rows))
+    if not fit_for.any():
+        return None
+    half = int(sizes[fit_for][np.abs(np.log(2.0 * sizes[fit_for] / len(rows))).argmin()])
+    early = order <= order[np.argsort(order, kind="stable")[half - 1]]
+    if np.ptp(state.y[rows[early]]) == 0.0:
+        return None
+    before = _fitted(model.name, pool, state, settings, rows[early]).held_out.error
+    random = state.random[rows[early]]
+    return gain_of(before[random], model.held_out.error[early][random], math.log2(len(rows) / half))
 
 
 def _some(n: int, rng: np.random.Generator, *, most: int = 20_000) -> Rows:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from surrogate.models.networks.uncertainty import Calibration, LastLayer
     from surrogate.models.regressor import GPRegressor
 
-__all__ = ["MODELS", "FoldModel", "HeldOut", "Member", "Prediction", "fit_folds", "model_name"]
+__all__ = ["MODELS", "FoldModel", "HeldOut", "Member", "Prediction", "fit_folds", "gain_of", "model_name"]
 
 Array = NDArray[np.float64]
 
@@ -110,6 +110,7 @@ class FoldModel:
         calibration: Sizes of errors as a function of the members' variance.
         n_labels: Labels that were learned.
         seconds: That fitting took.
+        gain: Share by which twice the labels lowered the RMSE, and its standard error; None if that was not measured.
     """
 
     name: str
@@ -118,6 +119,7 @@ class FoldModel:
     calibration: Calibration
     n_labels: int
     seconds: float
+    gain: tuple[float, float] | None = None
 
     def predict(self, x: Array, *, level: float = 0.9) -> Prediction:
         """Mean, sd and an interval for rows with shape (m, d).
@@ -144,6 +146,7 @@ class FoldModel:
     def stage(self) -> Stage:
         """The point of the learning curve."""
         held_out = self.held_out
+        gain, gain_error = self.gain or (math.nan, math.nan)
         return Stage(
             n_labels=self.n_labels,
             model=self.name,
@@ -154,6 +157,8 @@ class FoldModel:
             is_random=held_out.is_random,
             sd_scale=self.sd_scale,
             seconds=round(self.seconds, 2),
+            gain=gain,
+            gain_error=gain_error,
         )
 
     def _mean_and_variance(self, x: Array) -> tuple[Array, Array]:
@@ -222,6 +227,29 @@ class _Task:
     seed: int
     folds: int
     device: str | None
+
+
+def gain_of(before: Array, after: Array, octaves: float) -> tuple[float, float] | None:
+    """Share by which twice the labels lower the RMSE, and its standard error, from two models and the same rows.
+
+    The rows share the noise of their labels: the error of the ratio is a fraction of that of either RMSE. By the delta
+    method, from the spread of the differences of squared errors over their means.
+
+    Args:
+        before: Held-out errors with fewer labels, with shape (k,), NaN where there is none.
+        after: With more, with shape (k,).
+        octaves: Binary logarithm of the ratio of the numbers of labels.
+
+    Returns:
+        None with fewer than 30 rows, or errors of zero.
+    """
+    known = np.isfinite(before) & np.isfinite(after)
+    old, new = before[known] ** 2, after[known] ** 2
+    if len(old) < _ENOUGH_RANDOM or not min(old.mean(), new.mean()) > 0.0:
+        return None
+    factor = math.exp(0.5 * math.log(new.mean() / old.mean()) / octaves)
+    spread = float(np.std(new / new.mean() - old / old.mean(), ddof=1))
+    return 1.0 - factor, factor * 0.5 * spread / math.sqrt(len(old)) / octaves
 
 
 def _judged(error: Array, variance: Array, random: NDArray[np.bool_]) -> HeldOut:

@@ -162,6 +162,12 @@ def gain_per_doubling(stages: tuple[Stage, ...]) -> tuple[float, float] | None:
     return 1.0 - math.exp(slope), math.exp(slope) / math.sqrt(spread)
 
 
+def _gain(stages: tuple[Stage, ...]) -> tuple[float, float] | None:
+    """As it was measured with the last model, otherwise by the line through the curve."""
+    last = stages[-1]
+    return (last.gain, last.gain_error) if math.isfinite(last.gain) else gain_per_doubling(stages)
+
+
 @dataclass(frozen=True)
 class Ending:
     """Whether a run is over.
@@ -196,7 +202,7 @@ def ending(state: LabelState, settings: LabelSettings, stage: Stage | None) -> E
                 True, f"the target is reached: held-out RMSE {_with_error(stage)} <= {settings.target_error:g}"
             )
     if settings.flat is not None:
-        gain = gain_per_doubling((*(s for s in state.stages if s.n_labels < stage.n_labels), stage))
+        gain = _gain((*(s for s in state.stages if s.n_labels < stage.n_labels), stage))
         if gain is not None and gain[0] + gain[1] < settings.flat:
             share, error = gain
             words = f"twice the labels would lower the error by {share:.1%} +- {error:.1%}"
@@ -245,7 +251,7 @@ def _of_stage(stages: tuple[Stage, ...], n_labels: int) -> list[tuple[str, str]]
         ("held-out RMSE", f"{_with_error(last)}, MAE {last.mae:.4g}, over {over}"),
         ("prospect", prospect(stages[0])),
     ]
-    if (gain := gain_per_doubling(stages)) is not None:
+    if (gain := _gain(stages)) is not None:
         found.append(("curve", f"twice the labels lower the error by about {gain[0]:.0%} +- {gain[1]:.0%}"))
     return found
 

@@ -30,6 +30,8 @@ class Stage:
         is_random: Whether these rows are a random sample of the table.
         sd_scale: Factor by which the model's sd was multiplied.
         seconds: Time that fitting took.
+        gain: Share by which twice the labels lowered the RMSE, NaN if that was not measured.
+        gain_error: Its standard error.
     """
 
     n_labels: int
@@ -41,6 +43,8 @@ class Stage:
     is_random: bool
     sd_scale: float = 1.0
     seconds: float = 0.0
+    gain: float = float("nan")
+    gain_error: float = float("nan")
 
     @property
     def ratio(self) -> float:
@@ -87,6 +91,7 @@ class LabelState:
         in_table: Whether the label was in the table from the start, with shape (n,).
         batches: All that was asked, in order.
         reasons: Why rows failed, by row.
+        stages: The learning curve: the models that were fitted, the last one for each number of labels.
     """
 
     y: Array
@@ -95,6 +100,7 @@ class LabelState:
     in_table: NDArray[np.bool_]
     batches: tuple[Batch, ...] = ()
     reasons: tuple[tuple[int, str], ...] = ()
+    stages: tuple[Stage, ...] = ()
 
     @classmethod
     def initial(cls, y: Array, *, random: bool) -> LabelState:
@@ -112,11 +118,6 @@ class LabelState:
     def n_spent(self) -> int:
         """Labels that count against the budget: all that were not in the table, and those under way or failed."""
         return int(((self.status != FREE) & ~self.in_table).sum())
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """The learning curve: one stage for each number of labels, the last if there were several."""
-        return tuple({b.stage.n_labels: b.stage for b in self.batches if b.stage is not None}.values())
 
     def rows(self, *status: int) -> Rows:
         """Rows of a status, in order."""
@@ -157,7 +158,13 @@ class LabelState:
         status, random = self.status.copy(), self.random.copy()
         status[batch.rows] = OUT
         random[batch.rows] = batch.random
-        return replace(self, status=status, random=random, batches=(*self.batches, batch))
+        after = replace(self, status=status, random=random, batches=(*self.batches, batch))
+        return after if batch.stage is None else after.judged(batch.stage)
+
+    def judged(self, stage: Stage) -> LabelState:
+        """The state after a model was fitted."""
+        others = tuple(before for before in self.stages if before.n_labels != stage.n_labels)
+        return replace(self, stages=(*others, stage))
 
     def delivered(self, number: int) -> LabelState:
         """The state after a batch has reached whoever asked."""

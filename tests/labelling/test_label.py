@@ -167,6 +167,35 @@ def test_a_target_ends_a_run_and_anyway_goes_on():
     assert len(run.ask(5, anyway=True)) == 5
 
 
+def noisy_run(folder, flat):
+    """Half of 200 labels in the table, half in a batch: a plane and noise, which 100 labels are enough for."""
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((400, 2))
+    y = x[:, 0] + rng.standard_normal(400)
+    pool = {"a": x[:, 0], "b": x[:, 1], "y": np.where(np.arange(400) < 100, y, np.nan)}
+    run = surrogate.label(pool, output=folder, flat=flat, model="linear")
+    batch = run.ask(100)
+    run.tell(batch.rows, y[batch.rows])
+    return run
+
+
+def test_a_flat_curve_ends_a_run_and_is_recorded(tmp_path):
+    with noisy_run(tmp_path, 0.05) as run:
+        assert not len(run.ask(5))
+        assert not len(run.ask(5))
+        assert "the curve is flat: twice the labels would lower the error by" in run.ending().reason
+    assert [event["event"] for event in events(tmp_path)] == ["asked", "told", "judged"]
+    with open_run(tmp_path, writing=False) as again:
+        assert again.ending().reason == run.ending().reason  # without a fit
+        assert again.stages[-1].n_labels == 200
+        assert abs(again.stages[-1].gain) < 4 * again.stages[-1].gain_error < 0.1
+
+
+def test_gains_are_measured_for_those_who_ask(tmp_path):
+    run = noisy_run(None, None)
+    assert np.isnan(run.model().stage().gain)
+
+
 @pytest.mark.parametrize(
     ("rows", "y", "message"),
     [
