@@ -189,8 +189,9 @@ def original_rows(path: str | os.PathLike[str], rows: Collection[int]) -> tuple[
 def _lines(stream: Any, source: str) -> tuple[list[str], Iterator[list[str]]]:
     """The header, and the rows that are not blank."""
     header = stream.readline()
-    delimiter = next((mark for mark in (",", ";", "\t") if mark in header), ",")
-    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+    split = {mark: next(csv.reader([header], delimiter=mark), []) for mark in (",", ";", "\t")}
+    delimiter = max(split, key=lambda mark: len(split[mark]))
+    names = [name.strip() for name in split[delimiter]]
     if not names:
         msg = f"{source} is empty: a table needs a header and rows"
         raise ValueError(msg)

@@ -58,6 +58,10 @@ def test_separators(write, mark):
     assert [table.numbers(name).tolist() for name in "abc"] == [[1, 4], [2, 5], [3, 6]]
 
 
+def test_a_comma_in_a_name_is_no_separator(write):
+    assert list(read_table(write('"size, m2";price;"kind"\n1;2;3\n')).columns) == ["size, m2", "price", "kind"]
+
+
 @pytest.mark.parametrize("chunk", [1, 2, 3, 100])
 def test_chunks_are_not_seen(write, monkeypatch, chunk):
     whole = read_table(write(HOUSES))
