@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,9 +52,21 @@ def squared_difference(a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
+_AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+def _exp_in_place(x: Tensor) -> Tensor:
+    """e^x, written over x. On one thread of a processor with AVX-512 numpy takes half of torch's time."""
+    if not _AVX512 or x.device.type != "cpu" or x.requires_grad or torch.get_num_threads() > 1:
+        return x.exp_()
+    numbers = x.numpy()
+    np.exp(numbers, out=numbers)
+    return x
+
+
 def _rbf(r2: Tensor) -> tuple[Tensor, Tensor]:
     # Denormal numbers would make exp four times slower: floors above the smallest normal number.
-    k = r2.mul_(-0.5).clamp_(min=-700.0 if r2.dtype == torch.float64 else -87.0).exp_()
+    k = _exp_in_place(r2.mul_(-0.5).clamp_(min=-700.0 if r2.dtype == torch.float64 else -87.0))
     return k, k
 
 
@@ -64,19 +77,19 @@ def _rbf(r2: Tensor) -> tuple[Tensor, Tensor]:
 def _matern12(r2: Tensor) -> tuple[Tensor, Tensor]:
     """The slope is infinite at r = 0, where it only ever multiplies 0: zero is returned there."""
     r = r2.sqrt_()
-    k = torch.neg(r).exp_()
+    k = _exp_in_place(torch.neg(r))
     return k, torch.div(k, r).masked_fill_(r == 0.0, 0.0)
 
 
 def _matern32(r2: Tensor) -> tuple[Tensor, Tensor]:
     t = math.sqrt(3.0) * r2.sqrt_()
-    e = torch.neg(t).exp_()
+    e = _exp_in_place(torch.neg(t))
     return t.add(1.0).mul_(e), 3.0 * e
 
 
 def _matern52(r2: Tensor) -> tuple[Tensor, Tensor]:
     t = math.sqrt(5.0) * r2.sqrt_()
-    e = torch.neg(t).exp_()
+    e = _exp_in_place(torch.neg(t))
     linear = t + 1.0
     return t.square().div_(3.0).add_(linear).mul_(e), (5.0 / 3.0) * linear * e
 
@@ -86,17 +99,17 @@ def _rbf_value(r2: Tensor) -> Tensor:
 
 
 def _matern12_value(r2: Tensor) -> Tensor:
-    return torch.neg(r2.sqrt_()).exp_()
+    return _exp_in_place(torch.neg(r2.sqrt_()))
 
 
 def _matern32_value(r2: Tensor) -> Tensor:
     t = math.sqrt(3.0) * r2.sqrt_()
-    return t.add(1.0).mul_(torch.neg(t).exp_())
+    return t.add(1.0).mul_(_exp_in_place(torch.neg(t)))
 
 
 def _matern52_value(r2: Tensor) -> Tensor:
     t = math.sqrt(5.0) * r2.sqrt_()
-    return t.square().div_(3.0).add_(t + 1.0).mul_(torch.neg(t).exp_())
+    return t.square().div_(3.0).add_(t + 1.0).mul_(_exp_in_place(torch.neg(t)))
 
 
 # Named functions, so that fitted models can be copied to other processes.

@@ -6,7 +6,7 @@ from sklearn.gaussian_process.kernels import Matern
 
 from surrogate.linalg.operators import DenseOperator, FeatureOperator, KernelOperator
 from surrogate.linalg.stationary import CORRELATIONS, squared_difference, squared_distance
-from tests.linalg.problems import normal
+from tests.linalg.problems import normal, seeded
 
 N, D = 90, 4
 LENGTHSCALE = (0.7, 1.1, 2.0, 3.0)
@@ -142,3 +142,17 @@ def test_vectors_that_do_not_fit_are_refused():
         operator.matmul(torch.zeros(3, dtype=torch.float64))
     with pytest.raises(TypeError, match=r"operator's dtype torch.float64, got torch.float32"):
         operator.matmul(torch.zeros(N))
+
+
+@pytest.mark.parametrize("kind", CORRELATIONS)
+def test_correlations_do_not_hang_on_the_number_of_threads(kind, dtype):
+    """One thread goes another road than several where the processor has a faster one."""
+    r2, threads, values = 30.0 * torch.rand(200, 300, dtype=dtype, generator=seeded()), torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            values.append((CORRELATIONS[kind].correlation(r2.clone()), *CORRELATIONS[kind].evaluate(r2.clone())))
+    finally:
+        torch.set_num_threads(threads)
+    for one, several in zip(*values, strict=True):
+        torch.testing.assert_close(one, several, rtol=8.0 * torch.finfo(dtype).eps, atol=0.0)
