@@ -35,7 +35,8 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-_GAUSSIAN, _HALF = 1.253, 1.9  # RMSE / MAE of Gaussian errors; and where choosing rows saves half of the labels
+_HALF = 1.9  # RMSE / MAE where choosing rows saves half of the labels
+_FEW = 50  # errors; with 20 Gaussian ones the ratio scatters by 0.07
 
 
 def prospect(stage: Stage) -> str:
@@ -49,7 +50,8 @@ def prospect(stage: Stage) -> str:
     ratio = stage.ratio
     if not math.isfinite(ratio):
         return "held-out errors are zero: the labels follow from the columns, and any rows will do"
-    figure = f"RMSE / MAE of held-out errors is {ratio:.2f} (1.25 for Gaussian errors)"
+    few = ", no more than an indication with so few" if stage.n_held_out < _FEW else ""
+    figure = f"RMSE / MAE of {stage.n_held_out} held-out errors is {ratio:.2f} (1.25 for Gaussian errors{few})"
     if ratio >= _HALF:
         return f"{figure}: choosing rows is likely to save about half of the labels"
     if ratio >= 1.5:
