@@ -66,14 +66,19 @@ def main() -> None:
     for trend in ("quadratic", "constant"):
         recipe, data = GPRecipe(KERNELS["rbf"], Trend(trend)), TrainingSet.of(x, y)
         model = condition(recipe, data, hyper)
-        single = exported(model).single
+        predictor = exported(model)
+        single = predictor.single
         rows = {
             "marginal likelihood and gradient": (
                 fastest(lambda r=recipe, t=data: negative_log_marginal(r, t, hyper.vector()), 3),
                 fastest(lambda: theirs.log_marginal_likelihood(theta, eval_gradient=True), 1, 5),
             ),
             "mean at 100 points": (fastest(lambda m=model: m.mean(new), 100), fastest(lambda: theirs.predict(new), 30)),
-            "mean at 1 point": (
+            "mean at 100 points, `Predictor`": (
+                fastest(lambda p=predictor: p.log_likelihood(new), 100),
+                fastest(lambda: theirs.predict(new), 30),
+            ),
+            "mean at 1 point, `Predictor`": (
                 fastest(lambda f=single: f(new[0]), 2000),
                 fastest(lambda: theirs.predict(new[:1]), 200),
             ),
