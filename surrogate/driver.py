@@ -10,7 +10,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 
@@ -102,7 +102,7 @@ class Ending:
         sampled: The state to draw from: the last one, or one that holds a batch that was left too, if the last one
             has no surrogate.
         uncounted: Calls of the likelihood that the state does not hold, because nobody waited for their answers.
-        harvest: Puts into the journal what calls that were left running have returned since.
+        harvest: Puts into the journal what calls that were left running have returned since; later ones are dropped.
     """
 
     state: State
@@ -154,6 +154,23 @@ class Course:
         """Why no more points are to be evaluated; nothing if they are."""
         return state.verdict.reason if state.verdict.stop else self.budget.spent(state)
 
+    def ask(self, state: State, taken: set[bytes], pending: NDArray | None = None, n: int | None = None) -> NDArray:
+        """The next points of the loop, none twice and none of those that are taken: evaluated or under way.
+
+        The loop repeats itself where nothing has changed, and its draws hold copies.
+        """
+        x = _fresh(self.loop.ask(state, pending, n), taken)
+        if len(x) or state.parameters is not None:
+            return x
+        known = np.array([np.frombuffer(point) for point in sorted(taken)])  # a design with gaps, begun in another mode
+        return _fresh(self.loop.ask(state, known), taken)
+
+
+def _fresh(x: NDArray, taken: set[bytes]) -> NDArray:
+    """The points x, with shape (b, d), without those that are taken and without copies."""
+    first = {point.tobytes(): index for index, point in reversed(list(enumerate(x)))}
+    return x[sorted(index for point, index in first.items() if point not in taken)]
+
 
 def drive(course: Course, state: State, *, asynchronous: bool = False) -> Ending:
     """Runs the loop until its verdict, its budget, a signal or the time ends it.
@@ -171,17 +188,13 @@ def drive(course: Course, state: State, *, asynchronous: bool = False) -> Ending
         state = run.run(state)
     except Interrupted as interruption:
         reason, state = str(interruption), run.state
+    except BaseException:
+        journal.close()
+        raise
     interrupted = bool(reason)
     reason = f"{reason}; last: {state.verdict.reason}" if interrupted else course.over(state) + run.remark
     sampled = _with_journal(course.loop, state, journal) if state.parameters is None else state
-    uncounted = len(journal.untold(state)) + sum(flight.unfinished for flight in run.left)
-
-    def harvest() -> None:
-        if not asynchronous:  # where answers go to the journal by themselves
-            for flight in run.left:
-                flight.harvest(run.late)
-
-    return Ending(state, reason, interrupted, sampled, uncounted, harvest)
+    return Ending(state, reason, interrupted, sampled, run.uncounted, run.harvest)
 
 
 def _with_journal(loop: PosteriorLoop, state: State, journal: _Journal) -> State:
@@ -199,12 +212,15 @@ class _Journal:
         self._folder = folder
         self._records = [] if folder is None else folder.journal.read()
         self._lock = threading.Lock()
+        self._open = True
         self._step = state.step
         self._count = 0
 
     def append(self, step: int, index: int | None, x: NDArray, evaluation: Evaluation) -> None:
-        """Keeps an evaluation; without an index it gets the next one of its step."""
+        """Keeps an evaluation, unless the journal is closed; without an index it gets the next one of its step."""
         with self._lock:
+            if not self._open:
+                return
             if index is None:
                 self._count = 0 if step != self._step else self._count
                 used = {r.index for r in self._records if r.step == step}
@@ -215,11 +231,21 @@ class _Journal:
                 self._folder.journal.append(record)
             self._records.append(record)
 
+    def close(self) -> None:
+        """The folder may belong to another run from now on: what comes later is dropped."""
+        with self._lock:
+            self._open = False
+
     def untold(self, state: State) -> list[Record]:
         """What the state does not hold, in the order of steps and indices."""
-        told = {row.tobytes() for row in state.data.x[state.data.step >= 0]}
+        told = _evaluated(state)
         with self._lock:
             return sorted((r for r in self._records if r.x.tobytes() not in told), key=lambda r: (r.step, r.index))
+
+
+def _evaluated(state: State) -> set[bytes]:
+    """The points that a state knows."""
+    return {point.tobytes() for point in state.data.x}
 
 
 class _Synchronous:
@@ -228,10 +254,10 @@ class _Synchronous:
     def __init__(self, course: Course, journal: _Journal) -> None:
         self._course = course
         self._journal = journal
-        self.left: list[Flight] = []
+        self._left: list[Flight] = []
+        self._x = np.empty((0, course.loop.d))
         self.remark = ""
         self.state: State
-        self._x = np.empty((0, course.loop.d))
 
     def run(self, state: State) -> State:
         """Until the course is over."""
@@ -243,10 +269,10 @@ class _Synchronous:
                 x,
                 self._course.executor,
                 done=done,
-                record=self.late,
+                record=self._keep,
                 call=self._course.call,
                 stop=self._course.stop,
-                left=self.left,
+                left=self._left,
             )
             self.state = self._course.tell(self.state, x, evaluations)
         return self.state
@@ -254,19 +280,30 @@ class _Synchronous:
     def _batch(self, state: State) -> tuple[NDArray, dict[int, Evaluation]]:
         """The next points, and what the journal knows of them."""
         untold = [r for r in self._journal.untold(state) if r.step <= state.step]
-        x = self._course.loop.ask(state)
-        if any(r.step < state.step or r.index >= len(x) for r in untold):  # of an asynchronous run: no batch of ours
+        x = self._course.ask(state, _evaluated(state))
+        place = {point.tobytes(): index for index, point in enumerate(x)}
+        known = {place.get(r.x.tobytes(), r.index): r for r in untold}
+        ours = {r.step for r in untold} <= {state.step} and set(known) <= set(range(len(x)))
+        if not ours or len(known) < len(untold):  # of an asynchronous run
             x, known = np.array([r.x for r in untold]), dict(enumerate(untold))
-        else:
-            known = {r.index: r for r in untold}
-            for index, entry in known.items():
-                x[index] = entry.x
-            x = x[: max([self._course.budget.left(state), *(index + 1 for index in known)])]
+        for index, entry in known.items():
+            x[index] = entry.x
+        x = x[: max([self._course.budget.left(state), *(index + 1 for index in known)])]
         self._x = x
         return x, {index: entry.evaluation for index, entry in known.items()}
 
-    def late(self, index: int, evaluation: Evaluation) -> None:
-        """Keeps an evaluation of the present batch."""
+    @property
+    def uncounted(self) -> int:
+        """Calls that the state does not hold."""
+        return len(self._journal.untold(self.state)) + sum(flight.unfinished for flight in self._left)
+
+    def harvest(self) -> None:
+        """Keeps what calls that were left have returned, and closes the journal."""
+        for flight in self._left:
+            flight.harvest(self._keep)
+        self._journal.close()
+
+    def _keep(self, index: int, evaluation: Evaluation) -> None:
         self._journal.append(self.state.step, index, self._x[index], evaluation)
 
 
@@ -274,7 +311,8 @@ class _Asynchronous:
     """A point for each worker as soon as it is free, chosen given the points in flight.
 
     Workers draw from a short queue of points while the surrogate is fitted. After each fit what nobody has begun is
-    taken back and chosen anew. A fit waits for as many answers as a batch has points.
+    taken back and chosen anew. A fit waits for as many answers as a batch has points. A point is launched once in a
+    run: it is taken from then on, unless it is taken back before anybody has begun with it.
 
     Once nothing but probes for further modes is waited for, and three quarters of them have come back, those of which
     nothing is heard for twice the time of a call are given up: of log-normal times with a sigma of 1 that is one in
@@ -287,6 +325,7 @@ class _Asynchronous:
         self._workers = useful_workers(course.executor, course.loop)
         self._flight = Flight(course.executor, course.call or course.posterior.evaluate, course.stop)
         self._points: dict[int, NDArray] = {}
+        self._taken: set[bytes] = set()
         self._numbers = itertools.count()
         self._landed: list[tuple[NDArray, Evaluation]] = []
         self._pace = _Pace()
@@ -294,14 +333,19 @@ class _Asynchronous:
         self.state: State
 
     @property
-    def left(self) -> list[Flight]:
-        """The flight, once the run has ended."""
-        return [self._flight]
+    def uncounted(self) -> int:
+        """Calls that the state does not hold."""
+        return len(self._taken - _evaluated(self.state))
+
+    def harvest(self) -> None:
+        """Closes the journal, to which answers go by themselves."""
+        self._journal.close()
 
     def run(self, state: State) -> State:
         """Until the course is over; what nobody has begun by then is taken back."""
         self.state = state
         untold = self._journal.untold(state)
+        self._taken = _evaluated(state) | {r.x.tobytes() for r in untold}
         try:
             if untold:
                 self._tell([(r.x, r.evaluation) for r in untold])
@@ -310,17 +354,14 @@ class _Asynchronous:
                 self._land(self._propose())
                 self._tell(self._landed)
         finally:
-            self._flight.cancel()
+            self._take_back(self._flight.in_air)
         return self.state
 
     def _launch_again(self) -> None:
         """Launches what was under way when the run ended before: whoever answers by files may have done so since."""
         state = self.state
-        known = {x.tobytes() for x in state.data.x}
-        points = [] if state.pending is None else [x for x in state.pending if x.tobytes() not in known]
-        if not self._course.over(state):
-            for x in points[: self._course.budget.left(state)]:
-                self._launch(x)
+        if state.pending is not None and not self._course.over(state):
+            self._launch(_fresh(state.pending, self._taken))
 
     def _propose(self) -> int:
         """Fills the queue anew, and returns how many answers the next fit waits for."""
@@ -331,21 +372,21 @@ class _Asynchronous:
         if self._course.budget.left(state) <= len(begun):
             return self._quota
         n = max(self._workers + self._quota + spare - len(begun), 1)
-        pending = np.array([self._points[number] for number in begun])
-        x = self._course.loop.ask(state, pending, None if state.parameters is None else n)
+        pending = self._under_way(begun)
+        kept = self._taken - {self._points[number].tobytes() for number in set(flight.in_air) - begun}
+        x = self._course.ask(state, kept, pending, None if state.parameters is None else n)
         if state.probes is not None:
             x = x[::-1]  # the probes come last, and the run may have to wait for them
-        flight.cancel(set(flight.waiting) - begun)
-        known = {self._points[number].tobytes() for number in flight.in_air}  # some began while new ones were chosen
-        fresh = [point for point in x if point.tobytes() not in known]
-        room = self._course.budget.left(state) - len(flight.in_air)
-        for point in fresh[: max(room, 0)]:
-            self._launch(point)
-        under_way = [self._points[number] for number in flight.in_air]
-        self.state = replace(state, pending=np.array(under_way).reshape(-1, self._course.loop.d))
+        self._take_back(set(flight.in_air) - begun)
+        self._launch(_fresh(x, self._taken))  # workers have begun with some while new ones were chosen
+        self.state = replace(state, pending=self._under_way(flight.in_air))
         self._course.keep(self.state)
         self._pace.proposed(time.monotonic() - start)
-        return self._quota if state.parameters is not None else self._design_quota(len(under_way))
+        return self._quota if state.parameters is not None else self._design_quota(len(flight.in_air))
+
+    def _under_way(self, numbers: Iterable[int]) -> NDArray:
+        """The points of these numbers, with shape (k, d)."""
+        return np.array([self._points[number] for number in numbers]).reshape(-1, self._course.loop.d)
 
     def _design_quota(self, n: int) -> int:
         """How many points of a design are waited for, whichever come first: no worker is idle before the first fit."""
@@ -355,11 +396,19 @@ class _Asynchronous:
     def _quota(self) -> int:
         return self._course.loop.n_batch
 
-    def _launch(self, x: NDArray) -> int:
-        number = next(self._numbers)
-        self._points[number] = x
-        self._flight.launch(number, x, self.late)
-        return number
+    def _launch(self, x: NDArray) -> None:
+        """Launches points that are not taken, with shape (k, d), as far as the budget allows."""
+        room = self._course.budget.left(self.state) - len(self._flight.in_air)
+        for point in x[: max(room, 0)]:
+            number = next(self._numbers)
+            self._points[number] = point
+            self._taken.add(point.tobytes())
+            self._flight.launch(number, point, self._keep)
+
+    def _take_back(self, numbers: Iterable[int]) -> None:
+        """Points that nobody has begun are free again."""
+        for number in self._flight.cancel(numbers):
+            self._taken.discard(self._points[number].tobytes())
 
     def _land(self, enough: int) -> None:
         """Waits until enough has come back for a fit, or nothing more is worth waiting for."""
@@ -385,8 +434,8 @@ class _Asynchronous:
     def _arrived(self, number: int, evaluation: Evaluation) -> None:
         self._landed.append((self._points[number], evaluation))
 
-    def late(self, number: int, evaluation: Evaluation) -> None:
-        """Keeps an evaluation on disk, from whatever thread it arrives in."""
+    def _keep(self, number: int, evaluation: Evaluation) -> None:
+        """Puts an evaluation on disk, from whatever thread it arrives in."""
         self._journal.append(self.state.step, None, self._points[number], evaluation)
 
     def _tell(self, landed: list[tuple[NDArray, Evaluation]]) -> None:

@@ -184,6 +184,15 @@ class _Run:
     def lead(self, pool: Executor, call: Call, folder: RunFolder | None) -> tuple[Result, State]:
         """The result, and the state that it was drawn from."""
         ending = self._driven(pool, call, folder)
+        try:
+            result = self._taken_home(ending, pool, folder)
+        finally:
+            ending.harvest()
+        pool.shutdown(wait=False, cancel_futures=not ending.interrupted)
+        return result, ending.sampled
+
+    def _taken_home(self, ending: Ending, pool: Executor, folder: RunFolder | None) -> Result:
+        """What is drawn from the last surrogate, re-weighted if it was asked for, and saved."""
         if ending.interrupted and ending.sampled.parameters is None:
             raise UnfinishedError(ending.reason)
         result = self._drawn(ending)
@@ -192,9 +201,7 @@ class _Run:
             result = reweighted(result, self.posterior, pool, self.settings.reweight, rng, journal=journal)
         if folder is not None:
             result.save(folder.chain_root)
-        ending.harvest()
-        pool.shutdown(wait=False, cancel_futures=True)
-        return result, ending.sampled
+        return result
 
     def _driven(self, pool: Executor, call: Call, folder: RunFolder | None) -> Ending:
         """The run from where it was to its end, seen by all observers."""

@@ -1,7 +1,7 @@
 """What a run may spend, restarts from the journal alone, and points chosen while others are under way."""
 
 import importlib.util
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +10,13 @@ import pytest
 
 from likelihoods.analytic import gaussian
 from surrogate.checkpoint import Record, RunFolder
-from surrogate.driver import Budget, Course, calls, drive, load_state
+from surrogate.driver import Budget, Course, calls, drive, load_state, save_state
 from surrogate.executors import SerialExecutor, make_executor
 from surrogate.executors.interruption import StopRequest
 from surrogate.loop import PosteriorLoop
 from surrogate.mechanisms import Mechanisms
-from surrogate.problem import Posterior
+from surrogate.problem import Evaluation, Posterior
+from surrogate.stopping import Verdict
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "virtual_time.py"
 TARGET = gaussian(2)
@@ -152,12 +153,136 @@ def test_the_end_leaves_what_hangs(tmp_path, asynchronous):
     assert run(tmp_path).state.verdict.converged
 
 
-def virtual_workers(number, seconds):
-    """Workers in virtual time, where nobody waits; the time of the loop itself does not count."""
+def virtual_time():
     spec = importlib.util.spec_from_file_location("virtual_time", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.VirtualExecutor(number, seconds, overhead=0.0)
+    return module
+
+
+VirtualExecutor = virtual_time().VirtualExecutor
+
+
+def virtual_workers(number, seconds):
+    """Workers in virtual time, where nobody waits; the time of the loop itself does not count."""
+    return VirtualExecutor(number, seconds, overhead=0.0)
+
+
+class Fickle(VirtualExecutor):
+    """Workers that begin and end calls at any moment: time may go on whenever somebody looks at a call or a clock."""
+
+    def __init__(self, number, seed):
+        self._rng = np.random.default_rng(seed)
+        self._pace = 10.0 ** self._rng.uniform(-3.0, 0.5)
+        super().__init__(number, lambda x: self._rng.exponential())
+
+    def clock(self):
+        self._advance(self.now + self._pace * self._rng.exponential() * self._rng.integers(2))
+        return self.now
+
+
+class Stubborn(PosteriorLoop):
+    """Asks for points that are known or under way, and for some twice; learns nothing and ends after sixty."""
+
+    def ask(self, state, pending=None, n=None):
+        if state.parameters is None:
+            x = super().ask(state, pending, n)
+        else:
+            x = self.line(len(state.data) + np.random.default_rng(state.step).permutation(24)[: (n or 2) + 3] - 8)
+        return np.concatenate([x, x[:2], x[1:]])
+
+    def tell(self, state, x, evaluations):
+        data = state.data.append(x, evaluations, state.step)
+        verdict = Verdict(len(data) >= 60, True, True, "enough")
+        probes = self.line(len(data) + np.arange(3)) if state.step % 3 else None
+        ready = object() if len(data) > 12 else None
+        return replace(state, step=state.step + 1, data=data, parameters=ready, probes=probes, verdict=verdict)
+
+    @staticmethod
+    def line(numbers):
+        return 0.01 * numbers[:, None] * np.ones(2)
+
+
+def noted(called):
+    """The likelihood, with a list of the points at which it was called."""
+    return lambda x: called.append(x.tobytes()) or POSTERIOR.evaluate(x)
+
+
+class TestNoPointTwice:
+    """Whatever the loop asks for and whenever workers begin and end, a point is evaluated once."""
+
+    @pytest.mark.parametrize("seed", range(40))
+    def test_at_any_moment(self, seed):
+        workers, called = Fickle(1 + seed % 7, seed), []
+        loop = Stubborn(POSTERIOR.prior)
+        with workers.installed():
+            one = replace(course(workers), loop=loop, call=noted(called))
+            ending = drive(one, loop.init(3), asynchronous=True)
+        assert len(set(called)) == len(called) >= calls(ending.state) >= 60
+        assert len(workers.log) == calls(ending.state) + ending.uncounted  # all that were begun, and no others
+
+    def test_in_batches(self):
+        loop, called = Stubborn(POSTERIOR.prior), []
+        one = replace(course(), loop=loop, call=noted(called))
+        ending = drive(one, loop.init(3))
+        assert len(set(called)) == len(called) == calls(ending.state) >= 60
+
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    @pytest.mark.parametrize("known", [[3, 0, 5], [2, 3]])
+    @pytest.mark.parametrize("told", [False, True])
+    def test_a_design_with_gaps(self, tmp_path, asynchronous, known, told):
+        """Of an asynchronous run that ended early: in the journal, or in a state without a surrogate too."""
+        loop = PosteriorLoop(POSTERIOR.prior)
+        state = loop.init(3)
+        x, evaluations = loop.ask(state)[known], [Evaluation.failure("no licence")] * len(known)
+        with RunFolder(tmp_path).create() as folder:
+            for index in range(len(known)):
+                folder.journal.append(Record(0, index, x[index], evaluations[index]))
+            if told:
+                save_state(folder, loop.tell(state, x, evaluations), loop.prior)
+        ending = run(tmp_path, asynchronous=asynchronous, budget=Budget(9))
+        assert ending.state.parameters is not None
+        points = [r.x.tobytes() for r in RunFolder(tmp_path).journal.read()]
+        assert len(set(points)) == len(points) == calls(ending.state) == 9
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_runs_that_end_at_any_moment_and_go_on_in_any_mode(self, tmp_path, seed):
+        rng = np.random.default_rng(seed)
+        for asynchronous in rng.integers(2, size=4).astype(bool):
+            workers, stop = Fickle(4, rng.integers(100)), WhenIdle()
+            stop.looks = -int(rng.integers(40))
+            with workers.installed():
+                ending = run(tmp_path, asynchronous=bool(asynchronous), executor=workers, stop=stop)
+            ending.harvest()
+        ending = run(tmp_path, asynchronous=bool(seed % 2))
+        assert ending.state.verdict.converged
+        points = [r.x.tobytes() for r in RunFolder(tmp_path).journal.read()]
+        assert len(set(points)) == len(points) == calls(ending.state)
+
+
+class Posted(Executor):
+    """Keeps the calls; whoever has it answers them."""
+
+    workers, tells = 3, True
+
+    def __init__(self):
+        self.calls = []
+
+    def submit(self, fn, /, x):
+        future = Future()
+        future.set_running_or_notify_cancel()
+        self.calls.append((future, x))
+        return future
+
+
+def test_an_answer_after_the_end_is_not_in_the_journal_of_the_next_run(tmp_path):
+    stop, executor = WhenIdle(), Posted()
+    ending = run(tmp_path, asynchronous=True, executor=executor, stop=stop)
+    first, second, *_ = executor.calls
+    first[0].set_result(POSTERIOR.evaluate(first[1]))
+    ending.harvest()
+    second[0].set_result(POSTERIOR.evaluate(second[1]))
+    assert [r.x.tobytes() for r in RunFolder(tmp_path).journal.read()] == [first[1].tobytes()]
 
 
 class TestSlowCalls:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import (
@@ -114,6 +115,8 @@ class Flight:
         self._launched = 0
         self._lost: list[Exception] = []
         self._errors: list[Exception] = []
+        self._unannounced: set[Future[Evaluation]] = set()
+        self._announced = threading.Event()
         self._tells = isinstance(executor, _TELLING) or getattr(executor, "tells", False)
 
     @property
@@ -139,7 +142,7 @@ class Flight:
         Args:
             index: Of the point.
             x: The point.
-            returned: Called with the evaluation as soon as it is back, in whatever thread.
+            returned: Called with the evaluation as soon as it is back, in whatever thread; ``land`` waits for its end.
         """
         self._launched += 1
         point = np.array(x, dtype=np.float64)
@@ -149,16 +152,19 @@ class Flight:
         else:
             future = self._submit(point)
         if returned is not None:
+            self._unannounced.add(future)
             future.add_done_callback(lambda done: self._announce(done, index, returned))
         self._pending[future] = index
 
     def _announce(self, future: Future[Evaluation], index: int, returned: Callable[[int, Evaluation], None]) -> None:
-        if future.cancelled() or not isinstance(answer := _answer(future), Evaluation):
-            return
         try:
-            returned(index, answer)
+            if not future.cancelled() and isinstance(answer := _answer(future), Evaluation):
+                returned(index, answer)
         except Exception as error:  # raised by `land`: in this thread nobody would see it
             self._errors.append(error)
+        finally:
+            self._unannounced.discard(future)
+            self._announced.set()
 
     def land(self, keep: Callable[[int, Evaluation], None], *, wait_for: int, patience: float | None = None) -> None:
         """Hands over what has come back, and waits until it is so many, or no more are in the air.
@@ -173,7 +179,8 @@ class Flight:
         """
         landed, start = 0, time.monotonic()
         while True:
-            for future in [future for future in self._pending if future.done()]:
+            self._announced.clear()
+            for future in [future for future in self._pending if future.done() and future not in self._unannounced]:
                 index = self._pending.pop(future)
                 landed += 1
                 match _answer(future):
@@ -191,7 +198,10 @@ class Flight:
                 return
             if patience is not None and time.monotonic() - start > patience:
                 return
-            wait(self._pending, timeout=_PAUSE, return_when=FIRST_COMPLETED)
+            if any(future.done() for future in self._pending):  # and about to be announced
+                self._announced.wait(_PAUSE)
+            else:
+                wait(self._pending, timeout=_PAUSE, return_when=FIRST_COMPLETED)
 
     def harvest(self, keep: Callable[[int, Evaluation], None]) -> None:
         """Hands over what has come back, whether or not the end is asked for."""

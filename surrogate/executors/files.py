@@ -60,6 +60,7 @@ class FilesExecutor(Executor):
         key = hashlib.sha256(x.tobytes()).hexdigest()[:16]
         parameters = dict(zip(self._posterior.prior.names, x.tolist(), strict=True))
         future: Future[Evaluation] = Future()
+        future.set_running_or_notify_cancel()  # whoever sees the question may have begun with it
         with self._lock:
             if self._ended.is_set():
                 msg = "cannot schedule new futures after shutdown"
@@ -71,9 +72,17 @@ class FilesExecutor(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
-        """Stops looking for answers; questions without one stay, to be answered before the run goes on."""
+        """Stops looking for answers; questions without one stay, to be answered before the run goes on, or are removed.
+
+        Args:
+            wait: Means nothing here.
+            cancel_futures: Whether nobody will ask for the answers again.
+        """
         self._ended.set()
         self._watcher.join()
+        if cancel_futures:
+            for key, _, _ in self._open.values():
+                (self._questions / f"{key}.json").unlink(missing_ok=True)
 
     def _watch(self) -> None:
         while not self._ended.wait(self._pause):
@@ -84,22 +93,19 @@ class FilesExecutor(Executor):
 
     def _look(self, future: Future[Evaluation], key: str, x: np.ndarray, seconds: float) -> None:
         answer = self._answers / f"{key}.json"
-        if future.cancelled():
-            self._close(future, key)
-        elif answer.exists():
+        if answer.exists():
             self._close(future, key, replace(self._read(answer, x), seconds=seconds, worker="files"))
         elif self._seconds is not None and seconds > self._seconds:
             reason = f"time-out: no answer within {self._seconds:g} s"
             self._close(future, key, Evaluation.failure(reason, seconds=seconds, worker="files"))
 
-    def _close(self, future: Future[Evaluation], key: str, evaluation: Evaluation | None = None) -> None:
+    def _close(self, future: Future[Evaluation], key: str, evaluation: Evaluation) -> None:
         """Forgets a future, removes its question if nobody else waits for the answer, and then gives the answer."""
         with self._lock:
             del self._open[future]
             if all(key != other for other, _, _ in self._open.values()):
                 (self._questions / f"{key}.json").unlink(missing_ok=True)
-        if future.set_running_or_notify_cancel() and evaluation is not None:
-            future.set_result(evaluation)
+        future.set_result(evaluation)
 
     def _read(self, path: Path, x: np.ndarray) -> Evaluation:
         """The evaluation in a file, by the rules for what a likelihood may return."""

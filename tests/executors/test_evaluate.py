@@ -5,12 +5,15 @@ import multiprocessing
 import os
 import pickle
 import threading
+import time
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from surrogate.executors import SerialExecutor, evaluate_batch, make_executor
+from surrogate.executors.evaluate import Flight
+from surrogate.executors.interruption import StopRequest
 from surrogate.problem import Evaluation, Posterior
 from tests.executors import functions_for_workers as functions
 
@@ -189,6 +192,28 @@ class TestRecord:
         with make() as executor, pytest.raises(error):
             evaluate_batch(posterior, X, executor, record=lambda index, _: recorded.append(index))
         assert recorded == [0, 1]
+
+
+def test_nothing_lands_before_it_is_announced():
+    """What is announced goes to the journal: nobody is to know of an answer that is not there."""
+    future, released, landed = Future(), threading.Event(), []
+
+    class One(Executor):
+        def submit(self, fn, /, *args):
+            return future
+
+    flight = Flight(One(), POSTERIOR.evaluate, StopRequest())
+    flight.launch(0, X[0], lambda index, evaluation: released.wait(300))
+    answer = threading.Thread(target=future.set_result, args=(Evaluation(1.0, "ok"),))
+    answer.start()
+    while not future.done():
+        time.sleep(0.001)
+    flight.land(lambda index, evaluation: landed.append(index), wait_for=0)
+    assert not landed
+    released.set()
+    flight.land(lambda index, evaluation: landed.append(index), wait_for=1)
+    answer.join()
+    assert landed == [0]
 
 
 class TestFailingExecutors:

@@ -74,3 +74,13 @@ def test_time_out(tmp_path):
         evaluation = executor.submit(POSTERIOR.evaluate, np.array([0.25, 0.5])).result(300)
     assert evaluation.status == "failed"
     assert "time-out" in evaluation.reason
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_questions_without_an_answer_stay_unless_nobody_will_ask_again(tmp_path, over):
+    executor = FilesExecutor(tmp_path, POSTERIOR, pause=0.01)
+    future = executor.submit(POSTERIOR.evaluate, np.array([0.25, 0.5]))
+    assert future.running()
+    assert not future.cancel()  # somebody may have begun with it
+    executor.shutdown(wait=False, cancel_futures=over)
+    assert len(list((tmp_path / "ask").glob("*.json"))) == (not over)
