@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["add_label"]
 
 _PATIENCE = 600.0  # seconds that a command waits for another one in the same folder
+_OUTPUT = "CSV or .parquet file to write (default: standard output)"
 OVER = 3  # exit status of an ``ask`` that has no rows because the run is over
 
 _EPILOG = f"""a run, from beginning to end:
@@ -107,7 +107,7 @@ def _add_settings(group: Any, count: Callable[[str], int]) -> None:
 def _add_ask(inner: Any, count: Callable[[str], int]) -> None:
     ask = _command(inner, "ask", _ask, "choose rows to be labelled, as CSV")
     ask.add_argument("-n", type=count, default=64, metavar="N", help="rows (default 64)")
-    ask.add_argument("-o", "--output", metavar="PATH", help="file to write (default: standard output)")
+    ask.add_argument("-o", "--output", metavar="PATH", help=_OUTPUT)
     ask.add_argument("--anyway", action="store_true", help="beyond the target error and a flat curve")
     ask.add_argument("--again", type=count, metavar="N", help="batch N once more, without the rows that have a label")
 
@@ -121,7 +121,9 @@ def _add_tell(inner: Any) -> None:
 def _add_predict(inner: Any) -> None:
     predict = _command(inner, "predict", _predict, "labels of other rows with their uncertainty, as CSV")
     predict.add_argument("table", metavar="TABLE", nargs="?", help="rows like those of the pool (default: the pool)")
-    predict.add_argument("-o", "--output", metavar="PATH", help="file to write (default: standard output)")
+    predict.add_argument(
+        "-o", "--output", metavar="PATH", help="CSV or .parquet file to write (default: standard output)"
+    )
 
 
 def _say(words: str, status: int = 0) -> int:
@@ -356,15 +358,21 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _write(rows: Iterable[Sequence[str]], path: str | None) -> None:
-    """Writes CSV to a file, in one piece, or to standard output, all of which is out when this returns."""
+    """Writes CSV, or Parquet by the name of the file, in one piece; CSV to standard output, all out at the return."""
     from surrogate.checkpoint import replacing
+    from surrogate.labelling.table import is_parquet, parquet_bytes
 
-    stream = io.StringIO(newline="")
-    csv.writer(stream, lineterminator="\n").writerows(rows)
-    if path is None:
-        sys.stdout.write(stream.getvalue())
-        sys.stdout.flush()
-        return
+    if path is not None and is_parquet(path):
+        names, *cells = rows
+        content = parquet_bytes(names, cells)
+    else:
+        stream = io.StringIO(newline="")
+        csv.writer(stream, lineterminator="\n").writerows(rows)
+        if path is None:
+            sys.stdout.write(stream.getvalue())
+            sys.stdout.flush()
+            return
+        content = stream.getvalue().encode()
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with replacing(Path(os.fspath(path))) as file:
-        file.write(stream.getvalue().encode())
+    with replacing(Path(path)) as file:
+        file.write(content)

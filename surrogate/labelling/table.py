@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MISSING", "Cell", "Table", "digest", "original_rows", "read_table"]
+__all__ = ["MISSING", "Cell", "Table", "digest", "is_parquet", "original_rows", "parquet_bytes", "read_table"]
 
 Array = NDArray[np.float64]
 
@@ -149,7 +149,7 @@ def read_table(path: str | os.PathLike[str], *, text: Collection[str] = ()) -> T
     """
     file = Path(path)
     try:
-        if file.suffix.lower() in (".parquet", ".pq"):
+        if is_parquet(file):
             return _read_parquet(file, text)
         return _read_csv(file, frozenset(text))
     except OSError as error:
@@ -158,6 +158,11 @@ def read_table(path: str | os.PathLike[str], *, text: Collection[str] = ()) -> T
     except UnicodeDecodeError as error:
         msg = f"{path} is no UTF-8 text ({error.reason} at byte {error.start}); save it as CSV in UTF-8, or as .parquet"
         raise ValueError(msg) from error
+
+
+def is_parquet(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is one of Parquet, by its name."""
+    return Path(path).suffix.lower() in (".parquet", ".pq")
 
 
 def digest(path: str | os.PathLike[str]) -> str:
@@ -177,7 +182,7 @@ def original_rows(path: str | os.PathLike[str], rows: Collection[int]) -> tuple[
     """Names of the columns, and the cells of some rows (counted from 0) as the file spells them."""
     wanted = set(rows)
     file = Path(path)
-    if file.suffix.lower() in (".parquet", ".pq"):
+    if is_parquet(file):
         table = _parquet().read_table(file).take(sorted(wanted))
         cells = [["" if cell is None else str(cell) for cell in column.to_pylist()] for column in table.columns]
         return table.column_names, {row: [c[i] for c in cells] for i, row in enumerate(sorted(wanted))}
@@ -311,4 +316,23 @@ def _converted(column: Any, is_text: bool) -> Array | list[str]:
     kind = str(column.type)
     if kind.startswith(("int", "uint", "float", "double", "halffloat", "bool", "decimal")) and not is_text:
         return np.array([math.nan if cell is None else float(cell) for cell in cells])
-    return ["" if cell is None else str(cell) for cell in cells]  # dates and the like too: an id, or ignored
+    # Dates and the like become text too: an id, or ignored.
+    return [_spelled(cell) if isinstance(cell, float) else "" if cell is None else str(cell) for cell in cells]
+
+
+def parquet_bytes(names: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
+    """The content of a Parquet file; a column is one of numbers if all its cells are numbers or empty.
+
+    Raises:
+        ValueError: If pyarrow is not installed.
+    """
+    writer = _parquet()
+    import pyarrow
+
+    columns: dict[str, Any] = {}
+    for name, cells in zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True):
+        values, strays = _parsed(cells)
+        columns[name] = list(cells) if strays else pyarrow.array(values, from_pandas=True)
+    sink = pyarrow.BufferOutputStream()
+    writer.write_table(pyarrow.table(columns), sink)
+    return bytes(sink.getvalue())

@@ -132,6 +132,21 @@ def test_two_people_get_different_rows(run, label):
     assert "no batch 3" in label("release", run, "--batch", 3)[2]
 
 
+def test_batches_and_predictions_in_parquet(run, label, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    assert label("ask", run, "-n", 4, "-o", tmp_path / "batch.parquet")[0] == 0
+    batch = pandas.read_parquet(tmp_path / "batch.parquet")
+    assert batch["price"].isna().all()
+    batch["price"] = [truth(row) for row in batch.to_dict("records")]
+    batch.to_parquet(tmp_path / "labels.parquet")
+    assert "4 recorded; 34 labels in all" in label("tell", run, tmp_path / "labels.parquet")[2]
+    assert label("predict", run, "-o", tmp_path / "predicted.parquet")[0] == 0
+    predicted = pandas.read_parquet(tmp_path / "predicted.parquet")
+    assert list(predicted) == ["row", "mean", "sd", "low", "high"]
+    assert (predicted["low"] < predicted["high"]).all()
+
+
 def test_a_batch_keeps_no_rows_that_went_out_again(run, label):
     label("ask", run, "-n", 50)
     label("release", run)
