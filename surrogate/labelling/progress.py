@@ -251,7 +251,7 @@ def _of_stage(stages: tuple[Stage, ...], n_labels: int) -> list[tuple[str, str]]
     found = [
         ("model", f"{last.model}, fitted to {last.n_labels} labels{since}"),
         ("held-out RMSE", f"{_with_error(last)}, MAE {last.mae:.4g}, over {over}"),
-        ("prospect", prospect(stages[0])),
+        ("prospect", prospect(next((s for s in stages if s.is_random and s.n_held_out >= _FEW), stages[0]))),
     ]
     if (gain := _gain(stages)) is not None:
         found.append(("curve", f"twice the labels lower the error by about {gain[0]:.0%} +- {gain[1]:.0%}"))

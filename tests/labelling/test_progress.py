@@ -35,6 +35,14 @@ def test_prospect(ratio, words):
     assert f"{ratio:.2f}" in prospect(stage(50, ratio=ratio))
 
 
+def test_a_prospect_is_of_the_first_model_with_enough_errors():
+    state = told([0.5], random=True)
+    stages = (stage(20, ratio=1.2), stage(60, ratio=2.0), stage(90, ratio=1.4))
+    words = dict(facts(state, LabelSettings(), stages))
+    assert "2.00" in words["prospect"]
+    assert "no more than an indication" in dict(facts(state, LabelSettings(), stages[:1]))["prospect"]
+
+
 def test_gaussian_errors_have_the_ratio_that_is_quoted(rng):
     error = rng.standard_normal(400_000)
     ratio = np.sqrt(np.mean(error**2)) / np.mean(np.abs(error))
