@@ -110,6 +110,7 @@ def _add_ask(inner: Any, count: Callable[[str], int]) -> None:
     ask.add_argument("-o", "--output", metavar="PATH", help=_OUTPUT)
     ask.add_argument("--anyway", action="store_true", help="beyond the target error and a flat curve")
     ask.add_argument("--again", type=count, metavar="N", help="batch N once more, without the rows that have a label")
+    ask.add_argument("--unfinished", action="store_true", help="rows that are out already come before any new ones")
 
 
 def _add_tell(inner: Any) -> None:
@@ -208,29 +209,39 @@ def _opened(folder: str) -> LabellingRun:
 
 def _ask(options: argparse.Namespace) -> int:
     with _opened(options.folder) as run:
+        if options.again:
+            return _repeat(run, [options.again], options.output)
+        if options.unfinished and (numbers := run.state.unfinished):
+            return _repeat(run, numbers, options.output)
         waiting = run.undelivered
-        batch = run.state.batch(options.again) if options.again else run.ask(options.n, anyway=options.anyway)
+        batch = run.ask(options.n, anyway=options.anyway)
         if not len(batch):
             return _say(f"no rows: {run.ending().reason}", OVER)
-        if waiting is not None and waiting.number == batch.number and not options.again:
+        if waiting is not None and waiting.number == batch.number:
             _say(f"batch {batch.number} again: it may not have reached you the first time")
-        _write(_batch_rows(run, batch), options.output)
+        _write(_spelled(run, run.state.out_in(batch.number)), options.output)
         run.delivered(batch)
-        for line in _again(run, batch) if options.again else _of_batch(run, batch):
+        for line in _of_batch(run, batch):
             _say(line)
     return 0
 
 
-def _again(run: LabellingRun, batch: Batch) -> list[str]:
-    out = len(run.state.out_in(batch.number))
-    return [f"batch {batch.number} once more: {out} of its {len(batch)} rows are still out"]
+def _repeat(run: LabellingRun, numbers: Sequence[int], output: str | None) -> int:
+    """Writes what is still out of some batches."""
+    parts = [run.state.out_in(number) for number in numbers]
+    _write(_spelled(run, [row for rows in parts for row in rows]), output)
+    for number, rows in zip(numbers, parts, strict=True):
+        batch = run.state.batch(number)
+        run.delivered(batch)
+        _say(f"batch {number} once more: {len(rows)} of its {len(batch)} rows are still out")
+    return 0
 
 
-def _batch_rows(run: LabellingRun, batch: Batch) -> list[Sequence[str]]:
-    """Header and rows of a batch as the table spells them, the target empty."""
+def _spelled(run: LabellingRun, chosen: Iterable[int]) -> list[Sequence[str]]:
+    """Header and rows as the table spells them, the target empty."""
     from surrogate.labelling.answers import row_column
 
-    rows = run.state.out_in(batch.number).tolist()
+    rows = [int(row) for row in chosen]
     names, cells = run.original(rows)
     target = run.pool.schema.target
     if target not in names:

@@ -226,7 +226,7 @@ def facts(state: LabelState, settings: LabelSettings, stages: tuple[Stage, ...])
     found = [
         ("rows", f"{len(state.y)}"),
         ("labels", f"{state.n_labels}" + (f" ({in_table} of them in the table)" if in_table else "")),
-        ("out", f"{len(out)} in batches {_numbers_of(state, out)}" if len(out) else "none"),
+        ("out", f"{len(out)} in batches {_some(state.unfinished)}" if len(out) else "none"),
     ]
     if len(failed):
         reasons = list(dict.fromkeys(reason for _, reason in state.reasons))[:3]
@@ -258,9 +258,8 @@ def _of_stage(stages: tuple[Stage, ...], n_labels: int) -> list[tuple[str, str]]
     return found
 
 
-def _numbers_of(state: LabelState, out: NDArray[np.int64]) -> str:
-    numbers = [str(number) for number in np.unique(state.last_batch[out])]
-    return ", ".join(numbers[:8]) + (", ..." if len(numbers) > 8 else "")
+def _some(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
 
 
 def summary(state: LabelState, settings: LabelSettings, stages: tuple[Stage, ...], target: str) -> LabelSummary:

@@ -151,6 +151,11 @@ class LabelState:
         rows = self.batch(number).rows
         return rows[(self.status[rows] == OUT) & (self.last_batch[rows] == number)]
 
+    @property
+    def unfinished(self) -> list[int]:
+        """Numbers of the batches of which rows are out."""
+        return [int(number) for number in np.unique(self.last_batch[self.status == OUT])]
+
     # events
 
     def asked(self, batch: Batch) -> LabelState:

@@ -132,6 +132,20 @@ def test_two_people_get_different_rows(run, label):
     assert "no batch 3" in label("release", run, "--batch", 3)[2]
 
 
+def test_a_program_that_labels_gets_what_is_out_first(run, label, tmp_path):
+    first, second = (label("ask", run, "-n", 4)[1] for _ in range(2))
+    label("tell", run, filled(second, tmp_path / "some.csv", rows=2))
+    both = first + "".join(second.splitlines(keepends=True)[3:])
+    status, again, err = label("ask", run, "--unfinished")
+    assert (status, again) == (0, both)
+    assert "batch 2 once more: 2 of its 4 rows are still out" in err
+    label("tell", run, filled(again, tmp_path / "all.csv"))
+    assert "batch 3: 17 rows" in label("ask", run, "--unfinished")[2]
+    label("release", run)
+    label("tell", run, filled(label("ask", run, "-n", 17)[1], tmp_path / "all.csv"))
+    assert label("ask", run, "--unfinished")[0] == 3
+
+
 def test_batches_and_predictions_in_parquet(run, label, tmp_path):
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
