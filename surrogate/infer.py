@@ -33,7 +33,7 @@ from surrogate.driver import (
 )
 from surrogate.executors.calls import Limits, guarded
 from surrogate.executors.files import FilesExecutor
-from surrogate.executors.interruption import StopRequest
+from surrogate.executors.interruption import Interrupted, StopRequest
 from surrogate.executors.local import make_executor, workers_of
 from surrogate.executors.mpi import Ranks, ranks
 from surrogate.executors.threads import one_thread
@@ -185,23 +185,43 @@ class _Run:
         """The result, and the state that it was drawn from."""
         ending = self._driven(pool, call, folder)
         try:
-            result = self._taken_home(ending, pool, folder)
+            result = self._taken_home(ending, pool, call, folder)
         finally:
             ending.harvest()
         pool.shutdown(wait=False, cancel_futures=not ending.interrupted)
         return result, ending.sampled
 
-    def _taken_home(self, ending: Ending, pool: Executor, folder: RunFolder | None) -> Result:
+    def _taken_home(self, ending: Ending, pool: Executor, call: Call, folder: RunFolder | None) -> Result:
         """What is drawn from the last surrogate, re-weighted if it was asked for, and saved."""
         if ending.interrupted and ending.sampled.parameters is None:
             raise UnfinishedError(ending.reason)
         result = self._drawn(ending)
         if self.settings.reweight and not ending.interrupted:
-            rng, journal = generator(self.seed, "reweight"), None if folder is None else folder.reweighting_journal
-            result = reweighted(result, self.posterior, pool, self.settings.reweight, rng, journal=journal)
+            result = self._reweighted(result, pool, call, folder)
         if folder is not None:
             result.save(folder.chain_root)
         return result
+
+    def _reweighted(self, result: Result, pool: Executor, call: Call, folder: RunFolder | None) -> Result:
+        """The result with true evaluations at some of its draws, or without them if the end was asked for."""
+        try:
+            return reweighted(
+                result,
+                self.posterior,
+                pool,
+                self.settings.reweight or 0,
+                generator(self.seed, "reweight"),
+                journal=None if folder is None else folder.reweighting_journal,
+                call=self._special(call),
+                stop=self.stop,
+            )
+        except Interrupted as interruption:
+            status = f"{result.status}; {interruption} before the result was re-weighted"
+            return replace(result, converged=False, interrupted=True, status=status)
+
+    def _special(self, call: Call) -> Call | None:
+        """The call if it differs from a plain one."""
+        return call if self.settings.limits.special else None
 
     def _driven(self, pool: Executor, call: Call, folder: RunFolder | None) -> Ending:
         """The run from where it was to its end, seen by all observers."""
@@ -209,8 +229,7 @@ class _Run:
         if state is None:
             state = self.loop.init(self.seed, self.initial)
         observers = list(self._observers(folder))
-        special = call if self.settings.limits.special else None
-        course = Course(self.loop, self.posterior, pool, self.budget, self.stop, special, folder, observers)
+        course = Course(self.loop, self.posterior, pool, self.budget, self.stop, self._special(call), folder, observers)
         ending = drive(course, state, asynchronous=_is_asynchronous(self.settings.mode, pool, self.loop))
         for observer in observers:
             getattr(observer, "close", lambda _: None)(ending.reason)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from surrogate.checkpoint import Journal, Record
 from surrogate.executors.evaluate import evaluate_batch
+from surrogate.executors.interruption import StopRequest
 from surrogate.problem import Evaluation, Posterior
 from surrogate.result import Result, Reweighting
 from surrogate.samplers.psis import smooth_weights
@@ -31,6 +33,8 @@ def reweighted(
     rng: np.random.Generator,
     *,
     journal: Journal | None = None,
+    call: Callable[[Array], Evaluation] | None = None,
+    stop: StopRequest | None = None,
 ) -> Result:
     """The result on n of its draws, with their true log-posteriors, derived values and weights.
 
@@ -44,8 +48,11 @@ def reweighted(
         n: Number of draws.
         rng: Chooses them.
         journal: Where evaluations are recorded; those that it holds of the same draws are not repeated.
+        call: Evaluates a point in place of ``posterior.evaluate``.
+        stop: Whether to leave.
 
     Raises:
+        Interrupted: If ``stop`` asked for it.
         ValueError: If there are fewer than n draws, or no evaluation is finite.
     """
     if n > len(result.weights):
@@ -53,7 +60,7 @@ def reweighted(
         raise ValueError(msg)
     rows = rng.choice(len(result.weights), n, replace=False, p=result.weights)
     x = result.samples[rows]
-    evaluations = _evaluated(posterior, x, executor, journal)
+    evaluations = _evaluated(posterior, x, executor, journal, call=call, stop=stop)
     y = np.array([e.y if e.status == "ok" else -np.inf for e in evaluations])
     if not np.isfinite(y).any():
         reason = next((e.reason for e in evaluations if e.reason), "all are -inf")
@@ -64,7 +71,9 @@ def reweighted(
     return _with_weights(result, rows, log_posterior, log_ratios, evaluations)
 
 
-def _evaluated(posterior: Posterior, x: Array, executor: Executor, journal: Journal | None) -> list[Evaluation]:
+def _evaluated(
+    posterior: Posterior, x: Array, executor: Executor, journal: Journal | None, **options: Any
+) -> list[Evaluation]:
     records = [] if journal is None else journal.read()
     done = {r.index: r.evaluation for r in records if r.index < len(x) and np.array_equal(r.x, x[r.index])}
     if journal is not None and records and not done:  # of another chain
@@ -74,7 +83,7 @@ def _evaluated(posterior: Posterior, x: Array, executor: Executor, journal: Jour
         if journal is not None:
             journal.append(Record(0, index, x[index], evaluation))
 
-    return evaluate_batch(posterior, x, executor, done=done, record=record)
+    return evaluate_batch(posterior, x, executor, done=done, record=record, **options)
 
 
 def _with_weights(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -247,6 +248,48 @@ def test_no_new_batch_after_the_wall_time():
 def test_batches_of_any_size(n):
     result = infer(batch_size=n)
     check_normal(result)
+
+
+# Re-weighting
+
+
+def test_a_signal_ends_the_re_weighting_and_the_same_call_goes_on(tmp_path, plain):
+    class Signalled:
+        """Sends a signal in call number ``last``."""
+
+        def __init__(self, last):
+            self.calls, self.last = 0, last
+
+        def __call__(self, x):
+            self.calls += 1
+            if self.calls == self.last:
+                os.kill(os.getpid(), signal.SIGUSR1)
+            return normal(x)
+
+    options = {"reweight": 40, "output": tmp_path}
+    first, second = Signalled(plain.n_evaluations + 10), Signalled(None)
+    result = infer(first, **options)
+    assert result.interrupted
+    assert not result.converged
+    assert "stopped by SIGUSR1 before the result was re-weighted" in result.status
+    assert (tmp_path / "chain.txt").exists()
+    again = infer(second, **options)
+    assert again.converged
+    assert again.reweighting.n == 40
+    assert first.calls == plain.n_evaluations + 10
+    assert first.calls - 1 + second.calls == again.n_evaluations  # the call that was left is repeated, no other
+
+
+def test_retries_hold_for_the_re_weighting_too():
+    tried = set()
+
+    def moody(x):
+        if x.tobytes() in tried:
+            return normal(x)
+        tried.add(x.tobytes())
+        return np.nan
+
+    assert infer(moody, retries=1, reweight=30).reweighting.failed == 0
 
 
 # Hints
