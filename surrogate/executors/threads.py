@@ -15,7 +15,8 @@ def one_thread() -> Iterator[None]:
     import torch
     from threadpoolctl import threadpool_limits
 
-    wanted = int(os.environ.get("OMP_NUM_THREADS") or os.environ.get("SLURM_CPUS_PER_TASK") or 1)
+    asked = os.environ.get("OMP_NUM_THREADS") or os.environ.get("SLURM_CPUS_PER_TASK") or "1"
+    wanted = int(asked.split(",")[0])  # OpenMP takes a number for each level of nesting
     before = torch.get_num_threads()
     torch.set_num_threads(wanted)
     try:

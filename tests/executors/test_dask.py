@@ -19,7 +19,7 @@ def executor():
     import dask
 
     with (
-        dask.config.set({"distributed.worker.daemon": False}),
+        dask.config.set({"distributed.worker.daemon": False, "distributed.comm.timeouts.connect": "300s"}),
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
         make_executor(client.get_executor()) as executor,

@@ -320,9 +320,8 @@ class TestChild:
         with child_with(slow) as child:
             child.revive()
             try:
-                signal.setitimer(signal.ITIMER_REAL, 0.1)
                 with pytest.raises(KeyboardInterrupt):
-                    child.call((None, ([0.05],), {}))
+                    call_with_alarm(child, 0.1)
             finally:
                 signal.signal(signal.SIGALRM, former)
             assert child.call((None, ([2.0],), {})) == (True, -4.0)
@@ -343,6 +342,11 @@ class TestChild:
                 with pytest.raises(WorkerDiedError, match="does not answer any more"):
                     child.call((None, ([2.0],), {}))
             assert child.call((None, ([2.0],), {})) == (True, -4.0)
+
+
+def call_with_alarm(child, seconds):
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    child.call((None, ([0.05],), {}))
 
 
 def interrupt_when_busy(executor, function):
