@@ -167,6 +167,36 @@ def test_conjugate_gradients_give_the_posterior_of_cholesky(monkeypatch):
     assert nll(iterative, new, truth) < nll(exact, new, truth) + 0.05
 
 
+@pytest.mark.parametrize("d", [2, 4, 8])
+def test_conjugate_gradients_of_exact_values(d):
+    """No noise at all: errors near those of Cholesky, of the size that is claimed, and a word on the raised eta."""
+    rng = np.random.default_rng(0)
+    x, new = (torch.tensor(rng.uniform(-1.7, 1.7, (n, d))) for n in (900, 300))
+    y, truth = (torch.sin(part).sum(1) + 0.3 * part[:, 0] * part[:, 1] for part in (x, new))
+    eps = torch.finfo(torch.float64).eps
+    process = Process("rbf", 900 * eps, np.full(d, 2.5), None, "given")
+    exact = exact_posterior(process, x, y, calibration=torch.arange(100))
+    iterative = iterative_posterior(process, x, y, generator=torch.Generator().manual_seed(0), rank=300)
+    errors = [float((model.mean(new) - truth).square().mean().sqrt()) for model in (exact, iterative)]
+    assert iterative.residual <= 1e-2
+    assert errors[1] < 3.0 * errors[0]
+    z = (iterative.mean(new) - truth) / (iterative.variance(new) + iterative.process.noise_variance).sqrt()
+    assert 0.4 < float(z.square().mean().sqrt()) < 2.5
+    assert iterative.process.eta >= 10 * process.eta * (1.0 - eps)
+    assert f"eta raised to {iterative.process.eta:.1e}" in iterative.status
+
+
+def test_a_correction_that_loses_is_not_made(monkeypatch):
+    """Float32 for a matrix that rounding makes indefinite: the residual is no worse than that of nothing at all."""
+    monkeypatch.setattr(regression, "_SINGLE", 0.0)
+    monkeypatch.setattr(regression, "_SOLVABLE", 0.0)
+    x = torch.tensor(np.random.default_rng(0).uniform(-1.7, 1.7, (600, 2)))
+    y = torch.sin(x).sum(1)
+    process = Process("rbf", 1e-11, np.full(2, 2.0), None, "given")
+    posterior = iterative_posterior(process, x, y, generator=torch.Generator().manual_seed(0))
+    assert posterior.residual <= 1.0
+
+
 def test_a_residual_that_is_not_reached_is_told():
     x, y = (torch.tensor(part) for part in problem(n=400))
     process = Process("rbf", 1e-6, np.array([1.0, 1.0]), None, "given")
