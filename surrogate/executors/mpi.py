@@ -8,6 +8,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
@@ -160,7 +161,9 @@ class _Left(str):
 class MPIExecutor(Executor):
     """Evaluations on all ranks, on rank 0 in a thread and only while all others are busy.
 
-    Whatever function is submitted, each rank calls the one that it has itself: nothing but points travels.
+    Whatever function is submitted, each rank calls the one that it has itself: nothing but points travels. A call that
+    keeps Python from everything else, as compiled code does that holds its lock, would keep rank 0 from the answers and
+    signals of all: the first such call there is the last.
 
     Args:
         pool: Executor of mpi4py on rank 0 with ``size - 1`` workers.
@@ -195,9 +198,9 @@ class MPIExecutor(Executor):
 
     def _run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002
         lane = self._lanes.get()
+        if lane == self._local:
+            return self._run_here(*args, **kwargs)
         try:
-            if lane == self._local:
-                return self._call(*args, **kwargs)
             future = self._pool.submit(_evaluate_here, *args, **kwargs)
             self._remote.add(future)
             answer = future.result()
@@ -207,6 +210,46 @@ class MPIExecutor(Executor):
         if isinstance(answer, _Left):
             raise Interrupted(str(answer))
         return answer
+
+    def _run_here(self, *args: Any, **kwargs: Any) -> Any:
+        pulse = _Pulse()
+        try:
+            return self._call(*args, **kwargs)
+        finally:
+            if pulse.stood_still():
+                sys.stderr.write(
+                    "surrogate: a call of the likelihood kept rank 0 from everything else, and it makes no more of them; "
+                    "isolate=True runs calls apart\n"
+                )
+            else:
+                self._lanes.put(self._local)
+
+
+class _Pulse:
+    """Whether Python does anything in other threads, from now on."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.monotonic()
+        self._longest = 0.0
+        self._ended = threading.Event()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(_BEAT):
+            self._note()
+
+    def _note(self) -> None:
+        now = time.monotonic()
+        self._longest, self._last = max(self._longest, now - self._last), now
+
+    def stood_still(self) -> bool:
+        """Whether nothing was done for a second, and for half of the time; the last question."""
+        self._note()
+        self._ended.set()
+        return self._longest > max(_STILL, 0.5 * (self._last - self._start))
+
+
+_BEAT, _STILL = 0.05, 1.0  # seconds
 
 
 # Whether there are ranks
