@@ -218,7 +218,7 @@ class MPIExecutor(Executor):
         finally:
             if pulse.stood_still():
                 sys.stderr.write(
-                    "surrogate: a call of the likelihood kept rank 0 from everything else, and it makes no more of them; "
+                    "surrogate: a call of the likelihood kept rank 0 from everything else, so that rank makes no more; "
                     "isolate=True runs calls apart\n"
                 )
             else:
