@@ -152,7 +152,10 @@ def _machine(path: _Path, header: dict[str, list[str]], lines: list[tuple[int, l
         raise ValueError(msg) from None
     two = kind == "c_svc" and len(labels) == 2
     if kernel not in ("linear", "rbf") or not (two or kind == "ls_svc_one_vs_rest"):
-        msg = f"{path} holds a {kind} of {len(labels)} classes with a {kernel} kernel, which cannot be used here"
+        msg = (
+            f"{path} holds a {kind} of {len(labels)} classes with a {kernel} kernel, which cannot be used here: expected a "
+            "linear or rbf kernel, and a c_svc of two classes or what svm-train of this package wrote for several"
+        )
         raise ValueError(msg)
     c = 1 if two else len(labels)
     if len(lines) != total or len(intercepts) != c:

@@ -79,6 +79,13 @@ def test_a_machine_survives_its_file(tmp_path, labels, kernel):
     assert np.array_equal(again.predict(x), machine.predict(x))
 
 
+def test_a_machine_of_libsvm_for_several_classes_is_refused_with_what_is_read(tmp_path):
+    write_machine(tmp_path / "m", LSSVC().fit(*table(labels=4)).to_file())
+    (tmp_path / "m").write_text((tmp_path / "m").read_text().replace("ls_svc_one_vs_rest", "c_svc"))
+    with pytest.raises(ValueError, match="c_svc of 4 classes .* expected a linear or rbf kernel, and a c_svc of two"):
+        read_machine(tmp_path / "m")
+
+
 def test_a_machine_of_two_classes_follows_the_conventions_of_libsvm(tmp_path):
     """The decision is the sum minus rho and positive for the first label, whose nr_sv vectors come first."""
     x, y = table()
