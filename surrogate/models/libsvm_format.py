@@ -154,7 +154,7 @@ def _machine(path: _Path, header: dict[str, list[str]], lines: list[tuple[int, l
     if kernel not in ("linear", "rbf") or not (two or kind == "ls_svc_one_vs_rest"):
         msg = (
             f"{path} holds a {kind} of {len(labels)} classes with a {kernel} kernel, which cannot be used here: "
-            "expected a linear or rbf kernel, and a c_svc of two classes or what svm-train of this package wrote for several"
+            "expected a linear or rbf kernel, and a c_svc of two classes or one of several from this package"
         )
         raise ValueError(msg)
     c = 1 if two else len(labels)
