@@ -155,11 +155,28 @@ class NeighbourLikelihood:
         return both[..., 0], both[..., 1], h, z - z[:, -1:]
 
     def variance(self, theta: Array) -> Tensor:
-        """Variance of each target given its neighbours, noise included, in units of s^2, with shape (b,)."""
+        """Variance of each target given its neighbours, noise included, in units of s^2, with shape (b,).
+
+        Rows that repeat may leave K singular in floating point: the noise is then ten times as large, as often as it
+        takes. Where it is below rounding this changes no variance that is not.
+
+        Raises:
+            torch.linalg.LinAlgError: If K cannot be factored with any noise up to that of the kernel.
+        """
         t = torch.as_tensor(theta, dtype=self.x.dtype, device=self.x.device)
+        eta = t[0].exp()
+        while True:
+            try:
+                return self._variance(t, eta)
+            except torch.linalg.LinAlgError:
+                if not float(eta) < 0.1:
+                    raise
+            eta = 10.0 * eta
+
+    def _variance(self, t: Tensor, eta: Tensor) -> Tensor:
         size = max(1, _BLOCK // self.x.shape[1] ** 2)
         parts = zip(self.x.split(size), self.y.split(size), strict=True)
-        return torch.cat([1.0 / self._solve(x / t[1:].exp(), y, t[0].exp())[0][:, -1] for x, y in parts])
+        return torch.cat([1.0 / self._solve(x / t[1:].exp(), y, eta)[0][:, -1] for x, y in parts])
 
 
 def local_prediction(
