@@ -107,7 +107,7 @@ def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> 
         periodic=tuple(map(bool, loop.prior.periodic)) if loop.prior.periodic.any() else (),
         log_evidence=model.y_max + sample.log_integral,
         log_evidence_error=_evidence_error(evidence, evidence_spread),
-        converged=state.verdict.stop and state.verdict.converged and chain.converged,
+        converged=state.verdict.stop and state.verdict.converged and chain.converged and evidence.agrees,
         status=_status(reason, chain, evidence),
         n_evaluations=calls(state),
         data=state.data,

@@ -30,6 +30,7 @@ from surrogate.proposers.explore import (
     holes,
     is_surprise,
     most_promising,
+    overlooked,
     patience,
     representatives,
     search,
@@ -58,6 +59,14 @@ from surrogate.stopping import (
 __all__ = ["PosteriorLoop"]
 
 Array = NDArray[np.float64]
+
+UNSEEN_INFLATION = 4.0
+"""Factor on the variance of the surrogate in the errors of a result.
+
+Between its points a finished surrogate is less sure than it says: over 17 runs on ten targets that are not Gaussian the
+errors at independent draws of the true posterior were 1.5 to 2 of its standard deviations, while those of the last
+batches, which were chosen where it was unsure, were one.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,7 +262,8 @@ class PosteriorLoop:
         if state.verdict.armed and not state.verdict.converged:  # true values of plain draws before a claim
             shuffled = generator(state.seed, state.step, "own draws").permutation(draws.posterior)
             own = self._without(shuffled, pending)[: len(chosen) // 2]
-            chosen = np.concatenate([own, chosen[: len(chosen) - len(own)], self._denied(state, model)])
+            own = np.concatenate([own, self._gap(state, model, pending)])
+            chosen = np.concatenate([own, chosen[: max(0, len(chosen) - len(own))], self._denied(state, model)])
         if self.mechanisms.promising and self._explores and state.probes is None and len(chosen) > 1:
             promising = self._promising(state, model)
             chosen = chosen if promising is None else np.concatenate([chosen[:-1], promising])
@@ -495,7 +505,7 @@ class PosteriorLoop:
             (d,); and the sd of the log evidence.
         """
         rng = generator(state.seed, state.step, "surrogate error")
-        inflate = inflation(self._recent_errors(state))
+        inflate = UNSEEN_INFLATION * inflation(self._recent_errors(state))
         weights = self._warm_log_weights(model, sample)
         _, _, evidence, mean, sd = spread(model, sample, weights, rng, inflate=inflate)
         return mean.std(0), sd.std(0), float(np.hypot(evidence, self._label_error(state, model, sample)))
@@ -561,16 +571,29 @@ class PosteriorLoop:
         verdict = judge(signals, self.thresholds, armed=state.verdict.armed)
         if signals.moved > 0.2 and state.explored > 0:  # something was found: the search begins again
             state = replace(state, explored=self._n_holes if np.isfinite(signals.batch) else 0)
-        if not (verdict.armed and self._explores):
+        if not verdict.armed:
             return self._conclude(state, signals, sample, inflate, verdict)
-        points, radius = self._explore(state, model, sample)
+        higher = self._overlooked(state, model, sample)
+        points, radius = self._explore(state, model, sample) if self._explores else (higher[:0], np.nan)
         state = self._conclude(state, signals, sample, inflate, verdict, radius)
-        if len(points) == 0:
-            return state
-        if verdict.converged:
+        if len(higher):
+            verdict = Verdict(
+                False, False, True, "the surrogate promises more than all of its draws where none has been"
+            )
+        elif len(points) and verdict.converged:
             reason = "looking for further modes: the found ones do not explain all that was seen"
             verdict = Verdict(False, True, True, reason)
-        return replace(state, probes=points, verdict=verdict)
+        if len(higher) or len(points):
+            state = replace(state, probes=np.concatenate([higher, points]), verdict=verdict)
+        return state
+
+    def _overlooked(self, state: State, model: LikelihoodModel, sample: ImportanceSample) -> Array:
+        """Points where the surrogate posterior is higher than all draws of it, in scaled coordinates, mostly none."""
+        rng = generator(state.seed, state.step, "overlooked")
+        window = self.scaled.about(self.draws(state).posterior)  # that of the sample
+        candidates = np.concatenate([window.sample(4000, rng), window.unrolled(self.draws(state).warm)])
+        top = float(sample.log_density.max())
+        return overlooked(lambda t: self.log_posterior(model, t, window), candidates, top, rng)
 
     def _explore(self, state: State, model: LikelihoodModel, sample: ImportanceSample) -> tuple[Array, float]:
         """Points to look at before the run may claim convergence, and the smallest radius of an unexplained one."""
@@ -647,6 +670,17 @@ class PosteriorLoop:
         denied = draws[model.gate.probability(model.whiten(draws)) < 0.5]
         infeasible = model.whiten(self.scaled.to_unit(state.data.x[~state.data.finite]))
         return denied[holes(infeasible, model.whiten(denied), min(1, len(denied)))]
+
+    def _gap(self, state: State, model: LikelihoodModel, pending: Array) -> Array:
+        """The warm draw farthest from all evaluated points, with shape (1, d); none where the trend explains the data.
+
+        Where a process misjudges how a density bends it is sure of places that no point is near.
+        """
+        if model.parameters.exact:
+            return np.empty((0, self.d))
+        warm = self._without(self.draws(state).warm, pending)
+        known = np.concatenate([self.scaled.to_unit(state.data.x), self.scaled.to_unit(pending)])
+        return warm[holes(model.whiten(known), model.whiten(warm), min(1, len(warm)))]
 
     def _label_checks(self, state: State, model: LikelihoodModel, rng: np.random.Generator) -> Array:
         """Draws of the posterior as it would be without the gate, spread as its mass is.

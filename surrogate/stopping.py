@@ -112,7 +112,7 @@ def gaussian_kl(x: Array, log_v: Array, log_w: Array) -> Array:
     Returns:
         Divergences in nats, with shape (k,), infinite for a weighting that leaves no point. O(k n d^2).
     """
-    d, some = x.shape[1], np.isfinite(log_w).any(1)
+    d, some = x.shape[1], np.asarray(np.isfinite(log_w).any(1))
     if not some.all():
         out = np.full(len(log_w), np.inf)
         out[some] = gaussian_kl(x, log_v, log_w[some]) if some.any() else np.inf
@@ -193,7 +193,7 @@ def _path_weights(delta: Array) -> tuple[Array, Array]:
 
     A path of the border that forbids all draws has the evidence 0 and leaves their weights as they were.
     """
-    some = np.isfinite(delta).any(1)
+    some = np.asarray(np.isfinite(delta).any(1))
     shown = np.where(some[:, None], delta, 0.0)
     log_z = logsumexp(shown, axis=1)
     w = np.exp(shown - log_z[:, None])

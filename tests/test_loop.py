@@ -329,3 +329,18 @@ def test_label_checks_can_be_switched_off(armed):
     assert len(loop._label_checks(gated, model, np.random.default_rng(0))) > 0
     assert len(off._label_checks(gated, model, np.random.default_rng(0))) == 0
     np.testing.assert_array_equal(off.ask(state)[: len(plain) - 1], plain[:-1])
+
+
+def test_before_a_claim_the_emptiest_part_of_the_warm_posterior_is_asked_for(armed):
+    """Unless the trend explains the data: then no process can misjudge anything."""
+    loop, gated, state, _ = armed
+    model = loop.model(gated)
+    gap = loop._gap(gated, model, np.empty((0, 2)))
+    known = model.whiten(loop.scaled.to_unit(gated.data.x))
+    emptiness = lambda t: ((model.whiten(t)[:, None] - known) ** 2).sum(-1).min(1)  # noqa: E731
+    if model.parameters.exact:
+        assert len(gap) == 0
+    else:
+        assert emptiness(gap)[0] == pytest.approx(emptiness(gated.draws.warm).max())
+    exact = loop.model(state)
+    assert len(loop._gap(state, exact, np.empty((0, 2)))) == (0 if exact.parameters.exact else 1)

@@ -340,6 +340,7 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
     kept = u[rows]
     pad = 0.5 * (kept.max(0) - kept.min(0)) + 1e-9
     infeasible = (data.status == INFEASIBLE) | (data.status == FAILED)
+    infeasible[rows] = _contradicted(gp, training, OutputWarp(parameters.structure.output), t.shape[1])
     known = rows | infeasible
     gate = fit_border(u[known], ~infeasible[known], doubtful=(data.status == FAILED)[known])
     return LikelihoodModel(
@@ -351,6 +352,19 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
         kept.max(0) + pad,
         OutputWarp(parameters.structure.output),
     )
+
+
+def _contradicted(gp: GPModel, training: TrainingSet, output: OutputWarp, d: int) -> NDArray[np.bool_]:
+    """Points far below the depth that matters at which the process says that they matter, with shape (n,).
+
+    Beyond a cliff that it cannot follow a process takes deep points for noise. There the gate has to deny what it says:
+    otherwise draws go there again and again.
+    """
+    n, depth = len(training.u), relevant_depth(d)
+    deep = output.inverse(training.y[:n].cpu().numpy()) < -depth
+    if not deep.any():
+        return deep
+    return deep & (output.inverse(gp.mean(training.u.cpu().numpy())) > -0.5 * depth)
 
 
 def _start(

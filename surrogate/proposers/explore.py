@@ -27,6 +27,7 @@ __all__ = [
     "holes",
     "is_surprise",
     "most_promising",
+    "overlooked",
     "patience",
     "representatives",
     "search",
@@ -285,3 +286,49 @@ def most_promising(mean: Array, sd: Array, target: float) -> tuple[int, float]:
     score = np.where(sd > 1.0, (mean - target) / np.maximum(sd, 1e-300), -np.inf)
     best = int(score.argmax())
     return best, float(score[best])
+
+
+def overlooked(
+    log_density: Callable[[Array], Array],
+    candidates: Array,
+    top: float,
+    rng: np.random.Generator,
+    *,
+    climbers: int = 200,
+    rounds: int = 100,
+    excess: float = 2.0,
+    count: int = 2,
+) -> Array:
+    """Points where a density is higher by ``excess`` nats than all draws of it, with shape (k, d), k at most ``count``.
+
+    A surrogate may rise without limit in a corner that has no evaluation, and its draws may never have been there: then
+    they are not draws of it. The best candidates and as many others climb by differences of candidates, in ever smaller
+    steps.
+
+    Args:
+        log_density: From (m, d) to (m,), -inf where impossible.
+        candidates: Points from anywhere in the support, with shape (m, d).
+        top: The highest log density among the draws.
+        rng: Random numbers.
+        climbers: How many of the candidates climb; half of them are the best, half any.
+        rounds: Steps of each.
+        excess: Nats above the draws.
+        count: Number of points; they are the highest, and of those as high the farthest from it.
+    """
+    if len(candidates) < 2:
+        return candidates[:0]
+    value = log_density(candidates)
+    order, half = np.argsort(-value, kind="stable"), climbers // 2
+    chosen = np.concatenate([order[:half], rng.permutation(order[half:])[:half]])
+    t, value = candidates[chosen], value[chosen]
+    for size in np.geomspace(0.3, 0.003, rounds):
+        i, j = rng.integers(len(candidates), size=(2, len(t)))
+        step = size * (candidates[i] - candidates[j])
+        new = t + np.where(rng.random(t.shape) < 0.7, step, 0.0)
+        higher = log_density(new)
+        t = np.where((higher > value)[:, None], new, t)
+        value = np.maximum(value, higher)
+    t = t[np.argsort(-value, kind="stable")][: int((value > top + excess).sum())]
+    if len(t) == 0:
+        return t
+    return np.concatenate([t[:1], t[1:][holes(t[:1], t[1:], min(count, len(t)) - 1)]])

@@ -7,14 +7,17 @@ from surrogate.data import Dataset
 from surrogate.kernels.warps import InputWarp
 from surrogate.models.border import Border
 from surrogate.models.classifiers import Everywhere
+from surrogate.models.gp import Hyperparameters
 from surrogate.models.surrogate import (
     Structure,
+    SurrogateParameters,
     build,
     fit_structure,
     relevant_depth,
     score_structure,
     trend_size,
 )
+from surrogate.models.whitening import Whitening
 from surrogate.problem import Evaluation
 
 LOW, HIGH = np.zeros(2), np.ones(2)
@@ -246,6 +249,20 @@ def test_a_region_without_values_is_gated(bad):
         assert model.relative(outside) < model.smooth(outside) - 1
         np.testing.assert_allclose(model.relative(inside), model.smooth(inside), atol=0.7)
     assert np.isfinite(model.predict(outside)[0])
+
+
+def test_deep_points_that_the_process_takes_for_noise_are_gated():
+    """A cliff of a million nats beside a flat top: what the process says beyond it, the labels deny."""
+    x = points(60)
+    data = dataset(x, np.where(x[:, 0] > 0.6, -1e6, curved(x)))
+    hyper = Hyperparameters(np.log(0.1), np.log(0.3), np.zeros(2), np.log(0.5))
+    whitening = Whitening(np.full(2, 0.5), 4.0 * np.eye(2), 0.25 * np.eye(2))
+    blind = build(data, x, SurrogateParameters(hyper, whitening, structure(trend="constant"), 1.0, 60))
+    deep = x[x[:, 0] > 0.65]
+    assert blind.smooth(deep).max() > -14.0
+    with np.errstate(divide="ignore"):
+        assert np.mean(blind.relative(deep) < -14.0) > 0.9
+        assert np.mean(np.isfinite(blind.relative(x[x[:, 0] < 0.5]))) > 0.95
 
 
 def test_infeasible_points_do_not_change_the_process():
