@@ -163,7 +163,7 @@ class MPIExecutor(Executor):
 
     Whatever function is submitted, each rank calls the one that it has itself: nothing but points travels. A call that
     keeps Python from everything else, as compiled code does that holds its lock, would keep rank 0 from the answers and
-    signals of all: the first such call there is the last.
+    signals of all: of three ranks or more, the first such call there is the last.
 
     Args:
         pool: Executor of mpi4py on rank 0 with ``size - 1`` workers.
@@ -216,7 +216,7 @@ class MPIExecutor(Executor):
         try:
             return self._call(*args, **kwargs)
         finally:
-            if pulse.stood_still():
+            if pulse.stood_still() and self.workers > 2:
                 sys.stderr.write(
                     "surrogate: a call of the likelihood kept rank 0 from everything else, so that rank makes no more; "
                     "isolate=True runs calls apart\n"

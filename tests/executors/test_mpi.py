@@ -30,16 +30,16 @@ def test_rank_0_makes_no_more_calls_after_one_that_stops_python(monkeypatch, cap
         return "here"
 
     monkeypatch.setattr(mpi, "_served", [(elsewhere, StopRequest())])
-    with ThreadPoolExecutor(1) as pool:
-        executor = mpi.MPIExecutor(pool, here, 2)
-        done, _ = wait([executor.submit(None, x) for x in (1, 2)], 300, FIRST_COMPLETED)
+    with ThreadPoolExecutor(2) as pool:
+        executor = mpi.MPIExecutor(pool, here, 3)
+        done, _ = wait([executor.submit(None, x) for x in (1, 2, 3)], 300, FIRST_COMPLETED)
         assert [future.result() for future in done] == ["here"]
-        more = [executor.submit(None, x) for x in (3, 4)]
+        more = [executor.submit(None, x) for x in (4, 5)]
         if not holds:
-            assert {future.result(300) for future in more} == {"here"}  # the other is busy for ever
+            assert {future.result(300) for future in more} == {"here"}  # the others are busy for ever
         released.set()
         if holds:
             assert {future.result(300) for future in more} == {"elsewhere"}
         executor.shutdown()
-    assert len(others) == (3 if holds else 1)
+    assert len(others) == (4 if holds else 2)
     assert ("rank makes no more" in capsys.readouterr().err) == holds
