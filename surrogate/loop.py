@@ -26,6 +26,7 @@ from surrogate.models.unknown_noise import noise_judged
 from surrogate.problem import Evaluation, Prior
 from surrogate.proposers.design import Reference, design
 from surrogate.proposers.explore import (
+    exchanges,
     fruitless_rounds,
     holes,
     is_surprise,
@@ -608,9 +609,10 @@ class PosteriorLoop:
             u = np.where(self.prior.periodic, u, 0.1 + 0.8 * u)
             inner = window.unrolled(self.scaled.to_unit(self.prior.quantile(u)))
             inner = inner[model.gate.probability(model.whiten(inner)) > 0.5]
-            first = np.concatenate(
-                [self._label_checks(state, model, rng), inner[holes(t, inner, n_holes if len(inner) else 0)]]
-            )
+            images = self._exchanged(state, model)[: max(n_holes, 2)]
+            missing = max(n_holes - len(images), 0) if len(inner) else 0
+            empty = inner[holes(np.concatenate([t, images]), inner, missing)]
+            first = np.concatenate([self._label_checks(state, model, rng), images, empty])
         spent = max(0, state.explored - n_holes)
         if spent >= 6 * self.d or not self.mechanisms.probes:
             return first, np.nan
@@ -642,6 +644,19 @@ class PosteriorLoop:
             gap, predicted_gap = state.data.y_max - state.data.y[rows], state.data.y_max - state.predicted[rows, 0]
             surprised.append(bool(is_surprise(gap, predicted_gap, radius, self.d).any()))
         return fruitless_rounds(nearest[rounds].tolist(), surprised)
+
+    @cached_property
+    def _equal_priors(self) -> list[NDArray[np.int64]]:
+        """Columns of parameters that have the same prior, group by group."""
+        quantiles = self.prior.quantile(np.array([[0.01], [0.3], [0.7], [0.99]]) * np.ones((4, self.d)))
+        return [np.flatnonzero((quantiles == column).all(0)) for column in np.unique(quantiles, axis=1).T[:, :, None]]
+
+    def _exchanged(self, state: State, model: LikelihoodModel) -> Array:
+        """The best point with parameters of equal priors exchanged, where the surrogate denies it; shape (k, d)."""
+        best = state.data.x[np.argmax(np.where(state.data.finite, state.data.y, -np.inf))]
+        images = self.scaled.to_unit(best[exchanges(self._equal_priors, self.d)])
+        top = float(model.smooth(self.draws(state).posterior).max())
+        return images[top - model.smooth(images) > 6.0 + 0.5 * self.d]
 
     def _inner_box(self, window: ScaledPrior) -> tuple[Array, Array]:
         """Corners of the box in which modes are looked for: all but half a per cent of the prior at each end.

@@ -8,22 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
 
-__all__ = ["Everywhere", "Gate", "fit_gate", "hopeless_gap", "trusted"]
+__all__ = ["Everywhere", "Gate", "fit_gate", "trusted"]
 
 Array = NDArray[np.float64]
 
 _MAX_ITERATIONS = 200_000  # of libsvm
 GAMMAS = (0.01, 0.03, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0)
-
-
-def hopeless_gap(d: int, *, n_sigma: float = 20.0) -> float:
-    """Gap below the maximum log-density beyond which a point is of no use: that of ``n_sigma`` in one dimension.
-
-    The radius in d dimensions that holds the same probability as ``n_sigma`` in one, from the chi-squared tail.
-    """
-    return 0.5 * float(chi2(d).isf(max(chi2(1).sf(n_sigma**2), 1e-300)))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from surrogate.samplers.smc import sample_tempered
 
 __all__ = [
     "Search",
+    "exchanges",
     "fruitless_rounds",
     "holes",
     "is_surprise",
@@ -243,6 +245,35 @@ def _locate(
     first = int(np.argmax(value))
     found = np.concatenate([theta[first : first + 1], theta[rng.permutation(len(theta))]])[:, :d]
     return found, float(value[first])
+
+
+def exchanges(groups: Sequence[NDArray[np.int64]], d: int) -> NDArray[np.int64]:
+    """Permutations of d parameters under which a likelihood may well be symmetric, with shape (k, d).
+
+    Components of a mixture, lines of a spectrum and terms of a sum may be exchanged: their parameters come in groups of
+    equal priors. First all groups exchange the same two members at once; then blocks of one group do, as if it held
+    several kinds of parameters; then single pairs.
+
+    Args:
+        groups: Columns of parameters that have the same prior, those of each group in order.
+        d: Number of parameters.
+    """
+    groups = [group for group in groups if len(group) > 1]
+    moves: list[list[tuple[int, int]]] = []
+    sizes = {len(group) for group in groups}
+    if len(groups) > 1 and len(sizes) == 1:
+        moves += [[(g[i], g[j]) for g in groups] for i, j in combinations(range(sizes.pop()), 2)]
+    for group in groups:
+        half, odd = divmod(len(group), 2)
+        if half > 1 and not odd:
+            moves += [[(group[i], group[half + i]) for i in range(half)]]
+            moves += [[(group[2 * i], group[2 * i + 1]) for i in range(half)]]
+    moves += [[pair] for group in groups for pair in combinations(group, 2)]
+    out = np.tile(np.arange(d), (len(moves), 1))
+    for row, pairs in zip(out, moves, strict=True):
+        for i, j in pairs:
+            row[[i, j]] = row[[j, i]]
+    return out
 
 
 def holes(t: Array, candidates: Array, count: int) -> NDArray[np.int64]:

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-from scipy import stats
 from sklearn.svm import SVC
 
-from surrogate.models.classifiers import Everywhere, Gate, fit_gate, hopeless_gap
+from surrogate.models.classifiers import Everywhere, Gate, fit_gate
 
 
 def points(n=150, d=2, *, seed=0):
@@ -114,15 +113,6 @@ def test_the_gate_does_not_depend_on_the_order_of_the_points():
     x = points(200, seed=7)
     assert isinstance(a, Gate)
     np.testing.assert_allclose(a.margin(x), b.margin(x), atol=0.02)
-
-
-@pytest.mark.parametrize("d", [1, 2, 5, 16])
-def test_hopeless_gap_holds_the_probability_of_its_sigmas(d):
-    """In one dimension n^2 / 2; the same tail probability in any number."""
-    assert hopeless_gap(1, n_sigma=5.0) == pytest.approx(12.5)
-    tail = stats.chi2(d).sf(2 * hopeless_gap(d, n_sigma=5.0))
-    assert tail == pytest.approx(stats.chi2(1).sf(25.0), rel=1e-6)
-    assert hopeless_gap(d) > hopeless_gap(d, n_sigma=5.0)
 
 
 def test_the_global_generator_is_left_alone():
