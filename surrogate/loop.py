@@ -590,6 +590,8 @@ class PosteriorLoop:
 
     def _overlooked(self, state: State, model: LikelihoodModel, sample: ImportanceSample) -> Array:
         """Points where the surrogate posterior is higher than all draws of it, in scaled coordinates, mostly none."""
+        if not self.mechanisms.overlooked:
+            return np.empty((0, self.d))
         rng = generator(state.seed, state.step, "overlooked")
         window = self.scaled.about(self.draws(state).posterior)  # that of the sample
         candidates = np.concatenate([window.sample(4000, rng), window.unrolled(self.draws(state).warm)])
@@ -609,7 +611,7 @@ class PosteriorLoop:
             u = np.where(self.prior.periodic, u, 0.1 + 0.8 * u)
             inner = window.unrolled(self.scaled.to_unit(self.prior.quantile(u)))
             inner = inner[model.gate.probability(model.whiten(inner)) > 0.5]
-            images = self._exchanged(state, model)[: max(n_holes, 2)]
+            images = self._exchanged(state, model)[: max(n_holes, 2) if self.mechanisms.exchanges else 0]
             missing = max(n_holes - len(images), 0) if len(inner) else 0
             empty = inner[holes(np.concatenate([t, images]), inner, missing)]
             first = np.concatenate([self._label_checks(state, model, rng), images, empty])
@@ -691,7 +693,7 @@ class PosteriorLoop:
 
         Where a process misjudges how a density bends it is sure of places that no point is near.
         """
-        if model.parameters.exact:
+        if model.parameters.exact or not self.mechanisms.gaps:
             return np.empty((0, self.d))
         warm = self._without(self.draws(state).warm, pending)
         known = np.concatenate([self.scaled.to_unit(state.data.x), self.scaled.to_unit(pending)])

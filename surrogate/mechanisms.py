@@ -19,10 +19,13 @@ class Mechanisms:
         noise: Noise that the likelihood did not declare is looked for.
         temperature: While the points lie far below the mode the log-density is mapped at a raised temperature.
         promising: One point of each batch is the one most likely to matter among points of the whole prior.
-        explore: Anything is evaluated for the sake of further modes; without it none of the next three is.
+        explore: Anything is evaluated for the sake of further modes; without it none of the next four is.
         probes: Places that could be closer to a mode than the found posterior says are evaluated.
         holes: Places far from all evaluations are.
+        exchanges: The best point with parameters of equal priors exchanged is evaluated before other holes are.
         label_checks: Where forbidden regions are known, labels of the bulk are.
+        overlooked: Before a claim places are evaluated where the surrogate is higher than all of its draws.
+        gaps: Before a claim the emptiest part of the warm posterior is evaluated.
         gate_doubt: Doubt of the border of forbidden regions counts in the choice of batches.
         jumps: The final sampler draws from a mixture as well.
     """
@@ -37,7 +40,10 @@ class Mechanisms:
     explore: bool = True
     probes: bool = True
     holes: bool = True
+    exchanges: bool = True
     label_checks: bool = True
+    overlooked: bool = True
+    gaps: bool = True
     gate_doubt: bool = True
     jumps: bool = True
 
