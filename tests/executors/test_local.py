@@ -442,6 +442,7 @@ class TestScripts:
     def test_ctrl_c_ends_all_at_once_and_quietly(self):
         code = (
             "from surrogate.executors import *; from tests.executors import functions_for_workers as f\n"
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start jobs without\n"
             "try:\n"
             "    with make_executor('processes:2', f.endless) as executor:\n"
             "        print(int(executor.submit(f.process_id).result()), flush=True)\n"
