@@ -595,8 +595,13 @@ class PosteriorLoop:
         rng = generator(state.seed, state.step, "overlooked")
         window = self.scaled.about(self.draws(state).posterior)  # that of the sample
         candidates = np.concatenate([window.sample(4000, rng), window.unrolled(self.draws(state).warm)])
-        top = float(sample.log_density.max())
-        return overlooked(lambda t: self.log_posterior(model, t, window), candidates, top, rng)
+        low, high = self._inner_box(window)  # at a face a density may rise without end, and hold nothing
+
+        def inner(t: Array) -> Array:
+            inside = ((t >= low) & (t <= high)).all(1)
+            return np.where(inside, self.log_posterior(model, t, window), -np.inf)
+
+        return overlooked(inner, candidates, float(sample.log_density.max()), rng)
 
     def _explore(self, state: State, model: LikelihoodModel, sample: ImportanceSample) -> tuple[Array, float]:
         """Points to look at before the run may claim convergence, and the smallest radius of an unexplained one."""

@@ -182,7 +182,7 @@ def spread(
     return (
         float(np.quantile(bulk_kl, 0.95, method="higher")),
         float(np.quantile(warm_kl, 0.95, method="higher")),
-        float(log_z.std()) if np.isfinite(log_z).all() else np.inf,
+        float(log_z.std()),
         mean,
         sd,
     )
@@ -191,13 +191,13 @@ def spread(
 def _path_weights(delta: Array) -> tuple[Array, Array]:
     """Log evidences of paths relative to that of the mean, with shape (k,), and the weights of the draws under each.
 
-    A path of the border that forbids all draws has the evidence 0 and leaves their weights as they were.
+    A path of the border that forbids all draws gets the evidence of one of them, and leaves their weights as they were.
     """
     some = np.asarray(np.isfinite(delta).any(1))
     shown = np.where(some[:, None], delta, 0.0)
     log_z = logsumexp(shown, axis=1)
     w = np.exp(shown - log_z[:, None])
-    return np.where(some, log_z - np.log(delta.shape[1]), -np.inf), w
+    return np.where(some, log_z, 0.0) - np.log(delta.shape[1]), w
 
 
 def inflation(z: Array) -> float:
