@@ -27,7 +27,7 @@ from torch import Tensor
 from surrogate.checkpoint import load_arrays, replacing, save_arrays
 from surrogate.kernels.couplings import STEEPEST, Couplings
 from surrogate.kernels.stationary import KERNELS
-from surrogate.kernels.warps import CIRCLE, InputWarp, OutputWarp
+from surrogate.kernels.warps import CIRCLE, EXPANDED_TO, InputWarp, OutputWarp
 from surrogate.models.border import PRIOR_VARIANCE, SURE, Border, Shape
 from surrogate.models.classifiers import Everywhere
 from surrogate.models.surrogate import LikelihoodModel
@@ -384,7 +384,8 @@ def _scalar_inverse(scale: float) -> Callable[[float], float]:
     o = abs(scale)
     if scale > 0:
         return lambda z: -o * math.expm1(min(-z / o, 600.0))
-    return lambda z: z if z > 0 else -o * math.log1p(-z / o)
+    end, steep = EXPANDED_TO * o, 1.0 / (1.0 - EXPANDED_TO)
+    return lambda z: -o * math.log1p(-min(z, end) / o) + steep * max(z - end, 0.0)
 
 
 def _rbf(e: Array) -> Array:
@@ -599,7 +600,8 @@ class PredictorModule(torch.nn.Module):
         if self._output > 0:
             return -o * torch.expm1((-z / o).clamp(max=600.0))
         if self._output < 0:
-            return torch.where(z > 0, z, -o * torch.log1p((-z).clamp(min=0.0) / o))
+            end = EXPANDED_TO * o
+            return -o * torch.log1p(-z.clamp(max=end) / o) + (z - end).clamp(min=0.0) / (1.0 - EXPANDED_TO)
         return z
 
     def _bend(self, u: Tensor) -> Tensor:

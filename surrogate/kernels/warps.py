@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from surrogate.kernels.couplings import Couplings
 
-__all__ = ["INPUT_WARPS", "InputWarp", "OutputWarp"]
+__all__ = ["CIRCLE", "EXPANDED_TO", "INPUT_WARPS", "InputWarp", "OutputWarp"]
 
 Array = NDArray[np.float64]
 
@@ -17,6 +17,9 @@ INPUT_WARPS = ("identity", "log", "reflected log", "logit", "circle")
 """Kinds of input warps by number: t, log(t - low), -log(high - t), log((t - low) / (high - t)), and the circle."""
 
 CIRCLE = INPUT_WARPS.index("circle")
+
+EXPANDED_TO = 0.75
+"""Of the largest z of an expanding output warp: as far as its inverse is exact, 1.4 times its scale above the data."""
 
 _EDGE = 1e-7  # of the range: points on a face are taken this far inside
 
@@ -157,12 +160,17 @@ class OutputWarp:
         return y
 
     def inverse(self, z: Array) -> Array:
-        """y(z); above zero, where no data are, the compressed one saturates at o and the expanded one is linear."""
+        """y(z); above zero, where no data are, the compressed one saturates at o and the expanded one ends in a line.
+
+        The best of few points may lie some nats below the mode, and with it all of the bulk between: an expanded one
+        that became linear at the best point would flatten the top of a heavy-tailed density.
+        """
         o = abs(self.scale)
         if self.scale > 0:
             return -o * np.expm1(np.minimum(-z / o, 600.0))
         if self.scale < 0:
-            return np.where(z > 0, z, -o * np.log1p(np.maximum(-z, 0.0) / o))
+            end = EXPANDED_TO * o
+            return -o * np.log1p(-np.minimum(z, end) / o) + np.maximum(z - end, 0.0) / (1.0 - EXPANDED_TO)
         return z
 
     def slope(self, z: Array) -> Array:
@@ -171,7 +179,7 @@ class OutputWarp:
         if self.scale > 0:
             return np.exp(np.minimum(-z / o, 600.0))
         if self.scale < 0:
-            return 1.0 / (1.0 + np.maximum(-z, 0.0) / o)
+            return 1.0 / (1.0 - np.minimum(z, EXPANDED_TO * o) / o)
         return np.ones_like(z)
 
     def log_jacobian(self, y: Array) -> float:

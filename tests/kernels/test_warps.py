@@ -63,6 +63,14 @@ def test_the_inverse_is_finite_for_any_process(output):
     assert np.all(np.diff(output.inverse(np.sort(z))) >= 0)
 
 
+def test_an_expanded_density_is_right_above_the_best_point():
+    """By more than its scale; then the inverse goes on as a line with the slope that it has there."""
+    warp, y = OutputWarp(-4.0), np.linspace(-30.0, 5.5, 50)
+    np.testing.assert_allclose(warp.inverse(warp.forward(y)), y, atol=1e-9)
+    z = np.array([3.0, 3.5, 4.0, 9.0])
+    np.testing.assert_allclose(np.diff(warp.inverse(z)), warp.slope(z)[1:] * np.diff(z))
+
+
 @pytest.mark.parametrize(("j", "allowed"), [(0, [0, 1, 2, 3]), (2, [0, 1])])
 def test_kinds_that_a_support_admits(j, allowed):
     assert InputWarp.identity(LOW, HIGH).allowed(j) == allowed
