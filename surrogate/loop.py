@@ -526,7 +526,8 @@ class PosteriorLoop:
         errors = np.abs(state.data.y - state.predicted[:, 0])[recent]
         x = sample.x[rng.choice(len(sample.x), 400, p=sample.weights)]
         paths = model.deviations(x, 32, rng, inflate=inflation(self._recent_errors(state)))
-        k_hat = np.quantile([smooth_weights(path).k_hat for path in paths], 0.9)
+        shapes = [smooth_weights(path).k_hat if np.isfinite(path).any() else np.inf for path in paths]
+        k_hat = np.quantile(shapes, 0.9, method="higher")
         return {
             "points": float(len(errors)),
             "largest_error": float(errors.max()) if len(errors) else np.nan,

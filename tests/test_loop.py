@@ -11,6 +11,7 @@ from scipy import stats
 from surrogate.checkpoint import load_arrays, save_arrays
 from surrogate.loop import PosteriorLoop
 from surrogate.mechanisms import Mechanisms
+from surrogate.models.surrogate import LikelihoodModel
 from surrogate.problem import Evaluation, Prior
 from surrogate.proposers.design import Reference
 from surrogate.state import State
@@ -344,3 +345,15 @@ def test_before_a_claim_the_emptiest_part_of_the_warm_posterior_is_asked_for(arm
         assert emptiness(gap)[0] == pytest.approx(emptiness(gated.draws.warm).max())
     exact = loop.model(state)
     assert len(loop._gap(state, exact, np.empty((0, 2)))) == (0 if exact.parameters.exact else 1)
+
+
+def test_borders_that_forbid_all_draws_are_told(armed, monkeypatch):
+    """As after few evaluations, most of them infeasible."""
+    loop, gated, _, _ = armed
+    model = loop.model(gated)
+    sample = loop.importance_sample(gated, model, 2000)
+    monkeypatch.setattr(
+        LikelihoodModel, "deviations", lambda _, t, count, *__, **___: np.full((count, len(t)), -np.inf)
+    )
+    assert loop.self_check(gated, model, sample)["k_hat"] == np.inf
+    assert np.isfinite(loop.surrogate_error(gated, model, sample)[2])
