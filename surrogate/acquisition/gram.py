@@ -11,7 +11,6 @@ from surrogate.linalg.lowrank import ColumnAccess
 
 __all__ = [
     "ConditionedGram",
-    "CorrelationGram",
     "DenseGram",
     "FeatureGram",
     "PosteriorGram",
@@ -49,21 +48,6 @@ class FeatureGram:
     def column(self, i: int) -> Tensor:
         """Column i of K, with shape (n,)."""
         return self.features @ self.features[i]
-
-
-@dataclass(frozen=True, eq=False)
-class CorrelationGram:
-    """Gaussian correlations K_ij = exp(-|z_i - z_j|^2 / 2) of points z with shape (n, d); a column costs O(n d)."""
-
-    points: Tensor
-
-    def diag(self) -> Tensor:
-        """Ones, with shape (n,)."""
-        return torch.ones_like(self.points[:, 0])
-
-    def column(self, i: int) -> Tensor:
-        """Column i of K, with shape (n,)."""
-        return torch.exp(-0.5 * (self.points - self.points[i]).square().sum(1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ from scipy.linalg import solve_triangular
 from scipy.special import log_ndtr, ndtr
 
 from surrogate.models.classifiers import Everywhere, trusted
+from surrogate.models.whitening import joint_normal
 
 __all__ = ["PRIOR_VARIANCE", "SURE", "Border", "Shape", "fit_border"]
 
@@ -115,11 +116,9 @@ class Border:
         O(m^2 (d + n) + m^3).
         """
         prior, half = self.correlated(u)
-        covariance = prior - half.T @ half
-        values, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
-        root = vectors * np.sqrt(np.maximum(values, 0.0))
         noise = rng.standard_normal((count, len(u)))  # of the probit
-        f = self.weights @ self.shape.covariance(self.points, u) + rng.standard_normal((count, len(u))) @ root.T + noise
+        mean = self.weights @ self.shape.covariance(self.points, u)
+        f = mean + noise + joint_normal(prior - half.T @ half, count, rng)
         return np.where(f > 0.0, -log_ndtr(self.margin(u)), -np.inf)
 
     def correlated(self, u: Array) -> tuple[Array, Array]:

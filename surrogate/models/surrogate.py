@@ -19,7 +19,7 @@ from surrogate.models.border import Border, fit_border
 from surrogate.models.classifiers import Everywhere
 from surrogate.models.fit import COEFFICIENT_SD, HyperPrior, MovableSet, condition_rescued, fit, fit_movable
 from surrogate.models.gp import GPModel, GPRecipe, Hyperparameters, TrainingSet, log_marginals
-from surrogate.models.whitening import Whitening
+from surrogate.models.whitening import Whitening, joint_normal
 
 __all__ = [
     "LikelihoodModel",
@@ -252,10 +252,7 @@ class LikelihoodModel:
         Where feasibility is open, paths of the border decide it: -inf on the wrong side of one.
         """
         u = self.whiten(t)
-        covariance = self.gp.covariance(u)
-        values, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
-        root = vectors * np.sqrt(np.maximum(values, 0.0))
-        path = np.sqrt(inflate) * rng.standard_normal((count, len(t))) @ root.T
+        path = np.sqrt(inflate) * joint_normal(self.gp.covariance(u), count, rng)
         if self.output.scale != 0.0:
             z = self.gp.mean(u)
             path = self.output.inverse(z + path) - self.output.inverse(z)

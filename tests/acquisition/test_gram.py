@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from surrogate.acquisition.gram import CorrelationGram, DenseGram, FeatureGram, PosteriorGram, ScaledGram, SumGram
+from surrogate.acquisition.gram import DenseGram, FeatureGram, PosteriorGram, ScaledGram, SumGram
 from surrogate.kernels.stationary import KERNELS
 from surrogate.kernels.trend import Trend
 from surrogate.models.gp import GPRecipe, Hyperparameters, TrainingSet, condition
@@ -14,20 +14,24 @@ def tensor(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
+def correlations(z):
+    """Gaussian ones between points z with shape (n, d)."""
+    return torch.exp(-0.5 * (z[:, None] - z).square().sum(-1))
+
+
 FEATURES, POINTS, WEIGHTS = tensor(N, 4), tensor(N, 3, seed=1), tensor(N, seed=2).exp()
 MATRIX = tensor(N, N, seed=3) @ tensor(N, N, seed=3).T
-CORRELATIONS = torch.exp(-0.5 * torch.cdist(POINTS, POINTS).square())
+CORRELATIONS = correlations(POINTS)
 HALF, LEFT = 0.1 * tensor(5, N, seed=4), tensor(2, N, seed=5)
 
 INSTANCES = {
     "dense": (DenseGram(MATRIX), MATRIX),
     "features": (FeatureGram(FEATURES), FEATURES @ FEATURES.T),
-    "correlation": (CorrelationGram(POINTS), CORRELATIONS),
-    "posterior": (PosteriorGram(CorrelationGram(POINTS), HALF, LEFT), CORRELATIONS - HALF.T @ HALF + LEFT.T @ LEFT),
+    "posterior": (PosteriorGram(DenseGram(CORRELATIONS), HALF, LEFT), CORRELATIONS - HALF.T @ HALF + LEFT.T @ LEFT),
     "scaled": (ScaledGram(DenseGram(MATRIX), WEIGHTS), WEIGHTS[:, None] * MATRIX * WEIGHTS),
     "sum": (SumGram((DenseGram(MATRIX), FeatureGram(FEATURES))), MATRIX + FEATURES @ FEATURES.T),
     "scaled sum": (
-        ScaledGram(SumGram((CorrelationGram(POINTS), FeatureGram(FEATURES))), WEIGHTS),
+        ScaledGram(SumGram((DenseGram(CORRELATIONS), FeatureGram(FEATURES))), WEIGHTS),
         WEIGHTS[:, None] * (CORRELATIONS + FEATURES @ FEATURES.T) * WEIGHTS,
     ),
 }
@@ -62,7 +66,9 @@ def test_a_posterior_is_the_covariance_of_its_process():
     u, x = rng.standard_normal((20, 3)), rng.standard_normal((N, 3))
     hyper = Hyperparameters(0.0, np.log(1e-3), np.log([0.7, 1.0, 2.0]), np.log(3.0))
     model = condition(GPRecipe(KERNELS["rbf"], Trend()), TrainingSet.of(u, -(u**2).sum(1)), hyper)
-    gram = PosteriorGram(CorrelationGram(torch.as_tensor(x / np.exp(hyper.log_lengthscale))), *model.features(x))
+    gram = PosteriorGram(
+        DenseGram(correlations(torch.as_tensor(x / np.exp(hyper.log_lengthscale)))), *model.features(x)
+    )
     columns = torch.stack([gram.column(i) for i in range(N)], 1).numpy()
     np.testing.assert_allclose(model.scale**2 * columns, model.covariance(x), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(model.scale**2 * gram.diag().numpy(), model.variance(x), rtol=1e-9, atol=1e-9)
@@ -70,5 +76,5 @@ def test_a_posterior_is_the_covariance_of_its_process():
 
 def test_variances_are_never_negative():
     """Rounding may take more from the prior than it has."""
-    gram = PosteriorGram(CorrelationGram(POINTS), torch.full((1, N), 1.0 + 1e-12, dtype=torch.float64), 0 * LEFT)
+    gram = PosteriorGram(DenseGram(CORRELATIONS), torch.full((1, N), 1.0 + 1e-12, dtype=torch.float64), 0 * LEFT)
     assert bool((gram.diag() >= 0).all())
