@@ -691,8 +691,7 @@ class PosteriorLoop:
             return np.empty((0, self.d))
         draws = self._ungated_draws(state, model, generator(state.seed, state.step, "denied"))
         denied = draws[model.gate.probability(model.whiten(draws)) < 0.5]
-        infeasible = model.whiten(self.scaled.to_unit(state.data.x[~state.data.finite]))
-        return denied[holes(infeasible, model.whiten(denied), min(1, len(denied)))]
+        return denied[holes(model.infeasible, model.whiten(denied), min(1, len(denied)))]
 
     def _gap(self, state: State, model: LikelihoodModel, pending: Array) -> Array:
         """The warm draw farthest from all evaluated points, with shape (1, d); none where the trend explains the data.

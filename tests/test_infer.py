@@ -10,7 +10,7 @@ import signal
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.special import betaln, gammaln
+from scipy.special import betaln, gammaln, ndtr
 
 import likelihoods
 import surrogate
@@ -569,3 +569,18 @@ def test_the_files_of_a_run(tmp_path):
     assert {"evaluations.jsonl", "state.npz", "trace.csv", "chain.txt", "chain.paramnames", "chain.ranges"} <= names
     lines = (tmp_path / "runs" / "normal" / "trace.csv").read_text().splitlines()
     assert len(lines) == 1 + len(result.trace)
+
+
+@pytest.mark.parametrize("height", [-1e30, -1e4])
+def test_a_wall_of_finite_values_is_a_forbidden_region(height):
+    """Codes mark impossible points by a large negative number: the run ends, and gives the evidence of the rest."""
+
+    def log_likelihood(x):
+        if x[0] + x[1] > 1.0:
+            return height
+        return -0.5 * (((x[0] - 0.3) / 0.2) ** 2 + ((x[1] - 0.4) / 0.3) ** 2)
+
+    result = surrogate.infer(log_likelihood, {"a": (-1, 2), "b": (-2, 3)}, seed=2, progress=False)
+    share = ndtr(0.3 / np.hypot(0.2, 0.3))
+    exact = np.log(2.0 * np.pi * 0.2 * 0.3 * share / 15.0)
+    assert abs(result.log_evidence - exact) < 4.0 * result.log_evidence_error

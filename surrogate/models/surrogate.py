@@ -133,6 +133,8 @@ class LikelihoodModel:
         y_max: Largest value among the data.
         low: Lower corner of the box of the kept points, padded, in whitened coordinates.
         high: Upper corner.
+        infeasible: Points that the gate learned as infeasible, with shape (k, d) in whitened coordinates: those without
+            a finite value, and those whose values are too low for any smooth function to explain.
     """
 
     parameters: SurrogateParameters
@@ -141,6 +143,7 @@ class LikelihoodModel:
     y_max: float
     low: Array
     high: Array
+    infeasible: Array
     output: OutputWarp = field(default_factory=OutputWarp)
 
     @property
@@ -347,6 +350,7 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
         data.y_max,
         kept.min(0) - pad,
         kept.max(0) + pad,
+        u[infeasible],
         OutputWarp(parameters.structure.output),
     )
 
