@@ -5,9 +5,12 @@ from scipy.signal import lfilter
 
 from surrogate.samplers.diagnostics import (
     autocorrelation,
+    bulk_ess,
     effective_sample_size,
     integrated_autocorrelation_time,
+    rank_rhat,
     split_rhat,
+    tail_ess,
 )
 
 
@@ -96,3 +99,68 @@ def test_split_rhat_needs_four_steps():
 def test_a_chain_has_two_or_three_axes():
     with pytest.raises(ValueError, match="steps, walkers, parameters"):
         integrated_autocorrelation_time(np.zeros(5))
+
+
+# Chains and what arviz-stats 1.3.3 says of them: rank-normalised R-hat, split R-hat, bulk and tail ESS.
+ARVIZ = {
+    "slow": (autoregressive(0.9, (400, 4), 1), 1.0610738892307396, 1.0615332590046502, 91.31937699873471, 283.4164543),
+    "antithetic": (
+        autoregressive(-0.6, (301, 3), 2),
+        1.0044319189397763,
+        0.9971021475799169,
+        2658.8182584953925,
+        812.6498693,
+    ),
+    "shifted": (
+        autoregressive(0.5, (200, 4), 3) + np.array([0, 0, 0, 2.0]),
+        1.2709146203135853,
+        1.2781314164694264,
+        11.842666265140945,
+        42.66650279,
+    ),
+    "spread": (
+        autoregressive(0.5, (200, 4), 4) * np.array([1, 1, 1, 4.0]),
+        1.1638720112376655,
+        1.015445832664111,
+        287.56545171146416,
+        45.28517796,
+    ),
+    "cauchy": (
+        np.tan(np.pi * (np.random.default_rng(5).random((500, 4)) - 0.5)),
+        1.001125410992998,
+        1.0000078551142548,
+        2170.2187778546777,
+        1770.70485753,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ARVIZ)
+def test_rank_diagnostics_equal_those_of_arviz(name):
+    chain, *expected = ARVIZ[name]
+    found = [function(chain)[0] for function in (rank_rhat, split_rhat, bulk_ess, tail_ess)]
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_rank_diagnostics_do_not_see_a_monotone_map():
+    chain = autoregressive(0.7, (300, 4, 2), 7)
+    for function in (bulk_ess, tail_ess):
+        np.testing.assert_allclose(function(np.exp(3.0 * chain)), function(chain), rtol=1e-12)
+
+
+def test_parameters_are_looked_at_one_by_one():
+    chain = autoregressive(0.7, (100, 3, 2), 8)
+    for function in (rank_rhat, bulk_ess, tail_ess):
+        apart = [function(chain[:, :, j])[0] for j in range(2)]
+        np.testing.assert_allclose(function(chain), apart, rtol=1e-12)
+
+
+@pytest.mark.parametrize("function", [rank_rhat, bulk_ess, tail_ess])
+def test_a_constant_parameter_has_no_rank_diagnostics(function):
+    assert np.isnan(function(np.ones((50, 4)))[0])
+
+
+@pytest.mark.parametrize(("function", "least"), [(rank_rhat, 4), (bulk_ess, 8), (tail_ess, 8)])
+def test_short_chains_are_told(function, least):
+    with pytest.raises(ValueError, match=f"at least {least} steps"):
+        function(np.zeros((least - 1, 2)))
