@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # neighbours in the row nor from above. A group is a package or a module of `surrogate`; "" is surrogate/__init__.py.
 LAYERS = (
     ("_version", "rng", "linalg", "problem", "mechanisms", "words"),
-    ("data", "kernels", "spec"),
+    ("data", "kernels", "networks", "spec"),
     ("checkpoint", "models", "executors"),
-    ("acquisition", "samplers"),
+    ("acquisition", "optim", "samplers"),
     ("proposers", "stopping"),
     ("state", "output", "predictor"),
     ("result",),
@@ -56,6 +56,7 @@ NUMERICAL = (
     "linalg",
     "kernels",
     "models",
+    "networks",
     "acquisition",
     "proposers",
     "samplers",

@@ -1,0 +1,1 @@
+"""Neural surrogates: architecture, training, ensembles, posteriors and a second-order optimiser."""

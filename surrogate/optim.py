@@ -1,0 +1,5 @@
+"""Optimisers for torch networks: ``KFAC``."""
+
+from surrogate.networks.kfac import KFAC
+
+__all__ = ["KFAC"]
