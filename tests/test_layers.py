@@ -14,10 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the bottom to the top. A module may import from rows below its own and from its own group, never from its
 # neighbours in the row nor from above. A group is a package or a module of `surrogate`; "" is surrogate/__init__.py.
 LAYERS = (
-    ("_version", "rng", "linalg", "problem", "mechanisms", "words"),
+    ("_version", "rng", "linalg", "problem", "mechanisms", "samplers", "words"),
     ("data", "kernels", "networks", "spec"),
     ("checkpoint", "models", "executors"),
-    ("acquisition", "optim", "samplers"),
+    ("acquisition", "optim"),
     ("proposers", "stopping"),
     ("state", "output", "predictor"),
     ("result",),

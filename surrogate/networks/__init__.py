@@ -1,1 +1,38 @@
-"""Neural surrogates: architecture, training, ensembles, posteriors and a second-order optimiser."""
+"""Neural surrogates: architecture, training, ensembles, posteriors, a second-order optimiser and structured layers.
+
+Names are loaded when they are first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from surrogate.networks.butterfly import BlockButterflyLinear as BlockButterflyLinear
+    from surrogate.networks.butterfly import with_butterfly_layers as with_butterfly_layers
+    from surrogate.networks.repriorised import RepriorisedBNN as RepriorisedBNN
+    from surrogate.networks.repriorised import WideNetwork as WideNetwork
+
+# Where each public name comes from; the block above says the same to type checkers.
+_HOMES = {
+    "BlockButterflyLinear": "surrogate.networks.butterfly",
+    "RepriorisedBNN": "surrogate.networks.repriorised",
+    "WideNetwork": "surrogate.networks.repriorised",
+    "with_butterfly_layers": "surrogate.networks.butterfly",
+}
+
+__all__ = [*_HOMES]  # noqa: PLE0604  # strings, all of them
+
+
+if not TYPE_CHECKING:  # to whom any name would seem to exist
+
+    def __getattr__(name: str) -> Any:
+        """A public name, loaded on its first use."""
+        if name not in _HOMES:
+            msg = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """All names, those included that have not been used yet."""
+    return sorted({*globals(), *__all__})
