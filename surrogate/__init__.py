@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from surrogate.models.lssvc import LSSVC as LSSVC
     from surrogate.models.networks.regressor import NetworkRegressor as NetworkRegressor
     from surrogate.models.regressor import GPRegressor as GPRegressor
+    from surrogate.networks.laplace_posterior import laplace as laplace
     from surrogate.predictor import load_predictor as load_predictor
     from surrogate.problem import Parameter as Parameter
     from surrogate.problem import Posterior as Posterior
@@ -42,6 +43,7 @@ _HOMES = {
     "Result": "surrogate.result",
     "infer": "surrogate.infer",
     "label": "surrogate.label",
+    "laplace": "surrogate.networks.laplace_posterior",
     "load_predictor": "surrogate.predictor",
     "load_result": "surrogate.conclusion",
     "select_batch": "surrogate.acquisition.batch",
