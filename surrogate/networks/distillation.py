@@ -1,0 +1,85 @@
+"""Training a smaller network to give what a larger one gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["distil"]
+
+_FUSED = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 4)
+
+
+def distil(
+    student: nn.Module,
+    teacher: Callable[[Tensor], Tensor],
+    x: Tensor,
+    *,
+    generator: torch.Generator,
+    epochs: int = 30,
+    batch_size: int = 256,
+    learning_rate: float = 0.05,
+    mix: float = 0.5,
+) -> float:
+    """Trains a network in place on another's outputs, at rows and between them; needs no labels.
+
+    The teacher stopped where held-out labels told it to; a student that followed the labels instead would fit their
+    noise. Between rows means at x + a (x' - x) with a in (0, ``mix``) for pairs of rows, new in each batch, where the
+    teacher has an answer as well: a few thousand rows then do for a network of many more weights.
+
+    Args:
+        student: With outputs of the teacher's shape. Adam steps each tensor by ``learning_rate`` times its root mean
+            square, falling linearly to 0.
+        teacher: Its outputs are what is learned.
+        x: Inputs, with shape (n, d).
+        generator: For the batches, on the CPU.
+        epochs: Passes through the rows.
+        batch_size: Rows in a step.
+        learning_rate: Relative step at the start.
+        mix: Largest share of the other row; 0 for the rows themselves.
+
+    Returns:
+        Root mean square difference of the outputs over the last epoch.
+
+    Raises:
+        ValueError: If there are no rows.
+        FloatingPointError: If training diverges.
+
+    References:
+        Hinton, Vinyals & Dean (2015), https://arxiv.org/abs/1503.02531
+        Zhang, Cisse, Dauphin & Lopez-Paz (2018), https://arxiv.org/abs/1710.09412, for rows between rows
+    """
+    if len(x) == 0:
+        msg = "distillation needs rows"
+        raise ValueError(msg)
+    groups = [{"params": [value], "scale": _size(value)} for value in student.parameters() if value.requires_grad]
+    optimizer = torch.optim.Adam(groups, fused=_FUSED or x.is_cuda)
+    steps = -(-len(x) // batch_size)
+    loss, number, total = 0.0, 0, epochs * steps
+    for _ in range(epochs):
+        loss = 0.0
+        orders = [torch.randperm(len(x), generator=generator).to(x.device).split(batch_size) for _ in range(2)]
+        for one, other in zip(*orders, strict=True):
+            share = mix * torch.rand(len(one), 1, generator=generator, dtype=x.dtype).to(x.device)
+            rows = torch.lerp(x[one], x[other], share)
+            with torch.no_grad():
+                wanted = teacher(rows)
+            for group in optimizer.param_groups:
+                group["lr"] = group["scale"] * learning_rate * (1.0 - number / total)
+            optimizer.zero_grad(set_to_none=True)
+            error = (student(rows) - wanted).square().mean()
+            error.backward()
+            optimizer.step()
+            loss, number = loss + float(error.detach()) / steps, number + 1
+    if not loss < float("inf"):
+        msg = f"distillation diverged at a relative step of {learning_rate}"
+        raise FloatingPointError(msg)
+    return loss**0.5
+
+
+def _size(value: Tensor) -> float:
+    """Root mean square of the entries that are not 0; 1 where all are."""
+    entries = value.detach()[value.detach() != 0]
+    return float(entries.square().mean().sqrt()) if len(entries) else 1.0

@@ -1,0 +1,254 @@
+"""Networks as arrays of numbers, in single precision, half of it or 8-bit integers, that numpy alone can evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from surrogate.networks.quantisation import Activations, integers_of_rows, quantised
+
+__all__ = ["PRECISIONS", "PortableNetwork", "Precision", "evaluator"]
+
+Array = NDArray[np.float64]
+Arrays = Mapping[str, NDArray]
+Precision = Literal["float32", "bf16", "int8"]
+PRECISIONS = ("float32", "bf16", "int8")
+
+_FUNCTIONS: dict[str, tuple[type[nn.Module], Callable[[NDArray], NDArray]]] = {
+    "relu": (nn.ReLU, lambda z: np.maximum(z, 0.0)),
+    "silu": (nn.SiLU, lambda z: 0.5 * z * (1.0 + np.tanh(0.5 * z))),
+    "tanh": (nn.Tanh, np.tanh),
+}
+# Zeros are left out of the arrays where that and one bit for each weight take less room than the weights.
+_SPARSE = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class PortableNetwork:
+    """The mean of some networks' outputs as a function of a table's columns.
+
+    y = target_mean + target_scale mean_m f_m(b tanh((x - mean) / (b scale))).
+
+    Attributes:
+        mean: Of the columns, with shape (d,).
+        scale: With shape (d,).
+        bound: b.
+        target_mean: Added to the output.
+        target_scale: What the output is multiplied by.
+        networks: f_m: linear layers with biases, and ReLU, SiLU or tanh between them.
+    """
+
+    mean: Array
+    scale: Array
+    bound: float
+    target_mean: float
+    target_scale: float
+    networks: tuple[nn.Sequential, ...]
+
+    def scaled(self, x: ArrayLike) -> Tensor:
+        """What the networks are given, in single precision, with shape (n, d)."""
+        squashed = self.bound * np.tanh((np.asarray(x, dtype=float) - self.mean) / (self.bound * self.scale))
+        return torch.from_numpy(squashed.astype(np.float32))
+
+    def to_arrays(self, precision: Precision = "float32") -> dict[str, NDArray]:
+        """All of it as arrays, see ``evaluator``.
+
+        Raises:
+            ValueError: If the precision is unknown, or a network has other layers.
+        """
+        if precision not in PRECISIONS:
+            msg = f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}"
+            raise ValueError(msg)
+        arrays: dict[str, NDArray] = {
+            "inputs/mean": np.asarray(self.mean, dtype=float),
+            "inputs/scale": np.asarray(self.scale, dtype=float),
+            "inputs/bound": np.array(self.bound, dtype=float),
+            "target": np.array([self.target_mean, self.target_scale]),
+            "activation": np.array(_activation(self.networks)),
+        }
+        for member, network in enumerate(self.networks):
+            for number, layer in enumerate(_linear_layers(network)):
+                arrays.update(_layer_arrays(f"{member}/{number}", layer, precision))
+        return arrays
+
+    @classmethod
+    def of_arrays(cls, arrays: Arrays) -> PortableNetwork:
+        """What ``to_arrays`` wrote, in single precision.
+
+        Raises:
+            ValueError: If arrays are missing or do not fit together.
+        """
+        try:
+            function = _FUNCTIONS[str(arrays["activation"])][0]
+            networks = tuple(_network(layers, function) for layers in _members(arrays))
+            mean, scale = (np.asarray(arrays[f"inputs/{name}"], dtype=float) for name in ("mean", "scale"))
+            bound = float(arrays["inputs/bound"])
+            target_mean, target_scale = (float(number) for number in arrays["target"])
+        except KeyError as error:
+            msg = f"these arrays are no network: {error} is missing or unknown"
+            raise ValueError(msg) from error
+        if not networks or networks[0][0].in_features != len(mean) or mean.shape != scale.shape:
+            msg = f"these arrays are no network of {len(mean)} columns: the first layer does not fit"
+            raise ValueError(msg)
+        return cls(mean, scale, bound, target_mean, target_scale, networks)
+
+    def module(
+        self, precision: Precision = "float32", activations: Activations = "none", sample: Tensor | None = None
+    ) -> nn.Module:
+        """A torch module from columns, with shape (n, d) in double precision, to predictions with shape (n,).
+
+        Args:
+            precision: Of the weights; with "bf16" the products are in it as well.
+            activations: Of "int8", see ``quantisation.QuantisedLinear``.
+            sample: For "static": columns, with shape (n, d).
+        """
+        given = None if sample is None else self.scaled(sample.numpy())
+        networks = [_converted(network, precision, activations, given) for network in self.networks]
+        return _Whole(self, networks)
+
+
+def evaluator(arrays: Arrays) -> Callable[[ArrayLike], Array]:
+    """The function of columns, with shape (n, d), in single precision with numpy alone.
+
+    The arrays are: ``inputs/mean``, ``inputs/scale`` and ``inputs/bound``; ``target``, mean and scale; ``activation``;
+    and for layer l of network m ``m/l/bias`` and ``m/l/weight``, with shapes (out,) and (out, in). A weight of 16-bit
+    integers is the upper half of single precision numbers (bfloat16). With ``m/l/scale``, with shape (out,), weights
+    are 8-bit integers times it. With ``m/l/kept`` and ``m/l/shape`` the weight has only the entries whose bit is 1, in
+    the order of rows.
+    """
+    function = _FUNCTIONS[str(arrays["activation"])][1]
+    members = [list(layers) for layers in _members(arrays)]
+    mean, scale, bound = arrays["inputs/mean"], arrays["inputs/scale"], float(arrays["inputs/bound"])
+    location, size = (float(number) for number in arrays["target"])
+
+    def evaluate(x: ArrayLike) -> Array:
+        given = (bound * np.tanh((np.asarray(x, dtype=float) - mean) / (bound * scale))).astype(np.float32)
+        outputs = []
+        for layers in members:
+            z = given
+            for number, (weight, bias) in enumerate(layers):
+                z = (function(z) if number else z) @ weight.T + bias
+            outputs.append(z[:, 0])
+        return location + size * np.mean(outputs, axis=0, dtype=float)
+
+    return evaluate
+
+
+class _Whole(nn.Module):
+    """From columns to predictions."""
+
+    mean: Tensor
+    divisor: Tensor
+
+    def __init__(self, portable: PortableNetwork, networks: list[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.register_buffer("mean", torch.from_numpy(portable.mean))
+        self.register_buffer("divisor", torch.from_numpy(portable.bound * portable.scale))
+        self.bound, self.target = portable.bound, (portable.target_mean, portable.target_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        given = (self.bound * torch.tanh((x - self.mean) / self.divisor)).float()
+        outputs = [network(given).double().squeeze(1) for network in self.networks]
+        return self.target[0] + self.target[1] * torch.stack(outputs).mean(0)
+
+
+class _HalfLinear(nn.Module):
+    """A linear layer in bfloat16, which sums in single precision."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.register_buffer("weight", layer.weight.detach().bfloat16())
+        self.register_buffer("bias", layer.bias.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x.bfloat16(), self.weight).float() + self.bias
+
+
+def _converted(network: nn.Sequential, precision: str, activations: Activations, sample: Tensor | None) -> nn.Module:
+    if precision == "int8":
+        return quantised(network, activations, sample=sample)
+    if precision == "bf16":
+        return nn.Sequential(*(_HalfLinear(part) if isinstance(part, nn.Linear) else part for part in network))
+    return network
+
+
+def _linear_layers(network: nn.Sequential) -> list[nn.Linear]:
+    return [layer for layer in network if isinstance(layer, nn.Linear)]
+
+
+def _activation(networks: tuple[nn.Sequential, ...]) -> str:
+    """The name of the one function between the layers; ValueError if that is not what the networks are made of."""
+    others = {type(part) for network in networks for part in network if not isinstance(part, nn.Linear)}
+    names = [name for name, (kind, _) in _FUNCTIONS.items() if others <= {kind}]
+    alternate = all(
+        isinstance(part, nn.Linear) == (k % 2 == 0) and len(network) % 2
+        for network in networks
+        for k, part in enumerate(network)
+    )
+    if not (networks and names and alternate):
+        msg = f"networks must be linear layers with one of {', '.join(_FUNCTIONS)} between them, "
+        msg += f"got {sorted(kind.__name__ for kind in others)} between"
+        raise ValueError(msg)
+    return names[0]
+
+
+def _layer_arrays(name: str, layer: nn.Linear, precision: Precision) -> dict[str, NDArray]:
+    weight, arrays = layer.weight.detach().float().cpu(), {}
+    numbers = weight.numpy()
+    if precision == "int8":
+        integers, scale = integers_of_rows(weight)
+        numbers, arrays[f"{name}/scale"] = integers.numpy(), scale.numpy()
+    elif precision == "bf16":
+        numbers = weight.bfloat16().view(torch.int16).numpy().view(np.uint16)
+    kept = (numbers & 0x7FFF if precision == "bf16" else numbers) != 0  # -0 is 0
+    if kept.mean() < _SPARSE:
+        arrays[f"{name}/kept"] = np.packbits(kept)
+        arrays[f"{name}/shape"] = np.array(numbers.shape)
+        numbers = numbers[kept]
+    bias = layer.bias.detach().float().cpu().numpy()
+    return {f"{name}/weight": numbers, f"{name}/bias": bias, **arrays}
+
+
+def _members(arrays: Arrays) -> Iterator[Iterator[tuple[NDArray, NDArray]]]:
+    """Weights and biases in single precision, network by network, layer by layer."""
+    member = 0
+    while f"{member}/0/weight" in arrays:
+        yield _layers(arrays, member)
+        member += 1
+
+
+def _layers(arrays: Arrays, member: int) -> Iterator[tuple[NDArray, NDArray]]:
+    number = 0
+    while (name := f"{member}/{number}") + "/weight" in arrays:
+        weight = arrays[f"{name}/weight"]
+        if weight.dtype == np.uint16:
+            weight = (weight.astype(np.uint32) << 16).view(np.float32)
+        if f"{name}/kept" in arrays:
+            full = np.zeros(tuple(arrays[f"{name}/shape"]), np.float32)
+            full[np.unpackbits(arrays[f"{name}/kept"], count=full.size).astype(bool).reshape(full.shape)] = weight
+            weight = full
+        weight = weight.astype(np.float32)
+        if f"{name}/scale" in arrays:
+            weight = weight * arrays[f"{name}/scale"][:, None]
+        yield weight, arrays[f"{name}/bias"]
+        number += 1
+
+
+def _network(layers: Iterator[tuple[NDArray, NDArray]], function: type[nn.Module]) -> nn.Sequential:
+    parts: list[nn.Module] = []
+    for weight, bias in layers:
+        layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+        layer.weight = nn.Parameter(torch.from_numpy(np.ascontiguousarray(weight)))
+        layer.bias = nn.Parameter(torch.from_numpy(np.array(bias, dtype=np.float32)))
+        parts += [layer, function()]
+    return nn.Sequential(*parts[:-1])
