@@ -7,7 +7,7 @@ LIBSVM's format: ``surrogate svm-train`` and ``surrogate svm-predict`` do the sa
 import numpy as np
 
 import surrogate
-from surrogate.models.libsvm_format import read_machine, write_libsvm, write_machine
+from surrogate.svm.libsvm import read_machine, write_libsvm, write_machine
 
 
 def possible(x):

@@ -3,7 +3,7 @@
 import math
 
 import surrogate
-from surrogate.data import FAILED, INFEASIBLE
+from surrogate.problem.dataset import FAILED, INFEASIBLE
 
 
 def log_likelihood(x):

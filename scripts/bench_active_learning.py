@@ -108,7 +108,7 @@ def split(x: np.ndarray, y: np.ndarray, seed: int, initial: int) -> Table:
 
 
 def network(table: Table, labelled: np.ndarray, pool: np.ndarray, validation: str, seed: int, activation: str):
-    from surrogate.models.networks.regressor import NetworkRegressor
+    from surrogate.estimators.network import NetworkRegressor
 
     free = (table.x[table.valid], table.y[table.valid]) if validation == "free" else None
     how = "cross" if validation == "cross" else None
@@ -120,8 +120,8 @@ def network(table: Table, labelled: np.ndarray, pool: np.ndarray, validation: st
 
 def choose(regressor, table: Table, labelled: np.ndarray, pool: np.ndarray, method: str, n: int, stream) -> np.ndarray:
     """Indices of rows of the pool by gradient features of the network, sketched to 512."""
-    from surrogate.acquisition.batch import select_batch
-    from surrogate.acquisition.features import GradientFeatures
+    from surrogate.selection.batch import select_batch
+    from surrogate.selection.features import GradientFeatures
 
     module, scales = regressor.modules_[0], regressor.kernel_scales_
     here, there = (

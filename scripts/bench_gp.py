@@ -18,14 +18,14 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from threadpoolctl import threadpool_limits
 
-from surrogate.kernels.stationary import KERNELS
-from surrogate.kernels.trend import Trend
-from surrogate.kernels.warps import InputWarp
-from surrogate.models.classifiers import Everywhere
-from surrogate.models.gp import GPRecipe, Hyperparameters, TrainingSet, condition, negative_log_marginal
-from surrogate.models.surrogate import LikelihoodModel, Structure, SurrogateParameters
-from surrogate.models.whitening import Whitening
-from surrogate.predictor import Predictor
+from surrogate.gp.kernels import KERNELS
+from surrogate.gp.means import Trend
+from surrogate.gp.process import GPRecipe, Hyperparameters, TrainingSet, condition, negative_log_marginal
+from surrogate.log_density.coordinates.warps import InputWarp
+from surrogate.log_density.coordinates.whitening import Whitening
+from surrogate.log_density.feasibility.svm import Everywhere
+from surrogate.log_density.model import LikelihoodModel, Structure, SurrogateParameters
+from surrogate.log_density.predictor import Predictor
 
 
 def fastest(function, repetitions: int, rounds: int = 9) -> float:

@@ -10,8 +10,8 @@ always there too. Every run is a process of its own with one thread.
     scripts/bench_posterior.py FOLDER --problems banana2,lognormal4 --seeds 1-2 --ablate
     scripts/bench_posterior.py FOLDER --problems banana2 --ablate probes,holes
 
-With --ablate the mechanisms of `surrogate.mechanisms.Mechanisms` are switched off one at a time; the table says what a
-run without each costs and how often it is right.
+With --ablate the mechanisms of `surrogate.log_density.mechanisms.Mechanisms` are switched off one at a time; the table
+shows what a run without each costs and how often it is right.
 """
 
 from __future__ import annotations
@@ -363,7 +363,7 @@ def tasks_of(found: argparse.Namespace, problems: Sequence[tuple[Suite, Any]], s
 def mechanisms() -> tuple[str, ...]:
     """Names of all mechanisms, from this checkout."""
     sys.path.insert(0, str(WORKERS.parents[1]))
-    from surrogate.mechanisms import Mechanisms
+    from surrogate.log_density.mechanisms import Mechanisms
 
     return Mechanisms.names()
 

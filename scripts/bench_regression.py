@@ -136,7 +136,7 @@ def measure(folder: Path, name: str, n: int, model: str) -> dict[str, object]:
     import sklearn.gaussian_process  # noqa: F401
     import torch
 
-    import surrogate.models.regressor  # noqa: F401
+    import surrogate.estimators.gp  # noqa: F401
 
     torch.set_num_threads(1)
     x, y, new, truth = load(folder, name, n)

@@ -22,9 +22,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from surrogate.acquisition.batch import select_batch
-from surrogate.acquisition.features import GradientFeatures
-from surrogate.acquisition.transforms import Split, posterior, sketch
+from surrogate.selection.batch import select_batch
+from surrogate.selection.features import GradientFeatures
+from surrogate.selection.transforms import Split, posterior, sketch
 
 HERE = Path(__file__).resolve().parent
 METHODS = {"lcmd-tp": False, "maxdist-tp": False, "maxdet-p": True, "bait-f-p": True}  # whether given the labelled

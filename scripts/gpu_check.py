@@ -138,10 +138,10 @@ def triton(bench: Bench) -> Iterator[Row]:
 
 def exact_process(bench: Bench) -> Iterator[Row]:
     """The engine of the posterior loop: marginal likelihood with gradient, fit, and prediction."""
-    from surrogate.kernels.stationary import KERNELS
-    from surrogate.kernels.trend import Trend
-    from surrogate.models.fit import fit
-    from surrogate.models.gp import GPRecipe, Hyperparameters, TrainingSet, condition, negative_log_marginal
+    from surrogate.gp.kernels import KERNELS
+    from surrogate.gp.means import Trend
+    from surrogate.gp.optimise import fit
+    from surrogate.gp.process import GPRecipe, Hyperparameters, TrainingSet, condition, negative_log_marginal
 
     n = bench.size(4000, 150)
     x = np.random.default_rng(0).standard_normal((n, DIMENSIONS))
@@ -345,8 +345,8 @@ def singular(bench: Bench) -> Iterator[Row]:
 
 def selection(bench: Bench) -> Iterator[Row]:
     """Largest cluster, maximum distance, on sketched features of a pool."""
-    from surrogate.acquisition.batch import select_batch
-    from surrogate.acquisition.features import DenseFeatures
+    from surrogate.selection.batch import select_batch
+    from surrogate.selection.features import DenseFeatures
 
     pool, train, p, count = (bench.size(*pair) for pair in ((200_000, 500), (2000, 50), (512, 16), (256, 8)))
     known, unknown = DenseFeatures(bench.normal(train, p, seed=2)), DenseFeatures(bench.normal(pool, p, seed=3))
@@ -386,7 +386,7 @@ def fit_largest(bench: Bench) -> Iterator[Row]:
 
 def fitted(bench: Bench, n: int) -> Iterator[Row]:
     """A fit to a table that it should learn."""
-    regression = importlib.import_module("surrogate.models.regressor").GPRegressor
+    regression = importlib.import_module("surrogate.estimators.gp").GPRegressor
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n + 2000, DIMENSIONS))
     truth = np.sin(x[:, 0]) + 0.5 * x[:, 1] * x[:, 2] + 0.1 * (x[:, 3] ** 2)
@@ -402,7 +402,7 @@ def fitted(bench: Bench, n: int) -> Iterator[Row]:
 
 def machine(bench: Bench) -> Iterator[Row]:
     """Least-squares support vectors."""
-    lssvc = importlib.import_module("surrogate.models.lssvc").LSSVC
+    lssvc = importlib.import_module("surrogate.svm.lssvc").LSSVC
     n = bench.size(100_000, 400)
     x = np.random.default_rng(0).standard_normal((2 * n, DIMENSIONS))
     sides = np.where((x**2).sum(1) < DIMENSIONS, 1, -1)
@@ -415,7 +415,7 @@ def machine(bench: Bench) -> Iterator[Row]:
 
 def network(bench: Bench) -> Iterator[Row]:
     """The network of the labelling runs."""
-    networks = importlib.import_module("surrogate.models.networks.regressor").NetworkRegressor
+    networks = importlib.import_module("surrogate.estimators.network").NetworkRegressor
     n = bench.size(10_000, 100)
     x = np.random.default_rng(0).standard_normal((n + 1000, DIMENSIONS))
     y = np.sin(x[:, 0]) + 0.5 * x[:, 1] * x[:, 2]

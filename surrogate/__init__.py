@@ -5,48 +5,46 @@ status`` and programs that only pass a name on do without torch.
 """
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from surrogate._version import __version__
 
 if TYPE_CHECKING:
-    from surrogate.acquisition.batch import select_batch as select_batch
-    from surrogate.conclusion import load_result as load_result
-    from surrogate.data import Dataset as Dataset
-    from surrogate.infer import infer as infer
-    from surrogate.label import LabellingRun as LabellingRun
-    from surrogate.label import label as label
-    from surrogate.models.gradient import GradientGPRegressor as GradientGPRegressor
-    from surrogate.models.lssvc import LSSVC as LSSVC
-    from surrogate.models.networks.regressor import NetworkRegressor as NetworkRegressor
-    from surrogate.models.regressor import GPRegressor as GPRegressor
+    from surrogate.estimators.gp import GPRegressor as GPRegressor
+    from surrogate.estimators.gradient_gp import GradientGPRegressor as GradientGPRegressor
+    from surrogate.estimators.network import NetworkRegressor as NetworkRegressor
+    from surrogate.inference.conclusion import load_result as load_result
+    from surrogate.inference.result import Result as Result
+    from surrogate.inference.run import infer as infer
+    from surrogate.labelling.run import LabellingRun as LabellingRun
+    from surrogate.labelling.run import label as label
+    from surrogate.log_density.predictor import load_predictor as load_predictor
     from surrogate.networks.laplace_posterior import laplace as laplace
-    from surrogate.predictor import load_predictor as load_predictor
-    from surrogate.problem import Parameter as Parameter
-    from surrogate.problem import Posterior as Posterior
-    from surrogate.problem import Prior as Prior
-    from surrogate.result import Result as Result
+    from surrogate.problem.dataset import Dataset as Dataset
+    from surrogate.problem.prior import Parameter as Parameter
+    from surrogate.problem.prior import Prior as Prior
+    from surrogate.problem.target import Posterior as Posterior
+    from surrogate.selection.batch import select_batch as select_batch
+    from surrogate.svm.lssvc import LSSVC as LSSVC
 
 # Where each public name comes from; the block above says the same to type checkers.
 _HOMES = {
-    "Dataset": "surrogate.data",
-    "GPRegressor": "surrogate.models.regressor",
-    "GradientGPRegressor": "surrogate.models.gradient",
-    "LSSVC": "surrogate.models.lssvc",
-    "LabellingRun": "surrogate.label",
-    "NetworkRegressor": "surrogate.models.networks.regressor",
-    "Parameter": "surrogate.problem",
-    "Posterior": "surrogate.problem",
-    "Prior": "surrogate.problem",
-    "Result": "surrogate.result",
-    "infer": "surrogate.infer",
-    "label": "surrogate.label",
+    "Dataset": "surrogate.problem.dataset",
+    "GPRegressor": "surrogate.estimators.gp",
+    "GradientGPRegressor": "surrogate.estimators.gradient_gp",
+    "LSSVC": "surrogate.svm.lssvc",
+    "LabellingRun": "surrogate.labelling.run",
+    "NetworkRegressor": "surrogate.estimators.network",
+    "Parameter": "surrogate.problem.prior",
+    "Posterior": "surrogate.problem.target",
+    "Prior": "surrogate.problem.prior",
+    "Result": "surrogate.inference.result",
+    "infer": "surrogate.inference.run",
+    "label": "surrogate.labelling.run",
     "laplace": "surrogate.networks.laplace_posterior",
-    "load_predictor": "surrogate.predictor",
-    "load_result": "surrogate.conclusion",
-    "select_batch": "surrogate.acquisition.batch",
+    "load_predictor": "surrogate.log_density.predictor",
+    "load_result": "surrogate.inference.conclusion",
+    "select_batch": "surrogate.selection.batch",
 }
 
 __all__ = ["__version__", "get_cobaya_class", *_HOMES]  # noqa: PLE0604  # strings, all of them
@@ -72,16 +70,3 @@ def __dir__() -> list[str]:
 def get_cobaya_class() -> Any:
     """The sampler that ``sampler: {surrogate: ...}`` means in a Cobaya file; Cobaya asks for it."""
     return importlib.import_module("surrogate.interfaces.cobaya").SurrogateSampler
-
-
-class _Package(ModuleType):
-    """This package: where a module and a public name are spelt alike, the name wins, as in ``surrogate.infer``."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Importing a module of the package ends here."""
-        if name in _HOMES and isinstance(value, ModuleType):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

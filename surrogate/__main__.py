@@ -2,7 +2,7 @@
 
 import sys
 
-from surrogate.cli import main
+from surrogate.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from surrogate.data import Dataset
-from surrogate.problem import Evaluation
-from surrogate.result import Result
+from surrogate.inference.result import Result
+from surrogate.problem.dataset import Dataset
+from surrogate.problem.evaluation import Evaluation
 
 MEAN = np.array([0.3, 67.4])
 COVARIANCE = np.array([[0.01, 0.03], [0.03, 0.25]])

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import surrogate
-from surrogate.cli import main
+from surrogate.cli.main import main
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 PROGRAMS = sorted(EXAMPLES.glob("*.py"))
 LONG = {"desi"}  # minutes: only their beginning is run, unless with -m slow
 FILES = [EXAMPLES / "desi.yaml"]  # the others are for other programs

@@ -18,7 +18,7 @@ import pytest
 import likelihoods
 import surrogate
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 OPTIONAL = {"mpi4py", "cobaya", "cosmosis", "gpytorch", "triton"}
 HEAVY = {"torch", "matplotlib", "getdist", "emcee", "sklearn", "yaml", "pandas"}
 
@@ -59,7 +59,7 @@ def test_metadata(metadata):
 
 def test_command_is_installed(metadata):
     (command,) = importlib.metadata.entry_points(group="console_scripts", name="surrogate")
-    assert command.value == "surrogate.cli:main"
+    assert command.value == "surrogate.cli.main:main"
 
 
 def test_types_are_shipped():

@@ -10,10 +10,10 @@ from common import Counted, Outcome, work
 from surrogate_worker import outcome_of, prior_of
 from threadpoolctl import threadpool_limits
 
-from surrogate.conclusion import conclude
-from surrogate.loop import PosteriorLoop
-from surrogate.mechanisms import Mechanisms
-from surrogate.problem import Posterior
+from surrogate.inference.conclusion import conclude
+from surrogate.inference.loop import PosteriorLoop
+from surrogate.log_density.mechanisms import Mechanisms
+from surrogate.problem.target import Posterior
 
 WITHOUT = "SURROGATE_BENCH_WITHOUT"
 

@@ -20,7 +20,8 @@ import numpy as np
 
 from surrogate.executors.interruption import Interrupted, StopRequest
 from surrogate.executors.local import ProcessExecutor, SerialExecutor, ThreadExecutor
-from surrogate.problem import Evaluation, Posterior
+from surrogate.problem.evaluation import Evaluation
+from surrogate.problem.target import Posterior
 
 __all__ = ["Flight", "evaluate_batch"]
 

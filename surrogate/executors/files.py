@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from surrogate.problem import Evaluation, Posterior
+from surrogate.problem.evaluation import Evaluation
+from surrogate.problem.target import Posterior
 
 __all__ = ["FilesExecutor"]
 

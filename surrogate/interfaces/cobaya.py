@@ -23,22 +23,20 @@ from cobaya.log import LoggedError
 from cobaya.model import Model, get_model
 from cobaya.sampler import CovmatSampler
 from cobaya.yaml import yaml_dump, yaml_load_file
-from numpy.typing import NDArray
 
 from surrogate._version import __version__
-from surrogate.checkpoint import replacing
+from surrogate.arrays import Array, Indices
+from surrogate.inference.design import Reference
+from surrogate.inference.fast import count_slow
 from surrogate.output.cobaya import chain_columns, save_chain, save_covariance, save_log_evidence, shared_out
-from surrogate.problem import Parameter, Prior
-from surrogate.proposers.design import Reference
-from surrogate.proposers.fast import count_slow
-from surrogate.words import nearest
+from surrogate.problem.prior import Parameter, Prior
+from surrogate.problem.words import nearest
+from surrogate.storage.folder import replacing
 
 if TYPE_CHECKING:
-    from surrogate.result import Result
+    from surrogate.inference.result import Result
 
 __all__ = ["CobayaLikelihood", "Problem", "SurrogateSampler", "prior_of", "problem_of", "reference_of"]
-
-Array = NDArray[np.float64]
 
 
 # Models for `surrogate.infer`
@@ -301,7 +299,7 @@ class SurrogateSampler(CovmatSampler):
 
     def run(self) -> None:
         """Learns the posterior and writes the products."""
-        from surrogate.infer import infer
+        from surrogate.inference.run import infer
 
         likelihood = CobayaLikelihood(self.model, self._prior.bounds)
         if mpi.is_main_process():
@@ -385,7 +383,7 @@ class SurrogateSampler(CovmatSampler):
         self._write_progress(row)
         self._write_checkpoint(converged=False, n_evaluations=int(row["n_evaluations"]))
         if self.interim_every and row["step"] % self.interim_every == 0 and row["temperature"] == 1.0:
-            from surrogate.conclusion import load_result
+            from surrogate.inference.conclusion import load_result
 
             self._write_chain(load_result(str(self._folder), n_samples=1000, prior=self._prior))
 
@@ -439,7 +437,7 @@ class SurrogateSampler(CovmatSampler):
             likelihoods,
         )
 
-    def _log_priors(self, result: Result, rows: NDArray[np.int64]) -> dict[str, Array]:
+    def _log_priors(self, result: Result, rows: Indices) -> dict[str, Array]:
         """Exact log densities of the parts of the prior, each with shape (rows,)."""
         names = list(self.model.prior)
         if len(names) == 1:

@@ -16,15 +16,14 @@ from typing import Any
 
 import numpy as np
 from cosmosis.samplers import ParallelSampler
-from numpy.typing import NDArray
 
-from surrogate.infer import infer
-from surrogate.problem import Parameter, Prior
-from surrogate.result import Result
+from surrogate.arrays import Array
+from surrogate.inference.result import Result
+from surrogate.inference.run import infer
+from surrogate.problem.prior import Parameter, Prior
 
 __all__ = ["SurrogateSampler"]
 
-Array = NDArray[np.float64]
 
 pipeline: Any = None  # of this process: CosmoSIS's pools send functions by name, not pipelines
 

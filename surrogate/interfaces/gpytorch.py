@@ -27,13 +27,13 @@ from linear_operator.operators import (  # type: ignore[import-untyped]
 )
 from torch import Tensor
 
+from surrogate.gp.evidence import Fit, ScalePrior, exact_marginal, maximise
+from surrogate.gp.regression import Process
 from surrogate.linalg.lowrank import accelerated_cholesky
 from surrogate.linalg.operators import DenseOperator, KernelOperator
 from surrogate.linalg.preconditioners import NystromPreconditioner
 from surrogate.linalg.solvers import Cholesky, cg
 from surrogate.linalg.stationary import CORRELATIONS
-from surrogate.models.marginal import Fit, ScalePrior, exact_marginal, maximise
-from surrogate.models.regression import Process
 
 __all__ = ["ModelOperator", "NystromLikelihood", "fit", "operator_of", "predict", "process_of"]
 

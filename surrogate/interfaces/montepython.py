@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from surrogate.infer import infer
+from surrogate.inference.result import Result
+from surrogate.inference.run import infer
 from surrogate.output.montepython import save_chain
-from surrogate.problem import Parameter, Prior
-from surrogate.result import Result
+from surrogate.problem.prior import Parameter, Prior
 
 __all__ = ["MontePythonLikelihood", "infer_montepython", "prior_of"]
 

@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from surrogate.arrays import Array, Flags
 from surrogate.labelling.pool import Pool
 from surrogate.labelling.schema import Column
 from surrogate.labelling.state import FAILED, LABELLED, LabelState, Rows
 from surrogate.labelling.table import MISSING, Table, read_table
-from surrogate.words import nearest
+from surrogate.problem.words import nearest
 
 __all__ = ["Answers", "events_of", "read_answers", "row_column"]
 
-Array = NDArray[np.float64]
 
 _FAILED = "failed"
 
@@ -144,7 +143,7 @@ def _check_agreement(table: Table, rows: Rows, pool: Pool) -> None:
             _report(table, column, differs, words, own)
 
 
-def _report(table: Table, column: Column, differs: NDArray[np.bool_], values: Any, own: Any) -> None:
+def _report(table: Table, column: Column, differs: Flags, values: Any, own: Any) -> None:
     if differs.any():
         line = int(np.flatnonzero(differs)[0])
         msg = (
@@ -188,9 +187,9 @@ def _events(
     answers: Answers,
     state: LabelState,
     *,
-    new: NDArray[np.bool_],
-    changed: NDArray[np.bool_],
-    works: NDArray[np.bool_],
+    new: Flags,
+    changed: Flags,
+    works: Flags,
 ) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for kind, chosen in (("corrected", changed & works), ("told", new & works)):

@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from surrogate.checkpoint import RunFiles, RunFolder, load_arrays, replacing, save_arrays
 from surrogate.labelling.journal import LabelJournal
 from surrogate.labelling.loop import LabelSettings
 from surrogate.labelling.pool import Pool
 from surrogate.labelling.schema import Declared, Schema
 from surrogate.labelling.state import Stage
 from surrogate.labelling.table import digest, read_table
+from surrogate.storage.folder import RunFiles, RunFolder, load_arrays, replacing, save_arrays
 
 __all__ = ["LabelFolder", "Recipe"]
 

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from surrogate.checkpoint import append_line, complete_lines
 from surrogate.labelling.state import Batch, LabelState, Stage
+from surrogate.storage.folder import append_line, complete_lines
 
 __all__ = ["LabelJournal", "asked", "judged", "replay"]
 

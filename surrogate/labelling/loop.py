@@ -8,17 +8,15 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from surrogate.arrays import Flags
+from surrogate.labelling.candidates import MOST_CANDIDATES, candidates, random_count
 from surrogate.labelling.models import FoldModel, fit_folds, gain_of, model_name
 from surrogate.labelling.pool import Pool
 from surrogate.labelling.state import FAILED, FREE, LABELLED, OUT, Batch, LabelState, Rows
-from surrogate.proposers.pool import MOST_CANDIDATES, candidates, random_count
 from surrogate.rng import generator, torch_generator
 
 __all__ = ["LabelSettings", "choose", "fit", "first_labels"]
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class LabelSettings:
     Attributes:
         seed: The same table, labels and seed give the same batches.
         model: "gp", "network", or "auto": the former for up to 500 labels.
-        method: Of the selection, as `surrogate.acquisition.batch.select_batch` names them; "random" for comparison.
+        method: Of the selection, as `surrogate.selection.batch.select_batch` names them; "random" for comparison.
             Rules that start from nothing (mode P) choose by the kernel given the labels.
         audit: Share of random rows in each batch. Errors on chosen rows say nothing of the rest of the table; these do.
         budget: Labels that may be asked for, those of the table not counted; None for any number.
@@ -201,14 +199,14 @@ def _selected(
     pool: Pool,
     state: LabelState,
     settings: LabelSettings,
-    free: NDArray[np.bool_],
+    free: Flags,
     drawn: Rows,
     n: int,
     number: int,
     model: FoldModel,
 ) -> tuple[Rows, str]:
     """Rows chosen by the features of the model, and a sentence if some had to be drawn at random instead."""
-    from surrogate.acquisition.batch import select_batch
+    from surrogate.selection.batch import select_batch
 
     rng = generator(settings.seed, number, "candidates")
     open_rows = _feasible(pool, state, candidates(free, rng, most=MOST_CANDIDATES), rng)
@@ -237,7 +235,7 @@ _NOISE = 0.1  # sd of a label in units of the prior's, for rules that take a pos
 
 def _transforms(method: str, *, explicit: bool) -> tuple[str, ...]:
     """A sketch of what has features; and for a rule that does not start from the known rows, the kernel given them."""
-    from surrogate.acquisition.batch import method_and_mode
+    from surrogate.selection.batch import method_and_mode
 
     sketched = ("sketch:512",) if explicit else ()
     return (*sketched, "scale" if method_and_mode(method)[1] == "tp" else f"posterior:{_NOISE}")
@@ -248,7 +246,7 @@ _MOST_JUDGED = 1000  # rows that say where labels fail: the machine compares all
 
 def _feasible(pool: Pool, state: LabelState, rows: Rows, rng: np.random.Generator) -> Rows:
     """The rows without those that lie where rows have failed; all of them if failures do not cluster."""
-    from surrogate.models.classifiers import fit_gate
+    from surrogate.log_density.feasibility.svm import fit_gate
 
     failed, labelled = state.rows(FAILED), state.rows(LABELLED)
     if len(failed) < 5 or not len(labelled):

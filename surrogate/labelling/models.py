@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
+from surrogate.arrays import Array, Flags
 from surrogate.labelling.state import Stage
 from surrogate.rng import generator
 
@@ -19,14 +19,13 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from surrogate.acquisition.features import Features
-    from surrogate.models.networks.scaling import InputScaling
-    from surrogate.models.networks.uncertainty import Calibration, LastLayer
-    from surrogate.models.regressor import GPRegressor
+    from surrogate.estimators.gp import GPRegressor
+    from surrogate.networks.scaling import InputScaling
+    from surrogate.networks.uncertainty import Calibration, LastLayer
+    from surrogate.selection.features import Features
 
 __all__ = ["MODELS", "FoldModel", "HeldOut", "Member", "Prediction", "fit_folds", "gain_of", "model_name"]
 
-Array = NDArray[np.float64]
 
 MOST_FOR_GP = 500  # labels: beyond, networks; the cost of the process grows with the cube
 _BLOCK = 20_000  # rows that are predicted at a time
@@ -56,7 +55,7 @@ class HeldOut:
 
     error: Array
     variance: Array
-    judged: NDArray[np.bool_]
+    judged: Flags
     is_random: bool
 
     @property
@@ -185,7 +184,7 @@ def fit_folds(
     x: Array,
     y: Array,
     *,
-    random: NDArray[np.bool_],
+    random: Flags,
     seed: int,
     pool: Array | None = None,
     folds: int = 5,
@@ -207,7 +206,7 @@ def fit_folds(
         folds: Number of folds.
         device: Where to fit.
     """
-    from surrogate.models.networks.uncertainty import calibrate
+    from surrogate.networks.uncertainty import calibrate
 
     start = time.perf_counter()
     members, error, variance = MODELS[name](_Task(x, y, pool, seed, folds, device))
@@ -252,7 +251,7 @@ def gain_of(before: Array, after: Array, octaves: float) -> tuple[float, float] 
     return 1.0 - factor, factor * 0.5 * spread / math.sqrt(len(old)) / octaves
 
 
-def _judged(error: Array, variance: Array, random: NDArray[np.bool_]) -> HeldOut:
+def _judged(error: Array, variance: Array, random: Flags) -> HeldOut:
     known = np.isfinite(error)
     enough = int((random & known).sum()) >= _ENOUGH_RANDOM
     return HeldOut(error, variance, known & random if enough else known, enough or bool(random.all()))
@@ -294,7 +293,7 @@ class _Network:
 
     def features(self, x: Array) -> Features:
         """Gradients of the output with respect to all weights."""
-        from surrogate.acquisition.features import GradientFeatures
+        from surrogate.selection.features import GradientFeatures
 
         return GradientFeatures.of(self.single, self.scaling.tensor(x, self.device), scales=self.scales)
 
@@ -303,10 +302,10 @@ def _fit_networks(task: _Task) -> Fitted:
     """One network for each fold."""
     import torch
 
-    from surrogate.models.networks import fitting
-    from surrogate.models.networks.architecture import Architecture
-    from surrogate.models.networks.scaling import InputScaling
-    from surrogate.models.networks.training import Schedule
+    from surrogate.networks import fitting
+    from surrogate.networks.architecture import Architecture
+    from surrogate.networks.scaling import InputScaling
+    from surrogate.networks.training import Schedule
 
     device = torch.device(task.device or "cpu")
     scaling = InputScaling.of(task.x, *([] if task.pool is None else [task.pool]))
@@ -375,7 +374,7 @@ class _Process:
         """The process itself: selection in the space of its kernel, beside the rows that are known."""
         import torch
 
-        from surrogate.acquisition.features import KernelFeatures
+        from surrogate.selection.features import KernelFeatures
 
         return KernelFeatures(self.kernel, torch.as_tensor(x, device=self.kernel.lengthscale.device))
 
@@ -399,7 +398,7 @@ def _fit_gp(task: _Task) -> Fitted:
 
 
 def _regressor(task: _Task, kernel: str) -> GPRegressor:
-    from surrogate.models.regressor import GPRegressor
+    from surrogate.estimators.gp import GPRegressor
 
     return GPRegressor(kernel=kernel, device=task.device or "cpu", random_state=task.seed % 2**32)
 

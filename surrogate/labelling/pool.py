@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from surrogate.arrays import Array, Flags, Indices
 from surrogate.labelling.schema import Codes, Declared, Schema
 from surrogate.labelling.table import Table
-from surrogate.words import nearest
+from surrogate.problem.words import nearest
 
 __all__ = ["Pool"]
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +35,7 @@ class Pool:
     numbers: Array
     codes: Codes
     y: Array
-    allowed: NDArray[np.bool_]
+    allowed: Flags
     names: NDArray[np.str_]
     digest: str = ""
     _positions: dict[str, int] = field(init=False, repr=False)
@@ -74,7 +73,7 @@ class Pool:
         y, allowed = _labels(table, declared.target), _allowed(table, declared.mask)
         return cls(schema, numbers, codes, y, allowed, _names(table, declared.ids), digest)
 
-    def x(self, rows: NDArray[np.int64] | slice | None = None) -> Array:
+    def x(self, rows: Indices | slice | None = None) -> Array:
         """What a model sees of some rows, with shape (m, d); of all unless given."""
         rows = slice(None) if rows is None else rows
         return self.schema.encode(self.numbers[rows], self.codes[rows])
@@ -124,7 +123,7 @@ def _labels(table: Table, target: str) -> Array:
     return y
 
 
-def _allowed(table: Table, mask: str | None) -> NDArray[np.bool_]:
+def _allowed(table: Table, mask: str | None) -> Flags:
     if mask is None:
         return np.ones(len(table), dtype=bool)
     values = table.numbers(mask)

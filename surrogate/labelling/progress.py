@@ -12,9 +12,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
+from surrogate.arrays import Array
 from surrogate.labelling.loop import LabelSettings
 from surrogate.labelling.state import FAILED, LABELLED, OUT, Batch, LabelState, Stage
 from surrogate.output.learning_curve import LabelSummary
@@ -33,7 +33,6 @@ __all__ = [
     "summary",
 ]
 
-Array = NDArray[np.float64]
 
 _HALF = 1.9  # RMSE / MAE where choosing rows saves half of the labels
 _FEW = 50  # errors; with 20 Gaussian ones the ratio scatters by 0.07

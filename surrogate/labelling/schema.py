@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from surrogate.arrays import Array
 from surrogate.labelling.table import MISSING, Table
-from surrogate.words import nearest
+from surrogate.problem.words import nearest
 
 __all__ = ["Column", "Declared", "Schema"]
 
-Array = NDArray[np.float64]
 Codes = NDArray[np.int32]
 
 _MOST_CATEGORIES = 50

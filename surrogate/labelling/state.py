@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from surrogate.arrays import Array, Flags, Indices
+
 __all__ = ["FAILED", "FREE", "LABELLED", "OUT", "Batch", "LabelState", "Stage"]
 
-Array = NDArray[np.float64]
-Rows = NDArray[np.int64]
+Rows = Indices
 
 FREE, OUT, LABELLED, FAILED = 0, 1, 2, 3  # nobody has it; somebody has; it has a label; it cannot be labelled
 
@@ -69,7 +70,7 @@ class Batch:
 
     number: int
     rows: Rows
-    random: NDArray[np.bool_]
+    random: Flags
     prediction: Array
     level: float
     stage: Stage | None = None
@@ -96,8 +97,8 @@ class LabelState:
 
     y: Array
     status: NDArray[np.int8]
-    random: NDArray[np.bool_]
-    in_table: NDArray[np.bool_]
+    random: Flags
+    in_table: Flags
     batches: tuple[Batch, ...] = ()
     reasons: tuple[tuple[int, str], ...] = ()
     stages: tuple[Stage, ...] = ()

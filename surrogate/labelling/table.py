@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from surrogate.arrays import Array
 
 __all__ = ["MISSING", "Cell", "Table", "digest", "is_parquet", "original_rows", "parquet_bytes", "read_table"]
 
-Array = NDArray[np.float64]
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "<na>"})  # in small letters
 _CHUNK = 20_000  # rows that are converted at a time: text takes ten times the memory of numbers

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from surrogate.checkpoint import replacing
+from surrogate.arrays import Array
+from surrogate.storage.folder import replacing
 
 __all__ = ["chain_columns", "save_chain", "save_covariance", "save_log_evidence", "shared_out"]
 
-Array = NDArray[np.float64]
 
 _DIGITS = 8  # significant ones in Cobaya's chains
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from surrogate.checkpoint import replacing
+from surrogate.storage.folder import replacing
 
 if TYPE_CHECKING:
-    from surrogate.result import Result
+    from surrogate.inference.result import Result
 
 __all__ = ["save_chain"]
 

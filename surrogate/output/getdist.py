@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from surrogate.checkpoint import replacing
+from surrogate.storage.folder import replacing
 
 if TYPE_CHECKING:
     from getdist import MCSamples
 
-    from surrogate.result import Result
+    from surrogate.inference.result import Result
 
 __all__ = ["save_chain", "to_mcsamples"]
 

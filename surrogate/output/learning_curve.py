@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from surrogate.checkpoint import replacing
+from surrogate.arrays import Array
 from surrogate.output.html import image, note, numbers, page, section, table, verdict_line
-from surrogate.output.report import software_versions
 from surrogate.output.style import png, style
 from surrogate.output.tables import plus_minus
+from surrogate.storage.folder import replacing
+from surrogate.storage.versions import software_versions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LabelSummary", "curve_figure", "label_report_html", "predictions_figure", "save_label_report"]
 
-Array = NDArray[np.float64]
 
 _BLUE, _RED, _GREY, _BAND = "#2f5d8c", "#d1495b", "#8a96a3", "#d3e0ee"
 

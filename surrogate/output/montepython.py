@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from surrogate.checkpoint import replacing
 from surrogate.output.cobaya import save_covariance
+from surrogate.storage.folder import replacing
 
 if TYPE_CHECKING:
-    from surrogate.result import Result
+    from surrogate.inference.result import Result
 
 __all__ = ["save_chain"]
 

@@ -15,22 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from surrogate.data import FAILED, INFEASIBLE
+from surrogate.arrays import Array
 from surrogate.output.getdist import to_mcsamples
 from surrogate.output.progress import limits_of_signals
 from surrogate.output.style import png, style
 from surrogate.output.tables import equal_tailed_interval, format_value
+from surrogate.problem.dataset import FAILED, INFEASIBLE
 
 if TYPE_CHECKING:
     from getdist import MCSamples
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from surrogate.result import Result
+    from surrogate.inference.result import Result
 
 __all__ = ["corner_figure", "evaluations_figure", "png", "save_corner", "trace_figure"]
 
-Array = NDArray[np.float64]
 
 _OUTER, _INNER, _EDGE = "#d3e0ee", "#9dbcdb", "#2f5d8c"
 _FAR, _INFEASIBLE, _FAILED = "#a0a0a0", "#c2703d", "#b00020"

@@ -11,6 +11,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from surrogate.problem.accuracy import Thresholds
+
 __all__ = ["Progress", "evaluations_left", "limits_of_signals"]
 
 _SHORT = {"spread": "spread", "evidence_spread": "evidence", "batch_error": "batch", "moved": "moved"}
@@ -20,8 +22,6 @@ _HISTORY = 6  # rows that the pace of convergence is read from: older ones were 
 
 def limits_of_signals() -> dict[str, float]:
     """What each signal of the trace must fall below for convergence, by its column."""
-    from surrogate.stopping import Thresholds  # with torch, which this module does without
-
     limits = Thresholds()
     return {
         "spread": limits.spread,

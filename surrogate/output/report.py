@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import os
-import platform
 from html import escape
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from surrogate._version import __version__
-from surrogate.checkpoint import replacing
-from surrogate.data import FAILED, INFEASIBLE, OK
 from surrogate.output.html import duration, image, note, numbers, page, section, table, verdict_line
 from surrogate.output.tables import format_value, held_out_errors, plus_minus, summary_rows, verdict
+from surrogate.problem.dataset import FAILED, INFEASIBLE, OK
+from surrogate.storage.folder import replacing
+from surrogate.storage.versions import software_versions
 
 if TYPE_CHECKING:
-    from surrogate.result import Result
+    from surrogate.inference.result import Result
 
-__all__ = ["report_html", "save_report", "software_versions"]
+__all__ = ["report_html", "save_report"]
 
-_LIBRARIES = ("numpy", "scipy", "torch", "scikit-learn", "emcee", "getdist", "matplotlib")
 _LISTED = 100  # failed evaluations that get a row of their own
 
 
@@ -55,17 +52,6 @@ def report_html(result: Result) -> str:
         f"<footer>{escape(', '.join(f'{name} {version}' for name, version in software_versions().items()))}</footer>",
     ]
     return page(title, parts)
-
-
-def software_versions() -> dict[str, str]:
-    """Names and versions of this package, of Python and of the libraries that the numbers come from."""
-    found = {"surrogate": __version__, "python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _headline(result: Result) -> list[tuple[str, str]]:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from surrogate.arrays import Array
 
 if TYPE_CHECKING:
-    from surrogate.result import Result
+    from surrogate.inference.result import Result
 
 __all__ = [
     "SummaryRow",
@@ -24,8 +26,6 @@ __all__ = [
     "verdict",
     "weighted_quantile",
 ]
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

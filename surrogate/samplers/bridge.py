@@ -6,14 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from surrogate.arrays import Array
 from surrogate.samplers.mixture import Mixture, fit_mixture
 
 __all__ = ["Bridge", "bridge_sample"]
 
-Array = NDArray[np.float64]
 
 _FITTED = 4000  # draws that the mixtures are fitted to, and as many to judge them
 _STEPS = 1000  # of the fixed point; each error is at most half of the last where both samples are alike

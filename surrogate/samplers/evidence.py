@@ -6,14 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from surrogate.arrays import Array
 from surrogate.samplers.mixture import Mixture, fit_mixture
 
 __all__ = ["ImportanceSample", "importance_sample"]
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

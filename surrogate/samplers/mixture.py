@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import gammaln
 
-__all__ = ["Mixture", "fit_mixture"]
+from surrogate.arrays import Array
 
-Array = NDArray[np.float64]
+__all__ = ["Mixture", "fit_mixture"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-__all__ = ["SmoothedWeights", "fit_generalised_pareto", "smooth_weights"]
+from surrogate.arrays import Array
 
-Array = NDArray[np.float64]
+__all__ = ["SmoothedWeights", "fit_generalised_pareto", "smooth_weights"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import logsumexp
+
+from surrogate.arrays import Array, Indices
 
 __all__ = ["sample_tempered", "systematic_resample"]
 
-Array = NDArray[np.float64]
 LogDensity = Callable[[Array], Array]
 
 
-def systematic_resample(log_weights: Array, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def systematic_resample(log_weights: Array, n: int, rng: np.random.Generator) -> Indices:
     """n indices drawn in proportion to the weights with one uniform number."""
     edges = np.cumsum(np.exp(log_weights - logsumexp(log_weights)))
     return np.minimum(np.searchsorted(edges / edges[-1], (np.arange(n) + rng.random()) / n), len(edges) - 1)

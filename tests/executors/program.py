@@ -67,7 +67,7 @@ def main():
         bounds = None
     try:
         result = surrogate.infer(likelihood, bounds, **options)
-    except surrogate.driver.UnfinishedError as error:
+    except surrogate.inference.driving.drive.UnfinishedError as error:
         print(json.dumps({"unfinished": str(error), "rank": rank}), flush=True)
         sys.exit(4)
     digest = hashlib.sha256(result.data.x.tobytes() + result.data.y.tobytes()).hexdigest()

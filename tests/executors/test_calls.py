@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from surrogate.executors.calls import Limits, guarded
-from surrogate.problem import Posterior
+from surrogate.problem.target import Posterior
 from tests.executors import functions_for_workers as functions
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.test_parallel import ENVIRONMENT, MPIRUN, ROOT, with_mpi
+from tests.inference.test_parallel import ENVIRONMENT, MPIRUN, ROOT, with_mpi
 
 EXAMPLES = ROOT / "examples" / "cluster"
 

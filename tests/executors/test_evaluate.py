@@ -14,7 +14,8 @@ import pytest
 from surrogate.executors import SerialExecutor, evaluate_batch, make_executor
 from surrogate.executors.evaluate import Flight
 from surrogate.executors.interruption import StopRequest
-from surrogate.problem import Evaluation, Posterior
+from surrogate.problem.evaluation import Evaluation
+from surrogate.problem.target import Posterior
 from tests.executors import functions_for_workers as functions
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from surrogate.executors.files import FilesExecutor
-from surrogate.problem import Posterior
+from surrogate.problem.target import Posterior
 
 POSTERIOR = Posterior(lambda a, b: 0.0, {"a": (0, 1), "b": (0, 1)})
 

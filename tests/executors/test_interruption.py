@@ -13,7 +13,7 @@ from surrogate.executors import make_executor
 from surrogate.executors.evaluate import evaluate_batch
 from surrogate.executors.interruption import Interrupted, StopRequest
 from surrogate.executors.mpi import _launched, ranks
-from surrogate.problem import Posterior
+from surrogate.problem.target import Posterior
 from tests.executors import functions_for_workers as functions
 
 ENDLESS = Posterior(functions.endless, [(0, 1)])

@@ -22,7 +22,7 @@ from surrogate.executors.local import (
     WorkerStartError,
     payload_of,
 )
-from surrogate.problem import Posterior
+from surrogate.problem.target import Posterior
 from tests.executors import functions_for_workers as functions
 
 ROOT = Path(__file__).resolve().parents[2]

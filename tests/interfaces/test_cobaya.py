@@ -500,7 +500,7 @@ def test_fast_points_count_slow_and_fast_calls(caplog):
 
 
 def test_command_takes_a_cobaya_file(tmp_path, capsys):
-    from surrogate.cli import main
+    from surrogate.cli.main import main
 
     path = tmp_path / "model.yaml"
     path.write_text(yaml_dump(info(max_evaluations="4d")), encoding="utf-8")

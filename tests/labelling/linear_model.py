@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from surrogate.acquisition.features import linear_features
+from surrogate.selection.features import linear_features
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 
 import surrogate
-from tests.test_parallel import ENVIRONMENT, MPIRUN, with_mpi
+from tests.inference.test_parallel import ENVIRONMENT, MPIRUN, with_mpi
 
 PROGRAM = """
 import sys

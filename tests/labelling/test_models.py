@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from surrogate.acquisition.batch import select_batch
+from surrogate.estimators.gp import GPRegressor
 from surrogate.labelling.models import HeldOut, fit_folds, gain_of, model_name
-from surrogate.models.networks import training
-from surrogate.models.regressor import GPRegressor
+from surrogate.networks import training
 from surrogate.rng import generator, torch_generator
+from surrogate.selection.batch import select_batch
 
 N = 90
 

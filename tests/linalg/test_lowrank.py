@@ -4,8 +4,8 @@ from itertools import combinations
 import pytest
 import torch
 
-from surrogate.acquisition.gram import DenseGram
 from surrogate.linalg.lowrank import pivoted_cholesky
+from surrogate.selection.gram import DenseGram
 
 
 @dataclass

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from surrogate.kernels.tangent import NNGPKernel
 from surrogate.networks.repriorised import RepriorisedBNN, WideNetwork
 from surrogate.rng import torch_generator
 from surrogate.samplers.diagnostics import bulk_ess, rank_rhat
 from surrogate.samplers.hmc import hmc
+from surrogate.selection.tangent import NNGPKernel
 
 NETWORKS = {
     "one layer": {"width": 9},

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from surrogate.data import Dataset
 from surrogate.output.plots import corner_figure, evaluations_figure, png, save_corner, trace_figure
+from surrogate.problem.dataset import Dataset
 from tests.finished import BOUNDS, Emulator, result
 
 SIGNATURES = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}

@@ -111,6 +111,6 @@ def test_old_rows_do_not_count():
 
 
 def test_the_limits_are_columns_of_the_trace():
-    from surrogate.state import TRACE_COLUMNS
+    from surrogate.inference.state import TRACE_COLUMNS
 
     assert set(limits_of_signals()) <= set(TRACE_COLUMNS)

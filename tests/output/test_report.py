@@ -5,10 +5,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from surrogate.data import Dataset
+from surrogate.inference.result import Reweighting
 from surrogate.output.report import report_html, save_report, software_versions
-from surrogate.problem import Evaluation
-from surrogate.result import Reweighting
+from surrogate.problem.dataset import Dataset
+from surrogate.problem.evaluation import Evaluation
 from tests.finished import MEAN, dataset, result
 
 

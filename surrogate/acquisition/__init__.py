@@ -1,1 +1,0 @@
-"""From candidates to a batch: Gram access, transforms, selection."""

@@ -1,0 +1,417 @@
+r"""What to run, as a YAML file: read with every word checked, and written back with the defaults filled in.
+
+likelihood: model.py:log_likelihood        # or package.module:function
+parameters:
+  a: [0, 1]
+  b: {prior: {dist: norm, loc: 0, scale: 2}, label: \beta}
+  c: {min: -1, max: 1, periodic: true}
+options:
+  seed: 1
+  max_evaluations: 200
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import inspect
+import numbers
+import os
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from surrogate.problem.prior import Parameter, Prior
+from surrogate.problem.words import nearest
+from surrogate.storage.documents import parse_document, write_document
+from surrogate.storage.folder import Journal
+from surrogate.storage.versions import software_versions
+
+__all__ = ["DEFAULTS", "RunConfig", "build", "read_config", "write_config"]
+
+# Those of `surrogate.infer`, in its order; what is no plain value has no place in a file.
+DEFAULTS: dict[str, Any] = {
+    "seed": 0,
+    "executor": None,
+    "mode": "auto",
+    "max_evaluations": None,
+    "max_walltime": None,
+    "max_eval_seconds": None,
+    "max_failures": None,
+    "isolate": False,
+    "retries": 0,
+    "batch_size": None,
+    "initial": None,
+    "reference": None,
+    "vectorized": False,
+    "noise": None,
+    "device": None,
+    "n_samples": 10_000,
+    "reweight": None,
+    "gradient": False,
+}
+_TEXTS = ("executor", "mode", "device")
+_FLAGS = ("isolate", "vectorized", "gradient")
+_NUMBERS = ("max_walltime", "max_eval_seconds", "noise")  # all others are whole numbers
+_STRUCTURES = ("initial", "reference")
+_SECTIONS = ("likelihood", "parameters", "options", "versions")
+_ENTRY = ("prior", "min", "max", "label", "periodic")
+
+
+@dataclass(frozen=True, eq=False)
+class RunConfig:
+    """A run as its file describes it.
+
+    Attributes:
+        log_likelihood: The function, imported.
+        prior: Of the parameters.
+        options: Keyword arguments for ``surrogate.infer``: those that the file sets.
+        document: The file as it was read, its paths made absolute.
+    """
+
+    log_likelihood: Callable[..., Any]
+    prior: Prior
+    options: dict[str, Any]
+    document: dict[str, Any] = field(repr=False)
+
+
+def read_config(path: str | os.PathLike[str]) -> RunConfig:
+    """The run that a YAML file describes; imports the likelihood.
+
+    Args:
+        path: The file; what it names is looked for in its folder first.
+
+    Raises:
+        ValueError: If anything in it cannot be used; the message names the file, the place and the nearest valid word.
+    """
+    file = Path(path).absolute()
+    try:
+        return _read(file, parse_document(file))
+    except (ValueError, TypeError) as error:
+        msg = f"{path}: {error}"
+        raise ValueError(msg) from error
+
+
+def write_config(
+    config: RunConfig, path: str | os.PathLike[str], *, overrides: Mapping[str, Any] | None = None
+) -> None:
+    """Writes what is run, defaults filled in, with the versions of the software; `read_config` reads it back.
+
+    Args:
+        config: The run.
+        path: The file.
+        overrides: Options that take the place of those of the file.
+    """
+    options = DEFAULTS | config.document.get("options", {}) | dict(overrides or {})
+    document = {**config.document, "options": options, "versions": software_versions()}
+    write_document(document, path)
+
+
+def build(spec: Any, choices: Mapping[str, Callable[..., Any]], *, key: str, where: str) -> Any:
+    """The component that ``spec`` names, made with the rest of it as keyword arguments.
+
+    Args:
+        spec: A mapping such as ``{dist: norm, loc: 0, scale: 2}``.
+        choices: What may be named, and what makes it.
+        key: The word whose value is the name, here ``dist``.
+        where: Place in the file, for messages.
+
+    Raises:
+        ValueError: If the name, or one of the arguments, is not known; the message holds the nearest match.
+
+    >>> build({"dist": "complex", "real": 1}, {"complex": complex}, key="dist", where="here")
+    (1+0j)
+    """
+    name = spec.get(key) if isinstance(spec, Mapping) else None
+    if not isinstance(name, str):
+        msg = f"{where} must be a mapping with the word '{key}', got {spec!r}"
+        raise ValueError(msg)
+    _check_words([name], choices, f"{where}.{key}")
+    arguments = {word: value for word, value in spec.items() if word != key}
+    allowed = _keywords(choices[name])
+    if allowed is not None:
+        _check_words(arguments, allowed, where, besides=key)
+    return choices[name](**arguments)
+
+
+# Sections of the file
+
+
+def _read(file: Path, document: Any) -> RunConfig:
+    content = _mapping(document, "the file")
+    if "params" in content and "parameters" not in content:
+        return _cobaya(file, content)
+    _check_words(content, _SECTIONS, "")
+    if missing := [word for word in ("likelihood", "parameters") if not content.get(word)]:
+        msg = f"{missing[0]} is missing: a run needs likelihood and parameters"
+        raise ValueError(msg)
+    prior = Prior(tuple(_parameter(*item) for item in _mapping(content["parameters"], "parameters").items()))
+    function, source = _likelihood(content["likelihood"], file.parent)
+    given = _mapping(content.get("options") or {}, "options")
+    _check_words(given, DEFAULTS, "options")
+    given = {name: _option(name, value) for name, value in given.items()}
+    if given.get("initial") is not None:
+        given["initial"] = str(file.parent / str(given["initial"]))
+    options = {name: _value_of(name, value, prior) for name, value in given.items()}
+    return RunConfig(function, prior, options, {**content, "likelihood": source, "options": given})
+
+
+def _cobaya(file: Path, content: dict[str, Any]) -> RunConfig:
+    """A run of the model in a Cobaya file, with those options of its sampler block that `surrogate.infer` has too."""
+    interface = importlib.import_module("surrogate.interfaces.cobaya")  # a plug-in, loaded by its name
+    problem = interface.problem_of(file)
+    block = (content.get("sampler") or {}).get("surrogate") or {}
+    given = {name: value for name, value in _mapping(block, "sampler.surrogate").items() if name in DEFAULTS}
+    for name in ("max_evaluations", "batch_size", "n_samples", "reweight"):
+        if name in given:
+            given[name] = interface.number_of(given[name], problem.prior.d, f"sampler.surrogate.{name}")
+    options = {"reference": problem.reference} | given
+    return RunConfig(problem.log_likelihood, problem.prior, options, {**content, "options": given})
+
+
+def _option(name: str, value: Any) -> Any:
+    """The value of an option with the numbers that YAML reads as text, such as 1e6, made numbers."""
+    where = f"options.{name}"
+    if value is None or name in _STRUCTURES:
+        return value
+    if name in _TEXTS:
+        return _text(value, where)
+    if name in _FLAGS:
+        return _flag(value, where)
+    return _number(value, where) if name in _NUMBERS else _whole(value, where)
+
+
+def _value_of(name: str, value: Any, prior: Prior) -> Any:
+    """What ``surrogate.infer`` takes for an option of the file."""
+    if value is None or name not in _STRUCTURES:
+        return value
+    return _initial(Path(value), prior) if name == "initial" else _reference(value, prior)
+
+
+def _reference(value: Any, prior: Prior) -> Any:
+    """A point, or means and standard deviations."""
+    where = "options.reference"
+    entries = _mapping(value, where)
+    _check_words(entries, prior.names, where)
+    if missing := [name for name in prior.names if name not in entries]:
+        msg = f"{where} must give every parameter a value or a pair [mean, sd]; missing: {', '.join(missing)}"
+        raise ValueError(msg)
+    ordered = [entries[name] for name in prior.names]
+    pairs = [isinstance(entry, list) and len(entry) == 2 for entry in ordered]
+    if all(pairs):
+        table = np.array([[_number(part, where) for part in entry] for entry in ordered])
+        return table[:, 0], table[:, 1]
+    if any(pairs):
+        msg = f"{where} must be a value for every parameter, or a pair [mean, sd] for every one, not some of each"
+        raise ValueError(msg)
+    return np.array([_number(entry, where) for entry in ordered])
+
+
+def _initial(path: Path, prior: Prior) -> tuple[NDArray, NDArray]:
+    """Earlier evaluations from a table with a header, or from the journal of another run."""
+    if not path.is_file():
+        msg = f"options.initial: there is no file {path}"
+        raise ValueError(msg)
+    if path.suffix == ".jsonl":
+        records = [record for record in Journal(path).read() if record.evaluation.status != "failed"]
+        x = np.array([record.x for record in records]).reshape(len(records), -1)
+        return x, np.array([record.evaluation.y for record in records])
+    if path.suffix == ".csv":
+        return _from_table(path, prior.names)
+    msg = f"options.initial must be a .csv table or the evaluations.jsonl of a run, got {path.name}"
+    raise ValueError(msg)
+
+
+def _from_table(path: Path, names: tuple[str, ...]) -> tuple[NDArray, NDArray]:
+    columns = (*names, "log_likelihood")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, skipinitialspace=True)
+        if missing := [name for name in columns if name not in (reader.fieldnames or [])]:
+            msg = f"options.initial: {path.name} needs the columns {', '.join(columns)}; missing: {', '.join(missing)}"
+            raise ValueError(msg)
+        rows = [
+            [_number(row[name], f"options.initial: {path.name}, row {i}, {name}") for name in columns]
+            for i, row in enumerate(reader, start=1)
+        ]
+    table = np.array(rows).reshape(-1, len(columns))
+    return table[:, :-1], table[:, -1]
+
+
+def _parameter(name: Any, spec: Any) -> Parameter:
+    if not isinstance(name, str):
+        msg = f"names of parameters must be text, got {name!r}: put it in quotes"
+        raise ValueError(msg)
+    where = f"parameters.{name}"
+    if isinstance(spec, list):
+        return Parameter(name, _bounds(spec, where))
+    entry = _mapping(spec, where, instead="[low, high]")
+    _check_words(entry, _ENTRY, where)
+    label = None if entry.get("label") is None else _text(entry["label"], f"{where}.label")
+    periodic = _flag(entry.get("periodic", False), f"{where}.periodic")
+    return Parameter(name, _prior(entry, where), label=label, periodic=periodic)
+
+
+def _prior(entry: Mapping[str, Any], where: str) -> Any:
+    has_ends, has_prior = "min" in entry or "max" in entry, "prior" in entry
+    if has_ends == has_prior:
+        msg = f"{where} must have either min and max, or prior, got {', '.join(entry) or 'neither'}"
+        raise ValueError(msg)
+    if has_ends:
+        return _bounds([entry.get("min"), entry.get("max")], where)
+    spec = entry["prior"]
+    if isinstance(spec, list):
+        return _bounds(spec, f"{where}.prior")
+    numbers_given = {
+        word: value if word == "dist" else _number(value, f"{where}.prior.{word}")
+        for word, value in _mapping(spec, f"{where}.prior", instead="[low, high]").items()
+    }
+    return build(numbers_given, _distributions(), key="dist", where=f"{where}.prior")
+
+
+def _bounds(ends: list[Any], where: str) -> tuple[float, float]:
+    if len(ends) != 2 or None in ends:
+        msg = f"{where} must be two numbers [low, high], got {ends}"
+        raise ValueError(msg)
+    return _number(ends[0], where), _number(ends[1], where)
+
+
+def _distributions() -> dict[str, Callable[..., Any]]:
+    return {name: family for name, family in vars(stats).items() if isinstance(family, stats.rv_continuous)}
+
+
+# The likelihood
+
+
+def _likelihood(spec: Any, folder: Path) -> tuple[Callable[..., Any], Any]:
+    """The function, and a spelling of it that is valid from any folder."""
+    module_name, function_name = _spelled(spec)
+    is_file = module_name.endswith(".py")
+    module = _module_from_file(folder / module_name) if is_file else _module(module_name, folder)
+    function = _attribute(module, function_name)
+    file = getattr(module, "__file__", None)
+    if file and Path(file).absolute().parent == folder:
+        return function, {"file": str(Path(file).absolute()), "function": function_name}
+    return function, f"{module_name}:{function_name}"
+
+
+def _spelled(spec: Any) -> tuple[str, str]:
+    """The module or file, and the function in it."""
+    parts: list[Any] = str(spec).rsplit(":", 1)
+    if isinstance(spec, Mapping):
+        _check_words(spec, ("file", "function"), "likelihood")
+        parts = [spec.get("file"), spec.get("function")]
+    if len(parts) != 2 or not all(isinstance(part, str) and part.strip() for part in parts):
+        msg = f"likelihood must be 'package.module:function', 'file.py:function' or {{file, function}}, got {spec!r}"
+        raise ValueError(msg)
+    if isinstance(spec, Mapping) and not parts[0].endswith(".py"):
+        msg = f"likelihood.file must end in .py, got {parts[0]!r}"
+        raise ValueError(msg)
+    return parts[0].strip(), parts[1].strip()
+
+
+def _module_from_file(file: Path) -> Any:
+    """The module in a file, under the name that other processes will find it by."""
+    if not file.is_file():
+        msg = f"likelihood: there is no file {file}"
+        raise ValueError(msg)
+    module = _module(file.stem, file.parent)
+    found = getattr(module, "__file__", None)
+    if found is None or Path(found).resolve() != file.resolve():
+        msg = f"likelihood: {file.name} has the name of another module ({found or 'a built-in one'}): rename the file"
+        raise ValueError(msg)
+    return module
+
+
+def _module(name: str, folder: Path) -> Any:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))  # and there it stays: other processes get this path too
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        msg = f"likelihood: importing {name} failed with {type(error).__name__}: {error}"
+        raise ValueError(msg) from error
+
+
+def _attribute(module: Any, dotted: str) -> Callable[..., Any]:
+    found = module
+    for word in dotted.split("."):
+        if not hasattr(found, word):
+            public = [name for name in vars(found) if not name.startswith("_")]
+            msg = f"likelihood: {module.__name__} has no {dotted}" + _nearest(word, public)
+            raise ValueError(msg)
+        found = getattr(found, word)
+    if not callable(found):
+        msg = f"likelihood: {module.__name__}:{dotted} must be a function, got {type(found).__name__}"
+        raise ValueError(msg)
+    return found
+
+
+# Words and values
+
+
+def _mapping(value: Any, where: str, *, instead: str = "") -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        msg = f"{where} must be {f'{instead} or ' if instead else ''}a mapping of words to values, got {value!r}"
+        raise ValueError(msg)
+    return value
+
+
+def _check_words(given: Iterable[Any], allowed: Collection[str], where: str, *, besides: str = "") -> None:
+    """Raises on the first word that is not allowed, with the nearest one that is."""
+    for word in given:
+        if word not in allowed:
+            place = f"{where}: " if where else ""
+            words = [besides, *allowed] if besides else list(allowed)
+            listed = f"; allowed: {', '.join(words)}" if len(words) <= 20 else ""
+            msg = f"{place}unknown word {word!r}{_nearest(str(word), words)}{listed}"
+            raise ValueError(msg)
+
+
+def _nearest(word: str, words: Collection[str]) -> str:
+    return nearest(word, words, cutoff=0.5)
+
+
+def _keywords(make: Callable[..., Any]) -> list[str] | None:
+    """Words that a component takes; None if anything."""
+    if isinstance(make, stats.rv_continuous):
+        return [*(make.shapes.split(", ") if make.shapes else []), "loc", "scale"]
+    try:
+        found = inspect.signature(make).parameters.values()
+    except ValueError:  # some built-in types have none
+        return None
+    return None if any(p.kind is p.VAR_KEYWORD for p in found) else [p.name for p in found]
+
+
+def _number(value: Any, where: str) -> float:
+    """A number; YAML 1.1 reads 1e-3 as text, which people do not expect."""
+    if isinstance(value, bool) or not isinstance(value, (str, numbers.Real)):
+        return _refuse(value, where)
+    try:
+        return float(value)
+    except ValueError:
+        return _refuse(value, where)
+
+
+def _refuse(value: Any, where: str, what: str = "a number") -> Any:
+    msg = f"{where} must be {what}, got {value!r}"
+    raise ValueError(msg) from None
+
+
+def _whole(value: Any, where: str) -> int:
+    number = _number(value, where)
+    return int(number) if number.is_integer() else _refuse(value, where, "a whole number")
+
+
+def _flag(value: Any, where: str) -> bool:
+    return value if isinstance(value, bool) else _refuse(value, where, "true or false")
+
+
+def _text(value: Any, where: str) -> str:
+    return value if isinstance(value, str) else _refuse(value, where, "text")

@@ -1,0 +1,307 @@
+"""Gaussian-process regression on values and gradients, with the interface of scikit-learn.
+
+Every gradient is d numbers for what is often the price of a few values, and in d dimensions the error after n
+evaluations is that of several times n evaluations without.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from surrogate.arrays import Array
+from surrogate.gp.derivative import SMOOTH_KERNELS, JointCovariance, JointOperator
+from surrogate.gp.kernels import KERNELS
+from surrogate.gp.means import TREND_DEGREES, Trend
+from surrogate.gp.optimise import HyperPrior, condition_rescued, fit
+from surrogate.gp.process import GPModel, GPRecipe, Hyperparameters, TrainingSet
+from surrogate.linalg.lowrank import accelerated_cholesky
+from surrogate.linalg.preconditioners import NystromPreconditioner
+from surrogate.linalg.solvers import Solve, cg
+
+__all__ = ["GradientGPRegressor"]
+
+
+_PRIOR = HyperPrior(lengthscale_sd=1.5, shaping_bounds=(1e-6, 1.0), lengthscale_bounds=(0.02, 1e3))
+_NUGGET = 1e-10  # of the squared output scale, raised where a factorisation needs it: it bounds the accuracy
+_ITERATIVE_NUGGET = 1e-6  # of the variance of the residual: below, rounding keeps conjugate gradients from converging
+
+
+class GradientGPRegressor(RegressorMixin, BaseEstimator):
+    """Regression of a smooth function whose gradients are known at some or all of its points.
+
+    A polynomial trend plus a stationary residual with a lengthscale for each axis, conditioned on the values and the
+    derivatives jointly; the hyperparameters and the sd of the noise are those of the highest marginal likelihood, times
+    weak priors. Up to ``max_exact`` numbers everything is exact, by Cholesky factors. Beyond that the hyperparameters
+    come from a random part of the points, and the weights from conjugate gradients on all of them, in which the kernel
+    matrix of n (d + 1) rows is never stored and a Nystrom factor with the trend is the preconditioner.
+
+    Attributes:
+        n_features_in_: Number d of inputs.
+        lengthscale_: Of the residual, in units of the inputs, with shape (d,).
+        noise_: Sd of the noise of the values, in units of y. That of a derivative is as much per sd of its input.
+        residual_: Relative residual of the linear system; 0 where it was solved exactly.
+        n_iter_: Products with the kernel matrix; 1 where it was factored.
+
+    References:
+        Solak, Murray-Smith, Leithead, Leith & Rasmussen (2003), Derivative observations in Gaussian process models of
+        dynamic systems, NeurIPS 15; for many points Blucher, Mueller & Chmiela (2023), doi:10.1021/acs.jctc.2c01304,
+        whose forces have no values and no trend.
+    """
+
+    def __init__(
+        self,
+        *,
+        kernel: str = "rbf",
+        trend: str = "quadratic",
+        max_exact: int = 3000,
+        rank: int = 500,
+        tol: float = 1e-4,
+        max_iter: int = 1000,
+        device: str | None = None,
+        random_state: int = 0,
+    ) -> None:
+        """Settings; nothing is computed.
+
+        Args:
+            kernel: "rbf", or "matern52" for functions with two derivatives only.
+            trend: "constant", "linear" or "quadratic".
+            max_exact: Values and derivatives up to which matrices are factored.
+            rank: Of the preconditioner beyond that.
+            tol: Relative residual at which conjugate gradients stop.
+            max_iter: Most products with the kernel matrix; a warning says when they did not suffice.
+            device: Such as "cuda"; the CPU unless given.
+            random_state: Seed of the part of the points and of the pivots.
+        """
+        self.kernel = kernel
+        self.trend = trend
+        self.max_exact = max_exact
+        self.rank = rank
+        self.tol = tol
+        self.max_iter = max_iter
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: ArrayLike, gradient: ArrayLike | None = None) -> GradientGPRegressor:  # noqa: N803
+        """Fits points X with shape (n, d) and values y with shape (n,).
+
+        Args:
+            X: Points.
+            y: Values.
+            gradient: Derivatives of y with respect to X, with shape (n, d); rows with nan are unknown. None for none.
+
+        Raises:
+            ValueError: If an argument cannot be used.
+        """
+        self._check_settings()
+        points, values = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
+        values = np.asarray(values, dtype=np.float64)
+        slopes = None if gradient is None else np.asarray(gradient, dtype=np.float64)
+        if slopes is not None and slopes.shape != points.shape:
+            msg = f"gradient must have the shape {points.shape} of X, got {slopes.shape}"
+            raise ValueError(msg)
+        self._centre, self._scale = points.mean(0), _positive(points.std(0))
+        self._mean, self._sd = float(values.mean()), float(_positive(values.std()))
+        u, z = (points - self._centre) / self._scale, (values - self._mean) / self._sd
+        slopes = None if slopes is None else slopes * self._scale / self._sd
+        data = TrainingSet.of(u, z, gap=np.ones(len(z)), slope=slopes, device=self.device or "cpu")
+        self._model = self._fitted(data)
+        gp = self._model.gp
+        self.lengthscale_ = np.exp(gp.hyper.log_lengthscale) * self._scale
+        self.noise_ = self._sd * gp.scale * float(np.exp(gp.hyper.log_shaping))
+        self.n_iter_, self.residual_ = self._model.iterations, self._model.residual
+        return self
+
+    def predict(self, X: ArrayLike, return_std: bool = False) -> Array | tuple[Array, Array]:  # noqa: N803
+        """Mean at points X with shape (m, d), with shape (m,), and on request its sd.
+
+        The mean costs O(m n d); the sd O(m N^2) for N numbers where these were factored, and a solution by conjugate
+        gradients for each point where they were not.
+        """
+        check_is_fitted(self)
+        u = (validate_data(self, X, dtype=np.float64, reset=False) - self._centre) / self._scale
+        mean = self._mean + self._sd * self._model.mean(u)
+        if not return_std:
+            return mean
+        return mean, self._sd * np.sqrt(self._model.variance(u))
+
+    def _check_settings(self) -> None:
+        for name, words in (("kernel", SMOOTH_KERNELS), ("trend", TREND_DEGREES)):
+            if getattr(self, name) not in words:
+                msg = f"{name} must be one of {', '.join(sorted(words))}, got {getattr(self, name)!r}"
+                raise ValueError(msg)
+        for name in ("max_exact", "rank", "max_iter"):
+            if not getattr(self, name) >= 1:
+                msg = f"{name} must be at least 1, got {getattr(self, name)!r}"
+                raise ValueError(msg)
+
+    def _fitted(self, data: TrainingSet) -> _Exact | _Iterative:
+        d = data.u.shape[1]
+        recipe = GPRecipe(KERNELS[self.kernel], Trend(self.trend), nugget=_NUGGET, device=data.u.device)
+        exact = len(data.y) <= self.max_exact
+        part = data if exact else self._part(data)
+        default = Hyperparameters.default(d)
+        starts = [default, replace(default, log_lengthscale=default.log_lengthscale - 1.5)]
+        hyper, _, _ = fit(recipe, part, starts, prior=_PRIOR, max_evaluations=100)
+        model = condition_rescued(recipe, part, hyper)
+        return _Exact(model) if exact else self._iterated(data, model)
+
+    def _part(self, data: TrainingSet) -> TrainingSet:
+        """Random points with as many numbers as may be factored."""
+        n, d = data.u.shape
+        count = max(d + 2, min(n, self.max_exact // (d + 1)))
+        rows = np.random.default_rng(self.random_state).permutation(n)[:count]
+        return data.subset(rows)
+
+    def _iterated(self, data: TrainingSet, model: GPModel) -> _Iterative:
+        operator, noise = _system(data, model)
+        generator = torch.Generator(data.u.device).manual_seed(self.random_state)
+        low_rank = accelerated_cholesky(
+            operator.residual, min(self.rank, operator.shape[0]), generator=generator
+        ).factor
+        # The trend's share of the matrix is known exactly, and has the largest eigenvalues.
+        preconditioner = NystromPreconditioner.of(torch.cat([low_rank, operator.phi], 1), noise)
+        out = _Iterative(model, operator, preconditioner, noise, self.tol, self.max_iter)
+        solve = out.solved(data.y)
+        return replace(out, weights=solve.x, iterations=solve.iterations, residual=float(solve.residual.max()))
+
+
+def _positive(sd: Array | float) -> Array:
+    """Standard deviations, with 1 for those of constants."""
+    return np.where(np.asarray(sd) > 0, sd, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _TrendedOperator:
+    """The covariance of all rows, residual and trend."""
+
+    residual: JointOperator
+    phi: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.residual.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.residual.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.residual.device
+
+    def matmul(self, v: Tensor) -> Tensor:
+        return self.residual.matmul(v) + self.phi @ (self.phi.T @ v)
+
+    def diag(self) -> Tensor:
+        return self.residual.diag() + self.phi.square().sum(1)
+
+    def column(self, i: int) -> Tensor:
+        return self.residual.column(i) + self.phi @ self.phi[i]
+
+    def columns(self, index: Tensor) -> Tensor:
+        return self.residual.columns(index) + self.phi @ self.phi[index].T
+
+    def submatrix(self, index: Tensor) -> Tensor:
+        return self.columns(index)[index]
+
+
+def _system(data: TrainingSet, model: GPModel) -> tuple[_TrendedOperator, float]:
+    """The covariance of all data in units of the output scale, and the variance of the noise."""
+    hyper, device = model.hyper, data.u.device
+    lengthscale = torch.as_tensor(np.exp(hyper.log_lengthscale), device=device)
+    at = data.at if data.at is not None else torch.empty(0, dtype=torch.int64, device=device)
+    joint = JointCovariance(model.recipe.kernel, data.u, lengthscale, at)
+    variance = float(np.exp(2.0 * hyper.log_amplitude))
+    noise = max(model.recipe.nugget + float(np.exp(2.0 * hyper.log_shaping)), _ITERATIVE_NUGGET * variance)
+    operator = JointOperator(joint, variance)
+    return _TrendedOperator(operator, data.basis(model.recipe.trend)), noise
+
+
+@dataclass(frozen=True, eq=False)
+class _Exact:
+    """Predictions by Cholesky factors."""
+
+    gp: GPModel
+    iterations: int = 1
+    residual: float = 0.0
+
+    def mean(self, u: Array) -> Array:
+        """At scaled points with shape (m, d), with shape (m,)."""
+        return self.gp.mean(u)
+
+    def variance(self, u: Array) -> Array:
+        """At scaled points with shape (m, d), with shape (m,)."""
+        return self.gp.variance(u)
+
+
+@dataclass(frozen=True, eq=False)
+class _Iterative:
+    """Predictions by conjugate gradients; ``gp`` has the hyperparameters, from a part of the points."""
+
+    gp: GPModel
+    operator: _TrendedOperator
+    preconditioner: NystromPreconditioner
+    noise: float
+    tolerance: float
+    max_iterations: int
+    weights: Tensor | None = None
+    iterations: int = 0
+    residual: float = float("nan")
+
+    def solved(self, y: Tensor) -> Solve:
+        """The covariance of all data, noise included, inverted on y, with shape (N,) or (N, k).
+
+        Warns with a ``ConvergenceWarning`` if the tolerance was not reached.
+        """
+        solve = cg(
+            self.operator,
+            y,
+            noise=self.noise,
+            preconditioner=self.preconditioner,
+            tolerance=self.tolerance,
+            max_iterations=self.max_iterations,
+        )
+        if not solve.converged:
+            msg = (
+                f"after {solve.iterations} iterations the relative residual is {float(solve.residual.max()):.1e}, not "
+                f"{self.tolerance:g} ({solve.status}): a larger rank or max_iter helps"
+            )
+            warnings.warn(msg, ConvergenceWarning, stacklevel=5)
+        return solve
+
+    def _blocks(self, u: Array) -> list[Tensor]:
+        x = torch.as_tensor(u, device=self.operator.device)
+        return list(x.split(max(1, 4_000_000 // self.operator.shape[0])))
+
+    def mean(self, u: Array) -> Array:
+        """At scaled points with shape (m, d), with shape (m,); O(m n d)."""
+        joint, weights, phi = self.operator.residual.joint, self.weights, self.operator.phi
+        if weights is None:
+            msg = "the weights are not known yet"
+            raise ValueError(msg)
+        coefficients = phi.T @ weights
+        parts = [
+            self.operator.residual.variance * joint.mean(x, weights) + self.gp.recipe.trend.basis(x) @ coefficients
+            for x in self._blocks(u)
+        ]
+        return torch.cat(parts).cpu().numpy()
+
+    def variance(self, u: Array) -> Array:
+        """At scaled points with shape (m, d), with shape (m,); a linear system for each."""
+        joint, amplitude = self.operator.residual.joint, self.operator.residual.variance
+        parts = []
+        for x in self._blocks(u):
+            basis = self.gp.recipe.trend.basis(x)
+            cross = amplitude * joint.with_values(x) + self.operator.phi @ basis.T
+            inner = cross * self.solved(cross).x
+            parts.append(amplitude + basis.square().sum(1) - inner.sum(0))
+        return self.gp.scale**2 * torch.cat(parts).clamp(min=1e-14).cpu().numpy()

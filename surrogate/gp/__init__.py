@@ -1,0 +1,1 @@
+"""Gaussian processes: kernels, means, noise, solvers, evidence."""

@@ -1,0 +1,1 @@
+"""Posterior runs: from a log-likelihood and a prior to weighted samples and an evidence."""

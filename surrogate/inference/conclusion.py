@@ -1,0 +1,256 @@
+"""What a run takes home: the surrogate sampled as it stands, whether or not the run has converged."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from surrogate.arrays import Array
+from surrogate.executors.threads import one_thread
+from surrogate.inference.draws import ScaledPrior
+from surrogate.inference.driving.drive import calls, load_prior, load_state
+from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.result import EvidenceCheck, Result
+from surrogate.inference.state import State
+from surrogate.log_density.coordinates.warps import InputWarp
+from surrogate.log_density.derived import DerivedModel, fit_derived
+from surrogate.log_density.model import LikelihoodModel
+from surrogate.log_density.predictor import Predictor
+from surrogate.problem.prior import Prior
+from surrogate.rng import generator
+from surrogate.samplers.bridge import bridge_sample
+from surrogate.samplers.ensemble import WALKERS, Chain, sample_ensemble
+from surrogate.samplers.evidence import ImportanceSample
+from surrogate.samplers.smc import systematic_resample
+from surrogate.storage.folder import RunFolder
+
+__all__ = ["Emulator", "conclude", "load_result"]
+
+
+_BRIDGE = 20_000  # draws of the chain that a second estimate of the evidence uses
+
+
+@dataclass(frozen=True, eq=False)
+class Emulator:
+    """The surrogate of a finished run, for later use.
+
+    Attributes:
+        model: Surrogate of the log-likelihood in scaled coordinates.
+        scaled: Prior in those coordinates.
+    """
+
+    model: LikelihoodModel
+    scaled: ScaledPrior
+
+    def predict(self, x: ArrayLike) -> tuple[Array, Array]:
+        """Mean and sd of the log-likelihood at x with shape (m, d), each with shape (m,).
+
+        Valid where the likelihood is feasible; ``feasibility`` says how probable that is.
+        """
+        return self.model.predict(self._unit(x))
+
+    def log_likelihood(self, x: ArrayLike) -> Array:
+        """The log-likelihood that is sampled, -inf where infeasible, with shape (m,); the fast path, without sd.
+
+        For single points ``predictor()`` is faster by far.
+        """
+        return self.model.y_max + self.model.relative(self._unit(x)) * self.model.parameters.temperature
+
+    def predictor(self, names: tuple[str, ...], bounds: Array) -> Predictor:
+        """The same function as numbers, see ``Predictor``."""
+        return Predictor.of(self.model, names, bounds, self.scaled.location, self.scaled.scale)
+
+    def log_prior(self, x: ArrayLike) -> Array:
+        """Log prior density at x with shape (m, d), with shape (m,)."""
+        return self.scaled.log_density_x(np.atleast_2d(np.asarray(x, dtype=np.float64)))
+
+    def feasibility(self, x: ArrayLike) -> Array:
+        """Probability that the likelihood is finite at x with shape (m, d), with shape (m,)."""
+        return self.model.gate.probability(self.model.whiten(self._unit(x)))
+
+    def _unit(self, x: ArrayLike) -> Array:
+        return self.scaled.to_unit(np.atleast_2d(np.asarray(x, dtype=np.float64)))
+
+
+def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> Result:
+    """Samples the surrogate of a run as it stands.
+
+    Args:
+        loop: The loop of the run.
+        state: Its last state.
+        reason: Why it is the last.
+        n_samples: Effective number of independent draws.
+
+    Raises:
+        ValueError: If the run has no surrogate.
+    """
+    if state.parameters is None:
+        shortage = loop.shortage(state)
+        raise ValueError(reason if shortage in reason else f"{reason}. {shortage}")
+    state = loop.cooled(state)
+    model = loop.model(state)
+    sample = loop.importance_sample(state, model, max(20_000, 2 * n_samples), "final")
+    chain = _chain(loop, state, model, sample, n_samples)
+    if not state.verdict.converged:
+        reason = f"{reason}; {_looked_at(loop, state, model)}"
+    elif np.isfinite(state.rows()[-1]["open_radius"]):
+        reason = f"{reason}; some points are better than the found modes explain, yet probes found no other mode"
+    evidence = _evidence_check(loop, state, model, sample, chain)
+    mean_error, sd_error, evidence_spread = loop.surrogate_error(state, model, sample)
+    return Result(
+        labels=loop.prior.labels,
+        periodic=tuple(map(bool, loop.prior.periodic)) if loop.prior.periodic.any() else (),
+        log_evidence=model.y_max + sample.log_integral,
+        log_evidence_error=_evidence_error(evidence, evidence_spread),
+        converged=state.verdict.stop and state.verdict.converged and chain.converged and evidence.agrees,
+        status=_status(reason, chain, evidence),
+        n_evaluations=calls(state),
+        data=state.data,
+        trace=tuple(dict(row) for row in state.rows()),
+        emulator=Emulator(model, loop.scaled),
+        surrogate_error={"mean": mean_error * loop.scaled.scale, "sd": sd_error},
+        sampler=_quality(chain, sample),
+        check=loop.self_check(state, model, sample) if len(sample.x) else {},
+        evidence=evidence,
+        **_draws(loop, model, chain),
+        **_derived_values(loop, state, chain.samples),
+    )
+
+
+def _evidence_check(
+    loop: PosteriorLoop, state: State, model: LikelihoodModel, sample: ImportanceSample, chain: Chain
+) -> EvidenceCheck:
+    """The evidence by importance sampling and by a bridge from the chain."""
+    window = loop.scaled.about(loop.draws(state).posterior)
+    bridge = bridge_sample(
+        lambda t: loop.log_posterior(model, t, window),
+        chain.samples[:_BRIDGE],
+        chain.log_density[:_BRIDGE],
+        chain.ess * min(1.0, _BRIDGE / len(chain.samples)),
+        generator(state.seed, state.step, "bridge"),
+    )
+    first, second = model.y_max + sample.log_integral, model.y_max + bridge.log_integral
+    return EvidenceCheck(first, sample.log_integral_error, second, bridge.log_integral_error)
+
+
+def _evidence_error(evidence: EvidenceCheck, spread: float) -> float:
+    """Standard error of the log evidence: of sampling and of the surrogate, and the difference if there is one."""
+    errors = [evidence.importance_error, spread]
+    if not evidence.agrees and np.isfinite(evidence.difference):
+        errors.append(evidence.bridge - evidence.importance)
+    return float(np.linalg.norm(errors))
+
+
+def _status(reason: str, chain: Chain, evidence: EvidenceCheck) -> str:
+    """Why the run stopped, and what is wrong with its final draws if anything is."""
+    words = [reason]
+    if not chain.converged:
+        words.append(f"its final chain did not converge: {chain.reason}")
+    if not evidence.agrees:
+        words.append(str(evidence))
+    return "; ".join(words)
+
+
+def _looked_at(loop: PosteriorLoop, state: State, model: LikelihoodModel) -> str:
+    """A clause on how much of the prior could hold further modes."""
+    return f"further modes are not excluded in {100.0 * loop.unseen_share(state, model):.2g} % of the prior"
+
+
+def _chain(
+    loop: PosteriorLoop, state: State, model: LikelihoodModel, sample: ImportanceSample, n_samples: int
+) -> Chain:
+    """Draws of the surrogate posterior, in scaled coordinates."""
+    rng = generator(state.seed, state.step, "final")
+    start = _walkers(sample, max(WALKERS, 4 * loop.d), rng) if sample.ess > 100 else loop.draws(state).posterior
+    window = loop.scaled.about(loop.draws(state).posterior)
+    return sample_ensemble(
+        lambda t: loop.log_posterior(model, t, window),
+        window.unrolled(start),
+        rng=rng,
+        ess=n_samples,
+        bounds=window.window(loop.prior.bounds),
+        jumps=loop.mechanisms.jumps,
+    )
+
+
+def _walkers(sample: ImportanceSample, n: int, rng: np.random.Generator) -> Array:
+    """Equally weighted draws in the proportions of the modes."""
+    with np.errstate(divide="ignore"):
+        return sample.x[systematic_resample(np.log(sample.weights), n, rng)]
+
+
+def _draws(loop: PosteriorLoop, model: LikelihoodModel, chain: Chain) -> dict[str, Any]:
+    """The rows of a result: parameters and densities in the coordinates of the prior."""
+    scaled, prior = loop.scaled, loop.prior
+    x = np.clip(scaled.from_unit(chain.samples), prior.bounds[:, 0], prior.bounds[:, 1])
+    return {
+        "names": prior.names,
+        "bounds": prior.bounds,
+        "samples": x,
+        "weights": np.full(len(x), 1.0 / len(x)),
+        "log_posterior": chain.log_density + model.y_max - np.log(scaled.scale).sum(),
+        "log_prior": prior.log_density(x),
+    }
+
+
+def _quality(chain: Chain, sample: ImportanceSample) -> dict[str, float]:
+    return {
+        "autocorrelation_time": float(np.max(chain.autocorrelation_time)),
+        "ess": float(chain.ess),
+        "acceptance": float(chain.acceptance),
+        "importance_ess": float(sample.ess),
+    }
+
+
+def _derived_values(loop: PosteriorLoop, state: State, samples: Array) -> dict[str, Any]:
+    """Derived values of the draws, emulated, with their errors."""
+    low, high = loop.scaled.to_unit(loop.prior.bounds.T)
+    circles = InputWarp.identity(low, high, loop.prior.periodic)
+    model = _derived_model(loop, state, samples, circles)
+    if model is None:
+        return {"derived": np.empty((len(samples), 0)), "derived_names": (), "derived_error": np.empty(0)}
+    values = model.predict(circles.forward(samples))
+    return {"derived": values, "derived_names": model.names, "derived_error": model.error}
+
+
+def _derived_model(loop: PosteriorLoop, state: State, samples: Array, circles: InputWarp) -> DerivedModel | None:
+    """Regressions of the derived values on the evaluated points, in scaled coordinates; None if there are none.
+
+    Periodic parameters enter by their cosine and sine.
+    """
+    data = state.data
+    if not data.derived_names:
+        return None
+    t = loop.scaled.to_unit(data.x[data.finite])
+    height = data.y[data.finite] + loop.scaled.log_density(t)
+    values, names = data.derived[data.finite], data.derived_names
+    return fit_derived(circles.forward(t), height, values, names, circles.forward(samples))
+
+
+def load_result(folder: str | os.PathLike[str], *, n_samples: int = 10_000, prior: Any = None) -> Result:
+    """Samples the surrogate of a run in a folder, finished or not, without calling the likelihood.
+
+    Args:
+        folder: Output folder of the run.
+        n_samples: Effective number of independent draws.
+        prior: The prior again, needed only if it holds distributions that are not scipy's.
+
+    Raises:
+        ValueError: If the folder holds no run, or one without a surrogate yet.
+    """
+    place = RunFolder(Path(folder))
+    if not place.state_path.exists():
+        msg = f"{place.path} holds no run"
+        raise ValueError(msg)
+    loop = PosteriorLoop(load_prior(place) if prior is None else Prior.of(prior))
+    state = load_state(place, loop.prior)
+    if state is None:
+        msg = f"{place.path} holds no run"
+        raise ValueError(msg)
+    with one_thread():
+        return conclude(loop, state, state.verdict.reason, n_samples)

@@ -1,0 +1,157 @@
+"""Where a run looks before it has a surrogate: space-filling points of the prior, or points about a reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import qmc
+
+from surrogate.arrays import Array
+from surrogate.problem.prior import Prior
+from surrogate.rng import generator
+from surrogate.samplers.coordinates import Turns
+
+__all__ = ["Reference", "design", "space_filling"]
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Where the posterior is expected.
+
+    Attributes:
+        mean: With shape (d,).
+        covariance: With shape (d, d), or None when only a point is known.
+    """
+
+    mean: Array
+    covariance: Array | None = None
+
+    @classmethod
+    def of(cls, spec: object, d: int) -> Reference:
+        """From a point (d,), a pair (mean, covariance), or draws (n, d) with n > d.
+
+        Raises:
+            ValueError: If the shapes fit none of the three, or values are not finite.
+        """
+        if isinstance(spec, Reference):
+            return spec
+        expected = (
+            f"reference must be a point with shape ({d},), a pair (mean, covariance) or draws with shape (n, {d})"
+        )
+        if isinstance(spec, tuple) and len(spec) == 2 and np.ndim(spec[1]) in (1, 2) and np.ndim(spec[0]) == 1:
+            mean, spread = np.asarray(spec[0], float), np.asarray(spec[1], float)
+            covariance = np.diag(spread**2) if spread.ndim == 1 else spread
+            out = cls(mean, covariance)
+        else:
+            points = np.asarray(spec, float)
+            if points.ndim == 2 and len(points) > d:
+                out = cls(points.mean(0), np.atleast_2d(np.cov(points.T)))
+            else:
+                out = cls(points.reshape(-1) if points.ndim <= 1 else points)
+        if out.mean.shape != (d,) or (out.covariance is not None and out.covariance.shape != (d, d)):
+            msg = (
+                f"{expected}; got shapes {[np.shape(part) for part in (spec if isinstance(spec, tuple) else (spec,))]}"
+            )
+            raise ValueError(msg)
+        if not np.isfinite(out.mean).all() or (out.covariance is not None and not np.isfinite(out.covariance).all()):
+            msg = f"{expected}; got values that are not finite"
+            raise ValueError(msg)
+        if out.covariance is not None and np.linalg.eigvalsh(0.5 * (out.covariance + out.covariance.T))[0] <= 0:
+            msg = "the covariance of reference must be positive definite"
+            raise ValueError(msg)
+        return out
+
+    def check_inside(self, prior: Prior) -> None:
+        """Refuses a mean outside of the prior.
+
+        Raises:
+            ValueError: With the names of the parameters.
+        """
+        low, high = prior.bounds.T
+        outside = [n for n, bad in zip(prior.names, (self.mean < low) | (self.mean > high), strict=True) if bad]
+        if outside:
+            msg = f"reference must lie inside the prior; outside of it: {', '.join(outside)}"
+            raise ValueError(msg)
+
+
+def space_filling(prior: Prior, first: int, n: int, seed: int, *, inner: float = 0.8) -> Array:
+    """Points ``first`` to ``first + n`` of a scrambled Sobol sequence over the inner part of the prior.
+
+    Any points determine a quadratic, so for a Gaussian posterior these are as good as any others; elsewhere they are
+    what finds further modes. The faces of a box are left out: a trend extrapolates better than it interpolates corners.
+
+    Args:
+        prior: Prior, mapped through its quantiles.
+        first: Points of the sequence already used.
+        n: Number of points.
+        seed: Of the scrambling.
+        inner: Central probability of each parameter that is covered; all of a periodic one, which has no faces.
+
+    Returns:
+        Points with shape (n, d).
+    """
+    sequence = qmc.Sobol(prior.d, scramble=True, rng=generator(seed, "design"))
+    total = 1 << int(np.ceil(np.log2(max(first + n, 2))))
+    u = sequence.random(total)[first : first + n]
+    return prior.quantile(0.5 + np.where(prior.periodic, 1.0, inner) * (u - 0.5))
+
+
+def _about(prior: Prior, mean: Array, factor: Array, n: int, rng: np.random.Generator) -> Array:
+    """Gaussian draws inside the support of the prior, with shape (n, d).
+
+    Drawn closer to the mean until enough are inside; then, about a corner of a box, folded back into it. Periodic
+    parameters go round.
+    """
+    out: list[Array] = []
+    shrink = 1.0
+    turns = Turns.of(prior.bounds, prior.periodic)
+    while sum(map(len, out)) < n and shrink > 0.1:
+        x = mean + shrink * rng.standard_normal((4 * n, len(mean))) @ factor.T
+        x = x if turns is None else turns.wrapped(x)
+        out.append(x[np.isfinite(prior.log_density(x))])
+        shrink *= 0.8
+    low, high = prior.bounds.T
+    x = mean + shrink * rng.standard_normal((4 * n, len(mean))) @ factor.T
+    folded = np.where(x < low, 2.0 * low - x, np.where(x > high, 2.0 * high - x, x))
+    out.append(folded[np.isfinite(prior.log_density(folded))])
+    out.append(prior.sample(n, rng))
+    return np.concatenate(out)[:n]
+
+
+def design(
+    prior: Prior, first: int, n: int, seed: int, *, reference: Reference | None = None, best: Array | None = None
+) -> Array:
+    """The next n points of the initial design.
+
+    With a reference covariance: Gaussian draws of 1.5 times its width. With a reference point: the point itself, then
+    points about it at scales from 3 % to 30 % of the prior. Without: a Sobol sequence. Once some point is finite but
+    too few are, half of each batch lies about the best one.
+
+    Args:
+        prior: Prior.
+        first: Number of design points evaluated before.
+        n: Number of points.
+        seed: Of the run.
+        reference: Where the posterior is expected.
+        best: Best point so far, with shape (d,), when too few are finite.
+
+    Returns:
+        Points with shape (n, d).
+    """
+    rng = generator(seed, first, "design")
+    if reference is not None and reference.covariance is not None:
+        factor = np.asarray(1.5 * np.linalg.cholesky(reference.covariance), dtype=np.float64)
+        return _about(prior, reference.mean, factor, n, rng)
+    centre = reference.mean if best is None and reference is not None else best
+    if centre is None:
+        return space_filling(prior, first, n, seed)
+    width = prior.quantile(np.full((1, prior.d), 0.9))[0] - prior.quantile(np.full((1, prior.d), 0.1))[0]
+    near = n if best is None else n // 2
+    scales = 10.0 ** rng.uniform(-1.5, -0.5, near)
+    points = [_about(prior, centre, np.diag(s * width), 1, rng) for s in scales]
+    if reference is not None and best is None and first == 0:
+        points[0] = centre[None]
+    if near < n:
+        points.append(space_filling(prior, first, n - near, seed))
+    return np.concatenate(points)

@@ -1,0 +1,162 @@
+"""Candidates for posterior inference: draws of the current surrogate posterior, also at raised temperatures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from surrogate.arrays import Array
+from surrogate.log_density.model import LikelihoodModel
+from surrogate.samplers.coordinates import Turns
+from surrogate.samplers.mixture import Mixture, fit_mixture
+from surrogate.samplers.smc import sample_tempered
+
+__all__ = ["Draws", "ScaledPrior", "draw", "is_narrow", "WARM_TEMPERATURE"]
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledPrior:
+    """The prior in scaled coordinates t = (x - location) / scale.
+
+    A periodic parameter may have any number of turns in t; `about` opens its circle where there is least of a cloud, so
+    that samplers meet one turn with an edge on which hardly anything lies.
+
+    Attributes:
+        location: With shape (d,).
+        scale: With shape (d,).
+        log_density_x: Log prior density at x with shape (m, d).
+        sample_x: Maps (n, rng) to draws with shape (n, d).
+        turns: One turn of each periodic parameter, None if there are none.
+        seam: Where the circles are open, with the shape of ``turns.columns``; None where they are closed.
+    """
+
+    location: Array
+    scale: Array
+    log_density_x: Callable[[Array], Array]
+    sample_x: Callable[[int, np.random.Generator], Array]
+    turns: Turns | None = None
+    seam: Array | None = None
+
+    def to_unit(self, x: Array) -> Array:
+        """Scaled coordinates of x."""
+        return (x - self.location) / self.scale
+
+    def from_unit(self, t: Array) -> Array:
+        """Parameters x of the scaled coordinates t."""
+        return self.location + (t if self.turns is None else self.turns.wrapped(t)) * self.scale
+
+    def log_density(self, t: Array) -> Array:
+        """Log prior density per unit of t, with shape (m,)."""
+        value = self.log_density_x(self.from_unit(t)) + np.log(self.scale).sum()
+        if self.turns is None or self.seam is None:
+            return value
+        return np.where(self.turns.within(t, self.seam), value, -np.inf)
+
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """Draws t with shape (n, d)."""
+        return self.unrolled(self.to_unit(self.sample_x(n, rng)))
+
+    def about(self, t: Array) -> ScaledPrior:
+        """The same with its circles open where there is least of the cloud t, with shape (n, d)."""
+        return self if self.turns is None else replace(self, seam=self.turns.emptiest(t))
+
+    def unrolled(self, t: Array) -> Array:
+        """The points t on the turn that begins at the seam; themselves where there is none."""
+        return t if self.turns is None or self.seam is None else self.turns.wrapped(t, self.seam)
+
+    def window(self, bounds: Array) -> Array:
+        """Bounds in t, with shape (d, 2), of the support whose bounds in x are given."""
+        out = (bounds - self.location[:, None]) / self.scale[:, None]
+        if self.turns is not None and self.seam is not None:
+            out[self.turns.columns] = np.stack([self.seam, self.seam + self.turns.period], 1)
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Draws of exp(surrogate) times the prior, in scaled coordinates.
+
+    Attributes:
+        posterior: At temperature 1, with shape (n, d).
+        warm: At the warm temperature, with shape (n, d).
+    """
+
+    posterior: Array
+    warm: Array
+
+
+WARM_TEMPERATURE = 3.0
+"""Temperature of the warm draws, in any number of dimensions."""
+
+
+def is_narrow(t: Array) -> bool:
+    """Whether points t, with shape (n, d), fill only a small part of the prior along some axis."""
+    n, d = t.shape
+    return n > d + 1 and bool((t.std(0) < 0.05).any())
+
+
+def _starting_mixture(t: Array, y: Array, previous: Draws | None, rng: np.random.Generator) -> Mixture:
+    """Gaussians on the previous warm draws and on the best points."""
+    d = t.shape[1]
+    best = t[np.argsort(-y, kind="stable")[: max(6, 2 * d)]]
+    if previous is None:
+        spread = np.linalg.cholesky(np.cov(t.T).reshape(d, d)) if is_narrow(t) else np.diag(np.full(d, 0.15))
+        return Mixture(np.full(len(best), 1.0 / len(best)), best, np.repeat(spread[None], len(best), 0))
+    cloud = fit_mixture(previous.warm, 4 if len(previous.warm) > 40 * d else 1, rng).widened(1.4)
+    spread = 0.5 * np.linalg.cholesky(np.cov(previous.warm.T).reshape(d, d) + 1e-18 * np.eye(d))
+    points = Mixture(np.full(len(best), 1.0 / len(best)), best, np.repeat(spread[None], len(best), 0))
+    return cloud.joined(points, 0.3)
+
+
+def draw(
+    model: LikelihoodModel,
+    prior: ScaledPrior,
+    t: Array,
+    y: Array,
+    previous: Draws | None,
+    rng: np.random.Generator,
+    *,
+    n: int = 1000,
+) -> Draws:
+    """Draws of the surrogate posterior by sequential Monte Carlo.
+
+    The particles start from 30 % of the prior and 70 % of Gaussians on the previous draws and on the best points, so
+    that a mode which appears anywhere gets its share.
+
+    Args:
+        model: Surrogate.
+        prior: Prior in scaled coordinates.
+        t: Finite evaluated points, with shape (n, d).
+        y: Their log-likelihoods, with shape (n,).
+        previous: Draws of the surrogate before the last batch.
+        rng: Random numbers.
+        n: Number of particles.
+
+    Returns:
+        n draws at each temperature. About 50 calls of the surrogate on n points each.
+    """
+    if prior.turns is not None:
+        prior = prior.about(t if previous is None else previous.warm)
+        t = prior.unrolled(t)
+        if previous is not None:
+            previous = Draws(prior.unrolled(previous.posterior), prior.unrolled(previous.warm))
+    mixture = _starting_mixture(t, y, previous, rng)
+    share = 0.3
+    count = int(share * n)
+    start = np.concatenate([prior.sample(count, rng), mixture.sample(n - count, rng)])
+
+    def log_target(p: Array) -> Array:
+        inside = prior.log_density(p)
+        out = np.full(len(p), -np.inf)
+        ok = np.isfinite(inside)
+        out[ok] = inside[ok] + model.relative(p[ok], floor=1e-3)
+        return out
+
+    def log_start(p: Array) -> Array:
+        return np.logaddexp(np.log(share) + prior.log_density(p), np.log(1.0 - share) + mixture.log_density(p))
+
+    sweeps = 12 if t.shape[1] <= 20 else 2 * t.shape[1]  # moves decorrelate more slowly the more parameters there are
+    warm, cool = sample_tempered(log_target, start, log_start, (WARM_TEMPERATURE, 1.0), rng, final_sweeps=sweeps)
+    return Draws(cool, warm)

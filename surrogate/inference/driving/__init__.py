@@ -1,0 +1,1 @@
+"""Driving a run: scheduling of evaluations, budget, journal."""

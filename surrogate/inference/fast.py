@@ -1,0 +1,74 @@
+"""Further points at the same slow parameters: nearly free where changing only the fast ones costs little."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surrogate.arrays import Array
+from surrogate.problem.prior import Prior
+from surrogate.samplers.coordinates import Turns
+
+__all__ = ["FastPoints", "count_slow"]
+
+
+@dataclass(frozen=True)
+class FastPoints:
+    """How many values of the fast parameters are evaluated at each choice of the slow ones.
+
+    Attributes:
+        columns: Positions of the fast parameters.
+        count: Further values of them for each point.
+    """
+
+    columns: tuple[int, ...]
+    count: int
+
+    def extended(self, x: Array, cloud: Array, prior: Prior, rng: np.random.Generator) -> Array:
+        """Each point followed by ``count`` others that differ from it in the fast parameters only.
+
+        These are drawn from the normal distribution that they have in the cloud, given the slow ones; where that leaves
+        the prior the value of the point itself is kept.
+
+        Args:
+            x: Points with shape (b, d).
+            cloud: Draws that set the widths, with shape (n, d).
+            prior: Of the parameters.
+            rng: Random numbers.
+
+        Returns:
+            With shape (b (1 + count), d), slow parameters repeating in consecutive rows.
+        """
+        fast = list(self.columns)
+        slow = [j for j in range(x.shape[1]) if j not in fast]
+        out = np.repeat(x, 1 + self.count, axis=0)
+        turns = Turns.of(prior.bounds, prior.periodic)
+        seam = None if turns is None else turns.emptiest(cloud)
+        place = out if turns is None else turns.wrapped(out, seam)
+        cloud = cloud if turns is None else turns.wrapped(cloud, seam)
+        mean, slope, factor = _conditional(cloud, slow, fast)
+        drawn = out.copy()
+        drawn[:, fast] = mean + (place[:, slow] - cloud[:, slow].mean(0)) @ slope
+        drawn[:, fast] += rng.standard_normal((len(out), len(fast))) @ factor.T
+        drawn = drawn if turns is None else turns.wrapped(drawn)
+        further = (np.arange(len(out)) % (1 + self.count) > 0) & np.isfinite(prior.log_density(drawn))
+        out[further] = drawn[further]
+        return out
+
+
+def _conditional(cloud: Array, slow: list[int], fast: list[int]) -> tuple[NDArray, NDArray, NDArray]:
+    """Mean, slope on the slow parameters and Cholesky factor of the fast ones in a cloud."""
+    covariance = np.atleast_2d(np.cov(cloud.T))
+    inner, cross = covariance[np.ix_(fast, fast)], covariance[np.ix_(slow, fast)]
+    slope = np.linalg.lstsq(covariance[np.ix_(slow, slow)], cross, rcond=1e-12)[0]
+    rest = inner - cross.T @ slope
+    floor = 1e-4 * np.diag(inner) + 1e-300  # where the cloud is thin
+    return cloud[:, fast].mean(0), slope, np.linalg.cholesky(0.5 * (rest + rest.T) + np.diag(floor))
+
+
+def count_slow(x: Array, columns: tuple[int, ...]) -> int:
+    """Changes of the slow parameters in a sequence of evaluations with shape (n, d), the first one included."""
+    slow = np.delete(x, list(columns), axis=1)
+    return int(len(x) > 0) + int((slow[1:] != slow[:-1]).any(axis=1).sum())

@@ -1,0 +1,125 @@
+"""Exact importance re-weighting: true evaluations at draws of a finished surrogate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from surrogate.arrays import Array, Indices
+from surrogate.executors.evaluate import evaluate_batch
+from surrogate.executors.interruption import StopRequest
+from surrogate.inference.result import Result, Reweighting
+from surrogate.problem.evaluation import Evaluation
+from surrogate.problem.target import Posterior
+from surrogate.samplers.psis import smooth_weights
+from surrogate.storage.folder import Journal, Record
+
+if TYPE_CHECKING:
+    from surrogate.samplers.psis import SmoothedWeights
+
+__all__ = ["reweighted"]
+
+
+def reweighted(
+    result: Result,
+    posterior: Posterior,
+    executor: Executor,
+    n: int,
+    rng: np.random.Generator,
+    *,
+    journal: Journal | None = None,
+    call: Callable[[Array], Evaluation] | None = None,
+    stop: StopRequest | None = None,
+) -> Result:
+    """The result on n of its draws, with their true log-posteriors, derived values and weights.
+
+    The weights are the ratios of the true to the surrogate's posterior, with a Pareto-smoothed tail; a draw whose
+    evaluation is -inf or failed has none. The evidence is corrected by the mean ratio.
+
+    Args:
+        result: Of the surrogate.
+        posterior: What it was a surrogate of.
+        executor: Where evaluations run.
+        n: Number of draws.
+        rng: Chooses them.
+        journal: Where evaluations are recorded; those that it holds of the same draws are not repeated.
+        call: Evaluates a point in place of ``posterior.evaluate``.
+        stop: Whether to leave.
+
+    Raises:
+        Interrupted: If ``stop`` asked for it.
+        ValueError: If there are fewer than n draws, or no evaluation is finite.
+    """
+    if n > len(result.weights):
+        msg = f"reweight must be at most the number of draws, {len(result.weights)}, got {n}"
+        raise ValueError(msg)
+    rows = rng.choice(len(result.weights), n, replace=False, p=result.weights)
+    x = result.samples[rows]
+    evaluations = _evaluated(posterior, x, executor, journal, call=call, stop=stop)
+    y = np.array([e.y if e.status == "ok" else -np.inf for e in evaluations])
+    if not np.isfinite(y).any():
+        reason = next((e.reason for e in evaluations if e.reason), "all are -inf")
+        msg = f"none of {n} evaluations at draws of the surrogate is finite: {reason}"
+        raise ValueError(msg)
+    log_posterior = y + result.log_prior[rows]
+    log_ratios = log_posterior - result.log_posterior[rows]
+    return _with_weights(result, rows, log_posterior, log_ratios, evaluations)
+
+
+def _evaluated(
+    posterior: Posterior, x: Array, executor: Executor, journal: Journal | None, **options: Any
+) -> list[Evaluation]:
+    records = [] if journal is None else journal.read()
+    done = {r.index: r.evaluation for r in records if r.index < len(x) and np.array_equal(r.x, x[r.index])}
+    if journal is not None and records and not done:  # of another chain
+        journal.path.unlink()
+
+    def record(index: int, evaluation: Evaluation) -> None:
+        if journal is not None:
+            journal.append(Record(0, index, x[index], evaluation))
+
+    return evaluate_batch(posterior, x, executor, done=done, record=record, **options)
+
+
+def _with_weights(
+    result: Result, rows: Indices, log_posterior: Array, log_ratios: Array, evaluations: list[Evaluation]
+) -> Result:
+    smooth = smooth_weights(log_ratios)
+    names = tuple(dict.fromkeys([*result.derived_names, *(name for e in evaluations for name in e.derived)]))
+    derived = np.array([[e.derived.get(name, np.nan) for name in names] for e in evaluations], dtype=np.float64)
+    shift, error = _evidence(result, log_ratios, smooth)
+    n, failed = len(rows), sum(e.status == "failed" for e in evaluations)
+    summary = Reweighting(n, smooth.k_hat, smooth.ess, smooth.reliable, failed, log_ratios)
+    finite = np.isfinite(log_posterior)  # what has no weight is no row
+    return replace(
+        result,
+        samples=result.samples[rows][finite],
+        weights=smooth.weights[finite] / smooth.weights[finite].sum(),
+        log_posterior=log_posterior[finite],
+        log_prior=result.log_prior[rows][finite],
+        derived=derived.reshape(n, len(names))[finite],
+        derived_names=names,
+        derived_error=np.zeros(len(names)),
+        log_evidence=result.log_evidence + shift,
+        log_evidence_error=error,
+        evidence=result.evidence and result.evidence.shifted(shift),
+        n_evaluations=result.n_evaluations + n,
+        status=f"{result.status}; {summary}",
+        reweighting=summary,
+    )
+
+
+def _evidence(result: Result, log_ratios: Array, smooth: SmoothedWeights) -> tuple[float, float]:
+    """Correction of the log evidence by the mean ratio, and the error of the sum.
+
+    The error of the surrogate itself is corrected for and drops out, unless the weights cannot be trusted.
+    """
+    n, top = len(log_ratios), float(log_ratios.max())
+    shift = top + float(np.log(np.mean(np.exp(log_ratios - top))))
+    integral = 1.0 / max(result.sampler.get("importance_ess", np.inf), 1.0)
+    error = float(np.sqrt(integral + max(1.0 / smooth.ess - 1.0 / n, 0.0)))
+    return shift, error if smooth.reliable else float(np.hypot(error, result.log_evidence_error))

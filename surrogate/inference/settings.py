@@ -1,0 +1,245 @@
+"""What is asked of a run: the settings that few change, and every argument made into what the loop takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+
+from surrogate.arrays import Array
+from surrogate.executors.calls import Limits
+from surrogate.inference.design import Reference
+from surrogate.inference.fast import FastPoints
+from surrogate.problem.dataset import Dataset
+from surrogate.problem.evaluation import Evaluation
+from surrogate.problem.prior import Prior
+from surrogate.problem.words import nearest
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = [
+    "GivenSettings",
+    "Settings",
+    "check_counts",
+    "check_seconds",
+    "fast_points",
+    "initial_data",
+    "reference_for",
+    "usable_device",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """Settings of a run that most runs leave alone; ``surrogate.infer`` takes them by name.
+
+    Attributes:
+        mode: "sync": batches, the same numbers for any number of workers. "async": a new point for each worker as soon
+            as it is free. "auto": the first for up to d workers and wherever ``fast`` is given, otherwise the second.
+        max_eval_seconds: Seconds that one call may take; implies ``isolate``.
+        max_failures: Failed evaluations after which the run ends; None for any number.
+        isolate: Whether each call runs in a child process: a crash is then a failed evaluation. The likelihood must be
+            importable.
+        retries: How often a failed call is repeated at the same point; a time-out is not. All trials count as one.
+        callback: Called with each new row of the trace.
+        n_samples: Effective number of independent posterior draws to produce.
+        reweight: Number of draws at which the likelihood is called once more, for exact importance weights; these calls
+            come on top of ``max_evaluations``, and the result has these draws only.
+        gradient: Whether the likelihood returns its derivatives with respect to the parameters: (float, array (d,)), as
+            ``jax.value_and_grad`` does, or as ``"gradient"`` in the dict of derived values. An evaluation is then worth
+            d + 1 numbers, and designs are smaller. Not with periodic parameters.
+        fast: Names of parameters that cost little to change, and how many further values of them to evaluate wherever
+            the others change; points that share the others follow each other, which needs batches: not in the mode
+            "async".
+
+    Raises:
+        ValueError: If a setting has a wrong value.
+        TypeError: If a setting has a wrong type.
+    """
+
+    mode: str = "auto"
+    max_eval_seconds: float | None = None
+    max_failures: int | None = None
+    isolate: bool = False
+    retries: int = 0
+    callback: Callable[[dict[str, float]], None] | None = None
+    n_samples: int = 10_000
+    reweight: int | None = None
+    gradient: bool = False
+    fast: tuple[Sequence[str], int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("auto", "sync", "async"):
+            msg = f"mode must be 'auto', 'sync' or 'async', got {self.mode!r}"
+            raise ValueError(msg)
+        if self.mode == "async" and self.fast is not None and self.fast[1] and len(self.fast[0]):
+            msg = (
+                "fast= needs mode='sync' or 'auto', got 'async': points that share their slow parameters would go to "
+                "workers that each compute the slow part again"
+            )
+            raise ValueError(msg)
+        check_counts(n_samples=self.n_samples, reweight=self.reweight)
+        Limits(self.max_eval_seconds, self.isolate, self.retries)  # checks them
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """Those given by name, the others as they are.
+
+        Raises:
+            TypeError: If there is no setting of a name; the message holds the nearest one.
+        """
+        names = [field.name for field in fields(cls)]
+        if unknown := [name for name in given if name not in names]:
+            hint = nearest(unknown[0], names, cutoff=0.5, otherwise=f"; there are {', '.join(names)}")
+            msg = f"infer() has no argument {unknown[0]!r}{hint}"
+            raise TypeError(msg)
+        return cls(**given)
+
+    @property
+    def limits(self) -> Limits:
+        """Of a single call."""
+        return Limits(self.max_eval_seconds, self.isolate, self.retries)
+
+
+class GivenSettings(TypedDict, total=False):
+    """The fields of `Settings`, for type checkers."""
+
+    mode: str
+    max_eval_seconds: float | None
+    max_failures: int | None
+    isolate: bool
+    retries: int
+    callback: Callable[[dict[str, float]], None] | None
+    n_samples: int
+    reweight: int | None
+    gradient: bool
+    fast: tuple[Sequence[str], int] | None
+
+
+def check_counts(**counts: int | None) -> None:
+    """Checks that those that are given are whole numbers of at least 1.
+
+    Raises:
+        TypeError: If one is not a whole number.
+        ValueError: If one is below 1.
+    """
+    for name, value in counts.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer))):
+            msg = f"{name} must be a positive integer, got {value!r}"
+            raise TypeError(msg)
+        if value is not None and value < 1:
+            msg = f"{name} must be a positive integer, got {value}"
+            raise ValueError(msg)
+
+
+def check_seconds(**seconds: float | None) -> None:
+    """Checks that those that are given are positive numbers.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    for name, value in seconds.items():
+        if value is not None and not (isinstance(value, (int, float)) and value > 0):
+            msg = f"{name} must be a positive number of seconds, got {value!r}"
+            raise ValueError(msg)
+
+
+def usable_device(spec: str | None) -> str:
+    """The device that is meant: the CPU unless given; "auto" takes a GPU if there is one.
+
+    Raises:
+        ValueError: If it cannot be used here.
+    """
+    import torch
+
+    if spec == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    name = spec or "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        what = str(error).splitlines()[0]
+        msg = f"device {name!r} cannot be used ({what}); 'cpu' always can, 'auto' takes what is there"
+        raise ValueError(msg) from error
+    return name
+
+
+def fast_points(spec: tuple[Sequence[str], int] | None, names: tuple[str, ...]) -> FastPoints | None:
+    """Fast parameters by position; None if there are none.
+
+    Raises:
+        ValueError: If they are not some of the names, or are all of them.
+    """
+    if spec is None or not spec[1] or not len(spec[0]):
+        return None
+    fast, count = spec
+    check_counts(fast=count)
+    if unknown := [name for name in fast if name not in names]:
+        msg = f"fast parameters must be some of {', '.join(names)}, got {', '.join(map(repr, unknown))}"
+        raise ValueError(msg)
+    if len(set(fast)) == len(names):
+        msg = "not all parameters can be fast: leave out fast= and call the likelihood as often as you like"
+        raise ValueError(msg)
+    return FastPoints(tuple(names.index(name) for name in fast), count)
+
+
+def reference_for(spec: Any, prior: Prior) -> Reference | None:
+    """Where the posterior is expected, inside of the prior; None if nothing is given.
+
+    Raises:
+        ValueError: If it is none of the forms of a reference, or lies outside.
+    """
+    if spec is None:
+        return None
+    reference = Reference.of(spec, prior.d)
+    reference.check_inside(prior)
+    return reference
+
+
+def initial_data(initial: Any, prior: Prior) -> Dataset:
+    """Earlier evaluations, a pair (x, y) or a `Dataset`, as a dataset of step -1; empty for None.
+
+    Raises:
+        ValueError: If shapes or values cannot be those of evaluations, or a point lies outside of the prior.
+    """
+    if initial is None:
+        return Dataset.empty(prior.d)
+    if isinstance(initial, Dataset):
+        _check_inside(initial.x, prior)
+        return replace(initial, step=np.full(len(initial), -1, dtype=np.int64))
+    x, y = _pair(initial, prior.d)
+    _check_inside(x, prior)
+    evaluations = [
+        Evaluation(float(v), "ok" if np.isfinite(v) else "infeasible", {}, 0.0, "", 0.0, "initial") for v in y
+    ]
+    return Dataset.empty(prior.d).append(x, evaluations, -1)
+
+
+def _pair(initial: Any, d: int) -> tuple[Array, Array]:
+    expected = f"initial must be a pair (x, y) with shapes (n, {d}) and (n,), or a Dataset"
+    try:
+        x, y = (np.asarray(part, dtype=np.float64) for part in initial)
+    except (TypeError, ValueError) as error:
+        msg = f"{expected}, got {type(initial).__name__}"
+        raise ValueError(msg) from error
+    if x.ndim != 2 or x.shape[1] != d or y.shape != (len(x),):
+        msg = f"{expected}, got shapes {x.shape} and {y.shape}"
+        raise ValueError(msg)
+    if np.isnan(y).any() or np.isposinf(y).any() or not np.isfinite(x).all():
+        msg = "initial must hold finite points, and log-likelihoods that are finite or -inf"
+        raise ValueError(msg)
+    return x, y
+
+
+def _check_inside(x: Array, prior: Prior) -> None:
+    outside = ~np.isfinite(prior.log_density(x))
+    if outside.any():
+        row = int(np.argmax(outside))
+        msg = (
+            f"initial must lie inside the prior, but {int(outside.sum())} of {len(x)} points do not, the first in row "
+            f"{row}: {x[row].tolist()}. Drop them or widen the prior"
+        )
+        raise ValueError(msg)

@@ -1,1 +1,0 @@
-"""Covariance functions and trend bases, in torch."""

@@ -1,0 +1,1 @@
+"""Coordinates of the surrogate: input and output warps, couplings, whitening."""

@@ -1,0 +1,171 @@
+"""Coordinates that are bent and scaled by others, in which a curved or funnel-shaped log-density is a quadratic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from surrogate.arrays import Array, Flags
+
+__all__ = ["STEEPEST", "Coupling", "Couplings"]
+
+Mask = Flags
+Coupling = tuple[str, int, int]
+"""Kind, "bend" or "scale", the number of the coordinate that acts and that of the one acted upon."""
+
+STEEPEST = 6.0
+"""Largest logarithm of a scale."""
+
+
+@dataclass(frozen=True, eq=False)
+class Couplings:
+    """z_j = (s_j - q_j - sum_i (L_ij s_i + B_ij s_i^2)) exp(-sum_i A_ij s_i), with s = (w - centre) @ frame.
+
+    A bend B_ij takes the parabola that coordinate j follows along coordinate i off j; a scale A_ij divides j by a width
+    that grows exponentially with i. All couplings are of the original coordinates, so that in a chain, where each
+    coordinate follows the one before, every link has coefficients of its own: B, and L where the source is itself acted
+    upon (a shift of the centre of its parabola, which a quadratic of z otherwise holds already). They are the affine
+    couplings of Dinh, Sohl-Dickstein & Bengio (2017), arXiv:1605.08803, with a fixed form and only a few of them at
+    work; as it is the log-density that is modelled, and the sampler stays in the original coordinates, neither an
+    inverse nor a Jacobian is needed.
+
+    Attributes:
+        bend: B with shape (d, d), zero where there is no coupling.
+        scale: A with shape (d, d).
+        linear: L with shape (d, d).
+        offset: q with shape (d,), zero for coordinates that are not scaled.
+        bends: Which bends are at work, with shape (d, d).
+        scales: Which scales are.
+        centre: With shape (d,).
+        frame: With shape (d, d); diagonal where the couplings are of the parameters themselves.
+    """
+
+    bend: Array
+    scale: Array
+    linear: Array
+    offset: Array
+    bends: Mask
+    scales: Mask
+    centre: Array
+    frame: Array
+
+    @classmethod
+    def none(cls, centre: Array, frame: Array) -> Couplings:
+        """No coupling at work."""
+        d = len(centre)
+        zero, off = np.zeros((d, d)), np.zeros((d, d), dtype=bool)
+        return cls(zero, zero, zero, np.zeros(d), off, off, centre, frame)
+
+    @property
+    def size(self) -> int:
+        """Number of couplings at work."""
+        return int(self.bends.sum() + self.scales.sum())
+
+    @property
+    def pairs(self) -> list[Coupling]:
+        """The couplings at work."""
+        out = [("bend", int(i), int(j)) for i, j in np.argwhere(self.bends)]
+        return out + [("scale", int(i), int(j)) for i, j in np.argwhere(self.scales)]
+
+    @property
+    def _linears(self) -> Mask:
+        acted_upon = np.flatnonzero((self.bends | self.scales).any(0))
+        out = np.zeros_like(self.bends)
+        out[acted_upon] = self.bends[acted_upon]
+        return out
+
+    @property
+    def vector(self) -> Array:
+        """Coefficients at work: of B, A and L, and the offsets of the scaled coordinates, with shape (k,)."""
+        parts = (self.bend[self.bends], self.scale[self.scales], self.linear[self._linears])
+        return np.concatenate([*parts, self.offset[self.scales.any(0)]])
+
+    def at(self, vector: Array) -> Couplings:
+        """The same couplings with other coefficients, the inverse of ``vector``."""
+        masks = (self.bends, self.scales, self._linears, self.scales.any(0))
+        ends = np.cumsum([int(mask.sum()) for mask in masks])[:-1]
+        filled = []
+        for mask, values in zip(masks, np.split(vector, ends), strict=True):
+            part = np.zeros(mask.shape)
+            part[mask] = values
+            filled.append(part)
+        return replace(self, bend=filled[0], scale=filled[1], linear=filled[2], offset=filled[3])
+
+    def only(self, pairs: Sequence[Coupling]) -> Couplings:
+        """The couplings that are given, with the coefficients that they have here, or zero."""
+        bends, scales = np.zeros_like(self.bends), np.zeros_like(self.scales)
+        for kind, source, target in pairs:
+            (bends if kind == "bend" else scales)[source, target] = True
+        out = replace(self, bends=bends, scales=scales)
+        return replace(
+            out,
+            bend=np.where(bends, self.bend, 0.0),
+            scale=np.where(scales, self.scale, 0.0),
+            linear=np.where(out._linears, self.linear, 0.0),
+            offset=np.where(scales.any(0), self.offset, 0.0),
+        )
+
+    def among(self, kept: Mask) -> Couplings:
+        """Those whose coordinates are both made of parameters that are kept, by a mask with shape (d,)."""
+        whole = np.array([kept[np.flatnonzero(column)].all() for column in self.frame.T])
+        return self.only([pair for pair in self.pairs if whole[pair[1]] and whole[pair[2]]])
+
+    def same(self, other: Couplings) -> bool:
+        """Whether the same couplings are at work, whatever their coefficients."""
+        return bool((self.bends == other.bends).all() and (self.scales == other.scales).all())
+
+    def _parts(self, w: Array) -> tuple[Array, Array, Mask, Array]:
+        """s, the stretch exp(-sum A s), where it is not clipped, and z."""
+        s = (w - self.centre) @ self.frame
+        log_scale = s @ self.scale
+        stretch = np.exp(-np.clip(log_scale, -STEEPEST, STEEPEST))
+        return (
+            s,
+            stretch,
+            np.abs(log_scale) < STEEPEST,
+            (s - self.offset - s @ self.linear - s**2 @ self.bend) * stretch,
+        )
+
+    def forward(self, w: Array) -> Array:
+        """z at w, both with shape (n, d)."""
+        return self._parts(w)[3]
+
+    def columns(self, w: Array, slope: Array) -> tuple[Array, Array]:
+        """What a function with slopes df/dz changes by per unit of each bend and of each scale, at work or not.
+
+        Args:
+            w: With shape (n, d).
+            slope: df/dz there, with the same shape.
+
+        Returns:
+            Two arrays with shape (n, d, d), source before target.
+        """
+        s, stretch, free, z = self._parts(w)
+        return -(s**2)[:, :, None] * (slope * stretch)[:, None], -s[:, :, None] * (slope * z * free)[:, None]
+
+    def jacobian(self, w: Array, slope: Array) -> Array:
+        """What such a function changes by per unit of each entry of ``vector``, with shape (n, k)."""
+        s, stretch, free, z = self._parts(w)
+        by_shift, by_stretch = -slope * stretch, -slope * z * free
+        (bi, bj), (si, sj), (li, lj) = (np.nonzero(mask) for mask in (self.bends, self.scales, self._linears))
+        parts = (s[:, bi] ** 2 * by_shift[:, bj], s[:, si] * by_stretch[:, sj], s[:, li] * by_shift[:, lj])
+        return np.concatenate([*parts, by_shift[:, self.scales.any(0)]], 1)
+
+    def to_array(self) -> Array:
+        """All numbers, with shape (6 d + 2, d)."""
+        masks = self.bends.astype(float), self.scales.astype(float)
+        return np.concatenate([self.bend, self.scale, self.linear, self.frame, *masks, [self.offset, self.centre]])
+
+    @staticmethod
+    def rows(d: int) -> int:
+        """Number of rows of ``to_array``."""
+        return 6 * d + 2
+
+    @classmethod
+    def of_array(cls, array: Array) -> Couplings:
+        """The inverse of ``to_array``."""
+        d = array.shape[1]
+        bend, scale, linear, frame, bends, scales = array[: 6 * d].reshape(6, d, d)
+        return cls(bend, scale, linear, array[6 * d], bends > 0, scales > 0, array[6 * d + 1], frame)

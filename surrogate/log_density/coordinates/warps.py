@@ -1,0 +1,191 @@
+"""Monotone warps of one axis: of inputs with bounds, and of the log-density itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from surrogate.arrays import Array, Flags, Indices
+from surrogate.log_density.coordinates.couplings import Couplings
+
+__all__ = ["CIRCLE", "EXPANDED_TO", "INPUT_WARPS", "InputWarp", "OutputWarp"]
+
+
+INPUT_WARPS = ("identity", "log", "reflected log", "logit", "circle")
+"""Kinds of input warps by number: t, log(t - low), -log(high - t), log((t - low) / (high - t)), and the circle."""
+
+CIRCLE = INPUT_WARPS.index("circle")
+
+EXPANDED_TO = 0.75
+"""Of the largest z of an expanding output warp: as far as its inverse is exact, 1.4 times its scale above the data."""
+
+_EDGE = 1e-7  # of the range: points on a face are taken this far inside
+
+
+@dataclass(frozen=True, eq=False)
+class InputWarp:
+    """A warp per parameter. The model of the log-density needs no Jacobian: the sampler stays in the original axes.
+
+    A periodic parameter, whose support is one turn, becomes two coordinates: the cosine and the sine of its angle. Any
+    function of these is periodic; a stationary kernel of them is the exp-sine-squared one (MacKay 1998, "Introduction
+    to Gaussian processes"), with a lengthscale for each of two directions; and a quadratic of them is a trigonometric
+    polynomial of the second order, which holds a von Mises density and its coupling to other parameters exactly.
+
+    Attributes:
+        kinds: Numbers of ``INPUT_WARPS``, with shape (d,).
+        low: Lower ends of the support, with shape (d,); may be -inf.
+        high: Upper ends.
+        couplings: What bends and scales the warped coordinates after that; None if nothing does.
+    """
+
+    kinds: Indices
+    low: Array
+    high: Array
+    couplings: Couplings | None = None
+
+    @classmethod
+    def identity(cls, low: Array, high: Array, periodic: Flags | None = None) -> InputWarp:
+        """No warp, other than that of periodic parameters, given by a mask with shape (d,)."""
+        kinds = np.zeros(len(low), dtype=np.int64)
+        if periodic is not None:
+            kinds[periodic] = CIRCLE
+        return cls(kinds, low, high)
+
+    @property
+    def size(self) -> int:
+        """Number of warped coordinates: one for each parameter, two for a periodic one."""
+        return len(self.kinds) + int((self.kinds == CIRCLE).sum())
+
+    @property
+    def plain_kinds(self) -> Indices:
+        """Kinds without a choice, with shape (d,): the circle where a parameter is periodic, else the identity."""
+        return np.where(self.kinds == CIRCLE, CIRCLE, 0)
+
+    @property
+    def chosen(self) -> int:
+        """Number of parameters that are warped by choice."""
+        return int((self.kinds != self.plain_kinds).sum())
+
+    def rekinded(self, kinds: Indices) -> InputWarp:
+        """The same with other kinds, and without the couplings of the parameters whose kind is another one."""
+        if self.couplings is None:
+            return replace(self, kinds=kinds)
+        return replace(self, kinds=kinds).coupled(self.couplings.among(kinds == self.kinds))
+
+    def coupled(self, couplings: Couplings | None) -> InputWarp:
+        """The same with these couplings, if any of them is at work."""
+        return replace(self, couplings=couplings if couplings is not None and couplings.size else None)
+
+    def allowed(self, parameter: int) -> list[int]:
+        """Kinds that the support of a parameter admits; a periodic one stays on its circle."""
+        if self.kinds[parameter] == CIRCLE:
+            return [CIRCLE]
+        low, high = np.isfinite(self.low[parameter]), np.isfinite(self.high[parameter])
+        return [0, *([1] if low else []), *([2] if high else []), *([3] if low and high else [])]
+
+    def forward(self, t: Array) -> Array:
+        """Warped coordinates of t (m, d), with shape (m, size): cosines in place, sines in further columns."""
+        out = self.single(t)
+        if self.couplings is None:
+            return out
+        d = t.shape[1]
+        coupled = self.couplings.forward(out[:, :d])
+        return coupled if out.shape[1] == d else np.concatenate([coupled, out[:, d:]], 1)
+
+    def single(self, t: Array) -> Array:
+        """Warped coordinates before they are coupled, with shape (m, size)."""
+        if not self.kinds.any():
+            return t
+        out = np.empty((len(t), self.size))
+        out[:, : t.shape[1]] = t
+        for j in np.flatnonzero((self.kinds != 0) & (self.kinds != CIRCLE)):
+            out[:, j] = self._column(t[:, j], int(self.kinds[j]), self.low[j], self.high[j])
+        circles = np.flatnonzero(self.kinds == CIRCLE)
+        if len(circles):
+            turns = (t[:, circles] - self.low[circles]) / (self.high - self.low)[circles]
+            angle = 2.0 * np.pi * (turns - np.floor(turns))  # reduced first: whole turns change nothing but rounding
+            out[:, circles], out[:, t.shape[1] :] = np.cos(angle), np.sin(angle)
+        return out
+
+    def slopes(self, t: Array) -> Array:
+        """Derivative of each warped coordinate at t, with the shape (m, d) of t.
+
+        Raises:
+            ValueError: If a parameter is periodic: its circle has a direction that it does not go. If coordinates are
+                coupled.
+        """
+        if self.couplings is not None:
+            msg = "derivatives cannot be warped by couplings"
+            raise ValueError(msg)
+        if (self.kinds == CIRCLE).any():
+            msg = "derivatives with respect to periodic parameters cannot be warped"
+            raise ValueError(msg)
+        out = np.ones_like(t)
+        width = np.where(np.isfinite(self.high - self.low), self.high - self.low, 1.0)
+        above, below = np.maximum(t - self.low, _EDGE * width), np.maximum(self.high - t, _EDGE * width)
+        for kind, slope in ((1, 1.0 / above), (2, 1.0 / below), (3, 1.0 / above + 1.0 / below)):
+            out = np.where(self.kinds == kind, slope, out)
+        return out
+
+    @staticmethod
+    def _column(t: Array, kind: int, low: float, high: float) -> Array:
+        width = high - low if np.isfinite(high - low) else 1.0
+        above, below = np.maximum(t - low, _EDGE * width), np.maximum(high - t, _EDGE * width)
+        if kind == 1:
+            return np.log(above)
+        if kind == 2:
+            return -np.log(below)
+        return np.log(above / below)
+
+
+@dataclass(frozen=True)
+class OutputWarp:
+    """A warp z(y) of the log-density y relative to its maximum, with gap g = -y.
+
+    Positive ``scale`` o compresses depths, z = -o log(1 + g / o): likelihoods that fall faster than a quadratic.
+    Negative expands them, z = -o expm1(g / o) with o = -scale: heavy tails. Zero leaves y as it is.
+    """
+
+    scale: float = 0.0
+
+    def forward(self, y: Array) -> Array:
+        """z(y) for y <= 0."""
+        o = abs(self.scale)
+        if self.scale > 0:
+            return -o * np.log1p(-y / o)
+        if self.scale < 0:
+            return -o * np.expm1(-y / o)
+        return y
+
+    def inverse(self, z: Array) -> Array:
+        """y(z); above zero, where no data are, the compressed one saturates at o and the expanded one ends in a line.
+
+        The best of few points may lie some nats below the mode, and with it all of the bulk between: an expanded one
+        that became linear at the best point would flatten the top of a heavy-tailed density.
+        """
+        o = abs(self.scale)
+        if self.scale > 0:
+            return -o * np.expm1(np.minimum(-z / o, 600.0))
+        if self.scale < 0:
+            end = EXPANDED_TO * o
+            return -o * np.log1p(-np.minimum(z, end) / o) + np.maximum(z - end, 0.0) / (1.0 - EXPANDED_TO)
+        return z
+
+    def slope(self, z: Array) -> Array:
+        """dy/dz at z."""
+        o = abs(self.scale)
+        if self.scale > 0:
+            return np.exp(np.minimum(-z / o, 600.0))
+        if self.scale < 0:
+            return 1.0 / (1.0 - np.minimum(z, EXPANDED_TO * o) / o)
+        return np.ones_like(z)
+
+    def log_jacobian(self, y: Array) -> float:
+        """Sum of log |dz/dy| over the data, which makes evidences of different warps comparable."""
+        o = abs(self.scale)
+        if self.scale > 0:
+            return -float(np.log1p(-y / o).sum())
+        if self.scale < 0:
+            return float((-y / o).sum())
+        return 0.0

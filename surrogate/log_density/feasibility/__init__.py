@@ -1,0 +1,1 @@
+"""Feasibility: where the log-likelihood is finite."""

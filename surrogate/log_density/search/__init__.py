@@ -1,0 +1,1 @@
+"""Search for structure: warps, couplings, kernels, trends and noise, chosen by evidence."""

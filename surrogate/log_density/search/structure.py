@@ -1,0 +1,159 @@
+"""Choosing the structure of a surrogate by its evidence: kernel, trend, output warp, input warps, couplings.
+
+All neighbours of the present structure (one change each) are scored with a few factorisations at the present
+hyperparameters; the best are then fitted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+
+from surrogate.arrays import Array
+from surrogate.gp.process import Hyperparameters
+from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
+from surrogate.log_density.mechanisms import Mechanisms
+from surrogate.log_density.model import (
+    Structure,
+    SurrogateParameters,
+    fit_structure,
+    relevant_depth,
+    score_structure,
+    trend_size,
+)
+from surrogate.log_density.search.couplings import coupled
+from surrogate.problem.dataset import Dataset
+
+__all__ = ["choose_structure", "neighbours"]
+
+
+def neighbours(
+    structure: Structure, d: int, deepest: float, *, mechanisms: Mechanisms | None = None
+) -> list[Structure]:
+    """Structures worth a look.
+
+    All kernels, trends and output warps with the present input warps, and with none; and the present structure with
+    another warp of one parameter, or of all alike.
+
+    Args:
+        structure: The present one, which is not among the result.
+        d: Number of parameters.
+        deepest: Largest gap among the data; an expanding warp is offered only if all data lie within 6 of its scale, as
+            they do under a heavy tail.
+        mechanisms: Which kinds of warps there are; all without it.
+    """
+    depth, mechanisms = relevant_depth(d), mechanisms or Mechanisms()
+    outputs = [0.0, 0.25 * depth, depth] + [-o for o in (4.0, 16.0) if deepest < 6.0 * o]
+    warp = structure.warp
+    kinds = {tuple(warp.kinds), tuple(warp.plain_kinds)}
+    shapes = product(("rbf", "matern52"), ("quadratic", "constant"), outputs, sorted(kinds))
+    out = [Structure(k, trend, o, warp.rekinded(np.array(w))) for k, trend, o, w in shapes]
+    out += [replace(structure, warp=warp.rekinded(np.array(w))) for w in sorted(_rewarped(warp, d) - kinds)]
+    out = [s for s in out if mechanisms.output_warps or not s.output]
+    out = [s for s in out if mechanisms.input_warps or not s.warp.chosen]
+    return [other for other in out if not other.same(structure)]
+
+
+def _rewarped(warp: InputWarp, d: int) -> set[tuple[int, ...]]:
+    """Kinds of input warps that differ from the present ones in one parameter, or are the same for all."""
+    out = set()
+    for j in range(d):
+        for kind in warp.allowed(j):
+            kinds = warp.kinds.copy()
+            kinds[j] = kind
+            out.add(tuple(kinds))
+    for kind in range(4):
+        out.add(tuple(kind if kind in warp.allowed(j) else warp.plain_kinds[j] for j in range(d)))
+    return out
+
+
+def _variants(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
+    """The hyperparameters with the amplitude as it is or lowered, and the shaping as it is, small or large."""
+    amplitudes = (hyper.log_amplitude, hyper.log_amplitude - 2.5)
+    shapings = {hyper.log_shaping, min(hyper.log_shaping, np.log(1e-3)), np.log(0.2)}
+    return tuple(replace(hyper, log_amplitude=a, log_shaping=c) for a in amplitudes for c in sorted(shapings))
+
+
+def _ranked(
+    data: Dataset,
+    t: Array,
+    present: SurrogateParameters,
+    cloud: Array | None,
+    mechanisms: Mechanisms | None,
+    device: str,
+) -> list[tuple[float, Structure, Hyperparameters]]:
+    """Scores of the neighbours, the best first, and the variant of the present hyperparameters that gave each."""
+    deepest = float(data.y_max - data.y[data.finite].min()) / present.temperature
+    variants = _variants(present.hyper)
+    scored = []
+    for structure in neighbours(present.structure, t.shape[1], deepest, mechanisms=mechanisms):
+        value, hyper = score_structure(
+            data, t, structure, cloud, variants, temperature=present.temperature, device=device
+        )
+        scored.append((value, structure, hyper))
+    return sorted(scored, key=lambda entry: -entry[0])
+
+
+def choose_structure(
+    data: Dataset,
+    t: Array,
+    present: SurrogateParameters,
+    cloud: Array | None,
+    *,
+    refine: int = 3,
+    margin: float = 4.0,
+    mechanisms: Mechanisms | None = None,
+    device: str = "cpu",
+) -> SurrogateParameters:
+    """The present surrogate, or a fitted neighbour whose score is higher by ``margin`` nats.
+
+    Nothing is tried while a quadratic has as many coefficients as there are points, or once it explains the data. The
+    plain structure is fitted each time, from a cold start: where it has become right, the hyperparameters of a warped
+    one are no guide to it. At last couplings of the parameters are looked for, see
+    ``surrogate.log_density.search.couplings``.
+
+    Args:
+        data: Evaluated points.
+        t: Their scaled coordinates, with shape (n, d).
+        present: The fitted surrogate.
+        cloud: Draws t of the present posterior.
+        refine: Number of neighbours that are fitted.
+        margin: Nats by which a neighbour must win.
+        mechanisms: Which kinds of warps there are; all without it.
+        device: Where the linear algebra runs.
+    """
+    finite = int(data.finite.sum())
+    warp = present.structure.warp
+    determined = trend_size(warp.size) if not data.has_gradients else warp.size + 2
+    if warp.size > 20:  # each structure takes seconds there, and with a few points more a quadratic may prove exact
+        determined += warp.size
+    if finite < determined or present.exact:
+        return present
+    plain = Structure.plain(warp.low, warp.high, warp.kinds == CIRCLE)
+    best = present
+    if not plain.same(present.structure):
+        noise = present.hyper.log_noise
+        anchor = fit_structure(data, t, plain, cloud, temperature=present.temperature, log_noise=noise, device=device)
+        if anchor.exact:
+            return anchor
+        best = max(present, anchor, key=lambda fitted: fitted.score)
+    scored = _ranked(data, t, present, cloud, mechanisms, device)
+    for _, structure, hyper in scored[:refine]:
+        fitted = fit_structure(
+            data,
+            t,
+            structure,
+            cloud,
+            temperature=present.temperature,
+            starts=(hyper,),
+            max_evaluations=30,
+            device=device,
+        )
+        if fitted.score > max(best.score, present.score + margin):
+            best = fitted
+    may = mechanisms is None or mechanisms.couplings
+    if not may or data.has_gradients or cloud is None or best.exact:
+        return best
+    return coupled(data, t, best, cloud, device=device)

@@ -1,1 +1,0 @@
-"""Surrogate models of an expensive function and the classifier that gates them."""

@@ -1,0 +1,149 @@
+"""From scaled rows to trained networks: which rows each network sees, and which judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from surrogate.networks.architecture import Architecture
+from surrogate.networks.ensemble import Stack
+from surrogate.networks.training import HeldOut, Schedule, train
+from surrogate.networks.uncertainty import Calibration, LastLayer, calibrate, spreads
+from surrogate.rng import generator, torch_generator
+
+__all__ = ["Group", "Split", "Task", "calibrated", "folds", "last_layers", "learn"]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Rows that networks are trained on, and rows that they do not see, as indices."""
+
+    seen: Tensor
+    unseen: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is to be learned.
+
+    Attributes:
+        x: Scaled inputs, with shape (n, d).
+        y: Scaled targets, with shape (n,).
+        architecture: Of every network.
+        schedule: Of every training.
+        members: Networks to a group.
+        seed: Of everything drawn.
+    """
+
+    x: Tensor
+    y: Tensor
+    architecture: Architecture
+    schedule: Schedule
+    members: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Networks that were trained on the same rows, with the epochs that were kept."""
+
+    modules: tuple[nn.Sequential, ...]
+    epochs: tuple[int, ...]
+    split: Split
+
+
+def folds(
+    n: int, fold: int, count: int, seed: int, device: torch.device, *, eligible: NDArray[np.int64] | None = None
+) -> list[Split]:
+    """Splits of n rows, each with ``fold`` rows of its own unseen, drawn from the eligible ones (by default all)."""
+    order = generator(seed, "folds").permutation(n if eligible is None else eligible)
+    unseen = torch.from_numpy(order).to(device)
+    return [_leaving_out(unseen[k * fold : (k + 1) * fold], n) for k in range(count)]
+
+
+def _leaving_out(unseen: Tensor, n: int) -> Split:
+    seen = torch.ones(n, dtype=torch.bool, device=unseen.device)
+    seen[unseen] = False
+    return Split(seen.nonzero().squeeze(1), unseen)
+
+
+def learn(
+    task: Task,
+    splits: Sequence[Split],
+    *,
+    purpose: str,
+    choose: str | None = None,
+    stop: int | None = None,
+    start: Sequence[nn.Sequential] = (),
+) -> list[Group]:
+    """Trains ``task.members`` networks for each split, all of them at once.
+
+    Args:
+        task: What is to be learned.
+        splits: With the same numbers of rows seen, and of rows unseen.
+        purpose: A word for the random streams.
+        choose: Whether the unseen rows choose an epoch for "each" network, or one for all "together"; None: the last.
+        stop: Epoch to end at, with steps as long as if the training went on.
+        start: Networks to go on from, one for each to be trained; none to start from scratch.
+
+    Raises:
+        ValueError: If there are networks to go on from, but not one for each.
+        FloatingPointError: If a weight is not finite in the end.
+    """
+    names = [(split, member) for split in range(len(splits)) for member in range(task.members)]
+    if start and len(start) != len(names):
+        msg = f"training must go on from {len(names)} networks, got {len(start)}"
+        raise ValueError(msg)
+    streams = [torch_generator(task.seed, purpose, *name, "batches") for name in names]
+    stack = Stack.of(start or [_fresh(task, purpose, *name) for name in names])
+    unseen = torch.stack([splits[split].unseen for split, _ in names])
+    training = train(
+        stack,
+        task.x,
+        task.y,
+        torch.stack([splits[split].seen for split, _ in names]),
+        scales=task.architecture.scales(),
+        schedule=task.schedule,
+        generators=streams,
+        held_out=HeldOut(task.x[unseen], task.y[unseen], choose == "together") if choose else None,
+        stop=stop,
+    )
+    _check_finite(stack)
+    modules, epochs, size = stack.modules(), training.epochs.tolist(), task.members
+    return [
+        Group(modules[k * size : (k + 1) * size], tuple(epochs[k * size : (k + 1) * size]), split)
+        for k, split in enumerate(splits)
+    ]
+
+
+def _fresh(task: Task, purpose: str, split: int, member: int) -> nn.Sequential:
+    stream = torch_generator(task.seed, purpose, split, member, "weights")  # on the CPU: the same on every device
+    return task.architecture.build(stream).to(task.x.device)
+
+
+def _check_finite(stack: Stack) -> None:
+    if not all(bool(value.isfinite().all()) for value in stack.parameters.values()):
+        msg = "training diverged: weights are not finite; take an Activation with a lower learning_rate"
+        raise FloatingPointError(msg)
+
+
+def last_layers(task: Task, group: Group) -> list[LastLayer]:
+    """The posterior of each network's last layer after the rows that it has seen."""
+    constants, rows = task.architecture.scales()[-1], task.x[group.split.seen]
+    return [LastLayer.of(module, constants, rows) for module in group.modules]
+
+
+def calibrated(task: Task, groups: Sequence[Group]) -> Calibration:
+    """Sizes and tail of the errors that groups make on the rows unseen by each."""
+    errors, columns = [], []
+    for group in groups:
+        rows = group.split.unseen
+        mean, spread = spreads(last_layers(task, group), task.x[rows], disagree=task.members > 1)
+        errors.append((mean - task.y[rows]).cpu().numpy())
+        columns.append(spread.cpu().numpy())
+    return calibrate(np.concatenate(errors), np.concatenate(columns))

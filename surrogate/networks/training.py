@@ -1,0 +1,182 @@
+"""Training a stack of networks by Adam with a step size for each tensor, and keeping the best epoch if asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from surrogate.networks.ensemble import Stack
+
+__all__ = ["HeldOut", "Schedule", "Training", "parameter_groups", "train"]
+
+_FUSED = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 4)  # one pass over the numbers on the CPU
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long, in batches of what size, and with which steps.
+
+    Attributes:
+        epochs: Passes through the data.
+        batch_size: Rows in a step; of fewer rows than that, all of them. What is left of a pass is dropped.
+        learning_rate: At the first step, in the tangent parametrisation; the t-th of T steps takes (1 - t / T) of it.
+    """
+
+    epochs: int = 256
+    batch_size: int = 256
+    learning_rate: float = 0.375
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Rows that choose the epoch.
+
+    Attributes:
+        x: With shape (M, v, d), rows for each network of the stack.
+        y: With shape (M, v).
+        together: Whether all networks keep one epoch, that of the lowest error over all these rows, or each its own.
+    """
+
+    x: Tensor
+    y: Tensor
+    together: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A trained stack.
+
+    Attributes:
+        stack: The networks as they were at the end of the chosen epoch.
+        epochs: The epoch chosen for each, counted from 1, with shape (M,).
+        held_out_error: Root mean square error of the held-out rows after each epoch, with shape (epochs, M); no rows
+            without such rows.
+    """
+
+    stack: Stack
+    epochs: Tensor
+    held_out_error: Tensor
+
+
+def parameter_groups(
+    stack: Stack, scales: Sequence[tuple[float, float]], learning_rate: float, *, eps: float = 1e-8
+) -> list[dict[str, object]]:
+    """Groups for Adam with which ordinary layers step as layers of the tangent parametrisation do.
+
+    With W = c V the gradient to V is c times that to W. Adam divides a gradient by its own size, so that a step of V is
+    as long as before and W = c V moves by c times it: the step size of W is c times the step size of V. For the sum of
+    size and ``eps`` to keep its ratio, ``eps`` is divided by c. The two trainings then differ by rounding alone.
+    """
+    groups: list[dict[str, object]] = []
+    constants = [c for pair in scales for c in pair]
+    for c, value in zip(constants, stack.parameters.values(), strict=True):
+        groups.append({"params": [value], "lr": c * learning_rate, "scale": c, "eps": eps / c})
+    return groups
+
+
+def train(
+    stack: Stack,
+    x: Tensor,
+    y: Tensor,
+    rows: Tensor,
+    *,
+    scales: Sequence[tuple[float, float]],
+    schedule: Schedule,
+    generators: Sequence[torch.Generator],
+    held_out: HeldOut | None = None,
+    stop: int | None = None,
+) -> Training:
+    """Minimises each network's mean square error on its own rows; a network does not notice the others.
+
+    A step of a 512-512 network on 256 rows is 0.4 GFLOP forward and backward, and next to nothing else: one core at
+    90 GFLOP/s takes 5 ms for it. Without ``held_out`` the last epoch is kept, which the falling step size makes a good
+    one.
+
+    Args:
+        stack: M networks; trained in place.
+        x: Inputs, with shape (n, d).
+        y: Targets, with shape (n,).
+        rows: Which of them each network sees, with shape (M, m).
+        scales: Constants of the tangent parametrisation, see ``Architecture.scales``.
+        schedule: Epochs, batches and steps.
+        generators: One for the order of each network's batches, on the CPU.
+        held_out: Rows to choose the epoch by; the earliest of the best.
+        stop: Epoch to end at, with steps as long as if the training went on.
+
+    References:
+        Kingma & Ba (2015), https://arxiv.org/abs/1412.6980
+        Holzmueller, Zaverkin, Kaestner & Steinwart (2023), https://arxiv.org/abs/2203.09410
+    """
+    groups = parameter_groups(stack, scales, schedule.learning_rate)
+    optimizer = torch.optim.Adam(groups, fused=_FUSED or x.is_cuda)
+    batch = min(schedule.batch_size, rows.shape[1])
+    total = schedule.epochs * (rows.shape[1] // batch)
+    keeper, step = _Last(stack) if held_out is None else _Best(stack, held_out), 0
+    for epoch in range(1, (stop or schedule.epochs) + 1):
+        order = rows.gather(1, _orders(generators, rows))
+        for some in order.split(batch, dim=1)[: rows.shape[1] // batch]:
+            _set_rate(optimizer, schedule.learning_rate * (1.0 - step / total))
+            _step(stack, optimizer, x[some], y[some])
+            step += 1
+        keeper.look(epoch)
+    return keeper.finish()
+
+
+def _orders(generators: Sequence[torch.Generator], rows: Tensor) -> Tensor:
+    orders = [torch.randperm(rows.shape[1], generator=generator) for generator in generators]
+    return torch.stack(orders).to(rows.device)
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["scale"] * rate
+
+
+def _step(stack: Stack, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    (stack(x) - y).square().mean(1).sum().backward()
+    optimizer.step()
+
+
+class _Best:
+    """Keeps the numbers of each network from the epoch that did best on its held-out rows."""
+
+    def __init__(self, stack: Stack, held_out: HeldOut) -> None:
+        self._stack, self._held_out = stack, held_out
+        self._kept = {name: value.detach().clone() for name, value in stack.parameters.items()}
+        self._lowest = held_out.y.new_full((len(stack),), torch.inf)
+        self._epochs = torch.zeros(len(stack), dtype=torch.long, device=held_out.y.device)
+        self._errors: list[Tensor] = []
+
+    @torch.no_grad()
+    def look(self, epoch: int) -> None:
+        error = (self._stack(self._held_out.x) - self._held_out.y).square().mean(1)
+        judged = error.mean().expand_as(error) if self._held_out.together else error
+        better = judged < self._lowest
+        self._lowest[better], self._epochs[better] = judged[better], epoch
+        for name, value in self._stack.parameters.items():
+            self._kept[name][better] = value[better]
+        self._errors.append(error.sqrt())
+
+    @torch.no_grad()
+    def finish(self) -> Training:
+        for name, value in self._stack.parameters.items():
+            value.copy_(self._kept[name])
+        return Training(self._stack, self._epochs, torch.stack(self._errors))
+
+
+class _Last:
+    """Keeps the last epoch."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack, self._epoch = stack, 0
+
+    def look(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def finish(self) -> Training:
+        members = len(self._stack)
+        return Training(self._stack, torch.full((members,), self._epoch), torch.empty((0, members)))

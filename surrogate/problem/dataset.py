@@ -1,0 +1,189 @@
+"""Immutable table of the points that were evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from surrogate.problem.evaluation import Evaluation
+
+__all__ = ["FAILED", "INFEASIBLE", "OK", "Dataset"]
+
+OK, INFEASIBLE, FAILED = 0, 1, 2
+
+_CODES = {"ok": OK, "infeasible": INFEASIBLE, "failed": FAILED}
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Evaluated points in the order of their proposal, one row each.
+
+    The arrays are read-only; index with a mask or copy before handing them to torch.
+
+    Attributes:
+        x: Points, with shape (n, d).
+        y: Log-likelihoods, with shape (n,): finite, -inf where infeasible, NaN where failed.
+        noise: Standard deviations of y, with shape (n,); 0 where exact.
+        status: Codes `OK`, `INFEASIBLE` or `FAILED`, with shape (n,).
+        derived: Derived values, with shape (n, k); NaN where a row has none.
+        derived_names: Names of the k derived values, in the order of their first appearance.
+        seconds: Wall-clock time of each evaluation, with shape (n,).
+        step: Step of the loop that proposed each row, with shape (n,); 0 is the initial design.
+        reasons: Why each row failed, empty where it did not, n of them.
+        gradient: Derivatives of y with respect to x, with shape (n, d); NaN where they are not known.
+
+    Raises:
+        ValueError: If the shapes do not fit together.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    noise: np.ndarray
+    status: np.ndarray
+    derived: np.ndarray
+    derived_names: tuple[str, ...]
+    seconds: np.ndarray
+    step: np.ndarray
+    reasons: tuple[str, ...]
+    gradient: np.ndarray = None  # type: ignore[assignment]  # NaN unless given
+
+    def __post_init__(self) -> None:
+        if self.gradient is None:
+            object.__setattr__(self, "gradient", np.full(np.shape(self.x), np.nan))
+        for name, dtype in _DTYPES.items():
+            object.__setattr__(self, name, _frozen(getattr(self, name), dtype))
+        object.__setattr__(self, "derived_names", tuple(self.derived_names))
+        object.__setattr__(self, "reasons", tuple(self.reasons))
+        self._check_shapes()
+
+    @classmethod
+    def empty(cls, d: int) -> Dataset:
+        """No rows of d parameters."""
+        none = np.empty(0)
+        return cls(np.empty((0, d)), none, none, none, np.empty((0, 0)), (), none, none, ())
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Dataset:
+        """The dataset that `to_arrays` was called on, bit for bit; entries of other names are left alone.
+
+        Raises:
+            ValueError: If an array is missing or the shapes do not fit together.
+        """
+        if "gradient" not in arrays and "x" in arrays:  # files of former versions
+            arrays = {**arrays, "gradient": np.full(np.shape(arrays["x"]), np.nan)}
+        names = [entry.name for entry in fields(cls)]
+        if missing := [name for name in names if name not in arrays]:
+            msg = f"a dataset needs the arrays {', '.join(names)}; missing: {', '.join(missing)}."
+            raise ValueError(msg)
+        values: dict[str, Any] = {name: tuple(arrays[name].tolist()) for name in _WORDS}
+        return cls(**values | {name: arrays[name] for name in _DTYPES})
+
+    @property
+    def d(self) -> int:
+        """Number of parameters."""
+        return self.x.shape[1]
+
+    @property
+    def finite(self) -> np.ndarray:
+        """Rows with a finite log-likelihood, a mask with shape (n,)."""
+        return self.status == OK
+
+    @property
+    def y_max(self) -> float:
+        """Largest log-likelihood; -inf if no row has a finite one."""
+        return float(np.max(self.y[self.finite], initial=-np.inf))
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def append(self, x: np.ndarray, evaluations: Sequence[Evaluation], step: int) -> Dataset:
+        """This table and b rows more.
+
+        Args:
+            x: Points, with shape (b, d).
+            evaluations: What each of them gave, b of them.
+            step: The step of the loop that proposed them.
+
+        Raises:
+            ValueError: If the shapes do not fit.
+        """
+        x = np.asarray(x, dtype=np.float64)
+        if x.shape != (len(evaluations), self.d):
+            msg = f"x must have shape ({len(evaluations)}, {self.d}) for {len(evaluations)} evaluations, got {x.shape}."
+            raise ValueError(msg)
+        names = tuple(dict.fromkeys([*self.derived_names, *(name for e in evaluations for name in e.derived)]))
+        return Dataset(
+            x=np.concatenate([self.x, x]),
+            y=np.append(self.y, [e.y for e in evaluations]),
+            noise=np.append(self.noise, [e.noise for e in evaluations]),
+            status=np.append(self.status, np.array([_CODES[e.status] for e in evaluations], dtype=np.uint8)),
+            derived=np.concatenate([_widened(self.derived, len(names)), _derived(evaluations, names)]),
+            derived_names=names,
+            seconds=np.append(self.seconds, [e.seconds for e in evaluations]),
+            step=np.append(self.step, np.full(len(evaluations), step, dtype=np.int64)),
+            reasons=(*self.reasons, *(e.reason for e in evaluations)),
+            gradient=np.concatenate([self.gradient, _gradients(evaluations, self.d)]),
+        )
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether the derivatives of some row are known."""
+        return bool(np.isfinite(self.gradient).any())
+
+    def head(self, n: int) -> Dataset:
+        """The first n rows, or all if there are fewer; columns of derived values stay."""
+        rows = {name: getattr(self, name)[:n] for name in (*_DTYPES, "reasons")}
+        return replace(self, **rows)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """The table as arrays of numbers and of fixed-width text, the input of `from_arrays`."""
+        words = {name: np.array(getattr(self, name), dtype=np.str_) for name in _WORDS}
+        return {name: getattr(self, name) for name in _DTYPES} | words
+
+    def _check_shapes(self) -> None:
+        n, k = len(self.reasons), len(self.derived_names)
+        d = self.x.shape[-1]
+        expected = dict.fromkeys(_DTYPES, (n,)) | {"x": (n, d), "derived": (n, k), "gradient": (n, d)}
+        got = {name: getattr(self, name).shape for name in expected}
+        if wrong := [name for name in expected if got[name] != expected[name]]:
+            words = ", ".join(f"{name} with shape {got[name]} instead of {expected[name]}" for name in wrong)
+            msg = f"the arrays of a dataset of {n} rows do not fit together: {words}."
+            raise ValueError(msg)
+
+
+_DTYPES: dict[str, type] = {
+    "x": np.float64,
+    "y": np.float64,
+    "noise": np.float64,
+    "status": np.uint8,
+    "derived": np.float64,
+    "seconds": np.float64,
+    "step": np.int64,
+    "gradient": np.float64,
+}
+_WORDS = ("derived_names", "reasons")
+
+
+def _frozen(array: np.ndarray, dtype: type) -> np.ndarray:
+    """A read-only copy, in the usual order of memory."""
+    copy: np.ndarray = np.array(array, dtype=dtype, order="C")
+    copy.flags.writeable = False
+    return copy
+
+
+def _widened(derived: np.ndarray, k: int) -> np.ndarray:
+    """The derived values with further columns of NaN, up to k."""
+    return np.pad(derived, ((0, 0), (0, k - derived.shape[1])), constant_values=np.nan)
+
+
+def _derived(evaluations: Sequence[Evaluation], names: tuple[str, ...]) -> np.ndarray:
+    rows = [[evaluation.derived.get(name, np.nan) for name in names] for evaluation in evaluations]
+    return np.array(rows, dtype=np.float64).reshape(len(evaluations), len(names))
+
+
+def _gradients(evaluations: Sequence[Evaluation], d: int) -> np.ndarray:
+    rows = [evaluation.gradient or (np.nan,) * d for evaluation in evaluations]
+    return np.array(rows, dtype=np.float64).reshape(len(evaluations), d)

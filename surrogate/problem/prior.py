@@ -1,0 +1,388 @@
+"""Parameters and their priors."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+from scipy import special
+
+__all__ = ["NAME", "Parameter", "Prior"]
+
+NAME = re.compile(r"[^\W\d][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    r"""A named parameter with a prior density on the real line.
+
+    Attributes:
+        name: A word for tables and files: a letter, then letters, digits, ``_``, ``.`` or ``-``.
+        prior: Bounds ``(low, high)`` of a uniform density, or a frozen continuous distribution of ``scipy.stats``.
+        label: LaTeX without dollars for plots; the name if not given.
+        periodic: Whether the two bounds are the same point, as for an angle.
+
+    Raises:
+        TypeError: If the name is not a string or the prior is of another kind.
+        ValueError: If the name or the bounds cannot be used.
+
+    >>> Parameter("omega", (0.0, 1.0), label=r"\Omega")
+    Parameter(name='omega', prior=(0.0, 1.0), label='\\Omega', periodic=False)
+    """
+
+    name: str
+    prior: Any
+    label: str | None = None
+    periodic: bool = False
+
+    _density: _Density = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if not _is_distribution(self.prior):
+            object.__setattr__(self, "prior", _box(self.name, self.prior))
+        density = _Uniform(*self.prior) if isinstance(self.prior, tuple) else _density_of(self.name, self.prior)
+        object.__setattr__(self, "_density", density)
+        if self.periodic and not np.all(np.isfinite(density.bounds)):
+            msg = f"parameter '{self.name}' is periodic and so needs finite bounds, got {density.bounds}."
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """A product of one-dimensional densities, normalised.
+
+    Attributes:
+        parameters: At least one, in the order of the columns of x.
+
+    Raises:
+        TypeError: If something is not a `Parameter`.
+        ValueError: If there are none, or two have the same name.
+    """
+
+    parameters: tuple[Parameter, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", tuple(self.parameters))
+        for parameter in self.parameters:
+            if not isinstance(parameter, Parameter):
+                msg = f"a prior is made of Parameter(name, prior), got {parameter!r}."
+                raise TypeError(msg)
+        if not self.parameters:
+            msg = "a prior needs at least one parameter, got none."
+            raise ValueError(msg)
+        if repeated := [name for name, count in Counter(self.names).items() if count > 1]:
+            msg = f"parameter names must differ, got {', '.join(map(repr, repeated))} more than once."
+            raise ValueError(msg)
+
+    @classmethod
+    def of(cls, spec: Any) -> Prior:
+        """The prior that ``spec`` describes.
+
+        Args:
+            spec: A dict of name -> ``(low, high)``, frozen ``scipy.stats`` distribution or `Parameter`; a sequence of
+                `Parameter`; an array of bounds with shape (d, 2), for parameters x0, x1, ...; or a `Prior`.
+
+        Raises:
+            TypeError: If it is something else, or a distribution is not frozen or not continuous.
+            ValueError: If names or bounds cannot be used.
+
+        >>> Prior.of({"a": (0, 1), "b": (-2, 2)}).names
+        ('a', 'b')
+        """
+        if isinstance(spec, Prior):
+            return spec
+        if isinstance(spec, Mapping):
+            return cls(tuple(_named(name, prior) for name, prior in spec.items()))
+        if isinstance(spec, Sequence) and any(isinstance(entry, Parameter) for entry in spec):
+            return cls(tuple(spec))
+        return cls(_numbered(spec))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parameters."""
+        return tuple(parameter.name for parameter in self.parameters)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """LaTeX labels of the parameters, without dollars."""
+        return tuple(_default_label(p.name) if p.label is None else p.label for p in self.parameters)
+
+    @property
+    def d(self) -> int:
+        """Number of parameters."""
+        return len(self.parameters)
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """Support of each parameter, which may be infinite, with shape (d, 2)."""
+        return np.array([parameter._density.bounds for parameter in self.parameters], dtype=np.float64)
+
+    @property
+    def periodic(self) -> np.ndarray:
+        """Whether each parameter is periodic, with shape (d,)."""
+        return np.array([parameter.periodic for parameter in self.parameters])
+
+    @property
+    def is_box(self) -> bool:
+        """Whether all densities are uniform."""
+        return all(isinstance(parameter._density, _Uniform) for parameter in self.parameters)
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        """Natural log of the normalised density at points with shape (m, d), with shape (m,).
+
+        It is -inf outside of the support and at NaN. An edge where a density is infinite counts as outside.
+        """
+        x = self._points(x)
+        total = np.zeros(len(x))
+        with np.errstate(invalid="ignore", over="ignore"):  # -inf + inf at an edge, squares far outside
+            for columns, density in self._groups:
+                total += density.log_density(x[:, columns]).sum(axis=1)
+        return np.where(total < np.inf, total, -np.inf)
+
+    def quantile(self, u: np.ndarray) -> np.ndarray:
+        """Points with the given cumulative probabilities; u in [0, 1] (not checked) and x have shape (m, d)."""
+        return self._map(self._points(u), "quantile")
+
+    def cumulative(self, x: np.ndarray) -> np.ndarray:
+        """Cumulative probability of each coordinate, the inverse of `quantile`; both have shape (m, d)."""
+        return self._map(self._points(x), "cumulative")
+
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Independent draws with shape (n, d), all of them inside of the support."""
+        # A uniform draw can be exactly 0, whose quantile is infinite for unbounded densities.
+        return self.quantile(np.maximum(rng.random((n, self.d)), 2.0**-54))
+
+    @cached_property
+    def _groups(self) -> list[tuple[slice | list[int], _Density]]:
+        """Columns and their density: all uniform ones in one group, all normal ones in another, the rest singly."""
+        densities = [parameter._density for parameter in self.parameters]
+        columns = {
+            kind: [i for i, density in enumerate(densities) if isinstance(density, kind)]
+            for kind in (_Uniform, _Normal, _Scipy)
+        }
+        stacked = [(columns[kind], kind.stack([densities[i] for i in columns[kind]])) for kind in (_Uniform, _Normal)]
+        single = [([i], densities[i]) for i in columns[_Scipy]]
+        return [(_index(group, self.d), density) for group, density in (*stacked, *single) if group]
+
+    def _map(self, values: np.ndarray, function: str) -> np.ndarray:
+        result = np.empty_like(values)
+        for columns, density in self._groups:
+            result[:, columns] = getattr(density, function)(values[:, columns])
+        return result
+
+    def _points(self, x: np.ndarray) -> np.ndarray:
+        x = np.asarray(x, dtype=np.float64)
+        if x.ndim != 2 or x.shape[1] != self.d:
+            msg = f"points must have shape (m, {self.d}), got {x.shape}."
+            raise ValueError(msg)
+        return x
+
+
+@dataclass(frozen=True, eq=False)
+class _Uniform:
+    """Uniform densities; the bounds are floats or have shape (k,)."""
+
+    low: Any
+    high: Any
+
+    @classmethod
+    def stack(cls, densities: list[Any]) -> _Uniform:
+        return cls(np.array([density.low for density in densities]), np.array([density.high for density in densities]))
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        return self.low, self.high
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        return np.where((x >= self.low) & (x <= self.high), -np.log(self.high - self.low), -np.inf)
+
+    def quantile(self, u: np.ndarray) -> np.ndarray:
+        return np.clip(self.low + u * (self.high - self.low), self.low, self.high)
+
+    def cumulative(self, x: np.ndarray) -> np.ndarray:
+        return np.clip((x - self.low) / (self.high - self.low), 0.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Normal:
+    """Normal densities; location and scale are floats or have shape (k,)."""
+
+    loc: Any
+    scale: Any
+
+    @classmethod
+    def stack(cls, densities: list[Any]) -> _Normal:
+        return cls(np.array([density.loc for density in densities]), np.array([density.scale for density in densities]))
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        return -math.inf, math.inf
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        return -0.5 * ((x - self.loc) / self.scale) ** 2 - np.log(self.scale) - 0.5 * math.log(2 * math.pi)
+
+    def quantile(self, u: np.ndarray) -> np.ndarray:
+        return self.loc + self.scale * special.ndtri(u)
+
+    def cumulative(self, x: np.ndarray) -> np.ndarray:
+        return special.ndtr((x - self.loc) / self.scale)
+
+
+@dataclass(frozen=True, eq=False)
+class _Scipy:
+    """Any other frozen distribution of scipy.stats."""
+
+    distribution: Any
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        low, high = self.distribution.support()
+        return float(low), float(high)
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            return self.distribution.logpdf(x)
+
+    def quantile(self, u: np.ndarray) -> np.ndarray:
+        return self.distribution.ppf(u)
+
+    def cumulative(self, x: np.ndarray) -> np.ndarray:
+        return self.distribution.cdf(x)
+
+
+_Density: TypeAlias = _Uniform | _Normal | _Scipy
+
+
+def _index(columns: list[int], d: int) -> slice | list[int]:
+    """The columns; as a slice, which copies nothing, if they are all of d."""
+    return slice(None) if len(columns) == d else columns
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str):
+        msg = f"a parameter name must be a string, got {name!r}."
+        raise TypeError(msg)
+    if not NAME.fullmatch(name):
+        msg = f"a parameter name must be a letter, then letters, digits, '_', '.' or '-', got {name!r}."
+        raise ValueError(msg)
+
+
+def _default_label(name: str) -> str:
+    """The name itself, with underscores escaped: LaTeX would read them as subscripts."""
+    return rf"\mathrm{{{name}}}".replace("_", r"\_") if "_" in name else name
+
+
+def _named(name: Any, prior: Any) -> Parameter:
+    if not isinstance(prior, Parameter):
+        return Parameter(name, prior)
+    if prior.name != name:
+        msg = f"the prior of '{name}' is a Parameter called '{prior.name}'; both names must be the same."
+        raise ValueError(msg)
+    return prior
+
+
+def _numbered(spec: Any) -> tuple[Parameter, ...]:
+    """Parameters x0, x1, ... with the bounds in an array-like with shape (d, 2)."""
+    expected = (
+        "a prior is a dict of name -> (low, high), scipy.stats distribution or Parameter, or bounds of shape (d, 2)"
+    )
+    try:
+        bounds = np.asarray(spec, dtype=np.float64)
+    except (TypeError, ValueError):
+        msg = f"{expected}; got {type(spec).__name__}: {spec!r}."
+        raise TypeError(msg) from None
+    if bounds.ndim == 0:
+        msg = f"{expected}; got {type(spec).__name__}: {spec!r}."
+        raise TypeError(msg)
+    if bounds.size and (bounds.ndim != 2 or bounds.shape[1] != 2):
+        msg = f"{expected}; got an array with shape {bounds.shape}."
+        raise ValueError(msg)
+    return tuple(Parameter(f"x{i}", row, label=f"x_{{{i}}}" if i > 9 else f"x_{i}") for i, row in enumerate(bounds))
+
+
+def _box(name: str, prior: Any) -> tuple[float, float]:
+    """The bounds as two floats, once checked."""
+    expected = f"the prior of '{name}' must be bounds (low, high) or a frozen distribution of scipy.stats"
+    if isinstance(prior, str | bytes | Mapping) or not isinstance(prior, Iterable):
+        msg = f"{expected}, got {type(prior).__name__}: {prior!r}."
+        raise TypeError(msg)
+    try:
+        bounds = [float(bound) for bound in prior]
+    except (TypeError, ValueError):
+        msg = f"{expected}, got {prior!r}."
+        raise TypeError(msg) from None
+    if len(bounds) != 2:
+        msg = f"{expected}, got {len(bounds)} numbers: {prior!r}."
+        raise ValueError(msg)
+    low, high = bounds
+    if not (math.isfinite(low) and math.isfinite(high) and math.isfinite(high - low)):
+        msg = (
+            f"the bounds of '{name}' must be finite, got ({low}, {high}); a scipy.stats distribution may be unbounded."
+        )
+        raise ValueError(msg)
+    if low >= high:
+        msg = f"the bounds of '{name}' must be low < high, got ({low}, {high})."
+        raise ValueError(msg)
+    return low, high
+
+
+def _is_distribution(prior: Any) -> bool:
+    """Whether it comes from scipy.stats, frozen or not; imports nothing for a pair of numbers."""
+    return any(kind.__module__.startswith("scipy.stats") for kind in type(prior).__mro__)
+
+
+def _density_of(name: str, distribution: Any) -> _Density:
+    """The density of a frozen scalar continuous distribution, in closed form for uniform and normal ones."""
+    _check_distribution(name, distribution)
+    family = distribution.dist.name
+    if family not in ("uniform", "norm"):
+        return _Scipy(distribution)
+    loc, scale = _location_and_scale(*distribution.args, **distribution.kwds)
+    if not math.isfinite(loc + scale):
+        msg = f"the prior of '{name}' has arguments that are not finite: {_spelling(distribution)}."
+        raise ValueError(msg)
+    return _Normal(loc, scale) if family == "norm" else _Uniform(*_box(name, (loc, loc + scale)))
+
+
+def _location_and_scale(loc: float = 0.0, scale: float = 1.0) -> tuple[float, float]:
+    return float(loc), float(scale)
+
+
+def _check_distribution(name: str, distribution: Any) -> None:
+    from scipy.stats import distributions
+
+    what = f"the prior of '{name}'"
+    if isinstance(distribution, distributions.rv_continuous):
+        msg = f"{what} is not frozen: give its arguments, as in scipy.stats.{distribution.name}(loc=0, scale=1)."
+        raise TypeError(msg)
+    if not isinstance(distribution, distributions.rv_frozen) or not isinstance(
+        distribution.dist, distributions.rv_continuous
+    ):
+        msg = f"{what} must be a one-dimensional continuous distribution of scipy.stats, got {_kind(distribution)}."
+        raise TypeError(msg)
+    with np.errstate(invalid="ignore"):  # 0 * inf, found by the comparison below
+        low, high = distribution.support()
+    if np.ndim(low) or np.ndim(high):
+        msg = f"{what} must be one distribution, got arguments with shape {np.shape(low)}; give each its own name."
+        raise ValueError(msg)
+    if not low < high:
+        msg = f"{what} has arguments outside of their domain: {_spelling(distribution)}."
+        raise ValueError(msg)
+
+
+def _kind(distribution: Any) -> str:
+    name = getattr(getattr(distribution, "dist", distribution), "name", None)
+    return type(distribution).__name__ if name is None else f"{name} ({type(distribution).__name__})"
+
+
+def _spelling(distribution: Any) -> str:
+    """How a frozen distribution was written."""
+    keywords = [f"{key}={value!r}" for key, value in distribution.kwds.items()]
+    return f"{distribution.dist.name}({', '.join([*map(repr, distribution.args), *keywords])})"

@@ -1,0 +1,51 @@
+"""Priors as text, so that the folder of a run says by itself what was run; reading it back runs no code."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from scipy import stats
+
+from surrogate.problem.prior import Parameter, Prior
+
+__all__ = ["prior_from_text", "prior_to_text"]
+
+
+def prior_to_text(prior: Prior) -> str:
+    """JSON that ``prior_from_text`` reads: names, labels, and bounds or a distribution of scipy.stats by name."""
+    return json.dumps([_entry(p) for p in prior.parameters])
+
+
+def _entry(parameter: Parameter) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": parameter.name, "label": parameter.label, "periodic": parameter.periodic}
+    if isinstance(parameter.prior, tuple):
+        return entry | {"bounds": [float(b) for b in parameter.prior]}
+    frozen = parameter.prior
+    args = [float(a) for a in frozen.args]
+    kwds = {k: float(v) for k, v in frozen.kwds.items()}
+    return entry | {"distribution": frozen.dist.name, "args": args, "kwds": kwds}
+
+
+def prior_from_text(text: str) -> Prior:
+    """The prior that ``prior_to_text`` was given.
+
+    Raises:
+        ValueError: If a distribution is none of the continuous ones of scipy.stats.
+    """
+    return Prior(tuple(_parameter(entry) for entry in json.loads(text)))
+
+
+def _parameter(entry: dict[str, Any]) -> Parameter:
+    common = {"label": entry["label"], "periodic": entry["periodic"]}
+    if "bounds" in entry:
+        low, high = entry["bounds"]
+        return Parameter(entry["name"], (low, high), **common)
+    family = getattr(stats, entry["distribution"], None)
+    if not isinstance(family, stats.rv_continuous):
+        msg = (
+            f"the prior of '{entry['name']}' is the distribution {entry['distribution']!r}, which is not one of "
+            "scipy.stats: pass the prior again to continue this run"
+        )
+        raise ValueError(msg)
+    return Parameter(entry["name"], family(*entry["args"], **entry["kwds"]), **common)

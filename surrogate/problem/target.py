@@ -1,0 +1,185 @@
+"""The target of a posterior run: a log-likelihood and the prior of its parameters."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from surrogate.problem.evaluation import (
+    GRADIENT,
+    Evaluation,
+    UnusableError,
+    describe_error,
+    gradient_block,
+    gradient_part,
+    read_answer,
+    unstack_answers,
+    without_gradient,
+)
+from surrogate.problem.prior import Prior
+
+__all__ = ["Posterior"]
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """A log-likelihood with the prior of its parameters.
+
+    The likelihood is called with one array of shape (d,) if it has a single required positional argument, and with the
+    parameters by name if its arguments are called like them. With ``vectorized`` it gets an array of shape (b, d), or
+    arrays of shape (b,) by name. It returns a float, ``(float, dict of derived numbers)`` or ``(float, noise sd)``,
+    and arrays of shape (b,) in their place with ``vectorized``. With ``gradient`` it returns ``(float, gradient)`` with
+    an array of shape (d,), or a dict with that array as ``"gradient"`` among the derived numbers; (b, d) with
+    ``vectorized``. A gradient that is not finite counts as missing, and the value stands alone.
+
+    Attributes:
+        log_likelihood: A callable; -inf is a legal answer.
+        prior: A `Prior`, or anything that `Prior.of` takes.
+        vectorized: Whether it takes many points in one call.
+        noise: Standard deviation of answers that come without one; None if exact.
+        gradient: Whether answers come with the derivatives with respect to the parameters.
+
+    Raises:
+        TypeError: If the likelihood is not callable, or its arguments match neither convention.
+        ValueError: If the noise is negative or not finite.
+
+    >>> Posterior(lambda a, b: -(a**2) - b**2, {"a": (-1, 1), "b": (-1, 1)}).evaluate([0.5, 0.5]).y
+    -0.5
+    """
+
+    log_likelihood: Callable[..., Any]
+    prior: Prior
+    vectorized: bool = field(default=False, kw_only=True)
+    noise: float | None = field(default=None, kw_only=True)
+    gradient: bool = field(default=False, kw_only=True)
+    _by_name: bool = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not callable(self.log_likelihood):
+            msg = f"log_likelihood must be callable, got {type(self.log_likelihood).__name__}."
+            raise TypeError(msg)
+        if self.noise is not None and not 0 <= self.noise < math.inf:
+            msg = f"noise must be a finite standard deviation >= 0 or None, got {self.noise!r}."
+            raise ValueError(msg)
+        object.__setattr__(self, "prior", Prior.of(self.prior))
+        object.__setattr__(self, "_by_name", _takes_names(self.log_likelihood, self.prior.names))
+
+    def evaluate(self, x: np.ndarray) -> Evaluation:
+        """What the likelihood says of the point x, with shape (d,).
+
+        Nothing that the likelihood does is raised, except KeyboardInterrupt and SystemExit.
+
+        Raises:
+            ValueError: If x does not have shape (d,).
+        """
+        x = np.asarray(x, dtype=np.float64)
+        if x.shape != (self.prior.d,):
+            msg = f"a point must have shape ({self.prior.d},), got {x.shape}."
+            raise ValueError(msg)
+        if self.vectorized:
+            return self.evaluate_many(x[None])[0]
+        return self._timed(x, lambda answer: [self._evaluation(answer)], n=1)[0]
+
+    def evaluate_many(self, x: np.ndarray) -> list[Evaluation]:
+        """What a vectorised likelihood says of points with shape (b, d), in one call.
+
+        An exception fails all points; a NaN or +inf only its own. Without ``vectorized`` each point has its own call.
+
+        Raises:
+            ValueError: If x does not have shape (b, d).
+        """
+        x = self.prior._points(x)
+        if not self.vectorized:
+            return [self.evaluate(point) for point in x]
+        if not len(x):
+            return []
+        return self._timed(x, lambda answer: [self._evaluation(one) for one in self._unstack(answer, len(x))], n=len(x))
+
+    def _timed(self, x: np.ndarray, read: Callable[[Any], list[Evaluation]], *, n: int) -> list[Evaluation]:
+        """One call of the likelihood on x, and what its answer or exception says of n points."""
+        start = time.perf_counter()
+        try:
+            evaluations = read(self._call(x))
+        except Exception as error:  # whatever a user's function may raise is an answer
+            evaluations = [Evaluation.failure(describe_error(error))] * n
+        seconds, worker = (time.perf_counter() - start) / n, f"{socket.gethostname()}:{os.getpid()}"
+        return [replace(evaluation, seconds=seconds, worker=worker) for evaluation in evaluations]
+
+    def _call(self, x: np.ndarray) -> Any:
+        if not self._by_name:
+            return self.log_likelihood(x.copy())
+        columns = x.T.copy() if x.ndim == 2 else x.tolist()
+        return self.log_likelihood(**dict(zip(self.prior.names, columns, strict=True)))
+
+    def _evaluation(self, answer: Any) -> Evaluation:
+        try:
+            if not self.gradient:
+                return read_answer(answer, self.prior.names, noise=self.noise or 0.0)
+            answer, gradient = without_gradient(answer, self.prior.d)
+            evaluation = read_answer(answer, self.prior.names, noise=self.noise or 0.0)
+            return replace(evaluation, gradient=gradient) if evaluation.status == "ok" else evaluation
+        except UnusableError as error:
+            return Evaluation.failure(str(error))
+
+    def _unstack(self, answer: Any, b: int) -> list[Any]:
+        """The answers for each of b points, as a likelihood of one point would give them."""
+        if not self.gradient:
+            return unstack_answers(answer, b)
+        rest, gradients = gradient_part(answer)
+        parts = [part if isinstance(part, tuple) else (part, {}) for part in unstack_answers(rest, b)]
+        if gradients is None:
+            return parts
+        rows = gradient_block(gradients, (b, self.prior.d))
+        return [(value, {**extra, GRADIENT: row}) for (value, extra), row in zip(parts, rows, strict=True)]
+
+
+def _takes_names(function: Callable[..., Any], names: tuple[str, ...]) -> bool:
+    """Whether the parameters are to be given by name, rather than as one array.
+
+    Raises:
+        TypeError: If neither can work.
+    """
+    arguments = _arguments_of(function)
+    if arguments is None:
+        return False
+    kinds = inspect.Parameter
+    by_name = [a for a in arguments if a.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)]
+    positional = [a for a in arguments if a.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]
+    required = [a for a in (*positional, *by_name) if a.default is kinds.empty]
+    any_name = any(a.kind is kinds.VAR_KEYWORD for a in arguments)
+    missing = [] if any_name else [name for name in names if name not in {a.name for a in by_name}]
+    unknown = list(dict.fromkeys(a.name for a in required if a.name not in names or a.kind is kinds.POSITIONAL_ONLY))
+    if not missing and not unknown:
+        return True
+    if {a.name for a in required} == {positional[0].name if positional else None}:
+        return False
+    raise TypeError(_mismatch(function, names, missing, unknown))
+
+
+def _arguments_of(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    """Arguments of a function; None if it has no signature, or one that says nothing."""
+    try:
+        arguments = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return None
+    only_variable = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    takes_anything = inspect.Parameter.VAR_POSITIONAL in {a.kind for a in arguments}
+    return None if takes_anything and {a.kind for a in arguments} <= only_variable else arguments
+
+
+def _mismatch(function: Callable[..., Any], names: tuple[str, ...], missing: list[str], unknown: list[str]) -> str:
+    called = getattr(function, "__name__", type(function).__name__)
+    parts = [f"log_likelihood '{called}' must take one array of shape ({len(names)},), or the parameters by name"]
+    if missing:
+        parts.append(f"parameters that are not among its arguments: {', '.join(missing)}")
+    if unknown:
+        parts.append(f"arguments without default that are not parameters: {', '.join(unknown)}")
+    return "; ".join(parts) + "."

@@ -1,0 +1,1 @@
+"""Selection of batches out of candidates: features, Gram matrices, transforms, rules."""

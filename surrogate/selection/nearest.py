@@ -1,0 +1,135 @@
+"""Squared distances in feature space from every point of a pool to the nearest of a growing set of centres."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from surrogate.selection.features import DenseFeatures, Features
+
+__all__ = ["Nearest", "nearest"]
+
+_BLOCK = 4096
+_MOST_FEATURES = 4096  # with more, distances come from the kernel
+
+
+Likely = Callable[[], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What a new centre changed.
+
+    Attributes:
+        index: Points that are nearest to it now, with shape (k,).
+        before: Squared distances to their former centres, with shape (k,).
+        owner: These centres.
+    """
+
+    index: Tensor
+    before: Tensor
+    owner: Tensor
+
+
+class Nearest(Protocol):
+    """Squared distance of each pool point to its nearest centre, and which one that is.
+
+    Attributes:
+        squared: With shape (n,); infinite before the first centre, and exactly zero at centres and at their copies.
+        owner: Number of the nearest centre in the order in which they were added, with shape (n,).
+        centres: How many there are.
+    """
+
+    squared: Tensor
+    owner: Tensor
+    centres: int
+
+    def norms(self) -> Tensor:
+        """k(x, x) over the pool, with shape (n,)."""
+
+    def add(self, i: int, likely: Likely | None = None) -> Change:
+        """Makes point i of the pool a centre.
+
+        Args:
+            i: The point.
+            likely: Which points may be next, asked only if the column of i is not known yet. Their columns come with it
+                in one product, which reads the features once for all: 3 to 8 times faster on a CPU. A wrong guess costs
+                time and changes no result.
+        """
+
+    def restricted(self, index: Tensor) -> Nearest:
+        """The same centres with some of the points alone: to find out what is likely."""
+
+
+def nearest(pool: Features, train: Features | None) -> Nearest:
+    """Distances of the pool, with labelled points as the first centres; ties go to the earlier centre.
+
+    Explicit features serve as they are, others through their kernel. O(n n_train p) once by matrix products, then
+    O(n p) for each centre.
+    """
+    if pool.dim is None or pool.dim > _MOST_FEATURES:
+        return KernelDistances(pool.stored(), None if train is None else train.stored())
+    return KernelDistances(DenseFeatures(pool.dense()), None if train is None else DenseFeatures(train.dense()))
+
+
+class KernelDistances:
+    """Distances by |x - c|^2 = k(x, x) + k(c, c) - 2 k(x, c)."""
+
+    def __init__(self, pool: Features, train: Features | None) -> None:
+        self._pool = pool
+        self._norms = pool.diag()
+        self._columns: dict[int, Tensor] = {}
+        self.squared = torch.full_like(self._norms, torch.inf)
+        self.owner = torch.zeros(pool.n, dtype=torch.int32, device=pool.device)
+        self.centres = 0
+        if train is not None:
+            self._install(train)
+
+    def _install(self, train: Features) -> None:
+        half = 0.5 * train.diag()
+        for start in range(0, self._pool.n, _BLOCK):
+            part = slice(start, start + _BLOCK)
+            best, owner = self._pool.subset(part).gram(train).sub_(half).max(1)
+            norms, centre = self._norms[part], half[owner]
+            self.owner[part] = owner.int()
+            self.squared[part] = _squared(norms, 2.0 * centre, best + centre)
+        self.centres = train.n
+
+    def norms(self) -> Tensor:
+        """k(x, x) over the pool, with shape (n,)."""
+        return self._norms
+
+    def add(self, i: int, likely: Likely | None = None) -> Change:
+        """Makes point i of the pool a centre; see `Nearest`."""
+        squared = _squared(self._norms, self._norms[i], self._column(i, likely))
+        index = torch.nonzero(squared < self.squared).flatten()
+        change = Change(index, self.squared[index], self.owner[index])
+        self.squared[index] = squared[index]
+        self.squared[i] = 0.0
+        self.owner[index] = self.centres
+        self.centres += 1
+        return change
+
+    def _column(self, i: int, likely: Likely | None) -> Tensor:
+        if i not in self._columns:
+            first = torch.tensor([i], device=self._pool.device)
+            wanted = first if likely is None else torch.cat([first, likely()])
+            self._columns = dict(zip(wanted.tolist(), self._pool.subset(wanted).gram(self._pool), strict=True))
+        return self._columns.pop(i)
+
+    def restricted(self, index: Tensor) -> KernelDistances:
+        """The same centres with some of the points alone."""
+        few = KernelDistances(self._pool.subset(index), None)
+        few.squared, few.owner, few.centres = self.squared[index], self.owner[index], self.centres
+        return few
+
+
+def _squared(norms: Tensor, centre: Tensor, products: Tensor) -> Tensor:
+    """|x|^2 + |c|^2 - 2 x.c; what is below its rounding error is zero, so that copies of a centre are none."""
+    total = norms + centre
+    squared = total - 2.0 * products
+    return torch.where(squared > 8.0 * torch.finfo(total.dtype).eps * total, squared, 0.0)

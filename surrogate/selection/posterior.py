@@ -1,0 +1,133 @@
+"""Batches for posterior inference: max-det of the uncertainty of the posterior density."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from surrogate.arrays import Array, Indices
+from surrogate.linalg.lowrank import ColumnAccess
+from surrogate.log_density.feasibility.border import Border
+from surrogate.log_density.model import LikelihoodModel
+from surrogate.selection.gram import DenseGram, PosteriorGram, ScaledGram, SumGram, conditioned
+from surrogate.selection.selection import max_det
+
+__all__ = ["select_batch", "uncertainty_gram"]
+
+
+def uncertainty_gram(model: LikelihoodModel, t: Array, weights: Array, *, doubt: bool = True) -> ColumnAccess:
+    """Kernel of the relative uncertainty of the posterior density at candidates t, weighted.
+
+    The density is feasible(x) exp(f(x)); to first order its relative variance is p sd_f^2 + p (1 - p), with p the
+    probability of being feasible. Both parts keep their correlations: those of the process, and for the label those
+    given the labels known. Where the log-likelihood is known and only the border is open, the border is sampled.
+
+    Args:
+        model: Surrogate.
+        t: Candidates, with shape (m, d).
+        weights: Positive weights, with shape (m,).
+        doubt: Whether the doubt of labels counts.
+
+    Returns:
+        Access to the kernel. O(m n (n + p)) once.
+    """
+    u = model.whiten(t)
+    half, left = model.gp.features(u)
+    lengthscale = np.exp(model.gp.hyper.log_lengthscale)
+    amplitude = float(np.exp(model.gp.hyper.log_amplitude))
+    device = half.device
+    residual = CorrelationKernel(model, torch.as_tensor(u / lengthscale, device=device), amplitude)
+    process = PosteriorGram(residual, half, left)
+    scale = torch.as_tensor(weights * model.gp.scale * model.slope(t), device=device)
+    if not isinstance(model.gate, Border):
+        return ScaledGram(process, scale)
+    p = model.gate.probability(u)
+    known = ScaledGram(process, scale * torch.as_tensor(np.sqrt(p), device=device))
+    if not doubt:
+        return known
+    open_label = torch.as_tensor(weights * np.sqrt(model.gate.doubt(u)), device=device)
+    return SumGram((known, ScaledGram(_label_gram(model.gate, u, device), open_label)))
+
+
+def _label_gram(border: Border, u: Array, device: torch.device) -> ScaledGram:
+    """Correlations of the process behind the labels at u given those known."""
+    prior, half = (torch.as_tensor(part, device=device) for part in border.correlated(u))
+    gram = PosteriorGram(DenseGram(prior), half, half.new_zeros(1, len(u)))
+    return ScaledGram(gram, gram.diag().clamp(min=1e-9).rsqrt())
+
+
+class CorrelationKernel:
+    """Prior covariance a^2 k of the residual over candidates, by columns."""
+
+    def __init__(self, model: LikelihoodModel, z: Tensor, amplitude: float) -> None:
+        self._kernel = model.gp.recipe.kernel
+        self._z = z
+        self._variance = amplitude**2
+
+    def diag(self) -> Tensor:
+        """a^2, with shape (m,)."""
+        return torch.full_like(self._z[:, 0], self._variance)
+
+    def column(self, i: int) -> Tensor:
+        """a^2 k(z, z_i), with shape (m,)."""
+        r2 = (self._z - self._z[i]).square().sum(1)
+        return self._variance * self._kernel.correlation(r2)
+
+
+def _given(
+    pending: Array | None, model: LikelihoodModel, t: Array, weights: Array, *, doubt: bool
+) -> tuple[ColumnAccess, Array | None]:
+    """The kernel over candidates given pending points, and the share of its diagonal that these leave open."""
+    if pending is None or len(pending) == 0:
+        return uncertainty_gram(model, t, weights, doubt=doubt), None
+    # Weights of pending points change nothing but rounding.
+    weights = np.concatenate([np.ones(len(pending)), weights])
+    joint = uncertainty_gram(model, np.concatenate([pending, t]), weights, doubt=doubt)
+    gram = conditioned(joint, len(pending))
+    return gram, (gram.diag() / joint.diag()[len(pending) :].clamp(min=1e-300)).cpu().numpy()
+
+
+def select_batch(
+    model: LikelihoodModel,
+    t: Array,
+    log_prior: Array,
+    n: int,
+    *,
+    zeta: float,
+    caution: float | None = None,
+    pending: Array | None = None,
+    doubt: bool = True,
+) -> Indices:
+    """Indices of the next batch among candidates.
+
+    Greedy max-det of the uncertainty kernel with weights exp(2 zeta (mu - max mu)): the first point maximises
+    2 zeta mu + log sd as in Gammal et al. (2023), arXiv:2211.02045, and the covariance replaces their believer values.
+
+    Args:
+        model: Surrogate.
+        t: Candidates, with shape (m, d).
+        log_prior: Log prior density there, with shape (m,).
+        n: Size of the batch.
+        zeta: Weight of the log-posterior against the uncertainty.
+        caution: If given, the first point of the batch is the one with the highest mean - caution sd. Recent errors in
+            units of the sd are a good choice: a surrogate that misjudges its way takes short steps, as in a trust
+            region.
+        pending: Points whose values are on the way, with shape (k, d): their uncertainty counts as gone, and that of
+            the candidates is what remains given them, which does not depend on their values.
+        doubt: Whether the doubt of the border of forbidden regions counts.
+
+    Returns:
+        n indices; fewer when the candidates hold less independent uncertainty.
+    """
+    height = model.ungated(t) + log_prior / model.parameters.temperature
+    weights = np.exp(np.maximum(2.0 * zeta * (height - height.max()), -300.0))
+    gram, open_share = _given(pending, model, t, weights, doubt=doubt)
+    if caution is None:
+        return max_det(gram, n).cpu().numpy()
+    _, sd = model.predict(t)
+    first = int((height - caution * sd / model.parameters.temperature).argmax())
+    if open_share is not None and open_share[first] < 0.25:  # a pending point tells what it would
+        return max_det(gram, n).cpu().numpy()
+    others = max_det(gram, min(n + 1, len(t))).cpu().numpy()
+    return np.concatenate([[first], others[others != first][: n - 1]]).astype(np.int64)

@@ -1,0 +1,1 @@
+"""Files: run folders, journals, arrays, documents."""

@@ -1,0 +1,1 @@
+"""Least-squares support vector machines and the file formats of LIBSVM."""

@@ -1,0 +1,243 @@
+"""Least-squares support vector machines: one symmetric system, solved directly or by conjugate gradients."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from torch import Tensor
+
+from surrogate.arrays import Array, Indices
+from surrogate.linalg.operators import FeatureOperator, KernelOperator
+from surrogate.linalg.preconditioners import NystromPreconditioner
+from surrogate.linalg.solvers import Cholesky, cg
+from surrogate.svm.libsvm import MachineFile
+
+__all__ = ["KERNELS", "LSSVC"]
+
+
+KERNELS = ("linear", "rbf")
+_DIRECT = 3000  # points up to which "auto" factors the matrix
+
+
+class LSSVC(ClassifierMixin, BaseEstimator):
+    """Least-squares support vector classifier for CPU and CUDA, several classes one against the rest.
+
+    Errors are squared instead of hinged, so that training is one linear system for all classes,
+
+        (K + diag(1 / (C w))) a = y - b 1,    1.a = 0,
+
+    solved with the right-hand sides 1 and y = +-1 of each class at once; b = 1.s_y / 1.s_1. Conjugate gradients compute
+    K tile by tile and never store it: O(n^2 d) a product, O(n (rank + classes)) memory.
+
+    It is meant for more points than ``sklearn.svm.SVC`` can take, or for a GPU. Where SVC is fast it is the better
+    choice, and it is the one that gates the surrogate of a posterior. As a filter of impossible points (1,500 points in
+    8 dimensions, 30 % possible) this one gets 95.3 % right at C = 1, against 95.9 %, but 88 % at C = 100 and 75 % at
+    C = 10^4, where SVC, made for the high C that a filter wants, keeps its 96 %. With 10,000 points it is 96.9 % and
+    98.6 %, in 7 s and 0.5 s on one core: few of such labels are support vectors of SVC, and all are here. Outliers pull
+    on all of them, and values of C do not carry over from SVC.
+
+    Attributes:
+        classes_: Labels, with shape (k,).
+        support_vectors_: The training points with positive weight, with shape (n, d).
+        dual_coef_: a of each class, with shape (k, n); (1, n) for two classes, the second of which is positive.
+        intercept_: b of each class, with shape (k,) or (1,).
+        gamma_: Coefficient of the kernel.
+        n_iter_: Products with K; 1 for the direct solve.
+        residual_: Largest relative residual of the system.
+
+    References:
+        Suykens & Vandewalle (1999), doi:10.1023/A:1018628609742; on GPUs, Van Craen, Breyer & Pflueger (2022),
+        doi:10.1109/IPDPSW55747.2022.00127, who eliminate one point instead of solving for b with a second right-hand
+        side, which would spoil a preconditioner.
+    """
+
+    def __init__(
+        self,
+        C: float = 1.0,  # noqa: N803  # as scikit-learn has it
+        *,
+        kernel: str = "rbf",
+        gamma: float | str = "scale",
+        class_weight: dict[Any, float] | str | None = None,
+        solver: str = "auto",
+        rank: int | None = None,
+        tol: float = 1e-5,
+        max_iter: int = 1000,
+        device: str | None = None,
+        random_state: int = 0,
+    ) -> None:
+        """Settings; nothing is computed.
+
+        Args:
+            C: Weight of the squared errors against the margin.
+            kernel: "rbf", exp(-gamma |x - x'|^2), or "linear", x.x'.
+            gamma: Of the kernel; "scale" is 1 / (d variance of X), "auto" is 1 / d.
+            class_weight: Factors on C by class, "balanced" for the inverse frequencies.
+            solver: "cholesky", "cg", or "auto" for the first up to 3,000 points.
+            rank: Of the Nystrom preconditioner; min(1000, n / 10) unless given, 0 for none.
+            tol: Relative residual at which conjugate gradients stop.
+            max_iter: Most products with K; a warning says when they did not suffice.
+            device: Such as "cuda"; the CPU unless given.
+            random_state: Seed of the pivots of the preconditioner.
+        """
+        self.C = C
+        self.kernel = kernel
+        self.gamma = gamma
+        self.class_weight = class_weight
+        self.solver = solver
+        self.rank = rank
+        self.tol = tol
+        self.max_iter = max_iter
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> LSSVC:  # noqa: N803
+        """Trains on points X with shape (n, d) and labels y with shape (n,).
+
+        Args:
+            X: Points.
+            y: Labels of at least two classes.
+            sample_weight: Factors on C, with shape (n,); points of weight zero are left out.
+
+        Raises:
+            ValueError: If an argument cannot be used.
+        """
+        self._check_settings()
+        points, labels = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(labels)
+        weights = _check_sample_weight(sample_weight, points, dtype=np.float64, ensure_non_negative=True)
+        points, labels, weights = points[weights > 0], labels[weights > 0], weights[weights > 0]
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            msg = f"LSSVC needs samples of at least two classes, got {len(self.classes_)} class"
+            raise ValueError(msg)
+        self.gamma_ = self._gamma(points, weights)
+        self.support_vectors_ = points
+        factors = self._class_factors(codes, weights)
+        self._solve(points, self._targets(codes), 1.0 / (self.C * factors))
+        return self
+
+    def decision_function(self, X: ArrayLike) -> Array:  # noqa: N803
+        """Signed distances from the border, with shape (m, k), or (m,) for two classes; O(m n d)."""
+        check_is_fitted(self)
+        points = self._tensor(validate_data(self, X, dtype=np.float64, reset=False))
+        known, coefficients = self._tensor(self.support_vectors_), self._tensor(self.dual_coef_.T)
+        if self.kernel == "linear":
+            out = points @ (known.T @ coefficients)
+        else:
+            out = self._operator(known).cross(points).matmul(coefficients)
+        values = out.cpu().numpy() + self.intercept_
+        return values[:, 0] if len(self.classes_) == 2 else values
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
+        """Labels of points X with shape (m, d), with shape (m,)."""
+        values = self.decision_function(X)
+        codes = (values > 0).astype(int) if values.ndim == 1 else values.argmax(1)
+        return self.classes_[codes]
+
+    def cross_validated(self, X: ArrayLike, y: ArrayLike, folds: int) -> float:  # noqa: N803
+        """Fraction of labels that machines trained on the other folds get right, with shuffled stratified folds."""
+        parts = StratifiedKFold(folds, shuffle=True, random_state=self.random_state)
+        return float(np.mean(cross_val_predict(clone(self), X, y, cv=parts) == np.asarray(y)))
+
+    def to_file(self) -> MachineFile:
+        """The numbers of the fitted machine, for `write_machine`; its labels must be numbers."""
+        check_is_fitted(self)
+        labels = np.asarray(self.classes_, dtype=np.float64)
+        return MachineFile(
+            self.kernel, self.gamma_, labels, self.support_vectors_, self.dual_coef_, np.asarray(self.intercept_)
+        )
+
+    @classmethod
+    def of_file(cls, numbers: MachineFile, *, device: str | None = None) -> LSSVC:
+        """A fitted machine from its numbers."""
+        machine = cls(kernel=numbers.kernel, gamma=numbers.gamma or "auto", device=device)
+        machine.gamma_, machine.classes_ = numbers.gamma, numbers.labels
+        machine.support_vectors_, machine.dual_coef_ = numbers.support, numbers.coefficients
+        machine.intercept_, machine.n_features_in_ = numbers.intercepts, numbers.support.shape[1]
+        return machine
+
+    def _check_settings(self) -> None:
+        for name, words in (("kernel", KERNELS), ("solver", ("auto", "cholesky", "cg"))):
+            if getattr(self, name) not in words:
+                msg = f"{name} must be one of {', '.join(words)}, got {getattr(self, name)!r}"
+                raise ValueError(msg)
+        for name in ("C", "tol"):
+            if not getattr(self, name) > 0:
+                msg = f"{name} must be positive, got {getattr(self, name)!r}"
+                raise ValueError(msg)
+
+    def _gamma(self, x: Array, weights: Array) -> float:
+        if self.gamma == "auto":
+            return 1.0 / x.shape[1]
+        if self.gamma == "scale":
+            mean = np.average(x, axis=0, weights=weights).mean()
+            variance = float(np.average((x - mean) ** 2, axis=0, weights=weights).mean())
+            return 1.0 / (x.shape[1] * variance) if variance > 0 else 1.0
+        if isinstance(self.gamma, str) or not self.gamma > 0:
+            msg = f"gamma must be 'scale', 'auto' or positive, got {self.gamma!r}"
+            raise ValueError(msg)
+        return float(self.gamma)
+
+    def _class_factors(self, codes: Indices, weights: Array) -> Array:
+        """Factors on C of each point, with shape (n,)."""
+        y = self.classes_[codes]
+        return weights * compute_class_weight(self.class_weight, classes=self.classes_, y=y)[codes]
+
+    def _targets(self, codes: Indices) -> Array:
+        """+1 and -1 for each class against the rest, with shape (n, k); for two classes for the second alone."""
+        k = len(self.classes_)
+        columns = np.arange(1, 2) if k == 2 else np.arange(k)
+        return np.where(codes[:, None] == columns, 1.0, -1.0)
+
+    def _tensor(self, x: Any) -> Tensor:
+        return torch.as_tensor(x, dtype=torch.float64, device=self.device or "cpu")
+
+    def _operator(self, x: Tensor) -> KernelOperator:
+        return KernelOperator.of("rbf", x, lengthscale=(2.0 * self.gamma_) ** -0.5)
+
+    def _solve(self, x: Array, targets: Array, noise: Array) -> None:
+        points, ridge = self._tensor(x), self._tensor(noise)
+        operator = FeatureOperator(points) if self.kernel == "linear" else self._operator(points)
+        sides = self._tensor(np.column_stack([np.ones(len(x)), targets]))
+        if self.solver == "cholesky" or (self.solver == "auto" and len(x) <= _DIRECT):
+            solution, self.n_iter_, self.residual_ = Cholesky.of(operator, ridge).solve(sides), 1, 0.0
+        else:
+            solution = self._iterate(operator, sides, ridge)
+        ones, rest = solution[:, :1], solution[:, 1:]
+        intercept = rest.sum(0) / ones.sum()
+        self.intercept_ = intercept.cpu().numpy()
+        self.dual_coef_ = (rest - ones * intercept).T.cpu().numpy()
+
+    def _iterate(self, operator: KernelOperator | FeatureOperator, sides: Tensor, ridge: Tensor) -> Tensor:
+        n = len(sides)
+        rank = min(1000, n // 10) if self.rank is None else min(self.rank, n)
+        generator = torch.Generator(sides.device).manual_seed(self.random_state)
+        preconditioner = (
+            NystromPreconditioner.build(operator, ridge, rank=rank, generator=generator) if rank > 0 else None
+        )
+        solve = cg(
+            operator,
+            sides,
+            noise=ridge,
+            preconditioner=preconditioner,
+            tolerance=self.tol,
+            max_iterations=self.max_iter,
+        )
+        self.n_iter_, self.residual_ = solve.iterations, float(solve.residual.max())
+        if not solve.converged:
+            msg = (
+                f"after {solve.iterations} iterations the relative residual is {self.residual_:.1e}, not {self.tol:g} "
+                f"({solve.status}): a larger rank or max_iter, or a smaller C, helps"
+            )
+            warnings.warn(msg, ConvergenceWarning, stacklevel=4)
+        return solve.x

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.preprocessing import PolynomialFeatures
+
+from surrogate.gp.means import TREND_DEGREES, Trend
+
+CASES = [(name, d) for name in TREND_DEGREES for d in (1, 2, 5)]
+
+
+@pytest.fixture(params=CASES, ids=[f"{name} {d}" for name, d in CASES])
+def case(request):
+    name, d = request.param
+    return Trend(name), d
+
+
+def points(n, d, *, dtype=torch.float64, device="cpu"):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(1)).to(dtype=dtype, device=device)
+
+
+def test_size_is_that_of_the_basis(case):
+    trend, d = case
+    assert trend.basis(points(4, d)).shape == (4, trend.size(d))
+
+
+def test_basis_spans_all_polynomials_of_its_degree(case):
+    """The same space as the monomials of scikit-learn, no more and no less."""
+    trend, d = case
+    u = points(40, d)
+    monomials = PolynomialFeatures(TREND_DEGREES[trend.name]).fit_transform(u.numpy())
+    basis = trend.basis(u).numpy()
+    assert monomials.shape == basis.shape
+    rank = np.linalg.matrix_rank(np.concatenate([monomials, basis], 1))
+    assert rank == np.linalg.matrix_rank(basis) == trend.size(d)
+
+
+def test_polynomial_is_the_combination_of_the_basis(case, dtype, device, tolerance):
+    trend, d = case
+    u = points(10, d, dtype=dtype, device=device)
+    coefficients = points(trend.size(d), 1, dtype=dtype, device=device)[:, 0]
+    c, b, quadratic = trend.polynomial(coefficients, d)
+    value = c + u @ b + ((u @ quadratic) * u).sum(1)
+    torch.testing.assert_close(value, trend.basis(u) @ coefficients, **tolerance(10.0))
+
+
+def test_quadratic_part_is_symmetric(case):
+    trend, d = case
+    quadratic = trend.polynomial(points(trend.size(d), 1)[:, 0], d)[2]
+    assert torch.equal(quadratic, quadratic.T)
+
+
+def test_other_degrees_are_refused():
+    with pytest.raises(ValueError, match=r"trend must be one of \['constant', 'linear', 'quadratic'\], got 'cubic'"):
+        Trend("cubic")

@@ -1,0 +1,360 @@
+"""Laws of init, ask and tell, over every state of short runs with impossible and failing points."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from surrogate.inference.design import Reference
+from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.state import State
+from surrogate.log_density.mechanisms import Mechanisms
+from surrogate.log_density.model import LikelihoodModel
+from surrogate.problem.evaluation import Evaluation
+from surrogate.problem.prior import Prior
+from surrogate.storage.folder import load_arrays, save_arrays
+
+BOX = {"a": (-4.0, 4.0), "b": (-3.0, 3.0)}
+SIMPLE = Mechanisms(structures=False)
+LOOPS = {
+    "box": PosteriorLoop(Prior.of(BOX), particles=200),
+    "unbounded": PosteriorLoop(
+        Prior.of({"a": stats.norm(0, 2), "b": stats.gamma(3)}), particles=200, mechanisms=SIMPLE
+    ),
+    "one parameter": PosteriorLoop(Prior.of({"a": (-4.0, 4.0)}), particles=200),
+    "reference": PosteriorLoop(
+        Prior.of(BOX), reference=Reference(np.zeros(2), 0.3 * np.eye(2)), batch_size=3, particles=200, mechanisms=SIMPLE
+    ),
+}
+STEPS = 3
+
+
+def log_likelihood(x):
+    return -0.5 * float(x[0] ** 2 / 0.6 + (x[-1] - 0.2 * x[0] ** 2) ** 2 / 0.3)
+
+
+def evaluate(points):
+    """Every seventh is impossible, every ninth fails, by a hash of the point."""
+    out = []
+    for x in points:
+        number = int(abs(x[0]) * 1e6)
+        if number % 7 == 0:
+            out.append(Evaluation(-np.inf, "infeasible"))
+        elif number % 9 == 0:
+            out.append(Evaluation.failure("RuntimeError: no convergence"))
+        else:
+            out.append(Evaluation(log_likelihood(x), "ok", {"radius": float(x[0] ** 2)}))
+    return out
+
+
+def run(loop, state, steps):
+    states = [state]
+    for _ in range(steps):
+        x = loop.ask(states[-1])
+        states.append(loop.tell(states[-1], x, evaluate(x)))
+    return states
+
+
+@pytest.fixture(scope="module", params=LOOPS)
+def history(request):
+    """A loop, and its states one after the other."""
+    loop = LOOPS[request.param]
+    return loop, run(loop, loop.init(7), STEPS)
+
+
+def check_same(a, b, *, leave_out=()):
+    ours, theirs = a.to_arrays(), b.to_arrays()
+    assert ours.keys() == theirs.keys()
+    for name in ours.keys() - set(leave_out):
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_the_runs_reach_the_surrogate(history):
+    states = history[1]
+    assert states[0].parameters is None
+    assert states[-1].parameters is not None
+    assert states[-1].step == STEPS
+
+
+def test_asking_twice_gives_the_same_bits(history):
+    loop, states = history
+    for state in states:
+        np.testing.assert_array_equal(loop.ask(state), loop.ask(state))
+
+
+def test_asking_a_saved_state_gives_the_same_bits(history, tmp_path):
+    loop, states = history
+    for state in states:
+        np.testing.assert_array_equal(loop.ask(State.from_arrays(state.to_arrays())), loop.ask(state))
+        save_arrays(tmp_path / "state.npz", state.to_arrays())
+        np.testing.assert_array_equal(loop.ask(State.from_arrays(load_arrays(tmp_path / "state.npz"))), loop.ask(state))
+
+
+def test_telling_a_saved_state_gives_the_same_bits(history):
+    loop, states = history
+    for before, after in (states[:2], states[-2:]):
+        x = loop.ask(before)
+        check_same(loop.tell(State.from_arrays(before.to_arrays()), x, evaluate(x)), after)
+
+
+def test_another_loop_object_is_the_same_loop(history):
+    """Nothing is remembered outside of the state."""
+    loop, states = history
+    other = replace(loop, prior=Prior(loop.prior.parameters))
+    np.testing.assert_array_equal(other.ask(states[-1]), loop.ask(states[-1]))
+
+
+def test_asking_and_telling_change_nothing(history):
+    loop, states = history
+    for state in (states[0], states[-2]):
+        before = {name: array.copy() for name, array in state.to_arrays().items()}
+        x = loop.ask(state)
+        points, evaluations = x.copy(), evaluate(x)
+        loop.tell(state, x, evaluations)
+        np.testing.assert_array_equal(x, points)
+        assert str(evaluations) == str(evaluate(points))
+        for name, array in state.to_arrays().items():
+            np.testing.assert_array_equal(array, before[name], err_msg=name)
+
+
+def test_a_batch_may_be_scribbled_on(history):
+    """What is asked for shares no memory with the state."""
+    loop, states = history
+    for state in (states[0], states[-1]):
+        expected = loop.ask(state)
+        loop.ask(state)[:] = np.nan
+        np.testing.assert_array_equal(loop.ask(state), expected)
+
+
+def test_how_long_and_where_points_were_evaluated_does_not_matter(history):
+    loop, states = history
+    state = states[-2]
+    x = loop.ask(state)
+    slow = [replace(e, seconds=123.0, worker="elsewhere:7") for e in evaluate(x)]
+    after = loop.tell(state, x, slow)
+    check_same(after, states[-1], leave_out=["data/seconds"])
+    np.testing.assert_array_equal(loop.ask(after), loop.ask(states[-1]))
+
+
+def test_global_generators_do_not_matter(history):
+    loop, states = history
+    for seed in (1, 2):
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        x = loop.ask(states[-2])
+        check_same(loop.tell(states[-2], x, evaluate(x)), states[-1])
+
+
+def test_points_are_inside_of_the_prior_and_new(history):
+    loop, states = history
+    data = states[-1].data
+    assert np.isfinite(loop.prior.log_density(data.x)).all()
+    assert len(np.unique(data.x, axis=0)) == len(data)
+
+
+def test_told_rows_are_kept_in_order(history):
+    _, states = history
+    for number, (before, after) in enumerate(zip(states[:-1], states[1:], strict=True)):
+        n = len(before.data)
+        assert after.step == number + 1
+        np.testing.assert_array_equal(after.data.x[:n], before.data.x)
+        np.testing.assert_array_equal(after.data.step[n:], number)
+        assert len(after.predicted) == len(after.data)
+
+
+def test_predictions_are_those_made_beforehand(history):
+    loop, states = history
+    before, after = states[-2], states[-1]
+    n = len(before.data)
+    predicted = loop.model(before).predict(loop.scaled.to_unit(after.data.x[n:]))
+    np.testing.assert_array_equal(after.predicted[n:], np.stack(predicted, 1))
+
+
+def test_the_model_is_rebuilt_exactly(history):
+    loop, states = history
+    t = loop.scaled.sample(50, np.random.default_rng(0))
+    models = [loop.model(state) for state in (states[-1], State.from_arrays(states[-1].to_arrays()))]
+    np.testing.assert_array_equal(models[0].relative(t), models[1].relative(t))
+    np.testing.assert_array_equal(models[0].predict(t), models[1].predict(t))
+
+
+def test_seeds_differ(history):
+    loop, states = history
+    assert not np.array_equal(loop.ask(loop.init(8)), loop.ask(states[0]))
+
+
+def test_the_trace_has_a_row_per_surrogate(history):
+    _, states = history
+    with_surrogate = sum(state.parameters is not None for state in states)
+    rows = states[-1].rows()
+    assert len(rows) == with_surrogate
+    assert rows[-1]["n_evaluations"] == len(states[-1].data)
+    assert rows[-1]["best"] == states[-1].data.y_max
+
+
+def test_batches_have_the_size_that_was_asked_for():
+    loop = replace(LOOPS["box"], batch_size=5, mechanisms=Mechanisms(explore=False))
+    states = run(loop, loop.init(1), 3)
+    steps = [int((states[-1].data.step == s).sum()) for s in range(3) if states[s].parameters is not None]
+    assert steps
+    assert set(steps) == {5}
+
+
+# Given evaluations
+
+
+def test_a_run_that_is_given_enough_starts_with_a_surrogate(rng):
+    loop = LOOPS["box"]
+    x = loop.prior.sample(12, rng)
+    initial = loop.init(0).data.append(x, [Evaluation(log_likelihood(p), "ok") for p in x], -1)
+    state = loop.init(0, initial)
+    assert state.parameters is not None
+    assert state.step == 0
+    np.testing.assert_array_equal(loop.ask(State.from_arrays(state.to_arrays())), loop.ask(state))
+
+
+def test_a_run_that_is_given_too_few_designs_first(rng):
+    loop = LOOPS["box"]
+    x = loop.prior.sample(2, rng)
+    initial = loop.init(0).data.append(x, [Evaluation(log_likelihood(p), "ok") for p in x], -1)
+    assert loop.init(0, initial).parameters is None
+
+
+# The design
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "counts"),
+    [
+        (Evaluation(-np.inf, "infeasible"), r"\(0 failed, \d+ were -inf\)"),
+        (Evaluation.failure("OSError: disk full"), r"\(\d+ failed, 0 were -inf\).*: OSError: disk full"),
+    ],
+)
+def test_a_run_without_finite_values_gives_up(evaluation, counts):
+    """With counts, a remedy, and the first reasons."""
+    loop = LOOPS["box"]
+    state = loop.init(0)
+    for _ in range(1000):
+        x = loop.ask(state)
+        state = loop.tell(state, x, [evaluation] * len(x))
+        if state.verdict.stop:
+            break
+    assert state.verdict.stop
+    assert not state.verdict.converged
+    text = rf"gave up: 0 finite values in {len(state.data)} evaluations.* Narrow the prior.* reference="
+    pytest.raises(ValueError, loop.model, state)
+    assert re.search(text, state.verdict.reason)
+    assert re.search(counts, state.verdict.reason)
+
+
+def test_the_design_goes_on_until_enough_are_finite():
+    """Half of the later points lie about the one that is."""
+    loop = LOOPS["box"]
+    state = loop.init(3)
+    x = loop.ask(state)
+    state = loop.tell(
+        state, x, [Evaluation(-1.0 if i == 2 else -np.inf, "ok" if i == 2 else "infeasible") for i in range(len(x))]
+    )
+    assert state.parameters is None
+    assert "1 of 4 finite values" in state.verdict.reason
+    more = loop.ask(state)
+    assert np.abs(more - x[2]).max(1).min() < np.abs(x[np.arange(len(x)) != 2] - x[2]).max(1).min()
+
+
+def test_there_is_no_surrogate_to_ask_for_at_first():
+    loop = LOOPS["box"]
+    with pytest.raises(ValueError, match="no surrogate yet: too few evaluations with a finite value"):
+        loop.model(loop.init(0))
+    with pytest.raises(ValueError, match="no draws yet"):
+        loop.draws(loop.init(0))
+
+
+# Scaled coordinates
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_scaled_coordinates(name, rng):
+    loop = LOOPS[name]
+    x = loop.prior.sample(100, rng)
+    t = loop.scaled.to_unit(x)
+    np.testing.assert_allclose(loop.scaled.from_unit(t), x, rtol=1e-12, atol=1e-12)
+    jacobian = np.log(loop.scaled.scale).sum()
+    np.testing.assert_allclose(loop.scaled.log_density(t), loop.prior.log_density(x) + jacobian, rtol=1e-12)
+    if loop.prior.is_box:
+        np.testing.assert_allclose(loop.scaled.to_unit(loop.prior.bounds.T), [[0.0] * loop.d, [1.0] * loop.d])
+        np.testing.assert_allclose(loop.scaled.log_density(t), 0.0, atol=1e-12)
+
+
+def test_the_trace_knows_the_output_scale(history):
+    rows = history[1][-1].rows()
+    assert np.isfinite(rows[-1]["output_scale"])
+
+
+def half_forbidden(points):
+    """A normal of which the half x > 0.5 is forbidden."""
+    feasible = points[:, 0] <= 0.5
+    return [
+        Evaluation(log_likelihood(x), "ok") if ok else Evaluation(-np.inf, "infeasible")
+        for x, ok in zip(points, feasible, strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def armed():
+    """A loop on the half-forbidden normal, its first state with a gate, that before a claim, and the batch then."""
+    loop = PosteriorLoop(Prior.of(BOX), particles=200, mechanisms=SIMPLE)
+    state, gated = loop.init(3), None
+    for _ in range(40):
+        x = loop.ask(state)
+        if state.verdict.armed and not state.verdict.converged:
+            break
+        state = loop.tell(state, x, half_forbidden(x))
+        if gated is None and state.parameters is not None and not state.data.finite.all():
+            gated = state
+    assert state.verdict.armed
+    return loop, gated, state, x if state.probes is None else x[: len(x) - len(state.probes)]
+
+
+def test_before_a_claim_a_point_that_the_gate_denies_is_asked_for(armed):
+    loop, _, state, plain = armed
+    model = loop.model(state)
+    assert model.gate.probability(model.whiten(loop.scaled.to_unit(plain[-1:])))[0] < 0.5
+
+
+def test_label_checks_can_be_switched_off(armed):
+    loop, gated, state, plain = armed
+    off = replace(loop, mechanisms=replace(SIMPLE, label_checks=False))
+    model = loop.model(gated)
+    assert len(loop._label_checks(gated, model, np.random.default_rng(0))) > 0
+    assert len(off._label_checks(gated, model, np.random.default_rng(0))) == 0
+    np.testing.assert_array_equal(off.ask(state)[: len(plain) - 1], plain[:-1])
+
+
+def test_before_a_claim_the_emptiest_part_of_the_warm_posterior_is_asked_for(armed):
+    """Unless the trend explains the data: then no process can misjudge anything."""
+    loop, gated, state, _ = armed
+    model = loop.model(gated)
+    gap = loop._gap(gated, model, np.empty((0, 2)))
+    known = model.whiten(loop.scaled.to_unit(gated.data.x))
+    emptiness = lambda t: ((model.whiten(t)[:, None] - known) ** 2).sum(-1).min(1)  # noqa: E731
+    if model.parameters.exact:
+        assert len(gap) == 0
+    else:
+        assert emptiness(gap)[0] == pytest.approx(emptiness(gated.draws.warm).max())
+    exact = loop.model(state)
+    assert len(loop._gap(state, exact, np.empty((0, 2)))) == (0 if exact.parameters.exact else 1)
+
+
+def test_borders_that_forbid_all_draws_are_told(armed, monkeypatch):
+    """As after few evaluations, most of them infeasible."""
+    loop, gated, _, _ = armed
+    model = loop.model(gated)
+    sample = loop.importance_sample(gated, model, 2000)
+    monkeypatch.setattr(
+        LikelihoodModel, "deviations", lambda _, t, count, *__, **___: np.full((count, len(t)), -np.inf)
+    )
+    assert loop.self_check(gated, model, sample)["k_hat"] == np.inf
+    assert np.isfinite(loop.surrogate_error(gated, model, sample)[2])

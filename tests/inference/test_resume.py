@@ -1,0 +1,383 @@
+"""A run that is interrupted at any moment and started again is the run that was not interrupted, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import surrogate
+from surrogate.inference.driving import drive as driver
+from surrogate.storage.folder import load_arrays
+
+ROOT = Path(__file__).resolve().parents[2]
+PRIOR = {"a": (-4.0, 4.0), "b": (-3.0, 3.0)}
+OPTIONS = {"seed": 3, "max_evaluations": 11, "n_samples": 300, "progress": False}
+
+
+class Killed(BaseException):
+    """The end of a process, as far as one process can play it: nothing catches it."""
+
+
+def log_likelihood(x):
+    """Curved, impossible in a corner and failing in a strip; with a derived value."""
+    if x[0] + x[1] > 2.5:
+        return -np.inf
+    if 1.9 < x[1] < 2.4:
+        message = "no convergence"
+        raise RuntimeError(message)
+    y = -0.5 * float(x[0] ** 2 / 0.6 + (x[1] - 0.2 * x[0] ** 2) ** 2 / 0.3)
+    return y, {"radius": float(np.hypot(*x))}
+
+
+class Likelihood:
+    """The same, with a record of its calls, that dies instead of answering call number ``last``."""
+
+    def __init__(self, last=None):
+        self.calls = []
+        self.last = last
+
+    def __call__(self, x):
+        if len(self.calls) == self.last:
+            raise Killed
+        self.calls.append(x.tobytes())
+        return log_likelihood(x)
+
+
+def infer(folder, likelihood=None, **changes):
+    return surrogate.infer(likelihood or Likelihood(), PRIOR, output=folder, **OPTIONS | changes)
+
+
+def interrupted(folder, last, **changes):
+    """A run that dies at a call; what it had called."""
+    likelihood = Likelihood(last)
+    with pytest.raises(Killed):
+        infer(folder, likelihood, **changes)
+    return likelihood.calls
+
+
+def journal(folder):
+    lines = [json.loads(line) for line in (Path(folder) / "evaluations.jsonl").read_text().splitlines()]
+    return sorted((e["step"], e["index"], e["x"], e["y"], e["status"], sorted(e["derived"].items())) for e in lines)
+
+
+def state(folder):
+    return {k: v for k, v in load_arrays(Path(folder) / "state.npz").items() if k != "data/seconds"}
+
+
+def check_same(result, folder, uninterrupted):
+    other, other_folder = uninterrupted
+    assert journal(folder) == journal(other_folder)
+    np.testing.assert_array_equal(result.samples, other.samples)
+    np.testing.assert_array_equal(result.log_posterior, other.log_posterior)
+    assert (result.log_evidence, result.status) == (other.log_evidence, other.status)
+    assert result.n_evaluations == other.n_evaluations
+    ours, theirs = state(folder), state(other_folder)
+    assert ours.keys() == theirs.keys()
+    for name, array in ours.items():
+        np.testing.assert_array_equal(array, theirs[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return infer(folder), folder
+
+
+def test_the_run_meets_everything(uninterrupted):
+    """Finite, impossible and failed points; batches of the design and of the surrogate."""
+    data = uninterrupted[0].data
+    assert set(data.status.tolist()) == {0, 1, 2}
+    assert data.step.max() >= 3
+    assert data.derived_names == ("radius",)
+
+
+@pytest.mark.parametrize("last", [0, 3, 7, 10])
+def test_interrupted_at_a_call(last, uninterrupted, tmp_path):
+    before = interrupted(tmp_path, last)
+    likelihood = Likelihood()
+    result = infer(tmp_path, likelihood)
+    check_same(result, tmp_path, uninterrupted)
+    assert len(before) + len(likelihood.calls) == result.n_evaluations
+    assert not set(before) & set(likelihood.calls)
+
+
+def test_interrupted_at_every_call(uninterrupted, tmp_path):
+    calls = []
+    for _ in range(uninterrupted[0].n_evaluations - 1):
+        calls += interrupted(tmp_path, 1)
+    likelihood = Likelihood()
+    result = infer(tmp_path, likelihood)
+    calls += likelihood.calls
+    assert len(calls) == len(set(calls)) == result.n_evaluations
+    check_same(result, tmp_path, uninterrupted)
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_interrupted_as_the_state_is_written(number, uninterrupted, tmp_path, monkeypatch):
+    original, saved = driver.save_arrays, []
+
+    def dying(path, arrays):
+        if len(saved) == number:
+            raise Killed
+        saved.append(path)
+        original(path, arrays)
+
+    monkeypatch.setattr(driver, "save_arrays", dying)
+    first = Likelihood()
+    with pytest.raises(Killed):
+        infer(tmp_path, first)
+    monkeypatch.undo()
+    second = Likelihood()
+    check_same(infer(tmp_path, second), tmp_path, uninterrupted)
+    assert not set(first.calls) & set(second.calls)
+
+
+def test_a_journal_without_a_state(uninterrupted, tmp_path):
+    before = interrupted(tmp_path, 9)
+    (tmp_path / "state.npz").unlink()
+    likelihood = Likelihood()
+    check_same(infer(tmp_path, likelihood), tmp_path, uninterrupted)
+    assert not set(before) & set(likelihood.calls)
+
+
+def test_an_evaluation_half_written(uninterrupted, tmp_path):
+    """It is cut off and evaluated again."""
+    before = interrupted(tmp_path, 9)
+    path = tmp_path / "evaluations.jsonl"
+    path.write_bytes(path.read_bytes()[:-25])
+    likelihood = Likelihood()
+    check_same(infer(tmp_path, likelihood), tmp_path, uninterrupted)
+    assert set(before) & set(likelihood.calls) == {before[-1]}
+
+
+def test_an_empty_folder_with_leftovers(uninterrupted, tmp_path):
+    """Killed before anything was written."""
+    (tmp_path / ".lock").write_text("process 1 on elsewhere")
+    (tmp_path / ".state.npz.123.tmp").write_bytes(b"half")
+    check_same(infer(tmp_path), tmp_path, uninterrupted)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_folder_that_is_copied_elsewhere(uninterrupted, tmp_path):
+    interrupted(tmp_path / "a", 9)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    check_same(infer(tmp_path / "b"), tmp_path / "b", uninterrupted)
+
+
+def test_the_executor_changes_nothing(uninterrupted, tmp_path):
+    check_same(infer(tmp_path, executor="threads:2"), tmp_path, uninterrupted)
+
+
+def test_interrupted_in_one_executor_and_finished_in_another(uninterrupted, tmp_path):
+    interrupted(tmp_path, 8)
+    check_same(infer(tmp_path, executor="threads:2"), tmp_path, uninterrupted)
+
+
+def test_without_a_folder_the_run_is_the_same(uninterrupted):
+    result = infer(None)
+    np.testing.assert_array_equal(result.samples, uninterrupted[0].samples)
+    np.testing.assert_array_equal(result.data.y, uninterrupted[0].data.y)
+
+
+# Finished runs and changed arguments
+
+
+def copied(uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted[1], tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+@pytest.mark.parametrize("budget", [11, 5])
+def test_a_finished_run_calls_nothing(budget, uninterrupted, tmp_path):
+    likelihood = Likelihood()
+    result = infer(copied(uninterrupted, tmp_path), likelihood, max_evaluations=budget)
+    assert likelihood.calls == []
+    np.testing.assert_array_equal(result.samples, uninterrupted[0].samples)
+    assert result.n_evaluations == uninterrupted[0].n_evaluations
+
+
+def test_a_converged_run_calls_nothing(tmp_path):
+    def normal(x):
+        return -0.5 * float((x**2).sum())
+
+    first = surrogate.infer(normal, PRIOR, output=tmp_path, progress=False, n_samples=300)
+    calls = []
+    again = surrogate.infer(calls.append, PRIOR, output=tmp_path, progress=False, n_samples=300)
+    assert first.converged
+    assert again.converged
+    assert calls == []
+    assert again.status == first.status
+    np.testing.assert_array_equal(again.samples, first.samples)
+
+
+def test_a_larger_budget_goes_on(uninterrupted, tmp_path):
+    likelihood = Likelihood()
+    result = infer(copied(uninterrupted, tmp_path), likelihood, max_evaluations=13)
+    assert result.n_evaluations == 13
+    assert len(likelihood.calls) == 2
+    np.testing.assert_array_equal(result.data.x[:11], uninterrupted[0].data.x)
+    assert len(journal(tmp_path)) == result.n_evaluations
+
+
+def test_another_number_of_samples(uninterrupted, tmp_path):
+    likelihood = Likelihood()
+    result = infer(copied(uninterrupted, tmp_path), likelihood, n_samples=2000)
+    assert likelihood.calls == []
+    assert len(result.samples) >= 2000
+
+
+def test_a_finished_run_is_loaded_without_the_likelihood(uninterrupted, tmp_path):
+    result = surrogate.load_result(copied(uninterrupted, tmp_path), n_samples=300)
+    np.testing.assert_array_equal(result.samples, uninterrupted[0].samples)
+
+
+def test_no_run_to_load(tmp_path):
+    with pytest.raises(ValueError, match="holds no run"):
+        surrogate.load_result(tmp_path)
+
+
+def test_another_seed_is_refused(uninterrupted, tmp_path):
+    with pytest.raises(ValueError, match=r"holds a run with seed 3, got seed 4.*resume=False \(--force\)"):
+        infer(copied(uninterrupted, tmp_path), seed=4)
+
+
+OTHER_PRIORS = {
+    "bounds": {"a": (-4.0, 4.0), "b": (-3.0, 3.5)},
+    "name": {"a": (-4.0, 4.0), "c": (-3.0, 3.0)},
+    "fewer": {"a": (-4.0, 4.0)},
+    "more": PRIOR | {"c": (0.0, 1.0)},
+    "order": {"b": PRIOR["b"], "a": PRIOR["a"]},
+}
+
+
+@pytest.mark.parametrize("name", OTHER_PRIORS)
+def test_another_prior_is_refused(name, uninterrupted, tmp_path):
+    folder = copied(uninterrupted, tmp_path)
+    before = (folder / "evaluations.jsonl").read_bytes()
+    with pytest.raises(ValueError, match=r"holds a run with other parameters \(a, b; .*Choose another folder"):
+        surrogate.infer(Likelihood(), OTHER_PRIORS[name], output=folder, **OPTIONS)
+    assert (folder / "evaluations.jsonl").read_bytes() == before
+
+
+def test_other_labels_are_the_same_prior(uninterrupted, tmp_path):
+    prior = {name: surrogate.Parameter(name, bounds, label=rf"\{name}") for name, bounds in PRIOR.items()}
+    likelihood = Likelihood()
+    result = surrogate.infer(likelihood, prior, output=copied(uninterrupted, tmp_path), **OPTIONS)
+    assert likelihood.calls == []
+    assert result.labels == (r"\a", r"\b")
+
+
+def test_starting_anew_keeps_the_former_journal(uninterrupted, tmp_path):
+    folder = copied(uninterrupted, tmp_path)
+    before = (folder / "evaluations.jsonl").read_bytes()
+    likelihood = Likelihood()
+    check_same(infer(folder, likelihood, resume=False), folder, uninterrupted)
+    assert len(likelihood.calls) == uninterrupted[0].n_evaluations
+    assert (folder / "evaluations.1.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resume": True}, "resume=True, but .* holds no run"),
+        ({"resume": "yes"}, "resume must be 'auto', True or False, got 'yes'"),
+        ({"resume": True, "output": None}, "resume=True needs the output folder"),
+    ],
+)
+def test_resume_that_makes_no_sense_is_refused(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        surrogate.infer(Likelihood(), PRIOR, **OPTIONS | {"output": tmp_path} | options)
+
+
+def test_a_damaged_journal_is_refused(tmp_path):
+    interrupted(tmp_path, 8)
+    path = tmp_path / "evaluations.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:3], b"{nonsense\n", *lines[4:]]))
+    with pytest.raises(ValueError, match=r"line 4 of .* is damaged"):
+        infer(tmp_path)
+
+
+# SIGKILL
+
+SCRIPT = """
+import math, os, signal, sys, threading, time
+import numpy as np
+import surrogate
+from pathlib import Path
+
+folder, calls, budget = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+limit, delay = (int(sys.argv[4]), float(sys.argv[5])) if len(sys.argv) > 4 else (math.inf, 0.0)
+
+def die_if_due():
+    # Ends the process a while after so many calls in all have been answered.
+    if calls.exists() and calls.stat().st_size >= 16 * limit:
+        threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+def log_likelihood(x):
+    time.sleep(0.015)
+    y = -np.inf if x[0] + x[1] > 2.5 else -0.5 * float(x[0] ** 2 / 0.6 + (x[1] - 0.2 * x[0] ** 2) ** 2 / 0.3)
+    with open(calls, "ab", buffering=0) as file:
+        file.write(x.tobytes())
+    die_if_due()
+    return y
+
+die_if_due()
+result = surrogate.infer(log_likelihood, {"a": (-4.0, 4.0), "b": (-3.0, 3.0)}, output=folder, seed=5,
+                         max_evaluations=budget, n_samples=300, progress=False)
+np.save(folder / "samples.npy", result.samples)
+"""
+
+
+def start(folder, calls, budget, *death):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", SCRIPT, str(folder), str(calls), str(budget), *map(str, death)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+
+
+def finish(process):
+    error = process.communicate(timeout=1200)[1]
+    assert process.returncode == 0, error.decode()
+
+
+def called(path):
+    """Points in the order in which their values were given back."""
+    text = path.read_bytes() if path.exists() else b""
+    return [text[i : i + 16] for i in range(0, len(text), 16)]
+
+
+def recorded(folder):
+    """Points whose values are in the journal."""
+    path = Path(folder) / "evaluations.jsonl"
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return [np.array(json.loads(line)["x"]).tobytes() for line in lines]
+
+
+@pytest.mark.parametrize(("kills", "budget"), [(3, 11), pytest.param(10, 40, marks=pytest.mark.slow)])
+def test_killed_at_random_moments(kills, budget, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finish(start(whole, tmp_path / "calls whole", budget))
+    rng = np.random.default_rng(kills)
+    calls, survived = tmp_path / "calls", []
+    for count in np.sort(rng.choice(np.arange(1, len(called(tmp_path / "calls whole"))), kills, replace=False)):
+        process = start(broken, calls, budget, count, rng.uniform(0.0, 0.1))
+        process.communicate(timeout=1200)
+        assert process.returncode == -signal.SIGKILL, "the run was over before it was killed"
+        survived.append((len(called(calls)), recorded(broken)))
+    finish(start(broken, calls, budget))
+
+    assert journal(broken) == journal(whole)
+    np.testing.assert_array_equal(np.load(broken / "samples.npy"), np.load(whole / "samples.npy"))
+    answered = called(calls)
+    for n, points in survived:
+        assert not set(points) & set(answered[n:]), "a point in the journal was called again"
+    again = [i for i, point in enumerate(answered) if point in answered[i + 1 :]]
+    assert set(again) <= {n - 1 for n, _ in survived}, "only the point in flight may be called again"

@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+from sklearn.svm import SVC
+
+from surrogate.log_density.feasibility.svm import Everywhere, Gate, fit_gate
+
+
+def points(n=150, d=2, *, seed=0):
+    return np.random.default_rng(seed).uniform(-3, 3, (n, d))
+
+
+REGIONS = {
+    "half plane": lambda u: u[:, 0] < 0.5,
+    "disc": lambda u: (u**2).sum(1) < 4,
+    "outside of a disc": lambda u: (u**2).sum(1) > 2,
+    "band": lambda u: np.abs(u[:, 0] - u[:, 1] ** 2 / 2) < 1,
+    "two islands": lambda u: np.minimum(((u - 1.5) ** 2).sum(1), ((u + 1.5) ** 2).sum(1)) < 1,
+    "all but one": lambda u: np.arange(len(u)) != 3,
+    "only one": lambda u: np.arange(len(u)) == 3,
+}
+
+
+@pytest.fixture(params=REGIONS, scope="module")
+def case(request):
+    u = points()
+    feasible = REGIONS[request.param](u)
+    return u, feasible, fit_gate(u, feasible)
+
+
+def test_every_label_is_right(case):
+    u, feasible, gate = case
+    np.testing.assert_array_equal(gate.margin(u) > 0, feasible)
+
+
+def test_nearly_all_evaluated_points_are_certain(case):
+    """Only points of both kinds side by side may lie between the margins, each on its own side."""
+    u, feasible, gate = case
+    p = gate.probability(u)
+    assert np.mean(np.abs(p - feasible) < 0.01) > 0.97
+    np.testing.assert_array_equal(p > 0.5, feasible)
+
+
+def test_probability_rises_with_the_margin_from_zero_to_one(case):
+    gate = case[2]
+    x = points(500, seed=1)
+    margin, p = gate.margin(x), gate.probability(x)
+    order = np.argsort(margin)
+    assert np.all(np.diff(p[order]) >= 0)
+    assert np.all((p >= 0) & (p <= 1))
+    np.testing.assert_array_equal(p[margin >= 1], 1.0)
+    np.testing.assert_array_equal(p[margin <= -1], 0.0)
+    np.testing.assert_allclose(p[np.abs(margin) < 1], 0.5 * (1 + margin[np.abs(margin) < 1]))
+
+
+def test_margin_is_the_decision_function_of_scikit_learn(case):
+    u, feasible, gate = case
+    machine = SVC(C=1e5, gamma=gate.gamma, tol=1e-4).fit(u, feasible)
+    x = points(100, seed=2)
+    np.testing.assert_allclose(gate.margin(x), machine.decision_function(x), rtol=1e-6, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["half plane", "disc", "outside of a disc"])
+def test_new_points_of_a_smooth_region_are_told_apart(name):
+    u, x = points(300), points(2000, seed=3)
+    gate = fit_gate(u, REGIONS[name](u))
+    assert np.mean((gate.margin(x) > 0) == REGIONS[name](x)) > 0.95
+
+
+def test_points_near_the_border_get_a_chance():
+    u = np.array([[-1.0, 0.0], [-1.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    gate = fit_gate(u, u[:, 0] < 0)
+    p = gate.probability(np.array([[-1.0, 0.5], [0.0, 0.5], [1.0, 0.5]]))
+    assert p[0] == pytest.approx(1.0, abs=0.05)
+    assert 0.3 < p[1] < 0.7
+    assert p[2] == pytest.approx(0.0, abs=0.05)
+
+
+def test_with_feasible_points_alone_everything_is_feasible():
+    gate = fit_gate(points(), np.ones(150, dtype=bool))
+    assert isinstance(gate, Everywhere)
+    np.testing.assert_array_equal(gate.probability(points(7)), np.ones(7))
+    np.testing.assert_array_equal(gate.margin(points(7)), np.full(7, np.inf))
+
+
+def test_without_feasible_points_there_is_no_gate():
+    with pytest.raises(ValueError, match="at least one feasible point"):
+        fit_gate(points(), np.zeros(150, dtype=bool))
+
+
+def test_failures_by_chance_are_overruled():
+    """One failed evaluation in the middle of good ones makes no hole."""
+    u = points(100, seed=4)
+    u[0] = 0.0
+    feasible = np.ones(100, dtype=bool)
+    feasible[0] = False
+    gate = fit_gate(u, feasible, doubtful=~feasible)
+    assert gate.probability(np.zeros((1, 2)))[0] > 0.9
+
+
+def test_failures_of_a_region_are_believed():
+    u = points(200, seed=5)
+    feasible = u[:, 0] < 0
+    gate = fit_gate(u, feasible, doubtful=~feasible)
+    far = u[np.abs(u[:, 0]) > 1]
+    assert np.mean((gate.margin(far) > 0) == (far[:, 0] < 0)) > 0.95
+
+
+def test_the_gate_does_not_depend_on_the_order_of_the_points():
+    u = points()
+    feasible = REGIONS["disc"](u)
+    order = np.random.default_rng(6).permutation(len(u))
+    a, b = fit_gate(u, feasible), fit_gate(u[order], feasible[order])
+    x = points(200, seed=7)
+    assert isinstance(a, Gate)
+    np.testing.assert_allclose(a.margin(x), b.margin(x), atol=0.02)
+
+
+def test_the_global_generator_is_left_alone():
+    np.random.seed(1)
+    before = np.random.get_state()[1].copy()
+    fit_gate(points(), REGIONS["disc"](points()))
+    np.testing.assert_array_equal(np.random.get_state()[1], before)

@@ -1,0 +1,177 @@
+"""The couplings of chains and funnels are found from little more data than a quadratic needs, others are left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from surrogate.gp.kernels import KERNELS
+from surrogate.gp.means import Trend
+from surrogate.gp.optimise import HyperPrior, MovableSet
+from surrogate.gp.process import GPRecipe, TrainingSet, negative_log_marginal, with_input_slopes
+from surrogate.log_density.coordinates.couplings import Couplings
+from surrogate.log_density.coordinates.warps import InputWarp
+from surrogate.log_density.model import Structure, build, fit_structure
+from surrogate.log_density.search.couplings import Misfit, coupled, found
+from surrogate.problem.dataset import Dataset
+from surrogate.problem.evaluation import Evaluation
+
+
+def funnel(x):
+    return -0.5 * (x[:, 0] / 1.5) ** 2 - 0.5 * (x[:, 1:] ** 2).sum(1) * np.exp(-x[:, 0]) - 1.5 * x[:, 0]
+
+
+def chain(x):
+    return -0.5 * ((x[:, 0] - 1) / 0.7) ** 2 - 0.5 * (((x[:, 1:] - 0.3 * x[:, :-1] ** 2) / 0.45) ** 2).sum(1)
+
+
+def ring(x):
+    return -0.5 * ((np.sqrt((x**2).sum(1)) - 2.0) / 0.3) ** 2
+
+
+def near(function, n, d, seed, width):
+    """Points of which most lie within 20 of the maximum."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(0.5, width, (40 * n, d))
+    y = function(x)
+    depth = y.max() - y
+    good, far = np.flatnonzero(depth < 20.0), np.flatnonzero((depth >= 20.0) & (depth < 200.0))
+    x = x[np.concatenate([good[: n - n // 5], far[: n // 5]])]
+    return x, function(x)
+
+
+def frame_of(x, y):
+    best = x[np.argsort(-y)[: len(x) // 2]]
+    return Couplings.none(best.mean(0), np.diag(1.0 / best.std(0)))
+
+
+CASES = {
+    "funnel": (funnel, 32, 4, {("scale", 0, 1), ("scale", 0, 2), ("scale", 0, 3)}),
+    "chain": (chain, 60, 5, {("bend", 0, 1), ("bend", 1, 2), ("bend", 2, 3), ("bend", 3, 4)}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_right_couplings_leave_rounding(case, seed):
+    function, n, d, expected = CASES[case]
+    x, y = near(function, n, d, seed, 1.2)
+    last = list(found(x, y.max() - y, [frame_of(x, y)], np.ones(d, dtype=bool)))[-1]
+    weight = 1.0 / (1.0 + 0.4 * (y.max() - y))
+    misfit = Misfit.of(last, x, (y - y.max()) * weight, weight)
+    assert misfit.exact
+    assert expected <= set(last.pairs)
+
+
+def test_coordinates_that_are_not_free_are_left_alone():
+    x, y = near(funnel, 40, 4, 1, 1.2)
+    free = np.array([False, True, True, True])
+    for couplings in found(x, y.max() - y, [frame_of(x, y)], free):
+        assert all(0 not in pair[1:] for pair in couplings.pairs)
+
+
+def test_steps_never_raise_the_misfit():
+    x, y = near(chain, 50, 4, 3, 1.2)
+    start = Misfit.of(frame_of(x, y), x, y - y.max(), np.ones(len(x)))
+    one = start.polished(start.couplings.only([("bend", 0, 1)]))
+    two = one.polished(one.couplings.only([("bend", 0, 1), ("bend", 1, 2)]))
+    assert two.value < one.value < start.value
+
+
+def test_the_slope_is_that_of_the_quadratic():
+    x, y = near(chain, 50, 3, 3, 1.2)
+    couplings = frame_of(x, y)
+    z = couplings.forward(x)
+    misfit = Misfit.of(couplings, x, z[:, 0] ** 2 - z[:, 0] * z[:, 1] + 3.0 * z[:, 2], np.ones(len(x)))
+    expected = np.stack([2.0 * z[:, 0] - z[:, 1], -z[:, 0], np.full(len(z), 3.0)], 1)
+    np.testing.assert_allclose(misfit.slope, expected, atol=1e-6)
+
+
+def dataset(x, y):
+    return Dataset.empty(x.shape[1]).append(x, [Evaluation(float(v), "ok") for v in y], 0)
+
+
+def plain(d):
+    return Structure.plain(np.full(d, -np.inf), np.full(d, np.inf))
+
+
+def test_a_funnel_becomes_a_gaussian():
+    x, y = near(funnel, 34, 4, 1, 1.2)
+    cloud = x[np.argsort(-y)[:15]]
+    present = fit_structure(dataset(x, y), x, plain(4), cloud)
+    better = coupled(dataset(x, y), x, present, cloud)
+    new = np.random.default_rng(9).normal(0.0, 1.0, (200, 4))
+    new = new[funnel(new) > y.max() - 12.0]
+    error = [np.abs(build(dataset(x, y), x, p).predict(new)[0] - funnel(new)) for p in (present, better)]
+    assert np.median(error[1]) < 0.05 < np.median(error[0])
+    assert better.score > present.score + 30.0
+
+
+def test_a_ring_stays_a_ring():
+    x, y = near(ring, 40, 3, 1, 1.5)
+    present = fit_structure(dataset(x, y), x, plain(3), x)
+    assert coupled(dataset(x, y), x, present, x) is present
+
+
+def test_noisy_values_are_left_alone():
+    x, y = near(funnel, 34, 4, 1, 1.2)
+    noisy = Dataset.empty(4).append(x, [Evaluation(float(v), "ok", {}, 0.5) for v in y], 0)
+    present = fit_structure(noisy, x, plain(4), x)
+    assert coupled(noisy, x, present, x) is present
+
+
+def test_too_few_points_decide_nothing():
+    x, y = near(funnel, 18, 4, 1, 1.2)
+    present = fit_structure(dataset(x, y), x, plain(4), x)
+    assert coupled(dataset(x, y), x, present, x) is present
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "matern52"])
+def test_slopes_with_respect_to_inputs_are_those_of_finite_differences(kernel):
+    rng = np.random.default_rng(0)
+    recipe, u, y = GPRecipe(KERNELS[kernel], Trend("quadratic")), rng.standard_normal((16, 3)), rng.standard_normal(16)
+    theta, h = np.array([0.1, -3.0, 0.3, 0.5, 0.8, 0.2]), 1e-6
+
+    def value(inputs):
+        return negative_log_marginal(recipe, TrainingSet.of(inputs, y, gap=np.abs(y)), theta)
+
+    plain_value, gradient, slopes = with_input_slopes(recipe, TrainingSet.of(u, y, gap=np.abs(y)), theta)
+    assert plain_value == pytest.approx(value(u)[0], rel=1e-12)
+    np.testing.assert_allclose(gradient, value(u)[1], rtol=1e-9)
+    for place in ((3, 1), (7, 2), (0, 0)):
+        step = np.zeros_like(u)
+        step[place] = h
+        assert slopes[place] == pytest.approx((value(u + step)[0] - value(u - step)[0]) / (2 * h), rel=1e-4)
+
+
+def test_inputs_with_derivatives_cannot_be_moved():
+    data = TrainingSet.of(np.eye(3), np.zeros(3), slope=np.zeros((3, 3)))
+    with pytest.raises(ValueError, match="derivatives"):
+        with_input_slopes(GPRecipe(KERNELS["rbf"], Trend("linear")), data, np.zeros(6))
+
+
+def test_the_gradient_of_a_movable_set_is_that_of_finite_differences():
+    rng = np.random.default_rng(1)
+    w, y = rng.standard_normal((20, 3)), rng.standard_normal(20)
+    couplings = Couplings.none(np.zeros(3), np.eye(3)).only([("bend", 0, 1), ("scale", 0, 2)])
+    data = MovableSet(
+        lambda c: TrainingSet.of(couplings.at(c).forward(w), y, gap=np.abs(y)),
+        lambda c, slopes: couplings.at(c).jacobian(w, slopes).sum(0),
+        np.array([0.2, 0.3, -0.1]),
+        np.array([2, 5, 11]),
+    )
+    recipe, prior = GPRecipe(KERNELS["rbf"], Trend("quadratic")), HyperPrior()
+    x = np.concatenate([[0.1, -3.0, 0.3, 0.5, 0.8, 0.2], data.start])
+    _, gradient = data.objective(recipe, prior, x)
+    h = 1e-6 * np.eye(len(x))
+    numeric = [(data.objective(recipe, prior, x + e)[0] - data.objective(recipe, prior, x - e)[0]) / 2e-6 for e in h]
+    np.testing.assert_allclose(gradient, numeric, rtol=1e-4, atol=1e-4)
+
+
+def test_a_structure_knows_its_couplings():
+    couplings = Couplings.none(np.zeros(3), np.eye(3)).only([("bend", 0, 1), ("scale", 0, 2)])
+    alone = InputWarp(np.zeros(3, dtype=np.int64), np.zeros(3), np.ones(3))
+    bare, with_them = (Structure("rbf", "quadratic", 0.0, warp) for warp in (alone, alone.coupled(couplings)))
+    assert with_them.cost == bare.cost + 9.0
+    assert not with_them.same(bare)
+    assert with_them.same(Structure("rbf", "quadratic", 0.0, alone.coupled(couplings.at(np.array([1.0, 2.0, 3.0])))))

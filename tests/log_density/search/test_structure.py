@@ -1,0 +1,108 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from surrogate.log_density.coordinates.warps import InputWarp
+from surrogate.log_density.model import Structure, fit_structure, trend_size
+from surrogate.log_density.search.structure import choose_structure, neighbours
+from surrogate.problem.dataset import Dataset
+from surrogate.problem.evaluation import Evaluation
+
+SUPPORTS = {
+    "box": (np.zeros(2), np.ones(2)),
+    "half-lines": (np.array([0.0, -np.inf]), np.array([np.inf, 1.0])),
+    "unbounded": (np.full(3, -np.inf), np.full(3, np.inf)),
+}
+
+
+def dataset(x, y):
+    return Dataset.empty(x.shape[1]).append(x, [Evaluation(float(v), "ok") for v in y], 0)
+
+
+def normal(x):
+    return -0.5 * (((x - [0.4, 0.5]) / [0.1, 0.2]) ** 2).sum(1)
+
+
+def skewed(x):
+    """Normal in log x, near an edge of the box."""
+    return -0.5 * ((np.log(x / [0.05, 0.1]) / 0.5) ** 2).sum(1)
+
+
+def present(log_density, n=40):
+    x = np.random.default_rng(0).random((n, 2)) * 0.9 + 0.01
+    data = dataset(x, log_density(x))
+    return data, x, fit_structure(data, x, Structure.plain(np.zeros(2), np.ones(2)), None)
+
+
+@pytest.fixture(params=SUPPORTS)
+def plain(request):
+    return Structure.plain(*SUPPORTS[request.param])
+
+
+def test_neighbours_are_all_different_and_admissible(plain):
+    d = len(plain.warp.low)
+    found = neighbours(plain, d, deepest=10.0)
+    assert found
+    for i, other in enumerate(found):
+        assert not other.same(plain)
+        assert not any(other.same(one) for one in found[:i])
+        assert all(kind in other.warp.allowed(j) for j, kind in enumerate(other.warp.kinds))
+
+
+def test_every_structure_is_reached_and_left_again():
+    """The plain one is a neighbour of each of its neighbours: nothing is a dead end."""
+    plain = Structure.plain(*SUPPORTS["box"])
+    for other in neighbours(plain, 2, deepest=10.0):
+        if other.warp.kinds.all() or not other.warp.kinds.any():
+            assert any(back.same(plain) for back in neighbours(other, 2, deepest=10.0))
+
+
+def test_expansions_are_offered_to_shallow_data_alone():
+    plain = Structure.plain(*SUPPORTS["box"])
+    assert any(other.output < 0 for other in neighbours(plain, 2, deepest=10.0))
+    assert not any(other.output < 0 for other in neighbours(plain, 2, deepest=1e4))
+
+
+def test_same_means_the_same_choices():
+    plain = Structure.plain(*SUPPORTS["box"])
+    assert plain.same(Structure.plain(*SUPPORTS["box"]))
+    for change in (
+        {"kernel": "matern52"},
+        {"trend": "constant"},
+        {"output": 4.0},
+        {"warp": InputWarp(np.array([0, 1]), *SUPPORTS["box"])},
+    ):
+        other = replace(plain, **change)
+        assert not plain.same(other)
+        assert other.cost >= plain.cost
+
+
+def test_a_normal_posterior_keeps_the_plain_structure():
+    data, x, before = present(normal)
+    assert choose_structure(data, x, before, None) is before
+
+
+def test_few_points_keep_the_present_structure():
+    data, x, before = present(skewed, n=trend_size(2) - 1)
+    assert choose_structure(data, x, before, None) is before
+
+
+@pytest.fixture(scope="module")
+def chosen():
+    data, x, before = present(skewed)
+    return before, choose_structure(data, x, before, None)
+
+
+def test_a_skewed_posterior_is_given_a_warp(chosen):
+    """A choice of another structure, whose score is higher."""
+    before, after = chosen
+    assert not after.structure.same(before.structure)
+    assert after.score > before.score
+    assert after.n == before.n
+
+
+def test_a_choice_does_not_lower_the_score():
+    for log_density in (lambda x: np.logaddexp(normal(x), normal(x - 0.4)), lambda x: -5 * np.abs(x - 0.5).sum(1)):
+        data, x, before = present(log_density)
+        assert choose_structure(data, x, before, None).score >= before.score

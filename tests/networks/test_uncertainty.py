@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from surrogate.networks.architecture import Architecture
+from surrogate.networks.uncertainty import (
+    Calibration,
+    LastLayer,
+    _negative_log_likelihood,
+    calibrate,
+    in_blocks,
+    spreads,
+)
+
+D = 3
+
+
+@pytest.fixture(scope="module")
+def networks():
+    architecture = Architecture(D, (20, 15))
+    return architecture, [architecture.build(torch.Generator().manual_seed(m)) for m in range(3)]
+
+
+def points(n, seed):
+    return torch.randn(n, D, generator=torch.Generator().manual_seed(seed))
+
+
+def gradients(module, constants, x):
+    """Derivatives to the last layer in the tangent parametrisation, row by row."""
+    rows = []
+    for point in x.double():
+        output = module(point)[0]
+        weight, bias = torch.autograd.grad(output, [module[-1].weight, module[-1].bias])
+        rows.append(torch.cat([constants[0] * weight[0], constants[1] * bias]))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("noise", [0.1, 1.0])
+def test_variance_is_that_of_a_gaussian_process_with_the_kernel_of_last_layer_gradients(networks, noise):
+    architecture, (module, *_) = networks
+    x, new = points(12, 0), points(30, 1)
+    ours = LastLayer.of(module, architecture.scales()[-1], x, noise=noise).variance(new)
+    double = type(module)(*module).double()
+    phi, star = (gradients(double, architecture.scales()[-1], rows) for rows in (x, new))
+    module.float()
+    size = phi.square().sum(1).mean()
+    k, cross, own = phi @ phi.T / size, star @ phi.T / size, star.square().sum(1) / size
+    expected = own - (cross * torch.linalg.solve(k + noise**2 * torch.eye(12), cross.T).T).sum(1)
+    torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-10)
+
+
+def test_more_rows_leave_less_variance(networks):
+    architecture, (module, *_) = networks
+    x, new = points(200, 2), points(50, 3)
+    few, many = (LastLayer.of(module, (1.0, 1.0), torch.cat([x[:100]] * k)) for k in (1, 2))
+    assert bool((many.variance(new) < few.variance(new)).all())
+    assert architecture.scales()[-1][0] > 0
+
+
+def test_network_given_keeps_its_precision(networks):
+    _, (module, *_) = networks
+    LastLayer.of(module, (1.0, 1.0), points(5, 0))
+    assert module[0].weight.dtype == torch.float32
+
+
+def test_spreads_of_several_networks(networks):
+    architecture, modules = networks
+    x, new = points(40, 4), points(10, 5)
+    layers = [LastLayer.of(module, architecture.scales()[-1], x) for module in modules]
+    mean, columns = spreads(layers, new, disagree=True)
+    with torch.no_grad():
+        outputs = np.stack([module(new).numpy()[:, 0] for module in modules])
+    variances = np.stack([layer.variance(new).numpy() for layer in layers])
+    np.testing.assert_allclose(mean, outputs.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(columns, np.stack([variances.mean(0), outputs.var(0, ddof=1)], 1), rtol=1e-5, atol=1e-7)
+    assert spreads(layers, new, disagree=False)[1].shape == (10, 1)
+
+
+def test_blocks_make_no_difference(networks):
+    architecture, modules = networks
+    layer = LastLayer.of(modules[0], architecture.scales()[-1], points(40, 4))
+    new = points(50, 6)
+    whole, parts = (in_blocks(lambda x: spreads([layer], x, disagree=False), new, block=b) for b in (50, 7))
+    for a, b in zip(whole, parts, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+
+
+def test_likelihood_is_that_of_scipy_and_its_gradient_that_of_differences():
+    rng = np.random.default_rng(3)
+    z, u = rng.standard_normal(30), rng.exponential(size=(30, 2))
+    theta = np.array([-0.3, 0.2, -1.0, 0.7])
+    value, gradient = _negative_log_likelihood(theta, z, u)
+    size = np.sqrt(np.exp(theta[0]) + u @ np.exp(theta[1:3]))
+    assert value == pytest.approx(-stats.t(np.exp(theta[3]), scale=size).logpdf(z).sum(), rel=1e-12)
+    step = 1e-6 * np.eye(4)
+    differences = [
+        (_negative_log_likelihood(theta + h, z, u)[0] - _negative_log_likelihood(theta - h, z, u)[0]) / 2e-6
+        for h in step
+    ]
+    np.testing.assert_allclose(gradient, differences, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("tail", [3.0, 100.0])
+def test_sizes_are_recovered(tail):
+    """Squared sizes 0.5 + 2 u of Student t errors: the mean of 20 estimates is within 5 standard errors."""
+    found = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        u = rng.exponential(size=(2000, 1))
+        errors = stats.t(tail).rvs(2000, random_state=rng) * np.sqrt(0.5 + 2 * u[:, 0])
+        fit = calibrate(errors, u)
+        found.append((np.log(fit.noise / 0.5), np.log(fit.weights[0] / 2)))
+    mean, error = np.mean(found, 0), np.std(found, 0, ddof=1) / 20**0.5
+    assert np.all(np.abs(mean) < 5 * error)
+    assert np.all(np.std(found, 0) < 0.5)
+
+
+@pytest.mark.parametrize("factor", [1e-8, 1.0, 1e6])
+def test_units_of_the_errors_do_not_matter(factor):
+    rng = np.random.default_rng(0)
+    u, errors = rng.exponential(size=(300, 1)), rng.standard_normal(300)
+    one, other = calibrate(errors, u), calibrate(factor * errors, u)
+    np.testing.assert_allclose(other.size(u), factor * one.size(u), rtol=1e-3)
+    np.testing.assert_allclose(other.quantile(0.9), one.quantile(0.9), rtol=1e-3)
+
+
+def test_errors_of_zero_are_fitted():
+    fit = calibrate(np.zeros(10), np.ones((10, 1)))
+    assert fit.size(np.ones((3, 1))) == pytest.approx(0, abs=1e-10)
+    assert np.isfinite(fit.quantile(0.9))
+
+
+def test_quantile_is_the_conformal_one():
+    fit = Calibration(np.zeros(1), 1.0, 5.0, np.arange(1.0, 100.0))  # 99 ratios: the 90th of 100 for 90 %
+    assert [fit.quantile(c) for c in (0.5, 0.9, 0.99)] == [50.0, 90.0, 99.0]
+    assert fit.quantile(0.995) == 99.0  # beyond the largest: the Student t, but no less
+    assert fit.quantile(1 - 1e-12) == pytest.approx(stats.t(5).ppf(1 - 5e-13))
+
+
+@pytest.mark.parametrize("law", [stats.norm(), stats.t(1.5), stats.uniform(-1, 2)], ids=["normal", "heavy", "bounded"])
+def test_intervals_cover_new_errors(law):
+    """Of 400 calibrations on 60 errors the mean coverage of the next one is 0.9 to 0.9 + 1 / 61, within 5 s.e."""
+    rng = np.random.default_rng(1)
+    covered = []
+    for _ in range(400):
+        errors, new = law.rvs(60, random_state=rng), law.rvs(100, random_state=rng)
+        fit = calibrate(errors, np.full((60, 1), 0.3))
+        covered.append(np.mean(np.abs(new) <= fit.quantile(0.9) * fit.size(np.full((1, 1), 0.3))))
+    error = np.std(covered, ddof=1) / 20
+    assert 0.9 - 5 * error < np.mean(covered) < 0.9 + 1 / 61 + 5 * error

@@ -1,0 +1,23 @@
+"""What was meant by a misspelt word."""
+
+import pytest
+
+from surrogate.problem.words import nearest
+
+
+@pytest.mark.parametrize(
+    ("word", "cutoff", "end"),
+    [
+        ("prise", 0.6, "; did you mean 'Price'?"),
+        ("PRICE", 0.6, "; did you mean 'Price'?"),
+        ("seat", 0.6, "; did you mean 'seats'?"),
+        ("weight", 0.6, "; there are two"),
+        ("prise", 0.9, "; there are two"),  # ratio 0.8
+    ],
+)
+def test_the_nearest_word(word, cutoff, end):
+    assert nearest(word, ["Price", "seats"], cutoff=cutoff, otherwise="; there are two") == end
+
+
+def test_no_words():
+    assert nearest("a", []) == ""

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import torch
+
+from surrogate.gp.kernels import KERNELS
+from surrogate.gp.means import Trend
+from surrogate.gp.process import GPRecipe, Hyperparameters, TrainingSet, condition
+from surrogate.selection.gram import DenseGram, FeatureGram, PosteriorGram, ScaledGram, SumGram
+
+N = 12
+
+
+def tensor(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def correlations(z):
+    """Gaussian ones between points z with shape (n, d)."""
+    return torch.exp(-0.5 * (z[:, None] - z).square().sum(-1))
+
+
+FEATURES, POINTS, WEIGHTS = tensor(N, 4), tensor(N, 3, seed=1), tensor(N, seed=2).exp()
+MATRIX = tensor(N, N, seed=3) @ tensor(N, N, seed=3).T
+CORRELATIONS = correlations(POINTS)
+HALF, LEFT = 0.1 * tensor(5, N, seed=4), tensor(2, N, seed=5)
+
+INSTANCES = {
+    "dense": (DenseGram(MATRIX), MATRIX),
+    "features": (FeatureGram(FEATURES), FEATURES @ FEATURES.T),
+    "posterior": (PosteriorGram(DenseGram(CORRELATIONS), HALF, LEFT), CORRELATIONS - HALF.T @ HALF + LEFT.T @ LEFT),
+    "scaled": (ScaledGram(DenseGram(MATRIX), WEIGHTS), WEIGHTS[:, None] * MATRIX * WEIGHTS),
+    "sum": (SumGram((DenseGram(MATRIX), FeatureGram(FEATURES))), MATRIX + FEATURES @ FEATURES.T),
+    "scaled sum": (
+        ScaledGram(SumGram((DenseGram(CORRELATIONS), FeatureGram(FEATURES))), WEIGHTS),
+        WEIGHTS[:, None] * (CORRELATIONS + FEATURES @ FEATURES.T) * WEIGHTS,
+    ),
+}
+
+
+@pytest.fixture(params=INSTANCES)
+def instance(request):
+    return INSTANCES[request.param]
+
+
+def test_columns_are_those_of_the_dense_matrix(instance):
+    gram, dense = instance
+    columns = torch.stack([gram.column(i) for i in range(N)], 1)
+    torch.testing.assert_close(columns, dense, rtol=1e-10, atol=1e-10)
+
+
+def test_diagonal_is_that_of_the_dense_matrix(instance):
+    gram, dense = instance
+    torch.testing.assert_close(gram.diag(), dense.diagonal(), rtol=1e-10, atol=1e-10)
+
+
+def test_reading_changes_nothing(instance):
+    gram, _ = instance
+    before = gram.diag().clone()
+    gram.column(3)
+    torch.testing.assert_close(gram.diag(), before, rtol=0, atol=0)
+
+
+def test_a_posterior_is_the_covariance_of_its_process():
+    """A Gram access made of the features of a process holds its covariance in units of the squared scale."""
+    rng = np.random.default_rng(0)
+    u, x = rng.standard_normal((20, 3)), rng.standard_normal((N, 3))
+    hyper = Hyperparameters(0.0, np.log(1e-3), np.log([0.7, 1.0, 2.0]), np.log(3.0))
+    model = condition(GPRecipe(KERNELS["rbf"], Trend()), TrainingSet.of(u, -(u**2).sum(1)), hyper)
+    gram = PosteriorGram(
+        DenseGram(correlations(torch.as_tensor(x / np.exp(hyper.log_lengthscale)))), *model.features(x)
+    )
+    columns = torch.stack([gram.column(i) for i in range(N)], 1).numpy()
+    np.testing.assert_allclose(model.scale**2 * columns, model.covariance(x), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(model.scale**2 * gram.diag().numpy(), model.variance(x), rtol=1e-9, atol=1e-9)
+
+
+def test_variances_are_never_negative():
+    """Rounding may take more from the prior than it has."""
+    gram = PosteriorGram(DenseGram(CORRELATIONS), torch.full((1, N), 1.0 + 1e-12, dtype=torch.float64), 0 * LEFT)
+    assert bool((gram.diag() >= 0).all())
