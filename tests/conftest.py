@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import numpy as np
 import pytest
 import torch
+
+from surrogate.labelling import models
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -66,3 +70,13 @@ def shared_suite() -> Path:
     if not (folder / "problems.py").is_file():
         pytest.skip("the reference problems are not beside this checkout")
     return folder
+
+
+@pytest.fixture
+def linear(monkeypatch):
+    """Makes model="linear" least squares: a model that costs nothing, for labelling runs."""
+    spec = importlib.util.spec_from_file_location("linear_model", ROOT / "tests" / "labelling" / "linear_model.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "linear_model", module)
+    spec.loader.exec_module(module)
+    monkeypatch.setitem(models.MODELS, "linear", module.fit_linear)
