@@ -255,7 +255,9 @@ def test_status_of_a_run_that_has_only_begun(tmp_path, capsys):
 
 
 def test_status_needs_no_torch(old_run):
-    program = "import sys; sys.modules['torch'] = None; from surrogate.cli import main; sys.exit(main(sys.argv[1:]))"
+    program = (
+        "import sys; sys.modules['torch'] = None; from surrogate.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
     words = [sys.executable, "-c", program, "status", str(old_run.path)]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
     assert "verdict" in done.stdout
