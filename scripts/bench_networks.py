@@ -22,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
-
 from surrogate.models.networks.architecture import Architecture
 from surrogate.models.networks.ensemble import Stack
 from surrogate.models.networks.scaling import InputScaling
 from surrogate.models.networks.training import Schedule, train
+from torch import nn
+
 from surrogate.networks.butterfly import BlockButterflyLinear
 from surrogate.networks.repriorised import RepriorisedBNN, WideNetwork
 from surrogate.rng import torch_generator
