@@ -22,14 +22,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from surrogate.models.networks.architecture import Architecture
-from surrogate.models.networks.ensemble import Stack
-from surrogate.models.networks.scaling import InputScaling
-from surrogate.models.networks.training import Schedule, train
 from torch import nn
 
+from surrogate.networks.architecture import Architecture
 from surrogate.networks.butterfly import BlockButterflyLinear
+from surrogate.networks.ensemble import Stack
 from surrogate.networks.repriorised import RepriorisedBNN, WideNetwork
+from surrogate.networks.scaling import InputScaling
+from surrogate.networks.training import Schedule, train
 from surrogate.rng import torch_generator
 from surrogate.samplers.diagnostics import bulk_ess, rank_rhat, tail_ess
 from surrogate.samplers.hmc import hmc

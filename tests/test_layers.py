@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("_version", "arrays", "rng"),
     ("linalg", "problem"),
-    ("samplers",),
-    ("gp", "networks", "executors", "storage", "svm"),
+    ("samplers", "storage"),
+    ("gp", "networks", "executors", "svm"),
     ("estimators", "optim"),
     ("log_density",),
     ("selection", "output"),

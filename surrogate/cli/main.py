@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surrogate._version import __version__
+from surrogate.cli.export import add_export
 from surrogate.cli.label import add_label
 from surrogate.cli.svm import add_svm_commands
 from surrogate.storage.folder import Record, RunFolder, load_arrays
@@ -267,6 +268,7 @@ def _parser() -> argparse.ArgumentParser:
         again.add_argument("-o", "--output", metavar="PATH", help=f"{place} (default: {usual})")
     add_label(commands, _count)
     add_svm_commands(commands)
+    add_export(commands)
     return parser
 
 

@@ -9,14 +9,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from surrogate.networks.butterfly import BlockButterflyLinear as BlockButterflyLinear
     from surrogate.networks.butterfly import with_butterfly_layers as with_butterfly_layers
+    from surrogate.networks.export import export_network as export_network
+    from surrogate.networks.export import load_network as load_network
+    from surrogate.networks.export import save_network as save_network
+    from surrogate.networks.lean import Recipe as Recipe
     from surrogate.networks.repriorised import RepriorisedBNN as RepriorisedBNN
     from surrogate.networks.repriorised import WideNetwork as WideNetwork
 
 # Where each public name comes from; the block above says the same to type checkers.
 _HOMES = {
     "BlockButterflyLinear": "surrogate.networks.butterfly",
+    "Recipe": "surrogate.networks.lean",
     "RepriorisedBNN": "surrogate.networks.repriorised",
     "WideNetwork": "surrogate.networks.repriorised",
+    "export_network": "surrogate.networks.export",
+    "load_network": "surrogate.networks.export",
+    "save_network": "surrogate.networks.export",
     "with_butterfly_layers": "surrogate.networks.butterfly",
 }
 

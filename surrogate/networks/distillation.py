@@ -18,7 +18,7 @@ def distil(
     x: Tensor,
     *,
     generator: torch.Generator,
-    epochs: int = 30,
+    steps: int = 1500,
     batch_size: int = 256,
     learning_rate: float = 0.05,
     mix: float = 0.5,
@@ -35,48 +35,51 @@ def distil(
         teacher: Its outputs are what is learned.
         x: Inputs, with shape (n, d).
         generator: For the batches, on the CPU.
-        epochs: Passes through the rows.
-        batch_size: Rows in a step.
+        steps: Of Adam.
+        batch_size: Rows in a step, drawn anew for each.
         learning_rate: Relative step at the start.
         mix: Largest share of the other row; 0 for the rows themselves.
 
     Returns:
-        Root mean square difference of the outputs over the last epoch.
+        Root mean square difference of the outputs in the last tenth of the steps.
 
     Raises:
-        ValueError: If there are no rows.
+        ValueError: If there are no rows or no steps.
         FloatingPointError: If training diverges.
 
     References:
         Hinton, Vinyals & Dean (2015), https://arxiv.org/abs/1503.02531
         Zhang, Cisse, Dauphin & Lopez-Paz (2018), https://arxiv.org/abs/1710.09412, for rows between rows
     """
-    if len(x) == 0:
-        msg = "distillation needs rows"
+    if len(x) == 0 or steps < 1:
+        msg = f"distillation needs rows and steps, got {len(x)} and {steps}"
         raise ValueError(msg)
     groups = [{"params": [value], "scale": _size(value)} for value in student.parameters() if value.requires_grad]
     optimizer = torch.optim.Adam(groups, fused=_FUSED or x.is_cuda)
-    steps = -(-len(x) // batch_size)
-    loss, number, total = 0.0, 0, epochs * steps
-    for _ in range(epochs):
-        loss = 0.0
-        orders = [torch.randperm(len(x), generator=generator).to(x.device).split(batch_size) for _ in range(2)]
-        for one, other in zip(*orders, strict=True):
-            share = mix * torch.rand(len(one), 1, generator=generator, dtype=x.dtype).to(x.device)
-            rows = torch.lerp(x[one], x[other], share)
-            with torch.no_grad():
-                wanted = teacher(rows)
-            for group in optimizer.param_groups:
-                group["lr"] = group["scale"] * learning_rate * (1.0 - number / total)
-            optimizer.zero_grad(set_to_none=True)
-            error = (student(rows) - wanted).square().mean()
-            error.backward()
-            optimizer.step()
-            loss, number = loss + float(error.detach()) / steps, number + 1
+    losses = []
+    for number in range(steps):
+        rows = _between(x, batch_size, mix, generator)
+        with torch.no_grad():
+            wanted = teacher(rows)
+        for group in optimizer.param_groups:
+            group["lr"] = group["scale"] * learning_rate * (1.0 - number / steps)
+        optimizer.zero_grad(set_to_none=True)
+        error = (student(rows) - wanted).square().mean()
+        error.backward()
+        optimizer.step()
+        losses.append(error.detach())
+    loss = float(torch.stack(losses[-max(1, steps // 10) :]).mean())
     if not loss < float("inf"):
         msg = f"distillation diverged at a relative step of {learning_rate}"
         raise FloatingPointError(msg)
     return loss**0.5
+
+
+def _between(x: Tensor, count: int, mix: float, generator: torch.Generator) -> Tensor:
+    """Points on the lines between pairs of rows drawn with replacement, with shape (count, d)."""
+    one, other = torch.randint(len(x), (2, count), generator=generator).to(x.device)
+    share = mix * torch.rand(count, 1, generator=generator, dtype=x.dtype).to(x.device)
+    return torch.lerp(x[one], x[other], share)
 
 
 def _size(value: Tensor) -> float:

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from surrogate.arrays import Array
 from surrogate.networks.quantisation import Activations, integers_of_rows, quantised
 
 __all__ = ["PRECISIONS", "PortableNetwork", "Precision", "evaluator"]
 
-Array = NDArray[np.float64]
 Arrays = Mapping[str, NDArray]
 Precision = Literal["float32", "bf16", "int8"]
 PRECISIONS = ("float32", "bf16", "int8")

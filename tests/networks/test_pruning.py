@@ -57,7 +57,7 @@ def test_training_keeps_zeros_and_moves_the_rest():
     small = pruned(model, 0.8)
     before = {name: value.detach().clone() for name, value in small.named_parameters()}
     with keeping_zeros(small):
-        distil(small, model, x, generator=stream("batches"), epochs=2)
+        distil(small, model, x, generator=stream("batches"), steps=10)
     assert sorted(dict(small.named_parameters())) == sorted(before)
     for name, value in small.named_parameters():
         if name.endswith("weight"):
@@ -75,7 +75,7 @@ def test_distillation_brings_the_outputs_near_again():
 
     first = difference()
     with keeping_zeros(small):
-        last = distil(small, model, x, generator=stream("batches"), epochs=40)
+        last = distil(small, model, x, generator=stream("batches"), steps=300)
     assert difference() < 0.3 * first
     assert last < first
 
@@ -131,4 +131,4 @@ def test_misuse_is_told(make, match):
 
 def test_divergence_is_told():
     with pytest.raises(FloatingPointError, match="diverged"):
-        distil(pruned(network(), 0.5), network(), rows(), generator=stream(), learning_rate=1e30, epochs=3)
+        distil(pruned(network(), 0.5), network(), rows(), generator=stream(), learning_rate=1e30, steps=9)

@@ -1,0 +1,115 @@
+"""The command ``surrogate export``: a smaller file of a trained network, for programs without this package."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from surrogate.arrays import Array
+
+__all__ = ["add_export"]
+
+_DESCRIPTION = """\
+Makes a trained network smaller and writes one file that loads without this package: .npz, numbers that numpy alone
+evaluates, or .pt2, a program that torch.export.load reads. Prints bytes, error and time before and after. If the error
+rises by more than the tolerance, nothing is written.
+"""
+
+
+def add_export(commands: Any) -> None:
+    """Adds the command to the subparsers of the ``surrogate`` command."""
+    export = commands.add_parser(
+        "export", help="make a trained network smaller, for other programs", description=_DESCRIPTION
+    )
+    export.set_defaults(command=_export)
+    export.add_argument("model", metavar="MODEL", help=".npz file of save_network")
+    export.add_argument("-o", "--output", metavar="FILE", required=True, help=".npz or .pt2 file to write")
+    export.add_argument(
+        "--data",
+        metavar="TABLE",
+        required=True,
+        help="rows to train on and to judge by, the target last: .csv or .csv.gz, or .txt with blanks",
+    )
+    export.add_argument(
+        "--precision", choices=["float32", "bf16", "int8"], default="int8", help="of the weights (default int8)"
+    )
+    export.add_argument(
+        "--activations",
+        choices=["none", "dynamic", "static"],
+        default="none",
+        help="round what goes into hidden layers to 8 bits too, for .pt2: by ranges of each row or of the table",
+    )
+    export.add_argument(
+        "--prune", type=_share, default=0.0, metavar="SHARE", help="leave out this share of the weights"
+    )
+    export.add_argument("--structured", action="store_true", help="leave out whole hidden units")
+    export.add_argument("--aware", action="store_true", help="train on with rounded numbers (int8)")
+    export.add_argument("--steps", type=_steps, default=1500, metavar="N", help="of training after it (default 1500)")
+    export.add_argument(
+        "--tolerance", type=_tolerance, metavar="SHARE", help="of the rise of the error (default 0.02; pruned 0.05)"
+    )
+    export.add_argument("--seed", type=int, default=0, metavar="N", help="of everything drawn")
+    export.add_argument("-q", "--quiet", action="store_true", help="print errors alone")
+
+
+def _export(options: argparse.Namespace) -> int:
+    from surrogate.networks.export import export_network, load_network
+    from surrogate.networks.lean import Recipe
+
+    recipe = Recipe(
+        precision=options.precision,
+        activations=options.activations,
+        prune=options.prune,
+        structured=options.structured,
+        aware=options.aware,
+        steps=options.steps,
+        seed=options.seed,
+    )
+    tolerance = options.tolerance if options.tolerance is not None else 0.05 if options.prune else 0.02
+    table = _table(Path(options.data))
+    model = load_network(options.model)
+    report = export_network(model, options.output, table[:, :-1], table[:, -1], recipe, tolerance=tolerance)
+    if not options.quiet:
+        print(report)
+        print(f"surrogate: wrote {report.path}", file=sys.stderr)
+    return 0
+
+
+def _table(path: Path) -> Array:
+    """Numbers of a file; a first line of titles is left out."""
+    separator = None if path.suffix == ".txt" else ","
+    try:
+        return np.loadtxt(path, delimiter=separator, ndmin=2)
+    except ValueError:
+        return np.loadtxt(path, delimiter=separator, skiprows=1, ndmin=2)
+
+
+def _share(word: str) -> float:
+    return _between(word, 1.0, "a share in [0, 1)")
+
+
+def _tolerance(word: str) -> float:
+    return _between(word, float("inf"), "a number of at least 0")
+
+
+def _between(word: str, end: float, expected: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < end:
+        msg = f"must be {expected}, got {word!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def _steps(word: str) -> int:
+    if not (word.isascii() and word.isdigit()):
+        msg = f"must be a whole number of at least 0, got {word!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(word)

@@ -1,0 +1,244 @@
+"""Files of trained networks: as they are, and smaller ones for programs without this package."""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import nn
+
+from surrogate.arrays import Array
+from surrogate.networks.lean import Recipe, lean
+from surrogate.networks.portable import PortableNetwork, evaluator
+from surrogate.rng import generator
+from surrogate.storage.folder import load_arrays, replacing, save_arrays
+
+__all__ = ["ExportReport", "export_network", "load_network", "save_network"]
+
+Function = Callable[[ArrayLike], Array]
+
+_JUDGED = 0.25  # share of the rows that nothing is fitted to, by which errors are compared
+_REPEATS = 15  # of a prediction that is timed; the median counts
+
+
+class FittedNetwork(Protocol):
+    """What a fitted ``NetworkRegressor`` has, of what is saved here."""
+
+    modules_: tuple[nn.Sequential, ...]
+    target_mean_: float
+    target_scale_: float
+
+    @property
+    def scaling_(self) -> InputMap: ...  # noqa: D102
+
+
+class InputMap(Protocol):
+    """Standardised and squashed inputs."""
+
+    mean: Array
+    scale: Array
+    bound: float
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export costs and saves, of the model as it was and of the file that was written.
+
+    Attributes:
+        path: The file.
+        bytes: Sizes of the files.
+        errors: Root mean square errors on the rows that are judged by.
+        milliseconds_one: Of a prediction of one row.
+        milliseconds_many: Of a prediction of 1000 rows.
+        n_judged: Rows judged by.
+    """
+
+    path: Path
+    bytes: tuple[int, int]
+    errors: tuple[float, float]
+    milliseconds_one: tuple[float, float]
+    milliseconds_many: tuple[float, float]
+    n_judged: int
+
+    @property
+    def change(self) -> float:
+        """Relative rise of the error; negative where it fell."""
+        return self.errors[1] / self.errors[0] - 1.0 if self.errors[0] > 0 else float(self.errors[1] > 0)
+
+    def __str__(self) -> str:
+        lines = [
+            f"bytes            {self.bytes[0]:>10,} -> {self.bytes[1]:>10,}  {self.bytes[1] / self.bytes[0]:.1%}",
+            f"error            {self.errors[0]:>10.5g} -> {self.errors[1]:>10.5g}  {self.change:+.2%}",
+        ]
+        for name, (before, after) in (("one row", self.milliseconds_one), ("1000 rows", self.milliseconds_many)):
+            lines.append(f"ms for {name:<9} {before:>10.3g} -> {after:>10.3g}  {after / before:.0%}")
+        return "\n".join([*lines, f"errors are root mean squares over {self.n_judged} rows that nothing was fitted to"])
+
+
+def save_network(model: FittedNetwork, path: str | os.PathLike[str]) -> None:
+    """Writes what a fitted ``NetworkRegressor`` predicts the mean with to a ``.npz`` file of numbers.
+
+    ``load_network`` reads it, ``surrogate export`` makes it smaller, and numpy alone evaluates it (see the page on lean
+    networks). Error bars are not saved.
+
+    Raises:
+        ValueError: If the suffix is another one.
+        OSError: If the file cannot be written; a former one is then intact.
+    """
+    place = Path(path)
+    if place.suffix != ".npz":
+        msg = f"a network is saved as .npz, got {place.name}"
+        raise ValueError(msg)
+    save_arrays(place, _portable(model).to_arrays())
+
+
+def load_network(path: str | os.PathLike[str]) -> PortableNetwork:
+    """The network in a ``.npz`` file; reads numbers, runs nothing.
+
+    Raises:
+        FileNotFoundError: If there is no file.
+        ValueError: If it is damaged or is no network.
+    """
+    return PortableNetwork.of_arrays(load_arrays(Path(path)))
+
+
+def export_network(
+    model: PortableNetwork | FittedNetwork,
+    path: str | os.PathLike[str],
+    x: ArrayLike,
+    y: ArrayLike,
+    recipe: Recipe,
+    *,
+    tolerance: float = 0.02,
+) -> ExportReport:
+    """Makes a network smaller, writes it, and says what that changed; refuses if the error rises too much.
+
+    Three quarters of the rows, drawn by the recipe's seed, are what the smaller network is trained on; it learns the
+    outputs of the larger one. The others judge the file itself, read again from the disk.
+
+    Args:
+        model: A fitted regressor, or what ``load_network`` gives.
+        path: File to write: ``.npz``, numbers for numpy alone, or ``.pt2``, a program for ``torch.export.load``. Only
+            ``.npz`` leaves out zeros of single weights, and only ``.pt2`` computes with integers or bf16.
+        x: Columns, with shape (n, d), rows like those that will be asked for; best ones that the network was not
+            trained on.
+        y: Their targets, with shape (n,).
+        recipe: What to do.
+        tolerance: Largest relative rise of the root mean square error.
+
+    Raises:
+        ValueError: If the error rises by more, of which nothing is written; if a shape or the suffix is wrong, or the
+            recipe is for another kind of file.
+    """
+    place = Path(path)
+    _check_kind(place, recipe)
+    portable = model if isinstance(model, PortableNetwork) else _portable(model)
+    columns, target = _checked(portable, x, y)
+    order = generator(recipe.seed, "export").permutation(len(target))
+    judged, used = np.split(order, [max(1, round(_JUDGED * len(order)))])
+    small = lean(portable, recipe, columns[used])
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder) / f"before{place.suffix}", Path(folder) / f"after{place.suffix}"
+        _write(before, portable, Recipe(precision="float32"), columns[used])
+        _write(after, small, recipe, columns[used])
+        report = _compared(place, (before, after), columns[judged], target[judged])
+        if not report.change <= tolerance:
+            msg = f"the error rises by {report.change:.1%}, more than the tolerance of {tolerance:.1%}; "
+            msg += "nothing was written. Prune less, train longer, give more rows, or allow more"
+            raise ValueError(msg)
+        content = after.read_bytes()
+    with replacing(place) as file:
+        file.write(content)
+    return report
+
+
+def _portable(model: FittedNetwork) -> PortableNetwork:
+    scaling = model.scaling_
+    networks = tuple(copy.deepcopy(module).cpu().requires_grad_(False) for module in model.modules_)
+    return PortableNetwork(
+        scaling.mean, scaling.scale, scaling.bound, model.target_mean_, model.target_scale_, networks
+    )
+
+
+def _check_kind(path: Path, recipe: Recipe) -> None:
+    if path.suffix not in {".npz", ".pt2"}:
+        msg = f"a lean network is written as .npz (numbers) or .pt2 (a program of torch), got {path.name}"
+        raise ValueError(msg)
+    if path.suffix == ".npz" and recipe.activations != "none":
+        msg = f"activations {recipe.activations!r} are for .pt2: readers of .npz compute in single precision"
+        raise ValueError(msg)
+
+
+def _checked(model: PortableNetwork, x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+    columns, target = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    d = len(model.mean)
+    if columns.ndim != 2 or columns.shape[1] != d or target.shape != (len(columns),) or len(columns) < 2:
+        msg = f"the rows must have {d} columns and a target, and be two or more, "
+        msg += f"got {columns.shape} and {target.shape}"
+        raise ValueError(msg)
+    if not (np.isfinite(columns).all() and np.isfinite(target).all()):
+        msg = "the rows must be finite numbers"
+        raise ValueError(msg)
+    return columns, target
+
+
+def _write(path: Path, model: PortableNetwork, recipe: Recipe, sample: Array) -> None:
+    if path.suffix == ".npz":
+        save_arrays(path, model.to_arrays(recipe.precision))
+        return
+    static = torch.from_numpy(sample) if recipe.activations == "static" else None
+    module = model.module(recipe.precision, recipe.activations, static)
+    example = torch.zeros(2, len(model.mean), dtype=torch.float64)
+    program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("rows")},))
+    for node in program.graph.nodes:  # where in the source each operation stands: most of the file of a small network
+        node.meta.pop("stack_trace", None)
+        node.meta.pop("nn_module_stack", None)
+    torch.export.save(program, path)
+
+
+def _read(path: Path) -> Function:
+    """The function in a file, by the means that a reader without this package has."""
+    if path.suffix == ".npz":
+        return evaluator(load_arrays(path))
+    module = torch.export.load(path).module()
+
+    @torch.no_grad()
+    def evaluate(x: ArrayLike) -> Array:
+        return module(torch.from_numpy(np.asarray(x, dtype=float))).numpy()
+
+    return evaluate
+
+
+def _compared(place: Path, files: tuple[Path, Path], x: Array, y: Array) -> ExportReport:
+    before, after = (_read(path) for path in files)
+    many = np.resize(x, (1000, x.shape[1]))
+    return ExportReport(
+        place,
+        (files[0].stat().st_size, files[1].stat().st_size),
+        (_error(before, x, y), _error(after, x, y)),
+        (_milliseconds(before, x[:1]), _milliseconds(after, x[:1])),
+        (_milliseconds(before, many), _milliseconds(after, many)),
+        len(y),
+    )
+
+
+def _error(function: Function, x: Array, y: Array) -> float:
+    return float(np.sqrt(np.mean((function(x) - y) ** 2)))
+
+
+def _milliseconds(function: Function, x: Array) -> float:
+    times = []
+    for _ in range(_REPEATS):
+        started = time.perf_counter()
+        function(x)
+        times.append(1000.0 * (time.perf_counter() - started))
+    return float(np.median(times))
