@@ -234,7 +234,7 @@ def test_likelihoods_are_plain(path: Path) -> None:
         ("linalg.lowrank", "from surrogate.gp import kernels"),
         ("gp.means", "import surrogate.log_density.model"),
         ("gp.process", "def f():\n    from surrogate import selection"),
-        ("executors.local", "from surrogate.inference.loop import PosteriorLoop"),
+        ("executors.choice", "from surrogate.inference.loop import PosteriorLoop"),
         ("samplers.ensemble", "from surrogate import infer"),
         ("output.plots", "from surrogate import infer"),
         ("problem.dataset", "from surrogate.inference.state import State"),

@@ -84,7 +84,7 @@ def loaded_by(statements: str) -> set[str]:
         "import surrogate",
         "from surrogate import Parameter, Posterior, Prior, Dataset",
         "from surrogate.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass",
-        "import surrogate.executors.local, surrogate.executors.calls, surrogate.executors.mpi",
+        "import surrogate.executors.choice, surrogate.executors.calls, surrogate.executors.mpi",
     ],
 )
 def test_what_needs_no_surrogate_loads_nothing_optional_or_heavy(statements):

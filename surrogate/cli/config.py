@@ -30,7 +30,7 @@ from scipy import stats
 from surrogate.problem.prior import Parameter, Prior
 from surrogate.problem.words import nearest
 from surrogate.storage.documents import parse_document, write_document
-from surrogate.storage.folder import Journal
+from surrogate.storage.journal import Journal
 from surrogate.storage.versions import software_versions
 
 __all__ = ["DEFAULTS", "RunConfig", "build", "read_config", "write_config"]

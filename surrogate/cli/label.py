@@ -371,7 +371,7 @@ def _report(options: argparse.Namespace) -> int:
 def _write(rows: Iterable[Sequence[str]], path: str | None) -> None:
     """Writes CSV, or Parquet by the name of the file, in one piece; CSV to standard output, all out at the return."""
     from surrogate.labelling.table import is_parquet, parquet_bytes
-    from surrogate.storage.folder import replacing
+    from surrogate.storage.files import replacing
 
     if path is not None and is_parquet(path):
         names, *cells = rows

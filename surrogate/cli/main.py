@@ -17,7 +17,9 @@ from surrogate._version import __version__
 from surrogate.cli.export import add_export
 from surrogate.cli.label import add_label
 from surrogate.cli.svm import add_svm_commands
-from surrogate.storage.folder import Record, RunFolder, load_arrays
+from surrogate.storage.arrays import load_arrays
+from surrogate.storage.folder import RunFolder
+from surrogate.storage.journal import Entry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -191,7 +193,7 @@ def _facts(folder: RunFolder) -> list[tuple[str, str]]:
     return [*facts, ("verdict", str(state.get("verdict/reason", "initial design under way")))]
 
 
-def _counted(records: list[Record]) -> str:
+def _counted(records: list[Entry]) -> str:
     statuses = [record.evaluation.status for record in records]
     words = [f"{statuses.count('infeasible')} at -inf", f"{statuses.count('failed')} failed"]
     uncounted = ", ".join(word for word in words if not word.startswith("0 "))
@@ -204,7 +206,7 @@ def _age(folder: RunFolder) -> str:
     return f", the last {_hours(max(time.time() - folder.journal.path.stat().st_mtime, 0.0))} ago"
 
 
-def _best(records: list[Record], state: dict[str, NDArray]) -> list[tuple[str, str]]:
+def _best(records: list[Entry], state: dict[str, NDArray]) -> list[tuple[str, str]]:
     finite = [record for record in records if record.evaluation.status == "ok"]
     if not finite:
         return []

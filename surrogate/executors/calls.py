@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from surrogate.executors.local import Child, ChildTimeoutError, WorkerDiedError, payload_of
+from surrogate.executors.child import Child, ChildTimeoutError, WorkerDiedError, payload_of
 from surrogate.problem.evaluation import Evaluation
 
 __all__ = ["Limits", "guarded"]

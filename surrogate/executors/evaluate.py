@@ -19,7 +19,9 @@ from concurrent.futures import (
 import numpy as np
 
 from surrogate.executors.interruption import Interrupted, StopRequest
-from surrogate.executors.local import ProcessExecutor, SerialExecutor, ThreadExecutor
+from surrogate.executors.processes import ProcessExecutor
+from surrogate.executors.serial import SerialExecutor
+from surrogate.executors.threads import ThreadExecutor
 from surrogate.problem.evaluation import Evaluation
 from surrogate.problem.target import Posterior
 

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from surrogate.executors.interruption import Interrupted, StopRequest, leaving
-from surrogate.executors.local import ThreadExecutor
+from surrogate.executors.threads import ThreadExecutor
 
 __all__ = ["MPIExecutor", "Ranks", "ranks"]
 

@@ -1,26 +1,76 @@
-"""How many threads the numerical libraries use while a run lasts."""
+"""Threads that run calls of the likelihood."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterator
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
 
-__all__ = ["one_thread"]
+__all__ = ["ThreadExecutor"]
 
 
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """One BLAS and torch thread inside, unless the environment asks for more: matrices are small."""
-    import torch
-    from threadpoolctl import threadpool_limits
+class ThreadExecutor(Executor):
+    """Threads that do not keep the process alive: a call that never returns ends with it.
 
-    asked = os.environ.get("OMP_NUM_THREADS") or os.environ.get("SLURM_CPUS_PER_TASK") or "1"
-    wanted = int(asked.split(",")[0])  # OpenMP takes a number for each level of nesting
-    before = torch.get_num_threads()
-    torch.set_num_threads(wanted)
-    try:
-        with threadpool_limits(wanted):
-            yield
-    finally:
-        torch.set_num_threads(before)
+    Args:
+        workers: Number of threads.
+        run: Called in their place with each function and its arguments.
+    """
+
+    def __init__(self, workers: int, run: Callable[..., Any] | None = None) -> None:
+        self.workers = workers
+        self._run = run or _plainly
+        self._tasks: queue.SimpleQueue[tuple[Future[Any], tuple[Any, ...], dict[str, Any]] | None] = queue.SimpleQueue()
+        self._open = True
+        self._threads = [threading.Thread(target=self._work, daemon=True, name="surrogate") for _ in range(workers)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """A future with the result of ``fn(*args, **kwargs)`` in one of the threads."""
+        if not self._open:
+            msg = "cannot schedule new futures after shutdown"
+            raise RuntimeError(msg)
+        future: Future[Any] = Future()
+        self._tasks.put((future, (fn, *args), kwargs))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Ends the threads when they have done what was submitted; does not wait for that unless asked to."""
+        self._open = False
+        if cancel_futures or not wait:
+            self._cancel()
+        for _ in self._threads:
+            self._tasks.put(None)
+        if wait:
+            for thread in self._threads:
+                thread.join()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.shutdown(wait=kind is None and self._open)
+
+    def _cancel(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if (task := self._tasks.get_nowait()) is not None:
+                    task[0].cancel()
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            future, args, kwargs = task
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = self._run(*args, **kwargs)
+            except BaseException as error:  # goes on in the future, as everywhere
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+            del task, future, args, kwargs
+
+
+def _plainly(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    return fn(*args, **kwargs)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from surrogate.arrays import Array
-from surrogate.executors.threads import one_thread
+from surrogate.executors.blas import one_thread
 from surrogate.inference.draws import ScaledPrior
 from surrogate.inference.driving.drive import calls, load_prior, load_state
 from surrogate.inference.loop import PosteriorLoop

@@ -16,7 +16,7 @@ from surrogate.inference.result import Result, Reweighting
 from surrogate.problem.evaluation import Evaluation
 from surrogate.problem.target import Posterior
 from surrogate.samplers.psis import smooth_weights
-from surrogate.storage.folder import Journal, Record
+from surrogate.storage.journal import Entry, Journal
 
 if TYPE_CHECKING:
     from surrogate.samplers.psis import SmoothedWeights
@@ -80,7 +80,7 @@ def _evaluated(
 
     def record(index: int, evaluation: Evaluation) -> None:
         if journal is not None:
-            journal.append(Record(0, index, x[index], evaluation))
+            journal.append(Entry(0, index, x[index], evaluation))
 
     return evaluate_batch(posterior, x, executor, done=done, record=record, **options)
 

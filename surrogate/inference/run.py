@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surrogate.arrays import Array
+from surrogate.executors.blas import one_thread
 from surrogate.executors.calls import Limits, guarded
+from surrogate.executors.choice import make_executor, workers_of
 from surrogate.executors.files import FilesExecutor
 from surrogate.executors.interruption import Interrupted, StopRequest
-from surrogate.executors.local import make_executor, workers_of
 from surrogate.executors.mpi import Ranks, ranks
-from surrogate.executors.threads import one_thread
 from surrogate.inference.conclusion import Emulator, conclude
 from surrogate.inference.driving.drive import (
     Budget,

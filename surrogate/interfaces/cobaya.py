@@ -31,7 +31,7 @@ from surrogate.inference.fast import count_slow
 from surrogate.output.cobaya import chain_columns, save_chain, save_covariance, save_log_evidence, shared_out
 from surrogate.problem.prior import Parameter, Prior
 from surrogate.problem.words import nearest
-from surrogate.storage.folder import replacing
+from surrogate.storage.files import replacing
 
 if TYPE_CHECKING:
     from surrogate.inference.result import Result

@@ -20,7 +20,9 @@ from surrogate.labelling.pool import Pool
 from surrogate.labelling.schema import Declared, Schema
 from surrogate.labelling.state import Stage
 from surrogate.labelling.table import digest, read_table
-from surrogate.storage.folder import RunFiles, RunFolder, load_arrays, replacing, save_arrays
+from surrogate.storage.arrays import load_arrays, save_arrays
+from surrogate.storage.files import replacing
+from surrogate.storage.folder import RunFiles, RunFolder
 
 __all__ = ["LabelFolder", "Recipe"]
 

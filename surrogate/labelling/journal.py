@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from surrogate.labelling.state import Batch, LabelState, Stage
-from surrogate.storage.folder import append_line, complete_lines
+from surrogate.storage.files import append_line, complete_lines
 
 __all__ = ["LabelJournal", "asked", "judged", "replay"]
 

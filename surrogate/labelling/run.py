@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from surrogate.arrays import Array, Indices
+from surrogate.executors.blas import one_thread
+from surrogate.executors.choice import make_executor
 from surrogate.executors.evaluate import evaluate_batch
 from surrogate.executors.interruption import Interrupted, StopRequest
-from surrogate.executors.local import make_executor
 from surrogate.executors.mpi import ranks
-from surrogate.executors.threads import one_thread
 from surrogate.labelling.answers import Answers, events_of, read_answers
 from surrogate.labelling.folder import LabelFolder, Recipe
 from surrogate.labelling.journal import asked, judged, replay

@@ -31,7 +31,8 @@ from surrogate.log_density.coordinates.warps import CIRCLE, EXPANDED_TO, InputWa
 from surrogate.log_density.feasibility.border import PRIOR_VARIANCE, SURE, Border, Shape
 from surrogate.log_density.feasibility.svm import Everywhere
 from surrogate.log_density.model import LikelihoodModel
-from surrogate.storage.folder import load_arrays, replacing, save_arrays
+from surrogate.storage.arrays import load_arrays, save_arrays
+from surrogate.storage.files import replacing
 
 __all__ = ["Predictor", "load_predictor"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from surrogate.arrays import Array
-from surrogate.storage.folder import replacing
+from surrogate.storage.files import replacing
 
 __all__ = ["chain_columns", "save_chain", "save_covariance", "save_log_evidence", "shared_out"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from surrogate.storage.folder import replacing
+from surrogate.storage.files import replacing
 
 if TYPE_CHECKING:
     from surrogate.inference.result import Result

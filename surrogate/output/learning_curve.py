@@ -14,7 +14,7 @@ from surrogate.arrays import Array
 from surrogate.output.html import image, note, numbers, page, section, table, verdict_line
 from surrogate.output.style import png, style
 from surrogate.output.tables import plus_minus
-from surrogate.storage.folder import replacing
+from surrogate.storage.files import replacing
 from surrogate.storage.versions import software_versions
 
 if TYPE_CHECKING:

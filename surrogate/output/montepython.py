@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from surrogate.output.cobaya import save_covariance
-from surrogate.storage.folder import replacing
+from surrogate.storage.files import replacing
 
 if TYPE_CHECKING:
     from surrogate.inference.result import Result

@@ -12,7 +12,7 @@ import numpy as np
 from surrogate.output.html import duration, image, note, numbers, page, section, table, verdict_line
 from surrogate.output.tables import format_value, held_out_errors, plus_minus, summary_rows, verdict
 from surrogate.problem.dataset import FAILED, INFEASIBLE, OK
-from surrogate.storage.folder import replacing
+from surrogate.storage.files import replacing
 from surrogate.storage.versions import software_versions
 
 if TYPE_CHECKING:

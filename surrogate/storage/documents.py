@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from surrogate.storage.folder import replacing
+from surrogate.storage.files import replacing
 
 __all__ = ["parse_document", "read_document", "write_document"]
 

@@ -10,7 +10,7 @@ import yaml
 
 from surrogate.cli.config import DEFAULTS, build, read_config, write_config
 from surrogate.problem.evaluation import Evaluation
-from surrogate.storage.folder import Journal, Record
+from surrogate.storage.journal import Entry, Journal
 
 MODEL = """
 def log_likelihood(x):
@@ -142,7 +142,7 @@ def test_initial_points_of_another_run(folder):
     journal = Journal(folder / "evaluations.jsonl")
     answers = [Evaluation(-1.0, "ok"), Evaluation.failure("no"), Evaluation(-np.inf, "infeasible")]
     for index, evaluation in enumerate(answers):
-        journal.append(Record(0, index, np.array([0.1 * index, 1.0]), evaluation))
+        journal.append(Entry(0, index, np.array([0.1 * index, 1.0]), evaluation))
     x, y = with_options(folder, "{{initial: evaluations.jsonl}}").options["initial"]
     assert x.tolist() == [[0.0, 1.0], [0.2, 1.0]]
     assert y.tolist() == [-1.0, -np.inf]

@@ -15,7 +15,8 @@ import yaml
 from surrogate._version import __version__
 from surrogate.cli.main import main
 from surrogate.problem.evaluation import Evaluation
-from surrogate.storage.folder import Record, RunFolder
+from surrogate.storage.folder import RunFolder
+from surrogate.storage.journal import Entry
 from tests.finished import dataset, result
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +55,7 @@ def calls(monkeypatch):
         made.append({"prior": prior.names, **options})
         journal = RunFolder(options["output"]).journal
         options["output"].mkdir(exist_ok=True)
-        journal.append(Record(0, len(journal.read()), np.zeros(2), Evaluation(-1.0, "ok")))
+        journal.append(Entry(0, len(journal.read()), np.zeros(2), Evaluation(-1.0, "ok")))
         return result(converged=options["seed"] != 13, interrupted=options["seed"] == 15)
 
     def load_result(folder, *, n_samples):
@@ -229,7 +230,7 @@ def old_run(tmp_path):
         for i in range(len(data)):
             status = ("ok", "infeasible", "failed")[data.status[i]]
             evaluation = Evaluation(float(data.y[i]), status, seconds=float(data.seconds[i]), reason=data.reasons[i])
-            folder.journal.append(Record(int(data.step[i]), i, data.x[i], evaluation))
+            folder.journal.append(Entry(int(data.step[i]), i, data.x[i], evaluation))
     columns = "step,n_evaluations,spread,moved,log_evidence,log_evidence_error"
     folder.trace_path.write_text(f"{columns}\n1.0,10.0,inf,nan,nan,nan\n2.0,30.0,0.13,0.04,-6.1234,0.05\n")
     return folder
@@ -249,7 +250,7 @@ def test_status_reads_the_files(old_run, capsys):
 def test_status_of_a_run_that_has_only_begun(tmp_path, capsys):
     folder = RunFolder(tmp_path / "new")
     with folder.create():
-        folder.journal.append(Record(0, 0, np.zeros(2), Evaluation.failure("no")))
+        folder.journal.append(Entry(0, 0, np.zeros(2), Evaluation.failure("no")))
     assert command("status", folder.path) == 0
     assert "1 (1 failed)" in capsys.readouterr().out
 

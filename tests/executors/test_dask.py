@@ -5,7 +5,7 @@ import pytest
 
 from surrogate.executors import evaluate_batch, make_executor
 from surrogate.executors.calls import Limits, guarded
-from surrogate.executors.local import workers_of
+from surrogate.executors.choice import workers_of
 from surrogate.problem.target import Posterior
 from tests.executors import functions_for_workers as functions
 from tests.executors.test_evaluate import POSTERIOR, X, essence

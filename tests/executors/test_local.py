@@ -13,15 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from surrogate.executors import ProcessExecutor, SerialExecutor, local, make_executor
+from surrogate.executors import ProcessExecutor, SerialExecutor, make_executor
+from surrogate.executors import child as child_module
 from surrogate.executors.calls import Limits, guarded
-from surrogate.executors.local import (
-    Child,
-    ChildTimeoutError,
-    WorkerDiedError,
-    WorkerStartError,
-    payload_of,
-)
+from surrogate.executors.child import Child, ChildTimeoutError, WorkerDiedError, WorkerStartError, payload_of
 from surrogate.problem.target import Posterior
 from tests.executors import functions_for_workers as functions
 
@@ -304,7 +299,7 @@ class TestChild:
         assert noted.calls == 1
 
     def test_processes_that_never_begin_are_an_error_with_a_remedy(self, monkeypatch):
-        monkeypatch.setattr(local, "_serve", functions.ends_when_ready)
+        monkeypatch.setattr(child_module, "_serve", functions.ends_when_ready)
         with child_with(functions.quadratic) as child:
             child.revive()
             with pytest.raises(WorkerStartError, match=r"3 worker processes in a row .* exit code 0.*'processes:N'"):
@@ -335,10 +330,10 @@ class TestChild:
             assert child.call((None, ([2.0],), {}), seconds=60.0) == (True, -4.0)
 
     def test_a_lost_line_costs_one_call(self, monkeypatch):
-        monkeypatch.setattr(local, "_PATIENCE", 0.2)
+        monkeypatch.setattr(child_module, "_PATIENCE", 0.2)
         with child_with(functions.quadratic) as child:
             with monkeypatch.context() as patched:
-                patched.setattr(local, "_serve", functions.hangs_up_and_lives)
+                patched.setattr(child_module, "_serve", functions.hangs_up_and_lives)
                 with pytest.raises(WorkerDiedError, match="does not answer any more"):
                     child.call((None, ([2.0],), {}))
             assert child.call((None, ([2.0],), {})) == (True, -4.0)

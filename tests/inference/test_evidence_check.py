@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 import surrogate
-from surrogate.executors.local import SerialExecutor
+from surrogate.executors.serial import SerialExecutor
 from surrogate.inference import conclusion
 from surrogate.inference.result import EvidenceCheck
 from surrogate.inference.reweighting import reweighted

@@ -19,7 +19,7 @@ from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
 from surrogate.problem.prior import Parameter, Prior
 from surrogate.problem.target import Posterior
-from surrogate.storage.folder import Journal, Record
+from surrogate.storage.journal import Entry, Journal
 
 BOX = {"a": (0.0, 1.0), "b": (0.0, 2.0)}
 
@@ -106,8 +106,8 @@ def test_datasets_of_former_versions_are_read():
 def test_the_journal_keeps_gradients_and_reads_lines_without(tmp_path):
     journal = Journal(tmp_path / "evaluations.jsonl")
     evaluation = Evaluation(-1.0, "ok", gradient=(0.1, -2.0 / 3.0))
-    journal.append(Record(0, 0, np.zeros(2), evaluation))
-    journal.append(Record(0, 1, np.zeros(2), replace(evaluation, gradient=())))
+    journal.append(Entry(0, 0, np.zeros(2), evaluation))
+    journal.append(Entry(0, 1, np.zeros(2), replace(evaluation, gradient=())))
     first, second = (json.loads(line) for line in journal.path.read_text().splitlines())
     assert "gradient" in first
     assert "gradient" not in second

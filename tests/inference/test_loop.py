@@ -15,7 +15,7 @@ from surrogate.log_density.mechanisms import Mechanisms
 from surrogate.log_density.model import LikelihoodModel
 from surrogate.problem.evaluation import Evaluation
 from surrogate.problem.prior import Prior
-from surrogate.storage.folder import load_arrays, save_arrays
+from surrogate.storage.arrays import load_arrays, save_arrays
 
 BOX = {"a": (-4.0, 4.0), "b": (-3.0, 3.0)}
 SIMPLE = Mechanisms(structures=False)

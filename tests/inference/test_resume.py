@@ -15,7 +15,7 @@ import pytest
 
 import surrogate
 from surrogate.inference.driving import drive as driver
-from surrogate.storage.folder import load_arrays
+from surrogate.storage.arrays import load_arrays
 
 ROOT = Path(__file__).resolve().parents[2]
 PRIOR = {"a": (-4.0, 4.0), "b": (-3.0, 3.0)}

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import surrogate
-from surrogate.executors.local import SerialExecutor
+from surrogate.executors.serial import SerialExecutor
 from surrogate.inference.reweighting import reweighted
 from surrogate.problem.target import Posterior
-from surrogate.storage.folder import Journal
+from surrogate.storage.journal import Journal
 from tests import finished
 
 PRIOR = {"a": (-6, 6), "b": (-6, 6)}

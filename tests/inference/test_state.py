@@ -11,7 +11,7 @@ from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.log_density.model import Structure, SurrogateParameters
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
-from surrogate.storage.folder import load_arrays, save_arrays
+from surrogate.storage.arrays import load_arrays, save_arrays
 
 
 def dataset(n=9, d=3):

@@ -17,7 +17,7 @@ from surrogate.log_density.model import Structure, SurrogateParameters, build
 from surrogate.log_density.predictor import Predictor, load_predictor
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
-from surrogate.storage.folder import save_arrays
+from surrogate.storage.arrays import save_arrays
 
 D, N = 3, 25
 NAMES, BOUNDS = ("a", "b", "c"), np.array([[-1.0, 3.0]] * D)

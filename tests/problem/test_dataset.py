@@ -5,7 +5,7 @@ import pytest
 
 from surrogate.problem.dataset import FAILED, INFEASIBLE, OK, Dataset
 from surrogate.problem.evaluation import Evaluation
-from surrogate.storage.folder import load_arrays, save_arrays
+from surrogate.storage.arrays import load_arrays, save_arrays
 
 ROWS = [
     ([0.1, 1 / 3], Evaluation(-1.5, "ok", {"s": 0.1}, noise=0.25, seconds=2.0), 0),

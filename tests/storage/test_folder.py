@@ -15,22 +15,25 @@ import numpy as np
 import pytest
 
 from surrogate.problem.evaluation import Evaluation
-from surrogate.storage import folder as checkpoint
-from surrogate.storage.folder import FORMAT, Journal, Record, RunFolder, load_arrays, replacing, save_arrays
+from surrogate.storage import files, folder
+from surrogate.storage.arrays import FORMAT, load_arrays, save_arrays
+from surrogate.storage.files import replacing
+from surrogate.storage.folder import RunFolder
+from surrogate.storage.journal import Entry, Journal
 
 ROOT = Path(__file__).resolve().parents[2]
 
 RECORDS = [
-    Record(0, 0, np.array([0.1, 1 / 3]), Evaluation(-1.5, "ok", {"s": 0.1}, 0.25, "", 2.0, "host:1")),
-    Record(0, 1, np.array([5e-324, 1.7976931348623157e308]), Evaluation(-math.inf, "infeasible", seconds=0.1)),
-    Record(1, 0, np.array([-0.0, np.pi]), Evaluation.failure("ValueError: naïve\n “quotes” \U0001f600\u2028")),
-    Record(1, 1, np.array([2.0, 3.0]), Evaluation(-0.0, "ok", {"t": math.nan, "u": math.inf, "v": -math.inf})),
-    Record(2, 0, np.array([2.0, 3.0]), Evaluation(np.nextafter(1, 2), "ok", {"t": 1e-310})),
-    Record(2, 1, np.array([]), Evaluation(1.0, "ok")),
+    Entry(0, 0, np.array([0.1, 1 / 3]), Evaluation(-1.5, "ok", {"s": 0.1}, 0.25, "", 2.0, "host:1")),
+    Entry(0, 1, np.array([5e-324, 1.7976931348623157e308]), Evaluation(-math.inf, "infeasible", seconds=0.1)),
+    Entry(1, 0, np.array([-0.0, np.pi]), Evaluation.failure("ValueError: naïve\n “quotes” \U0001f600\u2028")),
+    Entry(1, 1, np.array([2.0, 3.0]), Evaluation(-0.0, "ok", {"t": math.nan, "u": math.inf, "v": -math.inf})),
+    Entry(2, 0, np.array([2.0, 3.0]), Evaluation(np.nextafter(1, 2), "ok", {"t": 1e-310})),
+    Entry(2, 1, np.array([]), Evaluation(1.0, "ok")),
 ]
 
 
-def same(one: Record, other: Record) -> bool:
+def same(one: Entry, other: Entry) -> bool:
     first, second = one.evaluation, other.evaluation
     return (
         (one.step, one.index, first.status, first.reason, first.worker)
@@ -77,8 +80,8 @@ class TestJournal:
 
     def test_numpy_numbers_are_taken(self, tmp_path):
         journal = Journal(tmp_path / "evaluations.jsonl")
-        journal.append(Record(np.int64(1), np.int64(2), np.float32([0.5]), Evaluation(np.float64(1.0), "ok")))
-        assert same(journal.read()[0], Record(1, 2, np.array([0.5]), Evaluation(1.0, "ok")))
+        journal.append(Entry(np.int64(1), np.int64(2), np.float32([0.5]), Evaluation(np.float64(1.0), "ok")))
+        assert same(journal.read()[0], Entry(1, 2, np.array([0.5]), Evaluation(1.0, "ok")))
 
     def test_a_line_cut_anywhere_loses_itself_alone(self, journal):
         whole = journal.path.read_bytes()
@@ -142,7 +145,7 @@ class TestJournal:
         assert sizes[2:] == [journal.path.stat().st_size]
 
     def test_a_failing_write_leaves_the_former_lines(self, journal, monkeypatch):
-        monkeypatch.setattr(checkpoint, "_sync", full_disk)
+        monkeypatch.setattr(files, "sync", full_disk)
         with pytest.raises(OSError, match="No space left"):
             journal.append(RECORDS[0])
         monkeypatch.undo()
@@ -152,9 +155,9 @@ class TestJournal:
         # A child appends as fast as it can until it is killed; what it said was written must be there.
         journal = Journal(tmp_path / "evaluations.jsonl")
         code = (
-            "import sys; from tests.test_checkpoint import *\n"
+            "import sys; from tests.storage.test_folder import *\n"
             "for i in range(10**6):\n"
-            "    Journal(Path(sys.argv[1])).append(Record(0, i, RECORDS[0].x, RECORDS[0].evaluation))\n"
+            "    Journal(Path(sys.argv[1])).append(Entry(0, i, RECORDS[0].x, RECORDS[0].evaluation))\n"
             "    print(i, flush=True)\n"
         )
         command = [sys.executable, "-c", code, str(journal.path)]
@@ -240,7 +243,7 @@ class TestArrays:
     def test_a_full_disk_in_the_middle(self, tmp_path):
         path = tmp_path / "state.npz"
         save_arrays(path, {"x": np.arange(3)})
-        command = "import sys; from tests.test_checkpoint import *; write_on_a_full_disk(Path(sys.argv[1]))"
+        command = "import sys; from tests.storage.test_folder import *; write_on_a_full_disk(Path(sys.argv[1]))"
         subprocess.run([sys.executable, "-c", command, str(path)], cwd=ROOT, check=True, timeout=600)
         np.testing.assert_array_equal(load_arrays(path)["x"], [0, 1, 2])
         assert os.listdir(tmp_path) == ["state.npz"]
@@ -387,7 +390,7 @@ class TestRunFolder:
             RunFolder("/proc/self/fdinfo").create()
 
     def test_a_full_disk(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(checkpoint, "_sync", full_disk)
+        monkeypatch.setattr(folder, "sync", full_disk)
         with pytest.raises(ValueError, match="No space left"):
             RunFolder(tmp_path).create()
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from surrogate.executors.choice import workers_of
 from surrogate.executors.evaluate import Flight, evaluate_batch
 from surrogate.executors.interruption import Interrupted, StopRequest
-from surrogate.executors.local import workers_of
 from surrogate.inference.loop import PosteriorLoop
 from surrogate.inference.state import TRACE_COLUMNS, State
 from surrogate.problem.dataset import FAILED
@@ -27,7 +27,10 @@ from surrogate.problem.evaluation import Evaluation
 from surrogate.problem.prior import Prior
 from surrogate.problem.spec import prior_from_text, prior_to_text
 from surrogate.problem.target import Posterior
-from surrogate.storage.folder import Record, RunFolder, load_arrays, replacing, save_arrays
+from surrogate.storage.arrays import load_arrays, save_arrays
+from surrogate.storage.files import replacing
+from surrogate.storage.folder import RunFolder
+from surrogate.storage.journal import Entry
 
 __all__ = [
     "Budget",
@@ -228,7 +231,7 @@ class _Journal:
                 used = {r.index for r in self._records if r.step == step}
                 index = next(i for i in itertools.count(self._count) if i not in used)
                 self._step, self._count = step, index + 1
-            record = Record(step, index, np.array(x), evaluation)
+            record = Entry(step, index, np.array(x), evaluation)
             if self._folder is not None:
                 self._folder.journal.append(record)
             self._records.append(record)
@@ -238,7 +241,7 @@ class _Journal:
         with self._lock:
             self._open = False
 
-    def untold(self, state: State) -> list[Record]:
+    def untold(self, state: State) -> list[Entry]:
         """What the state does not hold, in the order of steps and indices."""
         told = _evaluated(state)
         with self._lock:

@@ -17,7 +17,8 @@ from surrogate.inference.stopping import Verdict
 from surrogate.log_density.mechanisms import Mechanisms
 from surrogate.problem.evaluation import Evaluation
 from surrogate.problem.target import Posterior
-from surrogate.storage.folder import Record, RunFolder
+from surrogate.storage.folder import RunFolder
+from surrogate.storage.journal import Entry
 
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "virtual_time.py"
 TARGET = gaussian(2)
@@ -75,7 +76,7 @@ def test_what_came_back_too_late_for_the_state_is_told_first(tmp_path):
     folder = RunFolder(tmp_path)
     extra = TARGET.mean[None] + 0.1 * np.arange(8)[:, None]
     for index, x in enumerate(extra):
-        folder.journal.append(Record(1, index, x, POSTERIOR.evaluate(x)))
+        folder.journal.append(Entry(1, index, x, POSTERIOR.evaluate(x)))
     ending = run(tmp_path)
     assert {x.tobytes() for x in extra} <= {x.tobytes() for x in ending.state.data.x}
 
@@ -238,7 +239,7 @@ class TestNoPointTwice:
         x, evaluations = loop.ask(state)[known], [Evaluation.failure("no licence")] * len(known)
         with RunFolder(tmp_path).create() as folder:
             for index in range(len(known)):
-                folder.journal.append(Record(0, index, x[index], evaluations[index]))
+                folder.journal.append(Entry(0, index, x[index], evaluations[index]))
             if told:
                 save_state(folder, loop.tell(state, x, evaluations), loop.prior)
         ending = run(tmp_path, asynchronous=asynchronous, budget=Budget(9))

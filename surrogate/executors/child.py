@@ -1,208 +1,27 @@
-"""Executors of this machine: serial, threads and processes."""
+"""A child process that has one function and is given its arguments."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import multiprocessing
-import multiprocessing.util
 import os
-import queue
 import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-__all__ = [
-    "Child",
-    "ChildTimeoutError",
-    "ProcessExecutor",
-    "SerialExecutor",
-    "ThreadExecutor",
-    "WorkerDiedError",
-    "make_executor",
-    "payload_of",
-    "workers_of",
-]
+__all__ = ["Child", "ChildTimeoutError", "WorkerDiedError", "WorkerStartError", "payload_of"]
 
 _CONTEXT = multiprocessing.get_context("spawn")  # forked children inherit the locks of threads that they do not have
 _RANKS = ("PMIX_", "PMI_", "OMPI_COMM_WORLD", "OMPI_MCA_", "PRTE_", "MPI_LOCAL")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-
-
-def make_executor(spec: Any, evaluate: Callable[..., Any] | None = None) -> Executor:
-    """The executor that ``spec`` describes, to be used in a ``with`` statement.
-
-    Args:
-        spec: None or "serial"; "threads" or "processes", on all processors, or with a number as in "threads:4"; or any
-            ``concurrent.futures.Executor``, which is left open when the ``with`` statement ends.
-        evaluate: What is going to be submitted, such as ``posterior.evaluate``: processes get it once at their start.
-
-    Raises:
-        TypeError: If ``spec`` is something else, or ``evaluate`` cannot be sent to processes.
-        ValueError: If it is a string with another meaning.
-        RuntimeError: If processes cannot be started.
-    """
-    if spec is None:
-        return SerialExecutor()
-    if isinstance(spec, Executor):
-        return spec if isinstance(spec, SerialExecutor) else _Borrowed(spec)
-    if not isinstance(spec, str):
-        msg = f"executor must be {_SPECS} or a concurrent.futures.Executor, got {type(spec).__name__}{_remedy(spec)}."
-        raise TypeError(msg)
-    kind, workers = _parse(spec)
-    if kind == "serial":
-        return SerialExecutor()
-    if kind == "threads":
-        return ThreadExecutor(workers)
-    return ProcessExecutor(workers, evaluate)
-
-
-_SPECS = "None, 'serial', 'threads:N', 'processes:N'"
-
-
-def _parse(spec: str) -> tuple[str, int]:
-    kind, _, number = spec.partition(":")
-    known = kind in ("threads", "processes") or spec == "serial"
-    if not known or (":" in spec and not (number.isascii() and number.isdigit() and int(number) > 0)):
-        msg = f"executor must be {_SPECS} with N >= 1 or a concurrent.futures.Executor, got {spec!r}."
-        raise ValueError(msg)
-    return kind, int(number) if number else _processors()
-
-
-def _processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def workers_of(executor: Executor) -> int | None:
-    """How many calls an executor runs at the same time; None if it does not tell."""
-    return getattr(executor, "workers", None) or _workers_of_others(executor)
-
-
-def _workers_of_others(executor: Executor) -> int | None:
-    """The same for executors of the standard library, mpi4py and dask."""
-    for name in ("_max_workers", "num_workers"):
-        if isinstance(number := getattr(executor, name, None), int):
-            return number
-    client = getattr(executor, "_client", None)
-    return None if client is None else sum(client.nthreads().values())
-
-
-def _remedy(spec: Any) -> str:
-    if hasattr(spec, "get_executor"):
-        return "; give client.get_executor() instead of the client"
-    return "; a pool with map alone will not do" if hasattr(spec, "map") else ""
-
-
-class SerialExecutor(Executor):
-    """Runs what is submitted at once, in the calling thread; the future that comes back is done."""
-
-    workers = 1
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """A future with the result or the exception of ``fn(*args, **kwargs)``; KeyboardInterrupt is raised."""
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # goes on in the future, as everywhere
-            future.set_exception(error)
-        return future
-
-
-class _Borrowed(Executor):
-    """The executor of somebody else, who shuts it down."""
-
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
-
-    @property
-    def workers(self) -> int | None:
-        return workers_of(self._executor)
-
-    @property
-    def tells(self) -> bool:
-        own = isinstance(self._executor, ThreadPoolExecutor | ProcessPoolExecutor)
-        return own or bool(getattr(self._executor, "tells", False))
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        return self._executor.submit(fn, *args, **kwargs)
-
-    def __repr__(self) -> str:
-        return repr(self._executor)
-
-
-class ThreadExecutor(Executor):
-    """Threads that do not keep the process alive: a call that never returns ends with it.
-
-    Args:
-        workers: Number of threads.
-        run: Called in their place with each function and its arguments.
-    """
-
-    def __init__(self, workers: int, run: Callable[..., Any] | None = None) -> None:
-        self.workers = workers
-        self._run = run or _plainly
-        self._tasks: queue.SimpleQueue[tuple[Future[Any], tuple[Any, ...], dict[str, Any]] | None] = queue.SimpleQueue()
-        self._open = True
-        self._threads = [threading.Thread(target=self._work, daemon=True, name="surrogate") for _ in range(workers)]
-        for thread in self._threads:
-            thread.start()
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """A future with the result of ``fn(*args, **kwargs)`` in one of the threads."""
-        if not self._open:
-            msg = "cannot schedule new futures after shutdown"
-            raise RuntimeError(msg)
-        future: Future[Any] = Future()
-        self._tasks.put((future, (fn, *args), kwargs))
-        return future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Ends the threads when they have done what was submitted; does not wait for that unless asked to."""
-        self._open = False
-        if cancel_futures or not wait:
-            self._cancel()
-        for _ in self._threads:
-            self._tasks.put(None)
-        if wait:
-            for thread in self._threads:
-                thread.join()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.shutdown(wait=kind is None and self._open)
-
-    def _cancel(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                if (task := self._tasks.get_nowait()) is not None:
-                    task[0].cancel()
-
-    def _work(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            future, args, kwargs = task
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                result = self._run(*args, **kwargs)
-            except BaseException as error:  # goes on in the future, as everywhere
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-            del task, future, args, kwargs
-
-
-def _plainly(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    return fn(*args, **kwargs)
-
-
-# Processes
 
 
 class WorkerDiedError(RuntimeError):
@@ -215,80 +34,6 @@ class ChildTimeoutError(RuntimeError):
 
 class WorkerStartError(BrokenExecutor):
     """A worker process could not be started; a RuntimeError."""
-
-
-class ProcessExecutor(Executor):
-    """Processes that are given one function at their start, and points alone after that.
-
-    Each works on one call at a time. If it dies, that call alone fails, with a `WorkerDiedError`, and another process
-    takes its place. Workers are spawned, use one thread each unless OMP_NUM_THREADS or the like is set, and end with
-    their parent. Leaving a ``with`` statement by an exception ends the calls that are running.
-
-    Args:
-        workers: Number of processes.
-        function: What will be submitted most; other functions travel with each call.
-
-    Raises:
-        TypeError: If ``function`` cannot be sent to processes.
-        RuntimeError: If the processes cannot be started.
-    """
-
-    def __init__(self, workers: int, function: Callable[..., Any] | None = None) -> None:
-        self.workers = workers
-        self._function = function
-        payload = payload_of(function)
-        self._workers = [Child(payload) for _ in range(workers)]
-        self._idle: queue.SimpleQueue[Child] = queue.SimpleQueue()
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="surrogate-worker")
-        # Called at the latest when Python ends, before multiprocessing waits for its children.
-        self._kill = multiprocessing.util.Finalize(self, _kill_all, args=(self._workers,), exitpriority=10)
-        self._start()
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """A future with the result of ``fn(*args, **kwargs)`` in one of the processes."""
-        # Bound methods are made anew at each access: equal, not identical. Equality of other things may be anything.
-        is_known = fn is self._function or (fn == self._function) is True
-        return self._threads.submit(self._call, None if is_known else fn, args, kwargs)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Ends the processes: when they have done what was submitted or, if not ``wait``, at once."""
-        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures or not wait)
-        if wait:
-            for worker in self._workers:
-                worker.hang_up()
-            for worker in self._workers:
-                worker.wait_for_end()
-        self._kill()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.shutdown(wait=kind is None)
-
-    def _start(self) -> None:
-        """Starts all processes at once, then waits for each."""
-        try:
-            for worker in self._workers:
-                worker.start()
-            for worker in self._workers:
-                worker.wait_until_ready()
-                self._idle.put(worker)
-        except BaseException:
-            self._kill()
-            raise
-
-    def _call(self, fn: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        worker = self._idle.get()
-        try:
-            succeeded, result = worker.call((fn, args, kwargs))
-        finally:
-            self._idle.put(worker)
-        if succeeded:
-            return result
-        raise result
-
-
-def _kill_all(workers: list[Child]) -> None:
-    for worker in workers:
-        worker.kill()
 
 
 class Child:

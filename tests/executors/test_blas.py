@@ -4,7 +4,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from surrogate.executors.threads import one_thread
+from surrogate.executors.blas import one_thread
 
 
 @pytest.mark.parametrize(

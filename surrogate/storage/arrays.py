@@ -1,0 +1,76 @@
+"""Arrays of numbers in one npz file, with the number of its layout and without pickles."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from surrogate.storage.files import replacing
+
+__all__ = ["FORMAT", "load_arrays", "save_arrays"]
+
+FORMAT = 1
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays of numbers and of fixed-width text to an npz file, all of it or nothing.
+
+    The same arrays give the same bytes.
+
+    Raises:
+        ValueError: If an array holds Python objects, or is called "format", which is the number of the layout.
+        OSError: If the file cannot be written; a former one is then intact.
+    """
+    if "format" in arrays:
+        msg = "no array may be called 'format': that is the number of the layout of the file."
+        raise ValueError(msg)
+    converted = {name: np.asarray(array) for name, array in arrays.items()}
+    if objects := [name for name, array in converted.items() if array.dtype.hasobject]:
+        msg = f"only numbers and fixed-width text can be saved, got objects in: {', '.join(objects)}."
+        raise ValueError(msg)
+    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in {"format": np.array(FORMAT), **converted}.items():
+            # ZipInfo has a fixed date, unlike np.savez, which also cannot save an array called "file".
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """What `save_arrays` wrote.
+
+    Raises:
+        FileNotFoundError: If there is no file.
+        ValueError: If it is damaged, or has the layout of another version.
+    """
+    arrays = _unzipped(path)
+    number = arrays.pop("format", None)
+    if number is None or number.shape or number != FORMAT:
+        msg = (
+            f"{path} has format {'(none)' if number is None else number}, and this version reads {FORMAT}. "
+            "Use the version that wrote it, or start anew in another folder."
+        )
+        raise ValueError(msg)
+    return arrays
+
+
+def _unzipped(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [name for name in archive.namelist() if name.endswith(".npy")]
+            return {name.removesuffix(".npy"): _member(archive, name) for name in members}
+    except FileNotFoundError:
+        raise
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        msg = (
+            f"{path} cannot be read ({type(error).__name__}: {error}). Restore it from a copy, or remove it: "
+            "the evaluations of a run are in its journal, and nothing of them is lost."
+        )
+        raise ValueError(msg) from error
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(name) as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
