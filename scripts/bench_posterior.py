@@ -6,6 +6,7 @@ always there too. Every run is a process of its own with one thread.
 
     scripts/bench_posterior.py FOLDER --problems gauss4,ring2,needle6 --seeds 1-5 --output results.csv
     scripts/bench_posterior.py --problems angle3,torus3
+    scripts/bench_posterior.py scripts/generated --jobs 2 --output generated.csv
     scripts/bench_posterior.py FOLDER --peer gpry --peer-python other/bin/python
     scripts/bench_posterior.py FOLDER --problems banana2,lognormal4 --seeds 1-2 --ablate
     scripts/bench_posterior.py FOLDER --problems banana2 --ablate probes,holes
@@ -256,6 +257,34 @@ def worth(runs: Sequence[Run]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
+def kind(problem: str) -> str:
+    """Kind of a generated problem: its name without the number."""
+    head, dash, number = problem.rpartition("-")
+    return head if dash and number.isdigit() else ""
+
+
+def by_kind(runs: Sequence[Run]) -> str:
+    """Rates over generated problems: how many are solved, and how often a claim or an evidence is wrong."""
+    rows = [["kind", "tool", "runs", "evaluations", "CPU s", "solved", "claims", "false claims", "pull below 3"]]
+    rows.append(["---"] * len(rows[0]))
+    kinds = [*dict.fromkeys(kind(run.problem) for run in runs), "all"]
+    for name in kinds:
+        for tool in dict.fromkeys(run.tool for run in runs):
+            group = [run for run in runs if run.tool == tool and name in (kind(run.problem), "all")]
+            claims = [run for run in group if run.converged]
+            pulls = [abs(run.pull) < 3.0 for run in group if run.pull is not None]
+            counts = [len(group), number(middle(group, "evaluations"), ".0f"), number(middle(group, "cpu"), ".1f")]
+            shares = [share(sum(run.solved for run in group), len(group)), len(claims)]
+            shares += [share(sum(run.false_claim for run in claims), len(claims)), share(sum(pulls), len(pulls))]
+            rows.append([name, tool, *map(str, counts), *map(str, shares)])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def share(part: int, whole: int) -> str:
+    """A count with its percentage."""
+    return f"{part}/{whole} ({part / whole:.1%})" if whole else "-"
+
+
 def relative(run: Run, whole: Run | None, name: str) -> float | None:
     """A cost of a run in units of that of the whole method on the same problem and seed."""
     mine, base = getattr(run, name), None if whole is None else getattr(whole, name)
@@ -382,6 +411,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if found.output:
                 keep(found.output, runs)
     print("\nMedians over the seeds, of dlogz without its sign:\n\n" + table(runs))
+    if any(kind(run.problem) for run in runs):
+        print("\nGenerated problems by kind:\n\n" + by_kind([run for run in runs if kind(run.problem)]))
     if found.ablate is not None:
         print("\nAll problems and seeds:\n\n" + worth(runs))
     return 0
