@@ -12,20 +12,15 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from surrogate.gp.regression import (
-    ExactPosterior,
-    IterativePosterior,
-    choose_process,
-    exact_posterior,
-    iterative_posterior,
-)
+from surrogate.gp.choose import CALIBRATION, EXACT_FIT, choose_process
+from surrogate.gp.solvers.exact import ExactPosterior, exact_posterior
+from surrogate.gp.solvers.iterative import IterativePosterior, iterative_posterior
 from surrogate.rng import torch_generator
 
 __all__ = ["GPRegressor"]
 
 _KERNELS = ("rbf", "matern52", "matern32", "matern12")
 _MOST_EXACT = {"cpu": 12_000, "cuda": 60_000}  # points whose n x n matrix is stored: 1.2 GB and 29 GB
-_EXACT_FIT = 1500  # as in surrogate.gp.regression: up to here scales have the most likelihood
 
 
 class GPRegressor(RegressorMixin, BaseEstimator):
@@ -56,8 +51,8 @@ class GPRegressor(RegressorMixin, BaseEstimator):
 
     References:
         Rasmussen & Williams (2006), http://gaussianprocess.org/gpml/; Vecchia (1988),
-        https://www.jstor.org/stable/2345768; Wang et al. (2019), arXiv:1903.08114. See ``choose_process`` and
-        ``iterative_posterior`` in ``surrogate.gp.regression`` for what differs.
+        https://www.jstor.org/stable/2345768; Wang et al. (2019), arXiv:1903.08114. See ``surrogate.gp.choose`` and
+        ``surrogate.gp.solvers.iterative`` for what differs.
 
     >>> import numpy as np
     >>> x = np.linspace(0.0, 6.0, 30)[:, None]
@@ -121,7 +116,7 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         if len(y) > _MOST_EXACT.get(x.device.type, _MOST_EXACT["cpu"]):
             return iterative_posterior(process, x, y, generator=torch_generator(seed, "pivots", device=x.device))
         order = torch.randperm(len(y), generator=torch_generator(seed, "calibration")).to(x.device)
-        return exact_posterior(process, x, y, calibration=order[:1024] if len(y) > _EXACT_FIT else None)
+        return exact_posterior(process, x, y, calibration=order[:CALIBRATION] if len(y) > EXACT_FIT else None)
 
     def _publish(self, n: int) -> None:
         posterior = self._posterior

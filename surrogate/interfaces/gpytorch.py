@@ -27,8 +27,8 @@ from linear_operator.operators import (  # type: ignore[import-untyped]
 )
 from torch import Tensor
 
-from surrogate.gp.evidence import Fit, ScalePrior, exact_marginal, maximise
-from surrogate.gp.regression import Process
+from surrogate.gp.evidence.exact import exact_marginal
+from surrogate.gp.scales import Fit, Process, ScalePrior, maximise
 from surrogate.linalg.lowrank import accelerated_cholesky
 from surrogate.linalg.operators import DenseOperator, KernelOperator
 from surrogate.linalg.preconditioners import NystromPreconditioner

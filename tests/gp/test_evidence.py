@@ -8,16 +8,13 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from surrogate.gp.evidence import (
-    BasisMarginal,
-    IterativeMarginal,
-    ScalePrior,
-    exact_marginal,
-    maximise,
-    minibatch_fit,
-    rescued,
-)
-from surrogate.gp.solvers.local import NeighbourLikelihood, local_prediction, nearest
+from surrogate.gp.evidence.basis import BasisMarginal
+from surrogate.gp.evidence.exact import exact_marginal
+from surrogate.gp.evidence.iterative import IterativeMarginal
+from surrogate.gp.evidence.minibatch import minibatch_fit
+from surrogate.gp.evidence.neighbours import NeighbourLikelihood
+from surrogate.gp.scales import ScalePrior, maximise, rescued
+from surrogate.gp.solvers.local import local_prediction, nearest
 from surrogate.linalg.stationary import CORRELATIONS
 
 KERNELS = ["rbf", "matern52", "matern32", "matern12"]

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from surrogate.gp.regression import Process
+from surrogate.gp.scales import Process
 from surrogate.linalg.lowrank import accelerated_cholesky, pivoted_cholesky
 from surrogate.linalg.operators import Operator
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from surrogate.gp.solvers.local import NeighbourLikelihood
+from surrogate.gp.evidence.neighbours import NeighbourLikelihood
 from surrogate.linalg.stationary import CORRELATIONS
 
 

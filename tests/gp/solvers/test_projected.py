@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from surrogate.gp.regression import Process, exact_posterior
+from surrogate.gp.scales import Process
+from surrogate.gp.solvers.exact import exact_posterior
 from surrogate.gp.solvers.projected import (
     POLICIES,
     actions_of,

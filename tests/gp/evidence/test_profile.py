@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from surrogate.gp.noise import NoiseProfile
+from surrogate.gp.evidence.profile import NoiseProfile
 from surrogate.linalg.stationary import CORRELATIONS, squared_distance
 
 N = 400

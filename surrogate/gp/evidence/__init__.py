@@ -1,0 +1,1 @@
+"""Evidences: marginal likelihoods of a process and their gradients, exact and approximate."""
