@@ -20,7 +20,8 @@ from surrogate.arrays import Array
 from surrogate.networks.lean import Recipe, lean
 from surrogate.networks.portable import PortableNetwork, evaluator
 from surrogate.rng import generator
-from surrogate.storage.folder import load_arrays, replacing, save_arrays
+from surrogate.storage.arrays import load_arrays, save_arrays
+from surrogate.storage.files import replacing
 
 __all__ = ["ExportReport", "export_network", "load_network", "save_network"]
 

@@ -6,7 +6,7 @@ from torch import nn
 from surrogate.cli.main import main
 from surrogate.networks.portable import PortableNetwork
 from surrogate.rng import generator, torch_generator
-from surrogate.storage.folder import save_arrays
+from surrogate.storage.arrays import save_arrays
 
 
 @pytest.fixture
