@@ -23,7 +23,7 @@ from surrogate.gp.means import Trend
 from surrogate.gp.process import GPRecipe, Hyperparameters, TrainingSet, condition, negative_log_marginal
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
-from surrogate.log_density.feasibility.svm import Everywhere
+from surrogate.log_density.feasibility.protocol import Everywhere
 from surrogate.log_density.model import LikelihoodModel, Structure, SurrogateParameters
 from surrogate.log_density.predictor import Predictor
 

@@ -71,7 +71,7 @@ class Emulator:
 
     def feasibility(self, x: ArrayLike) -> Array:
         """Probability that the likelihood is finite at x with shape (m, d), with shape (m,)."""
-        return self.model.gate.probability(self.model.whiten(self._unit(x)))
+        return self.model.feasibility.probability(self.model.whiten(self._unit(x)))
 
     def _unit(self, x: ArrayLike) -> Array:
         return self.scaled.to_unit(np.atleast_2d(np.asarray(x, dtype=np.float64)))

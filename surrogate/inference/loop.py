@@ -34,7 +34,6 @@ from surrogate.inference.stopping import (
     relevant,
     spread,
 )
-from surrogate.log_density.feasibility.svm import Everywhere
 from surrogate.log_density.mechanisms import Mechanisms
 from surrogate.log_density.model import (
     LikelihoodModel,
@@ -257,7 +256,7 @@ class PosteriorLoop:
             zeta=0.5 if searching else self.d**-0.85,
             caution=caution,
             pending=self.scaled.to_unit(pending),
-            doubt=self.mechanisms.gate_doubt,
+            doubt=self.mechanisms.feasibility_doubt,
         )
         chosen = t[index]
         if state.verdict.armed and not state.verdict.converged:  # true values of plain draws before a claim
@@ -322,7 +321,7 @@ class PosteriorLoop:
         """Points of the prior, in scaled coordinates, off its faces and where the likelihood is probably feasible."""
         rng = generator(state.seed, state.step, "candidates", n)
         points = self.scaled.to_unit(self.prior.quantile(0.005 + 0.99 * rng.random((n, self.d))))
-        return points[model.gate.probability(model.whiten(points)) > 0.5]
+        return points[model.feasibility.probability(model.whiten(points)) > 0.5]
 
     # tell
 
@@ -545,19 +544,19 @@ class PosteriorLoop:
             return 0.0
         mean, sd = self._constant_model(state, model.parameters).predict(candidates)
         bulk = 6.0 + 0.5 * self.d
-        could = (mean + 3.0 * sd > state.data.y_max - bulk) & (model.ungated(candidates) < -2.0 * bulk)
+        could = (mean + 3.0 * sd > state.data.y_max - bulk) & (model.if_feasible(candidates) < -2.0 * bulk)
         return float(could.sum()) / n
 
     def _label_error(self, state: State, model: LikelihoodModel, sample: ImportanceSample) -> float:
         """Sd of the log evidence that comes from forbidden regions without a label; 0 where none are known to exist."""
-        if isinstance(model.gate, Everywhere):
+        if model.feasibility.everywhere:
             return 0.0
         return hole_error(self._n_within(state, model, sample.x, state.data.finite, 3.0 + 0.5 * self.d))
 
     def _n_within(self, state: State, model: LikelihoodModel, draws: Array, of: Flags, depth: float) -> int:
         """How many of some evaluated points lie within a depth below the top of the surrogate without the gate."""
-        top = float(model.ungated(np.concatenate([draws, self.scaled.to_unit(state.data.x)])).max())
-        return int((top - model.ungated(self.scaled.to_unit(state.data.x[of])) < depth).sum())
+        top = float(model.if_feasible(np.concatenate([draws, self.scaled.to_unit(state.data.x)])).max())
+        return int((top - model.if_feasible(self.scaled.to_unit(state.data.x[of])) < depth).sum())
 
     def _warm_log_weights(self, model: LikelihoodModel, sample: ImportanceSample) -> Array:
         """Log weights of the draws for the density without trust region and gate at temperature 1 + 2 / sqrt(d)."""
@@ -616,7 +615,7 @@ class PosteriorLoop:
             u = rng.random((2000, self.d))
             u = np.where(self.prior.periodic, u, 0.1 + 0.8 * u)
             inner = window.unrolled(self.scaled.to_unit(self.prior.quantile(u)))
-            inner = inner[model.gate.probability(model.whiten(inner)) > 0.5]
+            inner = inner[model.feasibility.probability(model.whiten(inner)) > 0.5]
             images = self._exchanged(state, model)[: max(n_holes, 2) if self.mechanisms.exchanges else 0]
             missing = max(n_holes - len(images), 0) if len(inner) else 0
             empty = inner[holes(np.concatenate([t, images]), inner, missing)]
@@ -676,10 +675,10 @@ class PosteriorLoop:
         low, high = np.where(self.prior.periodic, turn, ends)
         return low, high
 
-    def _ungated_draws(self, state: State, model: LikelihoodModel, rng: np.random.Generator) -> Array:
+    def _draws_if_feasible(self, state: State, model: LikelihoodModel, rng: np.random.Generator) -> Array:
         """Draws of the posterior as it would be without the gate, with shape (1000, d)."""
         warm = self.draws(state).warm
-        return warm[systematic_resample((1.0 - 1.0 / WARM_TEMPERATURE) * model.ungated(warm), 1000, rng)]
+        return warm[systematic_resample((1.0 - 1.0 / WARM_TEMPERATURE) * model.if_feasible(warm), 1000, rng)]
 
     def _denied(self, state: State, model: LikelihoodModel) -> Array:
         """The draw without the gate that the gate denies on the weakest ground, with shape (1, d), or none.
@@ -687,10 +686,10 @@ class PosteriorLoop:
         It lies farthest from all points that were found infeasible: a part of the posterior that a border cuts off by
         mistake is in no other check, because the gate is sure of it.
         """
-        if isinstance(model.gate, Everywhere) or not self.mechanisms.label_checks:
+        if model.feasibility.everywhere or not self.mechanisms.label_checks:
             return np.empty((0, self.d))
-        draws = self._ungated_draws(state, model, generator(state.seed, state.step, "denied"))
-        denied = draws[model.gate.probability(model.whiten(draws)) < 0.5]
+        draws = self._draws_if_feasible(state, model, generator(state.seed, state.step, "denied"))
+        denied = draws[model.feasibility.probability(model.whiten(draws)) < 0.5]
         return denied[holes(model.infeasible, model.whiten(denied), min(1, len(denied)))]
 
     def _gap(self, state: State, model: LikelihoodModel, pending: Array) -> Array:
@@ -710,9 +709,9 @@ class PosteriorLoop:
         Where forbidden regions are known to exist, a hole in the bulk, or a part of it cut off by mistake, shows in
         nothing but labels. The bulk should hold 2 d + 4 of them.
         """
-        if isinstance(model.gate, Everywhere) or not self.mechanisms.label_checks:
+        if model.feasibility.everywhere or not self.mechanisms.label_checks:
             return np.empty((0, self.d))
-        warm, draws = self.draws(state).warm, self._ungated_draws(state, model, rng)
+        warm, draws = self.draws(state).warm, self._draws_if_feasible(state, model, rng)
         u, known = model.whiten(draws), model.whiten(self.scaled.to_unit(state.data.x))
         every = np.ones(len(state.data), dtype=bool)
         missing = max(0, 2 * self.d + 4 - self._n_within(state, model, warm, every, 3.0 + 0.5 * self.d))
@@ -742,11 +741,7 @@ class PosteriorLoop:
         error = batch_error(state.data.y[seen], state.predicted[seen, 0], state.data.y_max, noise=noise)
         if self._surprised(state, before, last):
             error = np.inf
-        p = (
-            np.ones(len(sample.x))
-            if isinstance(model.gate, Everywhere)
-            else model.gate.probability(model.whiten(sample.x))
-        )
+        p = model.feasibility.probability(model.whiten(sample.x))
         signals = Signals(
             spread=bulk,
             warm=wide,
@@ -762,7 +757,7 @@ class PosteriorLoop:
     def _surprised(self, state: State, before: LikelihoodModel, last: Flags) -> bool:
         """Whether a point that was sure to be feasible was not, or one of the bulk that was excluded was."""
         data = state.data
-        p = before.gate.probability(before.whiten(self.scaled.to_unit(data.x[last])))
+        p = before.feasibility.probability(before.whiten(self.scaled.to_unit(data.x[last])))
         infeasible = (~data.finite & (data.status != FAILED))[last]
         bulk = data.y_max - data.y[last] < 6.0 + 0.5 * self.d
         return bool((infeasible & (p >= 1.0)).any() or (bulk & (p <= 0.0)).any())

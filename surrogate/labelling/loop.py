@@ -246,7 +246,7 @@ _MOST_JUDGED = 1000  # rows that say where labels fail: the machine compares all
 
 def _feasible(pool: Pool, state: LabelState, rows: Rows, rng: np.random.Generator) -> Rows:
     """The rows without those that lie where rows have failed; all of them if failures do not cluster."""
-    from surrogate.log_density.feasibility.svm import fit_gate
+    from surrogate.log_density.feasibility.svm import fit_machine
 
     failed, labelled = state.rows(FAILED), state.rows(LABELLED)
     if len(failed) < 5 or not len(labelled):
@@ -257,6 +257,6 @@ def _feasible(pool: Pool, state: LabelState, rows: Rows, rng: np.random.Generato
     x = pool.x(seen)
     centre, scale = x.mean(axis=0), np.where(x.std(axis=0) > 0, x.std(axis=0), 1.0)
     feasible = np.arange(len(seen)) < len(labelled)
-    gate = fit_gate((x - centre) / scale, feasible, doubtful=~feasible)
-    likely = gate.probability((pool.x(rows) - centre) / scale) > 0.05
+    machine = fit_machine((x - centre) / scale, feasible, doubtful=~feasible)
+    likely = machine.probability((pool.x(rows) - centre) / scale) > 0.05
     return rows[likely] if likely.any() else rows

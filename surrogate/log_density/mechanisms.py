@@ -26,7 +26,7 @@ class Mechanisms:
         label_checks: Where forbidden regions are known, labels of the bulk are.
         overlooked: Before a claim places are evaluated where the surrogate is higher than all of its draws.
         gaps: Before a claim the emptiest part of the warm posterior is evaluated.
-        gate_doubt: Doubt of the border of forbidden regions counts in the choice of batches.
+        feasibility_doubt: Doubt of what is feasible counts in the choice of batches.
         jumps: The final sampler draws from a mixture as well.
     """
 
@@ -44,7 +44,7 @@ class Mechanisms:
     label_checks: bool = True
     overlooked: bool = True
     gaps: bool = True
-    gate_doubt: bool = True
+    feasibility_doubt: bool = True
     jumps: bool = True
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The surrogate of a log-likelihood: a Gaussian process in warped and whitened coordinates, a trust region and a gate.
+"""The surrogate of a log-likelihood: a Gaussian process in warped and whitened coordinates, and its feasibility.
 
 Points t live in the scaled coordinates of the prior (a box becomes the unit cube). ``SurrogateParameters`` holds only
 numbers; ``build`` makes the model again from them and the data, exactly.
@@ -17,8 +17,8 @@ from surrogate.gp.optimise import COEFFICIENT_SD, HyperPrior, MovableSet, condit
 from surrogate.gp.process import GPModel, GPRecipe, Hyperparameters, TrainingSet, log_marginals
 from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp, OutputWarp
 from surrogate.log_density.coordinates.whitening import Whitening, joint_normal
-from surrogate.log_density.feasibility.border import Border, fit_border
-from surrogate.log_density.feasibility.svm import Everywhere
+from surrogate.log_density.feasibility.process import fit_process
+from surrogate.log_density.feasibility.protocol import Feasibility
 from surrogate.problem.dataset import FAILED, INFEASIBLE, OK, Dataset
 
 __all__ = [
@@ -127,17 +127,17 @@ class LikelihoodModel:
     Attributes:
         parameters: The numbers that define it.
         gp: The process, in whitened coordinates, of the warped (y - y_max) / temperature.
-        gate: Where the likelihood is feasible, in whitened coordinates.
+        feasibility: Where the likelihood is finite, in whitened coordinates.
         y_max: Largest value among the data.
         low: Lower corner of the box of the kept points, padded, in whitened coordinates.
         high: Upper corner.
-        infeasible: Points that the gate learned as infeasible, with shape (k, d) in whitened coordinates: those without
-            a finite value, and those whose values are too low for any smooth function to explain.
+        infeasible: Points that count as infeasible, with shape (k, d) in whitened coordinates: those without a finite
+            value, and those whose values are too low for any smooth function to explain.
     """
 
     parameters: SurrogateParameters
     gp: GPModel
-    gate: Border | Everywhere
+    feasibility: Feasibility
     y_max: float
     low: Array
     high: Array
@@ -155,7 +155,7 @@ class LikelihoodModel:
         return self.parameters.whitening.whiten(self.parameters.structure.warp.forward(t))
 
     def bare_mean(self, t: Array) -> Array:
-        """Mean of (y - y_max) / temperature without trust region and gate, with shape (m,)."""
+        """Mean of (y - y_max) / temperature without trust region and feasibility, with shape (m,)."""
         return self.output.inverse(self.gp.mean(self.whiten(t)))
 
     def smooth(self, t: Array) -> Array:
@@ -176,29 +176,25 @@ class LikelihoodModel:
         high = value > limit
         return np.where(high, limit + np.log1p(np.maximum(value - limit, 0.0)), value) if high.any() else value
 
-    def ungated(self, t: Array) -> Array:
+    def if_feasible(self, t: Array) -> Array:
         """The smooth mean, in regions known to be forbidden at most 3 above the best point, with shape (m,).
 
         Where the density would lie if it were feasible; beyond a cliff the mean rises without limit.
         """
         u = self.whiten(t)
         value = self._smooth(u)
-        if isinstance(self.gate, Everywhere):
-            return value
-        return np.where(self.gate.probability(u) <= 0.0, np.minimum(value, 3.0), value)
+        return np.where(self.feasibility.probability(u) <= 0.0, np.minimum(value, 3.0), value)
 
     def relative(self, t: Array, *, floor: float = 0.0) -> Array:
         """The smooth mean plus the log of the probability of being feasible, with shape (m,).
 
         Args:
             t: Scaled coordinates, with shape (m, d).
-            floor: Smallest probability; above zero, draws still visit what the gate excludes.
+            floor: Smallest probability; above zero, draws still visit regions known to be infeasible.
         """
         u = self.whiten(t)
         value = self._smooth(u)
-        if isinstance(self.gate, Everywhere):
-            return value
-        p = self.gate.probability(u)
+        p = self.feasibility.probability(u)
         with np.errstate(divide="ignore"):
             return np.where(p <= 0.0, np.minimum(value, 3.0), value) + np.log(np.maximum(p, floor))
 
@@ -250,14 +246,14 @@ class LikelihoodModel:
     def deviations(self, t: Array, count: int, rng: np.random.Generator, *, inflate: float = 1.0) -> Array:
         """Joint deviations of the log-density from its mean at t, with shape (count, m); O(m^2 (n + p) + m^3).
 
-        Where feasibility is open, paths of the border decide it: -inf on the wrong side of one.
+        Where feasibility is in doubt its paths decide: -inf where a path is infeasible.
         """
         u = self.whiten(t)
         path = np.sqrt(inflate) * joint_normal(self.gp.covariance(u), count, rng)
         if self.output.scale != 0.0:
             z = self.gp.mean(u)
             path = self.output.inverse(z + path) - self.output.inverse(z)
-        return path if isinstance(self.gate, Everywhere) else path + self.gate.deviations(u, count, rng)
+        return path + self.feasibility.deviations(u, count, rng)
 
 
 def _kept(y: Array, temperature: float, d: int) -> Flags:
@@ -327,7 +323,7 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
         device: Where the linear algebra runs.
 
     Returns:
-        The model. O(n^3) for the factorisation, and of the border where infeasible points were seen.
+        The model. O(n^3) for the factorisation, and of the feasibility where infeasible points were seen.
     """
     data, t = data.head(parameters.n), t[: parameters.n]
     training, rows = _training_set(data, t, parameters, device)
@@ -338,11 +334,11 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
     infeasible = (data.status == INFEASIBLE) | (data.status == FAILED)
     infeasible[rows] = _contradicted(gp, training, OutputWarp(parameters.structure.output), t.shape[1])
     known = rows | infeasible
-    gate = fit_border(u[known], ~infeasible[known], doubtful=(data.status == FAILED)[known])
+    feasibility = fit_process(u[known], ~infeasible[known], doubtful=(data.status == FAILED)[known])
     return LikelihoodModel(
         parameters,
         gp,
-        gate,
+        feasibility,
         data.y_max,
         kept.min(0) - pad,
         kept.max(0) + pad,
@@ -354,7 +350,7 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
 def _contradicted(gp: GPModel, training: TrainingSet, output: OutputWarp, d: int) -> Flags:
     """Points far below the depth that matters at which the process says that they matter, with shape (n,).
 
-    Beyond a cliff that it cannot follow a process takes deep points for noise. There the gate has to deny what it says:
+    Beyond a cliff that it cannot follow a process takes deep points for noise. They count as infeasible:
     otherwise draws go there again and again.
     """
     n, depth = len(training.u), relevant_depth(d)

@@ -28,8 +28,8 @@ from surrogate.arrays import Array, Indices
 from surrogate.gp.kernels import KERNELS
 from surrogate.log_density.coordinates.couplings import STEEPEST, Couplings
 from surrogate.log_density.coordinates.warps import CIRCLE, EXPANDED_TO, InputWarp, OutputWarp
-from surrogate.log_density.feasibility.border import PRIOR_VARIANCE, SURE, Border, Shape
-from surrogate.log_density.feasibility.svm import Everywhere
+from surrogate.log_density.feasibility.process import PRIOR_VARIANCE, SURE, FeasibilityProcess, Shape
+from surrogate.log_density.feasibility.protocol import Feasibility
 from surrogate.log_density.model import LikelihoodModel
 from surrogate.storage.arrays import load_arrays, save_arrays
 from surrogate.storage.files import replacing
@@ -61,7 +61,7 @@ class Predictor:
         slope_weights: Of the derivatives of the kernel there, with shape (m, e).
         trend: c, b and C of the trend c + b.u + u.C.u: with shape (1 + e + e^2,).
         box: Lower and upper corner of the trust region in whitened coordinates, with shape (2, e).
-        border: Labelled points that tell what is feasible, with shape (k, e), see ``Border``; k
+        border: Labelled points that tell what is feasible, with shape (k, e), see ``FeasibilityProcess``; k
             is 0 where nothing infeasible was seen.
         border_weights: With shape (k,).
         border_root: With shape (k, k).
@@ -127,7 +127,7 @@ class Predictor:
             trend=np.concatenate([part.cpu().numpy().ravel() for part in gp.polynomial]),
             box=np.stack([model.low, model.high]),
             constants=np.array([model.y_max, parameters.temperature, parameters.structure.output]),
-            **_border_arrays(model.gate, points.shape[1]),
+            **_border_arrays(model.feasibility, points.shape[1]),
             couplings=np.empty((0, len(names))) if warp.couplings is None else warp.couplings.to_array(),
         )
 
@@ -259,14 +259,16 @@ def _check_shapes(values: dict[str, NDArray]) -> None:
         raise ValueError(msg)
 
 
-def _border_arrays(border: Border | Everywhere, e: int) -> dict[str, Array]:
-    """The numbers of a border in e whitened coordinates; empty where everything is feasible."""
-    if isinstance(border, Everywhere):
-        empty = {"border": np.empty((0, e)), "border_weights": np.empty(0), "border_root": np.empty((0, 0))}
-        return empty | {"border_shape": np.zeros(3)}
-    shape = np.array([border.shape.bend, border.shape.length, float(border.shape.smooth)])
-    arrays = {"border": border.points, "border_weights": border.weights, "border_root": border.root}
-    return arrays | {"border_shape": shape}
+def _border_arrays(feasibility: Feasibility, e: int) -> dict[str, Array]:
+    """The numbers of feasibility in e whitened coordinates; empty where everything is feasible."""
+    empty = {"points": np.empty((0, e)), "weights": np.empty(0), "root": np.empty((0, 0)), "shape": np.zeros(3)}
+    arrays = empty | feasibility.arrays()
+    return {
+        "border": arrays["points"],
+        "border_weights": arrays["weights"],
+        "border_root": arrays["root"],
+        "border_shape": arrays["shape"],
+    }
 
 
 # One point, numpy
@@ -460,7 +462,7 @@ def _batch_slopes(p: Predictor) -> Callable[[Array], Array]:
 def _batch_border(p: Predictor) -> Callable[[Array], Array]:
     """Natural logs of the probabilities of being feasible."""
     bend, length, smooth = map(float, p.border_shape)
-    border = Border(p.border, p.border_weights, p.border_root, Shape(bend, length, bool(smooth)), 0.0)
+    border = FeasibilityProcess(p.border, p.border_weights, p.border_root, Shape(bend, length, bool(smooth)), 0.0)
 
     def feasible(u: Array) -> Array:
         with np.errstate(divide="ignore"):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from surrogate.arrays import Array, Indices
 from surrogate.linalg.lowrank import ColumnAccess
-from surrogate.log_density.feasibility.border import Border
+from surrogate.log_density.feasibility.protocol import Feasibility
 from surrogate.log_density.model import LikelihoodModel
 from surrogate.selection.gram import DenseGram, PosteriorGram, ScaledGram, SumGram, conditioned
 from surrogate.selection.selection import max_det
@@ -20,14 +20,14 @@ def uncertainty_gram(model: LikelihoodModel, t: Array, weights: Array, *, doubt:
     """Kernel of the relative uncertainty of the posterior density at candidates t, weighted.
 
     The density is feasible(x) exp(f(x)); to first order its relative variance is p sd_f^2 + p (1 - p), with p the
-    probability of being feasible. Both parts keep their correlations: those of the process, and for the label those
-    given the labels known. Where the log-likelihood is known and only the border is open, the border is sampled.
+    probability of being feasible. Both parts keep their correlations given the data. Where the log-likelihood is known
+    and only feasibility is in doubt, points along its boundary are chosen.
 
     Args:
         model: Surrogate.
         t: Candidates, with shape (m, d).
         weights: Positive weights, with shape (m,).
-        doubt: Whether the doubt of labels counts.
+        doubt: Whether doubt of feasibility counts.
 
     Returns:
         Access to the kernel. O(m n (n + p)) once.
@@ -40,19 +40,19 @@ def uncertainty_gram(model: LikelihoodModel, t: Array, weights: Array, *, doubt:
     residual = CorrelationKernel(model, torch.as_tensor(u / lengthscale, device=device), amplitude)
     process = PosteriorGram(residual, half, left)
     scale = torch.as_tensor(weights * model.gp.scale * model.slope(t), device=device)
-    if not isinstance(model.gate, Border):
+    if model.feasibility.everywhere:
         return ScaledGram(process, scale)
-    p = model.gate.probability(u)
+    p = model.feasibility.probability(u)
     known = ScaledGram(process, scale * torch.as_tensor(np.sqrt(p), device=device))
     if not doubt:
         return known
-    open_label = torch.as_tensor(weights * np.sqrt(model.gate.doubt(u)), device=device)
-    return SumGram((known, ScaledGram(_label_gram(model.gate, u, device), open_label)))
+    doubtful = torch.as_tensor(weights * np.sqrt(model.feasibility.doubt(u)), device=device)
+    return SumGram((known, ScaledGram(_feasibility_gram(model.feasibility, u, device), doubtful)))
 
 
-def _label_gram(border: Border, u: Array, device: torch.device) -> ScaledGram:
-    """Correlations of the process behind the labels at u given those known."""
-    prior, half = (torch.as_tensor(part, device=device) for part in border.correlated(u))
+def _feasibility_gram(feasibility: Feasibility, u: Array, device: torch.device) -> ScaledGram:
+    """Correlations of feasibility at u given the data."""
+    prior, half = (torch.as_tensor(part, device=device) for part in feasibility.correlated(u))
     gram = PosteriorGram(DenseGram(prior), half, half.new_zeros(1, len(u)))
     return ScaledGram(gram, gram.diag().clamp(min=1e-9).rsqrt())
 
@@ -115,12 +115,12 @@ def select_batch(
             region.
         pending: Points whose values are on the way, with shape (k, d): their uncertainty counts as gone, and that of
             the candidates is what remains given them, which does not depend on their values.
-        doubt: Whether the doubt of the border of forbidden regions counts.
+        doubt: Whether doubt of feasibility counts.
 
     Returns:
         n indices; fewer when the candidates hold less independent uncertainty.
     """
-    height = model.ungated(t) + log_prior / model.parameters.temperature
+    height = model.if_feasible(t) + log_prior / model.parameters.temperature
     weights = np.exp(np.maximum(2.0 * zeta * (height - height.max()), -300.0))
     gram, open_share = _given(pending, model, t, weights, doubt=doubt)
     if caution is None:

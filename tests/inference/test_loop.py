@@ -304,57 +304,57 @@ def half_forbidden(points):
 
 @pytest.fixture(scope="module")
 def armed():
-    """A loop on the half-forbidden normal, its first state with a gate, that before a claim, and the batch then."""
+    """A loop on the half-forbidden normal, its first bounded state, the one before a claim, and the batch then."""
     loop = PosteriorLoop(Prior.of(BOX), particles=200, mechanisms=SIMPLE)
-    state, gated = loop.init(3), None
+    state, bounded = loop.init(3), None
     for _ in range(40):
         x = loop.ask(state)
         if state.verdict.armed and not state.verdict.converged:
             break
         state = loop.tell(state, x, half_forbidden(x))
-        if gated is None and state.parameters is not None and not state.data.finite.all():
-            gated = state
+        if bounded is None and state.parameters is not None and not state.data.finite.all():
+            bounded = state
     assert state.verdict.armed
-    return loop, gated, state, x if state.probes is None else x[: len(x) - len(state.probes)]
+    return loop, bounded, state, x if state.probes is None else x[: len(x) - len(state.probes)]
 
 
-def test_before_a_claim_a_point_that_the_gate_denies_is_asked_for(armed):
+def test_before_a_claim_a_point_that_feasibility_denies_is_asked_for(armed):
     loop, _, state, plain = armed
     model = loop.model(state)
-    assert model.gate.probability(model.whiten(loop.scaled.to_unit(plain[-1:])))[0] < 0.5
+    assert model.feasibility.probability(model.whiten(loop.scaled.to_unit(plain[-1:])))[0] < 0.5
 
 
 def test_label_checks_can_be_switched_off(armed):
-    loop, gated, state, plain = armed
+    loop, bounded, state, plain = armed
     off = replace(loop, mechanisms=replace(SIMPLE, label_checks=False))
-    model = loop.model(gated)
-    assert len(loop._label_checks(gated, model, np.random.default_rng(0))) > 0
-    assert len(off._label_checks(gated, model, np.random.default_rng(0))) == 0
+    model = loop.model(bounded)
+    assert len(loop._label_checks(bounded, model, np.random.default_rng(0))) > 0
+    assert len(off._label_checks(bounded, model, np.random.default_rng(0))) == 0
     np.testing.assert_array_equal(off.ask(state)[: len(plain) - 1], plain[:-1])
 
 
 def test_before_a_claim_the_emptiest_part_of_the_warm_posterior_is_asked_for(armed):
     """Unless the trend explains the data: then no process can misjudge anything."""
-    loop, gated, state, _ = armed
-    model = loop.model(gated)
-    gap = loop._gap(gated, model, np.empty((0, 2)))
-    known = model.whiten(loop.scaled.to_unit(gated.data.x))
+    loop, bounded, state, _ = armed
+    model = loop.model(bounded)
+    gap = loop._gap(bounded, model, np.empty((0, 2)))
+    known = model.whiten(loop.scaled.to_unit(bounded.data.x))
     emptiness = lambda t: ((model.whiten(t)[:, None] - known) ** 2).sum(-1).min(1)  # noqa: E731
     if model.parameters.exact:
         assert len(gap) == 0
     else:
-        assert emptiness(gap)[0] == pytest.approx(emptiness(gated.draws.warm).max())
+        assert emptiness(gap)[0] == pytest.approx(emptiness(bounded.draws.warm).max())
     exact = loop.model(state)
     assert len(loop._gap(state, exact, np.empty((0, 2)))) == (0 if exact.parameters.exact else 1)
 
 
-def test_borders_that_forbid_all_draws_are_told(armed, monkeypatch):
+def test_paths_that_forbid_all_draws_are_told(armed, monkeypatch):
     """As after few evaluations, most of them infeasible."""
-    loop, gated, _, _ = armed
-    model = loop.model(gated)
-    sample = loop.importance_sample(gated, model, 2000)
+    loop, bounded, _, _ = armed
+    model = loop.model(bounded)
+    sample = loop.importance_sample(bounded, model, 2000)
     monkeypatch.setattr(
         LikelihoodModel, "deviations", lambda _, t, count, *__, **___: np.full((count, len(t)), -np.inf)
     )
-    assert loop.self_check(gated, model, sample)["k_hat"] == np.inf
-    assert np.isfinite(loop.surrogate_error(gated, model, sample)[2])
+    assert loop.self_check(bounded, model, sample)["k_hat"] == np.inf
+    assert np.isfinite(loop.surrogate_error(bounded, model, sample)[2])

@@ -6,8 +6,8 @@ import pytest
 from surrogate.gp.process import Hyperparameters
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
-from surrogate.log_density.feasibility.border import Border
-from surrogate.log_density.feasibility.svm import Everywhere
+from surrogate.log_density.feasibility.process import FeasibilityProcess
+from surrogate.log_density.feasibility.protocol import Everywhere
 from surrogate.log_density.model import (
     Structure,
     SurrogateParameters,
@@ -106,7 +106,7 @@ def test_predictions_go_through_the_relevant_data(case):
 def test_mean_forms_agree_where_there_is_nothing_to_bend(case):
     """At the data: inside of the trust region, and nothing infeasible was seen."""
     data, x, parameters, model = case
-    assert isinstance(model.gate, Everywhere)
+    assert isinstance(model.feasibility, Everywhere)
     np.testing.assert_array_equal(model.relative(x), model.smooth(x))
     near = data.y > data.y_max - 10
     np.testing.assert_allclose(model.smooth(x[near]), model.bare_mean(x[near]), rtol=1e-12)
@@ -239,11 +239,11 @@ BAD = [
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_a_region_without_values_is_gated(bad):
+def test_a_region_without_values_is_infeasible(bad):
     x = points(60)
     data = dataset(x, np.where(x[:, 0] > 0.6, bad, curved(x)))
     model = build(data, x, fit_structure(data, x, structure(), None))
-    assert isinstance(model.gate, Border)
+    assert isinstance(model.feasibility, FeasibilityProcess)
     outside, inside = np.array([[0.9, 0.4]]), np.array([[0.45, 0.4]])
     with np.errstate(divide="ignore"):
         assert model.relative(outside) < model.smooth(outside) - 1
@@ -251,8 +251,8 @@ def test_a_region_without_values_is_gated(bad):
     assert np.isfinite(model.predict(outside)[0])
 
 
-def test_deep_points_that_the_process_takes_for_noise_are_gated():
-    """A cliff of a million nats beside a flat top: what the process says beyond it, the labels deny."""
+def test_deep_points_that_the_process_takes_for_noise_are_infeasible():
+    """A cliff of a million nats beside a flat top: what the process says beyond it, feasibility denies."""
     x = points(60)
     data = dataset(x, np.where(x[:, 0] > 0.6, -1e6, curved(x)))
     hyper = Hyperparameters(np.log(0.1), np.log(0.3), np.zeros(2), np.log(0.5))

@@ -29,10 +29,10 @@ CASES = {
     "circle": {"kinds": (0, 4, 1)},
     "compressed": {"output": 8.0},
     "expanded": {"output": -8.0},
-    "gated": {"infeasible": True},
+    "infeasible": {"infeasible": True},
     "coupled": {"coupled": True},
     "coupled circle": {"coupled": True, "kinds": (0, 1, 4)},
-    "gated and warped": {"infeasible": True, "kinds": (0, 0, 3), "output": 8.0, "kernel": "matern52"},
+    "infeasible and warped": {"infeasible": True, "kinds": (0, 0, 3), "output": 8.0, "kernel": "matern52"},
 }
 
 
@@ -98,7 +98,7 @@ def test_numbers_survive_their_file(pair, tmp_path):
         assert all(file[name].dtype.kind in "fiuU" for name in file.files)
 
 
-@pytest.mark.parametrize("case", ["plain", "gated and warped", "coupled"])
+@pytest.mark.parametrize("case", ["plain", "infeasible and warped", "coupled"])
 def test_a_program_runs_without_the_package(case, tmp_path):
     predictor = emulator_of(**CASES[case]).predictor(NAMES, BOUNDS)
     predictor.save(tmp_path / "p.pt2")

@@ -23,7 +23,7 @@ def surrogate(*, output=0.0, infeasible=False):
     return build(data, x, fit_structure(data, x, structure, None))
 
 
-MODELS = {"plain": surrogate(), "compressed": surrogate(output=7.0), "gated": surrogate(infeasible=True)}
+MODELS = {"plain": surrogate(), "compressed": surrogate(output=7.0), "bounded": surrogate(infeasible=True)}
 T = np.random.default_rng(1).uniform([0.3, 0.1], [0.8, 0.9], (60, 2))
 WEIGHTS = np.random.default_rng(2).uniform(0.5, 2.0, 60)
 
@@ -45,7 +45,7 @@ def test_the_kernel_is_symmetric_and_positive(model):
 
 
 @pytest.mark.parametrize("name", ["plain", "compressed"])
-def test_without_a_gate_it_is_the_covariance_of_the_weighted_surrogate(name):
+def test_where_all_is_feasible_it_is_the_covariance_of_the_weighted_surrogate(name):
     """To first order in the output warp."""
     model = MODELS[name]
     factor = WEIGHTS * model.slope(T)
@@ -53,10 +53,10 @@ def test_without_a_gate_it_is_the_covariance_of_the_weighted_surrogate(name):
     np.testing.assert_allclose(dense(uncertainty_gram(model, T, WEIGHTS)), exact, rtol=1e-6, atol=1e-9 * exact.max())
 
 
-def test_an_open_border_is_uncertain():
-    """More than the process alone says, where the label is open; and not where it is sure to be infeasible."""
-    model = MODELS["gated"]
-    p = model.gate.probability(model.whiten(T))
+def test_doubt_of_feasibility_is_uncertainty():
+    """More than the process alone says, where feasibility is in doubt; and not where it is sure to be infeasible."""
+    model = MODELS["bounded"]
+    p = model.feasibility.probability(model.whiten(T))
     process = WEIGHTS**2 * model.gp.variance(model.whiten(T)) * model.slope(T) ** 2
     open_ = (p > 0.02) & (p < 0.98)
     assert open_.any()

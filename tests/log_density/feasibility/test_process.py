@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from scipy.special import log_ndtr, ndtr
 
-from surrogate.log_density.feasibility.border import PRIOR_VARIANCE, SURE, Border, Shape, fit_border
-from surrogate.log_density.feasibility.svm import Everywhere, fit_gate
+from surrogate.log_density.feasibility.process import PRIOR_VARIANCE, SURE, FeasibilityProcess, Shape, fit_process
+from surrogate.log_density.feasibility.protocol import Everywhere
+from surrogate.log_density.feasibility.svm import fit_machine
 
 
 def points(n=80, d=2, *, seed=0):
@@ -24,9 +25,9 @@ REGIONS = {
 def case(request):
     u = points()
     feasible = REGIONS[request.param](u)
-    border = fit_border(u, feasible)
-    assert isinstance(border, Border)
-    return u, feasible, border
+    fitted = fit_process(u, feasible)
+    assert isinstance(fitted, FeasibilityProcess)
+    return u, feasible, fitted
 
 
 def sequential(K, sign, *, sweeps=100):
@@ -53,53 +54,53 @@ def sequential(K, sign, *, sweeps=100):
 
 
 def test_the_process_is_that_of_sequential_expectation_propagation(case):
-    u, feasible, border = case
+    u, feasible, fitted = case
     u, feasible = u[:30], feasible[:30]
     if feasible.all():
-        pytest.skip("one label only")
-    border = fit_border(u, feasible)
-    K = border.shape.covariance(u, u) + 1e-6 * PRIOR_VARIANCE * np.eye(len(u))
+        pytest.skip("one class only")
+    fitted = fit_process(u, feasible)
+    K = fitted.shape.covariance(u, u) + 1e-6 * PRIOR_VARIANCE * np.eye(len(u))
     mean, covariance = sequential(K, np.where(feasible, 1.0, -1.0))
-    prior, half = border.correlated(u)
+    prior, half = fitted.correlated(u)
     sd = np.sqrt(1.0 + np.diag(covariance))
-    np.testing.assert_allclose((border.weights @ prior) / sd, mean / sd, atol=0.02)
+    np.testing.assert_allclose((fitted.weights @ prior) / sd, mean / sd, atol=0.02)
     np.testing.assert_allclose(np.diag(prior - half.T @ half), np.diag(covariance), rtol=0.05, atol=0.05 * sd.max())
 
 
-def test_the_evidence_of_two_labels():
-    """Two labels at the same place in the plane of one parameter: an integral over a bivariate normal."""
+def test_the_evidence_of_two_points():
+    """A feasible and an infeasible point at one place, with one parameter: an integral over a bivariate normal."""
     u = np.array([[0.5], [-1.0]])
-    border = fit_border(u, np.array([True, False]))
-    K = border.shape.covariance(u, u) + (1.0 + 1e-6 * PRIOR_VARIANCE) * np.eye(2)  # with the probit's own noise
+    fitted = fit_process(u, np.array([True, False]))
+    K = fitted.shape.covariance(u, u) + (1.0 + 1e-6 * PRIOR_VARIANCE) * np.eye(2)  # with the probit's own noise
     rho = K[0, 1] / np.sqrt(K[0, 0] * K[1, 1])
     exact = np.log(0.25 - np.arcsin(rho) / (2 * np.pi))
-    assert border.log_evidence == pytest.approx(exact, abs=0.02)
+    assert fitted.log_evidence == pytest.approx(exact, abs=0.02)
 
 
-def test_every_label_is_right(case):
-    u, feasible, border = case
-    np.testing.assert_array_equal(border.margin(u) > 0, feasible)
+def test_every_point_is_classified_correctly(case):
+    u, feasible, fitted = case
+    np.testing.assert_array_equal(fitted.margin(u) > 0, feasible)
 
 
-def test_the_probability_is_that_of_the_label_cut_at_what_would_be_a_surprise(case):
-    border = case[2]
+def test_the_probability_is_cut_where_the_other_class_would_be_a_surprise(case):
+    fitted = case[2]
     x = points(500, seed=1)
-    p, whole = border.probability(x), ndtr(border.margin(x))
+    p, whole = fitted.probability(x), ndtr(fitted.margin(x))
     np.testing.assert_allclose(p, np.clip((whole - SURE) / (1 - 2 * SURE), 0, 1))
-    np.testing.assert_allclose(border.doubt(x), whole * (1 - whole))
+    np.testing.assert_allclose(fitted.doubt(x), whole * (1 - whole))
 
 
 @pytest.mark.parametrize("name", ["half plane", "disc", "half plane with a hole"])
-def test_new_labels_are_told_apart_better_than_by_a_support_vector_machine(name):
+def test_new_points_are_classified_better_than_by_a_support_vector_machine(name):
     u, x = points(60), points(4000, seed=3)
     truth = REGIONS[name](x)
-    border, gate = (fit(u, REGIONS[name](u)) for fit in (fit_border, fit_gate))
-    ours, theirs = (((model.probability(x) - truth) ** 2).mean() for model in (border, gate))
+    fitted, machine = (fit(u, REGIONS[name](u)) for fit in (fit_process, fit_machine))
+    ours, theirs = (((model.probability(x) - truth) ** 2).mean() for model in (fitted, machine))
     assert ours < min(theirs, 0.08)
 
 
-def test_probabilities_are_shares_of_right_labels():
-    """Over half planes drawn from the prior: among labels with p about 0.8 four of five are feasible."""
+def test_probabilities_are_calibrated():
+    """Over half planes drawn from the prior: among points with p about 0.8 four of five are feasible."""
     rng = np.random.default_rng(5)
     bins: dict[int, list[bool]] = {0: [], 1: [], 2: [], 3: [], 4: []}
     for _ in range(60):
@@ -107,10 +108,10 @@ def test_probabilities_are_shares_of_right_labels():
         feasible, truth = normal[0] + u @ normal[1:] / np.sqrt(2) > 0, normal[0] + x @ normal[1:] / np.sqrt(2) > 0
         if feasible.all() or not feasible.any():
             continue
-        p = ndtr(fit_border(u, feasible).margin(x))
+        p = ndtr(fit_process(u, feasible).margin(x))
         for place, right in zip(np.minimum((5 * p).astype(int), 4), truth, strict=True):
             bins[place].append(bool(right))
-    for place in (1, 2, 3):  # labels of one plane are alike: an effective size of a tenth
+    for place in (1, 2, 3):  # points of one plane are alike: an effective size of a tenth
         share, size = np.mean(bins[place]), len(bins[place]) / 10
         assert abs(share - (place + 0.5) / 5) < 0.1 + 3 * 0.5 / np.sqrt(size)
 
@@ -118,25 +119,25 @@ def test_probabilities_are_shares_of_right_labels():
 def test_paths_have_the_mean_of_the_probability():
     """E[feasible / p] = 1 at every point, within five standard errors."""
     u = points(30)
-    border = fit_border(u, REGIONS["disc"](u))
+    fitted = fit_process(u, REGIONS["disc"](u))
     x = points(50, seed=2)
-    paths = np.exp(border.deviations(x, 4000, np.random.default_rng(7)))
-    p = ndtr(border.margin(x))
+    paths = np.exp(fitted.deviations(x, 4000, np.random.default_rng(7)))
+    p = ndtr(fitted.margin(x))
     np.testing.assert_array_less(np.abs(paths.mean(0) - 1.0), 5 * np.sqrt((1 / p - 1) / 4000) + 1e-3)
 
 
 def test_paths_at_two_near_points_agree():
     u = points(30)
-    border = fit_border(u, REGIONS["disc"](u))
+    fitted = fit_process(u, REGIONS["disc"](u))
     x = np.array([[1.9, 0.0], [1.9001, 0.0]])
-    signs = np.isfinite(border.deviations(x, 2000, np.random.default_rng(8)))
+    signs = np.isfinite(fitted.deviations(x, 2000, np.random.default_rng(8)))
     assert np.mean(signs[:, 0] == signs[:, 1]) > 0.97
     assert 0.02 < signs[:, 0].mean() < 0.98
 
 
-def test_shapes_are_chosen_by_what_the_labels_need():
+def test_the_shape_fits_the_region():
     u = points(100)
-    plane, hole = (fit_border(u, REGIONS[name](u)).shape for name in ("half plane", "half plane with a hole"))
+    plane, hole = (fit_process(u, REGIONS[name](u)).shape for name in ("half plane", "half plane with a hole"))
     assert plane.bend < hole.bend or plane.length > hole.length
 
 
@@ -147,32 +148,32 @@ def test_the_variance_is_the_diagonal_of_the_covariance(shape):
 
 
 def test_with_feasible_points_alone_everything_is_feasible():
-    assert isinstance(fit_border(points(), np.ones(80, dtype=bool)), Everywhere)
+    assert isinstance(fit_process(points(), np.ones(80, dtype=bool)), Everywhere)
 
 
-def test_without_feasible_points_there_is_no_border():
+def test_a_process_needs_a_feasible_point():
     with pytest.raises(ValueError, match="at least one feasible point"):
-        fit_border(points(), np.zeros(80, dtype=bool))
+        fit_process(points(), np.zeros(80, dtype=bool))
 
 
 def test_failures_by_chance_are_overruled():
     u = points(seed=4)
     u[0] = 0.0
     feasible = np.arange(80) > 0
-    assert isinstance(fit_border(u, feasible, doubtful=~feasible), Everywhere)
+    assert isinstance(fit_process(u, feasible, doubtful=~feasible), Everywhere)
 
 
-def test_of_many_labels_those_near_the_border_are_used():
+def test_of_many_points_those_near_the_boundary_are_used():
     u, x = points(900, seed=6), points(2000, seed=7)
-    border = fit_border(u, REGIONS["disc"](u))
-    assert isinstance(border, Border)
-    assert len(border.points) == 400
-    assert np.mean((border.margin(x) > 0) == REGIONS["disc"](x)) > 0.98
+    fitted = fit_process(u, REGIONS["disc"](u))
+    assert isinstance(fitted, FeasibilityProcess)
+    assert len(fitted.points) == 400
+    assert np.mean((fitted.margin(x) > 0) == REGIONS["disc"](x)) > 0.98
 
 
-def test_the_border_does_not_depend_on_the_order_of_the_points():
+def test_the_process_does_not_depend_on_the_order_of_the_points():
     u = points()
     feasible = REGIONS["disc"](u)
     order = np.random.default_rng(6).permutation(len(u))
-    a, b = fit_border(u, feasible), fit_border(u[order], feasible[order])
+    a, b = fit_process(u, feasible), fit_process(u[order], feasible[order])
     np.testing.assert_allclose(a.margin(points(200, seed=7)), b.margin(points(200, seed=7)), rtol=1e-4, atol=1e-4)

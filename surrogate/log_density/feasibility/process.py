@@ -1,14 +1,14 @@
-"""Feasible or not: a Gaussian process whose sign is the label, for borders whose place is to be known with an error.
+"""Feasibility by a Gaussian process classifier: it says where the boundary lies and how sure that is.
 
     feasible(u) = [f(u) > 0],   f ~ GP(0, A (1 + u.u' / d + c k_l(|u - u'|))),
 
-in whitened coordinates u: a plane and what bends it, at one of several scales, the one with the largest evidence. A
-plane needs few labels; a hole in the bulk needs a short scale, and gets it without roughening a border that is flat.
-The labels have no noise, and a probit link whose step is a hundredth of the prior sd of f stands for the sign.
+in whitened coordinates u: a plane, and a stationary term that bends it on one of several scales. The evidence chooses
+the scale. A plane needs few points; a hole in the bulk needs a short scale, and gets it without making a flat boundary
+rough. Classes are known without noise: the probit link has a step of a hundredth of the prior sd of f.
 
-Expectation propagation (Minka 2001; Rasmussen & Williams 2006, section 3.6, http://gaussianprocess.org/gpml) with all
-sites updated at once. On labels of three problems with forbidden regions the Brier score of new labels was .036, .062
-and .0018, against .050, .117 and .0021 of a support vector machine.
+Inference is by expectation propagation (Minka 2001; Rasmussen & Williams 2006, section 3.6,
+http://gaussianprocess.org/gpml) with all sites updated at once. On three problems with forbidden regions the Brier
+score of new points was .036, .062 and .0018, against .050, .117 and .0021 with a support vector machine.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import log_ndtr, ndtr
 
-from surrogate.arrays import Array, Flags, Indices
+from surrogate.arrays import Array, Flags
 from surrogate.log_density.coordinates.whitening import joint_normal
-from surrogate.log_density.feasibility.svm import Everywhere, trusted
+from surrogate.log_density.feasibility.points import nearest_to_boundary, trusted
+from surrogate.log_density.feasibility.protocol import Everywhere
 
-__all__ = ["PRIOR_VARIANCE", "SURE", "Border", "Shape", "fit_border"]
+__all__ = ["PRIOR_VARIANCE", "SURE", "FeasibilityProcess", "Shape", "fit_process"]
 
 
 PRIOR_VARIANCE = 1e4
 """A: prior variance of f at the origin, in units of the probit's step."""
 SURE = 0.02
-"""A label less likely than this is taken to be excluded."""
-_MOST_LABELS = 400
+"""A class less likely than this counts as excluded."""
+_MOST_POINTS = 400  # beyond, those nearest to the boundary: expectation propagation costs O(n^3) a sweep
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How a border may bend.
+    """How the boundary may bend.
 
     Attributes:
         bend: Variance c of what bends the plane, in units of that of the plane; 0 for a plane.
@@ -76,16 +77,15 @@ SHAPES = (
 
 
 @dataclass(frozen=True, eq=False)
-class Border:
-    """A fitted border.
+class FeasibilityProcess:
+    """A fitted classifier.
 
     Attributes:
-        points: The points whose labels it was fitted to, with shape (n, d).
+        points: The points that it was fitted to, with shape (n, d).
         weights: The mean of f is ``covariance(u, points) @ weights``, with shape (n,).
-        root: What the labels take from the variance of f is the squared norm of ``root @ covariance(points, u)``, with
-            shape (n, n).
+        root: The data reduce the variance of f by |root @ covariance(points, u)|^2, with shape (n, n).
         shape: Of the kernel.
-        log_evidence: Of the labels, natural log.
+        log_evidence: Natural log of the probability of the classes of the points.
     """
 
     points: Array
@@ -94,6 +94,11 @@ class Border:
     shape: Shape
     log_evidence: float
 
+    @property
+    def everywhere(self) -> bool:
+        """False: infeasible points are known."""
+        return False
+
     def margin(self, u: Array) -> Array:
         """Mean of f over its sd, positive where feasible is more likely, with shape (m,); O(m n^2)."""
         k = self.shape.covariance(self.points, u)
@@ -101,16 +106,21 @@ class Border:
         return (self.weights @ k) / np.sqrt(1.0 + variance)
 
     def probability(self, u: Array) -> Array:
-        """Probability of being feasible, with shape (m,): 0 and 1 where a label would be a surprise of 1 in 50."""
+        """Probability of being feasible, with shape (m,): exactly 0 or 1 where the other class has less than 2 %."""
         return np.clip((ndtr(self.margin(u)) - SURE) / (1.0 - 2.0 * SURE), 0.0, 1.0)
 
+    def log_probability(self, u: Array) -> Array:
+        """Natural log of ``probability``, with shape (m,)."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.probability(u))
+
     def doubt(self, u: Array) -> Array:
-        """Variance p (1 - p) of the label, with shape (m,), without the cut at what would be a surprise."""
+        """Variance p (1 - p) of whether a point is feasible, with shape (m,), for p without the cut at 2 %."""
         p = ndtr(self.margin(u))
         return p * (1.0 - p)
 
     def deviations(self, u: Array, count: int, rng: np.random.Generator) -> Array:
-        """Log of the labels of joint paths of f at u over their mean, with shape (count, m): -inf where infeasible.
+        """Joint paths of feasibility as logs relative to their mean, with shape (count, m): -inf where infeasible.
 
         O(m^2 (d + n) + m^3).
         """
@@ -121,13 +131,18 @@ class Border:
         return np.where(f > 0.0, -log_ndtr(self.margin(u)), -np.inf)
 
     def correlated(self, u: Array) -> tuple[Array, Array]:
-        """Prior covariance of f at u, (m, m), and the half of what the labels explain, (n, m); O(m^2 d + m n^2)."""
+        """Prior covariance K of f at u, (m, m), and H, (n, m): given the data it is K - H^T H; O(m^2 d + m n^2)."""
         return self.shape.covariance(u, u), self.root @ self.shape.covariance(self.points, u)
+
+    def arrays(self) -> dict[str, Array]:
+        """Points, weights, root, and the shape: its bend, its length and 1 if it is smooth."""
+        shape = np.array([self.shape.bend, self.shape.length, float(self.shape.smooth)])
+        return {"points": self.points, "weights": self.weights, "root": self.root, "shape": shape}
 
 
 @dataclass(frozen=True, eq=False)
 class _Sites:
-    """Gaussian stand-ins for the labels: precisions and precision-weighted means, and what follows from them."""
+    """Gaussian factors in place of the classes: precisions tau, precision-weighted means nu, and the posterior of f."""
 
     K: Array
     tau: Array
@@ -155,7 +170,7 @@ class _Sites:
 
     @cached_property
     def weights(self) -> Array:
-        """Those that give the posterior mean from prior covariances, with shape (n,)."""
+        """Weights of prior covariances in the posterior mean, with shape (n,)."""
         return self.nu - self.root.T @ (self.half @ self.nu)
 
     @cached_property
@@ -165,7 +180,7 @@ class _Sites:
         return np.maximum(precision - self.tau, 1e-12), (self.K @ self.weights) * precision - self.nu
 
     def log_evidence(self, sign: Array) -> float:
-        """Of the labels, by expectation propagation."""
+        """Natural log of the probability of the classes."""
         tau_cavity, nu_cavity = self.cavity
         mean, variance = nu_cavity / tau_cavity, 1.0 / tau_cavity
         z = sign * mean / np.sqrt(1.0 + variance)
@@ -176,7 +191,7 @@ class _Sites:
         return float(out)
 
     def updated(self, sign: Array, damping: float) -> _Sites:
-        """All sites moved towards the moments of their own label."""
+        """All sites, moved towards the moments of the exact posterior of each point alone."""
         tau_cavity, nu_cavity = self.cavity
         mean, variance = nu_cavity / tau_cavity, 1.0 / tau_cavity
         z = sign * mean / np.sqrt(1.0 + variance)
@@ -189,7 +204,7 @@ class _Sites:
 
 
 def _propagated(K: Array, sign: Array, *, sweeps: int = 60, damping: float = 0.7, tolerance: float = 1e-3) -> _Sites:
-    """The sites at the fixed point of expectation propagation, or after so many sweeps; O(n^3) each."""
+    """The sites at the fixed point of expectation propagation, or after ``sweeps`` sweeps, each O(n^3)."""
     sites = _Sites(K, np.full(len(sign), 1e-6), np.zeros(len(sign)))
     for _ in range(sweeps):
         moved = sites.updated(sign, damping)
@@ -200,43 +215,34 @@ def _propagated(K: Array, sign: Array, *, sweeps: int = 60, damping: float = 0.7
     return sites
 
 
-def _fitted(u: Array, sign: Array, shape: Shape) -> Border:
+def _fitted(u: Array, sign: Array, shape: Shape) -> FeasibilityProcess:
     K = shape.covariance(u, u) + 1e-6 * PRIOR_VARIANCE * np.eye(len(u))
     sites = _propagated(K, sign)
-    return Border(u, sites.weights, sites.root, shape, sites.log_evidence(sign))
+    return FeasibilityProcess(u, sites.weights, sites.root, shape, sites.log_evidence(sign))
 
 
-def _nearest_to_the_border(u: Array, feasible: Flags, most: int) -> Indices:
-    """Rows of the points nearest to one with the other label, at most so many, in the order of the rows."""
-    if len(u) <= most:
-        return np.arange(len(u))
-    r2 = (u**2).sum(1)[:, None] + (u**2).sum(1) - 2.0 * (u @ u.T)
-    other = np.where(feasible[:, None] != feasible[None], r2, np.inf).min(1)
-    return np.sort(np.argsort(other, kind="stable")[:most])
+def fit_process(u: Array, feasible: Flags, *, doubtful: Flags | None = None) -> FeasibilityProcess | Everywhere:
+    """The classifier with the largest evidence among several shapes of the kernel.
 
-
-def fit_border(u: Array, feasible: Flags, *, doubtful: Flags | None = None) -> Border | Everywhere:
-    """The border with the largest evidence among those of several shapes.
-
-    Of more than 400 labels those nearest to the border are used.
+    Of more than 400 points those nearest to the boundary are used.
 
     Args:
         u: Points in whitened coordinates, with shape (n, d).
-        feasible: With shape (n,).
-        doubtful: Labels that may be wrong, with shape (n,), see ``surrogate.log_density.feasibility.svm.trusted``.
+        feasible: Whether each is feasible, with shape (n,).
+        doubtful: Points that may be infeasible by chance, with shape (n,), see ``points.trusted``.
 
     Returns:
-        The border, O(n^3) for each shape, some twenty factorisations; ``Everywhere`` where nothing is infeasible.
+        The classifier, O(n^3) for each shape, some twenty factorisations; ``Everywhere`` where nothing is infeasible.
 
     Raises:
         ValueError: If no point is feasible.
     """
     if not feasible.any():
-        msg = "a border needs at least one feasible point"
+        msg = "feasibility needs at least one feasible point"
         raise ValueError(msg)
     u, feasible = trusted(u, feasible, doubtful)
     if feasible.all():
         return Everywhere()
-    rows = _nearest_to_the_border(u, feasible, _MOST_LABELS)
+    rows = nearest_to_boundary(u, feasible, _MOST_POINTS)
     u, sign = u[rows], np.where(feasible[rows], 1.0, -1.0)
-    return max((_fitted(u, sign, shape) for shape in SHAPES), key=lambda border: border.log_evidence)
+    return max((_fitted(u, sign, shape) for shape in SHAPES), key=lambda fitted: fitted.log_evidence)

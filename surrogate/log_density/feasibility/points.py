@@ -1,0 +1,43 @@
+"""The points that a classifier of feasibility learns from: which to trust, and which lie nearest to the boundary."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from surrogate.arrays import Array, Flags, Indices
+
+__all__ = ["nearest_to_boundary", "trusted"]
+
+
+_NEIGHBOURS = 3  # of which two must be infeasible too before a failure counts as infeasible
+
+
+def trusted(u: Array, feasible: Flags, doubtful: Flags | None) -> tuple[Array, Flags]:
+    """The points without doubtful ones that stand alone.
+
+    A doubtful point, an evaluation that failed and perhaps by chance, counts as infeasible where such points cluster:
+    at least two of its three nearest neighbours must be infeasible too.
+    """
+    if doubtful is None:
+        return u, feasible
+    keep = ~(doubtful & _alone(u, feasible))
+    return u[keep], feasible[keep]
+
+
+def _alone(u: Array, feasible: Flags) -> Flags:
+    """Whether fewer than two of the nearest neighbours of each point are infeasible, with shape (n,)."""
+    if len(u) <= _NEIGHBOURS:
+        return np.zeros(len(u), dtype=bool)
+    r2 = ((u[:, None, :] - u[None]) ** 2).sum(-1)
+    np.fill_diagonal(r2, np.inf)
+    neighbours = np.argpartition(r2, _NEIGHBOURS, axis=1)[:, :_NEIGHBOURS]
+    return np.asarray((~feasible[neighbours]).sum(1) < 2)
+
+
+def nearest_to_boundary(u: Array, feasible: Flags, most: int) -> Indices:
+    """Rows of the points nearest to one of the other class, at most ``most``, in ascending order; O(n^2 d)."""
+    if len(u) <= most:
+        return np.arange(len(u))
+    r2 = (u**2).sum(1)[:, None] + (u**2).sum(1) - 2.0 * (u @ u.T)
+    other = np.where(feasible[:, None] != feasible[None], r2, np.inf).min(1)
+    return np.sort(np.argsort(other, kind="stable")[:most])

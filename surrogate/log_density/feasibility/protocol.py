@@ -1,0 +1,87 @@
+"""What every classifier of feasibility offers: whether a log-likelihood is finite at a point, and how sure that is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from surrogate.arrays import Array
+
+__all__ = ["Everywhere", "Feasibility"]
+
+
+class Feasibility(Protocol):
+    """Where a log-likelihood is finite, as far as its evaluations tell, at whitened points u with shape (m, d)."""
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether nothing infeasible is known."""
+        ...
+
+    def margin(self, u: Array) -> Array:
+        """Decision function, positive where feasible is more likely, with shape (m,)."""
+        ...
+
+    def probability(self, u: Array) -> Array:
+        """Probability of being feasible, exactly 0 or 1 where the data leave no reasonable doubt, with shape (m,)."""
+        ...
+
+    def log_probability(self, u: Array) -> Array:
+        """Natural log of ``probability``, with shape (m,)."""
+        ...
+
+    def doubt(self, u: Array) -> Array:
+        """Variance p (1 - p) of whether a point is feasible, with shape (m,); small but positive far from the doubt."""
+        ...
+
+    def deviations(self, u: Array, count: int, rng: np.random.Generator) -> Array:
+        """Joint paths of feasibility as logs relative to their mean, with shape (count, m): -inf where infeasible."""
+        ...
+
+    def correlated(self, u: Array) -> tuple[Array, Array]:
+        """Prior covariance K of the decision at u, (m, m), and H, (k, m): given the data it is K - H^T H."""
+        ...
+
+    def arrays(self) -> dict[str, Array]:
+        """The numbers that define it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Everywhere:
+    """Feasibility where nothing infeasible is known."""
+
+    @property
+    def everywhere(self) -> bool:
+        """True."""
+        return True
+
+    def margin(self, u: Array) -> Array:
+        """Plus infinity, with shape (m,)."""
+        return np.full(len(u), np.inf)
+
+    def probability(self, u: Array) -> Array:
+        """Ones, with shape (m,)."""
+        return np.ones(len(u))
+
+    def log_probability(self, u: Array) -> Array:
+        """Zeros, with shape (m,)."""
+        return np.zeros(len(u))
+
+    def doubt(self, u: Array) -> Array:
+        """Zeros, with shape (m,)."""
+        return np.zeros(len(u))
+
+    def deviations(self, u: Array, count: int, rng: np.random.Generator) -> Array:  # noqa: ARG002  # nothing is random
+        """Zeros, with shape (count, m)."""
+        return np.zeros((count, len(u)))
+
+    def correlated(self, u: Array) -> tuple[Array, Array]:
+        """The identity, and no data."""
+        return np.eye(len(u)), np.zeros((1, len(u)))
+
+    def arrays(self) -> dict[str, Array]:
+        """None."""
+        return {}
