@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from surrogate.inference.conclusion import load_result as load_result
     from surrogate.inference.result import Result as Result
     from surrogate.inference.run import infer as infer
-    from surrogate.labelling.run import LabellingRun as LabellingRun
+    from surrogate.labelling.labelling_run import LabellingRun as LabellingRun
     from surrogate.labelling.run import label as label
     from surrogate.log_density.predictor import load_predictor as load_predictor
     from surrogate.networks.laplace_posterior import laplace as laplace
@@ -33,7 +33,7 @@ _HOMES = {
     "GPRegressor": "surrogate.estimators.gp",
     "GradientGPRegressor": "surrogate.estimators.gradient_gp",
     "LSSVC": "surrogate.svm.lssvc",
-    "LabellingRun": "surrogate.labelling.run",
+    "LabellingRun": "surrogate.labelling.labelling_run",
     "NetworkRegressor": "surrogate.estimators.network",
     "Parameter": "surrogate.problem.prior",
     "Posterior": "surrogate.problem.target",

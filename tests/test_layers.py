@@ -43,7 +43,7 @@ PLACES = {
     "gpytorch": ("gp.kernels", "interfaces.gpytorch"),
     "triton": ("linalg.fused",),
     "linear_operator": ("gp.kernels", "interfaces.gpytorch"),
-    "threadpoolctl": ("inference.run", "labelling.run", "cli.", "executors."),
+    "threadpoolctl": ("inference.run", "cli.", "executors."),
 }
 
 # Pure numbers in, pure numbers out: no printing there.

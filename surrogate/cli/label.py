@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from surrogate.labelling.labelling_run import LabellingRun
     from surrogate.labelling.models import Prediction
-    from surrogate.labelling.run import LabellingRun
     from surrogate.labelling.state import Batch
 
 __all__ = ["add_label"]
@@ -198,7 +198,7 @@ def _of_categories(column: Any) -> str:
 
 def _opened(folder: str) -> LabellingRun:
     """The run; after the command of somebody else, if one is under way."""
-    from surrogate.labelling.run import open_run
+    from surrogate.labelling.opening import open_run
 
     try:
         return open_run(folder)
@@ -302,7 +302,7 @@ def _release(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from surrogate.labelling.run import open_run
+    from surrogate.labelling.opening import open_run
 
     with open_run(options.folder, writing=False) as run:
         found = run.predict(options.table)
@@ -351,7 +351,7 @@ def _check(run: LabellingRun, path: str, found: Prediction) -> str:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from surrogate.labelling.run import open_run
+    from surrogate.labelling.opening import open_run
 
     run = open_run(options.folder, writing=False)
     for name, words in [("run in", options.folder), *run.facts(), ("verdict", run.ending().reason)]:
@@ -360,7 +360,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from surrogate.labelling.run import open_run
+    from surrogate.labelling.opening import open_run
 
     run = open_run(options.folder, writing=False)
     path = Path(options.output) if options.output else Path(options.folder) / "report.html"

@@ -20,7 +20,7 @@ from surrogate.labelling.state import FAILED, LABELLED, LabelState, Rows
 from surrogate.labelling.table import MISSING, Table, read_table
 from surrogate.problem.words import nearest
 
-__all__ = ["Answers", "events_of", "read_answers", "row_column"]
+__all__ = ["Answers", "check_told", "events_of", "read_answers", "row_column"]
 
 
 _FAILED = "failed"
@@ -150,6 +150,27 @@ def _report(table: Table, column: Column, differs: Flags, values: Any, own: Any)
             f"{table.source}, row {line + 1}, column {column.name!r}: {values[line]} here, but {own[line]} in the "
             "pool: are the rows mixed up? Leave out the column if it is not meant to be compared"
         )
+        raise ValueError(msg)
+
+
+def check_told(rows: Any, y: Array, n: int) -> None:
+    """Raises ValueError unless rows are distinct whole numbers in 0..n - 1, with a finite or missing label each."""
+    if rows.ndim != 1 or rows.shape != y.shape:
+        msg = f"rows and labels must both have shape (k,), got {rows.shape} and {y.shape}"
+        raise ValueError(msg)
+    if len(rows) and not np.issubdtype(rows.dtype, np.integer):
+        msg = f"rows must be whole numbers, counted from 0, got {rows.dtype}"
+        raise ValueError(msg)
+    if len(rows) and (rows.min() < 0 or rows.max() >= n):
+        wrong = rows[(rows < 0) | (rows >= n)][0]
+        msg = f"there is no row {wrong}: rows are 0 to {n - 1}"
+        raise ValueError(msg)
+    values, counts = np.unique(rows, return_counts=True)
+    if (counts > 1).any():
+        msg = f"row {values[counts > 1][0]} appears twice"
+        raise ValueError(msg)
+    if np.isinf(y).any():
+        msg = "labels must be finite, got an infinite one"
         raise ValueError(msg)
 
 

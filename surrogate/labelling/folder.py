@@ -9,96 +9,19 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from surrogate.labelling.journal import LabelJournal
-from surrogate.labelling.loop import LabelSettings
 from surrogate.labelling.pool import Pool
-from surrogate.labelling.schema import Declared, Schema
+from surrogate.labelling.recipe import Recipe
 from surrogate.labelling.state import Stage
-from surrogate.labelling.table import digest, read_table
+from surrogate.labelling.table import read_table
 from surrogate.storage.arrays import load_arrays, save_arrays
 from surrogate.storage.files import replacing
 from surrogate.storage.folder import RunFiles, RunFolder
 
-__all__ = ["LabelFolder", "Recipe"]
-
-
-@dataclass(frozen=True, eq=False)
-class Recipe:
-    """What was asked for when a run was made.
-
-    Attributes:
-        source: Path of the table; empty for one in memory.
-        digest: SHA-256 of the table.
-        rows: Its number of rows.
-        schema: Meaning of its columns.
-        settings: Of the run.
-    """
-
-    source: str
-    digest: str
-    rows: int
-    schema: Schema
-    settings: LabelSettings
-
-    def to_document(self) -> dict[str, Any]:
-        """Plain values; `of_document` reads them."""
-        table = {"path": self.source, "sha256": self.digest, "rows": self.rows, **self.schema.to_document()}
-        return {"pool": table, "settings": self.settings.to_document()}
-
-    @classmethod
-    def of_document(cls, document: Mapping[str, Any]) -> Recipe:
-        """The inverse of `to_document`.
-
-        Raises:
-            ValueError: If words are missing or wrong.
-        """
-        try:
-            table = document["pool"]
-            return cls(
-                str(table["path"]),
-                str(table["sha256"]),
-                int(table["rows"]),
-                Schema.of_document(table),
-                LabelSettings.of_document(document["settings"]),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            msg = f"config.yaml lacks or misspells {error}; restore it, or make the run anew in another folder"
-            raise ValueError(msg) from error
-
-    def declared(self) -> Declared:
-        """The declarations that give the same schema for the same table."""
-        columns = self.schema.category_columns
-        return Declared(
-            self.schema.target,
-            tuple(column.name for column in columns if not column.ordered),
-            {column.name: column.categories for column in columns if column.ordered},
-            self.schema.ids,
-            self.schema.ignored,
-            self.schema.mask,
-        )
-
-    def check_source(self) -> None:
-        """Raises ValueError if the table has gone or is another one than at the start."""
-        if not self.source:
-            return
-        if not Path(self.source).is_file():
-            msg = (
-                f"the pool {self.source} is not there any more: put it back, or write its new place into config.yaml "
-                "(pool: path)"
-            )
-            raise ValueError(msg)
-        if (now := digest(self.source)) != self.digest:
-            msg = (
-                f"the pool {self.source} has changed since the run was made (SHA-256 {now[:12]}..., was "
-                f"{self.digest[:12]}...): rows are known by their place in it. Put the former file back, or make a new "
-                "run with the new one; the labels of this run are safe in labels.jsonl"
-            )
-            raise ValueError(msg)
+__all__ = ["LabelFolder"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,82 +11,11 @@ from surrogate.arrays import Flags
 from surrogate.labelling.candidates import MOST_CANDIDATES, candidates, random_count
 from surrogate.labelling.models import FoldModel, fit_folds, gain_of, model_name
 from surrogate.labelling.pool import Pool
+from surrogate.labelling.settings import LabelSettings
 from surrogate.labelling.state import FAILED, FREE, LABELLED, OUT, Batch, LabelState, Rows
 from surrogate.rng import generator, torch_generator
 
-__all__ = ["LabelSettings", "choose", "fit", "first_labels"]
-
-
-@dataclass(frozen=True)
-class LabelSettings:
-    """How a run chooses rows, and when it ends.
-
-    Attributes:
-        seed: The same table, labels and seed give the same batches.
-        model: "gp", "network", or "auto": the former for up to 500 labels.
-        method: Of the selection, as `surrogate.selection.batch.select_batch` names them; "random" for comparison.
-            Rules that start from nothing (mode P) choose by the kernel given the labels.
-        audit: Share of random rows in each batch. Errors on chosen rows say nothing of the rest of the table; these do.
-        budget: Labels that may be asked for, those of the table not counted; None for any number.
-        target_error: Held-out RMSE at which the run ends, one standard error included; None to go on.
-        flat: The run ends when twice the labels would lower the error by less than this share, one standard error
-            included; None to go on. Each model is then compared with one of the first half of its labels.
-        level: Probability of the intervals.
-        table_is_random: Whether the labels that were in the table are of a random sample of its rows.
-        folds: Of the cross-validation.
-        device: Where models are fitted: "cpu", "cuda", "auto".
-
-    Raises:
-        ValueError: If a setting is out of its range.
-    """
-
-    seed: int = 0
-    model: str = "auto"
-    method: str = "lcmd-tp"
-    audit: float = 0.1
-    budget: int | None = None
-    target_error: float | None = None
-    flat: float | None = None
-    level: float = 0.9
-    table_is_random: bool = True
-    folds: int = 5
-    device: str | None = None
-
-    def __post_init__(self) -> None:
-        model_name(self.model, 0)
-        for name, good, words in (
-            ("audit", 0.0 <= self.audit <= 1.0, "a share between 0 and 1"),
-            ("seed", isinstance(self.seed, int | np.integer), "a whole number"),
-            ("budget", self.budget is None or _count(self.budget, 1), "a whole number of at least 1"),
-            ("target_error", self.target_error is None or self.target_error > 0.0, "positive"),
-            ("flat", self.flat is None or 0.0 < self.flat < 1.0, "a share between 0 and 1"),
-            ("level", 0.0 < self.level < 1.0, "a probability between 0 and 1"),
-            ("folds", _count(self.folds, 2), "a whole number of at least 2"),
-        ):
-            if not good:
-                msg = f"{name} must be {words}, got {getattr(self, name)!r}"
-                raise ValueError(msg)
-
-    def to_document(self) -> dict[str, Any]:
-        """Plain values; `of_document` reads them."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    @classmethod
-    def of_document(cls, document: Mapping[str, Any]) -> LabelSettings:
-        """The inverse of `to_document`.
-
-        Raises:
-            ValueError: If a setting is not known, or out of its range.
-        """
-        known = {field.name for field in fields(cls)}
-        if unknown := [name for name in document if name not in known]:
-            msg = f"unknown settings {', '.join(map(repr, unknown))}; known: {', '.join(sorted(known))}"
-            raise ValueError(msg)
-        return cls(**document)
-
-
-def _count(value: Any, least: int) -> bool:
-    return isinstance(value, int | np.integer) and bool(value >= least)
+__all__ = ["choose", "first_labels", "fit"]
 
 
 def first_labels(pool: Pool) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from surrogate.arrays import Array
-from surrogate.labelling.loop import LabelSettings
+from surrogate.labelling.settings import LabelSettings
 from surrogate.labelling.state import FAILED, LABELLED, OUT, Batch, LabelState, Stage
 from surrogate.output.learning_curve import LabelSummary
 from surrogate.output.tables import plus_minus

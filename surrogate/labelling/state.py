@@ -80,6 +80,12 @@ class Batch:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @classmethod
+    def empty(cls, level: float) -> Batch:
+        """A batch without rows: nothing is to be asked for."""
+        rows = np.empty(0, dtype=np.int64)
+        return cls(0, rows, rows.astype(bool), np.empty((0, 4)), level)
+
 
 @dataclass(frozen=True, eq=False)
 class LabelState:

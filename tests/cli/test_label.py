@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from surrogate.cli.main import main
-from surrogate.labelling.run import open_run
+from surrogate.labelling.opening import open_run
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("linear")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from surrogate.labelling.loop import LabelSettings, choose, first_labels, fit
+from surrogate.labelling.loop import choose, first_labels, fit
 from surrogate.labelling.pool import Pool
 from surrogate.labelling.schema import Declared
+from surrogate.labelling.settings import LabelSettings
 from surrogate.labelling.state import FAILED, FREE, LABELLED, OUT, LabelState
 from surrogate.labelling.table import Table
 

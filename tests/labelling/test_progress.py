@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from surrogate.labelling.loop import LabelSettings
 from surrogate.labelling.progress import Coverage, coverage, ending, facts, gain_per_doubling, prospect, score, summary
+from surrogate.labelling.settings import LabelSettings
 from surrogate.labelling.state import Batch, LabelState, Stage
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import surrogate
 from surrogate.labelling.folder import LabelFolder
-from surrogate.labelling.run import open_run
+from surrogate.labelling.opening import open_run
 
 pytestmark = pytest.mark.usefixtures("linear")
 LINEAR = {"model": "linear", "progress": False, "batch_size": 10}
@@ -199,7 +199,7 @@ def test_gains_are_measured_for_those_who_ask(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "y", "message"),
     [
-        ([40, 40], [1.0, 2.0], "stands there twice"),
+        ([40, 40], [1.0, 2.0], "appears twice"),
         ([120], [1.0], "no row 120: rows are 0 to 119"),
         ([-1], [1.0], "no row -1"),
         ([40], [np.inf], "must be finite"),
