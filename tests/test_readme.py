@@ -29,4 +29,4 @@ def test_link_leads_somewhere(link):
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_script_exists(script):
-    assert (ROOT / script).is_file()
+    assert (ROOT / script).exists()
