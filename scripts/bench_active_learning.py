@@ -121,7 +121,7 @@ def network(table: Table, labelled: np.ndarray, pool: np.ndarray, validation: st
 def choose(regressor, table: Table, labelled: np.ndarray, pool: np.ndarray, method: str, n: int, stream) -> np.ndarray:
     """Indices of rows of the pool by gradient features of the network, sketched to 512."""
     from surrogate.selection.batch import select_batch
-    from surrogate.selection.features import GradientFeatures
+    from surrogate.selection.gradients import GradientFeatures
 
     module, scales = regressor.modules_[0], regressor.kernel_scales_
     here, there = (

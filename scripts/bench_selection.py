@@ -23,8 +23,8 @@ import torch
 from torch import nn
 
 from surrogate.selection.batch import select_batch
-from surrogate.selection.features import GradientFeatures
-from surrogate.selection.transforms import Split, posterior, sketch
+from surrogate.selection.gradients import GradientFeatures
+from surrogate.selection.transforms import PoolAndTrain, posterior, sketch
 
 HERE = Path(__file__).resolve().parent
 METHODS = {"lcmd-tp": False, "maxdist-tp": False, "maxdet-p": True, "bait-f-p": True}  # whether given the labelled
@@ -43,7 +43,7 @@ def worker(method: str, n_pool: int, batch: int) -> dict[str, float]:
     torch.set_num_threads(1)
     net, pool, train = problem(n_pool)
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    split = Split(GradientFeatures.of(net, pool), GradientFeatures.of(net, train))
+    split = PoolAndTrain(GradientFeatures.of(net, pool), GradientFeatures.of(net, train))
     split = sketch(512, generator=torch.Generator().manual_seed(0))(split)
     if METHODS[method]:
         split = posterior(1e-3)(split)

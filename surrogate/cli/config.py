@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from surrogate.problem.prior import Parameter, Prior
-from surrogate.problem.words import nearest
+from surrogate.problem.words import did_you_mean
 from surrogate.storage.documents import parse_document, write_document
 from surrogate.storage.journal import Journal
 from surrogate.storage.versions import software_versions
@@ -375,7 +375,7 @@ def _check_words(given: Iterable[Any], allowed: Collection[str], where: str, *, 
 
 
 def _nearest(word: str, words: Collection[str]) -> str:
-    return nearest(word, words, cutoff=0.5)
+    return did_you_mean(word, words, cutoff=0.5)
 
 
 def _keywords(make: Callable[..., Any]) -> list[str] | None:

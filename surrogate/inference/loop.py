@@ -55,7 +55,7 @@ from surrogate.samplers.coordinates import Turns
 from surrogate.samplers.evidence import ImportanceSample, importance_sample
 from surrogate.samplers.psis import smooth_weights
 from surrogate.samplers.smc import systematic_resample
-from surrogate.selection.posterior import select_batch
+from surrogate.selection.posterior import uncertain_batch
 
 __all__ = ["PosteriorLoop"]
 
@@ -248,7 +248,7 @@ class PosteriorLoop:
         t = np.concatenate([draws.posterior[::2], draws.warm[::2]])
         searching = model.parameters.temperature > 1.0
         caution = np.sqrt(inflation(self._recent_errors(state, everywhere=True))) if searching else None
-        index = select_batch(
+        index = uncertain_batch(
             model,
             t,
             self.scaled.log_density(t),

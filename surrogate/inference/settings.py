@@ -15,7 +15,7 @@ from surrogate.inference.fast import FastPoints
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
 from surrogate.problem.prior import Prior
-from surrogate.problem.words import nearest
+from surrogate.problem.words import did_you_mean
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -93,7 +93,7 @@ class Settings:
         """
         names = [field.name for field in fields(cls)]
         if unknown := [name for name in given if name not in names]:
-            hint = nearest(unknown[0], names, cutoff=0.5, otherwise=f"; there are {', '.join(names)}")
+            hint = did_you_mean(unknown[0], names, cutoff=0.5, otherwise=f"; there are {', '.join(names)}")
             msg = f"infer() has no argument {unknown[0]!r}{hint}"
             raise TypeError(msg)
         return cls(**given)

@@ -30,7 +30,7 @@ from surrogate.inference.design import Reference
 from surrogate.inference.fast import count_slow
 from surrogate.output.cobaya import chain_columns, save_chain, save_covariance, save_log_evidence, shared_out
 from surrogate.problem.prior import Parameter, Prior
-from surrogate.problem.words import nearest
+from surrogate.problem.words import did_you_mean
 from surrogate.storage.files import replacing
 
 if TYPE_CHECKING:
@@ -550,6 +550,6 @@ def _merged(default: Mapping[str, Any], given: Any, where: str) -> dict[str, Any
         raise ValueError(msg)
     for name in given:
         if name not in default:
-            msg = f"unknown option '{name}' in {where}{nearest(str(name), default)} (known: {', '.join(default)})"
+            msg = f"unknown option '{name}' in {where}{did_you_mean(str(name), default)} (known: {', '.join(default)})"
             raise ValueError(msg)
     return {**default, **given}

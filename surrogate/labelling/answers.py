@@ -18,7 +18,7 @@ from surrogate.labelling.pool import Pool
 from surrogate.labelling.schema import Column
 from surrogate.labelling.state import FAILED, LABELLED, LabelState, Rows
 from surrogate.labelling.table import MISSING, Table, read_table
-from surrogate.problem.words import nearest
+from surrogate.problem.words import did_you_mean
 
 __all__ = ["Answers", "check_told", "events_of", "read_answers", "row_column"]
 
@@ -125,7 +125,7 @@ def _unknown(table: Table, line: int, keys: tuple[str, ...], name: str, pool: Po
     what = f"{table.source}, row {line}, column {keys[0]!r}: there is no row {name!r} in the pool"
     if not pool.schema.ids:
         return f"{what}; its rows are 1 to {len(pool)}"
-    return what + nearest(name, pool.names[:20_000].tolist())
+    return what + did_you_mean(name, pool.names[:20_000].tolist())
 
 
 def _check_agreement(table: Table, rows: Rows, pool: Pool) -> None:

@@ -17,7 +17,7 @@ from surrogate.labelling.journal import asked, judged, replay
 from surrogate.labelling.loop import choose, first_labels, fit
 from surrogate.labelling.models import FoldModel, Prediction
 from surrogate.labelling.pool import Pool
-from surrogate.labelling.progress import Coverage, Ending, coverage, ending, facts, summary
+from surrogate.labelling.progress import Coverage, LabelEnding, coverage, ending, facts, summary
 from surrogate.labelling.recipe import Recipe, encoded
 from surrogate.labelling.settings import LabelSettings
 from surrogate.labelling.state import OUT, Batch, LabelState, Stage
@@ -203,7 +203,7 @@ class LabellingRun:
             return (*found, model.stage())
         return found
 
-    def ending(self) -> Ending:
+    def ending(self) -> LabelEnding:
         """Whether the run is over, and why; by the last model that was fitted."""
         return ending(self.state, self.settings, self.stages[-1] if self.stages else None)
 

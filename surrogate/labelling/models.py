@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from surrogate.networks.uncertainty import Calibration, LastLayer
     from surrogate.selection.features import Features
 
-__all__ = ["MODELS", "FoldModel", "HeldOut", "Member", "Prediction", "fit_folds", "gain_of", "model_name"]
+__all__ = ["MODELS", "FoldModel", "HeldOutErrors", "Member", "Prediction", "fit_folds", "gain_of", "model_name"]
 
 
 MOST_FOR_GP = 500  # labels: beyond, networks; the cost of the process grows with the cube
@@ -43,7 +43,7 @@ class Member(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class HeldOut:
+class HeldOutErrors:
     """Errors on labelled rows by models that were fitted without them.
 
     Attributes:
@@ -114,7 +114,7 @@ class FoldModel:
 
     name: str
     members: tuple[Member, ...]
-    held_out: HeldOut
+    held_out: HeldOutErrors
     calibration: Calibration
     n_labels: int
     seconds: float
@@ -209,7 +209,7 @@ def fit_folds(
     from surrogate.networks.uncertainty import calibrate
 
     start = time.perf_counter()
-    members, error, variance = MODELS[name](_Task(x, y, pool, seed, folds, device))
+    members, error, variance = MODELS[name](_Lesson(x, y, pool, seed, folds, device))
     held_out = _judged(error, variance, random)
     chosen = held_out.judged
     calibration = calibrate(error[chosen], variance[chosen, None])
@@ -217,7 +217,7 @@ def fit_folds(
 
 
 @dataclass(frozen=True, eq=False)
-class _Task:
+class _Lesson:
     """What is to be learned; see `fit_folds`."""
 
     x: Array
@@ -251,10 +251,10 @@ def gain_of(before: Array, after: Array, octaves: float) -> tuple[float, float] 
     return 1.0 - factor, factor * 0.5 * spread / math.sqrt(len(old)) / octaves
 
 
-def _judged(error: Array, variance: Array, random: Flags) -> HeldOut:
+def _judged(error: Array, variance: Array, random: Flags) -> HeldOutErrors:
     known = np.isfinite(error)
     enough = int((random & known).sum()) >= _ENOUGH_RANDOM
-    return HeldOut(error, variance, known & random if enough else known, enough or bool(random.all()))
+    return HeldOutErrors(error, variance, known & random if enough else known, enough or bool(random.all()))
 
 
 Fitted = tuple[tuple[Member, ...], Array, Array]  # members, held-out errors (NaN where none) and variances
@@ -293,12 +293,12 @@ class _Network:
 
     def features(self, x: Array) -> Features:
         """Gradients of the output with respect to all weights."""
-        from surrogate.selection.features import GradientFeatures
+        from surrogate.selection.gradients import GradientFeatures
 
         return GradientFeatures.of(self.single, self.scaling.tensor(x, self.device), scales=self.scales)
 
 
-def _fit_networks(task: _Task) -> Fitted:
+def _fit_networks(task: _Lesson) -> Fitted:
     """One network for each fold."""
     import torch
 
@@ -379,7 +379,7 @@ class _Process:
         return KernelFeatures(self.kernel, torch.as_tensor(x, device=self.kernel.lengthscale.device))
 
 
-def _fit_gp(task: _Task) -> Fitted:
+def _fit_gp(task: _Lesson) -> Fitted:
     """A process for all labels, and one for each fold whose errors are held out.
 
     Those of the folds find lengthscales and noise anew. Leaving out one label in closed form would be cheaper, but the
@@ -397,13 +397,13 @@ def _fit_gp(task: _Task) -> Fitted:
     return (_process(regressor, task),), error, variance
 
 
-def _regressor(task: _Task, kernel: str) -> GPRegressor:
+def _regressor(task: _Lesson, kernel: str) -> GPRegressor:
     from surrogate.estimators.gp import GPRegressor
 
     return GPRegressor(kernel=kernel, device=task.device or "cpu", random_state=task.seed % 2**32)
 
 
-def _process(regressor: GPRegressor, task: _Task) -> _Process:
+def _process(regressor: GPRegressor, task: _Lesson) -> _Process:
     import torch
 
     x = torch.as_tensor(task.x, device=task.device or "cpu")
@@ -411,4 +411,4 @@ def _process(regressor: GPRegressor, task: _Task) -> _Process:
     return _Process(regressor, _Kernel(regressor.kernel_, x.mean(dim=0), scale, regressor.output_scale_**2))
 
 
-MODELS: dict[str, Callable[[_Task], Fitted]] = {"gp": _fit_gp, "network": _fit_networks}
+MODELS: dict[str, Callable[[_Lesson], Fitted]] = {"gp": _fit_gp, "network": _fit_networks}

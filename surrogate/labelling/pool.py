@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from surrogate.arrays import Array, Flags, Indices
 from surrogate.labelling.schema import Codes, Declared, Schema
 from surrogate.labelling.table import Table
-from surrogate.problem.words import nearest
+from surrogate.problem.words import did_you_mean
 
 __all__ = ["Pool"]
 
@@ -106,7 +106,7 @@ class Pool:
 
 def _check_target(table: Table, target: str) -> None:
     """Raises ValueError if the target looks like a misspelt column."""
-    if target not in table.columns and (hint := nearest(target, table.columns, cutoff=0.75)):
+    if target not in table.columns and (hint := did_you_mean(target, table.columns, cutoff=0.75)):
         msg = f"{table.source} has no column {target!r}{hint}"
         raise ValueError(msg)
 

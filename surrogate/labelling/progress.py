@@ -23,7 +23,7 @@ from surrogate.output.tables import plus_minus
 __all__ = [
     "BatchScore",
     "Coverage",
-    "Ending",
+    "LabelEnding",
     "coverage",
     "ending",
     "facts",
@@ -170,7 +170,7 @@ def _gain(stages: tuple[Stage, ...]) -> tuple[float, float] | None:
 
 
 @dataclass(frozen=True)
-class Ending:
+class LabelEnding:
     """Whether a run is over.
 
     Attributes:
@@ -182,7 +182,7 @@ class Ending:
     reason: str
 
 
-def ending(state: LabelState, settings: LabelSettings, stage: Stage | None) -> Ending:
+def ending(state: LabelState, settings: LabelSettings, stage: Stage | None) -> LabelEnding:
     """Whether the budget is spent, the target reached or the curve flat.
 
     Args:
@@ -193,13 +193,13 @@ def ending(state: LabelState, settings: LabelSettings, stage: Stage | None) -> E
     if settings.budget is not None and state.n_spent >= settings.budget:
         out = len(state.rows(OUT))
         waiting = f", {out} of them still out" if out else ""
-        return Ending(True, f"the budget of {settings.budget} labels is spent{waiting}")
+        return LabelEnding(True, f"the budget of {settings.budget} labels is spent{waiting}")
     if stage is None:
-        return Ending(False, "no model yet")
+        return LabelEnding(False, "no model yet")
     if settings.target_error is not None and stage.is_random:
         bound = stage.rmse + stage.rmse_error
         if bound <= settings.target_error:
-            return Ending(
+            return LabelEnding(
                 True, f"the target is reached: held-out RMSE {_with_error(stage)} <= {settings.target_error:g}"
             )
     if settings.flat is not None:
@@ -207,8 +207,8 @@ def ending(state: LabelState, settings: LabelSettings, stage: Stage | None) -> E
         if gain is not None and gain[0] + gain[1] < settings.flat:
             share, error = gain
             words = f"twice the labels would lower the error by {share:.1%} +- {error:.1%}"
-            return Ending(True, f"the curve is flat: {words}, less than {settings.flat:.1%}")
-    return Ending(False, f"goes on: held-out RMSE {_with_error(stage)} after {stage.n_labels} labels")
+            return LabelEnding(True, f"the curve is flat: {words}, less than {settings.flat:.1%}")
+    return LabelEnding(False, f"goes on: held-out RMSE {_with_error(stage)} after {stage.n_labels} labels")
 
 
 def _with_error(stage: Stage) -> str:

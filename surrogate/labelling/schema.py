@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from surrogate.arrays import Array
 from surrogate.labelling.table import MISSING, Table
-from surrogate.problem.words import nearest
+from surrogate.problem.words import did_you_mean
 
 __all__ = ["Column", "Declared", "Schema"]
 
@@ -51,7 +51,7 @@ class Declared:
         said = [self.target, *self.categorical, *(self.ordinal or {}), *self.ids, *self.ignored, *mask]
         for name in said:
             if name not in names:
-                hint = nearest(name, names, otherwise=f"; there are: {', '.join(names)}")
+                hint = did_you_mean(name, names, otherwise=f"; there are: {', '.join(names)}")
                 msg = f"there is no column {name!r}{hint}"
                 raise ValueError(msg)
             if said.count(name) > 1:
@@ -238,7 +238,7 @@ def _coded(table: Table, column: Column) -> Codes:
         word = texts[bad[0]]
         if word.strip().lower() in MISSING:
             raise ValueError(_gap(table, column.name, int(bad[0]), "is missing", len(bad)))
-        hint = nearest(word, column.categories, otherwise=f"; known: {', '.join(column.categories[:10])}")
+        hint = did_you_mean(word, column.categories, otherwise=f"; known: {', '.join(column.categories[:10])}")
         msg = f"{table.source}, row {bad[0] + 1}, column {column.name!r}: {word!r} is no known category{hint}"
         raise ValueError(msg)
     return codes

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from surrogate.labelling.models import model_name
-from surrogate.problem.words import nearest
+from surrogate.problem.words import did_you_mean
 
 __all__ = ["LabelSettings", "settings_of"]
 
@@ -96,7 +96,7 @@ def settings_of(given: Mapping[str, Any]) -> LabelSettings:
     known = [field.name for field in fields(LabelSettings)]
     for name in given:
         if name not in known:
-            hint = nearest(name, known, otherwise=f"; known: {', '.join(known)}")
+            hint = did_you_mean(name, known, otherwise=f"; known: {', '.join(known)}")
             msg = f"unknown setting {name!r}{hint}"
             raise TypeError(msg)
     settings = LabelSettings(**given)

@@ -15,7 +15,6 @@ __all__ = [
     "Product",
     "accelerated_cholesky",
     "column_nystrom",
-    "leverage_pivots",
     "nystrom_sketch",
     "pivoted_cholesky",
     "random_cholesky",
@@ -276,34 +275,6 @@ def _thinned(residual: Tensor, threshold: Tensor, most: int) -> tuple[Tensor, Te
 def uniform_pivots(n: int, rank: int, *, generator: torch.Generator) -> Tensor:
     """Distinct rows drawn uniformly, with shape (rank,): the baseline, poor where the data are clustered."""
     return torch.randperm(n, generator=generator, device=generator.device)[:rank]
-
-
-def leverage_pivots(
-    gram: BlockAccess, rank: int, *, noise: float, generator: torch.Generator, pilot: int | None = None
-) -> Tensor:
-    """Distinct rows drawn in proportion to estimates of their ridge leverage scores, with shape (at most rank,).
-
-    The score of row i is its variance given noisy values at a uniform pilot sample, over the noise and at most 1: one
-    level of the recursion of Musco & Musco. Costs ``pilot`` columns of K and O(n pilot^2).
-
-    Args:
-        gram: Access to K.
-        rank: Number of rows.
-        noise: Ridge, the variance of the noise.
-        generator: On the device of K.
-        pilot: Size of the pilot sample, ``rank`` where it is None.
-
-    References:
-        Musco & Musco (2017), arXiv:1605.07583
-    """
-    diagonal = gram.diag().double()
-    index = uniform_pivots(len(diagonal), rank if pilot is None else pilot, generator=generator)
-    small = gram.submatrix(index).double()
-    small.diagonal().add_(noise * len(index) / len(diagonal))  # each of the pilot stands for n / pilot rows
-    whitened = torch.linalg.solve_triangular(torch.linalg.cholesky(small), gram.columns(index).double().T, upper=False)
-    scores = ((diagonal - whitened.square().sum(0)) / noise).clamp_(0.0, 1.0)
-    order = torch.rand(len(scores), dtype=torch.float64, device=scores.device, generator=generator).log_() / scores
-    return order.topk(min(rank, int((scores > 0).sum()))).indices  # the largest of u^(1/score): draws without return
 
 
 def column_nystrom(gram: BlockAccess, pivots: Tensor) -> LowRank:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["nearest"]
+__all__ = ["did_you_mean"]
 
 
-def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6, otherwise: str = "") -> str:
+def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.6, otherwise: str = "") -> str:
     """The end of an error message, "; did you mean 'x'?", with the known word that is most like this one.
 
     Capital and small letters count as the same.

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from surrogate.selection.distances import kernel_distances
 from surrogate.selection.features import Features
 from surrogate.selection.information import bait, max_determinant
-from surrogate.selection.nearest import nearest
 from surrogate.selection.selection import frank_wolfe, kmeans_pp, largest_cluster, max_dist
-from surrogate.selection.transforms import Split, Transform, named_transform, posterior, weighted
+from surrogate.selection.transforms import PoolAndTrain, Transform, named_transform, posterior, weighted
 
 __all__ = ["METHODS", "NEED_FEATURES", "Selection", "method_and_mode", "select_batch"]
 
@@ -36,10 +36,10 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class _Task:
+class _Request:
     """What a rule may use."""
 
-    split: Split
+    split: PoolAndTrain
     n: int
     with_train: bool
     noise: float
@@ -57,34 +57,34 @@ class _Task:
         return self.split.known if self.with_train else None
 
 
-def _random(task: _Task) -> Tensor:
+def _random(task: _Request) -> Tensor:
     order = torch.randperm(task.split.pool.n, generator=task.random, device=task.random.device)
     return order[: task.n].to(task.split.pool.device)
 
 
-def _max_diag(task: _Task) -> Tensor:
+def _max_diag(task: _Request) -> Tensor:
     return torch.topk(task.split.pool.diag(), task.n).indices
 
 
-def _max_det(task: _Task) -> Tensor:
+def _max_det(task: _Request) -> Tensor:
     split = task.split.each(lambda features: features.to(torch.float64))
     if task.with_train:
         split = posterior(task.noise, scaled=False)(split)
     return max_determinant(split.pool, task.n, noise=task.noise)
 
 
-def _bait(task: _Task, overselect: float) -> Tensor:
+def _bait(task: _Request, overselect: float) -> Tensor:
     split = task.split.each(lambda features: features.to(torch.float64))
     train = None if split.train is None else split.train.dense()
     return bait(split.pool.dense(), train, task.n, noise=task.noise, given=task.with_train, overselect=overselect)
 
 
-def _frank_wolfe(task: _Task) -> Tensor:
+def _frank_wolfe(task: _Request) -> Tensor:
     train = task.split.known.dense() if task.with_train else None
     return frank_wolfe(task.split.pool.dense(), train, task.n)
 
 
-Rule = Callable[[_Task], Tensor]
+Rule = Callable[[_Request], Tensor]
 METHODS: dict[str, tuple[Rule, str, str]] = {
     "random": (_random, "", "all points of the pool are chosen"),
     "maxdiag": (_max_diag, "", "all points of the pool are chosen"),
@@ -92,13 +92,21 @@ METHODS: dict[str, tuple[Rule, str, str]] = {
     "bait-f": (lambda task: _bait(task, 1.0), "p", "no point reduces the variance any more"),
     "bait-fb": (lambda task: _bait(task, 2.0), "p", "no point reduces the variance any more"),
     "fw": (_frank_wolfe, "p", "the features of all other points are zero"),
-    "maxdist": (lambda t: max_dist(nearest(t.split.pool, t.centres), t.n), "tp", "no distinct points are left"),
-    "kmeanspp": (
-        lambda t: kmeans_pp(nearest(t.split.pool, t.centres), t.n, generator=t.random),
+    "maxdist": (
+        lambda t: max_dist(kernel_distances(t.split.pool, t.centres), t.n),
         "tp",
         "no distinct points are left",
     ),
-    "lcmd": (lambda t: largest_cluster(nearest(t.split.pool, t.centres), t.n), "tp", "no distinct points are left"),
+    "kmeanspp": (
+        lambda t: kmeans_pp(kernel_distances(t.split.pool, t.centres), t.n, generator=t.random),
+        "tp",
+        "no distinct points are left",
+    ),
+    "lcmd": (
+        lambda t: largest_cluster(kernel_distances(t.split.pool, t.centres), t.n),
+        "tp",
+        "no distinct points are left",
+    ),
 }
 """Rules by name, each with its default mode and what it means when a batch comes out short."""
 NEED_FEATURES = ("bait-f", "bait-fb", "fw")
@@ -126,9 +134,9 @@ def select_batch(
         train: Features of the labelled points under the same map; needed in mode TP and by posteriors.
         method: One of ``METHODS`` with a mode: "lcmd-tp" starts from the labelled points, "lcmd-p" from the empty set.
             Without one the mode that the method is meant for.
-        transforms: Applied in this order: names with numbers (`named_transform`) or functions of a `Split`. Sketches
-            are drawn from ``generator``; nothing changes for features that are fewer already. Kernels without explicit
-            features take no sketch: pass ().
+        transforms: Applied in this order: names with numbers (`named_transform`) or functions of a `PoolAndTrain`.
+            Sketches are drawn from ``generator``; features that are fewer already stay as they are. Kernels without
+            explicit features take no sketch: pass ().
         weights: Factors of the features of the pool after the transforms, with shape (m,): k becomes w k w'.
         feasible: Which points may be chosen, with shape (m,), bool; the others count as if they were not there.
         noise: Sd of the noise of a label, for "maxdet" and "bait".
@@ -146,7 +154,7 @@ def select_batch(
         Holzmueller, Zaverkin, Kaestner & Steinwart (2023), https://www.jmlr.org/papers/v24/22-0937.html
     """
     rule, with_train, shortage = _method(method, train)
-    split, index = _candidates(Split(pool, train), feasible)
+    split, index = _candidates(PoolAndTrain(pool, train), feasible)
     _check_size(n, split.pool.n)
     for spec in transforms:
         transform = named_transform(spec, generator) if isinstance(spec, str) else spec
@@ -154,7 +162,7 @@ def select_batch(
     if weights is not None:
         split = weighted(weights if index is None else weights[index])(split)
     _check_finite(split)
-    chosen = rule(_Task(split, n, with_train, noise, generator))
+    chosen = rule(_Request(split, n, with_train, noise, generator))
     status = "complete" if len(chosen) == n else f"{len(chosen)} of {n} points chosen: {shortage}"
     return Selection(chosen if index is None else index[chosen], status)
 
@@ -185,7 +193,7 @@ def _method(name: str, train: Features | None) -> tuple[Rule, bool, str]:
     return rule, mode == "tp", shortage
 
 
-def _candidates(split: Split, feasible: Tensor | None) -> tuple[Split, Tensor | None]:
+def _candidates(split: PoolAndTrain, feasible: Tensor | None) -> tuple[PoolAndTrain, Tensor | None]:
     """The feasible points of the pool and their indices."""
     if feasible is None:
         return split, None
@@ -193,7 +201,7 @@ def _candidates(split: Split, feasible: Tensor | None) -> tuple[Split, Tensor | 
         msg = f"feasible must be bool with shape ({split.pool.n},), got {feasible.dtype} {tuple(feasible.shape)}"
         raise ValueError(msg)
     index = torch.nonzero(feasible).flatten()
-    return Split(split.pool.subset(index), split.train), index
+    return PoolAndTrain(split.pool.subset(index), split.train), index
 
 
 def _check_size(n: int, m: int) -> None:
@@ -202,7 +210,7 @@ def _check_size(n: int, m: int) -> None:
         raise ValueError(msg)
 
 
-def _check_finite(split: Split) -> None:
+def _check_finite(split: PoolAndTrain) -> None:
     """Refuses kernels with NaN or infinite variances and names a point."""
     for name, features in (("pool", split.pool), ("train", split.train)):
         if features is not None and not bool((finite := torch.isfinite(features.diag())).all()):

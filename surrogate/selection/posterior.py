@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from surrogate.arrays import Array, Indices
+from surrogate.linalg.composed import PosteriorAccess, Scaled, Summed, conditioned
 from surrogate.linalg.lowrank import ColumnAccess
+from surrogate.linalg.operators import DenseOperator
 from surrogate.log_density.feasibility.protocol import Feasibility
 from surrogate.log_density.model import LikelihoodModel
-from surrogate.selection.gram import DenseGram, PosteriorGram, ScaledGram, SumGram, conditioned
 from surrogate.selection.selection import max_det
 
-__all__ = ["select_batch", "uncertainty_gram"]
+__all__ = ["uncertain_batch", "uncertainty_gram"]
 
 
 def uncertainty_gram(model: LikelihoodModel, t: Array, weights: Array, *, doubt: bool = True) -> ColumnAccess:
@@ -38,23 +39,23 @@ def uncertainty_gram(model: LikelihoodModel, t: Array, weights: Array, *, doubt:
     amplitude = float(np.exp(model.gp.hyper.log_amplitude))
     device = half.device
     residual = CorrelationKernel(model, torch.as_tensor(u / lengthscale, device=device), amplitude)
-    process = PosteriorGram(residual, half, left)
+    process = PosteriorAccess(residual, half, left)
     scale = torch.as_tensor(weights * model.gp.scale * model.slope(t), device=device)
     if model.feasibility.everywhere:
-        return ScaledGram(process, scale)
+        return Scaled(process, scale)
     p = model.feasibility.probability(u)
-    known = ScaledGram(process, scale * torch.as_tensor(np.sqrt(p), device=device))
+    known = Scaled(process, scale * torch.as_tensor(np.sqrt(p), device=device))
     if not doubt:
         return known
     doubtful = torch.as_tensor(weights * np.sqrt(model.feasibility.doubt(u)), device=device)
-    return SumGram((known, ScaledGram(_feasibility_gram(model.feasibility, u, device), doubtful)))
+    return Summed((known, Scaled(_feasibility_gram(model.feasibility, u, device), doubtful)))
 
 
-def _feasibility_gram(feasibility: Feasibility, u: Array, device: torch.device) -> ScaledGram:
+def _feasibility_gram(feasibility: Feasibility, u: Array, device: torch.device) -> Scaled:
     """Correlations of feasibility at u given the data."""
     prior, half = (torch.as_tensor(part, device=device) for part in feasibility.correlated(u))
-    gram = PosteriorGram(DenseGram(prior), half, half.new_zeros(1, len(u)))
-    return ScaledGram(gram, gram.diag().clamp(min=1e-9).rsqrt())
+    gram = PosteriorAccess(DenseOperator(prior), half, half.new_zeros(1, len(u)))
+    return Scaled(gram, gram.diag().clamp(min=1e-9).rsqrt())
 
 
 class CorrelationKernel:
@@ -88,7 +89,7 @@ def _given(
     return gram, (gram.diag() / joint.diag()[len(pending) :].clamp(min=1e-300)).cpu().numpy()
 
 
-def select_batch(
+def uncertain_batch(
     model: LikelihoodModel,
     t: Array,
     log_prior: Array,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from surrogate.linalg.lowrank import ColumnAccess, pivoted_cholesky
-from surrogate.selection.nearest import Nearest
+from surrogate.selection.distances import Distances
 
 __all__ = ["frank_wolfe", "kmeans_pp", "largest_cluster", "max_det", "max_dist"]
 
@@ -35,7 +35,7 @@ def max_det(gram: ColumnAccess, n: int) -> Tensor:
     return pivots.to(torch.int64)
 
 
-def largest_cluster(distances: Nearest, n: int) -> Tensor:
+def largest_cluster(distances: Distances, n: int) -> Tensor:
     """Indices by the rule LCMD: the point farthest from its centre in the cluster with the largest sum of squares.
 
     Clusters are the points nearest to each centre, those of the labelled points included: dense regions that are badly
@@ -59,7 +59,7 @@ def largest_cluster(distances: Nearest, n: int) -> Tensor:
     return torch.tensor(chosen, dtype=torch.int64, device=distances.squared.device)
 
 
-def _by_clusters(distances: Nearest, sizes: Tensor, n: int, *, preview: bool) -> list[int]:
+def _by_clusters(distances: Distances, sizes: Tensor, n: int, *, preview: bool) -> list[int]:
     """At most n further points; ``sizes`` are those of the clusters, with room for as many more, changed."""
     likely = (lambda: _cluster_preview(distances, sizes)) if preview else None
     chosen: list[int] = []
@@ -75,7 +75,7 @@ def _by_clusters(distances: Nearest, sizes: Tensor, n: int, *, preview: bool) ->
     return chosen
 
 
-def _cluster_preview(distances: Nearest, sizes: Tensor) -> Tensor:
+def _cluster_preview(distances: Distances, sizes: Tensor) -> Tensor:
     """What the rule would take next if there were only the far points of the largest clusters."""
     sizes = sizes[: distances.centres]
     largest = sizes.topk(min(_AHEAD, len(sizes))).indices
@@ -91,7 +91,7 @@ def _cluster_preview(distances: Nearest, sizes: Tensor) -> Tensor:
     return index[torch.tensor(chosen[1:], dtype=torch.int64, device=index.device)]
 
 
-def max_dist(distances: Nearest, n: int) -> Tensor:
+def max_dist(distances: Distances, n: int) -> Tensor:
     """Indices by the farthest-first rule: each the point farthest from all centres (k-centre greedy, Core-Set).
 
     Args and Returns: As `largest_cluster`.
@@ -104,7 +104,7 @@ def max_dist(distances: Nearest, n: int) -> Tensor:
     return torch.tensor(chosen, dtype=torch.int64, device=distances.squared.device)
 
 
-def _by_distance(distances: Nearest, n: int, *, preview: bool) -> list[int]:
+def _by_distance(distances: Distances, n: int, *, preview: bool) -> list[int]:
     """At most n further points."""
     likely = (lambda: _distance_preview(distances)) if preview else None
     chosen: list[int] = []
@@ -117,14 +117,14 @@ def _by_distance(distances: Nearest, n: int, *, preview: bool) -> list[int]:
     return chosen
 
 
-def _distance_preview(distances: Nearest) -> Tensor:
+def _distance_preview(distances: Distances) -> Tensor:
     """What the rule would take next if there were only the farthest points."""
     index = distances.squared.topk(min(_CROWD, len(distances.squared))).indices
     chosen = _by_distance(distances.restricted(index), _AHEAD, preview=False)
     return index[torch.tensor(chosen[1:], dtype=torch.int64, device=index.device)]
 
 
-def kmeans_pp(distances: Nearest, n: int, *, generator: torch.Generator) -> Tensor:
+def kmeans_pp(distances: Distances, n: int, *, generator: torch.Generator) -> Tensor:
     """Indices drawn one by one with probability proportional to the squared distance to the nearest centre.
 
     The first is uniform if there is no centre. Draws invert the cumulative sum in float64, so that pools of any size
@@ -149,7 +149,7 @@ def kmeans_pp(distances: Nearest, n: int, *, generator: torch.Generator) -> Tens
     return torch.tensor(chosen, dtype=torch.int64, device=distances.squared.device)
 
 
-def _first(distances: Nearest) -> list[int]:
+def _first(distances: Distances) -> list[int]:
     """Without a centre, the point with the largest norm becomes one."""
     if distances.centres:
         return []

@@ -9,17 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from surrogate.selection.features import (
-    DenseFeatures,
-    Features,
-    PosteriorFeatures,
-    ProductFeatures,
-    SumFeatures,
-    WeightedFeatures,
-)
+from surrogate.selection.composed import PosteriorFeatures, ProductFeatures, SumFeatures, WeightedFeatures
+from surrogate.selection.features import DenseFeatures, Features
 
 __all__ = [
-    "Split",
+    "PoolAndTrain",
     "Transform",
     "acs_grad",
     "acs_rf",
@@ -34,7 +28,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
+class PoolAndTrain:
     """What can be labelled and what is, under one feature map.
 
     Attributes:
@@ -45,9 +39,9 @@ class Split:
     pool: Features
     train: Features | None = None
 
-    def each(self, function: Callable[[Features], Features]) -> Split:
+    def each(self, function: Callable[[Features], Features]) -> PoolAndTrain:
         """The same function of both."""
-        return Split(function(self.pool), None if self.train is None else function(self.train))
+        return PoolAndTrain(function(self.pool), None if self.train is None else function(self.train))
 
     @property
     def known(self) -> Features:
@@ -62,10 +56,10 @@ class Split:
         return self.train
 
 
-Transform = Callable[[Split], Split]
+Transform = Callable[[PoolAndTrain], PoolAndTrain]
 
 
-def scale(split: Split) -> Split:
+def scale(split: PoolAndTrain) -> PoolAndTrain:
     """The kernel over its mean diagonal at the labelled points (at the pool if there are none)."""
     reference = split.pool if split.train is None else split.train
     mean = reference.diag().double().mean()
@@ -103,7 +97,7 @@ def posterior(noise: float = 1e-3, *, given: str = "train", scaled: bool = True)
         msg = f"expected noise > 0 and given 'train' or 'pool', got {noise} and {given!r}"
         raise ValueError(msg)
 
-    def transform(split: Split) -> Split:
+    def transform(split: PoolAndTrain) -> PoolAndTrain:
         """In double precision; O(n f^2) time with f features, O(n m^2) with m known points under a kernel alone."""
         split = (scale(split) if scaled else split).each(lambda features: features.to(torch.float64))
         known = split.known if given == "train" else split.pool
@@ -169,7 +163,7 @@ def sketch(p: int = 512, *, generator: torch.Generator | None) -> Transform:
         msg = f"the number of random features must be positive, got {p}"
         raise ValueError(msg)
 
-    def transform(split: Split) -> Split:
+    def transform(split: PoolAndTrain) -> PoolAndTrain:
         """The features themselves if there are no more than p."""
         dim = split.pool.dim
         if dim is not None and dim <= p:
@@ -180,7 +174,7 @@ def sketch(p: int = 512, *, generator: torch.Generator | None) -> Transform:
     return transform
 
 
-def ensemble(splits: Sequence[Split]) -> Split:
+def ensemble(splits: Sequence[PoolAndTrain]) -> PoolAndTrain:
     """The sum of the kernels of several models of the same points.
 
     Each part may have been transformed before; a later sketch of the sum is a sum of sketches.
@@ -193,7 +187,7 @@ def ensemble(splits: Sequence[Split]) -> Split:
         msg = f"expected features of the same points, got (pool, train) of sizes {sorted(sizes)}"
         raise ValueError(msg)
     train = None if splits[0].train is None else SumFeatures(tuple(split.known for split in splits))
-    return Split(SumFeatures(tuple(split.pool for split in splits)), train)
+    return PoolAndTrain(SumFeatures(tuple(split.pool for split in splits)), train)
 
 
 def acs_grad(noise: float = 1e-3) -> Transform:
@@ -207,13 +201,13 @@ def acs_grad(noise: float = 1e-3) -> Transform:
     """
     conditioned = posterior(noise, scaled=False)
 
-    def transform(split: Split) -> Split:
+    def transform(split: PoolAndTrain) -> PoolAndTrain:
         """A product of two kernels, in double precision."""
         split = scale(split).each(lambda features: features.to(torch.float64).stored())
         after = conditioned(split)
         factor = torch.tensor(noise**-2, dtype=torch.float64, device=split.pool.device)
         pool = WeightedFeatures(ProductFeatures(split.pool, after.pool), factor)
-        return Split(pool, WeightedFeatures(ProductFeatures(split.known, after.known), factor))
+        return PoolAndTrain(pool, WeightedFeatures(ProductFeatures(split.known, after.known), factor))
 
     return transform
 
@@ -230,7 +224,7 @@ def acs_rf(p: int = 512, noise: float = 1e-3, *, generator: torch.Generator) -> 
         Pinsler et al. (2019), arXiv:1908.02144; Holzmueller et al. (2023), sec. 3.2.5.
     """
 
-    def transform(split: Split) -> Split:
+    def transform(split: PoolAndTrain) -> PoolAndTrain:
         """Features with shape (n, p); O(n f (f + p)) time for f features before."""
         split = scale(split).each(lambda features: features.to(torch.float64))
         phi = split.known.dense()
@@ -271,7 +265,7 @@ def acs_rf_hyper(p: int, y: Tensor, *, generator: torch.Generator) -> Transform:
         Pinsler et al. (2019), arXiv:1908.02144; Holzmueller et al. (2023), sec. 3.2.5.
     """
 
-    def transform(split: Split) -> Split:
+    def transform(split: PoolAndTrain) -> PoolAndTrain:
         """Features with shape (n, p); O(n f (f + p)) time for f features before."""
         split = scale(split).each(lambda features: features.to(torch.float64))
         phi = split.known.dense()
@@ -321,7 +315,7 @@ def weighted(weights: Tensor) -> Transform:
         msg = "weights must be finite and not negative"
         raise ValueError(msg)
 
-    def transform(split: Split) -> Split:
+    def transform(split: PoolAndTrain) -> PoolAndTrain:
         """The same kernel with rows and columns times the weights."""
         if weights.shape != (split.pool.n,):
             msg = f"weights must have shape ({split.pool.n},), got {tuple(weights.shape)}"
@@ -329,7 +323,7 @@ def weighted(weights: Tensor) -> Transform:
         train = split.train
         if train is not None:
             train = WeightedFeatures(train, torch.ones((), dtype=train.dtype, device=train.device))
-        return Split(WeightedFeatures(split.pool, weights.to(split.pool.rows)), train)
+        return PoolAndTrain(WeightedFeatures(split.pool, weights.to(split.pool.rows)), train)
 
     return transform
 

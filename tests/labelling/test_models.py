@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from surrogate.estimators.gp import GPRegressor
-from surrogate.labelling.models import HeldOut, fit_folds, gain_of, model_name
+from surrogate.labelling.models import HeldOutErrors, fit_folds, gain_of, model_name
 from surrogate.networks import training
 from surrogate.rng import generator, torch_generator
 from surrogate.selection.batch import select_batch
@@ -108,7 +108,7 @@ def test_figures_are_over_random_rows(networks):
 def test_the_standard_error_of_rmse(rng):
     """Of Gaussian errors it is sigma / sqrt(2 n)."""
     n = 4000
-    held_out = HeldOut(rng.standard_normal(n), np.ones(n), np.ones(n, dtype=bool), is_random=True)
+    held_out = HeldOutErrors(rng.standard_normal(n), np.ones(n), np.ones(n, dtype=bool), is_random=True)
     assert held_out.rmse_error == pytest.approx(1.0 / math.sqrt(2 * n), rel=0.1)
 
 

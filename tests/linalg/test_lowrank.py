@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from surrogate.linalg.lowrank import pivoted_cholesky
-from surrogate.selection.gram import DenseGram
+from surrogate.linalg.operators import DenseOperator
 
 
 @dataclass
@@ -43,7 +43,7 @@ def obvious_pivots(k, rank):
 
 def test_a_full_factor_reproduces_the_matrix(dtype, device, tolerance):
     k = matrix(25, 40, dtype=dtype, device=device)
-    factor, pivots = pivoted_cholesky(DenseGram(k), 25)
+    factor, pivots = pivoted_cholesky(DenseOperator(k), 25)
     assert sorted(pivots.tolist()) == list(range(25))
     torch.testing.assert_close(factor @ factor.T, k, **tolerance(10.0))
 
@@ -51,7 +51,7 @@ def test_a_full_factor_reproduces_the_matrix(dtype, device, tolerance):
 @pytest.mark.parametrize("rank", [1, 3, 8, 14])
 def test_pivots_are_those_of_the_obvious_algorithm(rank):
     k = matrix(30, 45)
-    _, pivots = pivoted_cholesky(DenseGram(k), rank)
+    _, pivots = pivoted_cholesky(DenseOperator(k), rank)
     assert pivots.tolist() == obvious_pivots(k, rank)
 
 
@@ -59,7 +59,7 @@ def test_pivots_are_those_of_the_obvious_algorithm(rank):
 def test_the_rows_of_the_pivots_are_exact(rank, tolerance):
     """L L^T agrees with K in the columns of the pivots, and nowhere exceeds its diagonal."""
     k = matrix(20, 30)
-    factor, pivots = pivoted_cholesky(DenseGram(k), rank)
+    factor, pivots = pivoted_cholesky(DenseOperator(k), rank)
     low = factor @ factor.T
     torch.testing.assert_close(low[:, pivots], k[:, pivots], **tolerance())
     assert bool((low.diagonal() <= k.diagonal() * (1 + 1e-12)).all())
@@ -67,20 +67,20 @@ def test_the_rows_of_the_pivots_are_exact(rank, tolerance):
 
 
 def test_the_factor_is_triangular_in_the_order_of_the_pivots():
-    factor, pivots = pivoted_cholesky(DenseGram(matrix(12, 20)), 12)
+    factor, pivots = pivoted_cholesky(DenseOperator(matrix(12, 20)), 12)
     torch.testing.assert_close(factor[pivots].triu(1), torch.zeros(12, 12, dtype=factor.dtype), rtol=0, atol=1e-12)
 
 
 def test_it_stops_at_the_rank_of_the_matrix(tolerance):
     k = matrix(30, 5)
-    factor, pivots = pivoted_cholesky(DenseGram(k), 30)
+    factor, pivots = pivoted_cholesky(DenseOperator(k), 30)
     assert factor.shape == (30, 5)
     assert len(set(pivots.tolist())) == 5
     torch.testing.assert_close(factor @ factor.T, k, **tolerance())
 
 
 def test_a_zero_matrix_has_no_pivots():
-    factor, pivots = pivoted_cholesky(DenseGram(torch.zeros(4, 4, dtype=torch.float64)), 3)
+    factor, pivots = pivoted_cholesky(DenseOperator(torch.zeros(4, 4, dtype=torch.float64)), 3)
     assert factor.shape == (4, 0)
     assert pivots.shape == (0,)
 
@@ -94,19 +94,19 @@ def test_as_many_columns_are_read_as_come_back():
 def test_the_matrix_is_left_alone():
     k = matrix(10, 15)
     before = k.clone()
-    pivoted_cholesky(DenseGram(k), 10)
+    pivoted_cholesky(DenseOperator(k), 10)
     assert torch.equal(k, before)
 
 
 def test_pivots_do_not_depend_on_the_scale():
     k = matrix(20, 30)
-    assert torch.equal(pivoted_cholesky(DenseGram(k), 9)[1], pivoted_cholesky(DenseGram(1e-30 * k), 9)[1])
+    assert torch.equal(pivoted_cholesky(DenseOperator(k), 9)[1], pivoted_cholesky(DenseOperator(1e-30 * k), 9)[1])
 
 
 def test_greedy_determinants_are_near_the_best():
     """Within the factor (k!)^2 of the best subset that Civril & Magdon-Ismail (2009) prove, by trying all of them."""
     k = matrix(9, 12)
-    _, pivots = pivoted_cholesky(DenseGram(k), 3)
+    _, pivots = pivoted_cholesky(DenseOperator(k), 3)
     greedy = torch.linalg.det(k[pivots][:, pivots])
     best = max(torch.linalg.det(k[list(s)][:, list(s)]) for s in combinations(range(9), 3))
     assert best / 36 <= greedy <= best * (1 + 1e-12)
@@ -115,4 +115,4 @@ def test_greedy_determinants_are_near_the_best():
 @pytest.mark.parametrize("rank", [0, -1, 6])
 def test_a_rank_outside_of_the_matrix_is_refused(rank):
     with pytest.raises(ValueError, match=rf"rank must be in 1\.\.5, got {rank}"):
-        pivoted_cholesky(DenseGram(matrix(5, 5)), rank)
+        pivoted_cholesky(DenseOperator(matrix(5, 5)), rank)

@@ -5,7 +5,6 @@ from surrogate.linalg.lowrank import (
     LowRank,
     accelerated_cholesky,
     column_nystrom,
-    leverage_pivots,
     nystrom_sketch,
     random_cholesky,
     randomised_svd,
@@ -21,9 +20,6 @@ CHOLESKY = {
 }
 FACTORS = CHOLESKY | {
     "uniform": lambda k, rank, *, generator: column_nystrom(k, uniform_pivots(k.shape[0], rank, generator=generator)),
-    "leverage": lambda k, rank, *, generator: column_nystrom(
-        k, leverage_pivots(k, rank, noise=1e-3, generator=generator)
-    ),
     "sketch": nystrom_sketch,
 }
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from surrogate.problem.words import nearest
+from surrogate.problem.words import did_you_mean
 
 
 @pytest.mark.parametrize(
@@ -16,8 +16,8 @@ from surrogate.problem.words import nearest
     ],
 )
 def test_the_nearest_word(word, cutoff, end):
-    assert nearest(word, ["Price", "seats"], cutoff=cutoff, otherwise="; there are two") == end
+    assert did_you_mean(word, ["Price", "seats"], cutoff=cutoff, otherwise="; there are two") == end
 
 
 def test_no_words():
-    assert nearest("a", []) == ""
+    assert did_you_mean("a", []) == ""

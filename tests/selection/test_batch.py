@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from surrogate.linalg.operators import DenseOperator
 from surrogate.selection.batch import METHODS, select_batch
-from surrogate.selection.features import DenseFeatures, GradientFeatures, KernelFeatures, covariance_features
-from surrogate.selection.gram import DenseGram
-from surrogate.selection.nearest import nearest
+from surrogate.selection.distances import kernel_distances
+from surrogate.selection.features import DenseFeatures, KernelFeatures, covariance_features
+from surrogate.selection.gradients import GradientFeatures
 from surrogate.selection.selection import kmeans_pp, max_det
 from surrogate.selection.tangent import LaplaceKernel
 
@@ -104,7 +105,7 @@ def test_max_det_with_features_and_with_their_kernel():
     dense = select(x, 15, method="maxdet-p", noise=0.1).indices
     kernel = select_batch(covariance_features(x @ x.T), 15, method="maxdet", transforms=(), noise=0.1).indices
     assert torch.equal(dense, kernel)
-    assert torch.equal(dense, max_det(DenseGram(x @ x.T + 0.01 * torch.eye(60, dtype=torch.float64)), 15))
+    assert torch.equal(dense, max_det(DenseOperator(x @ x.T + 0.01 * torch.eye(60, dtype=torch.float64)), 15))
 
 
 def test_max_det_from_labelled_points_continues_their_determinant():
@@ -174,7 +175,7 @@ def test_kmeans_pp_draws_by_squared_distance():
     g = generator(8)
     counts = torch.zeros(6, dtype=torch.float64)
     for _ in range(1500):
-        counts[kmeans_pp(nearest(DenseFeatures(x), DenseFeatures(c)), 1, generator=g)] += 1
+        counts[kmeans_pp(kernel_distances(DenseFeatures(x), DenseFeatures(c)), 1, generator=g)] += 1
     assert float(((counts - 1500 * p).square() / (1500 * p)).sum()) < 20.5
 
 

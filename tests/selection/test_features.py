@@ -6,21 +6,16 @@ import pytest
 import torch
 from torch import nn
 
+from surrogate.linalg.operators import DenseOperator
+from surrogate.selection.composed import PosteriorFeatures, ProductFeatures, SumFeatures, WeightedFeatures
 from surrogate.selection.features import (
     DenseFeatures,
-    FactoredFeatures,
-    GradientFeatures,
     KernelFeatures,
-    PosteriorFeatures,
-    ProductFeatures,
-    SumFeatures,
-    WeightedFeatures,
     covariance_features,
-    last_layer_features,
     linear_features,
     prediction_features,
 )
-from surrogate.selection.gram import DenseGram
+from surrogate.selection.gradients import FactoredFeatures, GradientFeatures, last_layer_features
 from surrogate.selection.tangent import LaplaceKernel
 
 with warnings.catch_warnings():
@@ -151,7 +146,7 @@ def test_what_is_no_feature_matrix_is_refused(matrix):
 
 def test_covariances_come_in_several_forms():
     k = normal(11, 11) @ normal(11, 11).T + torch.eye(11, dtype=torch.float64)
-    forms = [k, DenseGram(k), gpytorch.distributions.MultivariateNormal(torch.zeros(11, dtype=torch.float64), k)]
+    forms = [k, DenseOperator(k), gpytorch.distributions.MultivariateNormal(torch.zeros(11, dtype=torch.float64), k)]
     for form in forms:
         features = covariance_features(form)
         torch.testing.assert_close(features.gram(features.subset(slice(0, 4))), k[:, :4])

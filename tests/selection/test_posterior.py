@@ -4,7 +4,7 @@ import pytest
 from surrogate.log_density.model import Structure, build, fit_structure
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
-from surrogate.selection.posterior import select_batch, uncertainty_gram
+from surrogate.selection.posterior import uncertain_batch, uncertainty_gram
 
 
 def log_likelihood(x):
@@ -68,7 +68,7 @@ def test_doubt_of_feasibility_is_uncertainty():
 @pytest.mark.parametrize("caution", [None, 0.0, 2.0])
 @pytest.mark.parametrize("pending", [None, T[:3] + 0.01])
 def test_batches_are_distinct_candidates(model, n, caution, pending):
-    chosen = select_batch(model, T, np.zeros(60), n, zeta=0.5, caution=caution, pending=pending)
+    chosen = uncertain_batch(model, T, np.zeros(60), n, zeta=0.5, caution=caution, pending=pending)
     assert len(chosen) == n
     assert len(set(chosen.tolist())) == n
     assert chosen.min() >= 0
@@ -79,46 +79,46 @@ def test_the_first_point_maximises_its_acquisition():
     """2 zeta mu + log sd, of arXiv:2211.02045."""
     model, zeta = MODELS["plain"], 0.6
     sd = np.sqrt(model.gp.variance(model.whiten(T)))
-    first = select_batch(model, T, np.zeros(60), 3, zeta=zeta)[0]
+    first = uncertain_batch(model, T, np.zeros(60), 3, zeta=zeta)[0]
     assert first == np.argmax(2 * zeta * model.smooth(T) + np.log(sd))
 
 
 def test_the_prior_counts(model):
     """A candidate that the prior all but excludes is not chosen; one that it favours is, first."""
-    free = select_batch(model, T, np.zeros(60), 1, zeta=0.5)[0]
+    free = uncertain_batch(model, T, np.zeros(60), 1, zeta=0.5)[0]
     log_prior = np.where(np.arange(60) == free, -60.0, 0.0)
-    assert select_batch(model, T, log_prior, 1, zeta=0.5)[0] != free
+    assert uncertain_batch(model, T, log_prior, 1, zeta=0.5)[0] != free
 
 
 @pytest.mark.parametrize("caution", [0.0, 1.0, 10.0])
 def test_caution_takes_the_highest_lower_bound_first(model, caution):
     log_prior = np.linspace(0, 1, 60)
-    chosen = select_batch(model, T, log_prior, 4, zeta=0.5, caution=caution)
+    chosen = uncertain_batch(model, T, log_prior, 4, zeta=0.5, caution=caution)
     assert chosen[0] == np.argmax(model.smooth(T) + log_prior - caution * model.predict(T)[1])
 
 
 def test_a_pending_point_is_not_chosen_again(model):
     """What it leaves open is what would be open if it were known, so its neighbours are not chosen either."""
-    first = select_batch(model, T, np.zeros(60), 1, zeta=0.5)
-    assert select_batch(model, T, np.zeros(60), 3, zeta=0.5, pending=T[first])[0] != first[0]
+    first = uncertain_batch(model, T, np.zeros(60), 1, zeta=0.5)
+    assert uncertain_batch(model, T, np.zeros(60), 3, zeta=0.5, pending=T[first])[0] != first[0]
 
 
 def test_a_batch_goes_on_given_what_is_pending():
     """Max-det given the first point is max-det from the second point on."""
     model = MODELS["plain"]
-    whole = select_batch(model, T, np.zeros(60), 4, zeta=0.5)
-    np.testing.assert_array_equal(select_batch(model, T, np.zeros(60), 3, zeta=0.5, pending=T[whole[:1]]), whole[1:])
+    whole = uncertain_batch(model, T, np.zeros(60), 4, zeta=0.5)
+    np.testing.assert_array_equal(uncertain_batch(model, T, np.zeros(60), 3, zeta=0.5, pending=T[whole[:1]]), whole[1:])
 
 
 def test_a_constant_in_the_prior_changes_nothing(model):
-    a, b = (select_batch(model, T, np.full(60, c), 4, zeta=0.5) for c in (0.0, -30.0))
+    a, b = (uncertain_batch(model, T, np.full(60, c), 4, zeta=0.5) for c in (0.0, -30.0))
     np.testing.assert_array_equal(a, b)
 
 
 def test_points_of_a_batch_tell_different_things():
     """The second point is the most uncertain one given the first, not the next best alone."""
     model = MODELS["plain"]
-    chosen = select_batch(model, T, np.zeros(60), 2, zeta=0.5)
+    chosen = uncertain_batch(model, T, np.zeros(60), 2, zeta=0.5)
     k = dense(uncertainty_gram(model, T, np.exp(model.smooth(T) - model.smooth(T).max())))
     given_first = np.diag(k) - k[:, chosen[0]] ** 2 / k[chosen[0], chosen[0]]
     assert chosen[1] == np.argmax(given_first)

@@ -3,13 +3,9 @@
 import pytest
 import torch
 
-from surrogate.selection.features import (
-    DenseFeatures,
-    FactoredFeatures,
-    ProductFeatures,
-    SumFeatures,
-    WeightedFeatures,
-)
+from surrogate.selection.composed import ProductFeatures, SumFeatures, WeightedFeatures
+from surrogate.selection.features import DenseFeatures
+from surrogate.selection.gradients import FactoredFeatures
 from surrogate.selection.sketching import ProductSketch, Projection
 
 

@@ -5,16 +5,12 @@ import math
 import pytest
 import torch
 
-from surrogate.selection.features import (
-    DenseFeatures,
-    FactoredFeatures,
-    KernelFeatures,
-    PosteriorFeatures,
-    SumFeatures,
-)
+from surrogate.selection.composed import PosteriorFeatures, SumFeatures
+from surrogate.selection.features import DenseFeatures, KernelFeatures
+from surrogate.selection.gradients import FactoredFeatures
 from surrogate.selection.tangent import LaplaceKernel
 from surrogate.selection.transforms import (
-    Split,
+    PoolAndTrain,
     acs_grad,
     acs_rf,
     acs_rf_hyper,
@@ -32,7 +28,7 @@ def normal(*shape, seed=0, dtype=torch.float64):
 
 
 def split(dtype=torch.float64, p=6):
-    return Split(DenseFeatures(normal(20, p, dtype=dtype)), DenseFeatures(normal(9, p, seed=1, dtype=dtype)))
+    return PoolAndTrain(DenseFeatures(normal(20, p, dtype=dtype)), DenseFeatures(normal(9, p, seed=1, dtype=dtype)))
 
 
 def gram(features):
@@ -43,12 +39,12 @@ def test_scaled_kernels_have_a_mean_of_one_at_the_labelled_points():
     before, after = split(), scale(split())
     assert float(after.known.diag().mean()) == pytest.approx(1.0)
     torch.testing.assert_close(gram(after.pool), gram(before.pool) / before.known.diag().mean())
-    assert float(scale(Split(before.pool)).pool.diag().mean()) == pytest.approx(1.0)
+    assert float(scale(PoolAndTrain(before.pool)).pool.diag().mean()) == pytest.approx(1.0)
 
 
 def test_a_kernel_of_zeros_cannot_be_scaled():
     with pytest.raises(ValueError, match="must be positive and finite"):
-        scale(Split(DenseFeatures(torch.zeros(3, 2))))
+        scale(PoolAndTrain(DenseFeatures(torch.zeros(3, 2))))
 
 
 def conditioned(features, known, noise):
@@ -76,7 +72,7 @@ def test_both_forms_of_the_posterior_are_the_formula(noise):
 
 def test_the_posterior_given_the_pool_and_of_infinitely_many_features():
     x = normal(15, 2)
-    points = Split(KernelFeatures(LaplaceKernel(), x), KernelFeatures(LaplaceKernel(), x[:4]))
+    points = PoolAndTrain(KernelFeatures(LaplaceKernel(), x), KernelFeatures(LaplaceKernel(), x[:4]))
     after = posterior(0.1, given="pool")(points)
     torch.testing.assert_close(gram(after.pool), conditioned(points.pool, points.pool, 0.1))
 
@@ -93,7 +89,7 @@ def test_senseless_posteriors_are_refused(noise, given):
 
 def test_posteriors_need_labelled_points():
     with pytest.raises(ValueError, match="pass train="):
-        posterior()(Split(DenseFeatures(normal(4, 2))))
+        posterior()(PoolAndTrain(DenseFeatures(normal(4, 2))))
 
 
 def test_few_features_are_not_sketched():
@@ -105,7 +101,7 @@ def test_few_features_are_not_sketched():
 def test_sketches_of_pool_and_labelled_points_go_together():
     """With the same points on both sides the sketches are the same."""
     x = DenseFeatures(normal(8, 300))
-    after = sketch(128, generator=torch.Generator().manual_seed(0))(Split(x, x))
+    after = sketch(128, generator=torch.Generator().manual_seed(0))(PoolAndTrain(x, x))
     assert after.pool.dense().shape == (8, 128)
     assert torch.equal(after.pool.dense(), after.known.dense())
 
@@ -123,7 +119,7 @@ def test_ensembles_add_kernels():
     assert isinstance(both.pool, SumFeatures)
     torch.testing.assert_close(both.pool.gram(both.known), one.pool.gram(one.known) + two.pool.gram(two.known))
     with pytest.raises(ValueError, match="same points"):
-        ensemble([one, Split(DenseFeatures(normal(3, 2)))])
+        ensemble([one, PoolAndTrain(DenseFeatures(normal(3, 2)))])
 
 
 def test_acs_grad_is_the_product_of_prior_and_posterior():

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from surrogate.selection.distances import kernel_distances
 from surrogate.selection.features import DenseFeatures, KernelFeatures
-from surrogate.selection.nearest import nearest
 from surrogate.selection.tangent import LaplaceKernel
 
 
@@ -15,7 +15,7 @@ def points(n=300, p=6, seed=0, dtype=torch.float64):
 @pytest.mark.parametrize("train", [0, 17])
 def test_distances_and_owners_are_those_of_all_pairs(train):
     x, c = points(), points(train, seed=1)
-    distances = nearest(DenseFeatures(x), DenseFeatures(c) if train else None)
+    distances = kernel_distances(DenseFeatures(x), DenseFeatures(c) if train else None)
     added = [5, 200, 31, 5]
     for i in added[:3]:
         distances.add(i)
@@ -27,7 +27,7 @@ def test_distances_and_owners_are_those_of_all_pairs(train):
 
 def test_a_kernel_and_its_features_agree():
     x, c = points(), points(9, seed=1)
-    by_features = nearest(DenseFeatures(x), DenseFeatures(c))
+    by_features = kernel_distances(DenseFeatures(x), DenseFeatures(c))
 
     class Linear:
         def diag(self, x):
@@ -36,7 +36,7 @@ def test_a_kernel_and_its_features_agree():
         def matrix(self, a, b):
             return a @ b.T
 
-    by_kernel = nearest(KernelFeatures(Linear(), x), KernelFeatures(Linear(), c))
+    by_kernel = kernel_distances(KernelFeatures(Linear(), x), KernelFeatures(Linear(), c))
     for distances in (by_features, by_kernel):
         distances.add(3)
     torch.testing.assert_close(by_features.squared, by_kernel.squared)
@@ -45,7 +45,7 @@ def test_a_kernel_and_its_features_agree():
 
 def test_distances_under_a_kernel_without_features():
     x, kernel = points(40), LaplaceKernel(2.0)
-    distances = nearest(KernelFeatures(kernel, x), None)
+    distances = kernel_distances(KernelFeatures(kernel, x), None)
     distances.add(7)
     torch.testing.assert_close(distances.squared, 2.0 - 2.0 * kernel.matrix(x, x[7:8])[:, 0])
 
@@ -54,7 +54,7 @@ def test_distances_under_a_kernel_without_features():
 def test_copies_of_centres_are_at_distance_zero(dtype):
     """Although |a|^2 + |b|^2 - 2 a.b rounds to something else far from the origin."""
     x = points(50, dtype=dtype) + 100.0
-    distances = nearest(DenseFeatures(torch.cat([x, x])), DenseFeatures(x[:10]))
+    distances = kernel_distances(DenseFeatures(torch.cat([x, x])), DenseFeatures(x[:10]))
     for i in range(10, 50):
         distances.add(i)
     assert not bool(distances.squared.any())
@@ -62,7 +62,7 @@ def test_copies_of_centres_are_at_distance_zero(dtype):
 
 def test_a_change_says_what_was_before():
     x = points()
-    distances = nearest(DenseFeatures(x), None)
+    distances = kernel_distances(DenseFeatures(x), None)
     distances.add(0)
     before, owner = distances.squared.clone(), distances.owner.clone()
     change = distances.add(1)
@@ -74,7 +74,7 @@ def test_a_change_says_what_was_before():
 
 def test_guesses_change_nothing_right_or_wrong():
     x = points()
-    plain, guessed = (nearest(DenseFeatures(x), None) for _ in range(2))
+    plain, guessed = (kernel_distances(DenseFeatures(x), None) for _ in range(2))
     for i in (4, 9, 100, 7):
         plain.add(i)
         guessed.add(i, lambda: torch.tensor([9, 7, 250]))

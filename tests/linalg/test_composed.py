@@ -5,7 +5,8 @@ import torch
 from surrogate.gp.kernels import KERNELS
 from surrogate.gp.means import Trend
 from surrogate.gp.process import GPRecipe, Hyperparameters, TrainingSet, condition
-from surrogate.selection.gram import DenseGram, FeatureGram, PosteriorGram, ScaledGram, SumGram
+from surrogate.linalg.composed import PosteriorAccess, Scaled, Summed
+from surrogate.linalg.operators import DenseOperator, FeatureOperator
 
 N = 12
 
@@ -25,13 +26,16 @@ CORRELATIONS = correlations(POINTS)
 HALF, LEFT = 0.1 * tensor(5, N, seed=4), tensor(2, N, seed=5)
 
 INSTANCES = {
-    "dense": (DenseGram(MATRIX), MATRIX),
-    "features": (FeatureGram(FEATURES), FEATURES @ FEATURES.T),
-    "posterior": (PosteriorGram(DenseGram(CORRELATIONS), HALF, LEFT), CORRELATIONS - HALF.T @ HALF + LEFT.T @ LEFT),
-    "scaled": (ScaledGram(DenseGram(MATRIX), WEIGHTS), WEIGHTS[:, None] * MATRIX * WEIGHTS),
-    "sum": (SumGram((DenseGram(MATRIX), FeatureGram(FEATURES))), MATRIX + FEATURES @ FEATURES.T),
+    "dense": (DenseOperator(MATRIX), MATRIX),
+    "features": (FeatureOperator(FEATURES), FEATURES @ FEATURES.T),
+    "posterior": (
+        PosteriorAccess(DenseOperator(CORRELATIONS), HALF, LEFT),
+        CORRELATIONS - HALF.T @ HALF + LEFT.T @ LEFT,
+    ),
+    "scaled": (Scaled(DenseOperator(MATRIX), WEIGHTS), WEIGHTS[:, None] * MATRIX * WEIGHTS),
+    "sum": (Summed((DenseOperator(MATRIX), FeatureOperator(FEATURES))), MATRIX + FEATURES @ FEATURES.T),
     "scaled sum": (
-        ScaledGram(SumGram((DenseGram(CORRELATIONS), FeatureGram(FEATURES))), WEIGHTS),
+        Scaled(Summed((DenseOperator(CORRELATIONS), FeatureOperator(FEATURES))), WEIGHTS),
         WEIGHTS[:, None] * (CORRELATIONS + FEATURES @ FEATURES.T) * WEIGHTS,
     ),
 }
@@ -66,8 +70,8 @@ def test_a_posterior_is_the_covariance_of_its_process():
     u, x = rng.standard_normal((20, 3)), rng.standard_normal((N, 3))
     hyper = Hyperparameters(0.0, np.log(1e-3), np.log([0.7, 1.0, 2.0]), np.log(3.0))
     model = condition(GPRecipe(KERNELS["rbf"], Trend()), TrainingSet.of(u, -(u**2).sum(1)), hyper)
-    gram = PosteriorGram(
-        DenseGram(correlations(torch.as_tensor(x / np.exp(hyper.log_lengthscale)))), *model.features(x)
+    gram = PosteriorAccess(
+        DenseOperator(correlations(torch.as_tensor(x / np.exp(hyper.log_lengthscale)))), *model.features(x)
     )
     columns = torch.stack([gram.column(i) for i in range(N)], 1).numpy()
     np.testing.assert_allclose(model.scale**2 * columns, model.covariance(x), rtol=1e-9, atol=1e-9)
@@ -76,5 +80,5 @@ def test_a_posterior_is_the_covariance_of_its_process():
 
 def test_variances_are_never_negative():
     """Rounding may take more from the prior than it has."""
-    gram = PosteriorGram(DenseGram(CORRELATIONS), torch.full((1, N), 1.0 + 1e-12, dtype=torch.float64), 0 * LEFT)
+    gram = PosteriorAccess(DenseOperator(CORRELATIONS), torch.full((1, N), 1.0 + 1e-12, dtype=torch.float64), 0 * LEFT)
     assert bool((gram.diag() >= 0).all())

@@ -2,7 +2,8 @@
 
 import torch
 
-from surrogate.selection.gram import DenseGram, conditioned
+from surrogate.linalg.composed import conditioned
+from surrogate.linalg.operators import DenseOperator
 from surrogate.selection.selection import max_det
 
 
@@ -13,7 +14,7 @@ def random_kernel(n, rng):
 
 def test_is_the_schur_complement(rng):
     kernel, k = random_kernel(9, rng), 4
-    gram = conditioned(DenseGram(kernel), k)
+    gram = conditioned(DenseOperator(kernel), k)
     exact = kernel[k:, k:] - kernel[k:, :k] @ torch.linalg.solve(kernel[:k, :k], kernel[:k, k:])
     torch.testing.assert_close(gram.diag(), exact.diagonal(), rtol=1e-6, atol=1e-7)
     columns = torch.stack([gram.column(i) for i in range(5)], 1)
@@ -23,7 +24,7 @@ def test_is_the_schur_complement(rng):
 def test_what_is_known_twice_is_known(rng):
     kernel = random_kernel(5, rng)
     index = [0, 0, 1, 2, 3, 4]
-    gram = conditioned(DenseGram(kernel[index][:, index]), 2)
+    gram = conditioned(DenseOperator(kernel[index][:, index]), 2)
     assert torch.all(gram.diag() >= 0)
     assert torch.all(torch.isfinite(gram.column(0)))
 
@@ -31,7 +32,7 @@ def test_what_is_known_twice_is_known(rng):
 def test_a_batch_goes_on_where_the_pending_points_left_off(rng):
     """Choosing three, and then two more given these, is choosing five."""
     kernel = random_kernel(12, rng)
-    all_five = max_det(DenseGram(kernel), 5).tolist()
+    all_five = max_det(DenseOperator(kernel), 5).tolist()
     order = all_five[:3] + list(range(12))
-    gram = conditioned(DenseGram(kernel[order][:, order]), 3)
+    gram = conditioned(DenseOperator(kernel[order][:, order]), 3)
     assert max_det(gram, 2).tolist() == all_five[3:]

@@ -1,4 +1,4 @@
-"""Access to kernel matrices over candidates through their diagonal and single columns."""
+"""Matrices made of others and reached by their diagonal and single columns: scaled, sums, conditioned."""
 
 from __future__ import annotations
 
@@ -9,55 +9,17 @@ from torch import Tensor
 
 from surrogate.linalg.lowrank import ColumnAccess
 
-__all__ = [
-    "ConditionedGram",
-    "DenseGram",
-    "FeatureGram",
-    "PosteriorGram",
-    "ScaledGram",
-    "SumGram",
-    "conditioned",
-]
+__all__ = ["Conditioned", "PosteriorAccess", "Scaled", "Summed", "conditioned"]
 
 
 @dataclass(frozen=True, eq=False)
-class DenseGram:
-    """A stored matrix K with shape (n, n)."""
-
-    matrix: Tensor
-
-    def diag(self) -> Tensor:
-        """Diagonal of K, with shape (n,)."""
-        return self.matrix.diagonal()
-
-    def column(self, i: int) -> Tensor:
-        """Column i of K, with shape (n,)."""
-        return self.matrix[:, i]
-
-
-@dataclass(frozen=True, eq=False)
-class FeatureGram:
-    """K = F F^T for features F with shape (n, p); a column costs O(n p)."""
-
-    features: Tensor
-
-    def diag(self) -> Tensor:
-        """Diagonal of K, with shape (n,)."""
-        return self.features.square().sum(1)
-
-    def column(self, i: int) -> Tensor:
-        """Column i of K, with shape (n,)."""
-        return self.features @ self.features[i]
-
-
-@dataclass(frozen=True, eq=False)
-class PosteriorGram:
+class PosteriorAccess:
     """Posterior covariance of a Gaussian process, K = prior - A^T A + B^T B; a column costs O(m (n + p)).
 
     Attributes:
-        prior: Covariance of the residual before the data, with unit diagonal.
-        half: A, with shape (n, m).
-        left: B, with shape (p, m).
+        prior: Covariance of the residual before the data, with shape (m, m).
+        half: A, with shape (n, m): what the n data take away.
+        left: B, with shape (p, m): what the p coefficients of the mean, fitted to the same data, leave open.
     """
 
     prior: ColumnAccess
@@ -74,7 +36,7 @@ class PosteriorGram:
 
 
 @dataclass(frozen=True, eq=False)
-class ScaledGram:
+class Scaled:
     """K_ij = w_i w_j B_ij: the kernel of functions multiplied by weights w with shape (n,)."""
 
     base: ColumnAccess
@@ -90,7 +52,7 @@ class ScaledGram:
 
 
 @dataclass(frozen=True, eq=False)
-class SumGram:
+class Summed:
     """K = sum of the parts: the kernel of a sum of independent functions."""
 
     parts: tuple[ColumnAccess, ...]
@@ -105,7 +67,7 @@ class SumGram:
 
 
 @dataclass(frozen=True, eq=False)
-class ConditionedGram:
+class Conditioned:
     """Kernel of the last n of n + k functions given the first k, K = base - F F^T; a column costs O(n k) more.
 
     Attributes:
@@ -127,7 +89,7 @@ class ConditionedGram:
         return (self.base.column(k + i) - self.factor @ self.factor[k + i])[k:]
 
 
-def conditioned(base: ColumnAccess, k: int, *, jitter: float = 1e-9) -> ConditionedGram:
+def conditioned(base: ColumnAccess, k: int, *, jitter: float = 1e-9) -> Conditioned:
     """The kernel given the first k functions.
 
     Args:
@@ -137,4 +99,4 @@ def conditioned(base: ColumnAccess, k: int, *, jitter: float = 1e-9) -> Conditio
     """
     columns = torch.stack([base.column(i) for i in range(k)], 1)
     known = columns[:k] + torch.diag(jitter * columns[:k].diagonal().clamp(min=1e-300))
-    return ConditionedGram(base, torch.linalg.solve_triangular(torch.linalg.cholesky(known), columns.T, upper=False).T)
+    return Conditioned(base, torch.linalg.solve_triangular(torch.linalg.cholesky(known), columns.T, upper=False).T)

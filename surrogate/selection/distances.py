@@ -11,7 +11,7 @@ from torch import Tensor
 
 from surrogate.selection.features import DenseFeatures, Features
 
-__all__ = ["Nearest", "nearest"]
+__all__ = ["Distances", "KernelDistances", "kernel_distances"]
 
 _BLOCK = 4096
 _MOST_FEATURES = 4096  # with more, distances come from the kernel
@@ -35,7 +35,7 @@ class Change:
     owner: Tensor
 
 
-class Nearest(Protocol):
+class Distances(Protocol):
     """Squared distance of each pool point to its nearest centre, and which one that is.
 
     Attributes:
@@ -61,11 +61,11 @@ class Nearest(Protocol):
                 time and changes no result.
         """
 
-    def restricted(self, index: Tensor) -> Nearest:
+    def restricted(self, index: Tensor) -> Distances:
         """The same centres with some of the points alone: to find out what is likely."""
 
 
-def nearest(pool: Features, train: Features | None) -> Nearest:
+def kernel_distances(pool: Features, train: Features | None) -> Distances:
     """Distances of the pool, with labelled points as the first centres; ties go to the earlier centre.
 
     Explicit features serve as they are, others through their kernel. O(n n_train p) once by matrix products, then
@@ -104,7 +104,7 @@ class KernelDistances:
         return self._norms
 
     def add(self, i: int, likely: Likely | None = None) -> Change:
-        """Makes point i of the pool a centre; see `Nearest`."""
+        """Makes point i of the pool a centre; see `Distances`."""
         squared = _squared(self._norms, self._norms[i], self._column(i, likely))
         index = torch.nonzero(squared < self.squared).flatten()
         change = Change(index, self.squared[index], self.owner[index])
