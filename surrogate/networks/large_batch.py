@@ -1,0 +1,141 @@
+"""Training in large batches: how steps, their number and their arithmetic follow the batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+__all__ = ["BatchPolicy", "Lamb"]
+
+
+@dataclass(frozen=True)
+class BatchPolicy:
+    """What changes with the batch size, for settings that were tuned at one size.
+
+    A batch of k times the tuned size has a gradient of a k-th of the variance and makes a k-th of the steps. Two things
+    are done about it: the step size grows with a power of k, after a warm-up in which it rises linearly from 0; and
+    there are more passes, so that no less than a share of the steps is taken. Batches no larger than the tuned size
+    have no warm-up and no further passes.
+
+    Attributes:
+        tuned: Batch size of the settings.
+        power: Of k in the step size: 1 keeps the mean step of stochastic gradient descent, 0.5 the noise of Adam, 0
+            changes nothing.
+        warmup: Share of all steps in which the step size rises.
+        least_steps: Share of the steps at the tuned size that larger batches take at least.
+        optimizer: "adam", or "lamb", whose steps of each layer are as long as its weights say.
+        micro_batch: Rows at a time; the gradients of a batch are summed over its parts, which bounds the memory and
+            changes a step by rounding alone. None: all.
+        precision: "float32", or "bf16" for the products of forward and backward passes; weights and steps stay in
+            single precision.
+
+    References:
+        Goyal et al. (2017), https://arxiv.org/abs/1706.02677, for linear scaling and warm-up
+        Malladi, Lyu, Panigrahi & Arora (2022), https://arxiv.org/abs/2205.10287, for the square root with Adam
+        Hoffer, Hubara & Soudry (2017), https://arxiv.org/abs/1705.08741, for the number of steps
+    """
+
+    tuned: int = 256
+    power: float = 0.5
+    warmup: float = 0.1
+    least_steps: float = 1.0
+    optimizer: Literal["adam", "lamb"] = "adam"
+    micro_batch: int | None = None
+    precision: Literal["float32", "bf16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.tuned < 1 or (self.micro_batch is not None and self.micro_batch < 1):
+            msg = f"tuned and micro_batch must be at least 1, got {self.tuned} and {self.micro_batch}"
+            raise ValueError(msg)
+        if not (0.0 <= self.power <= 1.0 and 0.0 <= self.warmup < 1.0 and self.least_steps >= 0.0):
+            msg = "power must be in [0, 1], warmup in [0, 1) and least_steps not negative, "
+            msg += f"got {self.power}, {self.warmup} and {self.least_steps}"
+            raise ValueError(msg)
+        if self.optimizer not in {"adam", "lamb"} or self.precision not in {"float32", "bf16"}:
+            msg = "optimizer must be 'adam' or 'lamb' and precision 'float32' or 'bf16', "
+            msg += f"got {self.optimizer!r} and {self.precision!r}"
+            raise ValueError(msg)
+
+    def rate(self, batch: int) -> float:
+        """What the step size is multiplied by."""
+        return float((batch / self.tuned) ** self.power)
+
+    def rise(self, step: int, total: int, batch: int) -> float:
+        """Factor of the warm-up at a step counted from 0: above 0, at most 1."""
+        count = self.warmup * total if batch > self.tuned else 0.0
+        return min(1.0, (step + 1) / count) if count else 1.0
+
+    def epochs(self, epochs: int, rows: int, batch: int) -> int:
+        """Passes through the rows where the tuned batch size would make ``epochs``."""
+        if batch <= self.tuned:
+            return epochs
+        steps = self.least_steps * epochs * (rows // min(self.tuned, rows))
+        return max(epochs, -(-int(steps) // (rows // min(batch, rows))))
+
+    def parts(self, batch: int) -> int:
+        """Into how many parts a batch is divided."""
+        return 1 if self.micro_batch is None else -(-batch // self.micro_batch)
+
+
+class Lamb(torch.optim.Optimizer):
+    """Adam with steps of each layer in proportion to the size of its weights.
+
+    The direction of Adam, divided by its length and multiplied by that of the weights; tensors of one axis (biases) step
+    as with Adam. Without weight decay. Leading axes may number networks that are trained at once.
+
+    Args:
+        params: Tensors or groups of them, as of any optimiser.
+        lr: Step size: the relative change of a layer's weights in a step.
+        betas: Decay of the means of gradients and of their squares.
+        eps: Added to the root of the mean square.
+        stacked: Whether the first axis of each tensor numbers networks.
+
+    References:
+        You et al. (2020), https://arxiv.org/abs/1904.00962
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float = 0.01,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        stacked: bool = False,
+    ) -> None:
+        if not (lr >= 0.0 and all(0.0 <= beta < 1.0 for beta in betas) and eps > 0.0):
+            msg = f"lr must not be negative, betas in [0, 1) and eps positive, got {lr}, {betas} and {eps}"
+            raise ValueError(msg)
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "stacked": stacked})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Takes a step; the closure, if there is one, evaluates the loss before it and the loss is returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for value in group["params"]:
+                if value.grad is not None:
+                    self._move(value, group)
+        return loss
+
+    def _move(self, value: Tensor, group: dict[str, Any]) -> None:
+        state, (first, second) = self.state[value], group["betas"]
+        if not state:
+            state.update(step=0, mean=torch.zeros_like(value), square=torch.zeros_like(value))
+        state["step"] += 1
+        state["mean"].lerp_(value.grad, 1.0 - first)
+        state["square"].mul_(second).addcmul_(value.grad, value.grad, value=1.0 - second)
+        size = (state["square"] / (1.0 - second ** state["step"])).sqrt_().add_(group["eps"])
+        direction = state["mean"] / (1.0 - first ** state["step"]) / size
+        axes = tuple(range(int(group["stacked"]), value.ndim))
+        if len(axes) > 1:
+            weights, length = (torch.linalg.vector_norm(v, dim=axes, keepdim=True) for v in (value, direction))
+            direction *= torch.where((weights > 0) & (length > 0), weights / length, 1.0)
+        value.sub_(direction, alpha=group["lr"])
