@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -61,20 +62,17 @@ class BatchPolicy:
             raise ValueError(msg)
 
     def rate(self, batch: int) -> float:
-        """What the step size is multiplied by."""
-        return float((batch / self.tuned) ** self.power)
+        """What the step size is multiplied by, at least 1."""
+        return float(max(1.0, batch / self.tuned) ** self.power)
 
     def rise(self, step: int, total: int, batch: int) -> float:
         """Factor of the warm-up at a step counted from 0: above 0, at most 1."""
         count = self.warmup * total if batch > self.tuned else 0.0
         return min(1.0, (step + 1) / count) if count else 1.0
 
-    def epochs(self, epochs: int, rows: int, batch: int) -> int:
+    def epochs(self, epochs: int, batch: int) -> int:
         """Passes through the rows where the tuned batch size would make ``epochs``."""
-        if batch <= self.tuned:
-            return epochs
-        steps = self.least_steps * epochs * (rows // min(self.tuned, rows))
-        return max(epochs, -(-int(steps) // (rows // min(batch, rows))))
+        return math.ceil(epochs * max(1.0, self.least_steps * batch / self.tuned))
 
     def parts(self, batch: int) -> int:
         """Into how many parts a batch is divided."""
@@ -84,8 +82,8 @@ class BatchPolicy:
 class Lamb(torch.optim.Optimizer):
     """Adam with steps of each layer in proportion to the size of its weights.
 
-    The direction of Adam, divided by its length and multiplied by that of the weights; tensors of one axis (biases) step
-    as with Adam. Without weight decay. Leading axes may number networks that are trained at once.
+    The direction of Adam, divided by its length and multiplied by that of the weights; tensors of one axis (biases)
+    step as with Adam. Without weight decay. Leading axes may number networks that are trained at once.
 
     Args:
         params: Tensors or groups of them, as of any optimiser.

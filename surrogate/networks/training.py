@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from surrogate.networks.ensemble import Stack
+from surrogate.networks.large_batch import BatchPolicy, Lamb
 
 __all__ = ["HeldOut", "Schedule", "Training", "parameter_groups", "train"]
 
@@ -20,14 +21,25 @@ class Schedule:
     """How long, in batches of what size, and with which steps.
 
     Attributes:
-        epochs: Passes through the data.
+        epochs: Passes through the data; more if the policy says so.
         batch_size: Rows in a step; of fewer rows than that, all of them. What is left of a pass is dropped.
         learning_rate: At the first step, in the tangent parametrisation; the t-th of T steps takes (1 - t / T) of it.
+        policy: What is different in batches larger than those that the other settings are for.
     """
 
     epochs: int = 256
     batch_size: int = 256
     learning_rate: float = 0.375
+    policy: BatchPolicy = BatchPolicy()
+
+    def passes(self, rows: int) -> int:
+        """Passes through so many rows."""
+        return self.policy.epochs(self.epochs, min(self.batch_size, rows))
+
+    def rate(self, step: int, total: int, batch: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        policy = self.policy
+        return self.learning_rate * policy.rate(batch) * policy.rise(step, total, batch) * (1.0 - step / total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,19 +122,27 @@ def train(
         Kingma & Ba (2015), https://arxiv.org/abs/1412.6980
         Holzmueller, Zaverkin, Kaestner & Steinwart (2023), https://arxiv.org/abs/2203.09410
     """
-    groups = parameter_groups(stack, scales, schedule.learning_rate)
-    optimizer = torch.optim.Adam(groups, fused=_FUSED or x.is_cuda)
-    batch = min(schedule.batch_size, rows.shape[1])
-    total = schedule.epochs * (rows.shape[1] // batch)
+    optimizer = _optimizer(parameter_groups(stack, scales, schedule.learning_rate), schedule.policy, cuda=x.is_cuda)
+    batch, passes = min(schedule.batch_size, rows.shape[1]), schedule.passes(rows.shape[1])
+    total = passes * (rows.shape[1] // batch)
     keeper, step = _Last(stack) if held_out is None else _Best(stack, held_out), 0
-    for epoch in range(1, (stop or schedule.epochs) + 1):
+    for epoch in range(1, (stop or passes) + 1):
         order = rows.gather(1, _orders(generators, rows))
         for some in order.split(batch, dim=1)[: rows.shape[1] // batch]:
-            _set_rate(optimizer, schedule.learning_rate * (1.0 - step / total))
-            _step(stack, optimizer, x[some], y[some])
+            _set_rate(optimizer, schedule.rate(step, total, batch))
+            _step(stack, optimizer, x[some], y[some], schedule.policy)
             step += 1
         keeper.look(epoch)
     return keeper.finish()
+
+
+def _optimizer(groups: list[dict[str, object]], policy: BatchPolicy, *, cuda: bool) -> torch.optim.Optimizer:
+    if policy.optimizer == "adam":
+        return torch.optim.Adam(groups, fused=_FUSED or cuda)
+    for group in groups:
+        if group["params"][0].ndim > 2:  # type: ignore[index]  # weights of a stack: their steps are relative
+            group["scale"] = 1.0
+    return Lamb(groups, stacked=True)
 
 
 def _orders(generators: Sequence[torch.Generator], rows: Tensor) -> Tensor:
@@ -135,9 +155,13 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = group["scale"] * rate
 
 
-def _step(stack: Stack, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+def _step(stack: Stack, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, policy: BatchPolicy) -> None:
     optimizer.zero_grad(set_to_none=True)
-    (stack(x) - y).square().mean(1).sum().backward()
+    parts = policy.parts(x.shape[1])
+    for some, target in zip(x.chunk(parts, dim=1), y.chunk(parts, dim=1), strict=True):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=policy.precision == "bf16"):
+            output = stack(some)
+        ((output.to(y.dtype) - target).square().sum(1) / y.shape[1]).sum().backward()
     optimizer.step()
 
 
