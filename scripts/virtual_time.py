@@ -62,7 +62,7 @@ class VirtualExecutor(Executor):
         """The package's clock is this one, inside."""
         with (
             mock.patch("surrogate.executors.evaluate.wait", self.wait),
-            mock.patch("surrogate.inference.driving.drive.time", SimpleNamespace(monotonic=self.clock)),
+            mock.patch("surrogate.inference.driving.asynchronous.time", SimpleNamespace(monotonic=self.clock)),
             mock.patch("surrogate.executors.evaluate.time", SimpleNamespace(monotonic=self.clock)),
         ):
             self._last = time.process_time()

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from surrogate.arrays import Array
 from surrogate.executors.blas import one_thread
 from surrogate.inference.draws import ScaledPrior
-from surrogate.inference.driving.drive import calls, load_prior, load_state
+from surrogate.inference.driving.budget import calls
+from surrogate.inference.driving.saved import load_prior, load_state
 from surrogate.inference.loop import PosteriorLoop
 from surrogate.inference.result import EvidenceCheck, Result
 from surrogate.inference.state import State

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import surrogate
-from surrogate.inference.driving import drive as driver
+from surrogate.inference.driving import saved
 from surrogate.storage.arrays import load_arrays
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,15 +122,15 @@ def test_interrupted_at_every_call(uninterrupted, tmp_path):
 
 @pytest.mark.parametrize("number", [0, 3])
 def test_interrupted_as_the_state_is_written(number, uninterrupted, tmp_path, monkeypatch):
-    original, saved = driver.save_arrays, []
+    original, written = saved.save_arrays, []
 
     def dying(path, arrays):
-        if len(saved) == number:
+        if len(written) == number:
             raise Killed
-        saved.append(path)
+        written.append(path)
         original(path, arrays)
 
-    monkeypatch.setattr(driver, "save_arrays", dying)
+    monkeypatch.setattr(saved, "save_arrays", dying)
     first = Likelihood()
     with pytest.raises(Killed):
         infer(tmp_path, first)

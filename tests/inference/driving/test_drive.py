@@ -11,7 +11,10 @@ import pytest
 from likelihoods.analytic import gaussian
 from surrogate.executors import SerialExecutor, make_executor
 from surrogate.executors.interruption import StopRequest
-from surrogate.inference.driving.drive import Budget, Course, calls, drive, load_state, save_state
+from surrogate.inference.driving.budget import Budget, calls
+from surrogate.inference.driving.drive import drive
+from surrogate.inference.driving.run import Run
+from surrogate.inference.driving.saved import load_state, save_state
 from surrogate.inference.loop import PosteriorLoop
 from surrogate.inference.stopping import Verdict
 from surrogate.log_density.mechanisms import Mechanisms
@@ -27,7 +30,7 @@ POSTERIOR = Posterior(TARGET.log_likelihood, TARGET.bounds)
 
 def course(executor=None, posterior=POSTERIOR, **options):
     options = {"budget": Budget(100)} | options
-    return Course(PosteriorLoop(posterior.prior), posterior, executor or SerialExecutor(), **options)
+    return Run(PosteriorLoop(posterior.prior), posterior, executor=executor or SerialExecutor(), **options)
 
 
 def run(path=None, *, asynchronous=False, **options):

@@ -1,0 +1,170 @@
+"""A new point for each worker as soon as it is free, chosen given the points in flight."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable
+from concurrent.futures import Executor
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surrogate.executors.choice import workers_of
+from surrogate.executors.evaluate import Flight
+from surrogate.inference.driving.journal import RunJournal, evaluated
+from surrogate.inference.driving.pace import Pace
+from surrogate.inference.driving.run import Run, fresh
+from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.state import State
+from surrogate.problem.evaluation import Evaluation
+
+__all__ = ["Asynchronous", "useful_workers"]
+
+
+class Asynchronous:
+    """A point for each worker as soon as it is free, chosen given the points in flight.
+
+    Workers draw from a short queue of points while the surrogate is fitted. After each fit what nobody has begun is
+    taken back and chosen anew. A fit waits for as many answers as a batch has points. A point is launched once in a
+    run: it is taken from then on, unless it is taken back before anybody has begun with it.
+
+    Once nothing but probes for further modes is waited for, and three quarters of them have come back, those of which
+    nothing is heard for twice the time of a call are given up: of log-normal times with a sigma of 1 that is one in
+    nine. What they return before the program ends is in the journal.
+    """
+
+    def __init__(self, run: Run, journal: RunJournal) -> None:
+        self._run = run
+        self._journal = journal
+        self._workers = useful_workers(run.executor, run.loop)
+        self._flight = Flight(run.executor, run.call or run.posterior.evaluate, run.stop)
+        self._points: dict[int, NDArray] = {}
+        self._taken: set[bytes] = set()
+        self._numbers = itertools.count()
+        self._landed: list[tuple[NDArray, Evaluation]] = []
+        self._pace = Pace()
+        self.remark = ""
+        self.state: State
+
+    @property
+    def uncounted(self) -> int:
+        """Calls that the state does not hold."""
+        return len(self._taken - evaluated(self.state))
+
+    def harvest(self) -> None:
+        """Closes the journal, to which answers go by themselves."""
+        self._journal.close()
+
+    def run(self, state: State) -> State:
+        """Evaluates until the run is over, takes back what nobody has begun, and returns the last state."""
+        self.state = state
+        untold = self._journal.untold(state)
+        self._taken = evaluated(state) | {r.x.tobytes() for r in untold}
+        try:
+            if untold:
+                self._tell([(r.x, r.evaluation) for r in untold])
+            self._launch_again()
+            while not self._run.over(self.state):
+                self._land(self._propose())
+                self._tell(self._landed)
+        finally:
+            self._take_back(self._flight.in_air)
+        return self.state
+
+    def _launch_again(self) -> None:
+        """Launches what was under way when the run ended before: whoever answers by files may have done so since."""
+        state = self.state
+        if state.pending is not None and not self._run.over(state):
+            self._launch(fresh(state.pending, self._taken))
+
+    def _propose(self) -> int:
+        """Fills the queue anew, and returns how many answers the next fit waits for."""
+        state, flight = self.state, self._flight
+        start = time.monotonic()
+        spare = 0 if state.verdict.converged else self._pace.expected(self._workers)  # begun while new ones are chosen
+        begun = set(flight.in_air) - set(flight.waiting[spare:])
+        if self._run.budget.left(state) <= len(begun):
+            return self._quota
+        n = max(self._workers + self._quota + spare - len(begun), 1)
+        pending = self._under_way(begun)
+        kept = self._taken - {self._points[number].tobytes() for number in set(flight.in_air) - begun}
+        x = self._run.ask(state, kept, pending, None if state.parameters is None else n)
+        if state.probes is not None:
+            x = x[::-1]  # the probes come last, and the run may have to wait for them
+        self._take_back(set(flight.in_air) - begun)
+        self._launch(fresh(x, self._taken))  # workers have begun with some while new ones were chosen
+        self.state = replace(state, pending=self._under_way(flight.in_air))
+        self._run.keep(self.state)
+        self._pace.proposed(time.monotonic() - start)
+        return self._quota if state.parameters is not None else self._design_quota(len(flight.in_air))
+
+    def _under_way(self, numbers: Iterable[int]) -> NDArray:
+        """The points of these numbers, with shape (k, d)."""
+        return np.array([self._points[number] for number in numbers]).reshape(-1, self._run.loop.d)
+
+    def _design_quota(self, n: int) -> int:
+        """How many points of a design are waited for, whichever come first: no worker is idle before the first fit."""
+        return max(int(np.ceil(0.7 * n)), n - self._workers)
+
+    @property
+    def _quota(self) -> int:
+        return self._run.loop.n_batch
+
+    def _launch(self, x: NDArray) -> None:
+        """Launches points that are not taken, with shape (k, d), as far as the budget allows."""
+        room = self._run.budget.left(self.state) - len(self._flight.in_air)
+        for point in x[: max(room, 0)]:
+            number = next(self._numbers)
+            self._points[number] = point
+            self._taken.add(point.tobytes())
+            self._flight.launch(number, point, self._keep)
+
+    def _take_back(self, numbers: Iterable[int]) -> None:
+        """Points that nobody has begun are free again."""
+        for number in self._flight.cancel(numbers):
+            self._taken.discard(self._points[number].tobytes())
+
+    def _land(self, enough: int) -> None:
+        """Waits until enough has come back for a fit, or nothing more is worth waiting for."""
+        flight, patience = self._flight, self._patience()
+        flight.land(self._arrived, wait_for=1, patience=patience)
+        while self._landed and flight.in_air and len(self._landed) < enough:
+            before = len(self._landed)
+            flight.land(self._arrived, wait_for=1, patience=patience)
+            if len(self._landed) == before:
+                break
+        flight.check()
+        if flight.in_air and not self._landed:
+            self.remark = f"; {len(flight.in_air)} slow probes for further modes were not waited for"
+            self.state = replace(self.state, probes=None)
+
+    def _patience(self) -> float | None:
+        """How long to wait for probes when nothing else is pending, in seconds; None: for ever."""
+        state = self.state
+        if state.probes is None or not state.verdict.converged or state.explored < 3 * len(state.probes):
+            return None
+        return 2.0 * self._pace.call
+
+    def _arrived(self, number: int, evaluation: Evaluation) -> None:
+        self._landed.append((self._points[number], evaluation))
+
+    def _keep(self, number: int, evaluation: Evaluation) -> None:
+        """Puts an evaluation on disk, from whatever thread it arrives in."""
+        self._journal.append(self.state.step, None, self._points[number], evaluation)
+
+    def _tell(self, landed: list[tuple[NDArray, Evaluation]]) -> None:
+        self._landed = []
+        start = time.monotonic()
+        points = np.array([x for x, _ in landed]).reshape(-1, self._run.loop.d)
+        self.state = self._run.tell(self.state, points, [e for _, e in landed])
+        self._pace.told(time.monotonic() - start, [e.seconds for _, e in landed])
+
+
+def useful_workers(executor: Executor, loop: PosteriorLoop) -> int:
+    """Points that an asynchronous run keeps in flight: one for each worker, and no more than 4 d.
+
+    Points chosen without the values of more than that many others are hardly better than a space-filling design.
+    """
+    return min(workers_of(executor) or loop.d, 4 * loop.d)

@@ -1,0 +1,64 @@
+"""The evaluations of a run that have come back, on disk if the run has a folder."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surrogate.inference.state import State
+from surrogate.problem.evaluation import Evaluation
+from surrogate.storage.folder import RunFolder
+from surrogate.storage.journal import Entry
+
+__all__ = ["RunJournal", "evaluated"]
+
+
+class RunJournal:
+    """Evaluations in the order in which they came back; safe to use from several threads.
+
+    Args:
+        folder: Where they are kept on disk; None keeps them in memory only.
+        state: The state that the run starts from.
+    """
+
+    def __init__(self, folder: RunFolder | None, state: State) -> None:
+        self._folder = folder
+        self._entries = [] if folder is None else folder.journal.read()
+        self._lock = threading.Lock()
+        self._open = True
+        self._step = state.step
+        self._count = 0
+
+    def append(self, step: int, index: int | None, x: NDArray, evaluation: Evaluation) -> None:
+        """Keeps an evaluation, unless the journal is closed; without an index it gets the next one of its step."""
+        with self._lock:
+            if not self._open:
+                return
+            if index is None:
+                self._count = 0 if step != self._step else self._count
+                used = {r.index for r in self._entries if r.step == step}
+                index = next(i for i in itertools.count(self._count) if i not in used)
+                self._step, self._count = step, index + 1
+            entry = Entry(step, index, np.array(x), evaluation)
+            if self._folder is not None:
+                self._folder.journal.append(entry)
+            self._entries.append(entry)
+
+    def close(self) -> None:
+        """The folder may belong to another run from now on: what comes later is dropped."""
+        with self._lock:
+            self._open = False
+
+    def untold(self, state: State) -> list[Entry]:
+        """What the state does not hold, in the order of steps and indices."""
+        told = evaluated(state)
+        with self._lock:
+            return sorted((r for r in self._entries if r.x.tobytes() not in told), key=lambda r: (r.step, r.index))
+
+
+def evaluated(state: State) -> set[bytes]:
+    """The points that a state knows."""
+    return {point.tobytes() for point in state.data.x}

@@ -1,0 +1,98 @@
+"""What a run needs beside its state: how to choose points, what to evaluate and where, and when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surrogate.executors.interruption import StopRequest
+from surrogate.executors.serial import SerialExecutor
+from surrogate.inference.driving.budget import Budget
+from surrogate.inference.driving.saved import save_state
+from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.settings import Settings
+from surrogate.inference.state import State
+from surrogate.problem.dataset import Dataset
+from surrogate.problem.evaluation import Evaluation
+from surrogate.problem.target import Posterior
+from surrogate.storage.folder import RunFolder
+
+__all__ = ["Observer", "Run", "fresh"]
+
+Observer = Callable[[State], None]
+Call = Callable[[NDArray], Evaluation]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What stays the same from the start of a run to its end.
+
+    Attributes:
+        loop: How to choose points.
+        posterior: What to evaluate.
+        budget: How many calls it may make.
+        settings: What few runs need.
+        stop: Whether the run is to end early.
+        seed: Of all random numbers.
+        initial: Earlier evaluations.
+        progress: Whether to show progress.
+        executor: Where evaluations run.
+        call: Evaluates a point in place of ``posterior.evaluate``.
+        folder: Where the journal and the state are kept, if anywhere.
+        observers: Called with each new state, after it is on disk; they cannot influence the run.
+    """
+
+    loop: PosteriorLoop
+    posterior: Posterior
+    budget: Budget
+    settings: Settings = field(default_factory=Settings)
+    stop: StopRequest = field(default_factory=StopRequest)
+    seed: int = 0
+    initial: Dataset | None = None
+    progress: bool = False
+    executor: Executor = field(default_factory=SerialExecutor)
+    call: Call | None = None
+    folder: RunFolder | None = None
+    observers: Sequence[Observer] = ()
+
+    def placed(self, executor: Executor, call: Call, folder: RunFolder | None) -> Run:
+        """This run on an executor and in a folder; a plain call is left out, so that vectorised targets get batches."""
+        return replace(self, executor=executor, call=call if self.settings.limits.special else None, folder=folder)
+
+    def ask(self, state: State, taken: set[bytes], pending: NDArray | None = None, n: int | None = None) -> NDArray:
+        """The next points of the loop, without copies and without the points that are taken: evaluated or under way.
+
+        The loop repeats itself where nothing has changed, and its draws hold copies.
+        """
+        x = fresh(self.loop.ask(state, pending, n), taken)
+        if len(x) or state.parameters is not None:
+            return x
+        known = np.array([np.frombuffer(point) for point in sorted(taken)])  # a design with gaps, begun in another mode
+        return fresh(self.loop.ask(state, known), taken)
+
+    def tell(self, state: State, x: NDArray, evaluations: list[Evaluation]) -> State:
+        """The next state, after it is on disk and the observers have seen it."""
+        state = self.loop.tell(state, x, evaluations)
+        self.keep(state)
+        for observe in self.observers:
+            observe(state)
+        return state
+
+    def keep(self, state: State) -> None:
+        """Writes the state to disk, if there is a folder."""
+        if self.folder is not None:
+            save_state(self.folder, state, self.loop.prior)
+
+    def over(self, state: State) -> str:
+        """Why no more points are to be evaluated; empty if the run goes on."""
+        return state.verdict.reason if state.verdict.stop else self.budget.spent(state)
+
+
+def fresh(x: NDArray, taken: set[bytes]) -> NDArray:
+    """The points x, with shape (b, d), without copies and without those that are taken."""
+    first = {point.tobytes(): index for index, point in reversed(list(enumerate(x)))}
+    return x[sorted(index for point, index in first.items() if point not in taken)]

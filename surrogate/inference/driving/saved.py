@@ -1,0 +1,71 @@
+"""The state of a run on disk, and its trace as a table."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from surrogate.inference.state import TRACE_COLUMNS, State
+from surrogate.problem.prior import Prior
+from surrogate.problem.spec import prior_from_text, prior_to_text
+from surrogate.storage.arrays import load_arrays, save_arrays
+from surrogate.storage.files import replacing
+from surrogate.storage.folder import RunFolder
+
+__all__ = ["load_prior", "load_state", "save_state", "write_trace"]
+
+
+def save_state(folder: RunFolder, state: State, prior: Prior) -> None:
+    """Writes the state and the prior, all of it or nothing."""
+    save_arrays(folder.state_path, state.to_arrays() | {"prior": np.array(prior_to_text(prior))})
+
+
+def load_prior(folder: RunFolder) -> Prior:
+    """The prior of the run in a folder.
+
+    Raises:
+        FileNotFoundError: If there is no state.
+        ValueError: If the state is damaged or the prior holds distributions that are not scipy's.
+    """
+    return prior_from_text(str(load_arrays(folder.state_path)["prior"]))
+
+
+def load_state(folder: RunFolder, prior: Prior, seed: int | None = None) -> State | None:
+    """The state in a folder; None if there is none.
+
+    Raises:
+        ValueError: If it is of another prior or seed, or damaged.
+    """
+    if not folder.state_path.exists():
+        return None
+    arrays = load_arrays(folder.state_path)
+    saved, given = json.loads(str(arrays.pop("prior"))), json.loads(prior_to_text(prior))
+    differing = [new["name"] for new, old in zip(given, saved, strict=False) if _essence(new) != _essence(old)]
+    if differing or len(saved) != len(given):
+        msg = (
+            f"{folder.path} holds a run with other parameters ({', '.join(p['name'] for p in saved)}; differing, in "
+            f"this order: {', '.join(differing) or 'their number'}). Choose another folder, or resume=False (--force) "
+            "to start anew."
+        )
+        raise ValueError(msg)
+    state = State.from_arrays(arrays)
+    if seed is not None and state.seed != seed:
+        msg = (
+            f"{folder.path} holds a run with seed {state.seed}, got seed {seed}. Continue it with its own seed, "
+            "choose another folder, or resume=False (--force) to start anew."
+        )
+        raise ValueError(msg)
+    return state
+
+
+def _essence(entry: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in entry.items() if k != "label"}
+
+
+def write_trace(folder: RunFolder, state: State) -> None:
+    """Writes the table of iterations, one row per step that had a surrogate."""
+    lines = [",".join(TRACE_COLUMNS), *(",".join(repr(float(v)) for v in row) for row in state.trace)]
+    with replacing(folder.trace_path) as file:
+        file.write(("\n".join(lines) + "\n").encode())

@@ -1,0 +1,82 @@
+"""Batch after batch: the next points are chosen once all of the last ones have come back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surrogate.executors.evaluate import Flight, evaluate_batch
+from surrogate.inference.driving.journal import RunJournal, evaluated
+from surrogate.inference.driving.run import Run
+from surrogate.inference.state import State
+from surrogate.problem.evaluation import Evaluation
+
+__all__ = ["Synchronous"]
+
+
+class Synchronous:
+    """Evaluates in batches: the same numbers for any number of workers.
+
+    Attributes:
+        state: The latest state.
+        remark: What to add to the reason why the run ended.
+    """
+
+    def __init__(self, run: Run, journal: RunJournal) -> None:
+        self._run = run
+        self._journal = journal
+        self._left: list[Flight] = []
+        self._x = np.empty((0, run.loop.d))
+        self.remark = ""
+        self.state: State
+
+    def run(self, state: State) -> State:
+        """Evaluates batches until the run is over, and returns the last state."""
+        self.state = replace(state, pending=None)
+        while not self._run.over(self.state):
+            proposed = self._run.ask(self.state, evaluated(self.state))
+            self._x, done = self._resumed(self.state, proposed)
+            evaluations = evaluate_batch(
+                self._run.posterior,
+                self._x,
+                self._run.executor,
+                done=done,
+                record=self._keep,
+                call=self._run.call,
+                stop=self._run.stop,
+                left=self._left,
+            )
+            self.state = self._run.tell(self.state, self._x, evaluations)
+        return self.state
+
+    def _resumed(self, state: State, x: NDArray) -> tuple[NDArray, dict[int, Evaluation]]:
+        """The batch as it was before an interruption, and what the journal holds of it by index.
+
+        The journal of an asynchronous run holds points that this mode would not propose: they make up the batch.
+        """
+        untold = [r for r in self._journal.untold(state) if r.step <= state.step]
+        place = {point.tobytes(): index for index, point in enumerate(x)}
+        known = {place.get(r.x.tobytes(), r.index): r for r in untold}
+        ours = {r.step for r in untold} <= {state.step} and set(known) <= set(range(len(x)))
+        if not ours or len(known) < len(untold):
+            x, known = np.array([r.x for r in untold]), dict(enumerate(untold))
+        for index, entry in known.items():
+            x[index] = entry.x
+        x = x[: max([self._run.budget.left(state), *(index + 1 for index in known)])]
+        return x, {index: entry.evaluation for index, entry in known.items()}
+
+    @property
+    def uncounted(self) -> int:
+        """Number of calls that the state does not hold."""
+        return len(self._journal.untold(self.state)) + sum(flight.unfinished for flight in self._left)
+
+    def harvest(self) -> None:
+        """Journals late results of abandoned calls, and closes the journal."""
+        for flight in self._left:
+            flight.harvest(self._keep)
+        self._journal.close()
+
+    def _keep(self, index: int, evaluation: Evaluation) -> None:
+        self._journal.append(self.state.step, index, self._x[index], evaluation)

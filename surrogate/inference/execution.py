@@ -1,0 +1,149 @@
+"""Executes a run on an executor or on all ranks of a job, and makes its result."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from surrogate.arrays import Array
+from surrogate.executors.blas import one_thread
+from surrogate.executors.calls import Limits, guarded
+from surrogate.executors.choice import make_executor, workers_of
+from surrogate.executors.files import FilesExecutor
+from surrogate.executors.interruption import Interrupted
+from surrogate.executors.mpi import Ranks, ranks
+from surrogate.inference.conclusion import Emulator, conclude
+from surrogate.inference.driving.asynchronous import useful_workers
+from surrogate.inference.driving.budget import calls
+from surrogate.inference.driving.drive import Ending, UnfinishedError, drive
+from surrogate.inference.driving.run import Run
+from surrogate.inference.driving.saved import load_state
+from surrogate.inference.observers import observers_of
+from surrogate.inference.result import Result
+from surrogate.inference.reweighting import reweighted
+from surrogate.inference.state import State
+from surrogate.problem.evaluation import Evaluation
+from surrogate.problem.target import Posterior
+from surrogate.rng import generator
+from surrogate.storage.folder import RunFolder
+
+__all__ = ["execute"]
+
+Call = Callable[[Array], Evaluation]
+Folder = Callable[[], contextlib.AbstractContextManager[RunFolder | None]]
+
+
+def execute(run: Run, executor: Any, folder: Folder) -> Result:
+    """The result of a run; under mpirun the same result on all ranks.
+
+    Args:
+        run: What to run, still without executor, call and folder.
+        executor: As ``surrogate.infer`` takes it.
+        folder: Opens the output folder, in a ``with`` statement; called on rank 0 only.
+    """
+    world = ranks(executor)
+    limits = run.settings.limits
+    by_files = isinstance(executor, str) and executor.startswith("files:")
+    with run.stop, guarded(run.posterior.evaluate, Limits() if by_files else limits) as call, one_thread():
+        if world is not None:
+            return _on_all_ranks(world, call, run, folder)
+        with _executor(executor, run.posterior, limits) as pool, folder() as place:
+            return _lead(run.placed(pool, call, place))[0]
+
+
+def _on_all_ranks(world: Ranks, call: Call, run: Run, folder: Folder) -> Result:
+    """The result of rank 0; the others build the emulator again from the state, as it is not made to be sent."""
+    own: list[Result] = []
+
+    def packed(pool: Executor) -> tuple[Result, dict[str, NDArray]]:
+        with folder() as place:
+            result, state = _lead(run.placed(pool, call, place))
+        own.append(result)
+        return replace(result, emulator=None), run.loop.cooled(state).to_arrays()  # type: ignore[arg-type]
+
+    result, arrays = world.run(call, packed, run.stop)
+    if own:
+        return own[0]
+    return replace(result, emulator=Emulator(run.loop.model(State.from_arrays(arrays)), run.loop.scaled))
+
+
+def _executor(spec: Any, posterior: Posterior, limits: Limits) -> Executor:
+    """The executor that is meant; calls that have a child process each are made by threads."""
+    if isinstance(spec, str) and spec.startswith("files:"):
+        return FilesExecutor(spec.removeprefix("files:"), posterior, seconds=limits.seconds)
+    if isinstance(spec, str) and spec.startswith("processes") and limits.child:
+        spec = spec.replace("processes", "threads", 1)
+    return make_executor(None if isinstance(spec, str) and spec in ("auto", "mpi") else spec, posterior.evaluate)
+
+
+def _lead(run: Run) -> tuple[Result, State]:
+    """The result, and the state that it was drawn from."""
+    observers = list(observers_of(run))
+    ending = drive(replace(run, observers=observers), _start(run), asynchronous=_is_asynchronous(run))
+    for observer in observers:
+        getattr(observer, "close", lambda _: None)(ending.reason)
+    try:
+        result = _result(run, ending)
+    finally:
+        ending.harvest()
+    run.executor.shutdown(wait=False, cancel_futures=not ending.interrupted)
+    return result, ending.sampled
+
+
+def _start(run: Run) -> State:
+    """The state in the run's folder, or a new one."""
+    state = None if run.folder is None else load_state(run.folder, run.loop.prior, run.seed)
+    return run.loop.init(run.seed, run.initial) if state is None else state
+
+
+def _is_asynchronous(run: Run) -> bool:
+    """Whether workers get points one by one; warns if some of them will have nothing to do."""
+    mode, workers = run.settings.mode, workers_of(run.executor) or 1
+    asynchronous = mode == "async" or (mode == "auto" and workers > run.loop.d and run.loop.fast is None)
+    used = useful_workers(run.executor, run.loop) if asynchronous else run.loop.n_batch
+    if workers > used and mode != "auto":
+        remedy = "more do not make it faster" if asynchronous else "mode='async' or a larger batch_size uses more"
+        msg = f"{workers} workers, of which {used} are used at a time: {remedy}"
+        warnings.warn(msg, RuntimeWarning, stacklevel=2)
+    return asynchronous
+
+
+def _result(run: Run, ending: Ending) -> Result:
+    """Draws from the last surrogate, re-weighted if that was asked for, and saved."""
+    if ending.interrupted and ending.sampled.parameters is None:
+        raise UnfinishedError(ending.reason)
+    n = max(run.settings.n_samples, run.settings.reweight or 0)
+    result = replace(
+        conclude(run.loop, ending.sampled, ending.reason, n),
+        n_evaluations=calls(ending.state) + ending.uncounted,
+        interrupted=ending.interrupted,
+    )
+    if run.settings.reweight and not ending.interrupted:
+        result = _reweighted(run, result, run.settings.reweight)
+    if run.folder is not None:
+        result.save(run.folder.chain_root)
+    return result
+
+
+def _reweighted(run: Run, result: Result, n: int) -> Result:
+    """The result with true evaluations at n of its draws, or without them if the run is to end."""
+    try:
+        return reweighted(
+            result,
+            run.posterior,
+            run.executor,
+            n,
+            generator(run.seed, "reweight"),
+            journal=None if run.folder is None else run.folder.reweighting_journal,
+            call=run.call,
+            stop=run.stop,
+        )
+    except Interrupted as interruption:
+        status = f"{result.status}; {interruption} before the result was re-weighted"
+        return replace(result, converged=False, interrupted=True, status=status)
