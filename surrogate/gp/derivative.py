@@ -18,7 +18,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from surrogate.gp.kernels import Stationary, squared_distance
+from surrogate.linalg.stationary import Stationary, squared_distance
 
 __all__ = ["JointCovariance", "JointOperator", "SMOOTH_KERNELS", "log_lengthscale_slopes"]
 

@@ -1,77 +1,259 @@
-"""Stationary kernels by name, and translated from gpytorch."""
+"""Covariance functions: correlation functions of a scaled distance, planes, and what they are composed with.
+
+    kernel = Scale(0.5) * Matern52([1.0, 2.0]) + Scale(2.0) * RBF([3.0]).on([0])
+"""
 
 from __future__ import annotations
 
-import copy
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from surrogate.arrays import Array
+from surrogate.gp.composition import Columns, Covariance, Kernel, Points, Product, Scale, Scaled, Sum
+from surrogate.gp.derivative import JointCovariance, log_lengthscale_slopes
+from surrogate.gp.parameters import LogNormal, logarithms
+from surrogate.gp.weights import FullWeights
 from surrogate.linalg.stationary import CORRELATIONS, Stationary, squared_distance
 
-__all__ = ["KERNELS", "Stationary", "from_gpytorch", "get_kernel", "squared_distance"]
+__all__ = [
+    "KERNELS",
+    "RBF",
+    "STATIONARY",
+    "squared_distance",
+    "Stationary",
+    "Columns",
+    "Covariance",
+    "Kernel",
+    "Linear",
+    "Matern12",
+    "Matern32",
+    "Matern52",
+    "Points",
+    "Product",
+    "Scale",
+    "Scaled",
+    "StationaryKernel",
+    "Sum",
+]
+
+
+LENGTHSCALE_PRIOR = LogNormal()
+"""Flat over twelve decades."""
+
+
+class StationaryKernel(Kernel):
+    """A correlation function of the distance in units of the lengthscales.
+
+    Subclasses name the function; one that has derivatives too allows for derivatives among the data.
+
+    Attributes:
+        function: Of the squared scaled distance.
+    """
+
+    function: ClassVar[Stationary]
+    own_names = ("lengthscale",)
+
+    def __init__(self, lengthscale: float | Sequence[float] | Array = 1.0, *, prior: LogNormal = LENGTHSCALE_PRIOR) -> None:
+        """With one lengthscale for each coordinate, or one for all, all with the same prior."""
+        own = logarithms("lengthscale", lengthscale)
+        super().__init__(own, (), (prior,) * len(own))
+
+    @property
+    def lengthscale(self) -> Array:
+        """With shape (d,) or (1,)."""
+        return np.exp(self._own)
+
+    def _joint(self, points: Points, lengthscale: Tensor) -> JointCovariance:
+        at = points.at if points.at is not None else points.u.new_empty(0, dtype=torch.int64)
+        return JointCovariance(self.function, points.u, lengthscale.expand(points.u.shape[1]), at)
+
+    def forward(self, vector: Array, points: Points, factor: float = 1.0) -> Covariance:
+        """See ``Kernel``; O(n^2 d)."""
+        lengthscale = _scale(vector, points.u)
+        if points.at is not None:
+            return _JointCovariance(self._joint(points, lengthscale), factor)
+        if isinstance(points.u, np.ndarray):
+            z = points.u / lengthscale
+            k, h = _correlations(self.function, z)
+            return _StationaryCovariance(z, lengthscale, k, h, factor)
+        z = points.u / lengthscale
+        k, h = self.function.evaluate(squared_distance(z, z).fill_diagonal_(0.0))
+        scaled = k.mul_(factor)
+        return _StationaryCovariance(z, lengthscale, scaled, scaled if h is k else h.mul_(factor), 1.0)
+
+    def cross(self, points: Points, x: Tensor) -> Tensor:
+        """See ``Kernel``; O(n m d)."""
+        lengthscale = _scale(self._own, x)
+        if points.at is not None:
+            return self._joint(points, lengthscale).with_values(x)
+        return self.function.correlation(squared_distance(points.u / lengthscale, x / lengthscale))
+
+    def diagonal(self, x: Tensor) -> Tensor:
+        """See ``Kernel``: ones."""
+        return torch.ones_like(x[:, 0])
+
+    def interpolant(self, points: Points, weights: Tensor) -> Callable[[Tensor], Tensor]:
+        """See ``Kernel``; all squared distances by one product, O(n m d)."""
+        lengthscale = _scale(self._own, points.u)
+        if points.at is not None:
+            joint = self._joint(points, lengthscale)
+            return lambda x: joint.mean(x, weights)
+        z = points.u / lengthscale
+        right = torch.cat([z, torch.ones_like(z[:, :1]), z.square().sum(1, keepdim=True)], 1).T.contiguous()
+
+        def function(x: Tensor) -> Tensor:
+            """The interpolant at x."""
+            z = x / lengthscale
+            left = torch.cat([-2.0 * z, z.square().sum(1, keepdim=True), torch.ones_like(z[:, :1])], 1)
+            return self.function.correlation(torch.mm(left, right).clamp_(min=0.0)) @ weights
+
+        return function
+
+
+class RBF(StationaryKernel):
+    """exp(-r^2 / 2), also called squared exponential or Gaussian."""
+
+    function = CORRELATIONS["rbf"]
+
+
+class Matern12(StationaryKernel):
+    """exp(-r): the Ornstein-Uhlenbeck process, continuous and nowhere smooth."""
+
+    function = CORRELATIONS["matern12"]
+
+
+class Matern32(StationaryKernel):
+    """(1 + t) exp(-t), t = sqrt(3) r: one derivative."""
+
+    function = CORRELATIONS["matern32"]
+
+
+class Matern52(StationaryKernel):
+    """(1 + t + t^2 / 3) exp(-t), t = sqrt(5) r: two derivatives."""
+
+    function = CORRELATIONS["matern52"]
+
+
+STATIONARY: dict[str, type[StationaryKernel]] = {
+    "rbf": RBF,
+    "matern12": Matern12,
+    "matern32": Matern32,
+    "matern52": Matern52,
+}
+"""The stationary kernels by name."""
+
+
+def _scale(vector: Array, u: Any) -> Any:
+    """Hyperparameters from their logarithms, as an array or tensor like u."""
+    scale = np.exp(vector)
+    return scale if isinstance(u, np.ndarray) else torch.as_tensor(scale, dtype=u.dtype, device=u.device)
+
+
+def _correlations(function: Stationary, z: Array) -> tuple[Array, Array]:
+    """k and h between all points z in units of the lengthscales; they may be one array."""
+    square = (z * z).sum(1)
+    r2 = z @ z.T
+    r2 *= -2.0
+    r2 += square
+    r2 += square[:, None]
+    np.maximum(r2, 0.0, out=r2)
+    r2.flat[:: len(z) + 1] = 0.0
+    k, h = function.evaluate(torch.from_numpy(r2))
+    values = k.numpy()
+    return values, values if h is k else h.numpy()
+
+
+class _StationaryCovariance(Covariance):
+    """factor times k(|z - z'|), by numpy or torch. In numpy the factor is left out of the matrices k and h."""
+
+    def __init__(self, z: Any, lengthscale: Any, k: Any, h: Any, factor: float) -> None:
+        self._z, self._lengthscale, self._k, self._h, self._factor = z, lengthscale, k, h, factor
+
+    def matrix(self) -> Any:
+        return self._k.clone() if isinstance(self._k, Tensor) else self._factor * self._k
+
+    def contract(self, weights: Any, out: Array, inputs: Any = None) -> float:
+        """Sum_j G_ij (z_i - z_j)^2 is two products of n x n with n x d, for G = A * h."""
+        z, factor, (total, g, rows, columns) = self._z, self._factor, weights.weighted(self._k, self._h)
+        both = rows + columns
+        moment = g @ z
+        slopes = 2.0 * weights.multiplicity * ((0.5 * both) @ (z * z) - (z * moment).sum(0))
+        slopes = slopes if isinstance(slopes, np.ndarray) else slopes.cpu().numpy()
+        out[:] = factor * (slopes if len(out) == len(slopes) else slopes.sum())
+        if inputs is not None:
+            inputs += factor * weights.multiplicity * (moment + g.T @ z - both[:, None] * z) / self._lengthscale
+        return factor * total
+
+
+class _JointCovariance(Covariance):
+    """factor times the covariance of values and derivatives, by torch."""
+
+    def __init__(self, joint: JointCovariance, factor: float) -> None:
+        self._joint, self._factor, self._dense = joint, factor, joint.dense().mul_(factor)
+
+    def matrix(self) -> Tensor:
+        return self._dense.clone()
+
+    def contract(self, weights: FullWeights, out: Array, inputs: Any = None) -> float:
+        if inputs is not None:
+            msg = "inputs cannot be moved where derivatives are known"
+            raise ValueError(msg)
+        symmetric = (weights.matrix + weights.matrix.T).mul_(0.5 * self._factor)
+        slopes = log_lengthscale_slopes(self._joint, symmetric).cpu().numpy()
+        out[:] = slopes if len(out) == len(slopes) else slopes.sum()
+        return weights.total(self._dense)
+
+
+class Linear(Kernel):
+    """sum_j x_j z_j / l_j^2: planes through the origin, whose slopes have the sd 1 / l_j."""
+
+    own_names = ("lengthscale",)
+
+    def __init__(
+        self, lengthscale: float | Sequence[float] | Array = 1.0, *, prior: LogNormal = LENGTHSCALE_PRIOR
+    ) -> None:
+        """With one lengthscale for each coordinate, or one for all, all with the same prior."""
+        own = logarithms("lengthscale", lengthscale)
+        super().__init__(own, (), (prior,) * len(own))
+
+    def forward(self, vector: Array, points: Points, factor: float = 1.0) -> Covariance:
+        """See ``Kernel``; values only."""
+        if points.at is not None:
+            msg = "a Linear kernel takes no derivatives among the data: a mean with slopes does the same"
+            raise ValueError(msg)
+        lengthscale = _scale(vector, points.u)
+        return _LinearCovariance(points.u / lengthscale, lengthscale, factor)
+
+    def cross(self, points: Points, x: Tensor) -> Tensor:
+        """See ``Kernel``."""
+        lengthscale = _scale(self._own, x)
+        return (points.u / lengthscale) @ (x / lengthscale).T
+
+    def diagonal(self, x: Tensor) -> Tensor:
+        """See ``Kernel``."""
+        return (x / _scale(self._own, x)).square().sum(1)
+
+
+class _LinearCovariance(Covariance):
+    def __init__(self, z: Any, lengthscale: Any, factor: float) -> None:
+        self._z, self._lengthscale, self._factor = z, lengthscale, factor
+
+    def matrix(self) -> Any:
+        return self._factor * (self._z @ self._z.T)
+
+    def contract(self, weights: Any, out: Array, inputs: Any = None) -> float:
+        moment = self._factor * (weights.full() @ self._z)
+        totals = (self._z * moment).sum(0)
+        totals = totals if isinstance(totals, np.ndarray) else totals.cpu().numpy()
+        out[:] = -2.0 * (totals if len(out) == len(totals) else totals.sum())
+        if inputs is not None:
+            inputs += 2.0 * moment / self._lengthscale
+        return float(totals.sum())
 
 
 KERNELS = {name: CORRELATIONS[name] for name in ("rbf", "matern32", "matern52")}
-"""Kernels that a surrogate may be given by name."""
-
-
-def get_kernel(kernel: str | Stationary | Any) -> Stationary:
-    """The kernel of that name, the kernel itself, or a stationary gpytorch kernel translated.
-
-    Raises:
-        ValueError: If the name is not one of ``KERNELS``.
-        TypeError: If ``kernel`` is none of the three.
-    """
-    if isinstance(kernel, Stationary):
-        return kernel
-    if isinstance(kernel, str):
-        if kernel not in KERNELS:
-            msg = f"kernel must be one of {sorted(KERNELS)}, got {kernel!r}"
-            raise ValueError(msg)
-        return KERNELS[kernel]
-    if isinstance(kernel, torch.nn.Module):
-        return from_gpytorch(kernel)
-    msg = f"kernel must be a name, a Stationary or a gpytorch kernel, got {type(kernel).__name__}"
-    raise TypeError(msg)
-
-
-def from_gpytorch(kernel: Any) -> Stationary:
-    """A stationary isotropic gpytorch kernel (or a sum or product of such) as a correlation function of r^2.
-
-    Only its shape is used: it is evaluated on one axis with the lengthscales given by the surrogate, and divided by
-    its value at zero. The slope comes from automatic differentiation.
-
-    Raises:
-        ValueError: If the kernel is not stationary or has one lengthscale per dimension (they are fitted here).
-    """
-    kernel = copy.deepcopy(kernel).double()
-    if not kernel.is_stationary:
-        msg = f"the kernel must be stationary, got {type(kernel).__name__}"
-        raise ValueError(msg)
-    if any(getattr(part, "ard_num_dims", None) not in (None, 1) for part in kernel.modules()):
-        msg = (
-            "give the gpytorch kernel without ard_num_dims: the lengthscales per dimension are fitted by the surrogate"
-        )
-        raise ValueError(msg)
-    origin = torch.zeros(1, 1, dtype=torch.float64)
-    with torch.no_grad():
-        scale = float(kernel(origin, origin).to_dense())
-
-    def value(r2: Tensor) -> Tensor:
-        r = r2.clamp(min=1e-24).sqrt().reshape(-1, 1)
-        return (kernel(origin.to(r), r).to_dense() / scale).reshape(r2.shape)
-
-    def evaluate(r2: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            q = r2.detach().clamp(min=1e-24).requires_grad_()
-            k = value(q)
-            (slope,) = torch.autograd.grad(k.sum(), q)
-        return k.detach(), -2.0 * slope
-
-    def correlation(r2: Tensor) -> Tensor:
-        with torch.no_grad():
-            return value(r2)
-
-    return Stationary(f"gpytorch:{type(kernel).__name__}", evaluate, correlation)
+"""Correlation functions that a surrogate may be given by name."""

@@ -1,20 +1,58 @@
-"""Polynomial trends: a constant, a plane or a full quadratic with a Gaussian prior on its coefficients."""
+"""Means of processes: basis functions with standard normal coefficients, in units of the output scale."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["TREND_DEGREES", "Trend"]
+__all__ = ["TREND_DEGREES", "Mean", "Polynomial", "Trend", "Zero"]
 
 TREND_DEGREES = {"constant": 0, "linear": 1, "quadratic": 2}
 
 
+class Mean(Protocol):
+    """phi(u).b with b ~ N(0, I): p basis functions, each times the prior sd of its coefficient. A hashable value."""
+
+    def size(self, d: int) -> int:
+        """Number p of basis functions in d coordinates."""
+
+    def basis(self, u: Tensor) -> Tensor:
+        """Scaled basis functions at u with shape (n, d), with shape (n, p)."""
+
+    def slopes(self, u: Tensor) -> Tensor:
+        """Derivatives of the scaled basis functions with respect to u, with shape (n, d, p)."""
+
+    def polynomial(self, coefficients: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor] | None:
+        """The mean as c + b.u + u.C.u, with shapes (), (d,) and (d, d), C symmetric; None if it is no quadratic."""
+
+
 @dataclass(frozen=True)
-class Trend:
-    """Basis of a polynomial trend in whitened coordinates u, each function times the prior sd of its coefficient.
+class Zero:
+    """The mean that is zero everywhere, without basis functions."""
+
+    def size(self, d: int) -> int:  # noqa: ARG002 - see Mean
+        """See ``Mean``: 0."""
+        return 0
+
+    def basis(self, u: Tensor) -> Tensor:
+        """See ``Mean``."""
+        return u.new_empty(len(u), 0)
+
+    def slopes(self, u: Tensor) -> Tensor:
+        """See ``Mean``."""
+        return u.new_empty(*u.shape, 0)
+
+    def polynomial(self, coefficients: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor]:
+        """See ``Mean``."""
+        return coefficients.new_zeros(()), coefficients.new_zeros(d), coefficients.new_zeros(d, d)
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """A constant, a plane or a full quadratic in whitened coordinates u.
 
     The prior sds are in units of the output scale: 10 d for the constant, 10 for the linear and 3 for the quadratic
     coefficients. In whitened coordinates a log-density falls by about |u|^2, so they are wide by a factor of a few.
@@ -71,3 +109,6 @@ class Trend:
             quadratic[i, j] = 3.0 * coefficients[d + 1 :]
             quadratic = 0.5 * (quadratic + quadratic.T)
         return c, b, quadratic
+
+
+Trend = Polynomial

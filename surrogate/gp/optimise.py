@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
 
 from surrogate.arrays import Array, Indices
-from surrogate.gp.process import (
+from surrogate.gp.trended import (
     GPModel,
     GPRecipe,
     Hyperparameters,
@@ -24,11 +25,56 @@ __all__ = [
     "COEFFICIENT_SD",
     "HyperPrior",
     "MovableSet",
+    "Rescued",
     "condition_rescued",
     "fit",
     "fit_movable",
     "negative_log_posterior",
+    "rescued",
 ]
+
+T = TypeVar("T")
+
+RESCUES = 13
+"""How often a nugget is raised tenfold at most: from rounding to beyond the size of the kernel itself."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rescued(Generic[T]):
+    """The answer of an attempt, and by what its nugget was raised.
+
+    Attributes:
+        value: What the attempt returned.
+        factor: 1 where it succeeded at once.
+    """
+
+    value: T
+    factor: float
+
+
+def rescued(attempt: Callable[[float], T], *, usable: Callable[[T], bool] = lambda _: True) -> Rescued[T]:
+    """The first usable answer with a nugget raised tenfold as often as the factorisation needs it.
+
+    An infinite value would end a line search, which then reports convergence at a useless point.
+
+    Args:
+        attempt: Called with the factor on the nugget: 1, 10, 100 and so on. It may raise ``LinAlgError``.
+        usable: Whether an answer counts, such as only a finite one.
+
+    Raises:
+        FloatingPointError: If no factor helps.
+    """
+    factor = 1.0
+    for power in range(RESCUES):
+        factor = 10.0**power
+        try:
+            value = attempt(factor)
+        except torch.linalg.LinAlgError:
+            continue
+        if usable(value):
+            return Rescued(value, factor)
+    msg = f"the covariance cannot be factored even with {factor:g} times the nugget: are all inputs finite?"
+    raise FloatingPointError(msg)
 
 
 COEFFICIENT_SD = 0.5

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from surrogate.gp import process as gp
+from surrogate.gp import trended as gp
 from surrogate.gp.kernels import KERNELS
 from surrogate.gp.means import Trend
 from surrogate.gp.process import GPRecipe, Hyperparameters, TrainingSet, condition, log_marginals, negative_log_marginal

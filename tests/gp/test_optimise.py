@@ -1,19 +1,13 @@
-import warnings
-
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
 from surrogate.gp import optimise as fitting
-from surrogate.gp.kernels import KERNELS, from_gpytorch
+from surrogate.gp.kernels import KERNELS
 from surrogate.gp.means import Trend
 from surrogate.gp.optimise import HyperPrior, fit, negative_log_posterior
 from surrogate.gp.process import GPRecipe, Hyperparameters, TrainingSet, condition, negative_log_marginal
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit.script, as gpytorch is imported
-    from gpytorch.kernels import RBFKernel
 
 D, N = 2, 30
 RECIPE = GPRecipe(KERNELS["rbf"], Trend())
@@ -153,16 +147,6 @@ def test_the_residual_of_a_quadratic_vanishes():
     y = -0.5 * (u**2).sum(1)
     hyper, _, _ = fit(RECIPE, TrainingSet.of(u, y), [STARTS["explicit scale"]], max_evaluations=200)
     assert np.exp(hyper.log_amplitude + hyper.log_scale) < 0.01 * y.std()
-
-
-def test_gpytorch_kernels_are_fitted_like_ours():
-    original = RBFKernel()
-    original.lengthscale = 1.0
-    data = training(gaps=False)
-    ours = fit(RECIPE, data, [STARTS["explicit scale"]], max_evaluations=300)
-    theirs = fit(GPRecipe(from_gpytorch(original), Trend()), data, [STARTS["explicit scale"]], max_evaluations=300)
-    assert theirs[1] == pytest.approx(ours[1], abs=1e-3)
-    np.testing.assert_allclose(theirs[0].log_lengthscale, ours[0].log_lengthscale, atol=0.05)
 
 
 # Rescue

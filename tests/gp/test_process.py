@@ -5,14 +5,14 @@ import pytest
 import torch
 from scipy import stats
 
-from surrogate.gp.kernels import KERNELS, from_gpytorch
+from surrogate.gp.kernels import KERNELS
 from surrogate.gp.means import Trend
 from surrogate.gp.process import GPRecipe, Hyperparameters, TrainingSet, condition, negative_log_marginal
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit.script, as gpytorch is imported
     import gpytorch
-    from gpytorch.kernels import LinearKernel, MaternKernel, RBFKernel, RQKernel, ScaleKernel
+    from gpytorch.kernels import LinearKernel, MaternKernel, RBFKernel, ScaleKernel
 
 D, N = 3, 24
 NUGGET = 1e-4
@@ -21,7 +21,6 @@ CASES = {
     "rbf constant": (KERNELS["rbf"], "constant"),
     "matern32 linear": (KERNELS["matern32"], "linear"),
     "matern52 quadratic": (KERNELS["matern52"], "quadratic"),
-    "gpytorch rational quadratic": (from_gpytorch(RQKernel()), "quadratic"),
 }
 SCALED = Hyperparameters(np.log(0.6), np.log(0.02), np.log([0.8, 1.5, 3.0]), np.log(2.5))
 PROFILED = Hyperparameters(SCALED.log_amplitude, SCALED.log_shaping, SCALED.log_lengthscale)
@@ -199,22 +198,6 @@ def test_it_is_the_process_of_gpytorch(kernel, trend):
     np.testing.assert_allclose(model.mean(x), posterior.mean, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(model.covariance(x), posterior.covariance_matrix, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(model.variance(x), posterior.variance, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["rbf", "matern52"])
-def test_a_translated_kernel_gives_the_same_model(name):
-    """Gpytorch kernels are definitions: what is conditioned and differentiated is ours."""
-    data, x = training(), points(9, seed=2)
-    original = OF_GPYTORCH[name]()
-    original.lengthscale = 1.0
-    ours, theirs = (GPRecipe(kernel, Trend(), nugget=NUGGET) for kernel in (KERNELS[name], from_gpytorch(original)))
-    value_a, gradient_a = negative_log_marginal(ours, data, SCALED.vector())
-    value_b, gradient_b = negative_log_marginal(theirs, data, SCALED.vector())
-    assert value_a == pytest.approx(value_b, rel=1e-8)
-    np.testing.assert_allclose(gradient_a, gradient_b, rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(
-        condition(ours, data, SCALED).mean(x), condition(theirs, data, SCALED).mean(x), rtol=1e-7
-    )
 
 
 def test_features_are_factors_of_the_posterior_covariance(recipe, data, hyper):

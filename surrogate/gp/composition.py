@@ -1,0 +1,369 @@
+"""What covariance functions are, and how they compose: sums, products, scales, chosen columns.
+
+    kernel = Scale(0.5) * Matern52([1.0, 2.0]) + Scale(2.0) * RBF([3.0]).on([0])
+
+A kernel is a value: it carries its hyperparameters with names and priors, and is never changed. ``forward`` gives the
+covariance of some points as an object that also differentiates: the gradient of any weighted sum of its entries with
+respect to the log-hyperparameters and to the inputs, by formulas, at the cost of a few passes over the matrix.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from surrogate.arrays import Array
+from surrogate.gp.parameters import LogNormal, Parametric, logarithms
+from surrogate.gp.weights import FullWeights
+
+__all__ = ["SD_PRIOR", "Columns", "Covariance", "Kernel", "Points", "Product", "Scale", "Scaled", "Sum"]
+
+SD_PRIOR = LogNormal()
+"""Flat over twelve decades."""
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Where the rows of a covariance come from: the values at n points, then the derivatives at m of them.
+
+    Attributes:
+        u: With shape (n, d), a numpy array or a tensor.
+        at: Indices of the points whose derivatives are rows too, with shape (m,); None for none. Tensors only.
+    """
+
+    u: Any
+    at: Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows n + m d."""
+        n, d = self.u.shape
+        return int(n + (0 if self.at is None else len(self.at) * d))
+
+    def columns(self, columns: Any) -> Points:
+        """The same points in some of the coordinates."""
+        return Points(self.u[:, columns], self.at)
+
+
+class Covariance:
+    """Covariance matrix of points at given hyperparameters, which can be differentiated."""
+
+    @abstractmethod
+    def matrix(self) -> Any:
+        """The matrix, with shape (n, n), n counting derivatives; the caller may overwrite it."""
+
+    @abstractmethod
+    def contract(self, weights: Any, out: Array, inputs: Any = None) -> float:
+        """The sum of the entries of weights and matrix, with its derivatives.
+
+        Args:
+            weights: ``surrogate.gp.weights.Weights``, with the shape of the matrix; may be overwritten.
+            out: Where the derivatives with respect to the log-hyperparameters go, with shape (size,).
+            inputs: Where those with respect to the inputs are added, with shape (n, d); None where they are not
+                wanted. There must be no derivatives among the rows.
+
+        Returns:
+            The sum. O(n^2 d).
+        """
+
+
+class Kernel(Parametric):
+    """A covariance function of points with d coordinates."""
+
+    parts: tuple[Kernel, ...]
+
+    @abstractmethod
+    def forward(self, vector: Array, points: Points, factor: float = 1.0) -> Covariance:
+        """The covariance of points among each other.
+
+        Args:
+            vector: Log-hyperparameters, with shape (size,), in place of the kernel's own.
+            points: The points, with or without derivatives.
+            factor: What the covariance is multiplied by.
+        """
+
+    @abstractmethod
+    def cross(self, points: Points, x: Tensor) -> Tensor:
+        """Covariance of all rows of the points with the values at x of shape (m, d), with shape (rows, m)."""
+
+    @abstractmethod
+    def diagonal(self, x: Tensor) -> Tensor:
+        """Variances of the values at x with shape (m, d), with shape (m,)."""
+
+    def covariance(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        """Covariance of the values at x with those at z, or among each other, with shape (n, m)."""
+        return self.forward(self.vector(), Points(x)).matrix() if z is None else self.cross(Points(x), z)
+
+    def interpolant(self, points: Points, weights: Tensor) -> Callable[[Tensor], Tensor]:
+        """The function x -> ``cross(points, x).T @ weights`` of x with shape (m, d), for weights with shape (rows,)."""
+        return lambda x: self.cross(points, x).T @ weights
+
+    def on(self, columns: Sequence[int]) -> Columns:
+        """The same kernel of some of the coordinates."""
+        return Columns(self, columns)
+
+    def __add__(self, other: Kernel) -> Sum:
+        return Sum(self, other)
+
+    def __mul__(self, other: Kernel) -> Kernel:
+        for scale, kernel in ((self, other), (other, self)):
+            if isinstance(scale, Scale):
+                return scale.times(kernel)
+        return Product(self, other)
+
+
+class Scaled(Kernel):
+    """sd^2 k: a kernel times a constant."""
+
+    own_names = ("sd",)
+
+    def __init__(self, kernel: Kernel, sd: float, *, prior: LogNormal = SD_PRIOR) -> None:
+        """With the standard deviation that ``kernel`` is given."""
+        super().__init__(logarithms("sd", sd), (kernel,), (prior,))
+
+    @property
+    def variance(self) -> float:
+        """sd^2."""
+        return float(np.exp(2.0 * self._own[0]))
+
+    def forward(self, vector: Array, points: Points, factor: float = 1.0) -> Covariance:
+        """See ``Kernel``: the factor is passed on to the part."""
+        return _ScaledCovariance(self.parts[0].forward(vector[1:], points, factor * np.exp(2.0 * vector[0])))
+
+    def cross(self, points: Points, x: Tensor) -> Tensor:
+        """See ``Kernel``."""
+        return self.parts[0].cross(points, x) * self.variance
+
+    def diagonal(self, x: Tensor) -> Tensor:
+        """See ``Kernel``."""
+        return self.variance * self.parts[0].diagonal(x)
+
+    def interpolant(self, points: Points, weights: Tensor) -> Callable[[Tensor], Tensor]:
+        """See ``Kernel``."""
+        return self.parts[0].interpolant(points, self.variance * weights)
+
+
+class _ScaledCovariance(Covariance):
+    """A covariance that holds the factor already."""
+
+    def __init__(self, part: Covariance) -> None:
+        self._part = part
+
+    def matrix(self) -> Any:
+        return self._part.matrix()
+
+    def contract(self, weights: Any, out: Array, inputs: Any = None) -> float:
+        total = self._part.contract(weights, out[1:], inputs)
+        out[0] = 2.0 * total
+        return total
+
+
+class Sum(Kernel):
+    """k_1 + k_2: a sum of independent processes."""
+
+    def __init__(self, first: Kernel, second: Kernel) -> None:
+        """Of two kernels."""
+        super().__init__(np.empty(0), (first, second), ())
+
+    def forward(self, vector: Array, points: Points, factor: float = 1.0) -> Covariance:
+        """See ``Kernel``."""
+        (first, second), size = self.parts, self.parts[0].size
+        parts = first.forward(vector[:size], points, factor), second.forward(vector[size:], points, factor)
+        return _SumCovariance(*parts, size)
+
+    def cross(self, points: Points, x: Tensor) -> Tensor:
+        """See ``Kernel``."""
+        return self.parts[0].cross(points, x) + self.parts[1].cross(points, x)
+
+    def diagonal(self, x: Tensor) -> Tensor:
+        """See ``Kernel``."""
+        return self.parts[0].diagonal(x) + self.parts[1].diagonal(x)
+
+    def interpolant(self, points: Points, weights: Tensor) -> Callable[[Tensor], Tensor]:
+        """See ``Kernel``."""
+        first, second = (part.interpolant(points, weights) for part in self.parts)
+        return lambda x: first(x) + second(x)
+
+
+class _SumCovariance(Covariance):
+    def __init__(self, first: Covariance, second: Covariance, size: int) -> None:
+        self._first, self._second, self._size = first, second, size
+
+    def matrix(self) -> Any:
+        out = self._first.matrix()
+        out += self._second.matrix()
+        return out
+
+    def contract(self, weights: Any, out: Array, inputs: Any = None) -> float:
+        total = self._first.contract(weights.copy(), out[: self._size], inputs)
+        return total + self._second.contract(weights, out[self._size :], inputs)
+
+
+class Product(Kernel):
+    """k_1 k_2, entry by entry."""
+
+    def __init__(self, first: Kernel, second: Kernel) -> None:
+        """Of two kernels."""
+        super().__init__(np.empty(0), (first, second), ())
+
+    def forward(self, vector: Array, points: Points, factor: float = 1.0) -> Covariance:
+        """See ``Kernel``."""
+        if points.at is not None:
+            msg = "derivatives among the data need a kernel without products; a sum of scaled kernels will do"
+            raise ValueError(msg)
+        (first, second), size = self.parts, self.parts[0].size
+        return _ProductCovariance(first.forward(vector[:size], points, factor), second.forward(vector[size:], points), size)
+
+    def cross(self, points: Points, x: Tensor) -> Tensor:
+        """See ``Kernel``."""
+        return self.parts[0].cross(points, x) * self.parts[1].cross(points, x)
+
+    def diagonal(self, x: Tensor) -> Tensor:
+        """See ``Kernel``."""
+        return self.parts[0].diagonal(x) * self.parts[1].diagonal(x)
+
+
+class _ProductCovariance(Covariance):
+    def __init__(self, first: Covariance, second: Covariance, size: int) -> None:
+        self._first, self._second, self._size = first, second, size
+
+    def matrix(self) -> Any:
+        out = self._first.matrix()
+        out *= self._second.matrix()
+        return out
+
+    def contract(self, weights: Any, out: Array, inputs: Any = None) -> float:
+        others = weights.times(self._first.matrix())
+        total = self._first.contract(weights.times(self._second.matrix()), out[: self._size], inputs)
+        self._second.contract(others, out[self._size :], inputs)
+        return total
+
+
+class Columns(Kernel):
+    """A kernel of some of the coordinates.
+
+    Attributes:
+        columns: Which ones, in the order in which the kernel takes them.
+    """
+
+    def __init__(self, kernel: Kernel, columns: Sequence[int]) -> None:
+        """Of the kernel, with the indices of its coordinates, none of them twice."""
+        self.columns = tuple(int(j) for j in columns)
+        if len(set(self.columns)) != len(self.columns) or not self.columns or min(self.columns) < 0:
+            msg = f"columns must be different indices from 0 on, got {list(columns)}"
+            raise ValueError(msg)
+        super().__init__(np.empty(0), (kernel,), ())
+
+    def _rows(self, points: Points) -> Tensor:
+        """Rows of all coordinates in which those of the chosen ones lie."""
+        n, d = points.u.shape
+        at = points.u.new_empty(0, dtype=torch.int64) if points.at is None else points.at
+        first = n + d * torch.arange(len(at), device=at.device)
+        slopes = first[:, None] + torch.tensor(self.columns, device=at.device)
+        return torch.cat([torch.arange(n, device=at.device), slopes.reshape(-1)])
+
+    def _chosen(self, x: Any) -> Any:
+        chosen = x[:, list(self.columns)]
+        return np.ascontiguousarray(chosen) if isinstance(x, np.ndarray) else chosen
+
+    def forward(self, vector: Array, points: Points, factor: float = 1.0) -> Covariance:
+        """See ``Kernel``; the rows of derivatives along other coordinates are zero."""
+        part = self.parts[0].forward(vector, Points(self._chosen(points.u), points.at), factor)
+        return _ColumnsCovariance(part, self.columns, None if points.at is None else self._rows(points), points.rows)
+
+    def cross(self, points: Points, x: Tensor) -> Tensor:
+        """See ``Kernel``."""
+        part = self.parts[0].cross(Points(self._chosen(points.u), points.at), self._chosen(x))
+        if points.at is None:
+            return part
+        out = part.new_zeros(points.rows, len(x))
+        out[self._rows(points)] = part
+        return out
+
+    def diagonal(self, x: Tensor) -> Tensor:
+        """See ``Kernel``."""
+        return self.parts[0].diagonal(self._chosen(x))
+
+    def interpolant(self, points: Points, weights: Tensor) -> Callable[[Tensor], Tensor]:
+        """See ``Kernel``."""
+        some = weights if points.at is None else weights[self._rows(points)]
+        function = self.parts[0].interpolant(Points(self._chosen(points.u), points.at), some)
+        return lambda x: function(self._chosen(x))
+
+
+class _ColumnsCovariance(Covariance):
+    def __init__(self, part: Covariance, columns: tuple[int, ...], rows: Tensor | None, size: int) -> None:
+        self._part, self._columns, self._rows, self._size = part, columns, rows, size
+
+    def matrix(self) -> Any:
+        part = self._part.matrix()
+        if self._rows is None:
+            return part
+        out = part.new_zeros(self._size, self._size)
+        out[self._rows[:, None], self._rows] = part
+        return out
+
+    def contract(self, weights: Any, out: Array, inputs: Any = None) -> float:
+        if self._rows is not None:
+            return self._part.contract(FullWeights(weights.matrix[self._rows[:, None], self._rows]), out, inputs)
+        chosen = None if inputs is None else 0.0 * inputs[:, list(self._columns)]
+        total = self._part.contract(weights, out, chosen)
+        if inputs is not None:
+            inputs[:, list(self._columns)] += chosen
+        return total
+
+
+class Scale(Kernel):
+    """sd^2 everywhere: an unknown constant, or, times another kernel, the scale of that kernel."""
+
+    own_names = ("sd",)
+
+    def __init__(self, sd: float = 1.0, *, prior: LogNormal = SD_PRIOR) -> None:
+        """With the standard deviation of the constant."""
+        super().__init__(logarithms("sd", sd), (), (prior,))
+
+    @property
+    def variance(self) -> float:
+        """sd^2."""
+        return float(np.exp(2.0 * self._own[0]))
+
+    def times(self, kernel: Kernel) -> Scaled:
+        """The kernel with this scale."""
+        scaled = Scaled(kernel, 1.0, prior=self._priors[0])
+        return scaled.with_vector(np.concatenate([self._own, kernel.vector()]))
+
+    def forward(self, vector: Array, points: Points, factor: float = 1.0) -> Covariance:
+        """See ``Kernel``; the rows of derivatives are zero."""
+        return _ConstantCovariance(points, factor * float(np.exp(2.0 * vector[0])))
+
+    def cross(self, points: Points, x: Tensor) -> Tensor:
+        """See ``Kernel``."""
+        out = x.new_zeros(points.rows, len(x))
+        out[: len(points.u)] = self.variance
+        return out
+
+    def diagonal(self, x: Tensor) -> Tensor:
+        """See ``Kernel``."""
+        return torch.full_like(x[:, 0], self.variance)
+
+
+class _ConstantCovariance(Covariance):
+    def __init__(self, points: Points, variance: float) -> None:
+        self._points, self._variance = points, variance
+
+    def matrix(self) -> Any:
+        u, rows = self._points.u, self._points.rows
+        out = np.zeros((rows, rows)) if isinstance(u, np.ndarray) else u.new_zeros(rows, rows)
+        out[: len(u), : len(u)] = self._variance
+        return out
+
+    def contract(self, weights: Any, out: Array, inputs: Any = None) -> float:  # noqa: ARG002 - inputs do not matter
+        total = weights.total(self.matrix())
+        out[0] = 2.0 * total
+        return total

@@ -1,0 +1,168 @@
+"""Noise of the data as independent variances: parts that add up, with their hyperparameters.
+
+    noise = Nugget(1e-6) + Shaped(1e-3) + Given() + Common(0.1)
+
+Variances are in units of y squared, apart from the nugget, which is in units of the squared output scale of the process.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from surrogate.arrays import Array
+from surrogate.gp.parameters import LogNormal, Parametric, logarithms
+
+__all__ = ["Common", "Given", "Noise", "NoiseColumns", "NoiseSum", "Nugget", "Shaped", "Variances"]
+
+
+class NoiseColumns(Protocol):
+    """What noise may depend on, for each datum, all with the shape of y."""
+
+    @property
+    def gap(self) -> Any:
+        """How far the point lies below the region that matters, 0 inside it."""
+
+    @property
+    def noise_variance(self) -> Any:
+        """Variance of the noise that came with the datum."""
+
+    @property
+    def unit_variance(self) -> Any:
+        """Square of what a unit of common noise is in units of y."""
+
+
+class Variances(NamedTuple):
+    """Noise variances and their derivatives.
+
+    Attributes:
+        relative: In units of the squared output scale, the same for all data.
+        absolute: In units of y squared, with the shape of y; None for zero.
+        slopes: For each log-hyperparameter a column with the shape of y and a factor on it. The column is None where
+            the derivative is that factor for all data, in units of the squared output scale.
+    """
+
+    relative: float
+    absolute: Any
+    slopes: tuple[tuple[Any, float], ...]
+
+
+class Noise(Parametric):
+    """Noise that is independent from datum to datum."""
+
+    @abstractmethod
+    def forward(self, vector: Array, data: NoiseColumns) -> Variances:
+        """The variances with log-hyperparameters ``vector`` in place of the noise's own, and their derivatives."""
+
+    def raised(self, factor: float) -> Noise:
+        """The same with a nugget that is larger by a factor; what a covariance that cannot be factored needs."""
+        return self
+
+    def __add__(self, other: Noise) -> NoiseSum:
+        mine, theirs = (noise.parts if isinstance(noise, NoiseSum) else (noise,) for noise in (self, other))
+        return NoiseSum(*mine, *theirs)
+
+
+class NoiseSum(Noise):
+    """Independent noises added up."""
+
+    parts: tuple[Noise, ...]
+
+    def __init__(self, *parts: Noise) -> None:
+        """Of the parts, in this order."""
+        super().__init__(np.empty(0), parts, ())
+
+    def forward(self, vector: Array, data: NoiseColumns) -> Variances:
+        """See ``Noise``."""
+        relative, absolute, slopes, start = 0.0, None, (), 0
+        for part in self.parts:
+            own = part.forward(vector[start : start + part.size], data)
+            relative += own.relative
+            if own.absolute is not None:
+                absolute = own.absolute if absolute is None else absolute + own.absolute
+            slopes += own.slopes
+            start += part.size
+        return Variances(relative, absolute, slopes)
+
+    def raised(self, factor: float) -> Noise:
+        """See ``Noise``."""
+        return NoiseSum(*(part.raised(factor) for part in self.parts))
+
+
+class Nugget(Noise):
+    """A variance in units of the squared output scale, the same for all data.
+
+    It bounds the condition number of the covariance: by about n k(0) / ratio.
+    """
+
+    own_names = ("nugget",)
+
+    def __init__(self, ratio: float, *, fitted: bool = False, prior: LogNormal | None = None) -> None:
+        """With the ratio of noise variance to squared output scale; whether it is a hyperparameter or stays."""
+        own = logarithms("ratio", ratio)
+        self._fixed = None if fitted else float(ratio)
+        self._factor = 1.0
+        super().__init__(own if fitted else np.empty(0), (), (prior or LogNormal(low=1e-14),) if fitted else ())
+
+    @property
+    def ratio(self) -> float:
+        """Noise variance in units of the squared output scale."""
+        return self._factor * (float(np.exp(self._own[0])) if self._fixed is None else self._fixed)
+
+    def forward(self, vector: Array, data: NoiseColumns) -> Variances:  # noqa: ARG002 - the same for all data
+        """See ``Noise``."""
+        if self._fixed is not None:
+            return Variances(self._factor * self._fixed, None, ())
+        ratio = self._factor * np.exp(vector[0])
+        return Variances(ratio, None, ((None, ratio),))
+
+    def raised(self, factor: float) -> Nugget:
+        """See ``Noise``."""
+        out = self.with_vector(self.vector())
+        out._factor = self._factor * factor
+        return out
+
+
+class Given(Noise):
+    """Noise whose sd came with each datum."""
+
+    def __init__(self) -> None:
+        """Nothing is fitted."""
+        super().__init__(np.empty(0), (), ())
+
+    def forward(self, vector: Array, data: NoiseColumns) -> Variances:  # noqa: ARG002 - it has no hyperparameters
+        """See ``Noise``."""
+        return Variances(0.0, data.noise_variance, ())
+
+
+class Common(Noise):
+    """Noise with one sd for all data, times the unit of each."""
+
+    own_names = ("noise",)
+
+    def __init__(self, sd: float, *, prior: LogNormal | None = None) -> None:
+        """With the standard deviation."""
+        super().__init__(logarithms("sd", sd), (), (prior or LogNormal(),))
+
+    def forward(self, vector: Array, data: NoiseColumns) -> Variances:
+        """See ``Noise``."""
+        variance, unit = np.exp(2.0 * vector[0]), data.unit_variance
+        return Variances(0.0, variance * unit, ((unit, 2.0 * variance),))
+
+
+class Shaped(Noise):
+    """Noise with the sd c times the gap: data far below the region that matters may be missed by that much."""
+
+    own_names = ("shaping",)
+
+    def __init__(self, coefficient: float, *, prior: LogNormal | None = None) -> None:
+        """With the sd per unit of gap, c."""
+        super().__init__(logarithms("coefficient", coefficient), (), (prior or LogNormal(),))
+
+    def forward(self, vector: Array, data: NoiseColumns) -> Variances:
+        """See ``Noise``."""
+        sd = np.exp(vector[0]) * data.gap
+        variance = sd * sd
+        return Variances(0.0, variance, ((variance, 2.0),))
