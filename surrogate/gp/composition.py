@@ -218,7 +218,9 @@ class Product(Kernel):
             msg = "derivatives among the data need a kernel without products; a sum of scaled kernels will do"
             raise ValueError(msg)
         (first, second), size = self.parts, self.parts[0].size
-        return _ProductCovariance(first.forward(vector[:size], points, factor), second.forward(vector[size:], points), size)
+        return _ProductCovariance(
+            first.forward(vector[:size], points, factor), second.forward(vector[size:], points), size
+        )
 
     def cross(self, points: Points, x: Tensor) -> Tensor:
         """See ``Kernel``."""

@@ -1,6 +1,6 @@
 """Covariance functions: correlation functions of a scaled distance, planes, and what they are composed with.
 
-    kernel = Scale(0.5) * Matern52([1.0, 2.0]) + Scale(2.0) * RBF([3.0]).on([0])
+kernel = Scale(0.5) * Matern52([1.0, 2.0]) + Scale(2.0) * RBF([3.0]).on([0])
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class StationaryKernel(Kernel):
     function: ClassVar[Stationary]
     own_names = ("lengthscale",)
 
-    def __init__(self, lengthscale: float | Sequence[float] | Array = 1.0, *, prior: LogNormal = LENGTHSCALE_PRIOR) -> None:
+    def __init__(
+        self, lengthscale: float | Sequence[float] | Array = 1.0, *, prior: LogNormal = LENGTHSCALE_PRIOR
+    ) -> None:
         """With one lengthscale for each coordinate, or one for all, all with the same prior."""
         own = logarithms("lengthscale", lengthscale)
         super().__init__(own, (), (prior,) * len(own))
@@ -76,11 +78,9 @@ class StationaryKernel(Kernel):
         lengthscale = _scale(vector, points.u)
         if points.at is not None:
             return _JointCovariance(self._joint(points, lengthscale), factor)
-        if isinstance(points.u, np.ndarray):
-            z = points.u / lengthscale
-            k, h = _correlations(self.function, z)
-            return _StationaryCovariance(z, lengthscale, k, h, factor)
         z = points.u / lengthscale
+        if isinstance(z, np.ndarray):
+            return _StationaryCovariance(z, lengthscale, *_correlations(self.function, z), factor)
         k, h = self.function.evaluate(squared_distance(z, z).fill_diagonal_(0.0))
         scaled = k.mul_(factor)
         return _StationaryCovariance(z, lengthscale, scaled, scaled if h is k else h.mul_(factor), 1.0)

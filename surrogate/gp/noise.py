@@ -2,7 +2,7 @@
 
     noise = Nugget(1e-6) + Shaped(1e-3) + Given() + Common(0.1)
 
-Variances are in units of y squared, apart from the nugget, which is in units of the squared output scale of the process.
+Variances are in units of y squared. Only the nugget is in units of the squared output scale of the process.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Noise(Parametric):
     def forward(self, vector: Array, data: NoiseColumns) -> Variances:
         """The variances with log-hyperparameters ``vector`` in place of the noise's own, and their derivatives."""
 
-    def raised(self, factor: float) -> Noise:
+    def raised(self, factor: float) -> Noise:  # noqa: ARG002 - most noises have no nugget
         """The same with a nugget that is larger by a factor; what a covariance that cannot be factored needs."""
         return self
 
@@ -76,7 +76,8 @@ class NoiseSum(Noise):
 
     def forward(self, vector: Array, data: NoiseColumns) -> Variances:
         """See ``Noise``."""
-        relative, absolute, slopes, start = 0.0, None, (), 0
+        slopes: tuple[tuple[Any, float], ...] = ()
+        relative, absolute, start = 0.0, None, 0
         for part in self.parts:
             own = part.forward(vector[start : start + part.size], data)
             relative += own.relative

@@ -28,7 +28,7 @@ from surrogate.gp.parameters import LogNormal, Parametric, logarithms
 if TYPE_CHECKING:
     from surrogate.gp.solvers.cholesky import CholeskyPosterior
 
-from surrogate.gp.trended import (  # noqa: E402
+from surrogate.gp.trended import (
     GPModel,
     GPRecipe,
     Hyperparameters,
@@ -38,8 +38,21 @@ from surrogate.gp.trended import (  # noqa: E402
     negative_log_marginal,
     with_input_slopes,
 )
+from surrogate.gp.trended import _cholesky_in_place as _cholesky_in_place  # noqa: PLC0414
 
-__all__ = ["Data", "GPModel", "GPRecipe", "Hyperparameters", "Process", "Solver", "TrainingSet", "condition", "log_marginals", "negative_log_marginal", "with_input_slopes"]
+__all__ = [
+    "Data",
+    "GPModel",
+    "GPRecipe",
+    "Hyperparameters",
+    "Process",
+    "Solver",
+    "TrainingSet",
+    "condition",
+    "log_marginals",
+    "negative_log_marginal",
+    "with_input_slopes",
+]
 
 SCALE_PRIOR = LogNormal(low=1e-12, high=1e12)
 P = TypeVar("P", covariant=True)
@@ -245,4 +258,3 @@ class Process(Parametric):
 
         way: Solver[P] | Solver[CholeskyPosterior] = Cholesky() if solver is None else solver
         return rescued(lambda factor: way.condition(self.raised(factor) if factor > 1.0 else self, data)).value
-

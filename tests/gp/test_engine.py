@@ -1,4 +1,4 @@
-"""A process conditioned on data: parity with dense formulas and other libraries, and laws of evidences and posteriors."""
+"""A process given data: parity with dense formulas and other libraries, laws of evidences and posteriors."""
 
 from __future__ import annotations
 
@@ -51,9 +51,10 @@ def dense(process, data):
     """K / s^2 with noise, by the obvious formula."""
     scale, _, vector = process.split(process.vector())
     noise = process.noise.forward(vector, data)
-    k = process.kernel.forward(process.kernel.vector(), data.points).matrix() + data.basis(process.mean) @ data.basis(
-        process.mean
-    ).T
+    k = (
+        process.kernel.forward(process.kernel.vector(), data.points).matrix()
+        + data.basis(process.mean) @ data.basis(process.mean).T
+    )
     variance = torch.full((len(data.y),), float(noise.relative), dtype=torch.float64)
     if noise.absolute is not None:
         variance = variance + noise.absolute * (1.0 if scale is None else np.exp(-2.0 * scale))

@@ -337,7 +337,9 @@ class CholeskyPosterior:
         identity = torch.eye(self.size, dtype=self.u.dtype, device=self.u.device)
         half = torch.linalg.solve_triangular(self._factor.lower, identity, upper=False)
         inverse_diagonal = half.square().sum(0) - (self._factor.q.T @ half).square().sum(0)
-        return (self.alpha.mT / inverse_diagonal).mT.cpu().numpy() if self.alpha.ndim > 1 else (self.alpha / inverse_diagonal).cpu().numpy()
+        if self.alpha.ndim > 1:
+            inverse_diagonal = inverse_diagonal[:, None]
+        return (self.alpha / inverse_diagonal).cpu().numpy()
 
 
 def _like(out: Tensor, given: Inputs) -> Inputs:
