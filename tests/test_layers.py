@@ -35,7 +35,7 @@ PLACES = {
     "getdist": ("output.getdist", "output.plots"),
     "matplotlib": ("output.",),
     "emcee": ("samplers.ensemble",),
-    "cobaya": ("interfaces.cobaya",),
+    "cobaya": ("interfaces.cobaya.",),
     "cosmosis": ("interfaces.cosmosis",),
     "yaml": ("storage.documents",),
     "pyarrow": ("labelling.table",),

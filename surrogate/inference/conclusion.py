@@ -118,8 +118,8 @@ def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> 
         sampler=_quality(chain, sample),
         check=loop.self_check(state, model, sample) if len(sample.x) else {},
         evidence=evidence,
-        **_draws(loop, model, chain),
-        **_derived_values(loop, state, chain.samples),
+        **(draws := _draws(loop, model, chain)),
+        **_derived_values(loop, state, chain.samples, draws["log_posterior"] - draws["log_prior"]),
     )
 
 
@@ -208,14 +208,14 @@ def _quality(chain: Chain, sample: ImportanceSample) -> dict[str, float]:
     }
 
 
-def _derived_values(loop: PosteriorLoop, state: State, samples: Array) -> dict[str, Any]:
-    """Derived values of the draws, emulated, with their errors."""
+def _derived_values(loop: PosteriorLoop, state: State, samples: Array, log_likelihood: Array) -> dict[str, Any]:
+    """Derived values of the draws with their held-out errors."""
     low, high = loop.scaled.to_unit(loop.prior.bounds.T)
     circles = InputWarp.identity(low, high, loop.prior.periodic)
     model = _derived_model(loop, state, samples, circles)
     if model is None:
         return {"derived": np.empty((len(samples), 0)), "derived_names": (), "derived_error": np.empty(0)}
-    values = model.predict(circles.forward(samples))
+    values = model.predict(circles.forward(samples), log_likelihood)
     return {"derived": values, "derived_names": model.names, "derived_error": model.error}
 
 
@@ -230,7 +230,9 @@ def _derived_model(loop: PosteriorLoop, state: State, samples: Array, circles: I
     t = loop.scaled.to_unit(data.x[data.finite])
     height = data.y[data.finite] + loop.scaled.log_density(t)
     values, names = data.derived[data.finite], data.derived_names
-    return fit_derived(circles.forward(t), height, values, names, circles.forward(samples))
+    return fit_derived(
+        circles.forward(t), height, values, names, circles.forward(samples), log_likelihood=data.y[data.finite]
+    )
 
 
 def load_result(folder: str | os.PathLike[str], *, n_samples: int = 10_000, prior: Any = None) -> Result:

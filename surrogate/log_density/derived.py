@@ -38,6 +38,14 @@ class _Column:
 
 
 @dataclass(frozen=True, eq=False)
+class _Line:
+    """One quantity that is intercept + slope * log-likelihood, such as the chi2 of the only data set."""
+
+    intercept: float
+    slope: float
+
+
+@dataclass(frozen=True, eq=False)
 class DerivedModel:
     """Regressions of k quantities.
 
@@ -52,18 +60,37 @@ class DerivedModel:
     names: tuple[str, ...]
     error: Array
     whitening: Whitening
-    columns: tuple[_Column, ...]
+    columns: tuple[_Column | _Line, ...]
 
-    def predict(self, x: Array) -> Array:
-        """Values at x with shape (m, d), with shape (m, k); O(m n k d)."""
+    def predict(self, x: Array, log_likelihood: Array | None = None) -> Array:
+        """Values at x, with shape (m, k); O(m n k d).
+
+        Args:
+            x: Points, with shape (m, d).
+            log_likelihood: There, with shape (m,); needed if the model was fitted with it.
+        """
         u = self.whitening.whiten(x)
-        return (
-            np.stack([column.predict(u) for column in self.columns], axis=1) if self.columns else np.empty((len(x), 0))
-        )
+        values = np.empty((len(x), len(self.columns)))
+        for j, column in enumerate(self.columns):
+            if isinstance(column, _Column):
+                values[:, j] = column.predict(u)
+            elif log_likelihood is not None:
+                values[:, j] = column.intercept + column.slope * log_likelihood
+            else:
+                msg = f"{self.names[j]!r} follows from the log-likelihood, which is not given"
+                raise ValueError(msg)
+        return values
 
 
 def fit_derived(
-    x: Array, height: Array, values: Array, names: tuple[str, ...], draws: Array, *, max_points: int = 300
+    x: Array,
+    height: Array,
+    values: Array,
+    names: tuple[str, ...],
+    draws: Array,
+    *,
+    log_likelihood: Array | None = None,
+    max_points: int = 300,
 ) -> DerivedModel:
     """Regressions of derived quantities on the evaluated points near the posterior.
 
@@ -73,6 +100,8 @@ def fit_derived(
         values: Derived values there, with shape (n, k); rows that are not finite do not count.
         names: Of the k quantities.
         draws: Draws of the posterior in the same coordinates, with shape (m, d): they set the scales.
+        log_likelihood: At the points, with shape (n,). A quantity that is a straight line of it follows from the
+            surrogate without a regression.
         max_points: Largest number of points for a regression; the highest are taken.
 
     Returns:
@@ -90,9 +119,29 @@ def fit_derived(
         raise ValueError(msg)
     whitening = Whitening.of(draws)
     u, depth = whitening.whiten(x), height.max(initial=-np.inf) - height
-    fitted = [_fit_column(u, depth, values[:, j], max_points) for j in range(len(names))]
+    fitted: list[tuple[_Column | _Line, float]] = []
+    for column in values.T:
+        line = None if log_likelihood is None else _line(log_likelihood, column)
+        fitted.append(_fit_column(u, depth, column, max_points) if line is None else (line, 0.0))
     error = np.array([e for _, e in fitted])
     return DerivedModel(tuple(names), error, whitening, tuple(column for column, _ in fitted))
+
+
+_ROUNDING = 1e-10  # relative; sums of a few terms are exact to 1e-14
+_ENOUGH = 5  # points: any two lie on a line
+
+
+def _line(log_likelihood: Array, values: Array) -> _Line | None:
+    """The straight line on which the values lie to rounding; None if they do not, or are constant."""
+    usable = np.isfinite(values) & np.isfinite(log_likelihood)
+    y, v = log_likelihood[usable], values[usable]
+    if len(v) < _ENOUGH or not min(np.ptp(y), np.ptp(v)) > 0.0:
+        return None
+    low, high = int(y.argmin()), int(y.argmax())
+    slope = float((v[high] - v[low]) / (y[high] - y[low]))
+    intercept = float(v[high] - slope * y[high])
+    misfit = np.abs(v - intercept - slope * y)
+    return _Line(intercept, slope) if bool((misfit <= _ROUNDING * np.abs(v).max()).all()) else None
 
 
 def _fit_column(u: Array, depth: Array, values: Array, max_points: int) -> tuple[_Column, float]:

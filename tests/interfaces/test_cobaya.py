@@ -26,7 +26,8 @@ from cobaya.yaml import yaml_dump, yaml_load_file
 
 import surrogate
 from surrogate.executors import ProcessExecutor
-from surrogate.interfaces.cobaya import CobayaLikelihood, number_of, prior_of, problem_of, reference_of
+from surrogate.interfaces.cobaya import CobayaLikelihood, prior_of, problem_of, reference_of
+from surrogate.interfaces.cobaya.options import number_of
 from tests.executors import functions_for_workers as functions
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Cobaya's and its dependencies'
@@ -173,6 +174,54 @@ def test_infer_takes_a_yaml_file(tmp_path, finished):
     result = surrogate.infer(path, seed=1, progress=False, n_samples=300)
     assert result.labels[0] == r"\alpha"
     assert result.n_evaluations == finished[2].products()["result"].n_evaluations
+
+
+# Names, chi2s and evidences
+
+
+def test_likelihoods_of_any_name():
+    """Cobaya takes them, and calls their chi2s by the same name."""
+
+    def quadratic(a):
+        return -0.5 * a**2
+
+    names = ("BAO+SN", "my like", "BAO SN")
+    likelihoods = {name: {"external": quadratic, "input_params": ["a"]} for name in names}
+    sampler = {"surrogate": {"seed": 1, "n_samples": 300, "max_evaluations": 12}}
+    box = {"a": {"prior": [-3, 3]}}
+    _, sampler = run({"likelihood": likelihoods, "params": box, "sampler": sampler})
+    found = sampler.products()["result"]
+    assert found.data.finite.all()
+    assert found.derived_names == ("chi2__BAO_SN", "chi2__my_like", "chi2__BAO_SN_2")
+    columns = sampler.samples()
+    for name in names:
+        np.testing.assert_allclose(columns[f"chi2__{name}"], columns["a"] ** 2, atol=1e-3)
+
+
+def test_the_chi2_of_a_single_likelihood_is_exact():
+    model = get_model(
+        {
+            "likelihood": {"rough": lambda a, b: -(abs(a) ** 1.5) - b**2},
+            "params": {name: {"prior": [-3, 3]} for name in "ab"},
+        }
+    )
+    result = surrogate.infer(model, seed=1, progress=False, n_samples=300, max_evaluations=40)
+    assert result.derived_names == ("chi2__rough",)
+    assert result.derived_error[0] == 0.0
+    log_likelihood = result.log_posterior - result.log_prior
+    np.testing.assert_allclose(result.derived[:, 0], -2.0 * log_likelihood, atol=1e-9)
+
+
+def test_an_unconverged_run_leaves_no_evidence_for_scripts(tmp_path):
+    root = tmp_path / "run"
+    _, sampler = run(info(max_evaluations=8), output=str(root))
+    products = sampler.products()
+    assert not products["result"].converged
+    assert products["logZ"] is None
+    assert products["logZstd"] is None
+    assert not root.with_suffix(".logZ").exists()
+    run(info(), output=str(root), resume=True)
+    assert root.with_suffix(".logZ").exists()
 
 
 # Flags

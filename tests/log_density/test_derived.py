@@ -81,3 +81,24 @@ def test_shapes_are_checked(rng):
     x, height = cloud(rng, 10, 2)
     with pytest.raises(ValueError, match=r"values \(n, 2\).*\(10, 1\)"):
         fit_derived(x, height, np.zeros((10, 1)), ("a", "b"), x)
+
+
+def test_a_straight_line_of_the_log_likelihood_needs_no_regression():
+    """A chi2 is -2 log L at every draw, to rounding, however rough the log-likelihood is."""
+    rng = np.random.default_rng(3)
+    x, new = rng.standard_normal((40, 2)), rng.standard_normal((7, 2))
+    log_likelihood, at_new = rng.standard_normal(40) * 100.0, rng.standard_normal(7)
+    values = np.stack([3.0 - 2.0 * log_likelihood, x[:, 0]], axis=1)
+    model = fit_derived(x, log_likelihood, values, ("chi2", "a"), x, log_likelihood=log_likelihood)
+    assert model.error[0] == 0.0
+    assert model.error[1] > 0.0
+    np.testing.assert_allclose(model.predict(new, at_new)[:, 0], 3.0 - 2.0 * at_new, rtol=1e-12)
+    with pytest.raises(ValueError, match="'chi2' follows from the log-likelihood"):
+        model.predict(new)
+
+
+def test_a_sum_with_another_term_is_no_straight_line():
+    rng = np.random.default_rng(4)
+    x, log_likelihood = rng.standard_normal((40, 2)), rng.standard_normal(40)
+    values = (-2.0 * log_likelihood + 1e-6 * x[:, 0])[:, None]
+    assert fit_derived(x, log_likelihood, values, ("q",), x, log_likelihood=log_likelihood).error[0] > 0.0

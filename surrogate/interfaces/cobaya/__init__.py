@@ -1,0 +1,10 @@
+"""Cobaya: a sampler that takes the place of `mcmc`, and Cobaya models for `surrogate.infer`.
+
+Cobaya is imported in this package alone.
+"""
+
+from surrogate.interfaces.cobaya.model import CobayaLikelihood, Problem, prior_of, problem_of, reference_of
+from surrogate.interfaces.cobaya.options import number_of
+from surrogate.interfaces.cobaya.sampler import SurrogateSampler
+
+__all__ = ["CobayaLikelihood", "Problem", "SurrogateSampler", "number_of", "prior_of", "problem_of", "reference_of"]
