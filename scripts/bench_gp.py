@@ -24,7 +24,8 @@ from surrogate.gp.process import GPRecipe, Hyperparameters, TrainingSet, conditi
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.log_density.feasibility.protocol import Everywhere
-from surrogate.log_density.model import LikelihoodModel, Structure, SurrogateParameters
+from surrogate.log_density.model import ScalarLogDensity
+from surrogate.log_density.parameters import Structure, SurrogateParameters
 from surrogate.log_density.predictor import Predictor
 
 
@@ -45,7 +46,7 @@ def exported(gp) -> Predictor:
     structure = Structure("rbf", gp.recipe.trend.name, 0.0, InputWarp.identity(np.zeros(d), np.ones(d)))
     whitening = Whitening(np.zeros(d), np.eye(d), np.eye(d))
     parameters = SurrogateParameters(gp.hyper, whitening, structure, 1.0, len(gp.u))
-    model = LikelihoodModel(parameters, gp, Everywhere(), 0.0, np.full(d, -10.0), np.full(d, 10.0))
+    model = ScalarLogDensity(parameters, gp, Everywhere(), 0.0, np.full(d, -10.0), np.full(d, 10.0))
     names = tuple(f"x{j}" for j in range(d))
     return Predictor.of(model, names, np.tile([-10.0, 10.0], (d, 1)), np.zeros(d), np.ones(d))
 

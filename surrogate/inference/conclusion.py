@@ -20,8 +20,8 @@ from surrogate.inference.result import EvidenceCheck, Result
 from surrogate.inference.state import State
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.derived import DerivedModel, fit_derived
-from surrogate.log_density.model import LikelihoodModel
 from surrogate.log_density.predictor import Predictor
+from surrogate.log_density.protocol import LogDensity
 from surrogate.problem.prior import Prior
 from surrogate.rng import generator
 from surrogate.samplers.bridge import bridge_sample
@@ -45,7 +45,7 @@ class Emulator:
         scaled: Prior in those coordinates.
     """
 
-    model: LikelihoodModel
+    model: LogDensity
     scaled: ScaledPrior
 
     def predict(self, x: ArrayLike) -> tuple[Array, Array]:
@@ -60,11 +60,11 @@ class Emulator:
 
         For single points ``predictor()`` is faster by far.
         """
-        return self.model.y_max + self.model.relative(self._unit(x)) * self.model.parameters.temperature
+        return self.model.y_max + self.model.relative(self._unit(x)) * self.model.temperature
 
     def predictor(self, names: tuple[str, ...], bounds: Array) -> Predictor:
         """The same function as numbers, see ``Predictor``."""
-        return Predictor.of(self.model, names, bounds, self.scaled.location, self.scaled.scale)
+        return self.model.predictor(names, bounds, self.scaled.location, self.scaled.scale)
 
     def log_prior(self, x: ArrayLike) -> Array:
         """Log prior density at x with shape (m, d), with shape (m,)."""
@@ -124,7 +124,7 @@ def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> 
 
 
 def _evidence_check(
-    loop: PosteriorLoop, state: State, model: LikelihoodModel, sample: ImportanceSample, chain: Chain
+    loop: PosteriorLoop, state: State, model: LogDensity, sample: ImportanceSample, chain: Chain
 ) -> EvidenceCheck:
     """The evidence by importance sampling and by a bridge from the chain."""
     window = loop.scaled.about(loop.draws(state).posterior)
@@ -157,14 +157,12 @@ def _status(reason: str, chain: Chain, evidence: EvidenceCheck) -> str:
     return "; ".join(words)
 
 
-def _looked_at(loop: PosteriorLoop, state: State, model: LikelihoodModel) -> str:
+def _looked_at(loop: PosteriorLoop, state: State, model: LogDensity) -> str:
     """A clause on how much of the prior could hold further modes."""
     return f"further modes are not excluded in {100.0 * loop.unseen_share(state, model):.2g} % of the prior"
 
 
-def _chain(
-    loop: PosteriorLoop, state: State, model: LikelihoodModel, sample: ImportanceSample, n_samples: int
-) -> Chain:
+def _chain(loop: PosteriorLoop, state: State, model: LogDensity, sample: ImportanceSample, n_samples: int) -> Chain:
     """Draws of the surrogate posterior, in scaled coordinates."""
     rng = generator(state.seed, state.step, "final")
     start = _walkers(sample, max(WALKERS, 4 * loop.d), rng) if sample.ess > 100 else loop.draws(state).posterior
@@ -185,7 +183,7 @@ def _walkers(sample: ImportanceSample, n: int, rng: np.random.Generator) -> Arra
         return sample.x[systematic_resample(np.log(sample.weights), n, rng)]
 
 
-def _draws(loop: PosteriorLoop, model: LikelihoodModel, chain: Chain) -> dict[str, Any]:
+def _draws(loop: PosteriorLoop, model: LogDensity, chain: Chain) -> dict[str, Any]:
     """The rows of a result: parameters and densities in the coordinates of the prior."""
     scaled, prior = loop.scaled, loop.prior
     x = np.clip(scaled.from_unit(chain.samples), prior.bounds[:, 0], prior.bounds[:, 1])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from surrogate.arrays import Array
-from surrogate.log_density.model import LikelihoodModel
+from surrogate.log_density.protocol import LogDensity
 from surrogate.samplers.coordinates import Turns
 from surrogate.samplers.mixture import Mixture, fit_mixture
 from surrogate.samplers.smc import sample_tempered
@@ -111,7 +111,7 @@ def _starting_mixture(t: Array, y: Array, previous: Draws | None, rng: np.random
 
 
 def draw(
-    model: LikelihoodModel,
+    model: LogDensity,
     prior: ScaledPrior,
     t: Array,
     y: Array,

@@ -34,18 +34,11 @@ from surrogate.inference.stopping import (
     relevant,
     spread,
 )
+from surrogate.log_density.learner import ScalarLearner
 from surrogate.log_density.mechanisms import Mechanisms
-from surrogate.log_density.model import (
-    LikelihoodModel,
-    Structure,
-    SurrogateParameters,
-    build,
-    fit_structure,
-    relevant_depth,
-    trend_size,
-)
-from surrogate.log_density.search.noise import noise_judged
-from surrogate.log_density.search.structure import choose_structure
+from surrogate.log_density.parameters import Structure, relevant_depth, trend_size
+from surrogate.log_density.protocol import Learner, LogDensity, Parameters
+from surrogate.log_density.training import FitProblem
 from surrogate.problem.accuracy import Thresholds
 from surrogate.problem.dataset import FAILED, OK, Dataset
 from surrogate.problem.evaluation import Evaluation
@@ -83,6 +76,7 @@ class PosteriorLoop:
         particles: Draws of the surrogate in each iteration.
         mechanisms: Which parts of it are at work.
         device: Where the linear algebra of the process runs.
+        feasibility: Kind of classifier of feasible points, "process" or "svm".
         fast: Parameters that are cheap to change, if there are any.
         gradient: Whether evaluations come with derivatives: d + 1 of them determine a quadratic, and d + 2 begin a run.
 
@@ -99,6 +93,7 @@ class PosteriorLoop:
     particles: int = 1000
     mechanisms: Mechanisms = field(default_factory=Mechanisms)
     device: str = "cpu"
+    feasibility: str = "process"
     fast: FastPoints | None = None
     gradient: bool = False
 
@@ -132,7 +127,7 @@ class PosteriorLoop:
         state = State(seed=seed, step=0, data=data, predicted=np.full((len(data), 2), np.nan))
         return self._refit(state, None) if self._enough(data) else state
 
-    def model(self, state: State) -> LikelihoodModel:
+    def model(self, state: State) -> LogDensity:
         """The present surrogate of a run.
 
         Raises:
@@ -143,21 +138,22 @@ class PosteriorLoop:
             raise ValueError(msg)
         return self._build(state.data, state.parameters)
 
-    def _build(self, data: Dataset, parameters: SurrogateParameters) -> LikelihoodModel:
-        return build(self._scaled_data(data), self.scaled.to_unit(data.x), parameters, device=self.device)
+    def _build(self, data: Dataset, parameters: Parameters) -> LogDensity:
+        data = self._scaled_data(data)
+        return self.learner.build(data, self.scaled.to_unit(data.x), parameters, device=self.device)
 
     def _scaled_data(self, data: Dataset) -> Dataset:
         """The data with derivatives with respect to scaled coordinates, as the models take them."""
         return replace(data, gradient=data.gradient * self.scaled.scale) if data.has_gradients else data
 
-    def log_posterior(self, model: LikelihoodModel, t: Array, window: ScaledPrior | None = None) -> Array:
+    def log_posterior(self, model: LogDensity, t: Array, window: ScaledPrior | None = None) -> Array:
         """Surrogate log-posterior minus y_max, per unit of t, at scaled coordinates with shape (m, d).
 
         With a window, a prior whose circles are open, only one turn of each periodic parameter counts.
         """
         out = (window or self.scaled).log_density(t)
         inside = np.isfinite(out)
-        out[inside] += model.relative(t[inside]) * model.parameters.temperature
+        out[inside] += model.relative(t[inside]) * model.temperature
         return out
 
     # ask
@@ -246,7 +242,7 @@ class PosteriorLoop:
         model = self.model(state)
         draws = self.draws(state)
         t = np.concatenate([draws.posterior[::2], draws.warm[::2]])
-        searching = model.parameters.temperature > 1.0
+        searching = model.temperature > 1.0
         caution = np.sqrt(inflation(self._recent_errors(state, everywhere=True))) if searching else None
         index = uncertain_batch(
             model,
@@ -276,7 +272,7 @@ class PosteriorLoop:
             chosen = np.concatenate([chosen[:0] if confirmed else chosen, self._without(state.probes, pending)])
         return self.scaled.from_unit(chosen)
 
-    def _promising(self, state: State, model: LikelihoodModel) -> Array | None:
+    def _promising(self, state: State, model: LogDensity) -> Array | None:
         """The point of the prior most likely to matter, with shape (1, d), if any is likely enough.
 
         Early on, and on odd steps while many points are taken for noise, a process with a constant mean is asked: the
@@ -284,14 +280,13 @@ class PosteriorLoop:
         """
         finite = int(state.data.finite.sum())
         early = finite < (2 * self.d if self.gradient else max(trend_size(self.d), 6 * self.d))
-        temperature = model.parameters.temperature
+        temperature = model.temperature
         recent = state.data.step >= state.step - 6
         wasted = recent & ~(state.data.y_max - state.data.y < relevant_depth(self.d) * temperature)
         if not early and wasted.sum() >= 3 and state.step % 6:
             return None
-        hyper = model.parameters.hyper
-        if early or (state.step % 2 and hyper.log_shaping > np.log(0.1)):
-            model = self._constant_model(state, model.parameters)
+        if early or (state.step % 2 and model.coarse):
+            model = self._constant_model(state, temperature)
         candidates = self._candidates(state, model, 2000)
         if len(candidates) == 0:
             return None
@@ -302,22 +297,15 @@ class PosteriorLoop:
             return candidates[best : best + 1] if np.isfinite(score) else None
         return None
 
-    def _constant_model(self, state: State, parameters: SurrogateParameters) -> LikelihoodModel:
+    def _constant_model(self, state: State, temperature: float) -> LogDensity:
         """A surrogate with a constant mean and no warps, fitted to the same data."""
-        structure = replace(self._plain(), trend="constant")
-        t = self.scaled.to_unit(state.data.x)
-        fitted = fit_structure(
-            self._scaled_data(state.data),
-            t,
-            structure,
-            None,
-            temperature=parameters.temperature,
-            max_evaluations=25,
-            device=self.device,
-        )
-        return self._build(state.data, fitted)
+        return self._build(state.data, self.learner.open_minded(self._problem(state, None, temperature)))
 
-    def _candidates(self, state: State, model: LikelihoodModel, n: int) -> Array:
+    def _problem(self, state: State, draws: Array | None, temperature: float) -> FitProblem:
+        data, t = self._scaled_data(state.data), self.scaled.to_unit(state.data.x)
+        return FitProblem(data, t, draws, temperature, self.device, self.feasibility)
+
+    def _candidates(self, state: State, model: LogDensity, n: int) -> Array:
         """Points of the prior, in scaled coordinates, off its faces and where the likelihood is probably feasible."""
         rng = generator(state.seed, state.step, "candidates", n)
         points = self.scaled.to_unit(self.prior.quantile(0.005 + 0.99 * rng.random((n, self.d))))
@@ -405,11 +393,13 @@ class PosteriorLoop:
         temperature = max(1.0, min(from_gap, from_error, 3.0 * previous))
         return temperature if temperature > 1.2 and self.mechanisms.temperature else 1.0
 
-    def _plain(self) -> Structure:
+    @cached_property
+    def learner(self) -> Learner:
+        """How the surrogate is learned."""
         low, high = self.scaled.to_unit(self.prior.bounds.T)
-        return Structure.plain(low, high, self.prior.periodic)
+        return ScalarLearner(Structure.plain(low, high, self.prior.periodic), self.mechanisms)
 
-    def _refit(self, state: State, before: LikelihoodModel | None) -> State:
+    def _refit(self, state: State, before: LogDensity | None) -> State:
         state = self._fitted(state, self._temperature(state))
         return self._assess(state, self.model(state), before)
 
@@ -419,24 +409,13 @@ class PosteriorLoop:
         cloud = self._design_cloud(t[state.data.status == OK])
         if state.draws is not None:
             cloud = np.concatenate([state.draws.posterior, state.draws.warm])
-        before = state.parameters
-        parameters = fit_structure(
-            self._scaled_data(state.data),
-            t,
-            self._plain() if before is None else before.structure,
-            cloud,
-            temperature=temperature,
-            starts=() if before is None else (before.hyper,),
+        parameters = self.learner.fit(
+            self._problem(state, cloud, temperature),
+            state.parameters,
             cold_start=state.step % 3 == 0,
-            log_noise=None if before is None else before.hyper.log_noise,
-            device=self.device,
+            search=self.mechanisms.structures and (state.step % 2 == 0 or self._missed(state)),
+            noise=self.mechanisms.noise and state.step % 4 == 0,
         )
-        if self.mechanisms.structures and (state.step % 2 == 0 or self._missed(state)):
-            parameters = choose_structure(
-                self._scaled_data(state.data), t, parameters, cloud, mechanisms=self.mechanisms, device=self.device
-            )
-        if self.mechanisms.noise and state.step % 4 == 0:
-            parameters = noise_judged(self._scaled_data(state.data), t, parameters, cloud, device=self.device)
         model = self._build(state.data, parameters)
         finite = state.data.status == OK
         draws = draw(
@@ -460,9 +439,7 @@ class PosteriorLoop:
     @staticmethod
     def _noise(state: State) -> Array:
         """Sd of the noise of each value, what came with it and what the surrogate found, with shape (n,)."""
-        log_noise = None if state.parameters is None else state.parameters.hyper.log_noise
-        common = 0.0 if log_noise is None else float(np.exp(log_noise))
-        return np.hypot(state.data.noise, common)
+        return np.hypot(state.data.noise, 0.0 if state.parameters is None else state.parameters.noise)
 
     def _design_cloud(self, t: Array) -> Array | None:
         """The evaluated points, which set the scales of the first surrogate where a narrow reference was given."""
@@ -487,7 +464,7 @@ class PosteriorLoop:
 
     # assess
 
-    def importance_sample(self, state: State, model: LikelihoodModel, n: int, *purpose: str) -> ImportanceSample:
+    def importance_sample(self, state: State, model: LogDensity, n: int, *purpose: str) -> ImportanceSample:
         """n weighted draws of the surrogate posterior in scaled coordinates, and its evidence relative to y_max."""
         rng = generator(state.seed, state.step, "importance", *purpose)
         window = self.scaled.about(self.draws(state).posterior)
@@ -495,9 +472,7 @@ class PosteriorLoop:
             lambda p: self.log_posterior(model, p, window), window.unrolled(self.draws(state).posterior), n, rng
         )
 
-    def surrogate_error(
-        self, state: State, model: LikelihoodModel, sample: ImportanceSample
-    ) -> tuple[Array, Array, float]:
+    def surrogate_error(self, state: State, model: LogDensity, sample: ImportanceSample) -> tuple[Array, Array, float]:
         """How far the posterior moves over paths of the surrogate.
 
         Returns:
@@ -510,7 +485,7 @@ class PosteriorLoop:
         _, _, evidence, mean, sd = spread(model, sample, weights, rng, inflate=inflate)
         return mean.std(0), sd.std(0), float(np.hypot(evidence, self._label_error(state, model, sample)))
 
-    def self_check(self, state: State, model: LikelihoodModel, sample: ImportanceSample) -> dict[str, float]:
+    def self_check(self, state: State, model: LogDensity, sample: ImportanceSample) -> dict[str, float]:
         """How well the run predicted what it saw last, and how far its draws can be trusted.
 
         Returns:
@@ -533,7 +508,7 @@ class PosteriorLoop:
             "k_hat": float(k_hat),
         }
 
-    def unseen_share(self, state: State, model: LikelihoodModel, *, n: int = 4000) -> float:
+    def unseen_share(self, state: State, model: LogDensity, *, n: int = 4000) -> float:
         """Share of the prior where the posterior could have mass that the run does not know of.
 
         A process with a constant mean is asked, which unlike a trend denies nothing: places where the mean plus three
@@ -542,30 +517,30 @@ class PosteriorLoop:
         candidates = self._candidates(state, model, n)
         if len(candidates) == 0:
             return 0.0
-        mean, sd = self._constant_model(state, model.parameters).predict(candidates)
+        mean, sd = self._constant_model(state, model.temperature).predict(candidates)
         bulk = 6.0 + 0.5 * self.d
         could = (mean + 3.0 * sd > state.data.y_max - bulk) & (model.if_feasible(candidates) < -2.0 * bulk)
         return float(could.sum()) / n
 
-    def _label_error(self, state: State, model: LikelihoodModel, sample: ImportanceSample) -> float:
+    def _label_error(self, state: State, model: LogDensity, sample: ImportanceSample) -> float:
         """Sd of the log evidence that comes from forbidden regions without a label; 0 where none are known to exist."""
         if model.feasibility.everywhere:
             return 0.0
         return hole_error(self._n_within(state, model, sample.x, state.data.finite, 3.0 + 0.5 * self.d))
 
-    def _n_within(self, state: State, model: LikelihoodModel, draws: Array, of: Flags, depth: float) -> int:
+    def _n_within(self, state: State, model: LogDensity, draws: Array, of: Flags, depth: float) -> int:
         """How many of some evaluated points lie within a depth below the top of the surrogate without the gate."""
         top = float(model.if_feasible(np.concatenate([draws, self.scaled.to_unit(state.data.x)])).max())
         return int((top - model.if_feasible(self.scaled.to_unit(state.data.x[of])) < depth).sum())
 
-    def _warm_log_weights(self, model: LikelihoodModel, sample: ImportanceSample) -> Array:
+    def _warm_log_weights(self, model: LogDensity, sample: ImportanceSample) -> Array:
         """Log weights of the draws for the density without trust region and gate at temperature 1 + 2 / sqrt(d)."""
         log_q = sample.log_density - np.log(np.maximum(sample.weights, 1e-300))
         return model.bare_mean(sample.x) / (1.0 + 2.0 / np.sqrt(self.d)) - log_q
 
-    def _assess(self, state: State, model: LikelihoodModel, before: LikelihoodModel | None) -> State:
-        if model.parameters.temperature > 1.0 or before is None:
-            verdict = Verdict(False, False, False, f"searching at temperature {model.parameters.temperature:.3g}")
+    def _assess(self, state: State, model: LogDensity, before: LogDensity | None) -> State:
+        if model.temperature > 1.0 or before is None:
+            verdict = Verdict(False, False, False, f"searching at temperature {model.temperature:.3g}")
             return self._conclude(state, Signals(), None, 1.0, verdict)
         sample = self.importance_sample(state, model, 6000 if self.d <= 20 else 24_000)
         signals, inflate = self._signals(state, model, before, sample)
@@ -588,7 +563,7 @@ class PosteriorLoop:
             state = replace(state, probes=np.concatenate([higher, points]), verdict=verdict)
         return state
 
-    def _overlooked(self, state: State, model: LikelihoodModel, sample: ImportanceSample) -> Array:
+    def _overlooked(self, state: State, model: LogDensity, sample: ImportanceSample) -> Array:
         """Points where the surrogate posterior is higher than all draws of it, in scaled coordinates, mostly none."""
         if not self.mechanisms.overlooked:
             return np.empty((0, self.d))
@@ -603,7 +578,7 @@ class PosteriorLoop:
 
         return overlooked(inner, candidates, float(sample.log_density.max()), rng)
 
-    def _explore(self, state: State, model: LikelihoodModel, sample: ImportanceSample) -> tuple[Array, float]:
+    def _explore(self, state: State, model: LogDensity, sample: ImportanceSample) -> tuple[Array, float]:
         """Points to look at before the run may claim convergence, and the smallest radius of an unexplained one."""
         rng = generator(state.seed, state.step, "explore")
         n_holes = self._n_holes
@@ -629,7 +604,7 @@ class PosteriorLoop:
             t[finite],
             state.data.y[finite],
             sample.x[rng.choice(len(sample.x), 4000, p=sample.weights)],
-            model.trend_depth(t[finite]) if model.parameters.exact else None,
+            model.trend_depth(t[finite]) if model.exact else None,
             model.left_out_depth(state.data.y[finite]),
             lambda m: top - model.smooth(m),
             self._inner_box(window),
@@ -658,7 +633,7 @@ class PosteriorLoop:
         quantiles = self.prior.quantile(np.array([[0.01], [0.3], [0.7], [0.99]]) * np.ones((4, self.d)))
         return [np.flatnonzero((quantiles == column).all(0)) for column in np.unique(quantiles, axis=1).T[:, :, None]]
 
-    def _exchanged(self, state: State, model: LikelihoodModel) -> Array:
+    def _exchanged(self, state: State, model: LogDensity) -> Array:
         """The best point with parameters of equal priors exchanged, where the surrogate denies it; shape (k, d)."""
         best = state.data.x[np.argmax(np.where(state.data.finite, state.data.y, -np.inf))]
         images = self.scaled.to_unit(best[exchanges(self._equal_priors, self.d)])
@@ -675,12 +650,12 @@ class PosteriorLoop:
         low, high = np.where(self.prior.periodic, turn, ends)
         return low, high
 
-    def _draws_if_feasible(self, state: State, model: LikelihoodModel, rng: np.random.Generator) -> Array:
+    def _draws_if_feasible(self, state: State, model: LogDensity, rng: np.random.Generator) -> Array:
         """Draws of the posterior as it would be without the gate, with shape (1000, d)."""
         warm = self.draws(state).warm
         return warm[systematic_resample((1.0 - 1.0 / WARM_TEMPERATURE) * model.if_feasible(warm), 1000, rng)]
 
-    def _denied(self, state: State, model: LikelihoodModel) -> Array:
+    def _denied(self, state: State, model: LogDensity) -> Array:
         """The draw without the gate that the gate denies on the weakest ground, with shape (1, d), or none.
 
         It lies farthest from all points that were found infeasible: a part of the posterior that a border cuts off by
@@ -692,18 +667,18 @@ class PosteriorLoop:
         denied = draws[model.feasibility.probability(model.whiten(draws)) < 0.5]
         return denied[holes(model.infeasible, model.whiten(denied), min(1, len(denied)))]
 
-    def _gap(self, state: State, model: LikelihoodModel, pending: Array) -> Array:
+    def _gap(self, state: State, model: LogDensity, pending: Array) -> Array:
         """The warm draw farthest from all evaluated points, with shape (1, d); none where the trend explains the data.
 
         Where a process misjudges how a density bends it is sure of places that no point is near.
         """
-        if model.parameters.exact or not self.mechanisms.gaps:
+        if model.exact or not self.mechanisms.gaps:
             return np.empty((0, self.d))
         warm = self._without(self.draws(state).warm, pending)
         known = np.concatenate([self.scaled.to_unit(state.data.x), self.scaled.to_unit(pending)])
         return warm[holes(model.whiten(known), model.whiten(warm), min(1, len(warm)))]
 
-    def _label_checks(self, state: State, model: LikelihoodModel, rng: np.random.Generator) -> Array:
+    def _label_checks(self, state: State, model: LogDensity, rng: np.random.Generator) -> Array:
         """Draws of the posterior as it would be without the gate, spread as its mass is.
 
         Where forbidden regions are known to exist, a hole in the bulk, or a part of it cut off by mistake, shows in
@@ -725,7 +700,7 @@ class PosteriorLoop:
         return z if everywhere else z[relevant(y, mean, state.data.y_max, self.d)]
 
     def _signals(
-        self, state: State, model: LikelihoodModel, before: LikelihoodModel, sample: ImportanceSample
+        self, state: State, model: LogDensity, before: LogDensity, sample: ImportanceSample
     ) -> tuple[Signals, float]:
         """All signals of an iteration and the inflation of the surrogate's variance."""
         rng = generator(state.seed, state.step, "signals")
@@ -754,7 +729,7 @@ class PosteriorLoop:
         )
         return signals, inflate
 
-    def _surprised(self, state: State, before: LikelihoodModel, last: Flags) -> bool:
+    def _surprised(self, state: State, before: LogDensity, last: Flags) -> bool:
         """Whether a point that was sure to be feasible was not, or one of the bulk that was excluded was."""
         data = state.data
         p = before.feasibility.probability(before.whiten(self.scaled.to_unit(data.x[last])))
@@ -762,8 +737,8 @@ class PosteriorLoop:
         bulk = data.y_max - data.y[last] < 6.0 + 0.5 * self.d
         return bool((infeasible & (p >= 1.0)).any() or (bulk & (p <= 0.0)).any())
 
-    def _moved(self, before: LikelihoodModel, sample: ImportanceSample, rng: np.random.Generator) -> float:
-        if before.parameters.temperature > 1.0:
+    def _moved(self, before: LogDensity, sample: ImportanceSample, rng: np.random.Generator) -> float:
+        if before.temperature > 1.0:
             return np.inf
         return moved(sample, self.log_posterior(before, sample.x), sample.log_density, rng)
 
@@ -801,10 +776,7 @@ class PosteriorLoop:
             "border": signals.border,
             "ess": signals.ess,
             "inflation": inflate,
-            "amplitude": np.exp(parameters.hyper.log_amplitude),
-            "shaping": np.exp(parameters.hyper.log_shaping),
-            "output_scale": np.nan if parameters.hyper.log_scale is None else np.exp(parameters.hyper.log_scale),
-            "rescues": parameters.rescues,
+            **parameters.numbers(),
             "explored": state.explored,
             "open_radius": radius,
         }

@@ -8,13 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surrogate.arrays import Array
-from surrogate.gp.process import Hyperparameters
 from surrogate.inference.draws import Draws
 from surrogate.inference.stopping import Verdict
-from surrogate.log_density.coordinates.couplings import Couplings
-from surrogate.log_density.coordinates.warps import InputWarp
-from surrogate.log_density.coordinates.whitening import Whitening
-from surrogate.log_density.model import Structure, SurrogateParameters
+from surrogate.log_density.protocol import Parameters
+from surrogate.log_density.restore import parameters_from_arrays
 from surrogate.problem.dataset import Dataset
 
 __all__ = ["TRACE_COLUMNS", "State"]
@@ -71,8 +68,8 @@ class State:
     step: int
     data: Dataset
     predicted: Array
-    parameters: SurrogateParameters | None = None
-    previous: SurrogateParameters | None = None
+    parameters: Parameters | None = None
+    previous: Parameters | None = None
     draws: Draws | None = None
     probes: Array | None = None
     explored: int = 0
@@ -99,7 +96,7 @@ class State:
         }
         for name, parameters in (("parameters", self.parameters), ("previous", self.previous)):
             if parameters is not None:
-                out |= {f"{name}/{k}": v for k, v in _parameters_to_arrays(parameters).items()}
+                out |= {f"{name}/{k}": v for k, v in parameters.to_arrays().items()}
         if self.draws is not None:
             out |= {"draws/posterior": self.draws.posterior, "draws/warm": self.draws.warm}
         if self.probes is not None:
@@ -130,35 +127,6 @@ class State:
         )
 
 
-def _parameters_to_arrays(p: SurrogateParameters) -> dict[str, NDArray]:
-    couplings = p.structure.warp.couplings
-    return ({} if couplings is None else {"warp/couplings": couplings.to_array()}) | {
-        "hyper": p.hyper.vector(),
-        "centre": p.whitening.centre,
-        "forward": p.whitening.forward,
-        "backward": p.whitening.backward,
-        "numbers": np.array([p.temperature, p.score, p.structure.output]),
-        "counts": np.array([p.n, p.rescues]),
-        "names": np.array([p.structure.kernel, p.structure.trend]),
-        "warp/kinds": p.structure.warp.kinds,
-        "warp/support": np.stack([p.structure.warp.low, p.structure.warp.high]),
-    }
-
-
-def _parameters_from_arrays(arrays: dict[str, NDArray], name: str) -> SurrogateParameters | None:
-    if f"{name}/hyper" not in arrays:
-        return None
+def _parameters_from_arrays(arrays: dict[str, NDArray], name: str) -> Parameters | None:
     part = {k.removeprefix(f"{name}/"): v for k, v in arrays.items() if k.startswith(f"{name}/")}
-    temperature, score, output = map(float, part["numbers"])
-    couplings = Couplings.of_array(part["warp/couplings"]) if "warp/couplings" in part else None
-    low, high = part["warp/support"]
-    warp = InputWarp(part["warp/kinds"], low, high, couplings)
-    return SurrogateParameters(
-        hyper=Hyperparameters.of(part["hyper"], warp.size),
-        whitening=Whitening(part["centre"], part["forward"], part["backward"]),
-        structure=Structure(str(part["names"][0]), str(part["names"][1]), output, warp),
-        temperature=temperature,
-        n=int(part["counts"][0]),
-        score=score,
-        rescues=int(part["counts"][1]),
-    )
+    return parameters_from_arrays(part) if part else None

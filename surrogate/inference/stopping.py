@@ -17,7 +17,8 @@ import numpy as np
 from scipy.special import logsumexp
 
 from surrogate.arrays import Array, Flags
-from surrogate.log_density.model import LikelihoodModel, relevant_depth
+from surrogate.log_density.parameters import relevant_depth
+from surrogate.log_density.protocol import LogDensity
 from surrogate.problem.accuracy import Thresholds
 from surrogate.samplers.evidence import ImportanceSample
 
@@ -112,7 +113,7 @@ def gaussian_kl(x: Array, log_v: Array, log_w: Array) -> Array:
 
 
 def spread(
-    model: LikelihoodModel,
+    model: LogDensity,
     sample: ImportanceSample,
     warm_log_weights: Array,
     rng: np.random.Generator,

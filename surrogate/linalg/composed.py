@@ -8,8 +8,33 @@ import torch
 from torch import Tensor
 
 from surrogate.linalg.lowrank import ColumnAccess
+from surrogate.linalg.stationary import Stationary
 
-__all__ = ["Conditioned", "PosteriorAccess", "Scaled", "Summed", "conditioned"]
+__all__ = ["Conditioned", "Correlated", "PosteriorAccess", "Scaled", "Summed", "conditioned", "scaled"]
+
+
+@dataclass(frozen=True, eq=False)
+class Correlated:
+    """A stationary covariance, K_ij = v k(|z_i - z_j|^2); a column costs O(n d).
+
+    Attributes:
+        correlation: The correlation function k.
+        z: Points in units of the lengthscales, with shape (n, d).
+        variance: v.
+    """
+
+    correlation: Stationary
+    z: Tensor
+    variance: float
+
+    def diag(self) -> Tensor:
+        """Diagonal of K, with shape (n,)."""
+        return torch.full_like(self.z[:, 0], self.variance)
+
+    def column(self, i: int) -> Tensor:
+        """Column i of K, with shape (n,)."""
+        r2 = (self.z - self.z[i]).square().sum(1)
+        return self.variance * self.correlation.correlation(r2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +74,13 @@ class Scaled:
     def column(self, i: int) -> Tensor:
         """Column i of K, with shape (n,)."""
         return self.weights * self.weights[i] * self.base.column(i)
+
+
+def scaled(base: ColumnAccess, weights: Tensor) -> Scaled:
+    """K_ij = w_i w_j B_ij; where B is scaled already its weights are multiplied."""
+    if isinstance(base, Scaled):
+        return Scaled(base.base, base.weights * weights)
+    return Scaled(base, weights)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from surrogate.gp.means import Trend
 from surrogate.gp.optimise import fit
 from surrogate.gp.process import GPModel, GPRecipe, Hyperparameters, TrainingSet, condition
 from surrogate.log_density.coordinates.whitening import Whitening
-from surrogate.log_density.model import relevant_depth, trend_size
+from surrogate.log_density.parameters import relevant_depth, trend_size
 
 __all__ = ["DerivedModel", "fit_derived"]
 

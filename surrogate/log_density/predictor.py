@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,9 +30,11 @@ from surrogate.log_density.coordinates.couplings import STEEPEST, Couplings
 from surrogate.log_density.coordinates.warps import CIRCLE, EXPANDED_TO, InputWarp, OutputWarp
 from surrogate.log_density.feasibility.process import PRIOR_VARIANCE, SURE, FeasibilityProcess, Shape
 from surrogate.log_density.feasibility.protocol import Feasibility
-from surrogate.log_density.model import LikelihoodModel
 from surrogate.storage.arrays import load_arrays, save_arrays
 from surrogate.storage.files import replacing
+
+if TYPE_CHECKING:
+    from surrogate.log_density.model import ScalarLogDensity
 
 __all__ = ["Predictor", "load_predictor"]
 
@@ -95,7 +97,7 @@ class Predictor:
 
     @classmethod
     def of(
-        cls, model: LikelihoodModel, names: tuple[str, ...], bounds: Array, location: Array, scale: Array
+        cls, model: ScalarLogDensity, names: tuple[str, ...], bounds: Array, location: Array, scale: Array
     ) -> Predictor:
         """The numbers of a surrogate whose scaled coordinates are (x - location) / scale.
 

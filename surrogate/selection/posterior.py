@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from surrogate.arrays import Array, Indices
-from surrogate.linalg.composed import PosteriorAccess, Scaled, Summed, conditioned
+from surrogate.linalg.composed import PosteriorAccess, Scaled, Summed, conditioned, scaled
 from surrogate.linalg.lowrank import ColumnAccess
 from surrogate.linalg.operators import DenseOperator
 from surrogate.log_density.feasibility.protocol import Feasibility
-from surrogate.log_density.model import LikelihoodModel
+from surrogate.log_density.protocol import LogDensity
 from surrogate.selection.selection import max_det
 
 __all__ = ["uncertain_batch", "uncertainty_gram"]
 
 
-def uncertainty_gram(model: LikelihoodModel, t: Array, weights: Array, *, doubt: bool = True) -> ColumnAccess:
+_INDEPENDENT = 1e-9  # least variance given the data: below it correlations of feasibility are rounding
+_OPEN = 0.25  # share of its variance that a point must keep given the pending ones to be chosen for its height
+
+
+def uncertainty_gram(model: LogDensity, t: Array, weights: Array, *, doubt: bool = True) -> ColumnAccess:
     """Kernel of the relative uncertainty of the posterior density at candidates t, weighted.
 
     The density is feasible(x) exp(f(x)); to first order its relative variance is p sd_f^2 + p (1 - p), with p the
@@ -33,18 +36,12 @@ def uncertainty_gram(model: LikelihoodModel, t: Array, weights: Array, *, doubt:
     Returns:
         Access to the kernel. O(m n (n + p)) once.
     """
-    u = model.whiten(t)
-    half, left = model.gp.features(u)
-    lengthscale = np.exp(model.gp.hyper.log_lengthscale)
-    amplitude = float(np.exp(model.gp.hyper.log_amplitude))
-    device = half.device
-    residual = CorrelationKernel(model, torch.as_tensor(u / lengthscale, device=device), amplitude)
-    process = PosteriorAccess(residual, half, left)
-    scale = torch.as_tensor(weights * model.gp.scale * model.slope(t), device=device)
+    values = model.covariance(t, weights)
     if model.feasibility.everywhere:
-        return Scaled(process, scale)
+        return values
+    u, device = model.whiten(t), model.device
     p = model.feasibility.probability(u)
-    known = Scaled(process, scale * torch.as_tensor(np.sqrt(p), device=device))
+    known = scaled(values, torch.as_tensor(np.sqrt(p), device=device))
     if not doubt:
         return known
     doubtful = torch.as_tensor(weights * np.sqrt(model.feasibility.doubt(u)), device=device)
@@ -55,29 +52,11 @@ def _feasibility_gram(feasibility: Feasibility, u: Array, device: torch.device) 
     """Correlations of feasibility at u given the data."""
     prior, half = (torch.as_tensor(part, device=device) for part in feasibility.correlated(u))
     gram = PosteriorAccess(DenseOperator(prior), half, half.new_zeros(1, len(u)))
-    return Scaled(gram, gram.diag().clamp(min=1e-9).rsqrt())
-
-
-class CorrelationKernel:
-    """Prior covariance a^2 k of the residual over candidates, by columns."""
-
-    def __init__(self, model: LikelihoodModel, z: Tensor, amplitude: float) -> None:
-        self._kernel = model.gp.recipe.kernel
-        self._z = z
-        self._variance = amplitude**2
-
-    def diag(self) -> Tensor:
-        """a^2, with shape (m,)."""
-        return torch.full_like(self._z[:, 0], self._variance)
-
-    def column(self, i: int) -> Tensor:
-        """a^2 k(z, z_i), with shape (m,)."""
-        r2 = (self._z - self._z[i]).square().sum(1)
-        return self._variance * self._kernel.correlation(r2)
+    return Scaled(gram, gram.diag().clamp(min=_INDEPENDENT).rsqrt())
 
 
 def _given(
-    pending: Array | None, model: LikelihoodModel, t: Array, weights: Array, *, doubt: bool
+    pending: Array | None, model: LogDensity, t: Array, weights: Array, *, doubt: bool
 ) -> tuple[ColumnAccess, Array | None]:
     """The kernel over candidates given pending points, and the share of its diagonal that these leave open."""
     if pending is None or len(pending) == 0:
@@ -90,7 +69,7 @@ def _given(
 
 
 def uncertain_batch(
-    model: LikelihoodModel,
+    model: LogDensity,
     t: Array,
     log_prior: Array,
     n: int,
@@ -121,14 +100,14 @@ def uncertain_batch(
     Returns:
         n indices; fewer when the candidates hold less independent uncertainty.
     """
-    height = model.if_feasible(t) + log_prior / model.parameters.temperature
+    height = model.if_feasible(t) + log_prior / model.temperature
     weights = np.exp(np.maximum(2.0 * zeta * (height - height.max()), -300.0))
     gram, open_share = _given(pending, model, t, weights, doubt=doubt)
     if caution is None:
         return max_det(gram, n).cpu().numpy()
     _, sd = model.predict(t)
-    first = int((height - caution * sd / model.parameters.temperature).argmax())
-    if open_share is not None and open_share[first] < 0.25:  # a pending point tells what it would
+    first = int((height - caution * sd / model.temperature).argmax())
+    if open_share is not None and open_share[first] < _OPEN:  # a pending point tells what it would
         return max_det(gram, n).cpu().numpy()
     others = max_det(gram, min(n + 1, len(t))).cpu().numpy()
     return np.concatenate([[first], others[others != first][: n - 1]]).astype(np.int64)

@@ -4,7 +4,10 @@ from scipy import stats
 
 from surrogate.inference.draws import WARM_TEMPERATURE, Draws, draw
 from surrogate.inference.loop import PosteriorLoop
-from surrogate.log_density.model import Structure, build, fit_structure
+from surrogate.log_density.fit import fit_structure
+from surrogate.log_density.model import build
+from surrogate.log_density.parameters import Structure
+from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
 from surrogate.problem.prior import Prior
@@ -63,7 +66,7 @@ def surrogate(*, infeasible=False):
         y[x[:, 0] > MEAN[0]] = -np.inf
     evaluations = [Evaluation(float(v), "ok" if np.isfinite(v) else "infeasible") for v in y]
     data = Dataset.empty(2).append(x, evaluations, 0)
-    parameters = fit_structure(data, x, Structure.plain(np.zeros(2), np.ones(2)), None)
+    parameters = fit_structure(FitProblem(data, x), Structure.plain(np.zeros(2), np.ones(2)))
     return build(data, x, parameters), PosteriorLoop(prior).scaled, x[data.finite], y[data.finite]
 
 

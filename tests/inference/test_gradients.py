@@ -14,7 +14,10 @@ from surrogate.gp.process import Hyperparameters
 from surrogate.inference.loop import PosteriorLoop
 from surrogate.log_density.coordinates.warps import InputWarp, OutputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
-from surrogate.log_density.model import Structure, SurrogateParameters, _slope_offset, build, fit_structure
+from surrogate.log_density.fit import _slope_offset, fit_structure
+from surrogate.log_density.model import build
+from surrogate.log_density.parameters import Structure, SurrogateParameters
+from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
 from surrogate.problem.prior import Parameter, Prior
@@ -184,7 +187,7 @@ def test_the_jacobian_of_the_gradients(kinds):
     parameters = SurrogateParameters(
         Hyperparameters.default(3, scale=1.0), Whitening.of(choice.warp.forward(t)), choice, 1.0, 6
     )
-    rows, warp = np.ones(6, dtype=bool), OutputWarp(choice.output)
+    warp = OutputWarp(choice.output)
     expected = 0.0
     for i in range(6):
         u = parameters.whitening.whiten(choice.warp.forward(t[i : i + 1]))
@@ -197,7 +200,7 @@ def test_the_jacobian_of_the_gradients(kinds):
         y = smooth(t[i : i + 1])[0] - data.y_max
         dz_dy = (warp.forward(y + 1e-6) - warp.forward(y - 1e-6))[0] / 2e-6
         expected += 3.0 * np.log(dz_dy) - np.linalg.slogdet(du_dt)[1]
-    assert _slope_offset(data, t, parameters, rows) == pytest.approx(expected, abs=1e-3)
+    assert _slope_offset(FitProblem(data, t), parameters) == pytest.approx(expected, abs=1e-3)
 
 
 def test_gradients_make_a_better_surrogate():
@@ -206,7 +209,7 @@ def test_gradients_make_a_better_surrogate():
     truth = smooth(new)[0]
     errors = []
     for told in (data, replace(data, gradient=np.full((12, 3), np.nan))):
-        parameters = fit_structure(told, t, structure(), None)
+        parameters = fit_structure(FitProblem(told, t), structure())
         model = build(told, t, parameters)
         errors.append(np.sqrt(np.mean((model.y_max + model.bare_mean(new) - truth) ** 2)))
     assert errors[0] < errors[1] / 4

@@ -12,7 +12,7 @@ from surrogate.inference.design import Reference
 from surrogate.inference.loop import PosteriorLoop
 from surrogate.inference.state import State
 from surrogate.log_density.mechanisms import Mechanisms
-from surrogate.log_density.model import LikelihoodModel
+from surrogate.log_density.model import ScalarLogDensity
 from surrogate.problem.evaluation import Evaluation
 from surrogate.problem.prior import Prior
 from surrogate.storage.arrays import load_arrays, save_arrays
@@ -354,7 +354,7 @@ def test_paths_that_forbid_all_draws_are_told(armed, monkeypatch):
     model = loop.model(bounded)
     sample = loop.importance_sample(bounded, model, 2000)
     monkeypatch.setattr(
-        LikelihoodModel, "deviations", lambda _, t, count, *__, **___: np.full((count, len(t)), -np.inf)
+        ScalarLogDensity, "deviations", lambda _, t, count, *__, **___: np.full((count, len(t)), -np.inf)
     )
     assert loop.self_check(bounded, model, sample)["k_hat"] == np.inf
     assert np.isfinite(loop.surrogate_error(bounded, model, sample)[2])

@@ -15,8 +15,10 @@ from surrogate.gp.means import Trend
 from surrogate.gp.optimise import HyperPrior, condition_rescued, fit, negative_log_posterior
 from surrogate.gp.process import GPRecipe, Hyperparameters, TrainingSet, condition, negative_log_marginal
 from surrogate.inference.stopping import batch_error
-from surrogate.log_density.model import Structure, fit_structure
+from surrogate.log_density.fit import fit_structure
+from surrogate.log_density.parameters import Structure
 from surrogate.log_density.search.noise import noise_judged
+from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
 
@@ -132,8 +134,8 @@ def quadratic_data(sd, n=40, seed=2):
 def test_undeclared_noise_is_taken_up(sd):
     """Its sd to five standard errors of 40 - 10 degrees of freedom."""
     data, t = quadratic_data(sd)
-    present = fit_structure(data, t, Structure.plain(np.zeros(3), np.ones(3)), None)
-    found = noise_judged(data, t, present, None)
+    present = fit_structure(FitProblem(data, t), Structure.plain(np.zeros(3), np.ones(3)))
+    found = noise_judged(FitProblem(data, t), present)
     assert np.exp(found.hyper.log_noise) == pytest.approx(sd, rel=5 / np.sqrt(60))
     assert found.score > present.score + 8.0
 
@@ -143,19 +145,19 @@ def test_exact_values_are_left_alone():
     data, t = quadratic_data(0.0)
     y = data.y + 3.0 * np.sin(4 * t[:, 0]) * t[:, 1]
     data = replace(data, y=y)
-    present = fit_structure(data, t, Structure.plain(np.zeros(3), np.ones(3)), None)
-    assert noise_judged(data, t, present, None) is present
+    present = fit_structure(FitProblem(data, t), Structure.plain(np.zeros(3), np.ones(3)))
+    assert noise_judged(FitProblem(data, t), present) is present
     declared = replace(data, noise=np.full(40, 0.1))
-    assert noise_judged(declared, t, present, None) is present
+    assert noise_judged(FitProblem(declared, t), present) is present
 
 
 def test_noise_that_vanished_is_dropped():
     data, t = quadratic_data(0.0)
-    present = fit_structure(data, t, Structure.plain(np.zeros(3), np.ones(3)), None)
+    present = fit_structure(FitProblem(data, t), Structure.plain(np.zeros(3), np.ones(3)))
     noisy = replace(present, hyper=replace(present.hyper, log_noise=np.log(1e-3)))
-    assert noise_judged(data, t, noisy, None).hyper.log_noise is None
+    assert noise_judged(FitProblem(data, t), noisy).hyper.log_noise is None
     audible = replace(present, hyper=replace(present.hyper, log_noise=0.0))
-    assert noise_judged(data, t, audible, None) is audible
+    assert noise_judged(FitProblem(data, t), audible) is audible
 
 
 @pytest.mark.slow

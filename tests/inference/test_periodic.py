@@ -11,7 +11,10 @@ import surrogate
 from surrogate.inference.design import space_filling
 from surrogate.inference.loop import PosteriorLoop
 from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
-from surrogate.log_density.model import Structure, build, fit_structure
+from surrogate.log_density.fit import fit_structure
+from surrogate.log_density.model import build
+from surrogate.log_density.parameters import Structure
+from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
 from surrogate.problem.prior import Parameter, Prior
@@ -41,7 +44,7 @@ def fitted(shift=0.0, trend="quadratic"):
     x, cloud = x + [shift, 0.0], cloud + [shift, 0.0]
     structure = replace(Structure.plain(LOW, HIGH, np.array([True, False])), trend=trend)
     data = dataset(x, log_likelihood(x, shift))
-    return build(data, x, fit_structure(data, x, structure, cloud))
+    return build(data, x, fit_structure(FitProblem(data, x, cloud), structure))
 
 
 @pytest.mark.parametrize("turns", WHOLE_TURNS)
@@ -79,7 +82,7 @@ def test_a_von_mises_density_is_a_quadratic_on_the_circle():
         return 5.0 * np.cos(x[:, 0] - 1.0) - 0.5 * ((x[:, 1] - 0.8 * np.cos(x[:, 0])) / 0.4) ** 2
 
     data = dataset(x, exact(x))
-    model = build(data, x, fit_structure(data, x, Structure.plain(LOW, HIGH, np.array([True, False])), None))
+    model = build(data, x, fit_structure(FitProblem(data, x), Structure.plain(LOW, HIGH, np.array([True, False]))))
     assert model.parameters.exact
     new = rng.uniform(LOW, HIGH, (100, 2))
     np.testing.assert_allclose(model.predict(new)[0], exact(new), atol=1e-2 * np.ptp(exact(new)))

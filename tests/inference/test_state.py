@@ -8,7 +8,7 @@ from surrogate.inference.stopping import Verdict
 from surrogate.log_density.coordinates.couplings import Couplings
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
-from surrogate.log_density.model import Structure, SurrogateParameters
+from surrogate.log_density.parameters import Structure, SurrogateParameters
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
 from surrogate.storage.arrays import load_arrays, save_arrays

@@ -8,15 +8,10 @@ from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.log_density.feasibility.process import FeasibilityProcess
 from surrogate.log_density.feasibility.protocol import Everywhere
-from surrogate.log_density.model import (
-    Structure,
-    SurrogateParameters,
-    build,
-    fit_structure,
-    relevant_depth,
-    score_structure,
-    trend_size,
-)
+from surrogate.log_density.fit import fit_structure, score_structure
+from surrogate.log_density.model import build
+from surrogate.log_density.parameters import Structure, SurrogateParameters, relevant_depth, trend_size
+from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
 
@@ -63,7 +58,7 @@ def fitted(name):
     if name not in _FITTED:
         x = points()
         data = dataset(x, curved(x))
-        parameters = fit_structure(data, x, STRUCTURES[name], None)
+        parameters = fit_structure(FitProblem(data, x), STRUCTURES[name])
         _FITTED[name] = data, x, parameters, build(data, x, parameters)
     return _FITTED[name]
 
@@ -131,7 +126,7 @@ def test_slope_is_that_of_the_output_warp(case):
     near = x[data.y > data.y_max - 10]
     z, step = model.gp.mean(model.whiten(near)), 1e-6
     difference = (model.output.inverse(z + step) - model.output.inverse(z - step)) / (2 * step)
-    np.testing.assert_allclose(model.slope(near), difference, rtol=1e-5)
+    np.testing.assert_allclose(model.output.slope(model.gp.mean(model.whiten(near))), difference, rtol=1e-5)
 
 
 def test_deviations_have_the_covariance_of_the_process():
@@ -158,7 +153,7 @@ def test_deviations_of_a_warped_surrogate_are_those_of_its_paths(case):
 def test_a_score_is_that_of_its_hyperparameters(case):
     """Scoring the fitted hyperparameters gives the fitted score again, whatever the structure."""
     data, x, parameters, _ = case
-    score, hyper = score_structure(data, x, parameters.structure, None, (parameters.hyper,))
+    score, hyper = score_structure(FitProblem(data, x), parameters.structure, (parameters.hyper,))
     assert score == pytest.approx(parameters.score, rel=1e-6, abs=1e-4)
     assert hyper is parameters.hyper
 
@@ -166,7 +161,7 @@ def test_a_score_is_that_of_its_hyperparameters(case):
 def test_scoring_takes_the_best(case):
     data, x, parameters, _ = case
     worse = replace(parameters.hyper, log_lengthscale=parameters.hyper.log_lengthscale - 3.0)
-    score, hyper = score_structure(data, x, parameters.structure, None, (worse, parameters.hyper))
+    score, hyper = score_structure(FitProblem(data, x), parameters.structure, (worse, parameters.hyper))
     assert hyper is parameters.hyper
     assert score == pytest.approx(parameters.score, rel=1e-6, abs=1e-4)
 
@@ -175,8 +170,8 @@ def test_scoring_takes_the_best(case):
 def test_temperature_is_a_unit_of_the_log_likelihood(temperature):
     """A fit of y at temperature T is a fit of y / T."""
     x = points()
-    hot = fit_structure(dataset(x, temperature * curved(x)), x, structure(), None, temperature=temperature)
-    cold = fit_structure(dataset(x, curved(x)), x, structure(), None)
+    hot = fit_structure(FitProblem(dataset(x, temperature * curved(x)), x, temperature=temperature), structure())
+    cold = fit_structure(FitProblem(dataset(x, curved(x)), x), structure())
     np.testing.assert_allclose(hot.hyper.vector(), cold.hyper.vector(), rtol=1e-4, atol=1e-4)
     t = points(20, seed=1)
     models = [build(dataset(x, scale * curved(x)), x, p) for scale, p in ((temperature, hot), (1.0, cold))]
@@ -186,7 +181,7 @@ def test_temperature_is_a_unit_of_the_log_likelihood(temperature):
 def test_a_constant_in_the_data_moves_the_predictions_alone():
     x, t = points(), points(20, seed=1)
     plain, moved = (dataset(x, curved(x) + offset) for offset in (0.0, 1000.0))
-    models = [build(data, x, fit_structure(data, x, structure(), None)) for data in (plain, moved)]
+    models = [build(data, x, fit_structure(FitProblem(data, x), structure())) for data in (plain, moved)]
     np.testing.assert_allclose(models[1].predict(t)[0] - 1000.0, models[0].predict(t)[0], atol=0.05)
 
 
@@ -205,7 +200,7 @@ def test_a_quadratic_is_known_from_as_many_points_as_it_has_coefficients(d):
 
     x = rng.random((trend_size(d), d))
     data = dataset(x, quadratic(x))
-    model = build(data, x, fit_structure(data, x, Structure.plain(np.zeros(d), np.ones(d)), None))
+    model = build(data, x, fit_structure(FitProblem(data, x), Structure.plain(np.zeros(d), np.ones(d))))
     t = 0.45 + rng.standard_normal((100, d)) @ np.linalg.cholesky(np.linalg.inv(precision)).T
     t = t[quadratic(t) > 7.0 - d - 6]
     np.testing.assert_allclose(model.predict(t)[0], quadratic(t), atol=0.05)
@@ -215,7 +210,7 @@ def test_the_trend_of_a_quadratic_is_its_depth():
     x, t = points(20), points(10, seed=1)
     y = -0.5 * (((x - 0.45) / [0.1, 0.2]) ** 2).sum(1)
     data = dataset(x, y)
-    parameters = fit_structure(data, x, structure(), None)
+    parameters = fit_structure(FitProblem(data, x), structure())
     assert parameters.exact
     depth = build(data, x, parameters).trend_depth(t)
     np.testing.assert_allclose(depth, 0.5 * (((t - 0.45) / [0.1, 0.2]) ** 2).sum(1), rtol=0.02, atol=0.02)
@@ -226,7 +221,7 @@ def test_there_is_no_depth_without_a_concave_trend():
     assert fitted("compressed")[3].trend_depth(points(3)) is None
     x = points(20)
     data = dataset(x, 5 * (x**2).sum(1))
-    assert build(data, x, fit_structure(data, x, structure(), None)).trend_depth(points(3)) is None
+    assert build(data, x, fit_structure(FitProblem(data, x), structure())).trend_depth(points(3)) is None
 
 
 # Infeasible and failed points
@@ -242,7 +237,7 @@ BAD = [
 def test_a_region_without_values_is_infeasible(bad):
     x = points(60)
     data = dataset(x, np.where(x[:, 0] > 0.6, bad, curved(x)))
-    model = build(data, x, fit_structure(data, x, structure(), None))
+    model = build(data, x, fit_structure(FitProblem(data, x), structure()))
     assert isinstance(model.feasibility, FeasibilityProcess)
     outside, inside = np.array([[0.9, 0.4]]), np.array([[0.45, 0.4]])
     with np.errstate(divide="ignore"):
@@ -270,8 +265,8 @@ def test_infeasible_points_do_not_change_the_process():
     y = np.where(np.arange(30) % 5 == 0, -np.inf, curved(x))
     with_them, without = dataset(x, y), dataset(x[np.isfinite(y)], y[np.isfinite(y)])
     t = points(10, seed=1)
-    a = build(with_them, x, fit_structure(with_them, x, structure(), None))
-    b = build(without, without.x, fit_structure(without, without.x, structure(), None))
+    a = build(with_them, x, fit_structure(FitProblem(with_them, x), structure()))
+    b = build(without, without.x, fit_structure(FitProblem(without, without.x), structure()))
     np.testing.assert_allclose(a.predict(t), b.predict(t), rtol=1e-9)
 
 
@@ -280,7 +275,7 @@ def test_known_noise_is_smoothed():
     rng, x = np.random.default_rng(0), points(80)
     quadratic = -0.5 * (((x - 0.45) / 0.2) ** 2).sum(1)
     data = dataset(x, quadratic + 0.5 * rng.standard_normal(80), noise=0.5)
-    model = build(data, x, fit_structure(data, x, structure(), None))
+    model = build(data, x, fit_structure(FitProblem(data, x), structure()))
     error = model.predict(x)[0] - quadratic
     assert np.sqrt((error**2).mean()) < 0.5 * 0.6
     assert np.mean(np.abs(error) < 5 * model.predict(x)[1] + 1e-6) == 1

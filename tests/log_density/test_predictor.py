@@ -13,7 +13,8 @@ from surrogate.inference.draws import ScaledPrior
 from surrogate.log_density.coordinates.couplings import Couplings
 from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
-from surrogate.log_density.model import Structure, SurrogateParameters, build
+from surrogate.log_density.model import build
+from surrogate.log_density.parameters import Structure, SurrogateParameters
 from surrogate.log_density.predictor import Predictor, load_predictor
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation

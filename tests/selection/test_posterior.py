@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 
-from surrogate.log_density.model import Structure, build, fit_structure
+from surrogate.log_density.fit import fit_structure
+from surrogate.log_density.model import build
+from surrogate.log_density.parameters import Structure
+from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
 from surrogate.selection.posterior import uncertain_batch, uncertainty_gram
@@ -20,7 +23,7 @@ def surrogate(*, output=0.0, infeasible=False):
     data = Dataset.empty(2).append(x, [Evaluation(float(v), "ok" if np.isfinite(v) else "infeasible") for v in y], 0)
     plain = Structure.plain(np.zeros(2), np.ones(2))
     structure = Structure("matern52", plain.trend, output, plain.warp)
-    return build(data, x, fit_structure(data, x, structure, None))
+    return build(data, x, fit_structure(FitProblem(data, x), structure))
 
 
 MODELS = {"plain": surrogate(), "compressed": surrogate(output=7.0), "bounded": surrogate(infeasible=True)}
@@ -48,7 +51,7 @@ def test_the_kernel_is_symmetric_and_positive(model):
 def test_where_all_is_feasible_it_is_the_covariance_of_the_weighted_surrogate(name):
     """To first order in the output warp."""
     model = MODELS[name]
-    factor = WEIGHTS * model.slope(T)
+    factor = WEIGHTS * model.output.slope(model.gp.mean(model.whiten(T)))
     exact = factor[:, None] * model.gp.covariance(model.whiten(T)) * factor
     np.testing.assert_allclose(dense(uncertainty_gram(model, T, WEIGHTS)), exact, rtol=1e-6, atol=1e-9 * exact.max())
 
@@ -57,7 +60,7 @@ def test_doubt_of_feasibility_is_uncertainty():
     """More than the process alone says, where feasibility is in doubt; and not where it is sure to be infeasible."""
     model = MODELS["bounded"]
     p = model.feasibility.probability(model.whiten(T))
-    process = WEIGHTS**2 * model.gp.variance(model.whiten(T)) * model.slope(T) ** 2
+    process = WEIGHTS**2 * model.gp.variance(model.whiten(T)) * model.output.slope(model.gp.mean(model.whiten(T))) ** 2
     open_ = (p > 0.02) & (p < 0.98)
     assert open_.any()
     variance = uncertainty_gram(model, T, WEIGHTS).diag().numpy()

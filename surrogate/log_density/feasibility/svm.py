@@ -13,11 +13,15 @@ from surrogate.arrays import Array, Flags
 from surrogate.log_density.coordinates.whitening import joint_normal
 from surrogate.log_density.feasibility.points import trusted
 from surrogate.log_density.feasibility.protocol import Everywhere
+from surrogate.svm.lssvc import LSSVC
 
 __all__ = ["FeasibilityMachine", "fit_machine"]
 
 
 _MAX_ITERATIONS = 200_000  # of libsvm
+_MOST_FOR_LIBSVM = 20_000  # points; its cost grows with their square, and few of them are support vectors
+_MOST_FOR_LIBSVM_BESIDE_A_GPU = 5_000  # points
+_LEAST_SQUARES_COST = 1.0  # high costs, which a separation without errors needs, make a least-squares machine worse
 GAMMAS = (0.01, 0.03, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Coefficients gamma of the kernel times d, from wide to narrow."""
 
@@ -102,7 +106,7 @@ def _machine(gamma: float, u: Array, feasible: Flags, cost: Array) -> Any:
 
 
 def fit_machine(
-    u: Array, feasible: Flags, *, doubtful: Flags | None = None, cost: float = 1e5
+    u: Array, feasible: Flags, *, doubtful: Flags | None = None, cost: float = 1e5, device: str = "cpu"
 ) -> FeasibilityMachine | Everywhere:
     """The smoothest support vector machine that classifies every point correctly.
 
@@ -114,6 +118,7 @@ def fit_machine(
         feasible: Whether each is feasible, with shape (n,).
         doubtful: Points that may be infeasible by chance, with shape (n,), see ``points.trusted``.
         cost: Penalty of a point on the wrong side.
+        device: Where a machine with very many points runs, see ``fit_least_squares``.
 
     Returns:
         The machine; ``Everywhere`` where nothing is infeasible.
@@ -129,15 +134,14 @@ def fit_machine(
     u, feasible = trusted(u, feasible, doubtful)
     if feasible.all():
         return Everywhere()
+    if len(u) > (_MOST_FOR_LIBSVM if device == "cpu" else _MOST_FOR_LIBSVM_BESIDE_A_GPU):
+        return fit_least_squares(u, feasible, device=device)
     weights = np.full(len(u), cost)
-    machine = None
     for gamma in GAMMAS:
         machine = _machine(gamma / u.shape[1], u, feasible, weights)
         finished = int(np.max(machine.n_iter_)) < _MAX_ITERATIONS
         if finished and (machine.predict(u) == feasible).all():
             break
-    if machine is None:
-        return Everywhere()
     sign = 1.0 if machine.classes_[1] else -1.0
     return FeasibilityMachine(
         machine.support_vectors_,
@@ -145,3 +149,22 @@ def fit_machine(
         sign * float(machine.intercept_[0]),
         float(machine.gamma),
     )
+
+
+def fit_least_squares(u: Array, feasible: Flags, *, device: str = "cpu") -> FeasibilityMachine:
+    """The least-squares support vector machine with the fewest points on the wrong side, of several widths.
+
+    For more points than libsvm can take: one linear system for each width, tile by tile on any device. Its decision
+    function is a regression of the classes +1 and -1, which serves as a margin too: halfway between them both classes
+    are as likely.
+
+    Args:
+        u: Points in whitened coordinates, with shape (n, d), of both classes.
+        feasible: Whether each is feasible, with shape (n,).
+        device: Where it runs.
+    """
+    machines = [
+        LSSVC(_LEAST_SQUARES_COST, gamma=gamma / u.shape[1], device=device).fit(u, feasible) for gamma in GAMMAS
+    ]
+    best = min(machines, key=lambda machine: int((machine.predict(u) != feasible).sum()))
+    return FeasibilityMachine(u, best.dual_coef_[0], float(best.intercept_[0]), best.gamma_)

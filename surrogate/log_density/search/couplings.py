@@ -17,8 +17,9 @@ from surrogate.arrays import Array, Flags
 from surrogate.gp.optimise import COEFFICIENT_SD
 from surrogate.log_density.coordinates.couplings import Coupling, Couplings
 from surrogate.log_density.coordinates.warps import CIRCLE
-from surrogate.log_density.model import Structure, SurrogateParameters, fit_structure, kept_rows, trend_size
-from surrogate.problem.dataset import Dataset
+from surrogate.log_density.fit import fit_structure
+from surrogate.log_density.parameters import Structure, SurrogateParameters, trend_size
+from surrogate.log_density.training import FitProblem
 
 __all__ = ["Misfit", "coupled", "found"]
 
@@ -209,15 +210,7 @@ def found(w: Array, gap: Array, frames: list[Couplings], free: Flags) -> Iterato
                 return
 
 
-def coupled(
-    data: Dataset,
-    t: Array,
-    present: SurrogateParameters,
-    cloud: Array,
-    *,
-    margin: float = 0.5,
-    device: str = "cpu",
-) -> SurrogateParameters:
+def coupled(problem: FitProblem, present: SurrogateParameters, *, margin: float = 0.5) -> SurrogateParameters:
     """The present surrogate, or one with couplings whose score is higher by ``margin`` nats a point.
 
     Nothing is looked for where values are noisy, as no set then stands out. A search takes 0.2 s of CPU time for 60
@@ -226,21 +219,16 @@ def coupled(
     32 to 38 (seeds 1 to 5), where without couplings a run was not right after 180.
 
     Args:
-        data: Evaluated points, without derivatives.
-        t: Their scaled coordinates, with shape (n, d).
+        problem: What it was fitted to, without derivatives; its draws set centre and units.
         present: The fitted surrogate.
-        cloud: Draws t of the present posterior, which set centre and units.
         margin: Nats a point by which couplings must win: a wrong set may gain ten in all, and does harm.
-        device: Where the linear algebra runs.
     """
-    d = t.shape[1]
-    rows = kept_rows(data, present.temperature, d)
+    d, draws, gap = problem.d, problem.draws, -problem.y
     warp = present.structure.warp
-    gap = (data.y_max - data.y[rows]) / present.temperature
-    noisy = data.noise.any() or present.hyper.log_noise is not None
-    if noisy or d not in SIZES or len(gap) < trend_size(d) + 6:
+    noisy = problem.data.noise.any() or present.hyper.log_noise is not None
+    if draws is None or noisy or d not in SIZES or len(gap) < trend_size(d) + 6:
         return present
-    w, wide = warp.single(t[rows])[:, :d], warp.single(cloud)[:, :d]
+    w, wide = warp.single(problem.t[problem.rows])[:, :d], warp.single(draws)[:, :d]
     centre, axes = wide.mean(0), np.diag(1.0 / np.maximum(wide.std(0), 1e-150))
     frames = [Couplings.none(centre, axes)]
     best, threshold = present, present.score + margin * len(gap)
@@ -250,16 +238,8 @@ def coupled(
         if any(couplings.same(other) for other in seen):
             continue
         seen.append(couplings)
-        fitted = fit_structure(
-            data,
-            t,
-            Structure("rbf", "quadratic", 0.0, warp.coupled(couplings)),
-            cloud,
-            temperature=present.temperature,
-            starts=(present.hyper, hyper),
-            max_evaluations=30,
-            device=device,
-        )
+        structure = Structure("rbf", "quadratic", 0.0, warp.coupled(couplings))
+        fitted = fit_structure(problem, structure, starts=(present.hyper, hyper), max_evaluations=30)
         if fitted.score > max(best.score, threshold):
             best = fitted
     return best

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from surrogate.arrays import Array
 from surrogate.gp.process import Hyperparameters
-from surrogate.log_density.model import SurrogateParameters, fit_structure, trend_size
-from surrogate.problem.dataset import Dataset
+from surrogate.log_density.fit import fit_structure
+from surrogate.log_density.parameters import SurrogateParameters, trend_size
+from surrogate.log_density.training import FitProblem
 
 __all__ = ["NEGLIGIBLE_NOISE", "noise_judged"]
 
@@ -23,15 +23,7 @@ NEGLIGIBLE_NOISE = 0.02
 """Noise sd in nats below which a posterior does not notice it."""
 
 
-def noise_judged(
-    data: Dataset,
-    t: Array,
-    present: SurrogateParameters,
-    cloud: Array | None,
-    *,
-    margin: float = 8.0,
-    device: str = "cpu",
-) -> SurrogateParameters:
+def noise_judged(problem: FitProblem, present: SurrogateParameters, *, margin: float = 8.0) -> SurrogateParameters:
     """The surrogate with a common noise sd if that explains the data better, or without one that has become negligible.
 
     On a Gaussian with noise of sd 1 in four dimensions the score of the noisy surrogate is 5 to 9 nats higher with 30
@@ -39,25 +31,22 @@ def noise_judged(
     nothing: a ring seen by twelve points looks like noise. Noise that was found is judged again each time.
 
     Args:
-        data: Evaluated points; where some come with a noise sd of their own nothing is done.
-        t: Their scaled coordinates, with shape (n, d).
+        problem: What it was fitted to; where some values come with a noise sd of their own nothing is done.
         present: The fitted surrogate.
-        cloud: Draws t of the present posterior.
         margin: Nats by which noise must win.
-        device: Where the linear algebra runs.
 
     Returns:
         ``present`` or another fit of its structure. One fit from three starts, at most.
     """
-    hyper = present.hyper
+    hyper, data = present.hyper, problem.data
     if hyper.log_noise is not None:
-        smooth = _fitted(data, t, present, cloud, (replace(hyper, log_noise=None),), device)
+        smooth = _fitted(problem, present, (replace(hyper, log_noise=None),))
         keep = hyper.log_noise > np.log(NEGLIGIBLE_NOISE) and present.score > smooth.score - margin
         return present if keep else smooth
     few = int(data.finite.sum()) < 3 * trend_size(present.structure.warp.size)
     if few or present.exact or present.temperature > 1.0 or data.noise.any():
         return present
-    noisy = _fitted(data, t, present, cloud, _starts(hyper), device)
+    noisy = _fitted(problem, present, _starts(hyper))
     log_noise = noisy.hyper.log_noise
     found = log_noise is not None and log_noise > np.log(NEGLIGIBLE_NOISE)
     return noisy if found and noisy.score > present.score + margin else present
@@ -71,21 +60,6 @@ def _starts(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
 
 
 def _fitted(
-    data: Dataset,
-    t: Array,
-    present: SurrogateParameters,
-    cloud: Array | None,
-    starts: tuple[Hyperparameters, ...],
-    device: str,
+    problem: FitProblem, present: SurrogateParameters, starts: tuple[Hyperparameters, ...]
 ) -> SurrogateParameters:
-    return fit_structure(
-        data,
-        t,
-        present.structure,
-        cloud,
-        temperature=present.temperature,
-        starts=starts,
-        cold_start=True,
-        max_evaluations=30,
-        device=device,
-    )
+    return fit_structure(problem, present.structure, starts=starts, cold_start=True, max_evaluations=30)

@@ -11,20 +11,13 @@ from itertools import product
 
 import numpy as np
 
-from surrogate.arrays import Array
 from surrogate.gp.process import Hyperparameters
 from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
+from surrogate.log_density.fit import fit_structure, score_structure
 from surrogate.log_density.mechanisms import Mechanisms
-from surrogate.log_density.model import (
-    Structure,
-    SurrogateParameters,
-    fit_structure,
-    relevant_depth,
-    score_structure,
-    trend_size,
-)
+from surrogate.log_density.parameters import Structure, SurrogateParameters, relevant_depth, trend_size
 from surrogate.log_density.search.couplings import coupled
-from surrogate.problem.dataset import Dataset
+from surrogate.log_density.training import FitProblem
 
 __all__ = ["choose_structure", "neighbours"]
 
@@ -77,35 +70,26 @@ def _variants(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
 
 
 def _ranked(
-    data: Dataset,
-    t: Array,
-    present: SurrogateParameters,
-    cloud: Array | None,
-    mechanisms: Mechanisms | None,
-    device: str,
+    problem: FitProblem, present: SurrogateParameters, mechanisms: Mechanisms | None
 ) -> list[tuple[float, Structure, Hyperparameters]]:
     """Scores of the neighbours, the best first, and the variant of the present hyperparameters that gave each."""
-    deepest = float(data.y_max - data.y[data.finite].min()) / present.temperature
+    data = problem.data
+    deepest = float(data.y_max - data.y[data.finite].min()) / problem.temperature
     variants = _variants(present.hyper)
     scored = []
-    for structure in neighbours(present.structure, t.shape[1], deepest, mechanisms=mechanisms):
-        value, hyper = score_structure(
-            data, t, structure, cloud, variants, temperature=present.temperature, device=device
-        )
+    for structure in neighbours(present.structure, problem.d, deepest, mechanisms=mechanisms):
+        value, hyper = score_structure(problem, structure, variants)
         scored.append((value, structure, hyper))
     return sorted(scored, key=lambda entry: -entry[0])
 
 
 def choose_structure(
-    data: Dataset,
-    t: Array,
+    problem: FitProblem,
     present: SurrogateParameters,
-    cloud: Array | None,
     *,
     refine: int = 3,
     margin: float = 4.0,
     mechanisms: Mechanisms | None = None,
-    device: str = "cpu",
 ) -> SurrogateParameters:
     """The present surrogate, or a fitted neighbour whose score is higher by ``margin`` nats.
 
@@ -115,15 +99,13 @@ def choose_structure(
     ``surrogate.log_density.search.couplings``.
 
     Args:
-        data: Evaluated points.
-        t: Their scaled coordinates, with shape (n, d).
+        problem: What it was fitted to.
         present: The fitted surrogate.
-        cloud: Draws t of the present posterior.
         refine: Number of neighbours that are fitted.
         margin: Nats by which a neighbour must win.
         mechanisms: Which kinds of warps there are; all without it.
-        device: Where the linear algebra runs.
     """
+    data = problem.data
     finite = int(data.finite.sum())
     warp = present.structure.warp
     determined = trend_size(warp.size) if not data.has_gradients else warp.size + 2
@@ -134,26 +116,16 @@ def choose_structure(
     plain = Structure.plain(warp.low, warp.high, warp.kinds == CIRCLE)
     best = present
     if not plain.same(present.structure):
-        noise = present.hyper.log_noise
-        anchor = fit_structure(data, t, plain, cloud, temperature=present.temperature, log_noise=noise, device=device)
+        anchor = fit_structure(problem, plain, log_noise=present.hyper.log_noise)
         if anchor.exact:
             return anchor
         best = max(present, anchor, key=lambda fitted: fitted.score)
-    scored = _ranked(data, t, present, cloud, mechanisms, device)
+    scored = _ranked(problem, present, mechanisms)
     for _, structure, hyper in scored[:refine]:
-        fitted = fit_structure(
-            data,
-            t,
-            structure,
-            cloud,
-            temperature=present.temperature,
-            starts=(hyper,),
-            max_evaluations=30,
-            device=device,
-        )
+        fitted = fit_structure(problem, structure, starts=(hyper,), max_evaluations=30)
         if fitted.score > max(best.score, present.score + margin):
             best = fitted
     may = mechanisms is None or mechanisms.couplings
-    if not may or data.has_gradients or cloud is None or best.exact:
+    if not may or data.has_gradients or problem.draws is None or best.exact:
         return best
-    return coupled(data, t, best, cloud, device=device)
+    return coupled(problem, best)

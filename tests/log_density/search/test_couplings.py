@@ -11,8 +11,11 @@ from surrogate.gp.optimise import HyperPrior, MovableSet
 from surrogate.gp.process import GPRecipe, TrainingSet, negative_log_marginal, with_input_slopes
 from surrogate.log_density.coordinates.couplings import Couplings
 from surrogate.log_density.coordinates.warps import InputWarp
-from surrogate.log_density.model import Structure, build, fit_structure
+from surrogate.log_density.fit import fit_structure
+from surrogate.log_density.model import build
+from surrogate.log_density.parameters import Structure
 from surrogate.log_density.search.couplings import Misfit, coupled, found
+from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
 
@@ -98,8 +101,8 @@ def plain(d):
 def test_a_funnel_becomes_a_gaussian():
     x, y = near(funnel, 34, 4, 1, 1.2)
     cloud = x[np.argsort(-y)[:15]]
-    present = fit_structure(dataset(x, y), x, plain(4), cloud)
-    better = coupled(dataset(x, y), x, present, cloud)
+    present = fit_structure(FitProblem(dataset(x, y), x, cloud), plain(4))
+    better = coupled(FitProblem(dataset(x, y), x, cloud), present)
     new = np.random.default_rng(9).normal(0.0, 1.0, (200, 4))
     new = new[funnel(new) > y.max() - 12.0]
     error = [np.abs(build(dataset(x, y), x, p).predict(new)[0] - funnel(new)) for p in (present, better)]
@@ -109,21 +112,21 @@ def test_a_funnel_becomes_a_gaussian():
 
 def test_a_ring_stays_a_ring():
     x, y = near(ring, 40, 3, 1, 1.5)
-    present = fit_structure(dataset(x, y), x, plain(3), x)
-    assert coupled(dataset(x, y), x, present, x) is present
+    present = fit_structure(FitProblem(dataset(x, y), x, x), plain(3))
+    assert coupled(FitProblem(dataset(x, y), x, x), present) is present
 
 
 def test_noisy_values_are_left_alone():
     x, y = near(funnel, 34, 4, 1, 1.2)
     noisy = Dataset.empty(4).append(x, [Evaluation(float(v), "ok", {}, 0.5) for v in y], 0)
-    present = fit_structure(noisy, x, plain(4), x)
-    assert coupled(noisy, x, present, x) is present
+    present = fit_structure(FitProblem(noisy, x, x), plain(4))
+    assert coupled(FitProblem(noisy, x, x), present) is present
 
 
 def test_too_few_points_decide_nothing():
     x, y = near(funnel, 18, 4, 1, 1.2)
-    present = fit_structure(dataset(x, y), x, plain(4), x)
-    assert coupled(dataset(x, y), x, present, x) is present
+    present = fit_structure(FitProblem(dataset(x, y), x, x), plain(4))
+    assert coupled(FitProblem(dataset(x, y), x, x), present) is present
 
 
 @pytest.mark.parametrize("kernel", ["rbf", "matern52"])

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from surrogate.log_density.coordinates.warps import InputWarp
-from surrogate.log_density.model import Structure, fit_structure, trend_size
+from surrogate.log_density.fit import fit_structure
+from surrogate.log_density.parameters import Structure, trend_size
 from surrogate.log_density.search.structure import choose_structure, neighbours
+from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
 
@@ -32,7 +34,7 @@ def skewed(x):
 def present(log_density, n=40):
     x = np.random.default_rng(0).random((n, 2)) * 0.9 + 0.01
     data = dataset(x, log_density(x))
-    return data, x, fit_structure(data, x, Structure.plain(np.zeros(2), np.ones(2)), None)
+    return data, x, fit_structure(FitProblem(data, x), Structure.plain(np.zeros(2), np.ones(2)))
 
 
 @pytest.fixture(params=SUPPORTS)
@@ -80,18 +82,18 @@ def test_same_means_the_same_choices():
 
 def test_a_normal_posterior_keeps_the_plain_structure():
     data, x, before = present(normal)
-    assert choose_structure(data, x, before, None) is before
+    assert choose_structure(FitProblem(data, x), before) is before
 
 
 def test_few_points_keep_the_present_structure():
     data, x, before = present(skewed, n=trend_size(2) - 1)
-    assert choose_structure(data, x, before, None) is before
+    assert choose_structure(FitProblem(data, x), before) is before
 
 
 @pytest.fixture(scope="module")
 def chosen():
     data, x, before = present(skewed)
-    return before, choose_structure(data, x, before, None)
+    return before, choose_structure(FitProblem(data, x), before)
 
 
 def test_a_skewed_posterior_is_given_a_warp(chosen):
@@ -105,4 +107,4 @@ def test_a_skewed_posterior_is_given_a_warp(chosen):
 def test_a_choice_does_not_lower_the_score():
     for log_density in (lambda x: np.logaddexp(normal(x), normal(x - 0.4)), lambda x: -5 * np.abs(x - 0.5).sum(1)):
         data, x, before = present(log_density)
-        assert choose_structure(data, x, before, None).score >= before.score
+        assert choose_structure(FitProblem(data, x), before).score >= before.score

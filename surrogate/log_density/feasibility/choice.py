@@ -1,0 +1,46 @@
+"""The choice among classifiers of feasibility."""
+
+from __future__ import annotations
+
+from surrogate.arrays import Array, Flags
+from surrogate.log_density.feasibility.process import fit_process
+from surrogate.log_density.feasibility.protocol import Feasibility
+from surrogate.log_density.feasibility.svm import fit_machine
+
+__all__ = ["KINDS", "check_kind", "fit_feasibility"]
+
+
+KINDS = ("process", "svm")
+"""A Gaussian process classifier, or a support vector machine."""
+
+
+def check_kind(kind: str) -> str:
+    """The kind, if there is one of that name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if kind not in KINDS:
+        msg = f"feasibility must be one of {', '.join(map(repr, KINDS))}, got {kind!r}"
+        raise ValueError(msg)
+    return kind
+
+
+def fit_feasibility(
+    kind: str, u: Array, feasible: Flags, *, doubtful: Flags | None = None, device: str = "cpu"
+) -> Feasibility:
+    """A fitted classifier; ``Everywhere`` where nothing is infeasible.
+
+    Args:
+        kind: One of ``KINDS``.
+        u: Points in whitened coordinates, with shape (n, d).
+        feasible: Whether each is feasible, with shape (n,).
+        doubtful: Points that may be infeasible by chance, with shape (n,), see ``points.trusted``.
+        device: Where a machine with very many points runs; all else runs on the CPU.
+
+    Raises:
+        ValueError: If there is no such kind, or no point is feasible.
+    """
+    if check_kind(kind) == "svm":
+        return fit_machine(u, feasible, doubtful=doubtful, device=device)
+    return fit_process(u, feasible, doubtful=doubtful)

@@ -1,0 +1,154 @@
+"""Fitting a scalar surrogate: hyperparameters and couplings that maximise the evidence, and scores of structures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from surrogate.arrays import Array, Flags, Indices
+from surrogate.gp.optimise import COEFFICIENT_SD, HyperPrior, MovableSet, fit, fit_movable
+from surrogate.gp.process import Hyperparameters, TrainingSet, log_marginals
+from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp, OutputWarp
+from surrogate.log_density.coordinates.whitening import Whitening
+from surrogate.log_density.parameters import Structure, SurrogateParameters, relevant_depth, trend_size
+from surrogate.log_density.training import FitProblem, recipe
+from surrogate.problem.dataset import OK
+
+__all__ = ["fit_structure", "score_structure"]
+
+
+def _start(problem: FitProblem, structure: Structure, hyper: Hyperparameters) -> SurrogateParameters:
+    """Parameters before the fit, whitened by the draws, or by the prior where there are none."""
+    draws = problem.draws
+    warped = _prior_points(structure.warp) if draws is None else structure.warp.forward(draws)
+    return SurrogateParameters(
+        hyper,
+        Whitening.of(warped),
+        structure,
+        problem.temperature,
+        len(problem.data),
+        feasibility=problem.feasibility,
+    )
+
+
+def _prior_points(warp: InputWarp) -> Array:
+    """Two points per warped axis with the variances of the unit cube, or of the unit circle."""
+    d, circle = len(warp.kinds), warp.kinds == CIRCLE
+    if not circle.any():
+        half = np.sqrt(d * (1.0 - 0.5 / d) / 12.0)
+        return warp.forward(np.concatenate([0.5 + half * np.eye(d), 0.5 - half * np.eye(d)]))
+    centre = np.append(np.where(circle, 0.0, 0.5), np.zeros(warp.size - d))
+    variance = np.append(np.where(circle, 0.5, 1.0 / 12.0), np.full(warp.size - d, 0.5))
+    reach = np.diag(np.sqrt(variance * (warp.size - 0.5)))
+    return np.concatenate([centre + reach, centre - reach])
+
+
+def _far(y: Array, d: int) -> Flags:
+    """Points that do not count in comparisons of structures: below Delta / 2, and not among the best p + 2."""
+    far = -y > 0.5 * relevant_depth(d)
+    far[np.argsort(-y, kind="stable")[: trend_size(d) + 2]] = False
+    return far
+
+
+def _split(training: TrainingSet, y: Array) -> tuple[TrainingSet, TrainingSet | None]:
+    """The points with the far ones first, and these, on which hyperparameters and structures are conditioned only.
+
+    The evidence of all data would prefer a surrogate that describes a cliff, on which no posterior depends. Conditioned
+    on, the far points count in full where they help to predict the relevant ones, as they do for a Gaussian.
+    """
+    far = _far(y, training.u.shape[1])
+    if not far.any():
+        return training, None
+    rows = np.flatnonzero(far)
+    return training.subset(np.concatenate([rows, np.flatnonzero(~far)])), training.subset(rows)
+
+
+def _offset(y: Array, structure: Structure, d: int) -> float:
+    """What a score has besides the fit: the Jacobian of the output warp at the relevant points, and the cost."""
+    return OutputWarp(structure.output).log_jacobian(y[~_far(y, d)]) - structure.cost
+
+
+def _slope_offset(problem: FitProblem, parameters: SurrogateParameters) -> float:
+    """The Jacobian of all warps for the derivatives at the relevant points, 0 without any."""
+    if not problem.data.has_gradients:
+        return 0.0
+    return float(problem.slopes(parameters)[1][~_far(problem.y, problem.d)].sum())
+
+
+def fit_structure(
+    problem: FitProblem,
+    structure: Structure,
+    *,
+    starts: tuple[Hyperparameters, ...] = (),
+    cold_start: bool = False,
+    log_noise: float | None = None,
+    max_evaluations: int = 60,
+) -> SurrogateParameters:
+    """Parameters of the surrogate with this structure that fits the data best, a posteriori.
+
+    Args:
+        problem: Data, coordinates and temperature.
+        structure: Discrete choices.
+        starts: Where the optimiser starts.
+        cold_start: Whether it starts from the default hyperparameters too, as it does without starts.
+        log_noise: Where the common noise of a cold start begins; None if there is none.
+        max_evaluations: Of the marginal likelihood, per start.
+    """
+    data, y = problem.data, problem.y
+    spread = float(np.std(data.y[data.status == OK])) / problem.temperature
+    size = structure.warp.size
+    cold = replace(Hyperparameters.default(size, scale=0.1 * spread + 1e-3), log_noise=log_noise)
+    begin = _start(problem, structure, cold)
+    training = problem.training_set(begin)
+    process = recipe(structure, problem.device)
+    begins = [*starts, *([cold] if cold_start or not starts else [])]
+    offset = _offset(y, structure, size) + _slope_offset(problem, begin)
+    if structure.warp.couplings is not None:
+        t = problem.t[problem.rows]
+        movable = _movable(structure.warp, begin.whitening, t, training, np.flatnonzero(_far(y, size)))
+        hyper, coefficients, value, rescues = fit_movable(process, movable, begins, max_evaluations=max_evaluations)
+        warp = structure.warp.coupled(structure.warp.couplings.at(coefficients))
+        begin = replace(begin, structure=replace(structure, warp=warp))
+    else:
+        training, given = _split(training, y)
+        hyper, value, rescues = fit(process, training, begins, given=given, max_evaluations=max_evaluations)
+    return replace(begin, hyper=hyper, score=value + offset, rescues=rescues)
+
+
+def _movable(warp: InputWarp, whitening: Whitening, t: Array, training: TrainingSet, given: Indices) -> MovableSet:
+    """The training set, at points t, as a function of the coefficients of the couplings; the whitening stays."""
+    single, couplings, d = warp.single(t), warp.couplings, t.shape[1]
+    if couplings is None:
+        msg = "the warp has no couplings to move"
+        raise ValueError(msg)
+
+    def at(coefficients: Array) -> TrainingSet:
+        u = single.copy()
+        u[:, :d] = couplings.at(coefficients).forward(single[:, :d])
+        return replace(training, u=training.u.new_tensor(whitening.whiten(u)))
+
+    def pull(coefficients: Array, slopes: Array) -> Array:
+        return couplings.at(coefficients).jacobian(single[:, :d], (slopes @ whitening.forward.T)[:, :d]).sum(0)
+
+    return MovableSet(at, pull, couplings.vector, given)
+
+
+def _coupling_penalty(warp: InputWarp) -> float:
+    """Negative log density of the coefficients of couplings, up to a constant."""
+    return 0.0 if warp.couplings is None else 0.5 * float((warp.couplings.vector**2).sum()) / COEFFICIENT_SD**2
+
+
+def score_structure(
+    problem: FitProblem, structure: Structure, hypers: tuple[Hyperparameters, ...]
+) -> tuple[float, Hyperparameters]:
+    """The best score of a structure over given hyperparameters, without fitting: one factorisation for each."""
+    prior = HyperPrior()
+    begin = _start(problem, structure, hypers[0])
+    training, given = _split(problem.training_set(begin), problem.y)
+    process, size = recipe(structure, problem.device), structure.warp.size
+    offset = _offset(problem.y, structure, size) + _slope_offset(problem, begin) - _coupling_penalty(structure.warp)
+    values = log_marginals(process, training, hypers, given=given)
+    scores = [v - prior.penalty(h.vector(), size)[0] + offset for v, h in zip(values, hypers, strict=True)]
+    best = int(np.argmax(scores))
+    return scores[best], hypers[best]

@@ -1,0 +1,77 @@
+"""How the scalar surrogate of a log-likelihood is learned: hyperparameters, structure and noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from surrogate.arrays import Array
+from surrogate.log_density.fit import fit_structure
+from surrogate.log_density.mechanisms import Mechanisms
+from surrogate.log_density.model import ScalarLogDensity, build
+from surrogate.log_density.parameters import Structure, SurrogateParameters
+from surrogate.log_density.protocol import Parameters
+from surrogate.log_density.search.noise import noise_judged
+from surrogate.log_density.search.structure import choose_structure
+from surrogate.log_density.training import FitProblem
+from surrogate.problem.dataset import Dataset
+
+__all__ = ["ScalarLearner"]
+
+
+_FEW_EVALUATIONS = 25  # of the marginal likelihood: an open-minded surrogate proposes points, and no result rests on it
+
+
+@dataclass(frozen=True, eq=False)
+class ScalarLearner:
+    """One Gaussian process of the log-likelihood.
+
+    Attributes:
+        plain: The structure that a run begins with, without warps.
+        mechanisms: Which choices of structure are searched.
+    """
+
+    plain: Structure
+    mechanisms: Mechanisms = field(default_factory=Mechanisms)
+
+    def fit(
+        self,
+        problem: FitProblem,
+        before: Parameters | None,
+        *,
+        cold_start: bool,
+        search: bool,
+        noise: bool,
+    ) -> SurrogateParameters:
+        """Parameters that fit the data, see ``surrogate.log_density.protocol.Learner``."""
+        last = None if before is None else _scalar(before)
+        fitted = fit_structure(
+            problem,
+            self.plain if last is None else last.structure,
+            starts=() if last is None else (last.hyper,),
+            cold_start=cold_start,
+            log_noise=None if last is None else last.hyper.log_noise,
+        )
+        if search:
+            fitted = choose_structure(problem, fitted, mechanisms=self.mechanisms)
+        return noise_judged(problem, fitted) if noise else fitted
+
+    def open_minded(self, problem: FitProblem) -> SurrogateParameters:
+        """Parameters with a constant trend and no warps: unlike a quadratic it denies nothing far from the data."""
+        structure = replace(self.plain, trend="constant")
+        return fit_structure(replace(problem, draws=None), structure, max_evaluations=_FEW_EVALUATIONS)
+
+    def build(self, data: Dataset, t: Array, parameters: Parameters, *, device: str = "cpu") -> ScalarLogDensity:
+        """The surrogate with these parameters given the data that it has seen, see ``model.build``."""
+        return build(data, t, _scalar(parameters), device=device)
+
+
+def _scalar(parameters: Parameters) -> SurrogateParameters:
+    """The parameters, if they are of this kind.
+
+    Raises:
+        TypeError: If they are not.
+    """
+    if not isinstance(parameters, SurrogateParameters):
+        msg = f"a scalar surrogate needs SurrogateParameters, got {type(parameters).__name__} of another kind of run"
+        raise TypeError(msg)
+    return parameters

@@ -1,0 +1,162 @@
+"""The numbers and choices that define a scalar surrogate, and the depth down to which a log-density matters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surrogate.arrays import Array, Flags
+from surrogate.gp.process import Hyperparameters
+from surrogate.log_density.coordinates.couplings import Couplings
+from surrogate.log_density.coordinates.warps import InputWarp
+from surrogate.log_density.coordinates.whitening import Whitening
+
+__all__ = ["Structure", "SurrogateParameters", "relevant_depth", "trend_size"]
+
+
+_EXACT_LOG_AMPLITUDE = -2.5  # of the residual in units of the output scale: below 8 % it corrects the trend, no more
+_EXACT_SHAPING = 1e-3  # noise per nat of depth; a fit starts there, and a trend that is right lets it fall
+_COARSE_SHAPING = 0.1  # noise per nat of depth from which deep points hardly count
+
+
+def trend_size(d: int) -> int:
+    """Number of coefficients of a quadratic in d dimensions, (d + 1)(d + 2) / 2."""
+    return (d + 1) * (d + 2) // 2
+
+
+def relevant_depth(d: int) -> float:
+    """Depth Delta below the maximum down to which a log-density matters to its posterior, 20 + 4 d."""
+    return 20.0 + 4.0 * d
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """The discrete choices of a surrogate.
+
+    Attributes:
+        kernel: Name of the kernel of the residual.
+        trend: Name of the trend.
+        output: Scale of the output warp, see ``OutputWarp``.
+        warp: Input warp.
+    """
+
+    kernel: str
+    trend: str
+    output: float
+    warp: InputWarp
+
+    @classmethod
+    def plain(cls, low: Array, high: Array, periodic: Flags | None = None) -> Structure:
+        """A quadratic trend with an RBF residual and no warps, on a support from low to high."""
+        return cls("rbf", "quadratic", 0.0, InputWarp.identity(low, high, periodic))
+
+    def same(self, other: Structure) -> bool:
+        """Whether all choices agree."""
+        mine, theirs = (self.kernel, self.trend, self.output), (other.kernel, other.trend, other.output)
+        if mine != theirs or bool((self.warp.kinds != other.warp.kinds).any()):
+            return False
+        if self.warp.couplings is None or other.warp.couplings is None:
+            return self.warp.couplings is other.warp.couplings
+        return self.warp.couplings.same(other.warp.couplings)
+
+    @property
+    def cost(self) -> float:
+        """Nats that a structure must earn.
+
+        2 per warped parameter, 3 for an output warp and for each coefficient of couplings, 8 for a rough kernel.
+
+        Few points of a steep function look rough, and a rough kernel learns slowly: without its cost ring-shaped
+        posteriors needed half as many evaluations again.
+        """
+        coupled = 0 if self.warp.couplings is None else len(self.warp.couplings.vector)
+        return 2.0 * float(self.warp.chosen) + 3.0 * ((self.output != 0.0) + coupled) + 8.0 * (self.kernel != "rbf")
+
+
+@dataclass(frozen=True, eq=False)
+class SurrogateParameters:
+    """Everything that a surrogate is besides the data.
+
+    Attributes:
+        hyper: Hyperparameters of the process.
+        whitening: From warped to whitened coordinates.
+        structure: Discrete choices.
+        temperature: The process models (y - y_max) / temperature; 1 once the run maps the posterior.
+        n: Number of rows of the dataset that it has seen.
+        score: Log density of the relevant points given the far ones, with the Jacobian of the output warp, the prior of
+            the hyperparameters and the cost of the structure.
+        rescues: Factorisations of the fit that needed a raised nugget.
+        feasibility: Kind of classifier of feasible points, one of ``surrogate.log_density.feasibility.choice.KINDS``.
+    """
+
+    hyper: Hyperparameters
+    whitening: Whitening
+    structure: Structure
+    temperature: float
+    n: int
+    score: float = float("nan")
+    rescues: int = 0
+    feasibility: str = "process"
+
+    @property
+    def exact(self) -> bool:
+        """Whether the trend explains the data: the residual and the shaping have both fallen."""
+        small = self.hyper.log_amplitude < _EXACT_LOG_AMPLITUDE and self.hyper.log_shaping < np.log(_EXACT_SHAPING)
+        return self.structure.trend == "quadratic" and bool(small)
+
+    @property
+    def noise(self) -> float:
+        """Sd of the noise that was found in the values, in units of the log-likelihood; 0 where they are exact."""
+        return 0.0 if self.hyper.log_noise is None else float(np.exp(self.hyper.log_noise))
+
+    @property
+    def coarse(self) -> bool:
+        """Whether deep points are taken for noise of more than a tenth of their depth."""
+        return self.hyper.log_shaping > np.log(_COARSE_SHAPING)
+
+    def numbers(self) -> dict[str, float]:
+        """What the trace of a run shows of it."""
+        log_scale = self.hyper.log_scale
+        return {
+            "amplitude": float(np.exp(self.hyper.log_amplitude)),
+            "shaping": float(np.exp(self.hyper.log_shaping)),
+            "output_scale": float("nan") if log_scale is None else float(np.exp(log_scale)),
+            "rescues": float(self.rescues),
+        }
+
+    def to_arrays(self) -> dict[str, NDArray]:
+        """Arrays of numbers and fixed-width text that define it exactly."""
+        warp = self.structure.warp
+        return ({} if warp.couplings is None else {"warp/couplings": warp.couplings.to_array()}) | {
+            "kind": np.array("scalar"),
+            "hyper": self.hyper.vector(),
+            "centre": self.whitening.centre,
+            "forward": self.whitening.forward,
+            "backward": self.whitening.backward,
+            "numbers": np.array([self.temperature, self.score, self.structure.output]),
+            "counts": np.array([self.n, self.rescues]),
+            "names": np.array([self.structure.kernel, self.structure.trend, self.feasibility]),
+            "warp/kinds": warp.kinds,
+            "warp/support": np.stack([warp.low, warp.high]),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray]) -> SurrogateParameters:
+        """The inverse of ``to_arrays``; arrays of former versions name no kind of feasibility: it was a process."""
+        temperature, score, output = map(float, arrays["numbers"])
+        couplings = Couplings.of_array(arrays["warp/couplings"]) if "warp/couplings" in arrays else None
+        low, high = arrays["warp/support"]
+        warp = InputWarp(arrays["warp/kinds"], low, high, couplings)
+        kernel, trend, *kind = map(str, arrays["names"])
+        return cls(
+            hyper=Hyperparameters.of(arrays["hyper"], warp.size),
+            whitening=Whitening(arrays["centre"], arrays["forward"], arrays["backward"]),
+            structure=Structure(kernel, trend, output, warp),
+            temperature=temperature,
+            n=int(arrays["counts"][0]),
+            score=score,
+            rescues=int(arrays["counts"][1]),
+            feasibility=kind[0] if kind else "process",
+        )

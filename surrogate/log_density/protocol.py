@@ -1,0 +1,154 @@
+"""What the posterior loop asks of any surrogate of a log-density, and of the way in which one is learned.
+
+A kind of surrogate is three things: ``Parameters``, the numbers that a run saves; ``LogDensity``, the fitted model that
+these numbers and the evaluations give; and a ``Learner``, which makes the one from the data and the other from both.
+Points t are in unit coordinates, with shape (m, d). Values are (y - y_max) / temperature unless said otherwise: the
+log-likelihood relative to the best evaluation, in units of the temperature at which it was fitted.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from surrogate.arrays import Array
+from surrogate.linalg.lowrank import ColumnAccess
+from surrogate.log_density.feasibility.protocol import Feasibility
+from surrogate.log_density.training import FitProblem
+from surrogate.problem.dataset import Dataset
+
+__all__ = ["Learner", "LogDensity", "Parameters"]
+
+
+class Parameters(Protocol):
+    """The numbers of a surrogate, which with the evaluations define it exactly."""
+
+    @property
+    def temperature(self) -> float:
+        """Temperature at which values are modelled, at least 1."""
+        ...
+
+    @property
+    def noise(self) -> float:
+        """Sd of the noise that was found in the values, in nats; 0 where they are exact."""
+        ...
+
+    def numbers(self) -> dict[str, float]:
+        """What the trace of a run shows of it: amplitude, shaping, output_scale and rescues, NaN where absent."""
+        ...
+
+    def to_arrays(self) -> dict[str, NDArray]:
+        """Arrays of numbers and fixed-width text that define it exactly, and its kind: see ``restore``."""
+        ...
+
+
+class LogDensity(Protocol):
+    """A fitted, immutable surrogate of a log-likelihood."""
+
+    @property
+    def temperature(self) -> float:
+        """Temperature at which values are modelled."""
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """Whether a quadratic alone explains the data."""
+        ...
+
+    @property
+    def coarse(self) -> bool:
+        """Whether deep points are taken for noise of more than a tenth of their depth."""
+        ...
+
+    @property
+    def y_max(self) -> float:
+        """The largest log-likelihood among the data."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where ``covariance`` is."""
+        ...
+
+    @property
+    def feasibility(self) -> Feasibility:
+        """Where the log-likelihood is finite, in whitened coordinates."""
+        ...
+
+    @property
+    def infeasible(self) -> Array:
+        """Points that count as infeasible, in whitened coordinates, with shape (k, d)."""
+        ...
+
+    def whiten(self, t: Array) -> Array:
+        """Coordinates u in which distances between points mean something, with shape (m, e)."""
+        ...
+
+    def predict(self, t: Array) -> tuple[Array, Array]:
+        """Mean and sd of the log-likelihood in nats where it is feasible, each with shape (m,)."""
+        ...
+
+    def bare_mean(self, t: Array) -> Array:
+        """Mean value without trust region and feasibility, with shape (m,)."""
+        ...
+
+    def smooth(self, t: Array) -> Array:
+        """Mean value, bent down outside the region of the data, with shape (m,)."""
+        ...
+
+    def if_feasible(self, t: Array) -> Array:
+        """The smooth mean, bounded where infeasible points are known, with shape (m,)."""
+        ...
+
+    def relative(self, t: Array, *, floor: float = 0.0) -> Array:
+        """The smooth mean plus the log of the probability of being feasible, at least ``floor``, with shape (m,)."""
+        ...
+
+    def deviations(self, t: Array, count: int, rng: np.random.Generator, *, inflate: float = 1.0) -> Array:
+        """Joint paths of the value minus its mean, with shape (count, m); -inf where a path is infeasible."""
+        ...
+
+    def covariance(self, t: Array, weights: Array) -> ColumnAccess:
+        """Covariance of weights times values at t, with shape (m, m), by columns."""
+        ...
+
+    def trend_depth(self, t: Array) -> Array | None:
+        """Depth in nats of a concave quadratic below its maximum, with shape (m,); None where there is no such."""
+        ...
+
+    def left_out_depth(self, y: Array) -> Array:
+        """Depth in nats below y_max that the other points predict for each finite value y, with shape (n,)."""
+        ...
+
+    def predictor(self, names: tuple[str, ...], bounds: Array, location: Array, scale: Array) -> Any:
+        """A function of parameters x = location + scale t as plain numbers, for export."""
+        ...
+
+
+class Learner(Protocol):
+    """How a kind of surrogate is learned; parameters that it gets are those that it made."""
+
+    def fit(
+        self, problem: FitProblem, before: Parameters | None, *, cold_start: bool, search: bool, noise: bool
+    ) -> Parameters:
+        """Parameters that fit the data.
+
+        Args:
+            problem: Data, draws and temperature.
+            before: Parameters of the last step; None at first.
+            cold_start: Whether to start from default parameters as well.
+            search: Whether to look for another structure.
+            noise: Whether to look for noise that came without an sd.
+        """
+        ...
+
+    def open_minded(self, problem: FitProblem) -> Parameters:
+        """Parameters of a surrogate that falls back to a constant far from the data: it denies nothing."""
+        ...
+
+    def build(self, data: Dataset, t: Array, parameters: Parameters, *, device: str = "cpu") -> LogDensity:
+        """The surrogate with these parameters given the data that it has seen."""
+        ...

@@ -1,0 +1,29 @@
+"""Parameters of any kind of surrogate from the arrays that a run saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from numpy.typing import NDArray
+
+from surrogate.log_density.parameters import SurrogateParameters
+from surrogate.log_density.protocol import Parameters
+
+__all__ = ["KINDS", "parameters_from_arrays"]
+
+
+KINDS = {"scalar": SurrogateParameters.from_arrays}
+"""How the parameters of each kind of surrogate are read; a new kind adds a row."""
+
+
+def parameters_from_arrays(arrays: Mapping[str, NDArray]) -> Parameters:
+    """The inverse of ``Parameters.to_arrays``; arrays without a kind are from before there were several.
+
+    Raises:
+        ValueError: If there is no such kind.
+    """
+    kind = str(arrays.get("kind", "scalar"))
+    if kind not in KINDS:
+        msg = f"the kind of surrogate must be one of {', '.join(KINDS)}, got {kind!r}: a newer version wrote this"
+        raise ValueError(msg)
+    return KINDS[kind](arrays)

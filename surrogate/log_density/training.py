@@ -1,0 +1,106 @@
+"""What a scalar surrogate is fitted to: the evaluations that its process sees, in warped and whitened coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from surrogate.arrays import Array, Flags
+from surrogate.gp.kernels import KERNELS
+from surrogate.gp.means import Trend
+from surrogate.gp.process import GPRecipe, TrainingSet
+from surrogate.log_density.coordinates.warps import OutputWarp
+from surrogate.log_density.parameters import Structure, SurrogateParameters, relevant_depth, trend_size
+from surrogate.problem.dataset import OK, Dataset
+
+__all__ = ["FitProblem", "kept", "recipe"]
+
+
+_MAX_SLOPES = 2000  # derivatives in a kernel matrix: 125 points in 16 dimensions
+_MOST_DEEP = 400  # points, deep ones included, with which a factorisation takes a few milliseconds
+
+
+@dataclass(frozen=True, eq=False)
+class FitProblem:
+    """What a surrogate is fitted to.
+
+    Attributes:
+        data: Evaluated points, at least one of them finite; derivatives are with respect to t.
+        t: Their unit coordinates, with shape (n, d).
+        draws: Draws t of the present posterior, with shape (m, d), whose covariance whitens; None at first.
+        temperature: The process models (y - y_max) / temperature.
+        device: Where the linear algebra runs.
+        feasibility: Kind of classifier of feasible points, one of ``surrogate.log_density.feasibility.choice.KINDS``.
+    """
+
+    data: Dataset
+    t: Array
+    draws: Array | None = None
+    temperature: float = 1.0
+    device: str = "cpu"
+    feasibility: str = "process"
+
+    @property
+    def d(self) -> int:
+        """Number of parameters."""
+        return self.t.shape[1]
+
+    @cached_property
+    def rows(self) -> Flags:
+        """Rows of the data that the process sees, with shape (n,)."""
+        rows = self.data.status == OK
+        rows[rows] = kept(self.data.y[rows], self.temperature, self.d)
+        return rows
+
+    @cached_property
+    def y(self) -> Array:
+        """(y - y_max) / temperature of these rows."""
+        return (self.data.y[self.rows] - self.data.y_max) / self.temperature
+
+    def training_set(self, parameters: SurrogateParameters) -> TrainingSet:
+        """These rows as the process takes them, in the coordinates of a surrogate."""
+        output = OutputWarp(parameters.structure.output)
+        z = output.forward(self.y)
+        gap = np.maximum(0.0, float(output.forward(np.array(-0.5 * relevant_depth(self.d)))) - z)
+        unit = 1.0 / self.temperature / output.slope(z)
+        u = parameters.whitening.whiten(parameters.structure.warp.forward(self.t[self.rows]))
+        slope = self.slopes(parameters)[0] if self.data.has_gradients else None
+        noise = unit * self.data.noise[self.rows]
+        return TrainingSet.of(u, z, gap=gap, noise=noise, unit=unit, slope=slope, device=self.device)
+
+    def slopes(self, parameters: SurrogateParameters) -> tuple[Array, Array]:
+        """Derivatives of the warped log-density with respect to whitened coordinates, by the chain rule.
+
+        Only those of the highest points, to limit the kernel matrix to 2,000 derivatives.
+
+        Returns:
+            The derivatives, with shape (n, d), NaN where unknown; and the logarithm of the Jacobian with respect to the
+            derivatives that were given, up to what is the same for all structures, with shape (n,), 0 where unknown.
+        """
+        warp, whitening, d = parameters.structure.warp, parameters.whitening, self.d
+        y = self.data.y[self.rows] - self.data.y_max
+        given = self.data.gradient[self.rows] / self.temperature
+        given[np.argsort(-y, kind="stable")[_MAX_SLOPES // d :]] = np.nan
+        output = OutputWarp(parameters.structure.output)
+        stretch = output.slope(output.forward(y / self.temperature))
+        inner = warp.slopes(self.t[self.rows])
+        slope = given / inner @ whitening.backward.T / stretch[:, None]
+        log_jacobian = np.linalg.slogdet(whitening.backward)[1] - np.log(inner).sum(1) - d * np.log(stretch)
+        return slope, np.where(np.isfinite(slope).all(1), log_jacobian, 0.0)
+
+
+def kept(y: Array, temperature: float, d: int) -> Flags:
+    """Which finite values the process sees: all down to the relevant depth, and the best 400 (or 3 p) in any case."""
+    gap = (y.max() - y) / temperature
+    keep = gap < relevant_depth(d)
+    keep[np.argsort(gap, kind="stable")[: max(_MOST_DEEP, 3 * trend_size(d))]] = True
+    return keep
+
+
+def recipe(structure: Structure, device: str) -> GPRecipe:
+    """The kind of process that a structure names."""
+    import torch
+
+    return GPRecipe(KERNELS[structure.kernel], Trend(structure.trend), device=torch.device(device))
