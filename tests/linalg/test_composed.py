@@ -5,7 +5,7 @@ import torch
 from surrogate.gp.kernels import KERNELS
 from surrogate.gp.means import Trend
 from surrogate.gp.process import GPRecipe, Hyperparameters, TrainingSet, condition
-from surrogate.linalg.composed import PosteriorAccess, Scaled, Summed
+from surrogate.linalg.composed import Correlated, PosteriorAccess, Scaled, Summed, scaled
 from surrogate.linalg.operators import DenseOperator, FeatureOperator
 
 N = 12
@@ -31,6 +31,11 @@ INSTANCES = {
     "posterior": (
         PosteriorAccess(DenseOperator(CORRELATIONS), HALF, LEFT),
         CORRELATIONS - HALF.T @ HALF + LEFT.T @ LEFT,
+    ),
+    "correlated": (Correlated(KERNELS["rbf"], POINTS, 2.5), 2.5 * CORRELATIONS),
+    "scaled twice": (
+        scaled(scaled(DenseOperator(MATRIX), WEIGHTS), WEIGHTS.flip(0)),
+        (WEIGHTS * WEIGHTS.flip(0))[:, None] * MATRIX * WEIGHTS * WEIGHTS.flip(0),
     ),
     "scaled": (Scaled(DenseOperator(MATRIX), WEIGHTS), WEIGHTS[:, None] * MATRIX * WEIGHTS),
     "sum": (Summed((DenseOperator(MATRIX), FeatureOperator(FEATURES))), MATRIX + FEATURES @ FEATURES.T),

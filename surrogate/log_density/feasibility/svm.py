@@ -13,7 +13,6 @@ from surrogate.arrays import Array, Flags
 from surrogate.log_density.coordinates.whitening import joint_normal
 from surrogate.log_density.feasibility.points import trusted
 from surrogate.log_density.feasibility.protocol import Everywhere
-from surrogate.svm.lssvc import LSSVC
 
 __all__ = ["FeasibilityMachine", "fit_machine"]
 
@@ -163,6 +162,8 @@ def fit_least_squares(u: Array, feasible: Flags, *, device: str = "cpu") -> Feas
         feasible: Whether each is feasible, with shape (n,).
         device: Where it runs.
     """
+    from surrogate.svm.lssvc import LSSVC  # loads scikit-learn, which most runs never need
+
     machines = [
         LSSVC(_LEAST_SQUARES_COST, gamma=gamma / u.shape[1], device=device).fit(u, feasible) for gamma in GAMMAS
     ]
