@@ -1,12 +1,14 @@
 """A finished run made by hand: a correlated normal in two parameters, one of them cut by the prior."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from surrogate.inference.result import Result
+from surrogate.output.record import Evidence, Record
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
+from surrogate.samplers.samples import Samples
 
 MEAN = np.array([0.3, 67.4])
 COVARIANCE = np.array([[0.01, 0.03], [0.03, 0.25]])
@@ -97,4 +99,16 @@ def result(n=4000, **changes):
         "surrogate_error": {"mean": np.array([0.002, 0.01]), "sd": np.array([0.02, 0.03])},
         "sampler": {"autocorrelation_time": 4.0, "ess": 1000.0, "acceptance": 0.6},
     }
-    return Result(**values | changes)
+    values |= changes
+    values["x"] = values.pop("samples")
+    emulator, data = values.pop("emulator"), values["data"]
+    evidence = Evidence(values.pop("log_evidence"), values.pop("log_evidence_error"), values.pop("evidence", None))
+    names = [field.name for field in fields(Samples)]
+    draws = Samples(**{name: values.pop(name) for name in names if name in values})
+    record = Record(log_prior=Emulator().log_prior(data.x), **values)
+    return Result(draws, evidence, record, emulator)
+
+
+def parts(result):
+    """What the functions of `surrogate.output` take."""
+    return result.draws, result.evidence, result.record

@@ -16,17 +16,19 @@ from surrogate.inference.draws import ScaledPrior
 from surrogate.inference.driving.budget import calls
 from surrogate.inference.driving.saved import load_prior, load_state
 from surrogate.inference.loop import PosteriorLoop
-from surrogate.inference.result import EvidenceCheck, Result
+from surrogate.inference.result import Result
 from surrogate.inference.state import State
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.derived import DerivedModel, fit_derived
 from surrogate.log_density.predictor import Predictor
 from surrogate.log_density.protocol import LogDensity
+from surrogate.output.record import Evidence, EvidenceCheck, Record
 from surrogate.problem.prior import Prior
 from surrogate.rng import generator
 from surrogate.samplers.bridge import bridge_sample
 from surrogate.samplers.ensemble import WALKERS, Chain, sample_ensemble
 from surrogate.samplers.evidence import ImportanceSample
+from surrogate.samplers.samples import Samples
 from surrogate.samplers.smc import systematic_resample
 from surrogate.storage.folder import RunFolder
 
@@ -101,26 +103,21 @@ def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> 
         reason = f"{reason}; {_looked_at(loop, state, model)}"
     elif np.isfinite(state.rows()[-1]["open_radius"]):
         reason = f"{reason}; some points are better than the found modes explain, yet probes found no other mode"
-    evidence = _evidence_check(loop, state, model, sample, chain)
+    check = _evidence_check(loop, state, model, sample, chain)
     mean_error, sd_error, evidence_spread = loop.surrogate_error(state, model, sample)
-    return Result(
-        labels=loop.prior.labels,
-        periodic=tuple(map(bool, loop.prior.periodic)) if loop.prior.periodic.any() else (),
-        log_evidence=model.y_max + sample.log_integral,
-        log_evidence_error=_evidence_error(evidence, evidence_spread),
-        converged=state.verdict.stop and state.verdict.converged and chain.converged and evidence.agrees,
-        status=_status(reason, chain, evidence),
+    record = Record(
+        converged=state.verdict.stop and state.verdict.converged and chain.converged and check.agrees,
+        status=_status(reason, chain, check),
         n_evaluations=calls(state),
         data=state.data,
+        log_prior=loop.scaled.log_density_x(state.data.x),
         trace=tuple(dict(row) for row in state.rows()),
-        emulator=Emulator(model, loop.scaled),
         surrogate_error={"mean": mean_error * loop.scaled.scale, "sd": sd_error},
         sampler=_quality(chain, sample),
         check=loop.self_check(state, model, sample) if len(sample.x) else {},
-        evidence=evidence,
-        **(draws := _draws(loop, model, chain)),
-        **_derived_values(loop, state, chain.samples, draws["log_posterior"] - draws["log_prior"]),
     )
+    evidence = Evidence(model.y_max + sample.log_integral, _evidence_error(check, evidence_spread), check)
+    return Result(_samples(loop, state, model, chain), evidence, record, Emulator(model, loop.scaled))
 
 
 def _evidence_check(
@@ -183,18 +180,23 @@ def _walkers(sample: ImportanceSample, n: int, rng: np.random.Generator) -> Arra
         return sample.x[systematic_resample(np.log(sample.weights), n, rng)]
 
 
-def _draws(loop: PosteriorLoop, model: LogDensity, chain: Chain) -> dict[str, Any]:
-    """The rows of a result: parameters and densities in the coordinates of the prior."""
+def _samples(loop: PosteriorLoop, state: State, model: LogDensity, chain: Chain) -> Samples:
+    """The chain in the coordinates of the prior, with emulated derived values."""
     scaled, prior = loop.scaled, loop.prior
     x = np.clip(scaled.from_unit(chain.samples), prior.bounds[:, 0], prior.bounds[:, 1])
-    return {
-        "names": prior.names,
-        "bounds": prior.bounds,
-        "samples": x,
-        "weights": np.full(len(x), 1.0 / len(x)),
-        "log_posterior": chain.log_density + model.y_max - np.log(scaled.scale).sum(),
-        "log_prior": prior.log_density(x),
-    }
+    log_prior = prior.log_density(x)
+    log_posterior = chain.log_density + model.y_max - np.log(scaled.scale).sum()
+    return Samples(
+        names=prior.names,
+        labels=prior.labels,
+        bounds=prior.bounds,
+        x=x,
+        weights=np.full(len(x), 1.0 / len(x)),
+        log_posterior=log_posterior,
+        log_prior=log_prior,
+        periodic=tuple(map(bool, prior.periodic)) if prior.periodic.any() else (),
+        **_derived_values(loop, state, chain.samples, log_posterior - log_prior),
+    )
 
 
 def _quality(chain: Chain, sample: ImportanceSample) -> dict[str, float]:

@@ -119,11 +119,9 @@ def _result(run: Run, ending: Ending) -> Result:
     if ending.interrupted and ending.sampled.parameters is None:
         raise UnfinishedError(ending.reason)
     n = max(run.settings.n_samples, run.settings.reweight or 0)
-    result = replace(
-        conclude(run.loop, ending.sampled, ending.reason, n),
-        n_evaluations=calls(ending.state) + ending.uncounted,
-        interrupted=ending.interrupted,
-    )
+    result = conclude(run.loop, ending.sampled, ending.reason, n)
+    made = calls(ending.state) + ending.uncounted
+    result = replace(result, record=replace(result.record, n_evaluations=made, interrupted=ending.interrupted))
     if run.settings.reweight and not ending.interrupted:
         result = _reweighted(run, result, run.settings.reweight)
     if run.folder is not None:
@@ -146,4 +144,4 @@ def _reweighted(run: Run, result: Result, n: int) -> Result:
         )
     except Interrupted as interruption:
         status = f"{result.status}; {interruption} before the result was re-weighted"
-        return replace(result, converged=False, interrupted=True, status=status)
+        return replace(result, record=replace(result.record, converged=False, interrupted=True, status=status))

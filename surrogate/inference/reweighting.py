@@ -12,7 +12,8 @@ import numpy as np
 from surrogate.arrays import Array, Indices
 from surrogate.executors.evaluate import evaluate_batch
 from surrogate.executors.interruption import StopRequest
-from surrogate.inference.result import Result, Reweighting
+from surrogate.inference.result import Result
+from surrogate.output.record import Evidence, Reweighting
 from surrogate.problem.evaluation import Evaluation
 from surrogate.problem.target import Posterior
 from surrogate.samplers.psis import smooth_weights
@@ -65,7 +66,7 @@ def reweighted(
         reason = next((e.reason for e in evaluations if e.reason), "all are -inf")
         msg = f"none of {n} evaluations at draws of the surrogate is finite: {reason}"
         raise ValueError(msg)
-    log_posterior = y + result.log_prior[rows]
+    log_posterior = y + result.draws.log_prior[rows]
     log_ratios = log_posterior - result.log_posterior[rows]
     return _with_weights(result, rows, log_posterior, log_ratios, evaluations)
 
@@ -89,37 +90,39 @@ def _with_weights(
     result: Result, rows: Indices, log_posterior: Array, log_ratios: Array, evaluations: list[Evaluation]
 ) -> Result:
     smooth = smooth_weights(log_ratios)
-    names = tuple(dict.fromkeys([*result.derived_names, *(name for e in evaluations for name in e.derived)]))
+    names = tuple(dict.fromkeys([*result.draws.derived_names, *(name for e in evaluations for name in e.derived)]))
     derived = np.array([[e.derived.get(name, np.nan) for name in names] for e in evaluations], dtype=np.float64)
-    shift, error = _evidence(result, log_ratios, smooth)
     n, failed = len(rows), sum(e.status == "failed" for e in evaluations)
     summary = Reweighting(n, smooth.k_hat, smooth.ess, smooth.reliable, failed, log_ratios)
     finite = np.isfinite(log_posterior)  # what has no weight is no row
-    return replace(
-        result,
-        samples=result.samples[rows][finite],
+    draws = replace(
+        result.draws,
+        x=result.samples[rows][finite],
         weights=smooth.weights[finite] / smooth.weights[finite].sum(),
         log_posterior=log_posterior[finite],
-        log_prior=result.log_prior[rows][finite],
+        log_prior=result.draws.log_prior[rows][finite],
         derived=derived.reshape(n, len(names))[finite],
         derived_names=names,
         derived_error=np.zeros(len(names)),
-        log_evidence=result.log_evidence + shift,
-        log_evidence_error=error,
-        evidence=result.evidence and result.evidence.shifted(shift),
+    )
+    record = replace(
+        result.record,
         n_evaluations=result.n_evaluations + n,
         status=f"{result.status}; {summary}",
         reweighting=summary,
     )
+    return replace(result, draws=draws, evidence=_evidence(result, log_ratios, smooth), record=record)
 
 
-def _evidence(result: Result, log_ratios: Array, smooth: SmoothedWeights) -> tuple[float, float]:
-    """Correction of the log evidence by the mean ratio, and the error of the sum.
+def _evidence(result: Result, log_ratios: Array, smooth: SmoothedWeights) -> Evidence:
+    """The log evidence corrected by the mean ratio.
 
     The error of the surrogate itself is corrected for and drops out, unless the weights cannot be trusted.
     """
     n, top = len(log_ratios), float(log_ratios.max())
     shift = top + float(np.log(np.mean(np.exp(log_ratios - top))))
-    integral = 1.0 / max(result.sampler.get("importance_ess", np.inf), 1.0)
+    integral = 1.0 / max(result.record.sampler.get("importance_ess", np.inf), 1.0)
     error = float(np.sqrt(integral + max(1.0 / smooth.ess - 1.0 / n, 0.0)))
-    return shift, error if smooth.reliable else float(np.hypot(error, result.log_evidence_error))
+    error = error if smooth.reliable else float(np.hypot(error, result.log_evidence_error))
+    check = result.evidence.check
+    return Evidence(result.log_evidence + shift, error, check and check.shifted(shift))

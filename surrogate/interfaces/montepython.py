@@ -99,7 +99,8 @@ def infer_montepython(
     if folder is not None:
         spelled = {_word(name): name for name in data.get_mcmc_parameters(["derived"])}
         save_chain(
-            result,
+            result.draws,
+            result.record,
             folder,
             names=data.get_mcmc_parameters(["varying"]),
             derived_names=[spelled.get(name, name) for name in result.derived_names],

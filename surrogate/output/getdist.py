@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from surrogate.samplers.samples import Samples
 from surrogate.storage.files import replacing
 
 if TYPE_CHECKING:
     from getdist import MCSamples
 
-    from surrogate.inference.result import Result
-
 __all__ = ["save_chain", "to_mcsamples"]
 
 
-def to_mcsamples(result: Result) -> MCSamples:
+def to_mcsamples(samples: Samples) -> MCSamples:
     """The draws as GetDist's ``MCSamples``, with labels and hard prior ranges, derived values marked as such.
 
     The sampler is called "uncorrelated", as the draws are thinned and in random order, so that GetDist neither removes
@@ -29,35 +28,35 @@ def to_mcsamples(result: Result) -> MCSamples:
 
     loud, chains.print_load_details = chains.print_load_details, False  # "Removed no burn in", on standard output
     try:
-        samples = _mcsamples(MCSamples, result)
+        out = _mcsamples(MCSamples, samples)
     finally:
         chains.print_load_details = loud
-    for name in _derived_names(result):
-        samples.paramNames.parWithName(name).isDerived = True
-    return samples
+    for name in _derived_names(samples):
+        out.paramNames.parWithName(name).isDerived = True
+    return out
 
 
-def _mcsamples(kind: type[MCSamples], result: Result) -> MCSamples:
+def _mcsamples(kind: type[MCSamples], samples: Samples) -> MCSamples:
     return kind(
-        samples=np.column_stack([result.samples, result.derived]),
-        weights=result.weights / result.weights.max(),
-        loglikes=-result.log_posterior,
-        names=[*result.names, *_derived_names(result)],
-        labels=[*result.labels, *map(_label, result.derived_names)],
-        ranges=dict(zip(result.names, _ranges(result), strict=True)),
+        samples=np.column_stack([samples.x, samples.derived]),
+        weights=samples.weights / samples.weights.max(),
+        loglikes=-samples.log_posterior,
+        names=[*samples.names, *_derived_names(samples)],
+        labels=[*samples.labels, *map(_label, samples.derived_names)],
+        ranges=dict(zip(samples.names, _ranges(samples), strict=True)),
         sampler="uncorrelated",
         ignore_rows=0,
         settings={"ignore_rows": 0},
     )
 
 
-def save_chain(result: Result, root: str | os.PathLike[str]) -> None:
+def save_chain(samples: Samples, root: str | os.PathLike[str]) -> None:
     """Writes the chain in GetDist's layout, each file in one piece.
 
     ``root.txt`` has the columns weight, minus log-posterior, parameters, derived values.
 
     Args:
-        result: What to write.
+        samples: What to write.
         root: Path without an ending; its folder is made if need be.
 
     Raises:
@@ -65,12 +64,12 @@ def save_chain(result: Result, root: str | os.PathLike[str]) -> None:
     """
     base = Path(root)
     base.parent.mkdir(parents=True, exist_ok=True)
-    columns = [result.weights / result.weights.max(), -result.log_posterior, result.samples, result.derived]
+    columns = [samples.weights / samples.weights.max(), -samples.log_posterior, samples.x, samples.derived]
     with replacing(_with_ending(base, ".txt")) as file:
         np.savetxt(file, np.column_stack(columns), fmt="%.15g")
     for ending, text in (
-        (".paramnames", _param_names(result)),
-        (".ranges", _range_lines(result)),
+        (".paramnames", _param_names(samples)),
+        (".ranges", _range_lines(samples)),
         (".properties.ini", "sampler = uncorrelated\nburn_removed = True\nignore_rows = 0\n"),
     ):
         with replacing(_with_ending(base, ending)) as file:
@@ -81,32 +80,34 @@ def _with_ending(base: Path, ending: str) -> Path:
     return base.with_name(base.name + ending)  # not with_suffix, which would eat part of "run.v2"
 
 
-def _param_names(result: Result) -> str:
-    lines = [f"{name}\t{label}" for name, label in zip(result.names, map(_one_line, result.labels), strict=True)]
-    lines += [f"{name}*\t{_label(raw)}" for name, raw in zip(_derived_names(result), result.derived_names, strict=True)]
+def _param_names(samples: Samples) -> str:
+    lines = [f"{name}\t{label}" for name, label in zip(samples.names, map(_one_line, samples.labels), strict=True)]
+    lines += [
+        f"{name}*\t{_label(raw)}" for name, raw in zip(_derived_names(samples), samples.derived_names, strict=True)
+    ]
     return "\n".join(lines) + "\n"
 
 
-def _range_lines(result: Result) -> str:
+def _range_lines(samples: Samples) -> str:
     lines = []
-    for name, (low, high, periodic) in zip(result.names, _ranges(result), strict=True):
+    for name, (low, high, periodic) in zip(samples.names, _ranges(samples), strict=True):
         ends = " ".join("N" if end is None else repr(end) for end in (low, high))
         lines.append(f"{name} {ends}{' periodic' if periodic else ''}")
     return "\n".join(lines) + "\n"
 
 
-def _ranges(result: Result) -> list[tuple[float | None, float | None, bool]]:
-    periodic = result.periodic or (False,) * len(result.names)
+def _ranges(samples: Samples) -> list[tuple[float | None, float | None, bool]]:
+    periodic = samples.periodic or (False,) * len(samples.names)
     return [
         (float(low) if np.isfinite(low) else None, float(high) if np.isfinite(high) else None, bool(turns))
-        for (low, high), turns in zip(result.bounds, periodic, strict=True)
+        for (low, high), turns in zip(samples.bounds, periodic, strict=True)
     ]
 
 
-def _derived_names(result: Result) -> list[str]:
+def _derived_names(samples: Samples) -> list[str]:
     """Names without the characters that GetDist gives a meaning to, made different from all others."""
-    taken, names = set(result.names), []
-    for raw in result.derived_names:
+    taken, names = set(samples.names), []
+    for raw in samples.derived_names:
         name = re.sub(r"[^\w.\-+]+", "_", raw) or "_"
         while name in taken:
             name += "_"

@@ -6,21 +6,20 @@ import datetime
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from surrogate.output.cobaya import save_covariance
+from surrogate.output.record import Record
+from surrogate.samplers.samples import Samples
 from surrogate.storage.files import replacing
-
-if TYPE_CHECKING:
-    from surrogate.inference.result import Result
 
 __all__ = ["save_chain"]
 
 
 def save_chain(
-    result: Result,
+    samples: Samples,
+    record: Record,
     folder: str | os.PathLike[str],
     *,
     names: Sequence[str] | None = None,
@@ -32,9 +31,10 @@ def save_chain(
     like the folder. ``log.param`` is MontePython's own.
 
     Args:
-        result: What to write.
+        samples: Draws to write.
+        record: Whose best fit is written.
         folder: Of the chains; it is made if need be.
-        names: Of the parameters as MontePython spells them; those of the result unless given.
+        names: Of the parameters as MontePython spells them; those of the samples unless given.
         derived_names: Of the derived values, likewise.
 
     Returns:
@@ -45,17 +45,17 @@ def save_chain(
     """
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    spelled, derived = list(names or result.names), list(derived_names or result.derived_names)
-    weight = result.weights / result.weights.max()
+    spelled, derived = list(names or samples.names), list(derived_names or samples.derived_names)
+    weight = samples.weights / samples.weights.max()
     path = place / f"{datetime.date.today().isoformat()}_{len(weight)}__1.txt"
     with replacing(path) as file:
-        columns = [weight, result.log_prior - result.log_posterior, result.samples, result.derived]
+        columns = [weight, samples.log_prior - samples.log_posterior, samples.x, samples.derived]
         np.savetxt(file, np.column_stack(columns), fmt="%.8g", delimiter="\t")
     stem = place / place.resolve().name
     with replacing(Path(f"{stem}.paramnames")) as file:
-        labels = [*result.labels, *derived]
+        labels = [*samples.labels, *derived]
         file.write("".join(f"{n}\t{t}\n" for n, t in zip([*spelled, *derived], labels, strict=True)).encode())
-    save_covariance(Path(f"{stem}.covmat"), [f"{name}," for name in spelled[:-1]] + spelled[-1:], result.covariance)
+    save_covariance(Path(f"{stem}.covmat"), [f"{name}," for name in spelled[:-1]] + spelled[-1:], samples.covariance)
     with replacing(Path(f"{stem}.bestfit")) as file:
-        np.savetxt(file, result.best_fit[None], header=", ".join(spelled))
+        np.savetxt(file, record.best_fit[None], header=", ".join(spelled))
     return path

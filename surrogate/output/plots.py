@@ -18,16 +18,16 @@ from scipy.stats import chi2
 from surrogate.arrays import Array
 from surrogate.output.getdist import to_mcsamples
 from surrogate.output.progress import limits_of_signals
+from surrogate.output.record import Evidence, Record
 from surrogate.output.style import png, style
-from surrogate.output.tables import equal_tailed_interval, format_value
-from surrogate.problem.dataset import FAILED, INFEASIBLE
+from surrogate.output.tables import format_value
+from surrogate.problem.dataset import FAILED, INFEASIBLE, Dataset
+from surrogate.samplers.samples import Samples, equal_tailed_interval
 
 if TYPE_CHECKING:
     from getdist import MCSamples
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from surrogate.inference.result import Result
 
 __all__ = ["corner_figure", "evaluations_figure", "png", "save_corner", "trace_figure"]
 
@@ -46,7 +46,7 @@ _SIGNALS = {
 }
 
 
-def save_corner(result: Result, path: str | os.PathLike[str]) -> None:
+def save_corner(samples: Samples, record: Record, path: str | os.PathLike[str]) -> None:
     """Writes the corner plot to a png, pdf or svg file.
 
     Raises:
@@ -54,29 +54,29 @@ def save_corner(result: Result, path: str | os.PathLike[str]) -> None:
         OSError: If the file cannot be written.
     """
     with style():
-        corner_figure(result).savefig(path, dpi=200, bbox_inches="tight", pad_inches=0.1)
+        corner_figure(samples, record).savefig(path, dpi=200, bbox_inches="tight", pad_inches=0.1)
 
 
 # The posterior
 
 
-def corner_figure(result: Result) -> Figure:
+def corner_figure(samples: Samples, record: Record) -> Figure:
     """Marginal densities of all parameters and pairs, with the evaluated points on the pairs.
 
     Points whose log-posterior is within the bulk of the posterior are coloured by it; the others are faint.
     """
     from matplotlib.figure import Figure
 
-    d = len(result.names)
+    d = len(samples.names)
     cell = {1: 3.2, 2: 3.0, 3: 2.5}.get(d, min(2.2, 15.0 / d))
     with style():
         figure = Figure(figsize=(cell * d, cell * d))
         axes = figure.subplots(d, d, squeeze=False, gridspec_kw={"wspace": 0.06, "hspace": 0.06})
-        units = [_Unit.of(result, j) for j in range(d)]
-        samples, points = to_mcsamples(result), _Points.of(result)
+        units = [_Unit.of(samples, j) for j in range(d)]
+        draws, points = to_mcsamples(samples), _Points.of(record)
         for i in range(d):
             for j in range(d):
-                _draw_cell(axes[i, j], samples, points, units, i, j)
+                _draw_cell(axes[i, j], draws, points, units, i, j)
         _label_edges(axes, units)
         _add_legend(figure, axes[0, -1], points)
     return figure
@@ -93,20 +93,20 @@ class _Unit:
     high: float
 
     @classmethod
-    def of(cls, result: Result, j: int) -> _Unit:
+    def of(cls, samples: Samples, j: int) -> _Unit:
         """How parameter number j is shown: 99.8 % of the posterior and a margin, within the prior's support."""
-        x = result.samples[:, j]
-        low, high = equal_tailed_interval(x[:, None], result.weights, 0.998)[0]
+        x = samples.x[:, j]
+        low, high = equal_tailed_interval(x[:, None], samples.weights, 0.998)[0]
         margin = 0.12 * (high - low)
-        low, high = max(low - margin, result.bounds[j, 0]), min(high + margin, result.bounds[j, 1])
+        low, high = max(low - margin, samples.bounds[j, 0]), min(high + margin, samples.bounds[j, 1])
         size = max(abs(low), abs(high))
         power = math.floor(math.log10(size)) if size > 0 else 0
         power = 0 if -3 < power < 5 else power
-        label = _usable(result.labels[j], result.names[j])
+        label = _usable(samples.labels[j], samples.names[j])
         if power:
             label += rf" \;/\; 10^{{{power}}}"
         scale = 10.0**power
-        return cls(result.names[j], f"${label}$", scale, float(low) / scale, float(high) / scale)
+        return cls(samples.names[j], f"${label}$", scale, float(low) / scale, float(high) / scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,11 +122,11 @@ class _Points:
     depth: float
 
     @classmethod
-    def of(cls, result: Result) -> _Points:
+    def of(cls, record: Record) -> _Points:
         """The points of a run; near are those higher than the lowest of 1000 draws from a normal posterior."""
-        data, d = result.data, len(result.names)
+        data, d = record.data, record.data.d
         x = data.x[data.finite]
-        height = data.y[data.finite] + result.emulator.log_prior(x)
+        height = record.log_posterior
         depth = float(math.ceil(chi2.isf(1e-3, d) / 2))  # a normal posterior has one draw in 1000 below this
         gap = height.max(initial=-np.inf) - height
         near, order = gap < depth, np.argsort(-gap)
@@ -137,7 +137,7 @@ class _Points:
             far=x[~near],
             infeasible=data.x[data.status == INFEASIBLE],
             failed=data.x[data.status == FAILED],
-            best=result.best_fit,
+            best=record.best_fit,
             depth=depth,
         )
 
@@ -286,7 +286,7 @@ def _add_legend(figure: Figure, corner: Axes, points: _Points) -> None:
 # Convergence and evaluations
 
 
-def trace_figure(result: Result) -> Figure:
+def trace_figure(evidence: Evidence, record: Record) -> Figure:
     """Signals of convergence over their limits, and the log evidence, against the number of evaluations."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -294,32 +294,32 @@ def trace_figure(result: Result) -> Figure:
     with style():
         figure = Figure(figsize=(7.4, 5.2))
         upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"hspace": 0.1, "height_ratios": [3, 2]})
-        n = _column(result, "n_evaluations")
-        _draw_signals(upper, result, n)
-        _draw_evidence(lower, result, n)
+        n = _column(record, "n_evaluations")
+        _draw_signals(upper, record, n)
+        _draw_evidence(lower, evidence, record, n)
         lower.xaxis.set_major_locator(MaxNLocator(integer=True))
         lower.set_xlabel("evaluations of the likelihood")
         figure.align_ylabels()
     return figure
 
 
-def evaluations_figure(result: Result) -> Figure:
+def evaluations_figure(record: Record) -> Figure:
     """How far below the best each evaluation was, and the best so far."""
     from matplotlib.figure import Figure
 
     with style():
         figure = Figure(figsize=(7.4, 3.4))
         axes = figure.subplots()
-        _draw_evaluations(axes, result)
+        _draw_evaluations(axes, record.data)
     return figure
 
 
-def _draw_signals(axes: Axes, result: Result, n: Array) -> None:
+def _draw_signals(axes: Axes, record: Record, n: Array) -> None:
     limits = limits_of_signals()
     axes.axhspan(1e-300, 1.0, color="#eef4ea", lw=0, zorder=0)
     drawn = []
     for (name, words), colour in zip(_SIGNALS.items(), _COLOURS, strict=True):
-        ratio = _column(result, name) / limits[name]
+        ratio = _column(record, name) / limits[name]
         if np.isfinite(ratio).any():
             shown = np.where(np.isfinite(ratio) & (ratio > 0), np.clip(ratio, 1e-4, _WILD), np.nan)
             axes.plot(n, shown, "o-", color=colour, ms=3, lw=1.2, label=words)
@@ -344,14 +344,14 @@ def _draw_signals(axes: Axes, result: Result, n: Array) -> None:
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=3, columnspacing=1.4, handlelength=1.6)
 
 
-def _draw_evidence(axes: Axes, result: Result, n: Array) -> None:
-    value, error = _column(result, "log_evidence"), _column(result, "log_evidence_error")
+def _draw_evidence(axes: Axes, evidence: Evidence, record: Record, n: Array) -> None:
+    value, error = _column(record, "log_evidence"), _column(record, "log_evidence_error")
     known = np.isfinite(value) & np.isfinite(error)
     axes.errorbar(n[known], value[known], error[known], fmt="o-", ms=3, lw=1.0, capsize=2, color=_EDGE)
-    low, high = result.log_evidence - result.log_evidence_error, result.log_evidence + result.log_evidence_error
+    low, high = evidence.log_evidence - evidence.error, evidence.log_evidence + evidence.error
     axes.axhspan(low, high, color=_OUTER, lw=0, zorder=0, label="final")
-    axes.axhline(result.log_evidence, color=_EDGE, lw=0.7, ls=":")
-    axes.set_ylim(*_recent_range(np.append(value[known], result.log_evidence), np.append(error[known], high - low)))
+    axes.axhline(evidence.log_evidence, color=_EDGE, lw=0.7, ls=":")
+    axes.set_ylim(*_recent_range(np.append(value[known], evidence.log_evidence), np.append(error[known], high - low)))
     axes.set_ylabel("log evidence")
     axes.legend(loc="best")
 
@@ -364,8 +364,7 @@ def _recent_range(value: Array, error: Array) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _draw_evaluations(axes: Axes, result: Result) -> None:
-    data = result.data
+def _draw_evaluations(axes: Axes, data: Dataset) -> None:
     n = np.arange(1, len(data) + 1)
     gap = data.y_max - np.where(data.finite, data.y, np.nan)
     best = data.y_max - np.fmax.accumulate(np.where(data.finite, data.y, np.nan)) if len(data) else gap
@@ -389,8 +388,8 @@ def _draw_evaluations(axes: Axes, result: Result) -> None:
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=5, columnspacing=1.4, handlelength=1.4)
 
 
-def _column(result: Result, name: str) -> Array:
-    return np.array([float(row.get(name, np.nan)) for row in result.trace])
+def _column(record: Record, name: str) -> Array:
+    return np.array([float(row.get(name, np.nan)) for row in record.trace])
 
 
 # Style

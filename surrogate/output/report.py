@@ -5,76 +5,76 @@ from __future__ import annotations
 import os
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from surrogate.output.html import duration, image, note, numbers, page, section, table, verdict_line
+from surrogate.output.record import Evidence, Record
 from surrogate.output.tables import format_value, held_out_errors, plus_minus, summary_rows, verdict
 from surrogate.problem.dataset import FAILED, INFEASIBLE, OK
+from surrogate.samplers.samples import Samples
 from surrogate.storage.files import replacing
 from surrogate.storage.versions import software_versions
-
-if TYPE_CHECKING:
-    from surrogate.inference.result import Result
 
 __all__ = ["report_html", "save_report"]
 
 _LISTED = 100  # failed evaluations that get a row of their own
 
 
-def save_report(result: Result, path: str | os.PathLike[str]) -> None:
+def save_report(samples: Samples, evidence: Evidence, record: Record, path: str | os.PathLike[str]) -> None:
     """Writes the report, in one piece.
 
     Raises:
         OSError: If the file cannot be written.
     """
-    text = report_html(result)
+    text = report_html(samples, evidence, record)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with replacing(Path(path)) as file:
         file.write(text.encode())
 
 
-def report_html(result: Result) -> str:
+def report_html(samples: Samples, evidence: Evidence, record: Record) -> str:
     """The page as text."""
     from surrogate.output.plots import corner_figure, evaluations_figure
 
-    title = f"Posterior of {', '.join(result.names)}"
+    title = f"Posterior of {', '.join(samples.names)}"
     parts = [
-        verdict_line(verdict(result), good=result.converged),
-        numbers(_headline(result)),
-        section("Parameters", _parameters(result)),
-        section("Posterior and evaluated points", image(corner_figure(result), "Corner plot of the posterior")),
-        section("Convergence", _convergence(result)),
-        section("Evaluations", image(evaluations_figure(result), "Evaluations against the best one"), _timing(result)),
-        section("Failed evaluations", _failures(result)),
-        section("Sampling of the surrogate", _sampling(result)),
+        verdict_line(verdict(record), good=record.converged),
+        numbers(_headline(evidence, record)),
+        section("Parameters", _parameters(samples, record)),
+        section(
+            "Posterior and evaluated points", image(corner_figure(samples, record), "Corner plot of the posterior")
+        ),
+        section("Convergence", _convergence(evidence, record)),
+        section("Evaluations", image(evaluations_figure(record), "Evaluations against the best one"), _timing(record)),
+        section("Failed evaluations", _failures(samples.names, record)),
+        section("Sampling of the surrogate", _sampling(len(samples.weights), record)),
         f"<footer>{escape(', '.join(f'{name} {version}' for name, version in software_versions().items()))}</footer>",
     ]
     return page(title, parts)
 
 
-def _headline(result: Result) -> list[tuple[str, str]]:
-    data = result.data
+def _headline(evidence: Evidence, record: Record) -> list[tuple[str, str]]:
+    data = record.data
     counts = [
         f"{int((data.status == code).sum())} {word}" for code, word in ((INFEASIBLE, "at -inf"), (FAILED, "failed"))
     ]
     uncounted = ", ".join(words for words in counts if not words.startswith("0 "))
     return [
-        ("log evidence", plus_minus(result.log_evidence, result.log_evidence_error).replace("+-", "±")),
-        *([("second estimate", str(result.evidence).removeprefix("log evidence "))] if result.evidence else []),
-        ("calls of the likelihood", f"{result.n_evaluations}" + (f" ({uncounted})" if uncounted else "")),
+        ("log evidence", plus_minus(evidence.log_evidence, evidence.error).replace("+-", "±")),
+        *([("second estimate", str(evidence.check).removeprefix("log evidence "))] if evidence.check else []),
+        ("calls of the likelihood", f"{record.n_evaluations}" + (f" ({uncounted})" if uncounted else "")),
         ("best log-likelihood", f"{data.y_max:.6g}"),
         ("time in the likelihood", duration(float(data.seconds.sum()))),
     ]
 
 
-def _parameters(result: Result) -> str:
+def _parameters(samples: Samples, record: Record) -> str:
     head = ("parameter", "mean", "sd", "68 %", "95 %", "best fit", "error of mean", "prior")
-    bounds = [f"{low:g} … {high:g}".replace("inf", "∞") for low, high in result.bounds]
-    bounds += ["derived"] * len(result.derived_names)
+    bounds = [f"{low:g} … {high:g}".replace("inf", "∞") for low, high in samples.bounds]
+    bounds += ["derived"] * len(samples.derived_names)
     rows = []
-    for row, prior in zip(summary_rows(result), bounds, strict=True):
+    for row, prior in zip(summary_rows(samples, record), bounds, strict=True):
         numbers = [format_value(value, row.sd) for value in (row.mean, row.sd)]
         numbers += [
             f"{format_value(low, row.sd)} … {format_value(high, row.sd)}"
@@ -87,19 +87,19 @@ def _parameters(result: Result) -> str:
         "the mean is how far it moves over draws of the surrogate; the sampling error of the chain is not in it. "
         "The prior is shown by its support."
     )
-    return table(head, rows) + note(words) + "".join(map(note, held_out_errors(result)))
+    return table(head, rows) + note(words) + "".join(map(note, held_out_errors(samples)))
 
 
-def _convergence(result: Result) -> str:
+def _convergence(evidence: Evidence, record: Record) -> str:
     from surrogate.output.plots import trace_figure
 
-    if not result.trace:
+    if not record.trace:
         return note("There was no iteration with a surrogate.")
-    return image(trace_figure(result), "Signals of convergence and log evidence")
+    return image(trace_figure(evidence, record), "Signals of convergence and log evidence")
 
 
-def _timing(result: Result) -> str:
-    seconds = result.data.seconds[result.data.seconds > 0]
+def _timing(record: Record) -> str:
+    seconds = record.data.seconds[record.data.seconds > 0]
     if len(seconds) == 0:
         return note("No times were recorded.")
     return numbers(
@@ -112,8 +112,8 @@ def _timing(result: Result) -> str:
     )
 
 
-def _failures(result: Result) -> str:
-    data = result.data
+def _failures(names: tuple[str, ...], record: Record) -> str:
+    data = record.data
     rows = np.flatnonzero(data.status == FAILED)
     if len(rows) == 0:
         return note("None.")
@@ -128,10 +128,10 @@ def _failures(result: Result) -> str:
         for i in rows[:_LISTED]
     ]
     more = note(f"... and {len(rows) - _LISTED} more, in evaluations.jsonl.") if len(rows) > _LISTED else ""
-    return table(("evaluation", "step", ", ".join(result.names), "time", "reason"), entries, text_columns=1) + more
+    return table(("evaluation", "step", ", ".join(names), "time", "reason"), entries, text_columns=1) + more
 
 
-def _sampling(result: Result) -> str:
+def _sampling(n: int, record: Record) -> str:
     words = {
         "ess": "effective sample size",
         "autocorrelation_time": "autocorrelation time / steps",
@@ -140,8 +140,8 @@ def _sampling(result: Result) -> str:
     }
     known = [
         (words.get(name, name.replace("_", " ")), f"{value:.0f}" if value >= 1000 else f"{value:.3g}")
-        for name, value in result.sampler.items()
+        for name, value in record.sampler.items()
     ]
-    finite = int((result.data.status == OK).sum())
-    counts = [("rows", f"{len(result.weights)}"), *known, ("finite values learned from", f"{finite}")]
-    return numbers(counts) + (note(f"{result.reweighting}.") if result.reweighting else "")
+    finite = int((record.data.status == OK).sum())
+    counts = [("rows", f"{n}"), *known, ("finite values learned from", f"{finite}")]
+    return numbers(counts) + (note(f"{record.reweighting}.") if record.reweighting else "")

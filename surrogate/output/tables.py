@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from surrogate.arrays import Array
-
-if TYPE_CHECKING:
-    from surrogate.inference.result import Result
+from surrogate.output.record import Evidence, Record
+from surrogate.problem.dataset import FAILED, INFEASIBLE
+from surrogate.samplers.samples import Samples, equal_tailed_interval
 
 __all__ = [
     "SummaryRow",
-    "equal_tailed_interval",
     "format_value",
     "held_out_errors",
     "plus_minus",
@@ -24,7 +21,6 @@ __all__ = [
     "summary_rows",
     "summary_table",
     "verdict",
-    "weighted_quantile",
 ]
 
 
@@ -44,56 +40,23 @@ class SummaryRow:
     error: float
 
 
-def weighted_quantile(x: ArrayLike, weights: ArrayLike, q: ArrayLike) -> Array:
-    """Quantiles of each column, interpolated between draws at the middle of their weights.
-
-    Args:
-        x: Draws with shape (n, d).
-        weights: Weights with shape (n,), non-negative, of any normalisation.
-        q: Probabilities with shape (k,).
-
-    Returns:
-        With shape (k, d). O(d n log n).
-    """
-    values, w, probabilities = np.asarray(x, float), np.asarray(weights, float), np.asarray(q, float)
-    order = np.argsort(values, axis=0)
-    columns = []
-    for j in range(values.shape[1]):
-        cumulative = np.cumsum(w[order[:, j]])
-        middle = (cumulative - 0.5 * w[order[:, j]]) / cumulative[-1]
-        columns.append(np.interp(probabilities, middle, values[order[:, j], j]))
-    return np.stack(columns, axis=1) if columns else np.empty((len(probabilities), 0))
-
-
-def equal_tailed_interval(x: ArrayLike, weights: ArrayLike, level: float) -> Array:
-    """Intervals with as much weight below as above, with shape (d, 2).
-
-    Raises:
-        ValueError: If ``level`` is not between 0 and 1.
-    """
-    if not 0 < level < 1:
-        msg = f"level must be a probability between 0 and 1, got {level}"
-        raise ValueError(msg)
-    return weighted_quantile(x, weights, [(1 - level) / 2, (1 + level) / 2]).T
-
-
-def summary_rows(result: Result) -> list[SummaryRow]:
+def summary_rows(samples: Samples, record: Record) -> list[SummaryRow]:
     """A row per parameter, then one per derived value."""
-    d = len(result.names)
-    values = np.column_stack([result.unrolled, result.derived])
-    mean = result.weights @ values
-    sd = np.sqrt(result.weights @ (values - mean) ** 2)
-    mean[:d] = result.mean
-    inner, outer = (equal_tailed_interval(values, result.weights, level) for level in (0.68, 0.95))
+    d = len(samples.names)
+    values = np.column_stack([samples.unrolled, samples.derived])
+    mean = samples.weights @ values
+    sd = np.sqrt(samples.weights @ (values - mean) ** 2)
+    mean[:d] = samples.mean
+    inner, outer = (equal_tailed_interval(values, samples.weights, level) for level in (0.68, 0.95))
     blank = np.full(values.shape[1] - d, np.nan)
-    best = np.concatenate([result.best_fit, blank])
-    moved = np.concatenate([np.asarray(result.surrogate_error.get("mean", np.full(d, np.nan)), float), blank])
+    best = np.concatenate([record.best_fit, blank])
+    moved = np.concatenate([np.asarray(record.surrogate_error.get("mean", np.full(d, np.nan)), float), blank])
     error = np.divide(moved, sd, out=np.full_like(sd, np.nan), where=sd > 0)
     return [
         SummaryRow(
             name, float(mean[j]), float(sd[j]), _pair(inner[j]), _pair(outer[j]), float(best[j]), float(error[j])
         )
-        for j, name in enumerate((*result.names, *result.derived_names))
+        for j, name in enumerate((*samples.names, *samples.derived_names))
     ]
 
 
@@ -127,30 +90,30 @@ def plus_minus(value: float, error: float) -> str:
     return f"{format_value(value, error)} +- {format_value(error, error)}"
 
 
-def summary_table(result: Result) -> str:
+def summary_table(samples: Samples, evidence: Evidence, record: Record) -> str:
     """Parameters, log evidence, calls of the likelihood and the reason of the stop, as text."""
     head = ("", "mean", "sd", "68 %", "95 %", "best fit", "error of mean")
-    table = [head, *(_cells(row) for row in summary_rows(result))]
+    table = [head, *(_cells(row) for row in summary_rows(samples, record))]
     widths = [max(len(line[j]) for line in table) for j in range(len(head))]
     lines = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in table]
-    calls = f"{result.n_evaluations} call{'' if result.n_evaluations == 1 else 's'} of the likelihood"
+    calls = f"{record.n_evaluations} call{'' if record.n_evaluations == 1 else 's'} of the likelihood"
     return "\n".join(
         [
             *lines,
             "",
-            f"log evidence  {plus_minus(result.log_evidence, result.log_evidence_error)}",
-            *([str(result.evidence)] if result.evidence else []),
-            calls + _uncounted(result),
-            verdict(result),
-            *self_check(result),
-            *held_out_errors(result),
+            f"log evidence  {plus_minus(evidence.log_evidence, evidence.error)}",
+            *([str(evidence.check)] if evidence.check else []),
+            calls + _uncounted(record),
+            verdict(record),
+            *self_check(record),
+            *held_out_errors(samples),
         ]
     )
 
 
-def self_check(result: Result) -> list[str]:
+def self_check(record: Record) -> list[str]:
     """A line on how well the run predicted its last evaluations, if it did."""
-    check = result.check
+    check = record.check
     if not check.get("points"):
         return []
     last = "the last evaluation" if check["points"] == 1 else f"each of the last {check['points']:.0f} evaluations"
@@ -160,24 +123,24 @@ def self_check(result: Result) -> list[str]:
     ]
 
 
-def held_out_errors(result: Result) -> list[str]:
+def held_out_errors(samples: Samples) -> list[str]:
     """A line on how well derived values are known, if they are emulated."""
-    error = np.asarray(result.derived_error, float)
+    error = np.asarray(samples.derived_error, float)
     if not len(error) or not (error != 0).any():
         return []
-    sd = np.sqrt(result.weights @ (result.derived - result.weights @ result.derived) ** 2)
+    sd = np.sqrt(samples.weights @ (samples.derived - samples.weights @ samples.derived) ** 2)
     words = [
         f"{name} {format_value(e, e)}" + (f" ({e / s:.2g} sd)" if s > 0 else "")
-        for name, e, s in zip(result.derived_names, error.tolist(), sd.tolist(), strict=True)
+        for name, e, s in zip(samples.derived_names, error.tolist(), sd.tolist(), strict=True)
         if e != 0
     ]
     return [f"derived values are emulated; held-out error of each: {', '.join(words)}"]
 
 
-def verdict(result: Result) -> str:
+def verdict(record: Record) -> str:
     """Whether the run converged and why it stopped, in a sentence."""
-    word = "converged" if result.converged else "NOT CONVERGED"
-    return result.status if result.status.startswith(word) else f"{word}: {result.status}"
+    word = "converged" if record.converged else "NOT CONVERGED"
+    return record.status if record.status.startswith(word) else f"{word}: {record.status}"
 
 
 def _cells(row: SummaryRow) -> tuple[str, ...]:
@@ -199,8 +162,8 @@ def _cells(row: SummaryRow) -> tuple[str, ...]:
     )
 
 
-def _uncounted(result: Result) -> str:
-    """Words for the evaluations that brought no value."""
-    infeasible, failed = (int((result.data.status == code).sum()) for code in (1, 2))
+def _uncounted(record: Record) -> str:
+    """Text that counts infeasible and failed evaluations; empty if there are none."""
+    infeasible, failed = (int((record.data.status == code).sum()) for code in (INFEASIBLE, FAILED))
     words = [f"{infeasible} at -inf"] * bool(infeasible) + [f"{failed} failed"] * bool(failed)
     return f" ({', '.join(words)})" if words else ""

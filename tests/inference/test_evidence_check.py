@@ -11,8 +11,8 @@ from scipy import stats
 import surrogate
 from surrogate.executors.serial import SerialExecutor
 from surrogate.inference import conclusion
-from surrogate.inference.result import EvidenceCheck
 from surrogate.inference.reweighting import reweighted
+from surrogate.output.record import EvidenceCheck
 from surrogate.problem.target import Posterior
 from surrogate.samplers.bridge import Bridge
 from tests import finished
@@ -45,7 +45,7 @@ def test_both_estimates_are_right(name):
     """The mass outside of the boxes is below 1e-6; 5 errors, of sampling and of the surrogate."""
     likelihood, prior, exact = TARGETS[name]
     got = surrogate.infer(likelihood, np.array(prior), seed=1, progress=False, n_samples=4000)
-    check = got.evidence
+    check = got.evidence.check
     assert check.importance == got.log_evidence
     for value, error in ((check.importance, check.importance_error), (check.bridge, check.bridge_error)):
         assert abs(value - exact) < 5 * np.hypot(error, got.log_evidence_error) + 0.01
@@ -65,7 +65,7 @@ def test_a_difference_is_told_and_becomes_an_error(monkeypatch):
 
     monkeypatch.setattr(conclusion, "bridge_sample", more)
     got = surrogate.infer(gaussian, np.array(BOX), seed=1, progress=False, n_samples=2000)
-    assert not got.evidence.agrees
+    assert not got.evidence.check.agrees
     assert got.log_evidence_error > 0.38
     assert "log evidence NOT CONFIRMED by bridge sampling: +0." in got.status
 
@@ -88,9 +88,9 @@ def test_true_evaluations_correct_both():
     run = surrogate.infer(gaussian, np.array(BOX), seed=1, progress=False, n_samples=1000)
     higher = Posterior(lambda x: gaussian(x) + 0.7, np.array(BOX))
     got = reweighted(run, higher, SerialExecutor(), 100, np.random.default_rng(0))
-    assert got.evidence.importance == pytest.approx(got.log_evidence)
-    assert got.evidence.bridge - run.evidence.bridge == pytest.approx(0.7, abs=0.01)
-    assert got.evidence.difference == pytest.approx(run.evidence.difference)
+    assert got.evidence.check.importance == pytest.approx(got.log_evidence)
+    assert got.evidence.check.bridge - run.evidence.check.bridge == pytest.approx(0.7, abs=0.01)
+    assert got.evidence.check.difference == pytest.approx(run.evidence.check.difference)
 
 
 def test_a_result_without_a_second_estimate_has_no_line_of_it():

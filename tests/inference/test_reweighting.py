@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -121,5 +119,5 @@ def test_infer_reweights(tmp_path):
 
 
 def test_summary_of_exact_values_has_no_held_out_error():
-    made = replace(finished.result(), derived_error=np.zeros(1))
+    made = finished.result(derived_error=np.zeros(1))
     assert "held-out" not in made.summary()

@@ -12,7 +12,10 @@ def test_head_rows_and_end(tmp_path):
     result = finished.result(n=50)
     path = tmp_path / "chain.txt"
     save_chain(
-        result, path, names=["cosmological_parameters--omega_m", "cosmological_parameters--h0"], metadata={"seed": 1}
+        *finished.parts(result),
+        path,
+        names=["cosmological_parameters--omega_m", "cosmological_parameters--h0"],
+        metadata={"seed": 1},
     )
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("#cosmological_parameters--omega_m\tcosmological_parameters--h0\t")

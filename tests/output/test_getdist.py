@@ -22,53 +22,53 @@ def check(samples, run):
 
 def test_samples_in_memory():
     run = result()
-    check(to_mcsamples(run), run)
+    check(to_mcsamples(run.draws), run)
 
 
 @pytest.mark.parametrize("name", ["chain", "run.v2"])
 def test_every_row_comes_back_from_the_files(tmp_path, name):
     run, root = result(), tmp_path / "folder" / name
-    save_chain(run, root)
+    save_chain(run.draws, root)
     check(getdist.loadMCSamples(str(root), no_cache=True), run)
 
 
 def test_no_burn_in_is_taken_off_even_when_asked(tmp_path):
     run = result()
-    save_chain(run, tmp_path / "chain")
+    save_chain(run.draws, tmp_path / "chain")
     loaded = getdist.loadMCSamples(str(tmp_path / "chain"), no_cache=True, settings={"ignore_rows": 0.3})
     assert len(loaded.samples) == len(run.samples)
 
 
 def test_only_the_four_files_are_left(tmp_path):
-    save_chain(result(), tmp_path / "chain")
+    save_chain(result().draws, tmp_path / "chain")
     names = {"chain.txt", "chain.paramnames", "chain.ranges", "chain.properties.ini"}
     assert {path.name for path in tmp_path.iterdir()} == names
 
 
 def test_a_second_chain_replaces_the_first(tmp_path):
-    save_chain(result(), tmp_path / "chain")
-    save_chain(result(n=100), tmp_path / "chain")
+    save_chain(result().draws, tmp_path / "chain")
+    save_chain(result(n=100).draws, tmp_path / "chain")
     assert len(getdist.loadMCSamples(str(tmp_path / "chain"), no_cache=True).samples) == 100
 
 
 def test_periodic_parameters_stay_periodic(tmp_path):
     run = result(periodic=(True, False))
-    save_chain(run, tmp_path / "chain")
+    save_chain(run.draws, tmp_path / "chain")
     loaded = getdist.loadMCSamples(str(tmp_path / "chain"), no_cache=True)
-    assert loaded.ranges.periodic == to_mcsamples(run).ranges.periodic == {"omega"}
+    assert loaded.ranges.periodic == to_mcsamples(run.draws).ranges.periodic == {"omega"}
 
 
 def test_derived_names_that_getdist_cannot_take_are_spelled_otherwise(tmp_path):
     derived = np.random.default_rng(0).random((4000, 3))
     run = result(derived=derived, derived_names=("omega", "a b*", "?"))
-    save_chain(run, tmp_path / "chain")
+    save_chain(run.draws, tmp_path / "chain")
     loaded = getdist.loadMCSamples(str(tmp_path / "chain"), no_cache=True)
     expected = ["omega", "H0", "omega_", "a_b_", "_"]
     assert [p.name for p in loaded.paramNames.names] == expected
-    assert [p.name for p in to_mcsamples(run).paramNames.names] == expected
+    assert [p.name for p in to_mcsamples(run.draws).paramNames.names] == expected
 
 
 def test_labels_survive_the_meanings_that_the_files_have(tmp_path):
-    save_chain(result(labels=("a\\!b #1", "H_0\n")), tmp_path / "chain")
+    save_chain(result(labels=("a\\!b #1", "H_0\n")).draws, tmp_path / "chain")
     loaded = getdist.loadMCSamples(str(tmp_path / "chain"), no_cache=True)
     assert [p.label for p in loaded.paramNames.names][:2] == ["ab 1", "H_0"]

@@ -1,0 +1,153 @@
+"""What a finished run hands to tables, pictures and reports, beside its samples: the evidence and the record."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from surrogate.arrays import Array
+from surrogate.problem.dataset import Dataset
+
+__all__ = ["Evidence", "EvidenceCheck", "Record", "Reweighting"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The log evidence of a run.
+
+    Attributes:
+        log_evidence: Natural log of the integral of likelihood times prior, the prior being normalised.
+        error: Its standard error, the surrogate's own error included.
+        check: A second estimate and how far it is from the first, if there is one.
+    """
+
+    log_evidence: float
+    error: float
+    check: EvidenceCheck | None = None
+
+
+@dataclass(frozen=True)
+class EvidenceCheck:
+    """Two estimates of the log evidence of one surrogate, from different draws; what the surrogate misses is in both.
+
+    Attributes:
+        importance: By importance sampling of a mixture, see ``samplers.evidence``; the one that is reported.
+        importance_error: Its Monte Carlo standard error.
+        bridge: By bridge sampling between the final chain and another mixture, see ``samplers.bridge``.
+        bridge_error: Its standard error; infinite where chain and mixture do not overlap.
+    """
+
+    importance: float
+    importance_error: float
+    bridge: float
+    bridge_error: float
+
+    FLOOR = 0.01
+    """Nats that are added to the errors in quadrature: no reader of an evidence minds such a difference."""
+
+    @property
+    def difference(self) -> float:
+        """Bridge minus importance estimate in units of their combined error; nan where one of them has no value."""
+        error = math.hypot(self.importance_error, self.bridge_error, self.FLOOR)
+        return (self.bridge - self.importance) / error if math.isfinite(error) else math.nan
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both are within three combined errors of each other."""
+        return abs(self.difference) <= 3.0
+
+    def shifted(self, shift: float) -> EvidenceCheck:
+        """Both estimates plus a number."""
+        return replace(self, importance=self.importance + shift, bridge=self.bridge + shift)
+
+    def __str__(self) -> str:
+        if not math.isfinite(self.difference):
+            return "log evidence NOT CONFIRMED: no overlap of the final chain and the mixture of a bridge"
+        word = "confirmed" if self.agrees else "NOT CONFIRMED"
+        return (
+            f"log evidence {word} by bridge sampling: {self.bridge - self.importance:+.3f} nats from importance "
+            f"sampling, {abs(self.difference):.1f} combined errors"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Reweighting:
+    """How true evaluations at draws of the surrogate changed their weights.
+
+    Attributes:
+        n: Draws evaluated.
+        k_hat: Pareto shape of the largest weights; below 0.7 they can be trusted.
+        ess: Effective number of draws.
+        reliable: Whether the weights can be trusted.
+        failed: Evaluations that failed.
+        log_ratios: True minus surrogate log-posterior of each draw, with shape (n,).
+    """
+
+    n: int
+    k_hat: float
+    ess: float
+    reliable: bool
+    failed: int
+    log_ratios: Array
+
+    def __str__(self) -> str:
+        words = "" if self.reliable else ", NOT RELIABLE: the surrogate misses part of the posterior"
+        lost = f", {self.failed} of them failed" if self.failed else ""
+        return (
+            f"re-weighted with {self.n} true evaluations{lost}: effective size {self.ess:.0f}, "
+            f"Pareto k-hat {self.k_hat:.2f}{words}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What a run did and why it stopped.
+
+    Attributes:
+        converged: Whether the stopping rule was satisfied.
+        status: A sentence that says why the run stopped.
+        n_evaluations: Calls of the likelihood.
+        data: The n evaluated points.
+        log_prior: Natural log of the prior density at the evaluated points, with shape (n,).
+        trace: One row per iteration.
+        surrogate_error: How far the posterior moves over draws of the surrogate: ``"mean"``, the sd of the means, and
+            ``"sd"``, that of the relative change of the sds, each with shape (d,).
+        sampler: Autocorrelation time, effective sample size and acceptance of the chain that drew the samples.
+        check: What the run saw of its own errors before it ended, see ``PosteriorLoop.self_check``.
+        reweighting: What re-weighting with true evaluations gave, if it was asked for.
+        interrupted: Whether a signal or the wall time ended the run; it can be continued.
+
+    Raises:
+        ValueError: If there is not one ``log_prior`` for each evaluated point.
+    """
+
+    converged: bool
+    status: str
+    n_evaluations: int
+    data: Dataset
+    log_prior: Array
+    trace: tuple[dict[str, float | str], ...]
+    surrogate_error: dict[str, Array]
+    sampler: dict[str, float] = field(default_factory=dict)
+    check: dict[str, float] = field(default_factory=dict)
+    reweighting: Reweighting | None = None
+    interrupted: bool = False
+
+    def __post_init__(self) -> None:
+        if self.log_prior.shape != (len(self.data),):
+            msg = f"log_prior must have shape ({len(self.data)},), one for each point, got {self.log_prior.shape}"
+            raise ValueError(msg)
+
+    @property
+    def log_posterior(self) -> Array:
+        """Natural log of likelihood times prior at the points with a finite log-likelihood, in their order."""
+        return (self.data.y + self.log_prior)[self.data.finite]
+
+    @property
+    def best_fit(self) -> Array:
+        """The evaluated point of the highest log-posterior, with shape (d,); nan if no value was finite."""
+        if not self.data.finite.any():
+            return np.full(self.data.d, np.nan)
+        return self.data.x[self.data.finite][np.argmax(self.log_posterior)]
