@@ -1,7 +1,7 @@
 """Networks trained in large batches: test error by batch size, with and without the policy that follows the batch size.
 
     python scripts/bench_large_batch.py FOLDER [--sets kin40k protein pol elevators] [--rows 8192] [--epochs 32]
-        [--hidden 256] [--batches 256 1024 2048] [--seeds 2]
+        [--hidden 256] [--batches 256 1024 2048] [--settings none policy] [--seeds 2]
 
 FOLDER holds NAME.csv.gz without header, the target in the last column. The regressor's network (ReLU, tangent
 parametrisation) with two hidden layers, trained on so many rows; 1,024 others choose the epoch, and the root mean
@@ -80,6 +80,7 @@ def main():
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--batches", type=int, nargs="+", default=[256, 1024, 2048])
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--settings", nargs="+", choices=[*POLICIES], default=[*POLICIES], help="at 2,048")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print("| set | batch | settings | RMSE | gap to 64 | CPU s |\n|---|---|---|---|---|---|")
@@ -87,13 +88,8 @@ def main():
         splits = [list(split(options.folder, name, options.rows, seed)) for seed in range(options.seeds)]
         base = None
         for batch in (64, *options.batches):
-            chosen = (
-                {"none": NOTHING}
-                if batch <= 256
-                else POLICIES
-                if batch == 2048
-                else {key: POLICIES[key] for key in ("none", "policy")}
-            )
+            titles = ["none"] if batch <= 256 else options.settings if batch == 2048 else ["none", "policy"]
+            chosen = {title: POLICIES[title] for title in titles}
             for title, policy in chosen.items():
                 found = [error(parts, batch, policy, options, seed) for seed, parts in enumerate(splits)]
                 errors = np.log([row[0] for row in found])

@@ -55,7 +55,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
         activation: "relu", "silu" or an ``Activation``, which also sets the learning rate.
         n_members: Networks, with weights and batches of their own, trained at once; the prediction is their mean.
         epochs: Passes through the data.
-        batch_size: Rows in a step.
+        batch_size: Rows in a step. Above 256 the steps are longer and the epochs more, see ``BatchPolicy``.
         validation: How the epoch is chosen, always by labels that were paid for (for others see ``fit``). "cross": up
             to 5 further networks each leave out a fifth of the labels, as many as make 256 unseen rows, and the network
             on all labels stops at the epoch that was best for them: the time of four fits more at 256 labels, of less

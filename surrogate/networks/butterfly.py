@@ -71,8 +71,8 @@ class BlockButterflyLinear(nn.Module):
         out_features: int,
         *,
         block_size: int = 32,
-        n_factors: int = 2,
-        rank: int = 32,
+        n_factors: int = 3,
+        rank: int = 16,
         bias: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -148,7 +148,7 @@ class BlockButterflyLinear(nn.Module):
         return full[: self.out_features, : self.in_features]
 
     @classmethod
-    def of(cls, layer: nn.Linear, *, block_size: int = 32, n_factors: int = 2, rank: int = 32) -> BlockButterflyLinear:
+    def of(cls, layer: nn.Linear, *, block_size: int = 32, n_factors: int = 3, rank: int = 16) -> BlockButterflyLinear:
         """The layer whose W is near that of a dense layer in the Frobenius norm, with the same bias.
 
         Alternates between B, given U V', and the best U V' given B; each round lowers the error. Exact where W is of
@@ -243,8 +243,8 @@ def with_butterfly_layers(
     model: nn.Module,
     *,
     block_size: int = 32,
-    n_factors: int = 2,
-    rank: int = 32,
+    n_factors: int = 3,
+    rank: int = 16,
     start: Literal["near", "random"] = "near",
     generator: torch.Generator | None = None,
 ) -> nn.Module:

@@ -28,7 +28,7 @@ __all__ = ["ExportReport", "export_network", "load_network", "save_network"]
 Function = Callable[[ArrayLike], Array]
 
 _JUDGED = 0.25  # share of the rows that nothing is fitted to, by which errors are compared
-_REPEATS = 15  # of a prediction that is timed; the median counts
+_REPEATS = 15  # of a prediction that is timed; the fastest counts, which other programs disturb least
 
 
 class FittedNetwork(Protocol):
@@ -242,4 +242,4 @@ def _milliseconds(function: Function, x: Array) -> float:
         started = time.perf_counter()
         function(x)
         times.append(1000.0 * (time.perf_counter() - started))
-    return float(np.median(times))
+    return min(times)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 __all__ = ["BatchPolicy", "Lamb"]
 
+_POWER = 2.0 / 3.0  # with half of the steps, at 8 times the batch: errors by powers of 1/2, 2/3, 1 in the benchmark
+
 
 @dataclass(frozen=True)
 class BatchPolicy:
@@ -25,7 +27,7 @@ class BatchPolicy:
     Attributes:
         tuned: Batch size of the settings.
         power: Of k in the step size: 1 keeps the mean step of stochastic gradient descent, 0.5 the noise of Adam, 0
-            changes nothing.
+            changes nothing; by default between the two, which was best on kin40k.
         warmup: Share of all steps in which the step size rises.
         least_steps: Share of the steps at the tuned size that larger batches take at least.
         optimizer: "adam", or "lamb", whose steps of each layer are as long as its weights say.
@@ -41,9 +43,9 @@ class BatchPolicy:
     """
 
     tuned: int = 256
-    power: float = 0.5
+    power: float = _POWER
     warmup: float = 0.1
-    least_steps: float = 1.0
+    least_steps: float = 0.5
     optimizer: Literal["adam", "lamb"] = "adam"
     micro_batch: int | None = None
     precision: Literal["float32", "bf16"] = "float32"

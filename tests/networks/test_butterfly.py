@@ -103,7 +103,7 @@ def test_outputs_start_with_the_variance_of_dense_layers():
 
 
 def test_a_copy_on_the_meta_device_can_be_stacked_and_mapped():
-    layers = [BlockButterflyLinear(16, 16, block_size=4, rank=2, generator=stream(k)) for k in range(3)]
+    layers = [BlockButterflyLinear(16, 16, block_size=4, n_factors=2, rank=2, generator=stream(k)) for k in range(3)]
     parameters, _ = torch.func.stack_module_state(layers)
     skeleton = copy.deepcopy(layers[0]).to("meta")
     x = torch.randn(3, 5, 16, generator=stream("x"))
