@@ -101,8 +101,12 @@ class Nugget(Noise):
     own_names = ("nugget",)
 
     def __init__(self, ratio: float, *, fitted: bool = False, prior: LogNormal | None = None) -> None:
-        """With the ratio of noise variance to squared output scale; whether it is a hyperparameter or stays."""
-        own = logarithms("ratio", ratio)
+        """With the ratio of noise variance to squared output scale, and whether it is a hyperparameter or stays.
+
+        Raises:
+            ValueError: If the ratio is negative, or zero and fitted.
+        """
+        own = logarithms("ratio", ratio) if fitted or ratio != 0.0 else np.empty(0)
         self._fixed = None if fitted else float(ratio)
         self._factor = 1.0
         super().__init__(own if fitted else np.empty(0), (), (prior or LogNormal(low=1e-14),) if fitted else ())

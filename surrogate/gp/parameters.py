@@ -13,7 +13,7 @@ import numpy as np
 
 from surrogate.arrays import Array
 
-__all__ = ["LogNormal", "Parametric", "Priors", "logarithms"]
+__all__ = ["JoinedPriors", "LogNormal", "Parametric", "Priors", "logarithms"]
 
 P = TypeVar("P", bound="Parametric")
 
@@ -54,8 +54,8 @@ class Priors:
     @classmethod
     def of(cls, priors: Sequence[LogNormal]) -> Priors:
         """From one prior for each entry of the vector."""
-        rows = np.array([(p.centre, p.sd, p.low, p.high) for p in priors], dtype=np.float64).reshape(-1, 4)
-        return cls(rows[:, 0], rows[:, 1] ** -2.0, np.log(rows[:, 2]), np.log(rows[:, 3]))
+        rows = np.array([(p.centre, p.sd**-2, p.low, p.high) for p in priors], dtype=np.float64).reshape(-1, 4)
+        return cls(rows[:, 0], rows[:, 1], np.log(rows[:, 2]), np.log(rows[:, 3]))
 
     @property
     def bounds(self) -> Array:
@@ -72,6 +72,30 @@ class Priors:
         offset = vector - self.centre
         pull = self.precision * offset
         return 0.5 * float(pull @ offset), pull
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedPriors:
+    """Priors of two vectors, one after the other.
+
+    Attributes:
+        first: Of the first entries.
+        second: Of the rest.
+    """
+
+    first: Priors
+    second: Priors
+
+    @property
+    def bounds(self) -> Array:
+        """Lower and upper bounds, with shape (p, 2)."""
+        return np.concatenate([self.first.bounds, self.second.bounds])
+
+    def penalty(self, vector: Array) -> tuple[float, Array]:
+        """Negative log density up to a constant, and its gradient with shape (p,)."""
+        size = len(self.first.centre)
+        (value, pull), (more, other) = self.first.penalty(vector[:size]), self.second.penalty(vector[size:])
+        return value + more, np.concatenate([pull, other])
 
 
 class Parametric:

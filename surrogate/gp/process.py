@@ -24,35 +24,12 @@ from surrogate.gp.means import Mean, Zero
 from surrogate.gp.noise import Noise, Nugget
 from surrogate.gp.optimise import rescued
 from surrogate.gp.parameters import LogNormal, Parametric, logarithms
+from surrogate.gp.solvers.lapack import MOST_POINTS, FewPoints
 
 if TYPE_CHECKING:
     from surrogate.gp.solvers.cholesky import CholeskyPosterior
 
-from surrogate.gp.trended import (
-    GPModel,
-    GPRecipe,
-    Hyperparameters,
-    TrainingSet,
-    condition,
-    log_marginals,
-    negative_log_marginal,
-    with_input_slopes,
-)
-from surrogate.gp.trended import _cholesky_in_place as _cholesky_in_place  # noqa: PLC0414
-
-__all__ = [
-    "Data",
-    "GPModel",
-    "GPRecipe",
-    "Hyperparameters",
-    "Process",
-    "Solver",
-    "TrainingSet",
-    "condition",
-    "log_marginals",
-    "negative_log_marginal",
-    "with_input_slopes",
-]
+__all__ = ["Data", "Process", "Solver"]
 
 SCALE_PRIOR = LogNormal(low=1e-12, high=1e12)
 P = TypeVar("P", covariant=True)
@@ -161,9 +138,34 @@ class Data:
         return Data(self.u[index], self.y[of_y], self.gap[of_y], self.noise[of_y], at, unit)
 
     def begins_with(self, other: Data) -> bool:
-        """Whether the first points of this set are those of the other."""
-        n = len(other.y)
-        return n <= len(self.y) and torch.equal(self.u[:n], other.u) and torch.equal(self.y[:n], other.y)
+        """Whether the first points of this set are those of the other; compared once."""
+        if other not in self._beginnings:
+            n = len(other.y)
+            same = n <= len(self.y) and torch.equal(self.u[:n], other.u) and torch.equal(self.y[:n], other.y)
+            self._beginnings[other] = same
+        return self._beginnings[other]
+
+    @cached_property
+    def _beginnings(self) -> dict[Data, bool]:
+        return {}
+
+    @cached_property
+    def is_small(self) -> bool:
+        """Whether numpy serves it better than torch: few points, one output, on the CPU, without derivatives."""
+        plain = self.at is None and self.y.ndim == 1 and self.u.device.type == "cpu" and self.u.dtype == torch.float64
+        return plain and len(self.u) <= MOST_POINTS
+
+    def few(self, mean: Mean) -> FewPoints:
+        """The same numbers for ``surrogate.gp.solvers.lapack``, made once for each mean."""
+        if mean not in self._few:
+            sides = np.asfortranarray(torch.cat([self.basis(mean), self.y[:, None]], 1).numpy())
+            columns = (self.gap, self.noise_variance, self.unit_variance)
+            self._few[mean] = FewPoints(self.u.numpy(), sides, *(column.numpy() for column in columns))
+        return self._few[mean]
+
+    @cached_property
+    def _few(self) -> dict[Mean, FewPoints]:
+        return {}
 
 
 class Process(Parametric):
@@ -258,3 +260,7 @@ class Process(Parametric):
 
         way: Solver[P] | Solver[CholeskyPosterior] = Cholesky() if solver is None else solver
         return rescued(lambda factor: way.condition(self.raised(factor) if factor > 1.0 else self, data)).value
+
+
+from surrogate.gp.former import GPRecipe, TrainingSet, negative_log_marginal  # noqa: E402, F401
+from surrogate.gp.solvers.cholesky import cholesky_in_place as _cholesky_in_place  # noqa: E402, F401
