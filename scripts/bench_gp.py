@@ -18,9 +18,9 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from threadpoolctl import threadpool_limits
 
-from surrogate.gp.kernels import KERNELS
-from surrogate.gp.means import Trend
-from surrogate.gp.process import GPRecipe, Hyperparameters, TrainingSet, condition, negative_log_marginal
+from surrogate.gp.means import Polynomial
+from surrogate.gp.process import Data
+from surrogate.gp.trended import Hyperparameters, Trended
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.log_density.feasibility.protocol import Everywhere
@@ -40,12 +40,12 @@ def fastest(function, repetitions: int, rounds: int = 9) -> float:
     return min(times)
 
 
-def exported(gp) -> Predictor:
+def exported(gp, hyper, trend) -> Predictor:
     """The predictor of a surrogate with this process: no warps, no gate, whitened coordinates as parameters."""
     d = gp.u.shape[1]
-    structure = Structure("rbf", gp.recipe.trend.name, 0.0, InputWarp.identity(np.zeros(d), np.ones(d)))
+    structure = Structure("rbf", trend, 0.0, InputWarp.identity(np.zeros(d), np.ones(d)))
     whitening = Whitening(np.zeros(d), np.eye(d), np.eye(d))
-    parameters = SurrogateParameters(gp.hyper, whitening, structure, 1.0, len(gp.u))
+    parameters = SurrogateParameters(hyper, whitening, structure, 1.0, len(gp.u))
     model = ScalarLogDensity(parameters, gp, Everywhere(), 0.0, np.full(d, -10.0), np.full(d, 10.0))
     names = tuple(f"x{j}" for j in range(d))
     return Predictor.of(model, names, np.tile([-10.0, 10.0], (d, 1)), np.zeros(d), np.ones(d))
@@ -65,13 +65,13 @@ def main() -> None:
     theta = theirs.kernel_.theta
     print("| trend | quantity | surrogate | scikit-learn | ratio |\n|---|---|---|---|---|")
     for trend in ("quadratic", "constant"):
-        recipe, data = GPRecipe(KERNELS["rbf"], Trend(trend)), TrainingSet.of(x, y)
-        model = condition(recipe, data, hyper)
-        predictor = exported(model)
+        recipe, data = Trended("rbf", Polynomial(trend)), Data.of(x, y)
+        model = recipe.condition(data, hyper)
+        predictor = exported(model, hyper, trend)
         single = predictor.single
         rows = {
             "marginal likelihood and gradient": (
-                fastest(lambda r=recipe, t=data: negative_log_marginal(r, t, hyper.vector()), 3),
+                fastest(lambda r=recipe, t=data: r.negative_log_evidence(t, hyper.vector()), 3),
                 fastest(lambda: theirs.log_marginal_likelihood(theta, eval_gradient=True), 1, 5),
             ),
             "mean at 100 points": (fastest(lambda m=model: m.mean(new), 100), fastest(lambda: theirs.predict(new), 30)),

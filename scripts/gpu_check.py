@@ -138,28 +138,25 @@ def triton(bench: Bench) -> Iterator[Row]:
 
 def exact_process(bench: Bench) -> Iterator[Row]:
     """The engine of the posterior loop: marginal likelihood with gradient, fit, and prediction."""
-    from surrogate.gp.kernels import KERNELS
-    from surrogate.gp.means import Trend
-    from surrogate.gp.optimise import fit
-    from surrogate.gp.process import GPRecipe, Hyperparameters, TrainingSet, condition, negative_log_marginal
+    from surrogate.gp.process import Data
+    from surrogate.gp.trended import Hyperparameters, Trended
 
     n = bench.size(4000, 150)
     x = np.random.default_rng(0).standard_normal((n, DIMENSIONS))
     y = -0.5 * (x**2).sum(1) + np.sin(2.0 * x[:, 0])
     hyper = Hyperparameters.default(DIMENSIONS)
-    values = {}
+    values, family = {}, Trended()
     for device in dict.fromkeys(("cpu", str(bench.device))):
-        recipe = GPRecipe(KERNELS["rbf"], Trend("quadratic"), device=torch.device(device))
-        data = TrainingSet.of(x, y, device=device)
-        take = lambda r=recipe, t=data: negative_log_marginal(r, t, hyper.vector())  # noqa: E731
+        data = Data.of(x, y, device=device)
+        take = lambda t=data: family.negative_log_evidence(t, hyper.vector())  # noqa: E731
         values[device] = take()[0]
         yield seconds(f"marginal likelihood and gradient, n = {n}, {device}", bench.timed(take, 2))
     first, last = values["cpu"], values[str(bench.device)]
     yield below("value beside that of the CPU, relative", abs(last / first - 1.0), 1e-9)
     few = data.subset(np.arange(bench.size(2000, 100)))
-    fitted, elapsed = bench.once(lambda: fit(recipe, few, [hyper]))
+    fitted, elapsed = bench.once(lambda: family.fit(few, [hyper]))
     yield seconds(f"fit of the hyperparameters, n = {len(few.y)}", elapsed)
-    model = condition(recipe, few, fitted[0])
+    model = family.condition(few, fitted[0])
     new = np.random.default_rng(1).standard_normal((200, DIMENSIONS))
     error = np.abs(model.mean(new) - (-0.5 * (new**2).sum(1) + np.sin(2.0 * new[:, 0]))).mean()
     yield below("mean error of 200 predictions", float(error), 0.05 if bench.large else 1.0)

@@ -19,10 +19,14 @@ from torch import Tensor
 
 from surrogate.arrays import Array
 from surrogate.gp.derivative import SMOOTH_KERNELS, JointCovariance, JointOperator
-from surrogate.gp.kernels import KERNELS
-from surrogate.gp.means import TREND_DEGREES, Trend
-from surrogate.gp.optimise import HyperPrior, condition_rescued, fit
-from surrogate.gp.process import GPModel, GPRecipe, Hyperparameters, TrainingSet
+from surrogate.gp.fit import fit
+from surrogate.gp.kernels import STATIONARY, Scaled
+from surrogate.gp.means import TREND_DEGREES, Polynomial
+from surrogate.gp.noise import Common, Nugget
+from surrogate.gp.parameters import LogNormal
+from surrogate.gp.process import Data, Process
+from surrogate.gp.solvers.cholesky import CholeskyPosterior
+from surrogate.gp.trended import Residual
 from surrogate.linalg.lowrank import accelerated_cholesky
 from surrogate.linalg.preconditioners import NystromPreconditioner
 from surrogate.linalg.solvers import Solve, cg
@@ -30,7 +34,10 @@ from surrogate.linalg.solvers import Solve, cg
 __all__ = ["GradientGPRegressor"]
 
 
-_PRIOR = HyperPrior(lengthscale_sd=1.5, shaping_bounds=(1e-6, 1.0), lengthscale_bounds=(0.02, 1e3))
+_AMPLITUDE = LogNormal(0.0, 2.0, 2.5e-3, 50.0)  # of the residual, in sds of the trend's coefficients
+_NOISE = LogNormal(low=1e-6, high=1.0)  # sd of the noise in the same units
+_LENGTHSCALE_SD, _LENGTHSCALES = 1.5, (0.02, 1e3)  # in sds of the inputs: a column may say nothing
+_SHORTER = 1.5  # natural log of the factor by which the second start has shorter lengthscales
 _NUGGET = 1e-10  # of the squared output scale, raised where a factorisation needs it: it bounds the accuracy
 _ITERATIVE_NUGGET = 1e-6  # of the variance of the residual: below, rounding keeps conjugate gradients from converging
 
@@ -112,11 +119,11 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
         self._mean, self._sd = float(values.mean()), float(_positive(values.std()))
         u, z = (points - self._centre) / self._scale, (values - self._mean) / self._sd
         slopes = None if slopes is None else slopes * self._scale / self._sd
-        data = TrainingSet.of(u, z, gap=np.ones(len(z)), slope=slopes, device=self.device or "cpu")
+        data = Data.of(u, z, slope=slopes, device=self.device or "cpu")
         self._model = self._fitted(data)
         gp = self._model.gp
-        self.lengthscale_ = np.exp(gp.hyper.log_lengthscale) * self._scale
-        self.noise_ = self._sd * gp.scale * float(np.exp(gp.hyper.log_shaping))
+        self.lengthscale_ = Residual.of(gp).lengthscale * self._scale
+        self.noise_ = self._sd * float(gp.scale) * float(np.exp(gp.process.vector()[-1]))
         self.n_iter_, self.residual_ = self._model.iterations, self._model.residual
         return self
 
@@ -143,25 +150,33 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
                 msg = f"{name} must be at least 1, got {getattr(self, name)!r}"
                 raise ValueError(msg)
 
-    def _fitted(self, data: TrainingSet) -> _Exact | _Iterative:
+    def _fitted(self, data: Data) -> _Exact | _Iterative:
         d = data.u.shape[1]
-        recipe = GPRecipe(KERNELS[self.kernel], Trend(self.trend), nugget=_NUGGET, device=data.u.device)
         exact = len(data.y) <= self.max_exact
         part = data if exact else self._part(data)
-        default = Hyperparameters.default(d)
-        starts = [default, replace(default, log_lengthscale=default.log_lengthscale - 1.5)]
-        hyper, _, _ = fit(recipe, part, starts, prior=_PRIOR, max_evaluations=100)
-        model = condition_rescued(recipe, part, hyper)
+        process = self._process(d)
+        start = process.vector()
+        shorter = start - _SHORTER * np.array([name.startswith("lengthscale") for name in process.names])
+        found = fit(process, part, starts=[start, shorter], max_evaluations=100)
+        model = process.with_vector(found.vector).condition(part)
         return _Exact(model) if exact else self._iterated(data, model)
 
-    def _part(self, data: TrainingSet) -> TrainingSet:
+    def _process(self, d: int) -> Process:
+        """The process before data, in units of a profiled output scale."""
+        typical = 2.0 * np.sqrt(d)  # points in d dimensions are sqrt(2 d) apart
+        prior = LogNormal(float(np.log(typical)), _LENGTHSCALE_SD, *_LENGTHSCALES)
+        kernel = Scaled(STATIONARY[self.kernel](np.full(d, typical), prior=prior), 1.0, prior=_AMPLITUDE)
+        noise = Nugget(_NUGGET) + Common(1e-3, prior=_NOISE)
+        return Process(kernel, Polynomial(self.trend), noise, scale=None)
+
+    def _part(self, data: Data) -> Data:
         """Random points with as many numbers as may be factored."""
         n, d = data.u.shape
         count = max(d + 2, min(n, self.max_exact // (d + 1)))
         rows = np.random.default_rng(self.random_state).permutation(n)[:count]
         return data.subset(rows)
 
-    def _iterated(self, data: TrainingSet, model: GPModel) -> _Iterative:
+    def _iterated(self, data: Data, model: CholeskyPosterior) -> _Iterative:
         operator, noise = _system(data, model)
         generator = torch.Generator(data.u.device).manual_seed(self.random_state)
         low_rank = accelerated_cholesky(
@@ -214,23 +229,23 @@ class _TrendedOperator:
         return self.columns(index)[index]
 
 
-def _system(data: TrainingSet, model: GPModel) -> tuple[_TrendedOperator, float]:
+def _system(data: Data, model: CholeskyPosterior) -> tuple[_TrendedOperator, float]:
     """The covariance of all data in units of the output scale, and the variance of the noise."""
-    hyper, device = model.hyper, data.u.device
-    lengthscale = torch.as_tensor(np.exp(hyper.log_lengthscale), device=device)
+    residual, process, device = Residual.of(model), model.process, data.u.device
+    lengthscale = torch.as_tensor(residual.lengthscale, device=device)
     at = data.at if data.at is not None else torch.empty(0, dtype=torch.int64, device=device)
-    joint = JointCovariance(model.recipe.kernel, data.u, lengthscale, at)
-    variance = float(np.exp(2.0 * hyper.log_amplitude))
-    noise = max(model.recipe.nugget + float(np.exp(2.0 * hyper.log_shaping)), _ITERATIVE_NUGGET * variance)
-    operator = JointOperator(joint, variance)
-    return _TrendedOperator(operator, data.basis(model.recipe.trend)), noise
+    joint = JointCovariance(STATIONARY[residual.kernel].function, data.u, lengthscale, at)
+    variances = process.noise.forward(process.noise.vector(), data)
+    noise = max(variances.relative + float(variances.absolute[0]), _ITERATIVE_NUGGET * residual.variance)
+    operator = JointOperator(joint, residual.variance)
+    return _TrendedOperator(operator, data.basis(process.mean)), noise
 
 
 @dataclass(frozen=True, eq=False)
 class _Exact:
     """Predictions by Cholesky factors."""
 
-    gp: GPModel
+    gp: CholeskyPosterior
     iterations: int = 1
     residual: float = 0.0
 
@@ -247,7 +262,7 @@ class _Exact:
 class _Iterative:
     """Predictions by conjugate gradients; ``gp`` has the hyperparameters, from a part of the points."""
 
-    gp: GPModel
+    gp: CholeskyPosterior
     operator: _TrendedOperator
     preconditioner: NystromPreconditioner
     noise: float
@@ -290,7 +305,7 @@ class _Iterative:
             raise ValueError(msg)
         coefficients = phi.T @ weights
         parts = [
-            self.operator.residual.variance * joint.mean(x, weights) + self.gp.recipe.trend.basis(x) @ coefficients
+            self.operator.residual.variance * joint.mean(x, weights) + self.gp.process.mean.basis(x) @ coefficients
             for x in self._blocks(u)
         ]
         return torch.cat(parts).cpu().numpy()
@@ -300,8 +315,8 @@ class _Iterative:
         joint, amplitude = self.operator.residual.joint, self.operator.residual.variance
         parts = []
         for x in self._blocks(u):
-            basis = self.gp.recipe.trend.basis(x)
+            basis = self.gp.process.mean.basis(x)
             cross = amplitude * joint.with_values(x) + self.operator.phi @ basis.T
             inner = cross * self.solved(cross).x
             parts.append(amplitude + basis.square().sum(1) - inner.sum(0))
-        return self.gp.scale**2 * torch.cat(parts).clamp(min=1e-14).cpu().numpy()
+        return float(self.gp.scale) ** 2 * torch.cat(parts).clamp(min=1e-14).cpu().numpy()

@@ -9,7 +9,7 @@ import torch
 from surrogate.arrays import Array
 from surrogate.gp.means import Polynomial
 from surrogate.gp.process import Data
-from surrogate.gp.trended import Hyperparameters, Trended
+from surrogate.gp.trended import Trended
 from surrogate.linalg.stationary import Stationary
 
 TrainingSet = Data
@@ -30,4 +30,4 @@ def negative_log_marginal(
 ) -> tuple[float, Array]:
     """See ``Trended.negative_log_evidence``."""
     family = Trended(recipe.kernel.name, recipe.trend, recipe.nugget)
-    return family.negative_log_evidence(data, Hyperparameters.of(theta, data.u.shape[1]), given=given)
+    return family.negative_log_evidence(data, theta, given=given)

@@ -20,11 +20,8 @@ from surrogate.gp.weights import FullWeights
 from surrogate.linalg.stationary import CORRELATIONS, Stationary, squared_distance
 
 __all__ = [
-    "KERNELS",
     "RBF",
     "STATIONARY",
-    "squared_distance",
-    "Stationary",
     "Columns",
     "Covariance",
     "Kernel",
@@ -253,7 +250,3 @@ class _LinearCovariance(Covariance):
         if inputs is not None:
             inputs += 2.0 * moment / self._lengthscale
         return float(totals.sum())
-
-
-KERNELS = {name: CORRELATIONS[name] for name in ("rbf", "matern32", "matern52")}
-"""Correlation functions that a surrogate may be given by name."""

@@ -85,7 +85,12 @@ class Fit:
 
 
 def maximise(
-    objective: Objective, start: Array, priors: Priors | JoinedPriors, *, max_evaluations: int = 60, tolerance: float = 1e-9
+    objective: Objective,
+    start: Array,
+    priors: Priors | JoinedPriors,
+    *,
+    max_evaluations: int = 60,
+    tolerance: float = 1e-9,
 ) -> Fit:
     """The maximum a posteriori vector reached from a start by L-BFGS-B, with rescue.
 

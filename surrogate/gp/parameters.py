@@ -11,7 +11,7 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 
-from surrogate.arrays import Array
+from surrogate.arrays import Array, Indices
 
 __all__ = ["JoinedPriors", "LogNormal", "Parametric", "Priors", "logarithms"]
 
@@ -62,7 +62,7 @@ class Priors:
         """Lower and upper bounds, with shape (p, 2)."""
         return np.column_stack([self.low, self.high])
 
-    def in_order(self, order: Sequence[int] | Array) -> Priors:
+    def in_order(self, order: Sequence[int] | Indices) -> Priors:
         """Those of the vector with its entries in another order."""
         index = np.asarray(order, dtype=np.int64)
         return Priors(self.centre[index], self.precision[index], self.low[index], self.high[index])

@@ -14,16 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from surrogate.arrays import Array, Indices
 from surrogate.gp.evidence.marginal import log_evidences, negative_log_evidence
+from surrogate.gp.fit import fit, merged
 from surrogate.gp.kernels import STATIONARY, Scaled, StationaryKernel
 from surrogate.gp.means import Polynomial
 from surrogate.gp.noise import Common, Given, Noise, Nugget, Shaped
-from surrogate.gp.optimise import Fit, best, maximise
+from surrogate.gp.optimise import Fit, maximise
 from surrogate.gp.parameters import JoinedPriors, LogNormal, Priors
 from surrogate.gp.process import Data, Process
 from surrogate.gp.solvers.cholesky import CholeskyPosterior, with_input_slopes
@@ -178,21 +178,29 @@ class Trended:
         """The process given the data; O(n^3 / 3 + n^2 p). See ``Process.condition``."""
         return self.process(hyper).condition(data)
 
-    def penalty(self, hyper: Hyperparameters) -> float:
-        """Negative log density of the prior, up to a constant."""
-        return Priors.of(self.process(hyper).priors).in_order(hyper.order).penalty(hyper.vector())[0]
+    def priors(self, hyper: Hyperparameters) -> Priors:
+        """Those of hyperparameters of this kind, in the order of ``Hyperparameters.vector``."""
+        return Priors.of(self.process(hyper).priors).in_order(hyper.order)
 
-    def negative_log_evidence(
-        self, data: Data, hyper: Hyperparameters, *, given: Data | None = None
-    ) -> tuple[float, Array]:
-        """See ``surrogate.gp.evidence.marginal``; the gradient is in the order of ``Hyperparameters.vector``."""
+    def negative_log_evidence(self, data: Data, vector: Array, *, given: Data | None = None) -> tuple[float, Array]:
+        """See ``surrogate.gp.evidence.marginal``; all in the order of ``Hyperparameters.vector``."""
+        hyper = Hyperparameters.of(vector, data.u.shape[1])
         value, gradient = negative_log_evidence(self.process(hyper), data, hyper.of_process(), given=given)
         return value, gradient[hyper.order]
 
-    def log_evidences(self, data: Data, hypers: Sequence[Hyperparameters], *, given: Data | None = None) -> list[float]:
-        """One for each of the hyperparameters, which are all fitted ones of one kind; see ``evidence.marginal``."""
-        vectors = [hyper.of_process() for hyper in hypers]
-        return log_evidences(self.process(hypers[0]), data, vectors, given=given)
+    def log_posteriors(
+        self, data: Data, hypers: Sequence[Hyperparameters], *, given: Data | None = None
+    ) -> list[float]:
+        """Log posterior densities of hyperparameters of one kind, up to the constant of the prior: -inf if unsolvable.
+
+        Args:
+            data: Training points.
+            hypers: At least one; all of them with a scale, or none, and so for the noise.
+            given: As in ``fit``.
+        """
+        priors, vectors = self.priors(hypers[0]), [hyper.of_process() for hyper in hypers]
+        values = log_evidences(self.process(hypers[0]), data, vectors, given=given)
+        return [v - priors.penalty(hyper.vector())[0] for v, hyper in zip(values, hypers, strict=True)]
 
     def fit(
         self,
@@ -219,25 +227,12 @@ class Trended:
             ValueError: If there are no starts.
             FloatingPointError: If some covariance cannot be factored with any nugget.
         """
-        fits = [self._from(start, data, given, max_evaluations) for start in starts]
-        found = best(fits)
-        rescues = tuple(factor for fit in fits for factor in fit.rescues)
-        hyper = Hyperparameters.of(found.vector, data.u.shape[1])
-        return hyper, Fit(found.vector, found.value, found.n_evaluations, rescues, found.status)
+        found = merged([self._from(start, data, given, max_evaluations) for start in starts])
+        return Hyperparameters.of(found.vector, data.u.shape[1]), found
 
     def _from(self, start: Hyperparameters, data: Data, given: Data | None, max_evaluations: int) -> Fit:
-        process, order = self.process(start), start.order
-        evidence = partial(negative_log_evidence, data=data, given=given)
-
-        def objective(vector: Array, factor: float) -> tuple[float, Array]:
-            """In the order of ``Hyperparameters.vector``."""
-            own = np.empty(len(vector))
-            own[order] = vector
-            value, gradient = evidence(process if factor == 1.0 else process.raised(factor), vector=own)
-            return value, gradient[order]
-
-        priors = Priors.of(process.priors).in_order(order)
-        return maximise(objective, start.vector(), priors, max_evaluations=max_evaluations)
+        process, vector = self.process(start), start.vector()
+        return fit(process, data, starts=[vector], given=given, order=start.order, max_evaluations=max_evaluations)
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,19 +319,16 @@ def fit_movable(
         ValueError: If there are no starts.
         FloatingPointError: If some covariance cannot be factored with any nugget.
     """
-    fits = [_fit_movable(family, data, start, max_evaluations) for start in starts]
-    found = best(fits)
+    found = merged([_fit_movable(family, data, start, max_evaluations) for start in starts])
     theta, coefficients = np.split(found.vector, [len(found.vector) - len(data.start)])
-    rescues = tuple(factor for fit in fits for factor in fit.rescues)
-    hyper = Hyperparameters.of(theta, len(starts[0].log_lengthscale))
-    return hyper, coefficients, Fit(found.vector, found.value, found.n_evaluations, rescues, found.status)
+    return Hyperparameters.of(theta, len(starts[0].log_lengthscale)), coefficients, found
 
 
 def _fit_movable(family: Trended, data: Movable, start: Hyperparameters, max_evaluations: int) -> Fit:
     process, order, k = family.process(start), start.order, len(data.start)
     bound = np.full(k, COEFFICIENT_BOUND)
     of_coefficients = Priors(np.zeros(k), np.full(k, COEFFICIENT_SD**-2), -bound, bound)
-    priors = JoinedPriors(Priors.of(process.priors).in_order(order), of_coefficients)
+    priors = JoinedPriors(family.priors(start), of_coefficients)
     return maximise(
         lambda x, factor: data.objective(process if factor == 1.0 else process.raised(factor), order, x),
         np.concatenate([start.vector(), data.start]),

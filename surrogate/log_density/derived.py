@@ -13,10 +13,10 @@ import numpy as np
 from scipy import stats
 
 from surrogate.arrays import Array, Flags, Indices
-from surrogate.gp.kernels import KERNELS
-from surrogate.gp.means import Trend
-from surrogate.gp.optimise import fit
-from surrogate.gp.process import GPModel, GPRecipe, Hyperparameters, TrainingSet, condition
+from surrogate.gp.means import Polynomial
+from surrogate.gp.process import Data
+from surrogate.gp.solvers.cholesky import CholeskyPosterior
+from surrogate.gp.trended import Hyperparameters, Trended
 from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.log_density.parameters import relevant_depth, trend_size
 
@@ -29,7 +29,7 @@ class _Column:
 
     centre: float
     scale: float
-    gp: GPModel | None
+    gp: CholeskyPosterior | None
 
     def predict(self, u: Array) -> Array:
         if self.gp is None:
@@ -153,10 +153,9 @@ def _fit_column(u: Array, depth: Array, values: Array, max_points: int) -> tuple
     centre, scale = float(v.mean()), float(v.std())
     if scale <= 1e-12 * abs(centre):
         return _Column(centre, 1.0, None), 0.0
-    data = TrainingSet.of(u[rows], (v - centre) / scale, gap=gap)
-    recipe = GPRecipe(KERNELS["rbf"], Trend("quadratic"))
-    hyper, _, _ = fit(recipe, data, [Hyperparameters.default(d)], max_evaluations=40)
-    gp = condition(recipe, data, hyper)
+    data, family = Data.of(u[rows], (v - centre) / scale, gap=gap), Trended("rbf", Polynomial("quadratic"))
+    hyper, _ = family.fit(data, [Hyperparameters.default(d)], max_evaluations=40)
+    gp = family.condition(data, hyper)
     residual = scale * gp.leave_one_out()[_bulk(depth[rows], d)]
     return _Column(centre, scale, gp), float(np.sqrt(np.mean(residual**2)))
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from surrogate.arrays import Array, Flags, Indices
-from surrogate.gp.optimise import COEFFICIENT_SD, HyperPrior, MovableSet, fit, fit_movable
-from surrogate.gp.process import Hyperparameters, TrainingSet, log_marginals
+from surrogate.gp.process import Data
+from surrogate.gp.trended import COEFFICIENT_SD, Hyperparameters, Movable, fit_movable
 from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp, OutputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.log_density.parameters import Structure, SurrogateParameters, relevant_depth, trend_size
-from surrogate.log_density.training import FitProblem, recipe
+from surrogate.log_density.training import FitProblem, family
 from surrogate.problem.dataset import OK
 
 __all__ = ["fit_structure", "score_structure"]
@@ -51,7 +51,7 @@ def _far(y: Array, d: int) -> Flags:
     return far
 
 
-def _split(training: TrainingSet, y: Array) -> tuple[TrainingSet, TrainingSet | None]:
+def _split(training: Data, y: Array) -> tuple[Data, Data | None]:
     """The points with the far ones first, and these, on which hyperparameters and structures are conditioned only.
 
     The evidence of all data would prefer a surrogate that describes a cliff, on which no posterior depends. Conditioned
@@ -101,29 +101,29 @@ def fit_structure(
     cold = replace(Hyperparameters.default(size, scale=0.1 * spread + 1e-3), log_noise=log_noise)
     begin = _start(problem, structure, cold)
     training = problem.training_set(begin)
-    process = recipe(structure, problem.device)
+    processes = family(structure)
     begins = [*starts, *([cold] if cold_start or not starts else [])]
     offset = _offset(y, structure, size) + _slope_offset(problem, begin)
     if structure.warp.couplings is not None:
         t = problem.t[problem.rows]
         movable = _movable(structure.warp, begin.whitening, t, training, np.flatnonzero(_far(y, size)))
-        hyper, coefficients, value, rescues = fit_movable(process, movable, begins, max_evaluations=max_evaluations)
+        hyper, coefficients, found = fit_movable(processes, movable, begins, max_evaluations=max_evaluations)
         warp = structure.warp.coupled(structure.warp.couplings.at(coefficients))
         begin = replace(begin, structure=replace(structure, warp=warp))
     else:
         training, given = _split(training, y)
-        hyper, value, rescues = fit(process, training, begins, given=given, max_evaluations=max_evaluations)
-    return replace(begin, hyper=hyper, score=value + offset, rescues=rescues)
+        hyper, found = processes.fit(training, begins, given=given, max_evaluations=max_evaluations)
+    return replace(begin, hyper=hyper, score=found.value + offset, rescues=len(found.rescues))
 
 
-def _movable(warp: InputWarp, whitening: Whitening, t: Array, training: TrainingSet, given: Indices) -> MovableSet:
+def _movable(warp: InputWarp, whitening: Whitening, t: Array, training: Data, given: Indices) -> Movable:
     """The training set, at points t, as a function of the coefficients of the couplings; the whitening stays."""
     single, couplings, d = warp.single(t), warp.couplings, t.shape[1]
     if couplings is None:
         msg = "the warp has no couplings to move"
         raise ValueError(msg)
 
-    def at(coefficients: Array) -> TrainingSet:
+    def at(coefficients: Array) -> Data:
         u = single.copy()
         u[:, :d] = couplings.at(coefficients).forward(single[:, :d])
         return replace(training, u=training.u.new_tensor(whitening.whiten(u)))
@@ -131,7 +131,7 @@ def _movable(warp: InputWarp, whitening: Whitening, t: Array, training: Training
     def pull(coefficients: Array, slopes: Array) -> Array:
         return couplings.at(coefficients).jacobian(single[:, :d], (slopes @ whitening.forward.T)[:, :d]).sum(0)
 
-    return MovableSet(at, pull, couplings.vector, given)
+    return Movable(at, pull, couplings.vector, given)
 
 
 def _coupling_penalty(warp: InputWarp) -> float:
@@ -143,12 +143,10 @@ def score_structure(
     problem: FitProblem, structure: Structure, hypers: tuple[Hyperparameters, ...]
 ) -> tuple[float, Hyperparameters]:
     """The best score of a structure over given hyperparameters, without fitting: one factorisation for each."""
-    prior = HyperPrior()
     begin = _start(problem, structure, hypers[0])
     training, given = _split(problem.training_set(begin), problem.y)
-    process, size = recipe(structure, problem.device), structure.warp.size
+    size = structure.warp.size
     offset = _offset(problem.y, structure, size) + _slope_offset(problem, begin) - _coupling_penalty(structure.warp)
-    values = log_marginals(process, training, hypers, given=given)
-    scores = [v - prior.penalty(h.vector(), size)[0] + offset for v, h in zip(values, hypers, strict=True)]
+    scores = [value + offset for value in family(structure).log_posteriors(training, hypers, given=given)]
     best = int(np.argmax(scores))
     return scores[best], hypers[best]

@@ -8,16 +8,17 @@ import numpy as np
 import torch
 
 from surrogate.arrays import Array, Flags
-from surrogate.gp.optimise import condition_rescued
-from surrogate.gp.process import GPModel, TrainingSet
+from surrogate.gp.process import Data
+from surrogate.gp.solvers.cholesky import CholeskyPosterior
 from surrogate.linalg.composed import Correlated, PosteriorAccess, Scaled
+from surrogate.linalg.stationary import CORRELATIONS
 from surrogate.log_density.coordinates.warps import OutputWarp
 from surrogate.log_density.coordinates.whitening import joint_normal
 from surrogate.log_density.feasibility.choice import fit_feasibility
 from surrogate.log_density.feasibility.protocol import Feasibility
 from surrogate.log_density.parameters import SurrogateParameters, relevant_depth, trend_size
 from surrogate.log_density.predictor import Predictor
-from surrogate.log_density.training import FitProblem, kept, recipe
+from surrogate.log_density.training import FitProblem, family, kept
 from surrogate.problem.dataset import FAILED, INFEASIBLE, Dataset
 
 __all__ = ["ScalarLogDensity", "build"]
@@ -39,7 +40,7 @@ class ScalarLogDensity:
     """
 
     parameters: SurrogateParameters
-    gp: GPModel
+    gp: CholeskyPosterior
     feasibility: Feasibility
     y_max: float
     low: Array
@@ -137,8 +138,9 @@ class ScalarLogDensity:
         """
         u = self.whiten(t)
         half, left = self.gp.features(u)
-        z = torch.as_tensor(u / np.exp(self.gp.hyper.log_lengthscale), device=self.device)
-        prior = Correlated(self.gp.recipe.kernel, z, float(np.exp(self.gp.hyper.log_amplitude)) ** 2)
+        hyper, function = self.parameters.hyper, CORRELATIONS[self.parameters.structure.kernel]
+        z = torch.as_tensor(u / np.exp(hyper.log_lengthscale), device=self.device)
+        prior = Correlated(function, z, float(np.exp(hyper.log_amplitude)) ** 2)
         slope = self.output.slope(self.gp.mean(u))
         scale = torch.as_tensor(weights * self.gp.scale * slope, device=self.device)
         return Scaled(PosteriorAccess(prior, half, left), scale)
@@ -205,7 +207,7 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
     data, t = data.head(parameters.n), t[: parameters.n]
     problem = FitProblem(data, t, temperature=parameters.temperature, device=device)
     training, rows = problem.training_set(parameters), problem.rows
-    gp = condition_rescued(recipe(parameters.structure, device), training, parameters.hyper)
+    gp = family(parameters.structure).condition(training, parameters.hyper)
     u = parameters.whitening.whiten(parameters.structure.warp.forward(t))
     inside = u[rows]
     pad = 0.5 * (inside.max(0) - inside.min(0)) + 1e-9
@@ -220,7 +222,7 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
     return ScalarLogDensity(parameters, gp, feasibility, data.y_max, low, high, u[infeasible], output)
 
 
-def _contradicted(gp: GPModel, training: TrainingSet, output: OutputWarp, d: int) -> Flags:
+def _contradicted(gp: CholeskyPosterior, training: Data, output: OutputWarp, d: int) -> Flags:
     """Points far below the depth that matters at which the process says that they matter, with shape (n,).
 
     Beyond a cliff that it cannot follow a process takes deep points for noise. They count as infeasible:

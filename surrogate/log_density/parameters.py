@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surrogate.arrays import Array, Flags
-from surrogate.gp.process import Hyperparameters
+from surrogate.gp.trended import Hyperparameters
 from surrogate.log_density.coordinates.couplings import Couplings
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.coordinates.whitening import Whitening

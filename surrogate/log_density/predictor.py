@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from surrogate.arrays import Array, Indices
-from surrogate.gp.kernels import KERNELS
+from surrogate.gp.trended import Residual
 from surrogate.log_density.coordinates.couplings import STEEPEST, Couplings
 from surrogate.log_density.coordinates.warps import CIRCLE, EXPANDED_TO, InputWarp, OutputWarp
 from surrogate.log_density.feasibility.process import PRIOR_VARIANCE, SURE, FeasibilityProcess, Shape
@@ -105,10 +105,11 @@ class Predictor:
             ValueError: If the kernel is not one of the package's own, which have names.
         """
         gp, parameters = model.gp, model.parameters
-        if gp.recipe.kernel.name not in KERNELS:
-            msg = f"only kernels {sorted(KERNELS)} can be exported, got {gp.recipe.kernel.name}"
+        residual = Residual.of(gp)
+        if residual.kernel not in _CORRELATIONS:
+            msg = f"only kernels {sorted(_CORRELATIONS)} can be exported, got {residual.kernel}"
             raise ValueError(msg)
-        weights, slope_at, slope_weights = gp.kernel_weights
+        weights, slope_at, slope_weights = residual.weights(gp)
         points = gp.u.cpu().numpy()
         warp = parameters.structure.warp
         return cls(
@@ -120,8 +121,8 @@ class Predictor:
             support=np.stack([warp.low, warp.high]),
             centre=parameters.whitening.centre,
             forward=parameters.whitening.forward,
-            kernel=gp.recipe.kernel.name,
-            lengthscale=np.exp(gp.hyper.log_lengthscale),
+            kernel=residual.kernel,
+            lengthscale=residual.lengthscale,
             points=points,
             weights=weights,
             slope_points=points[slope_at],
@@ -256,7 +257,7 @@ def _check_shapes(values: dict[str, NDArray]) -> None:
     }  # fmt: skip
     wrong = [name for name, shape in expected.items() if values[name].shape != shape]
     wrong += [name for name in expected if name not in ("names", "kernel") and values[name].dtype.kind not in "fi"]
-    if wrong or e != d + int((values["warp"] == CIRCLE).sum()) or str(values["kernel"]) not in KERNELS:
+    if wrong or e != d + int((values["warp"] == CIRCLE).sum()) or str(values["kernel"]) not in _CORRELATIONS:
         msg = f"this is no predictor of this version: {', '.join(wrong) or 'kernel or warps'} do not fit"
         raise ValueError(msg)
 

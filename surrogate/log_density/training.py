@@ -8,14 +8,14 @@ from functools import cached_property
 import numpy as np
 
 from surrogate.arrays import Array, Flags
-from surrogate.gp.kernels import KERNELS
-from surrogate.gp.means import Trend
-from surrogate.gp.process import GPRecipe, TrainingSet
+from surrogate.gp.means import Polynomial
+from surrogate.gp.process import Data
+from surrogate.gp.trended import Trended
 from surrogate.log_density.coordinates.warps import OutputWarp
 from surrogate.log_density.parameters import Structure, SurrogateParameters, relevant_depth, trend_size
 from surrogate.problem.dataset import OK, Dataset
 
-__all__ = ["FitProblem", "kept", "recipe"]
+__all__ = ["FitProblem", "family", "kept"]
 
 
 _MAX_SLOPES = 2000  # derivatives in a kernel matrix: 125 points in 16 dimensions
@@ -59,7 +59,7 @@ class FitProblem:
         """(y - y_max) / temperature of these rows."""
         return (self.data.y[self.rows] - self.data.y_max) / self.temperature
 
-    def training_set(self, parameters: SurrogateParameters) -> TrainingSet:
+    def training_set(self, parameters: SurrogateParameters) -> Data:
         """These rows as the process takes them, in the coordinates of a surrogate."""
         output = OutputWarp(parameters.structure.output)
         z = output.forward(self.y)
@@ -68,7 +68,7 @@ class FitProblem:
         u = parameters.whitening.whiten(parameters.structure.warp.forward(self.t[self.rows]))
         slope = self.slopes(parameters)[0] if self.data.has_gradients else None
         noise = unit * self.data.noise[self.rows]
-        return TrainingSet.of(u, z, gap=gap, noise=noise, unit=unit, slope=slope, device=self.device)
+        return Data.of(u, z, gap=gap, noise=noise, unit=unit, slope=slope, device=self.device)
 
     def slopes(self, parameters: SurrogateParameters) -> tuple[Array, Array]:
         """Derivatives of the warped log-density with respect to whitened coordinates, by the chain rule.
@@ -99,8 +99,6 @@ def kept(y: Array, temperature: float, d: int) -> Flags:
     return keep
 
 
-def recipe(structure: Structure, device: str) -> GPRecipe:
-    """The kind of process that a structure names."""
-    import torch
-
-    return GPRecipe(KERNELS[structure.kernel], Trend(structure.trend), device=torch.device(device))
+def family(structure: Structure) -> Trended:
+    """The processes that a structure names, up to their hyperparameters."""
+    return Trended(structure.kernel, Polynomial(structure.trend))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from surrogate.gp.kernels import squared_distance
+from surrogate.linalg.stationary import squared_distance
 
 __all__ = ["LaplaceKernel", "NNGPKernel", "NTKernel", "frozen_copy", "layer_factors", "linear_layers"]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -12,8 +10,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from surrogate.estimators.gradient_gp import GradientGPRegressor
 from surrogate.gp.derivative import SMOOTH_KERNELS, JointCovariance, JointOperator
-from surrogate.gp.kernels import KERNELS
-from surrogate.gp.process import TrainingSet, condition
+from surrogate.gp.noise import Nugget
+from surrogate.gp.process import Data, Process
+from surrogate.linalg.stationary import CORRELATIONS
 
 D = 10
 MIXING = np.random.default_rng(0).standard_normal((D, D)) / np.sqrt(D)
@@ -83,7 +82,7 @@ def test_products_and_columns_without_the_matrix(kernel):
     generator = torch.Generator().manual_seed(0)
     u = torch.randn(9, 3, dtype=torch.float64, generator=generator)
     lengthscale = torch.tensor([0.7, 1.3, 2.0], dtype=torch.float64)
-    joint = JointCovariance(KERNELS[kernel], u, lengthscale, torch.tensor([7, 0, 2, 4]))
+    joint = JointCovariance(CORRELATIONS[kernel], u, lengthscale, torch.tensor([7, 0, 2, 4]))
     operator, dense = JointOperator(joint, 2.5, block=4), 2.5 * joint.dense()
     v = torch.randn(joint.rows, 3, dtype=torch.float64, generator=generator)
     index = torch.tensor([20, 3, 9, 0, 14])
@@ -99,10 +98,10 @@ def test_conjugate_gradients_give_what_cholesky_gives():
     x, new = points(50, 1), points(3, 2)
     machine = GradientGPRegressor(max_exact=400, rank=300, tol=1e-8).fit(x, function(x), slope(x))
     u, z = (x - machine._centre) / machine._scale, (function(x) - machine._mean) / machine._sd
-    data = TrainingSet.of(u, z, gap=np.ones(50), slope=slope(x) * machine._scale / machine._sd)
+    data = Data.of(u, z, slope=slope(x) * machine._scale / machine._sd)
     fitted = machine._model
-    recipe = replace(fitted.gp.recipe, nugget=fitted.noise)
-    exact = condition(recipe, data, replace(fitted.gp.hyper, log_shaping=-30.0, log_scale=np.log(fitted.gp.scale)))
+    process = fitted.gp.process
+    exact = Process(process.kernel, process.mean, Nugget(fitted.noise), scale=float(fitted.gp.scale)).condition(data)
     inside = (new - machine._centre) / machine._scale
     np.testing.assert_allclose(fitted.mean(inside), exact.mean(inside), atol=1e-5)
     np.testing.assert_allclose(fitted.variance(inside), exact.variance(inside), rtol=1e-4)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from surrogate.gp.derivative import SMOOTH_KERNELS, JointCovariance, log_lengthscale_slopes
-from surrogate.gp.kernels import KERNELS
-from surrogate.gp.means import TREND_DEGREES, Trend
+from surrogate.gp.means import TREND_DEGREES, Polynomial
+from surrogate.linalg.stationary import CORRELATIONS
 
 N, D = 6, 3
 
@@ -18,7 +18,9 @@ def points(n=N, seed=0):
 
 
 def joint_of(name, at=(0, 2, 5), log_lengthscale=(0.2, -0.3, 0.5)):
-    return JointCovariance(KERNELS[name], points(), torch.exp(torch.tensor(log_lengthscale).double()), torch.tensor(at))
+    return JointCovariance(
+        CORRELATIONS[name], points(), torch.exp(torch.tensor(log_lengthscale).double()), torch.tensor(at)
+    )
 
 
 def kernel_of(joint):
@@ -75,7 +77,7 @@ def test_lengthscale_slopes_agree_with_central_differences(name):
 def test_points_that_coincide_make_nothing_infinite(name):
     u = points()
     u[1] = u[0] + 1e-9
-    joint = JointCovariance(KERNELS[name], u, torch.ones(D).double(), torch.arange(N))
+    joint = JointCovariance(CORRELATIONS[name], u, torch.ones(D).double(), torch.arange(N))
     assert torch.isfinite(joint.dense()).all()
     assert torch.isfinite(log_lengthscale_slopes(joint, torch.ones(joint.rows, joint.rows).double())).all()
 
@@ -87,7 +89,7 @@ def test_a_kernel_without_derivatives_is_refused():
 
 @pytest.mark.parametrize("name", sorted(TREND_DEGREES))
 def test_slopes_of_the_trend(name):
-    trend, u = Trend(name), points()
+    trend, u = Polynomial(name), points()
     for i in range(N):
         expected = torch.autograd.functional.jacobian(lambda v: trend.basis(v[None])[0], u[i]).T
         torch.testing.assert_close(trend.slopes(u)[i], expected)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.preprocessing import PolynomialFeatures
 
-from surrogate.gp.means import TREND_DEGREES, Trend
+from surrogate.gp.means import TREND_DEGREES, Polynomial
 
 CASES = [(name, d) for name in TREND_DEGREES for d in (1, 2, 5)]
 
@@ -11,7 +11,7 @@ CASES = [(name, d) for name in TREND_DEGREES for d in (1, 2, 5)]
 @pytest.fixture(params=CASES, ids=[f"{name} {d}" for name, d in CASES])
 def case(request):
     name, d = request.param
-    return Trend(name), d
+    return Polynomial(name), d
 
 
 def points(n, d, *, dtype=torch.float64, device="cpu"):
@@ -51,4 +51,4 @@ def test_quadratic_part_is_symmetric(case):
 
 def test_other_degrees_are_refused():
     with pytest.raises(ValueError, match=r"trend must be one of \['constant', 'linear', 'quadratic'\], got 'cubic'"):
-        Trend("cubic")
+        Polynomial("cubic")

@@ -36,7 +36,9 @@ def test_slopes_agree_with_central_differences(name):
     assert len(slopes) == noise.size == len(noise.names) == len(noise.priors)
     for (column, factor), move in zip(slopes, 1e-6 * np.eye(noise.size), strict=True):
         expected = (variances(noise, vector + move) - variances(noise, vector - move)) / 2e-6
-        np.testing.assert_allclose(factor * (np.ones(6) if column is None else column.numpy()), expected, rtol=1e-5, atol=1e-9)
+        np.testing.assert_allclose(
+            factor * (np.ones(6) if column is None else column.numpy()), expected, rtol=1e-5, atol=1e-9
+        )
 
 
 def test_a_sum_adds_variances():
@@ -56,6 +58,6 @@ def test_a_nugget_is_raised_and_nothing_else(fitted):
 
 
 def test_wrong_numbers_are_refused():
-    for make in (lambda: Nugget(0.0), lambda: Common(-1.0), lambda: Shaped(np.inf)):
+    for make in (lambda: Nugget(-1.0), lambda: Nugget(0.0, fitted=True), lambda: Common(-1.0), lambda: Shaped(np.inf)):
         with pytest.raises(ValueError, match="must be positive and finite"):
             make()

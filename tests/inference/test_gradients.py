@@ -10,7 +10,7 @@ import pytest
 
 import surrogate
 from surrogate.executors.files import FilesExecutor
-from surrogate.gp.process import Hyperparameters
+from surrogate.gp.trended import Hyperparameters
 from surrogate.inference.loop import PosteriorLoop
 from surrogate.log_density.coordinates.warps import InputWarp, OutputWarp
 from surrogate.log_density.coordinates.whitening import Whitening

@@ -10,10 +10,10 @@ import torch
 
 import surrogate
 from likelihoods import TARGETS
-from surrogate.gp.kernels import KERNELS
-from surrogate.gp.means import Trend
-from surrogate.gp.optimise import HyperPrior, condition_rescued, fit, negative_log_posterior
-from surrogate.gp.process import GPRecipe, Hyperparameters, TrainingSet, condition, negative_log_marginal
+from surrogate.gp.means import Polynomial
+from surrogate.gp.process import Data
+from surrogate.gp.solvers.cholesky import Cholesky
+from surrogate.gp.trended import Hyperparameters, Trended
 from surrogate.inference.stopping import batch_error
 from surrogate.log_density.fit import fit_structure
 from surrogate.log_density.parameters import Structure
@@ -22,14 +22,14 @@ from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
 
-RECIPE = GPRecipe(KERNELS["rbf"], Trend("quadratic"))
+RECIPE = Trended("rbf", Polynomial("quadratic"))
 
 
 def training(n=25, d=2, seed=0, **columns):
     rng = np.random.default_rng(seed)
     u = rng.standard_normal((n, d))
     y = np.sin(2 * u[:, 0]) - (u**2).sum(1) + 0.5 * rng.standard_normal(n)
-    return TrainingSet.of(u, y, gap=np.maximum(0, -y - 2), **columns)
+    return Data.of(u, y, gap=np.maximum(0, -y - 2), **columns)
 
 
 THETA = np.array([0.3, np.log(0.05), 0.2, -0.1, 0.7, np.log(0.4)])
@@ -37,10 +37,10 @@ THETA = np.array([0.3, np.log(0.05), 0.2, -0.1, 0.7, np.log(0.4)])
 
 def test_a_common_noise_is_the_same_as_that_noise_given():
     """v for all points, or the same sd with each of them."""
-    given = TrainingSet.of(*(getattr(training(), name).numpy() for name in ("u", "y")), noise=np.full(25, 0.4))
+    given = Data.of(*(getattr(training(), name).numpy() for name in ("u", "y")), noise=np.full(25, 0.4))
     given = replace(given, gap=training().gap)
-    value, gradient = negative_log_marginal(RECIPE, training(), THETA)
-    other, slope = negative_log_marginal(RECIPE, given, THETA[:-1])
+    value, gradient = RECIPE.negative_log_evidence(training(), THETA)
+    other, slope = RECIPE.negative_log_evidence(given, THETA[:-1])
     assert value == pytest.approx(other, rel=1e-12)
     np.testing.assert_allclose(gradient[:-1], slope, rtol=1e-9)
 
@@ -48,8 +48,8 @@ def test_a_common_noise_is_the_same_as_that_noise_given():
 def test_units_scale_the_common_noise():
     """A unit of two at half the sd is one at the whole."""
     halved = THETA - np.array([0, 0, 0, 0, 0, np.log(2.0)])
-    expected = negative_log_marginal(RECIPE, training(), THETA)[0]
-    assert negative_log_marginal(RECIPE, training(unit=np.full(25, 2.0)), halved)[0] == pytest.approx(
+    expected = RECIPE.negative_log_evidence(training(), THETA)[0]
+    assert RECIPE.negative_log_evidence(training(unit=np.full(25, 2.0)), halved)[0] == pytest.approx(
         expected, rel=1e-12
     )
 
@@ -63,16 +63,12 @@ def test_units_and_subsets():
 @pytest.mark.parametrize("unit", [None, np.linspace(0.5, 2.0, 25)])
 def test_gradient_with_noise(unit):
     """Central differences; the error is h^2 relative to values of order 100."""
-    data, prior = training(unit=unit), HyperPrior()
-    _, gradient = negative_log_posterior(RECIPE, data, prior, THETA, given=data.subset(np.arange(5)))
-    for i, h in enumerate(np.full(len(THETA), 1e-5)):
-        ends = [
-            negative_log_posterior(RECIPE, data, prior, THETA + s * h * np.eye(6)[i], given=data.subset(np.arange(5)))[
-                0
-            ]
-            for s in (1, -1)
-        ]
-        assert gradient[i] == pytest.approx((ends[0] - ends[1]) / (2 * h), rel=1e-5, abs=1e-5)
+    data = training(unit=unit)
+    given = data.subset(np.arange(5))
+    _, gradient = RECIPE.negative_log_evidence(data, THETA, given=given)
+    for i, step in enumerate(1e-5 * np.eye(len(THETA))):
+        above, below = (RECIPE.negative_log_evidence(data, THETA + s * step, given=given)[0] for s in (1, -1))
+        assert gradient[i] == pytest.approx((above - below) / 2e-5, rel=1e-5, abs=1e-5)
 
 
 def test_hyperparameters_go_through_a_vector():
@@ -86,9 +82,9 @@ def test_the_common_sd_is_found():
     """60 points of a quadratic with noise of sd 0.5; the relative sd of the estimate is 1 / sqrt(2 (60 - 6))."""
     rng = np.random.default_rng(4)
     u = rng.standard_normal((60, 2))
-    data = TrainingSet.of(u, 0.5 * rng.standard_normal(60) - (u**2).sum(1))
+    data = Data.of(u, 0.5 * rng.standard_normal(60) - (u**2).sum(1))
     start = replace(Hyperparameters.default(2, scale=1.0), log_noise=0.0)
-    hyper, _, _ = fit(RECIPE, data, [start])
+    hyper, _ = RECIPE.fit(data, [start])
     assert np.exp(hyper.log_noise) == pytest.approx(0.5, rel=5 / np.sqrt(108))
 
 
@@ -96,7 +92,7 @@ def test_the_mean_is_that_of_least_squares_where_noise_dominates():
     """Parity with ridge regression on the basis: with a vanishing residual both are the same linear algebra."""
     data = training()
     hyper = Hyperparameters(np.log(2.5e-3), np.log(1e-6), np.zeros(2), 0.0, np.log(0.7))
-    model = condition(RECIPE, data, hyper)
+    model = RECIPE.condition(data, hyper)
     phi = RECIPE.trend.basis(data.u).numpy()
     covariance = phi @ phi.T + (0.49 + 1e-6) * np.eye(25)
     expected = phi @ phi.T @ np.linalg.solve(covariance, data.y.numpy())
@@ -105,14 +101,14 @@ def test_the_mean_is_that_of_least_squares_where_noise_dominates():
 
 def test_a_matrix_that_cannot_be_factored_gets_a_nugget():
     u = torch.zeros(30, 2, dtype=torch.float64)
-    data = TrainingSet(u, torch.zeros(30, dtype=torch.float64), torch.zeros(30), torch.zeros(30))
+    data = Data(u, torch.zeros(30, dtype=torch.float64), torch.zeros(30), torch.zeros(30))
     hyper = Hyperparameters(0.0, np.log(1e-6), np.zeros(2), 0.0)
     recipe = replace(RECIPE, nugget=1e-19)
     with pytest.raises(torch.linalg.LinAlgError):
-        condition(recipe, data, hyper)
-    assert condition_rescued(recipe, data, hyper).recipe.nugget > 1e-19
-    with pytest.raises(FloatingPointError, match="even with a nugget"):
-        condition_rescued(replace(RECIPE, nugget=1e-30), data, hyper)
+        Cholesky().condition(recipe.process(hyper), data)
+    assert "nugget 1e-1" in recipe.condition(data, hyper).status
+    with pytest.raises(FloatingPointError, match="times the nugget: are all inputs finite"):
+        replace(RECIPE, nugget=1e-40).condition(data, hyper)
 
 
 def test_noise_explains_errors_of_a_batch():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from surrogate.gp.process import Hyperparameters
+from surrogate.gp.trended import Hyperparameters
 from surrogate.inference.draws import Draws
 from surrogate.inference.state import TRACE_COLUMNS, State
 from surrogate.inference.stopping import Verdict

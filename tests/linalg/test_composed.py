@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from surrogate.gp.kernels import KERNELS
-from surrogate.gp.means import Trend
-from surrogate.gp.process import GPRecipe, Hyperparameters, TrainingSet, condition
+from surrogate.gp.kernels import STATIONARY
+from surrogate.gp.means import Polynomial
+from surrogate.gp.process import Data
+from surrogate.gp.trended import Hyperparameters, Trended
 from surrogate.linalg.composed import Correlated, PosteriorAccess, Scaled, Summed, scaled
 from surrogate.linalg.operators import DenseOperator, FeatureOperator
 
@@ -32,7 +33,7 @@ INSTANCES = {
         PosteriorAccess(DenseOperator(CORRELATIONS), HALF, LEFT),
         CORRELATIONS - HALF.T @ HALF + LEFT.T @ LEFT,
     ),
-    "correlated": (Correlated(KERNELS["rbf"], POINTS, 2.5), 2.5 * CORRELATIONS),
+    "correlated": (Correlated(STATIONARY["rbf"].function, POINTS, 2.5), 2.5 * CORRELATIONS),
     "scaled twice": (
         scaled(scaled(DenseOperator(MATRIX), WEIGHTS), WEIGHTS.flip(0)),
         (WEIGHTS * WEIGHTS.flip(0))[:, None] * MATRIX * WEIGHTS * WEIGHTS.flip(0),
@@ -74,7 +75,7 @@ def test_a_posterior_is_the_covariance_of_its_process():
     rng = np.random.default_rng(0)
     u, x = rng.standard_normal((20, 3)), rng.standard_normal((N, 3))
     hyper = Hyperparameters(0.0, np.log(1e-3), np.log([0.7, 1.0, 2.0]), np.log(3.0))
-    model = condition(GPRecipe(KERNELS["rbf"], Trend()), TrainingSet.of(u, -(u**2).sum(1)), hyper)
+    model = Trended("rbf", Polynomial()).condition(Data.of(u, -(u**2).sum(1)), hyper)
     gram = PosteriorAccess(
         DenseOperator(correlations(torch.as_tensor(x / np.exp(hyper.log_lengthscale)))), *model.features(x)
     )

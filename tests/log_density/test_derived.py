@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from surrogate.gp.kernels import KERNELS
-from surrogate.gp.means import Trend
-from surrogate.gp.process import GPRecipe, Hyperparameters, TrainingSet, condition
+from surrogate.gp.means import Polynomial
+from surrogate.gp.process import Data
+from surrogate.gp.trended import Hyperparameters, Trended
 from surrogate.log_density.derived import fit_derived
 
 
@@ -24,12 +24,12 @@ def smooth(x):
 def test_leave_one_out_is_what_leaving_out_gives(rng):
     u = rng.standard_normal((30, 2))
     y = np.sin(u[:, 0]) + u[:, 1] ** 2 + 0.1 * rng.standard_normal(30)
-    recipe = GPRecipe(KERNELS["rbf"], Trend("quadratic"), nugget=1e-2)
+    recipe = Trended("rbf", Polynomial("quadratic"), nugget=1e-2)
     hyper = Hyperparameters(0.0, np.log(1e-3), np.log([1.0, 2.0]), 0.0)
-    got = condition(recipe, TrainingSet.of(u, y), hyper).leave_one_out()
+    got = recipe.condition(Data.of(u, y), hyper).leave_one_out()
     for i in range(30):
         rest = np.delete(np.arange(30), i)
-        alone = condition(recipe, TrainingSet.of(u[rest], y[rest]), hyper).mean(u[i : i + 1])[0]
+        alone = recipe.condition(Data.of(u[rest], y[rest]), hyper).mean(u[i : i + 1])[0]
         assert got[i] == pytest.approx(y[i] - alone, rel=1e-6, abs=1e-9)
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from surrogate.gp.process import Hyperparameters
+from surrogate.gp.trended import Hyperparameters
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.log_density.feasibility.process import FeasibilityProcess

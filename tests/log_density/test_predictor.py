@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import surrogate
-from surrogate.gp.process import Hyperparameters
+from surrogate.gp.trended import Hyperparameters
 from surrogate.inference.conclusion import Emulator
 from surrogate.inference.draws import ScaledPrior
 from surrogate.log_density.coordinates.couplings import Couplings

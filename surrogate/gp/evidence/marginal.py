@@ -42,9 +42,7 @@ def negative_log_evidence(
     return value, gradient
 
 
-def log_evidences(
-    process: Process, data: Data, vectors: Sequence[Array], *, given: Data | None = None
-) -> list[float]:
+def log_evidences(process: Process, data: Data, vectors: Sequence[Array], *, given: Data | None = None) -> list[float]:
     """Log marginal likelihoods of the data in nats, one for each vector of log-hyperparameters.
 
     Args:

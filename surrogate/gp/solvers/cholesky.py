@@ -261,9 +261,20 @@ class CholeskyPosterior:
         """Number of data, derivatives included."""
         return len(self.alpha)
 
+    @property
+    def polynomial(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The mean without the residual as c + b.u + u.C.u, with shapes (), (d,) and (d, d).
+
+        Raises:
+            ValueError: If it is no quadratic, or there are several outputs.
+        """
+        if self._polynomial is None:
+            msg = "only the mean of one output that is a quadratic at most can be written as a polynomial"
+            raise ValueError(msg)
+        return self._polynomial
+
     @cached_property
-    def polynomial(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        """The mean without the residual as c + b.u + u.C.u; None where it is no quadratic or there are outputs."""
+    def _polynomial(self) -> tuple[Tensor, Tensor, Tensor] | None:
         return None if self.alpha.ndim > 1 else self.process.mean.polynomial(self.coefficients, self.u.shape[1])
 
     @cached_property
@@ -276,10 +287,10 @@ class CholeskyPosterior:
     def mean(self, u: Inputs) -> Inputs:
         """Posterior mean at u, with shape (m,) or (m, q): O(m (n d + d^2)), about 0.2 ms for 100 x 1000."""
         x = self._tensor(u)
-        if self.polynomial is None:
+        if self._polynomial is None:
             out = self.process.mean.basis(x) @ self.coefficients
         else:
-            c, b, quadratic = self.polynomial
+            c, b, quadratic = self._polynomial
             out = (x * (x @ quadratic)).sum(1).add_(x @ b).add_(c)
         block = max(1, _TILE // max(1, self.size))
         for start in range(0, len(x), block):

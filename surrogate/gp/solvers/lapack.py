@@ -117,9 +117,7 @@ def _weights(part: _Part) -> Array:
     return np.asarray(dsyrk(-1.0, half, beta=1.0, c=inverse, lower=0, overwrite_c=1))
 
 
-def negative_log_evidence(
-    process: Process, points: FewPoints, vector: Array, *, given: int = 0
-) -> tuple[float, Array]:
+def negative_log_evidence(process: Process, points: FewPoints, vector: Array, *, given: int = 0) -> tuple[float, Array]:
     """As ``solvers.cholesky.negative_log_evidence``: O(n^3).
 
     Args:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from surrogate.arrays import Array, Flags
-from surrogate.gp.optimise import COEFFICIENT_SD
+from surrogate.gp.trended import COEFFICIENT_SD
 from surrogate.log_density.coordinates.couplings import Coupling, Couplings
 from surrogate.log_density.coordinates.warps import CIRCLE
 from surrogate.log_density.fit import fit_structure

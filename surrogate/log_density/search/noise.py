@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from surrogate.gp.process import Hyperparameters
+from surrogate.gp.trended import Hyperparameters
 from surrogate.log_density.fit import fit_structure
 from surrogate.log_density.parameters import SurrogateParameters, trend_size
 from surrogate.log_density.training import FitProblem

@@ -11,7 +11,7 @@ from itertools import product
 
 import numpy as np
 
-from surrogate.gp.process import Hyperparameters
+from surrogate.gp.trended import Hyperparameters
 from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
 from surrogate.log_density.fit import fit_structure, score_structure
 from surrogate.log_density.mechanisms import Mechanisms

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from surrogate.gp.kernels import KERNELS
-from surrogate.gp.means import Trend
-from surrogate.gp.optimise import HyperPrior, MovableSet
-from surrogate.gp.process import GPRecipe, TrainingSet, negative_log_marginal, with_input_slopes
+from surrogate.gp.means import Polynomial
+from surrogate.gp.process import Data
+from surrogate.gp.solvers.cholesky import with_input_slopes
+from surrogate.gp.trended import Hyperparameters, Movable, Trended
 from surrogate.log_density.coordinates.couplings import Couplings
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.fit import fit_structure
@@ -132,13 +132,15 @@ def test_too_few_points_decide_nothing():
 @pytest.mark.parametrize("kernel", ["rbf", "matern52"])
 def test_slopes_with_respect_to_inputs_are_those_of_finite_differences(kernel):
     rng = np.random.default_rng(0)
-    recipe, u, y = GPRecipe(KERNELS[kernel], Trend("quadratic")), rng.standard_normal((16, 3)), rng.standard_normal(16)
+    recipe, u, y = Trended(kernel, Polynomial("quadratic")), rng.standard_normal((16, 3)), rng.standard_normal(16)
     theta, h = np.array([0.1, -3.0, 0.3, 0.5, 0.8, 0.2]), 1e-6
 
     def value(inputs):
-        return negative_log_marginal(recipe, TrainingSet.of(inputs, y, gap=np.abs(y)), theta)
+        return recipe.negative_log_evidence(Data.of(inputs, y, gap=np.abs(y)), theta)
 
-    plain_value, gradient, slopes = with_input_slopes(recipe, TrainingSet.of(u, y, gap=np.abs(y)), theta)
+    hyper = Hyperparameters.of(theta, 3)
+    found = with_input_slopes(recipe.process(hyper), Data.of(u, y, gap=np.abs(y)), hyper.of_process())
+    plain_value, gradient, slopes = found[0], found[1][hyper.order], found[2]
     assert plain_value == pytest.approx(value(u)[0], rel=1e-12)
     np.testing.assert_allclose(gradient, value(u)[1], rtol=1e-9)
     for place in ((3, 1), (7, 2), (0, 0)):
@@ -147,27 +149,23 @@ def test_slopes_with_respect_to_inputs_are_those_of_finite_differences(kernel):
         assert slopes[place] == pytest.approx((value(u + step)[0] - value(u - step)[0]) / (2 * h), rel=1e-4)
 
 
-def test_inputs_with_derivatives_cannot_be_moved():
-    data = TrainingSet.of(np.eye(3), np.zeros(3), slope=np.zeros((3, 3)))
-    with pytest.raises(ValueError, match="derivatives"):
-        with_input_slopes(GPRecipe(KERNELS["rbf"], Trend("linear")), data, np.zeros(6))
-
-
 def test_the_gradient_of_a_movable_set_is_that_of_finite_differences():
     rng = np.random.default_rng(1)
     w, y = rng.standard_normal((20, 3)), rng.standard_normal(20)
     couplings = Couplings.none(np.zeros(3), np.eye(3)).only([("bend", 0, 1), ("scale", 0, 2)])
-    data = MovableSet(
-        lambda c: TrainingSet.of(couplings.at(c).forward(w), y, gap=np.abs(y)),
+    data = Movable(
+        lambda c: Data.of(couplings.at(c).forward(w), y, gap=np.abs(y)),
         lambda c, slopes: couplings.at(c).jacobian(w, slopes).sum(0),
         np.array([0.2, 0.3, -0.1]),
         np.array([2, 5, 11]),
     )
-    recipe, prior = GPRecipe(KERNELS["rbf"], Trend("quadratic")), HyperPrior()
-    x = np.concatenate([[0.1, -3.0, 0.3, 0.5, 0.8, 0.2], data.start])
-    _, gradient = data.objective(recipe, prior, x)
+    theta = np.array([0.1, -3.0, 0.3, 0.5, 0.8, 0.2])
+    hyper, x = Hyperparameters.of(theta, 3), np.concatenate([theta, data.start])
+    process, order = Trended("rbf", Polynomial("quadratic")).process(hyper), hyper.order
+    _, gradient = data.objective(process, order, x)
     h = 1e-6 * np.eye(len(x))
-    numeric = [(data.objective(recipe, prior, x + e)[0] - data.objective(recipe, prior, x - e)[0]) / 2e-6 for e in h]
+    ends = [[data.objective(process, order, x + s * e)[0] for s in (1, -1)] for e in h]
+    numeric = [(above - below) / 2e-6 for above, below in ends]
     np.testing.assert_allclose(gradient, numeric, rtol=1e-4, atol=1e-4)
 
 

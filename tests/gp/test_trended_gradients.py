@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from surrogate.gp.kernels import KERNELS
-from surrogate.gp.means import Trend
-from surrogate.gp.process import GPRecipe, Hyperparameters, TrainingSet, condition, negative_log_marginal
+from surrogate.gp.means import Polynomial
+from surrogate.gp.process import Data
+from surrogate.gp.trended import Hyperparameters, Trended
 
 D = 3
 
 
 def recipe(kernel="rbf", trend="quadratic"):
-    return GPRecipe(KERNELS[kernel], Trend(trend))
+    return Trended(kernel, Polynomial(trend))
 
 
 def table(n=7, seed=0):
@@ -29,11 +29,11 @@ def table(n=7, seed=0):
 def test_gradient_of_the_marginal_likelihood(kernel, log_scale):
     u, y, gap, slope = table()
     noise = None if log_scale is None else np.full(len(y), 0.1)
-    data = TrainingSet.of(u, y, gap=gap, noise=noise, slope=slope)
+    data = Data.of(u, y, gap=gap, noise=noise, slope=slope)
     theta = Hyperparameters(0.3, -1.0, np.array([0.1, -0.4, 0.3]), log_scale).vector()
-    _, gradient = negative_log_marginal(recipe(kernel), data, theta)
+    _, gradient = recipe(kernel).negative_log_evidence(data, theta)
     for i, move in enumerate(1e-5 * np.eye(len(theta))):
-        above, below = (negative_log_marginal(recipe(kernel), data, theta + s * move)[0] for s in (1, -1))
+        above, below = (recipe(kernel).negative_log_evidence(data, theta + s * move)[0] for s in (1, -1))
         assert gradient[i] == pytest.approx((above - below) / 2e-5, rel=1e-6, abs=1e-6)
 
 
@@ -41,7 +41,7 @@ def test_gradient_of_the_marginal_likelihood(kernel, log_scale):
 def test_mean_has_the_known_values_and_derivatives(kernel):
     u, y, _, slope = table()
     rough = Hyperparameters(1.0, np.log(1e-6), np.zeros(D), 0.0)
-    model = condition(recipe(kernel), TrainingSet.of(u, y, slope=slope), rough)
+    model = recipe(kernel).condition(Data.of(u, y, slope=slope), rough)
     np.testing.assert_allclose(model.mean(u), y, atol=2e-3)
     for i in np.flatnonzero(np.isfinite(slope).all(1)):
         step = 1e-4 * np.eye(D)
@@ -54,24 +54,21 @@ def test_a_quadratic_is_known_from_d_and_one_points():
     root = rng.standard_normal((d, d))
     curvature = root @ root.T / d
     u, new = rng.standard_normal((d + 1, d)), rng.standard_normal((50, d))
-    data = TrainingSet.of(u, -0.5 * ((u @ curvature) * u).sum(1), slope=-u @ curvature)
+    data = Data.of(u, -0.5 * ((u @ curvature) * u).sum(1), slope=-u @ curvature)
     hyper = Hyperparameters(np.log(2.5e-3), np.log(1e-6), np.full(d, np.log(6.0)), np.log(10.0))
-    model = condition(recipe(), data, hyper)
+    model = recipe().condition(data, hyper)
     np.testing.assert_allclose(model.mean(new), -0.5 * ((new @ curvature) * new).sum(1), atol=0.05)
 
 
 def test_variance_is_that_of_the_dense_formula():
     u, y, _, slope = table()
-    data = TrainingSet.of(u, y, slope=slope)
+    data = Data.of(u, y, slope=slope)
     hyper = Hyperparameters(0.2, -3.0, np.array([0.1, 0.4, 0.3]), 0.0)
-    model = condition(recipe(), data, hyper)
+    model = recipe().condition(data, hyper)
     new = np.random.default_rng(1).standard_normal((5, D))
-    both = TrainingSet.of(
-        np.concatenate([u, new]), np.zeros(12), slope=np.concatenate([slope, np.full((5, D), np.nan)])
-    )
-    joint = condition(recipe(), both, hyper)._factor
-    phi = both.basis(Trend())
-    full = (joint.covariance + phi @ phi.T).numpy()
+    both = Data.of(np.concatenate([u, new]), np.zeros(12), slope=np.concatenate([slope, np.full((5, D), np.nan)]))
+    process, phi = recipe().process(hyper), both.basis(Polynomial())
+    full = (process.kernel.forward(process.kernel.vector(), both.points).matrix() + phi @ phi.T).numpy()
     test = np.arange(7, 12)
     known = np.setdiff1d(np.arange(len(full)), test)
     k = full[np.ix_(known, known)] + 1e-6 * np.eye(len(known))
@@ -84,18 +81,18 @@ def test_variance_is_that_of_the_dense_formula():
 
 def test_subset_keeps_the_derivatives_of_its_points():
     u, y, gap, slope = table()
-    part = TrainingSet.of(u, y, gap=gap, slope=slope).subset(np.array([4, 2, 0]))
-    expected = TrainingSet.of(u[[4, 2, 0]], y[[4, 2, 0]], gap=gap[[4, 2, 0]], slope=slope[[4, 2, 0]])
+    part = Data.of(u, y, gap=gap, slope=slope).subset(np.array([4, 2, 0]))
+    expected = Data.of(u[[4, 2, 0]], y[[4, 2, 0]], gap=gap[[4, 2, 0]], slope=slope[[4, 2, 0]])
     for name in ("u", "y", "gap", "noise", "at"):
         torch.testing.assert_close(getattr(part, name), getattr(expected, name))
 
 
 def test_no_known_derivative_is_the_process_of_values():
     u, y, gap, _ = table()
-    unknown = TrainingSet.of(u, y, gap=gap, slope=np.full_like(u, np.nan))
+    unknown = Data.of(u, y, gap=gap, slope=np.full_like(u, np.nan))
     theta = Hyperparameters.default(D, scale=1.0).vector()
     assert unknown.at is None
     assert (
-        negative_log_marginal(recipe(), unknown, theta)[0]
-        == (negative_log_marginal(recipe(), TrainingSet.of(u, y, gap=gap), theta)[0])
+        recipe().negative_log_evidence(unknown, theta)[0]
+        == (recipe().negative_log_evidence(Data.of(u, y, gap=gap), theta)[0])
     )
