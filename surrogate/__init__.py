@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from surrogate.estimators.gp import GPRegressor as GPRegressor
     from surrogate.estimators.gradient_gp import GradientGPRegressor as GradientGPRegressor
     from surrogate.estimators.network import NetworkRegressor as NetworkRegressor
+    from surrogate.estimators.network_classifier import NetworkClassifier as NetworkClassifier
     from surrogate.inference.conclusion import load_result as load_result
     from surrogate.inference.result import Result as Result
     from surrogate.inference.run import infer as infer
@@ -34,6 +35,7 @@ _HOMES = {
     "GradientGPRegressor": "surrogate.estimators.gradient_gp",
     "LSSVC": "surrogate.svm.lssvc",
     "LabellingRun": "surrogate.labelling.labelling_run",
+    "NetworkClassifier": "surrogate.estimators.network_classifier",
     "NetworkRegressor": "surrogate.estimators.network",
     "Parameter": "surrogate.problem.prior",
     "Posterior": "surrogate.problem.target",

@@ -41,7 +41,7 @@ ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """A multilayer perceptron with one output: linear layers with a nonlinearity between them.
+    """A multilayer perceptron: linear layers with a nonlinearity between them.
 
     In the tangent ("NTK") parametrisation a layer is y = c_w V x + c_b b with c_w = sigma_w / sqrt(d), c_b = sigma_b
     and V, b of size one. Here the layers are ordinary ones, W = c_w V, which libraries for Laplace approximations and
@@ -52,6 +52,7 @@ class Architecture:
         inputs: Columns d.
         hidden: Width of each hidden layer.
         activation: Which nonlinearity, with its sizes.
+        outputs: Numbers that the network gives, such as the logits of classes.
 
     References:
         Jacot, Gabriel & Hongler (2018), https://arxiv.org/abs/1806.07572
@@ -61,10 +62,11 @@ class Architecture:
     inputs: int
     hidden: tuple[int, ...] = (512, 512)
     activation: Activation = ACTIVATIONS["relu"]
+    outputs: int = 1
 
     def widths(self) -> tuple[int, ...]:
-        """Numbers of units from the inputs to the one output."""
-        return (self.inputs, *self.hidden, 1)
+        """Numbers of units from the inputs to the outputs."""
+        return (self.inputs, *self.hidden, self.outputs)
 
     def scales(self) -> list[tuple[float, float]]:
         """The constants (c_w, c_b) of each linear layer, from the first to the last."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,12 +12,25 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from surrogate.networks.architecture import Architecture
+from surrogate.networks.classes import Temperature, fit_temperature, outputs_of
 from surrogate.networks.ensemble import Stack
-from surrogate.networks.training import HeldOut, Schedule, train
-from surrogate.networks.uncertainty import Calibration, LastLayer, calibrate, spreads
+from surrogate.networks.posteriors import Member, Rows, members_of
+from surrogate.networks.training import HeldOut, Schedule, cross_entropy, squared_error, train
+from surrogate.networks.uncertainty import Calibration, LastLayer, calibrate, in_blocks, spreads
 from surrogate.rng import generator, torch_generator
 
-__all__ = ["Group", "Split", "Task", "calibrated", "folds", "last_layers", "learn"]
+__all__ = [
+    "Group",
+    "Split",
+    "Task",
+    "calibrated",
+    "disagreement",
+    "folds",
+    "last_layers",
+    "learn",
+    "posteriors",
+    "tempered",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +47,12 @@ class Task:
 
     Attributes:
         x: Scaled inputs, with shape (n, d).
-        y: Scaled targets, with shape (n,).
+        y: Scaled targets, or classes, integers from 0, with shape (n,).
         architecture: Of every network.
         schedule: Of every training.
         members: Networks to a group.
         seed: Of everything drawn.
+        classes: Whether targets are classes, and outputs their logits.
     """
 
     x: Tensor
@@ -46,6 +61,7 @@ class Task:
     schedule: Schedule
     members: int
     seed: int
+    classes: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +128,7 @@ def learn(
         generators=streams,
         held_out=HeldOut(task.x[unseen], task.y[unseen], choose == "together") if choose else None,
         stop=stop,
+        loss=cross_entropy if task.classes else squared_error,
     )
     _check_finite(stack)
     modules, epochs, size = stack.modules(), training.epochs.tolist(), task.members
@@ -138,12 +155,41 @@ def last_layers(task: Task, group: Group) -> list[LastLayer]:
     return [LastLayer.of(module, constants, rows) for module in group.modules]
 
 
-def calibrated(task: Task, groups: Sequence[Group]) -> Calibration:
-    """Sizes and tail of the errors that groups make on the rows unseen by each."""
+def posteriors(task: Task, groups: Sequence[Group], kind: str) -> list[list[Member]]:
+    """The networks of each group with their posteriors after the rows that they have seen; see `members_of`."""
+    found = []
+    for number, group in enumerate(groups):
+        seen = Rows(task.x[group.split.seen], task.y[group.split.seen], task.architecture, task.classes)
+        names = [(number, member) for member in range(max(1, len(group.modules)))]
+        streams = [torch_generator(task.seed, "posterior", len(groups), *name) for name in names]
+        found.append(members_of(kind, group.modules, seen, streams))
+    return found
+
+
+def calibrated(task: Task, groups: Sequence[Group], members: Sequence[Sequence[Member]]) -> Calibration:
+    """Sizes and tail of the errors that groups make on the rows unseen by each.
+
+    Args:
+        task: What was learned.
+        groups: Networks that were trained on the same rows.
+        members: Of each group, see `posteriors`.
+    """
     errors, columns = [], []
-    for group in groups:
+    for group, some in zip(groups, members, strict=True):
         rows = group.split.unseen
-        mean, spread = spreads(last_layers(task, group), task.x[rows], disagree=task.members > 1)
-        errors.append((mean - task.y[rows]).cpu().numpy())
-        columns.append(spread.cpu().numpy())
+        parts = in_blocks(partial(spreads, some, disagree=disagreement(task, some)), task.x[rows])
+        errors.append((parts[0] - task.y[rows]).cpu().numpy())
+        columns.append(parts[1].cpu().numpy())
     return calibrate(np.concatenate(errors), np.concatenate(columns))
+
+
+def disagreement(task: Task, members: Sequence[Member]) -> bool:
+    """Whether networks on the same rows disagree, rather than networks on folds."""
+    return task.members > 1 and len(members) > 1
+
+
+def tempered(task: Task, groups: Sequence[Group], members: Sequence[Sequence[Member]]) -> Temperature:
+    """The temperature of the probabilities by the classes of rows unseen by each group."""
+    unseen = [group.split.unseen for group in groups]
+    logits = [outputs_of(some, task.x[rows]) for some, rows in zip(members, unseen, strict=True)]
+    return fit_temperature(logits, [task.y[rows] for rows in unseen])

@@ -15,6 +15,7 @@ from scipy.special import digamma, gammaln
 from torch import Tensor, nn
 
 from surrogate.arrays import Array
+from surrogate.networks.posteriors import Member
 
 __all__ = ["Calibration", "LastLayer", "calibrate", "in_blocks", "spreads"]
 
@@ -53,6 +54,10 @@ class LastLayer:
         gram.diagonal().add_(noise**2)
         return cls(double, (constants[0] / size, constants[1] / size), torch.linalg.cholesky(gram), noise)
 
+    def outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance as those of one draw, each with shape (1, n, 1)."""
+        return self.mean(x)[None, :, None], self.variance(x)[None, :, None]
+
     @torch.no_grad()
     def mean(self, x: Tensor) -> Tensor:
         """Output of the network, with shape (n,)."""
@@ -71,23 +76,36 @@ def _features(module: nn.Sequential, constants: tuple[float, float], x: Tensor) 
     return torch.cat([constants[0] * hidden, torch.full_like(hidden[:, :1], constants[1])], 1)
 
 
-def spreads(layers: Sequence[LastLayer], x: Tensor, *, disagree: bool) -> tuple[Tensor, Tensor]:
+def spreads(members: Sequence[Member], x: Tensor, *, disagree: bool) -> tuple[Tensor, Tensor]:
     """Mean of the networks' outputs, and what may go with its error.
 
     Args:
-        layers: Two or more if ``disagree``.
+        members: Networks of one output with their posteriors; two or more if ``disagree``.
         x: Scaled inputs, with shape (n, d).
-        disagree: Whether the variance between the outputs is a column.
+        disagree: Whether the variance between the networks is a column.
 
     Returns:
-        The mean, with shape (n,), and in columns the mean of the last layers' variances and the variance of the
-        outputs, with shape (n, 1) or (n, 2).
+        The mean, with shape (n,), and in columns the mean of the members' variances, if they have any, and the variance
+        of their means, with shape (n, 0), (n, 1) or (n, 2).
     """
-    means = torch.stack([layer.mean(x) for layer in layers])
-    columns = [torch.stack([layer.variance(x) for layer in layers]).mean(0)]
+    moments = [_moments(member, x) for member in members]
+    means = torch.stack([mean for mean, _ in moments])
+    own = [variance for _, variance in moments if variance is not None]
+    columns = [torch.stack(own).mean(0)] if own else []
     if disagree:
         columns.append(means.var(0))
-    return means.mean(0), torch.stack(columns, 1)
+    return means.mean(0), torch.stack(columns, 1) if columns else means.new_empty((len(x), 0))
+
+
+def _moments(member: Member, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Mean, and variance over draws and around them, each with shape (n,)."""
+    outputs, around = member.outputs(x)
+    draws = outputs.squeeze(-1)
+    variance = None if around is None else around.squeeze(-1).mean(0)
+    if len(draws) > 1:
+        between = draws.var(0)
+        variance = between if variance is None else variance + between
+    return draws.mean(0), variance
 
 
 def in_blocks(function: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, *, block: int = 8192) -> tuple[Tensor, ...]:

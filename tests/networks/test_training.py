@@ -125,18 +125,18 @@ def test_each_network_is_kept_at_its_best_epoch(data):
     architecture, modules = networks(3)
     judge = held_out(3)
     training = run(architecture, modules, *data, epochs=20, held_out=judge)
-    errors = training.held_out_error
-    assert errors.shape == (20, 3)
-    assert torch.equal(training.epochs, errors.argmin(0) + 1)
+    losses = training.held_out_loss
+    assert losses.shape == (20, 3)
+    assert torch.equal(training.epochs, losses.argmin(0) + 1)
     with torch.no_grad():
-        kept = (training.stack(judge.x) - judge.y).square().mean(1).sqrt()
-    torch.testing.assert_close(kept, errors.min(0).values, rtol=1e-12, atol=0)
+        kept = (training.stack(judge.x) - judge.y).square().mean(1)
+    torch.testing.assert_close(kept, losses.min(0).values, rtol=1e-12, atol=0)
 
 
 def test_together_networks_are_kept_at_the_epoch_best_for_all(data):
     architecture, modules = networks(3)
     training = run(architecture, modules, *data, epochs=20, held_out=held_out(3, together=True))
-    best = int(training.held_out_error.square().mean(1).argmin()) + 1
+    best = int(training.held_out_loss.mean(1).argmin()) + 1
     assert training.epochs.tolist() == [best] * 3
 
 

@@ -1,0 +1,317 @@
+"""What the estimators of networks have in common: settings, the map of the inputs, and which rows train and judge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from surrogate.arrays import Array, Indices
+from surrogate.networks.architecture import ACTIVATIONS, Activation, Architecture
+from surrogate.networks.fitting import Group, Split, Task, folds, learn, posteriors
+from surrogate.networks.posteriors import KINDS, Member, alike
+from surrogate.networks.scaling import InputScaling
+from surrogate.networks.training import Schedule
+
+__all__ = ["Learned", "NetworkEstimator", "Settings"]
+
+_ENOUGH = 256  # unseen rows are enough to calibrate by: the coverage of an interval of 90 % is then known to 1.9 %
+_FOLDS = 5
+_ENSEMBLE = 5  # networks of an ensemble, as in Lakshminarayanan, Pritzel & Blundell (2017)
+_CHAINS = 4  # of "mcmc"
+_MOST_FOR_CHAINS = 2000  # rows: a gradient goes over all of them, some thousands of times
+
+
+class NetworkEstimator(BaseEstimator):
+    """Settings, and training on the rows that they ask for."""
+
+    modules_: tuple[nn.Sequential, ...]
+    kernel_scales_: list[tuple[float, float]]
+    scaling_: InputScaling
+    best_epochs_: tuple[int, ...]
+    n_labels_: int
+    n_features_in_: int
+
+    def __init__(
+        self,
+        hidden: tuple[int, ...] = (512, 512),
+        activation: str | Activation = "relu",
+        n_members: int | None = None,
+        epochs: int = 256,
+        batch_size: int = 256,
+        uncertainty: str = "last-layer",
+        validation: str | None = "cross",
+        calibration: str | None = "unseen",
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = 0,
+        device: str | None = None,
+    ) -> None:
+        self.hidden = hidden
+        self.activation = activation
+        self.n_members = n_members
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.uncertainty = uncertainty
+        self.validation = validation
+        self.calibration = calibration
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.device = device
+
+    def transform_inputs(self, X: ArrayLike) -> Tensor:  # noqa: N803
+        """What the networks are given: standardised and squashed, single precision, with shape (n, d)."""
+        check_is_fitted(self)
+        x = validate_data(self, X, dtype=np.float64, reset=False)
+        return self.scaling_.tensor(x, _device(self.device))
+
+    def _learn(
+        self,
+        settings: Settings,
+        x: tuple[Array, Array],
+        targets: tuple[Array | Indices, Array | Indices],
+        *,
+        outputs: int,
+        pool: ArrayLike | None,
+        representative: ArrayLike | None,
+    ) -> Learned:
+        """Trains, and keeps what regressors and classifiers have in common.
+
+        Args:
+            settings: Checked.
+            x: Rows to be learned, and rows that only choose the epoch, with shapes (n, d) and (m, d).
+            targets: Of both, scaled, or classes.
+            outputs: Of each network.
+            pool: See ``fit``.
+            representative: See ``fit``.
+        """
+        if len(targets[1]) and settings.validation not in {"cross", None}:
+            msg = f"validation must be None or 'cross' where validation_data is given, got {self.validation!r}"
+            raise ValueError(msg)
+        architecture = Architecture(x[0].shape[1], settings.hidden, settings.activation, outputs)
+        before = self._before(architecture) if self.warm_start else ()
+        extra = [] if pool is None else [validate_data(self, pool, dtype=np.float64, reset=False)]
+        self.scaling_ = InputScaling.of(x[0], *extra)
+        self.n_labels_ = len(targets[0]) + len(targets[1])
+        y: Any = np.concatenate(targets)
+        task = self._task(settings, architecture, np.concatenate(x), y)
+        eligible = _eligible(representative, len(targets[0]))
+        learned = _learned(settings, task, len(targets[0]), eligible, before)
+        self.modules_ = tuple(module for group in learned.groups for module in group.modules)
+        self.best_epochs_ = tuple(epoch for group in learned.groups for epoch in group.epochs)
+        self.kernel_scales_ = architecture.scales()
+        return learned
+
+    def _before(self, architecture: Architecture) -> tuple[nn.Sequential, ...]:
+        """Networks of an earlier fit to go on from; none before the first."""
+        modules = getattr(self, "modules_", ())
+        linear = [layer for layer in modules[0] if isinstance(layer, nn.Linear)] if modules else []
+        widths = (*(layer.in_features for layer in linear), linear[-1].out_features) if linear else ()
+        if modules and widths != architecture.widths():
+            msg = f"warm_start goes on from networks of widths {widths}, got {architecture.widths()}"
+            raise ValueError(msg)
+        return modules
+
+    def _task(self, settings: Settings, architecture: Architecture, x: Array, y: Array | Indices) -> Task:
+        device = _device(self.device)
+        classes = y.dtype != np.float64
+        return Task(
+            self.scaling_.tensor(x, device),
+            torch.from_numpy(y if classes else y.astype(np.float32)).to(device),
+            architecture,
+            settings.schedule,
+            settings.members,
+            int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max)),
+            classes,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What training gave.
+
+    Attributes:
+        task: What was learned.
+        groups: Networks to predict with.
+        judged: Those whose errors on unseen rows size the uncertainty; none if nothing is to be sized.
+        kind: Of posterior.
+    """
+
+    task: Task
+    groups: list[Group]
+    judged: list[Group]
+    kind: str
+
+    def members(self) -> tuple[list[Member], list[list[Member]]]:
+        """The networks to predict with, and those to be judged, with their posteriors."""
+        if self.judged is self.groups:
+            judged = posteriors(self.task, self.groups, self.kind)
+            every = [member for some in judged for member in some]
+            return alike(every, every), [alike(some, every) for some in judged]
+        # A posterior that only says how unsure the network is does not change the mean.
+        kind = self.kind if self.judged or self.kind in {"swag", "mcmc"} else "ensemble"
+        final = [member for some in posteriors(self.task, self.groups, kind) for member in some]
+        judged = posteriors(self.task, self.judged, self.kind)
+        every = [member for some in judged for member in some]
+        return alike(final, every), [alike(some, every) for some in judged]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of an estimator, checked."""
+
+    hidden: tuple[int, ...]
+    activation: Activation
+    members: int
+    schedule: Schedule
+    validation: str | None
+    share: float
+    calibrate: bool
+    uncertainty: str
+
+    @classmethod
+    def of(cls, estimator: NetworkEstimator) -> Settings:
+        """The settings of an estimator.
+
+        Raises:
+            ValueError: If one cannot be used.
+        """
+        validation, share = _validation(estimator.validation)
+        activation = _activation(estimator.activation)
+        hidden = tuple(_positive("hidden", width) for width in estimator.hidden)
+        uncertainty = _uncertainty(estimator.uncertainty)
+        return cls(
+            hidden,
+            activation,
+            _members(estimator.n_members, uncertainty),
+            Schedule(
+                _positive("epochs", estimator.epochs),
+                _positive("batch_size", estimator.batch_size),
+                activation.learning_rate,
+            ),
+            validation,
+            share,
+            _calibrate(estimator.calibration),
+            uncertainty,
+        )
+
+    def check_rows(self, n: int) -> None:
+        """Raises ValueError if there are too many rows for Markov chains."""
+        if self.uncertainty == "mcmc" and n > _MOST_FOR_CHAINS:
+            msg = f"uncertainty='mcmc' is for up to {_MOST_FOR_CHAINS} rows, got {n}: take 'kfac' or 'ensemble'"
+            raise ValueError(msg)
+
+
+def _uncertainty(kind: str) -> str:
+    if kind not in KINDS:
+        msg = f"uncertainty must be one of {', '.join(KINDS)}, got {kind!r}"
+        raise ValueError(msg)
+    return kind
+
+
+def _members(value: int | None, kind: str) -> int:
+    """How many networks to a group."""
+    if kind == "mcmc":
+        if value is not None:
+            msg = f"uncertainty='mcmc' has {_CHAINS} chains: n_members must be None, got {value}"
+            raise ValueError(msg)
+        return _CHAINS
+    if value is None:
+        return _ENSEMBLE if kind == "ensemble" else 1
+    if _positive("n_members", value) == 1 and kind == "ensemble":
+        msg = "uncertainty='ensemble' needs n_members of at least 2, got 1"
+        raise ValueError(msg)
+    return value
+
+
+def _positive(name: str, value: int) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        msg = f"{name} must be a positive integer, got {value!r}"
+        raise ValueError(msg)
+    return int(value)
+
+
+def _activation(value: str | Activation) -> Activation:
+    if isinstance(value, Activation):
+        return value
+    if value not in ACTIVATIONS:
+        msg = f"activation must be one of {', '.join(ACTIVATIONS)} or an Activation, got {value!r}"
+        raise ValueError(msg)
+    return ACTIVATIONS[value]
+
+
+def _validation(value: str | None) -> tuple[str | None, float]:
+    """What kind, and which share of the labels is unseen."""
+    if value is None:
+        return None, 1.0 / _FOLDS
+    if value == "cross":
+        return "cross", 1.0 / _FOLDS
+    kind, _, number = str(value).partition(":")
+    try:
+        share = {"holdout": lambda: float(number or 0.2), "folds": lambda: 1.0 / int(number or _FOLDS)}[kind]()
+    except (KeyError, ValueError, ZeroDivisionError):
+        share = 0.0
+    if not 0.0 < share <= 0.5:
+        forms = "None, 'cross', 'holdout', 'holdout:0.2', 'folds' or 'folds:5', with a share up to 0.5"
+        msg = f"validation must be {forms}, got {value!r}"
+        raise ValueError(msg)
+    return kind, share
+
+
+def _calibrate(value: str | None) -> bool:
+    if value not in {"unseen", None}:
+        msg = f"calibration must be 'unseen' or None, got {value!r}"
+        raise ValueError(msg)
+    return value is not None
+
+
+def _device(name: str | None) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name or "cpu")
+
+
+def _eligible(representative: ArrayLike | None, n: int) -> Indices:
+    """Indices of the rows that may be left out."""
+    if representative is None:
+        return np.arange(n)
+    chosen = np.asarray(representative)
+    if chosen.shape != (n,) or chosen.dtype != bool or chosen.sum() < 2:
+        given = f"{chosen.dtype} with shape {chosen.shape}"
+        msg = f"representative must be booleans with shape ({n},), two of them true, got {given}"
+        raise ValueError(msg)
+    return np.flatnonzero(chosen)
+
+
+def _learned(settings: Settings, task: Task, n: int, eligible: Indices, before: Sequence[nn.Sequential]) -> Learned:
+    """The networks to predict with, and those whose errors on unseen rows size the uncertainty."""
+    device, may = task.x.device, len(eligible)
+    every = Split(torch.arange(n, device=device), torch.arange(n, len(task.x), device=device))
+    if settings.validation in {"holdout", "folds"}:
+        fold = max(1, int(settings.share * may))
+        count = 1 if settings.validation == "holdout" else may // fold
+        splits = folds(n, fold, count, task.seed, device, eligible=eligible)
+        groups = learn(task, splits, purpose="fit", choose="each", start=before)
+        return Learned(task, groups, groups, settings.uncertainty)
+    if len(every.unseen):
+        groups = learn(task, [every], purpose="fit", choose="each", start=before)
+        return Learned(task, groups, groups, settings.uncertainty)
+    fold = max(1, min(n // _FOLDS, may // 2))
+    count = min(_FOLDS, may // fold, math.ceil(_ENOUGH / fold))
+    splits = folds(n, fold, count, task.seed, device, eligible=eligible)
+    if settings.validation == "cross":
+        judged = learn(task, splits, purpose="folds", choose="together")
+        groups = learn(task, [every], purpose="fit", stop=judged[0].epochs[0], start=before)
+    else:
+        groups = learn(task, [every], purpose="fit", start=before)
+        judged = learn(task, splits, purpose="folds") if settings.calibrate else []
+    return Learned(task, groups, judged if settings.calibrate else [], settings.uncertainty)

@@ -1,0 +1,268 @@
+"""What trained networks are unsure of: one way to choose between the posteriors, for numbers and for classes."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from surrogate.networks.architecture import Architecture
+from surrogate.networks.factors import kronecker_factors
+from surrogate.networks.laplace_posterior import Laplace, laplace
+from surrogate.networks.layers import Scales, curved_layers
+from surrogate.networks.likelihoods import Gaussian
+from surrogate.networks.swag import Swag, SwagMoments
+from surrogate.samplers.hmc import hmc
+
+__all__ = ["KINDS", "Drawn", "Linearised", "Member", "Rows", "alike", "members_of", "swag"]
+
+KINDS = ("last-layer", "kfac", "swag", "ensemble", "mcmc")
+
+_BATCH = 1024  # rows whose gradients are in memory at once
+
+# SWAG: passes through the data before snapshots are taken, then one snapshot a pass; about a quarter of a training of
+# 256. The rank is the paper's.
+_WARM_UP, _SNAPSHOTS, _RANK, _SWAG_DRAWS = 20, 40, 20, 30
+_SWAG_BATCH = 256
+
+# Markov chains, of which every third draw is kept; the noise is in standard deviations of the target.
+_CHAIN_WARM_UP, _CHAIN_DRAWS, _THIN, _LEAPFROG = 60, 60, 3, 10
+_TYPICAL_NOISE = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What a network has seen.
+
+    Attributes:
+        x: Scaled inputs, with shape (n, d).
+        y: Scaled targets, or classes, with shape (n,).
+        architecture: Of the networks.
+        classes: Whether targets are classes.
+    """
+
+    x: Tensor
+    y: Tensor
+    architecture: Architecture
+    classes: bool
+
+    @property
+    def scales(self) -> Sequence[Scales]:
+        """(c_w, c_b) of each layer in the tangent parametrisation."""
+        return self.architecture.scales()
+
+
+class Member(Protocol):
+    """A network, or draws of one, and what it is unsure of."""
+
+    def outputs(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Outputs of m draws, with shape (m, n, c), and the variance around each, None for none; double precision."""
+
+
+@dataclass(frozen=True, eq=False)
+class Linearised:
+    """A Laplace approximation: one mean, and a variance.
+
+    Attributes:
+        posterior: The approximation.
+    """
+
+    posterior: Laplace
+
+    def outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the outputs, each with shape (1, n, c)."""
+        mean, covariance = self.posterior.outputs(x)
+        return mean[None], covariance.diagonal(dim1=1, dim2=2)[None]
+
+
+def alike(members: Sequence[Member], others: Sequence[Member]) -> list[Member]:
+    """The members, each Laplace approximation with the mean hyperparameters of the others, in logarithms.
+
+    The marginal likelihood of one network is a noisy guide, above all to the noise of a network that fits its rows
+    exactly. Variances of different networks are comparable only with the same hyperparameters, and errors of some of
+    them are to size the variance of another.
+    """
+    found = [other.posterior for other in others if isinstance(other, Linearised)]
+    if not found:
+        return [*members]
+    precisions = np.exp(np.mean([np.log(each.prior_precision) for each in found], 0))
+    noise = float(np.exp(np.mean([np.log(each.noise) for each in found])))
+
+    def changed(member: Member) -> Member:
+        if not isinstance(member, Linearised):
+            return member
+        sizes = [float(value) for value in precisions]
+        return Linearised(member.posterior.with_hyperparameters(prior_precision=sizes, noise=noise))
+
+    return [changed(member) for member in members]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Networks with the parameters of draws.
+
+    Attributes:
+        posterior: Whose form the networks have.
+        draws: Parameters, with shape (m, p).
+    """
+
+    posterior: Swag
+    draws: Tensor
+
+    def outputs(self, x: Tensor) -> tuple[Tensor, None]:
+        """Outputs of each network, with shape (m, n, c)."""
+        return self.posterior.outputs(x, self.draws), None
+
+
+@dataclass(frozen=True, eq=False)
+class _Alone:
+    """A network without a posterior of its own, in double precision."""
+
+    module: nn.Module
+
+    @torch.no_grad()
+    def outputs(self, x: Tensor) -> tuple[Tensor, None]:
+        return self.module(x.double())[None], None
+
+
+def members_of(
+    kind: str, modules: Sequence[nn.Sequential], rows: Rows, generators: Sequence[torch.Generator]
+) -> list[Member]:
+    """The networks, each with its posterior.
+
+    Args:
+        kind: One of `KINDS`; "ensemble" leaves everything to the networks' disagreement.
+        modules: Trained networks.
+        rows: What they were trained on.
+        generators: One for each network, on the CPU.
+    """
+    if kind == "mcmc":
+        return [_chains(modules, rows, generators[0])]
+    make: dict[str, Callable[[nn.Sequential, torch.Generator], Member]] = {
+        "last-layer": partial(_last_layer, rows),
+        "kfac": partial(_kfac, rows),
+        "swag": partial(swag, rows),
+        "ensemble": lambda module, _: _Alone(copy.deepcopy(module).double()),
+    }
+    return [make[kind](module, generator) for module, generator in zip(modules, generators, strict=True)]
+
+
+def _last_layer(rows: Rows, module: nn.Sequential, _: torch.Generator) -> Linearised:
+    return Linearised(_laplace(rows, module, "last-layer-kronecker" if rows.classes else "last-layer"))
+
+
+def _kfac(rows: Rows, module: nn.Sequential, _: torch.Generator) -> Linearised:
+    """With a prior precision for each layer: one for all is far too small for the first layers of a wide network."""
+    return Linearised(_laplace(rows, module, "kronecker").maximised(per_block=True))
+
+
+def _laplace(rows: Rows, module: nn.Sequential, structure: str) -> Laplace:
+    return laplace(
+        module,
+        list(zip(rows.x.split(_BATCH), rows.y.split(_BATCH), strict=True)),
+        likelihood="classification" if rows.classes else "regression",
+        structure=structure,
+        scales=rows.scales,
+    )
+
+
+def swag(rows: Rows, module: nn.Sequential, generator: torch.Generator) -> Drawn:
+    """Goes on from a trained network by gradient descent with a constant step, and draws from the moments of the path.
+
+    The step is half the inverse of the mean squared gradient of the outputs in the tangent parametrisation. The
+    curvature of the mean square error is at most twice that mean, so that the path stays near the minimum, and wanders.
+    """
+    twin = copy.deepcopy(module)
+    optimizer = torch.optim.SGD(_groups(twin, rows), lr=0.0)
+    moments = SwagMoments(twin, rank=_RANK)
+    loss = nn.functional.cross_entropy if rows.classes else nn.functional.mse_loss
+    for epoch in range(_WARM_UP + _SNAPSHOTS):
+        order = torch.randperm(len(rows.x), generator=generator).to(rows.x.device)
+        for some in order.split(_SWAG_BATCH):
+            optimizer.zero_grad()
+            f = twin(rows.x[some])
+            loss(f if rows.classes else f.squeeze(-1), rows.y[some]).backward()
+            optimizer.step()
+        if epoch >= _WARM_UP:
+            moments.collect()
+    posterior = moments.posterior()
+    draws = posterior.sample(_SWAG_DRAWS, _on(generator, rows.x.device))
+    return Drawn(posterior, draws)
+
+
+def _on(generator: torch.Generator, device: torch.device) -> torch.Generator:
+    """The generator itself on the CPU, a new one with a seed from it elsewhere."""
+    if device.type == "cpu":
+        return generator
+    seed = int(torch.randint(2**62, (1,), generator=generator))
+    return torch.Generator(device=device).manual_seed(seed)
+
+
+def _groups(module: nn.Sequential, rows: Rows) -> list[dict[str, object]]:
+    """Steps of W = c V are c^2 times those of V: the gradient is, and the step of V once more."""
+    twin, sample = copy.deepcopy(module), rows.x[:_BATCH]
+    factors, _ = kronecker_factors(twin, [sample], Gaussian(), scales=rows.scales)
+    outputs = len(factors[-1].gradients)
+    size = sum(float(f.inputs.trace() * f.gradients.trace()) for f in factors) / outputs
+    groups: list[dict[str, object]] = []
+    for layer, constants in zip(curved_layers(module), rows.scales, strict=True):
+        groups += [{"params": [p], "lr": 0.5 / size * c**2} for p, c in zip(layer.parameters, constants, strict=True)]
+    return groups
+
+
+def _chains(modules: Sequence[nn.Sequential], rows: Rows, generator: torch.Generator) -> Drawn:
+    """Hamiltonian Monte Carlo over all parameters, with the prior that K-FAC's marginal likelihood finds for a layer.
+
+    One chain starts at each trained network. Normal noise has a standard deviation of its own, log-normal a priori
+    around a tenth of the targets'. Chains of this length explore the surroundings of the networks, not all modes.
+    """
+    model = copy.deepcopy(modules[0]).double()
+    names, shapes = zip(*((name, p.shape) for name, p in model.named_parameters()), strict=True)
+    constants = _prior_sizes(modules, rows)
+    x, y = rows.x.double(), rows.y if rows.classes else rows.y.double()
+
+    def parameters(position: Tensor) -> list[Tensor]:
+        parts = position[:-1].split([math.prod(shape) for shape in shapes])
+        return [c * part.reshape(shape) for c, part, shape in zip(constants, parts, shapes, strict=True)]
+
+    def energy(position: Tensor) -> Tensor:
+        f = functional_call(model, dict(zip(names, parameters(position), strict=True)), (x,))
+        prior = 0.5 * position.square().sum()
+        if rows.classes:
+            return prior + nn.functional.cross_entropy(f, y, reduction="sum")
+        noise = _TYPICAL_NOISE * position[-1].exp()
+        return prior + 0.5 * (f.squeeze(-1) - y).square().sum() / noise**2 + len(y) * noise.log()
+
+    start = torch.stack([_tangent(module, constants) for module in modules])
+    chains = hmc(
+        energy,
+        torch.cat([start, torch.zeros_like(start[:, :1])], 1),
+        n_draws=_CHAIN_DRAWS,
+        n_warmup=_CHAIN_WARM_UP,
+        n_leapfrog=_LEAPFROG,
+        generator=_on(generator, x.device),
+    )
+    kept = chains.x[_THIN - 1 :: _THIN].flatten(0, 1)
+    draws = torch.stack([torch.cat([p.flatten() for p in parameters(draw)]) for draw in kept])
+    return Drawn(Swag(model, draws.mean(0), draws.var(0), draws[:2] - draws.mean(0)), draws)
+
+
+def _prior_sizes(modules: Sequence[nn.Sequential], rows: Rows) -> list[float]:
+    """Prior standard deviations of weights and biases, layer by layer."""
+    each = [_laplace(rows, module, "kronecker").maximised(per_block=True).prior_precision for module in modules]
+    precisions = np.exp(np.log(each).mean(0))
+    return [c / float(delta) ** 0.5 for pair, delta in zip(rows.scales, precisions, strict=True) for c in pair]
+
+
+def _tangent(module: nn.Module, constants: Sequence[float]) -> Tensor:
+    """Parameters in prior standard deviations, in one row."""
+    values = zip(module.parameters(), constants, strict=True)
+    return torch.cat([p.detach().double().flatten() / c for p, c in values])
