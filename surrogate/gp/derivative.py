@@ -10,41 +10,19 @@ Rows of a joint matrix are the n values, then the derivatives at m of the points
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from surrogate.linalg.stationary import Stationary, squared_distance
+from surrogate.linalg.stationary import CORRELATIONS, Stationary, squared_distance
 
 __all__ = ["JointCovariance", "JointOperator", "SMOOTH_KERNELS", "log_lengthscale_slopes"]
 
 
-def _rbf(r2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    k = torch.exp(-0.5 * r2.clamp(max=1400.0))
-    return k, k, k, k
-
-
-def _matern52(r2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    t = math.sqrt(5.0) * r2.sqrt()
-    e = torch.exp(-t)
-    return (
-        (1.0 + t + t * t / 3.0) * e,
-        (5.0 / 3.0) * (1.0 + t) * e,
-        (25.0 / 3.0) * e,
-        (125.0 / 3.0) * e / t.clamp(min=1e-6),
-    )
-
-
-SMOOTH_KERNELS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]] = {
-    "rbf": _rbf,
-    "matern52": _matern52,
-}
-"""Kernels whose processes have derivatives, as maps of r^2 to (k, h, g, q). The last one of the Matern kernel has a
-pole at zero, where it is only met times D^3."""
+SMOOTH_KERNELS = tuple(name for name, function in CORRELATIONS.items() if function.slopes is not None)
+"""Names of the kernels whose processes have derivatives."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +30,7 @@ class JointCovariance:
     """Covariance of the values at n points and of the derivatives at m of them, for unit amplitude.
 
     Attributes:
-        kernel: A kernel of ``SMOOTH_KERNELS``.
+        kernel: A correlation function with slopes.
         u: Points, with shape (n, d).
         lengthscale: With shape (d,).
         at: Which points have derivatives, with shape (m,).
@@ -67,7 +45,7 @@ class JointCovariance:
     at: Tensor
 
     def __post_init__(self) -> None:
-        if self.kernel.name not in SMOOTH_KERNELS:
+        if self.kernel.slopes is None:
             msg = f"gradients need a kernel among {sorted(SMOOTH_KERNELS)}, got {self.kernel.name!r}"
             raise ValueError(msg)
 
@@ -82,8 +60,11 @@ class JointCovariance:
         return len(self.u) + len(self.at) * self.u.shape[1]
 
     def slopes(self, r2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """k, h, g and q at squared scaled distances of any shape."""
-        return SMOOTH_KERNELS[self.kernel.name](r2)
+        """k, h, g and q at squared scaled distances of any shape, which may be overwritten."""
+        if self.kernel.slopes is None:
+            msg = f"processes with the kernel {self.kernel.name!r} have no derivatives"
+            raise ValueError(msg)
+        return self.kernel.slopes(r2)
 
     def dense(self) -> Tensor:
         """The matrix, with shape (n + m d, n + m d); as much memory three times over."""

@@ -159,9 +159,7 @@ def _correlations(function: Stationary, z: Array) -> tuple[Array, Array]:
     r2 += square[:, None]
     np.maximum(r2, 0.0, out=r2)
     r2.flat[:: len(z) + 1] = 0.0
-    k, h = function.evaluate(torch.from_numpy(r2))
-    values = k.numpy()
-    return values, values if h is k else h.numpy()
+    return function.evaluate(r2)
 
 
 class _StationaryCovariance(Covariance):

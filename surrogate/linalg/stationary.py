@@ -5,29 +5,53 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from surrogate.arrays import Array
+
 __all__ = ["CORRELATIONS", "Stationary", "squared_difference", "squared_distance"]
+
+
+Numbers = TypeVar("Numbers", Array, Tensor)
+"""A numpy array or a tensor."""
+
+
+class Pair(Protocol):
+    """A function from numbers to two of the same kind and shape."""
+
+    def __call__(self, r2: Numbers, /) -> tuple[Numbers, Numbers]:
+        """The two."""
+
+
+class Single(Protocol):
+    """A function from numbers to others of the same kind and shape."""
+
+    def __call__(self, r2: Numbers, /) -> Numbers:
+        """The others."""
 
 
 @dataclass(frozen=True)
 class Stationary:
-    """A correlation function k(r^2) with k(0) = 1, and its slope.
+    """A correlation function k(r^2) with k(0) = 1, and its slopes.
 
     Attributes:
         name: Name by which a saved run finds the kernel again.
         evaluate: Maps r^2 with any shape to (k, h) of the same shape, where h = -2 dk/d(r^2), so that
             dk / d log(lengthscale_j) = h ((x_j - x'_j) / lengthscale_j)^2. May overwrite its argument, and k and h
-            may be one tensor.
+            may be one array.
         correlation: Maps r^2 to k alone; may overwrite its argument.
+        slopes: Maps r^2 to (k, h, g, q), g = -2 dh/d(r^2) and q = -2 dg/d(r^2); may overwrite its argument. None for
+            processes without derivatives. Where q has a pole at zero it is only met times the cube of a distance.
     """
 
     name: str
-    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]]
-    correlation: Callable[[Tensor], Tensor]
+    evaluate: Pair
+    correlation: Single
+    slopes: Callable[[Tensor], tuple[Tensor, Tensor, Tensor, Tensor]] | None = None
 
 
 def squared_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -55,8 +79,10 @@ def squared_difference(a: Tensor, b: Tensor) -> Tensor:
 _AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
-def _exp_in_place(x: Tensor) -> Tensor:
+def _exp_in_place(x: Numbers) -> Numbers:
     """e^x, written over x. On one thread of a processor with AVX-512 numpy takes half of torch's time."""
+    if isinstance(x, np.ndarray):
+        return np.exp(x, out=x)
     if not _AVX512 or x.device.type != "cpu" or x.requires_grad or torch.get_num_threads() > 1:
         return x.exp_()
     numbers = x.numpy()
@@ -64,59 +90,95 @@ def _exp_in_place(x: Tensor) -> Tensor:
     return x
 
 
-def _rbf(r2: Tensor) -> tuple[Tensor, Tensor]:
-    # Denormal numbers would make exp four times slower: floors above the smallest normal number.
-    k = _exp_in_place(r2.mul_(-0.5).clamp_(min=-700.0 if r2.dtype == torch.float64 else -87.0))
+def _root_in_place(r2: Numbers) -> Numbers:
+    return np.sqrt(r2, out=r2) if isinstance(r2, np.ndarray) else r2.sqrt_()
+
+
+# Denormal numbers would make exp four times slower: floors above the smallest normal number.
+_FLOORS = {8: -700.0, 4: -87.0}  # by the bytes of a number
+
+
+# Sums and products are written into what is no longer needed, since a tile's worth of new memory costs more than its
+# exponentials. No square root and no factor of a product is overwritten, which their derivatives use.
+
+
+def _rbf_value(r2: Numbers) -> Numbers:
+    r2 *= -0.5
+    floor = _FLOORS.get(r2.itemsize, -87.0)
+    return _exp_in_place(np.maximum(r2, floor, out=r2) if isinstance(r2, np.ndarray) else r2.clamp_(min=floor))
+
+
+def _rbf(r2: Numbers) -> tuple[Numbers, Numbers]:
+    k = _rbf_value(r2)
     return k, k
 
 
-# Matern kernels: sums and products are written into what is no longer needed, since a tile's worth of new memory costs
-# more than its exponentials. No square root and no factor of a product is overwritten, which their derivatives use.
+def _rbf_slopes(r2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    k = _rbf_value(r2)
+    return k, k, k, k
 
 
-def _matern12(r2: Tensor) -> tuple[Tensor, Tensor]:
+def _matern12_value(r2: Numbers) -> Numbers:
+    return _exp_in_place(-_root_in_place(r2))
+
+
+def _matern12(r2: Numbers) -> tuple[Numbers, Numbers]:
     """The slope is infinite at r = 0, where it only ever multiplies 0: zero is returned there."""
-    r = r2.sqrt_()
-    k = _exp_in_place(torch.neg(r))
+    r = _root_in_place(r2)
+    k = _exp_in_place(-r)
+    if isinstance(r, np.ndarray):
+        return k, np.divide(k, r, out=np.zeros_like(k), where=r > 0.0)
     return k, torch.div(k, r).masked_fill_(r == 0.0, 0.0)
 
 
-def _matern32(r2: Tensor) -> tuple[Tensor, Tensor]:
-    t = math.sqrt(3.0) * r2.sqrt_()
-    e = _exp_in_place(torch.neg(t))
-    return t.add(1.0).mul_(e), 3.0 * e
+def _matern32(r2: Numbers) -> tuple[Numbers, Numbers]:
+    t = math.sqrt(3.0) * _root_in_place(r2)
+    e = _exp_in_place(-t)
+    k = t + 1.0
+    k *= e
+    return k, 3.0 * e
 
 
-def _matern52(r2: Tensor) -> tuple[Tensor, Tensor]:
-    t = math.sqrt(5.0) * r2.sqrt_()
-    e = _exp_in_place(torch.neg(t))
+def _matern32_value(r2: Numbers) -> Numbers:
+    t = math.sqrt(3.0) * _root_in_place(r2)
+    k = t + 1.0
+    k *= _exp_in_place(-t)
+    return k
+
+
+def _matern52_of(t: Numbers, linear: Numbers, e: Numbers) -> Numbers:
+    """k from t, 1 + t and exp(-t)."""
+    k = t * t
+    k /= 3.0
+    k += linear
+    k *= e
+    return k
+
+
+def _matern52_value(r2: Numbers) -> Numbers:
+    t = math.sqrt(5.0) * _root_in_place(r2)
+    return _matern52_of(t, t + 1.0, _exp_in_place(-t))
+
+
+def _matern52(r2: Numbers) -> tuple[Numbers, Numbers]:
+    t = math.sqrt(5.0) * _root_in_place(r2)
+    e = _exp_in_place(-t)
     linear = t + 1.0
-    return t.square().div_(3.0).add_(linear).mul_(e), (5.0 / 3.0) * linear * e
+    return _matern52_of(t, linear, e), (5.0 / 3.0) * linear * e
 
 
-def _rbf_value(r2: Tensor) -> Tensor:
-    return _rbf(r2)[0]
-
-
-def _matern12_value(r2: Tensor) -> Tensor:
-    return _exp_in_place(torch.neg(r2.sqrt_()))
-
-
-def _matern32_value(r2: Tensor) -> Tensor:
-    t = math.sqrt(3.0) * r2.sqrt_()
-    return t.add(1.0).mul_(_exp_in_place(torch.neg(t)))
-
-
-def _matern52_value(r2: Tensor) -> Tensor:
-    t = math.sqrt(5.0) * r2.sqrt_()
-    return t.square().div_(3.0).add_(t + 1.0).mul_(_exp_in_place(torch.neg(t)))
+def _matern52_slopes(r2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    t = math.sqrt(5.0) * r2.sqrt()
+    k, h = _matern52(r2)
+    e = _exp_in_place(-t)
+    return k, h, (25.0 / 3.0) * e, (125.0 / 3.0) * e / t.clamp(min=1e-6)
 
 
 # Named functions, so that fitted models can be copied to other processes.
 CORRELATIONS = {
-    "rbf": Stationary("rbf", _rbf, _rbf_value),
+    "rbf": Stationary("rbf", _rbf, _rbf_value, _rbf_slopes),
     "matern12": Stationary("matern12", _matern12, _matern12_value),
     "matern32": Stationary("matern32", _matern32, _matern32_value),
-    "matern52": Stationary("matern52", _matern52, _matern52_value),
+    "matern52": Stationary("matern52", _matern52, _matern52_value, _matern52_slopes),
 }
 """The four that are known by name."""

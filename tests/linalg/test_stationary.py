@@ -44,6 +44,29 @@ def test_slope_is_the_derivative(kernel):
     torch.testing.assert_close(slope, -2 * difference, rtol=1e-7, atol=1e-9)
 
 
+def test_arrays_and_tensors_have_the_same_values(kernel):
+    for dtype in (torch.float64, torch.float32):
+        r2 = torch.cat([torch.zeros(3), radii().square(), torch.tensor([1e7])]).to(dtype)
+        for function in (kernel.evaluate, lambda values: (kernel.correlation(values),)):
+            of_tensor, of_array = function(r2.clone()), function(r2.numpy().copy())
+            for one, other in zip(of_tensor, of_array, strict=True):
+                assert other.dtype == r2.numpy().dtype
+                np.testing.assert_allclose(other, one.numpy(), rtol=4 * torch.finfo(dtype).eps)
+
+
+def test_further_slopes_are_derivatives(kernel):
+    """Each is -2 times the derivative of the one before with respect to r^2, against central differences."""
+    if kernel.slopes is None:
+        return
+    r2 = radii(smallest=-1.0).square()
+    step = 1e-6 * r2
+    above, below, here = (kernel.slopes(r2 + s * step) for s in (1, -1, 0))
+    torch.testing.assert_close(here[:2], kernel.evaluate(r2.clone()))
+    for j in range(3):
+        difference = (above[j] - below[j]) / (2 * step)
+        torch.testing.assert_close(here[j + 1], -2 * difference, rtol=1e-6, atol=1e-9)
+
+
 def test_derivative_with_respect_to_a_lengthscale(kernel):
     """Dk / d log l_j = h ((x_j - x'_j) / l_j)^2."""
     x = np.array([[0.3, -0.8, 1.1]])
