@@ -12,15 +12,24 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from surrogate.gp.choose import CALIBRATION, EXACT_FIT, choose_process
+from surrogate.gp.bases import choose_basis
+from surrogate.gp.choose import EVIDENCES, EXACT_FIT, choose_process, with_profiled_noise
+from surrogate.gp.scales import CALIBRATION, Observations, ScaledProcess
+from surrogate.gp.solvers.basis import BasisPosterior, basis_posterior
 from surrogate.gp.solvers.exact import ExactPosterior, exact_posterior
-from surrogate.gp.solvers.iterative import IterativePosterior, iterative_posterior
+from surrogate.gp.solvers.iterative import PRECISIONS, IterativePosterior, iterative_posterior
+from surrogate.gp.solvers.local import LocalPosterior, local_posterior
+from surrogate.gp.solvers.projected import ComputationAware, actions_of, computation_aware
 from surrogate.rng import torch_generator
 
 __all__ = ["GPRegressor"]
 
 _KERNELS = ("rbf", "matern52", "matern32", "matern12")
+_SOLVERS = ("auto", "cholesky", "cg", "local", "computation-aware", "basis")
 _MOST_EXACT = {"cpu": 12_000, "cuda": 60_000}  # points whose n x n matrix is stored: 1.2 GB and 29 GB
+_RANKS = {"local": 256, "computation-aware": 500, "basis": 1000}  # where none is given; that of "cg" grows with n
+
+_Posterior = ExactPosterior | IterativePosterior | LocalPosterior | ComputationAware | BasisPosterior
 
 
 class GPRegressor(RegressorMixin, BaseEstimator):
@@ -30,11 +39,22 @@ class GPRegressor(RegressorMixin, BaseEstimator):
     Matern 5/2, 3/2 and 1/2) with one lengthscale a column; the noise is estimated or given. Up to 12,000 points (60,000
     on a GPU) everything comes from a Cholesky factor. Beyond that the mean comes from preconditioned conjugate
     gradients with a known residual, which is filled in from the 64 nearest neighbours, and variances from the 256
-    nearest, calibrated on points held out.
+    nearest, calibrated on points held out. docs/regression.md says in measured figures when another choice is worth it.
 
     Args:
         kernel: One of "rbf", "matern52", "matern32", "matern12", or "auto" for the best of them.
-        noise: Standard deviation of the noise in units of y, 0 for exact values; None to estimate it.
+        solver: Where predictions come from. "cholesky": all points, exactly. "cg": all points, by conjugate gradients.
+            "local": the nearest points of each prediction. "computation-aware": projections of the data, with a
+            variance that includes what they leave out. "basis": basis functions. "auto": "cholesky", or "cg" for many.
+        evidence: What hyperparameters are found by: "exact", "neighbours", "iterative", "minibatch" or "basis", see
+            ``surrogate.gp.choose``. "auto": "exact" up to 1,500 points, then "neighbours"; "basis" for that solver.
+        noise: "fit" to estimate it with the lengthscales, "profile" to estimate it afterwards from all points with one
+            eigendecomposition; or the standard deviation of the noise in units of y, one or one for each point, 0 for
+            exact values.
+        precision: Of the products inside "cg": "float64", "float32", "float16", or "auto" for float32 where the noise
+            allows it. The solution is corrected in float64. Everything else is in float64.
+        rank: Columns of the preconditioner of "cg" (None: a sixteenth of the points, but 1,000 to 3,000), neighbours of
+            "local" (None: 256), projections of "computation-aware" (None: 500), functions of "basis" (None: 1,000).
         device: Where the linear algebra runs, as torch spells it.
         random_state: Seed, or a RandomState, of the subsets and pivots. The same seed gives the same fit.
 
@@ -42,9 +62,9 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         kernel_: Name of the kernel.
         lengthscale_: In units of the columns of X, with shape (d,).
         output_scale_: Prior sd of the function, in units of y.
-        noise_: Sd of the noise, in units of y.
-        solver_: "cholesky" or "cg".
-        residual_: Relative residual of the linear system behind the mean.
+        noise_: Sd of the noise, in units of y; those of the points, with shape (n,), where they were given.
+        solver_: The solver that was taken.
+        residual_: Relative residual of the linear system behind the mean; nan for "local", which has none.
         log_marginal_likelihood_: In nats, of y in its own units; nan where it was not computed.
         status_: How the hyperparameters and the solution were found.
         n_features_in_: Number of columns d.
@@ -52,7 +72,7 @@ class GPRegressor(RegressorMixin, BaseEstimator):
     References:
         Rasmussen & Williams (2006), http://gaussianprocess.org/gpml/; Vecchia (1988),
         https://www.jstor.org/stable/2345768; Wang et al. (2019), arXiv:1903.08114. See ``surrogate.gp.choose`` and
-        ``surrogate.gp.solvers.iterative`` for what differs.
+        ``surrogate.gp.solvers`` for what differs.
 
     >>> import numpy as np
     >>> x = np.linspace(0.0, 6.0, 30)[:, None]
@@ -66,12 +86,20 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         self,
         *,
         kernel: str = "auto",
-        noise: float | None = None,
+        solver: str = "auto",
+        evidence: str = "auto",
+        noise: str | float | NDArray[np.float64] = "fit",
+        precision: str = "auto",
+        rank: int | None = None,
         device: str = "cpu",
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         self.kernel = kernel
+        self.solver = solver
+        self.evidence = evidence
         self.noise = noise
+        self.precision = precision
+        self.rank = rank
         self.device = device
         self.random_state = random_state
 
@@ -81,54 +109,123 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         Costs O(n^3) up to 12,000 points, about a minute there on one core, and O(n^2 d) an iteration beyond.
 
         Raises:
-            ValueError: If the data are not finite, are fewer than 2 points, or a setting is not one of those.
+            ValueError: If the data are not finite, are fewer than 2 points, or a setting is not one of those or does
+                not go with another.
+            LowPrecisionError: If the noise is too small for products in half precision; a ValueError.
             FloatingPointError: If a kernel matrix cannot be factored with any noise.
         """
         self._check_settings()
         points, values = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         values = np.asarray(values, dtype=np.float64)
+        self.solver_ = self._chosen_solver(len(values))
         self._center, self._spread = points.mean(0), _spread(points)
         self._offset, self._unit = float(values.mean()), float(_spread(values[:, None])[0])
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        x = self._standardised(points)
-        y_standard = torch.as_tensor((values - self._offset) / self._unit, device=self.device)
-        self._posterior = self._solve(x, y_standard, seed)
+        variance, relative = self._given_noise(len(values))
+        data = Observations(
+            self._standardised(points),
+            torch.as_tensor((values - self._offset) / self._unit, device=self.device),
+            None if relative is None else torch.as_tensor(relative, device=self.device),
+        )
+        process = self._chosen_process(data, variance, seed)
+        self._posterior = self._conditioned(process, data, seed)
         self._publish(len(values))
         return self
 
     def _check_settings(self) -> None:
-        if self.kernel != "auto" and self.kernel not in _KERNELS:
-            msg = f"kernel must be 'auto' or one of {_KERNELS}, got {self.kernel!r}"
+        _check_choice("kernel", self.kernel, ("auto", *_KERNELS))
+        _check_choice("solver", self.solver, _SOLVERS)
+        _check_choice("evidence", self.evidence, EVIDENCES)
+        _check_choice("precision", self.precision, PRECISIONS)
+        if isinstance(self.noise, str):
+            _check_choice("noise", self.noise, ("fit", "profile"))
+        elif self.noise is None or not (np.isfinite(self.noise).all() and (np.asarray(self.noise) >= 0.0).all()):
+            msg = f"noise must be 'fit', 'profile', or standard deviations of 0 or more, got {self.noise!r}"
             raise ValueError(msg)
-        if self.noise is not None and not 0.0 <= self.noise < np.inf:
-            msg = f"noise must be a standard deviation of 0 or more, or None to estimate it, got {self.noise!r}"
+        if self.rank is not None and not self.rank >= 1:
+            msg = f"rank must be positive, or None for that of the solver, got {self.rank!r}"
             raise ValueError(msg)
+
+    def _chosen_solver(self, n: int) -> str:
+        """The solver for n points, once the other settings go with it."""
+        most = _MOST_EXACT.get(torch.device(self.device).type, _MOST_EXACT["cpu"])
+        solver = ("cg" if n > most else "cholesky") if self.solver == "auto" else self.solver
+        if self.precision not in ("auto", "float64") and solver != "cg":
+            msg = f"precision={self.precision!r} is one of solver='cg', got {solver!r}, which needs float64"
+            raise ValueError(msg)
+        if self.rank is not None and self.solver == "cholesky" and self.evidence != "basis":
+            msg = f"solver='cholesky' has no rank, got {self.rank}: give another solver, or rank=None"
+            raise ValueError(msg)
+        if isinstance(self.noise, str) and self.noise == "profile" and n > most:
+            msg = f"noise='profile' decomposes an n x n matrix and takes up to {most} points, got {n}: give noise='fit'"
+            raise ValueError(msg)
+        return solver
+
+    def _given_noise(self, n: int) -> tuple[float | None, NDArray[np.float64] | None]:
+        """Mean noise variance in units of the variance of y, None to estimate it; and those of the points over it.
+
+        Raises:
+            ValueError: If there are several but not one for each point.
+        """
+        if isinstance(self.noise, str):
+            return None, None
+        variance = np.square(np.asarray(self.noise, dtype=np.float64) / self._unit)
+        if variance.ndim == 0:
+            return float(variance), None
+        if variance.shape != (n,):
+            msg = f"noise must be one standard deviation or have shape ({n},), got shape {variance.shape}"
+            raise ValueError(msg)
+        if not variance.any():
+            return 0.0, None
+        floored = np.maximum(variance, max(n, 10) * np.finfo(np.float64).eps)  # of exact values among others
+        return float(floored.mean()), floored / floored.mean()
 
     def _standardised(self, points: NDArray[np.float64]) -> Tensor:
         return torch.as_tensor((points - self._center) / self._spread, device=self.device)
 
-    def _solve(self, x: Tensor, y: Tensor, seed: int) -> ExactPosterior | IterativePosterior:
-        kernels = _KERNELS if self.kernel == "auto" else (self.kernel,)
-        variance = None if self.noise is None else (self.noise / self._unit) ** 2
+    def _size(self, solver: str) -> int:
+        return _RANKS[solver] if self.rank is None else self.rank
+
+    def _chosen_process(self, data: Observations, variance: float | None, seed: int) -> ScaledProcess:
         process = choose_process(
-            x, y, kernels=kernels, noise=variance, generator=torch_generator(seed, "hyperparameters")
+            data,
+            kernels=_KERNELS if self.kernel == "auto" else (self.kernel,),
+            noise=variance,
+            generator=torch_generator(seed, "hyperparameters"),
+            evidence="basis" if self.evidence == "auto" and self.solver_ == "basis" else self.evidence,
+            size=self._size("basis"),
+            feature_seed=seed,
         )
-        if len(y) > _MOST_EXACT.get(x.device.type, _MOST_EXACT["cpu"]):
-            return iterative_posterior(process, x, y, generator=torch_generator(seed, "pivots", device=x.device))
-        order = torch.randperm(len(y), generator=torch_generator(seed, "calibration")).to(x.device)
-        return exact_posterior(process, x, y, calibration=order[:CALIBRATION] if len(y) > EXACT_FIT else None)
+        profiled = isinstance(self.noise, str) and self.noise == "profile"
+        return with_profiled_noise(process, data) if profiled else process
+
+    def _conditioned(self, process: ScaledProcess, data: Observations, seed: int) -> _Posterior:
+        device = data.x.device
+        order = torch.randperm(len(data), generator=torch_generator(seed, "calibration")).to(device)[:CALIBRATION]
+        few = None if len(data) <= EXACT_FIT else order  # the scale of few points has the most likelihood
+        pivots = torch_generator(seed, "pivots", device=device)
+        if self.solver_ == "cholesky":
+            return exact_posterior(process, data, calibration=few)
+        if self.solver_ == "cg":
+            return iterative_posterior(process, data, generator=pivots, rank=self.rank, precision=self.precision)
+        if self.solver_ == "local":
+            return local_posterior(process, data, neighbours=self._size("local"), calibration=order)
+        if self.solver_ == "basis":
+            basis, words = choose_basis(process.kernel, data.x, process.lengthscale, self._size("basis"), seed=seed)
+            return basis_posterior(process, data, basis, words, calibration=few)
+        k = min(len(data), self._size("computation-aware"))
+        return computation_aware(process, data, actions_of("inducing", process, data, k, generator=pivots))
 
     def _publish(self, n: int) -> None:
         posterior = self._posterior
         process = posterior.process
-        exact = isinstance(posterior, ExactPosterior)
         self.kernel_ = process.kernel
         self.lengthscale_ = process.lengthscale * self._spread
         self.output_scale_ = self._unit * float(process.variance) ** 0.5
-        self.noise_ = self._unit * float(process.noise_variance) ** 0.5
-        self.solver_ = "cholesky" if exact else "cg"
+        given = np.ndim(self.noise) == 1
+        self.noise_ = np.asarray(self.noise) if given else self._unit * float(process.noise_variance) ** 0.5
         self.residual_ = posterior.residual
-        value = posterior.log_likelihood if isinstance(posterior, ExactPosterior) else float("nan")
+        value = posterior.log_likelihood if isinstance(posterior, (ExactPosterior, BasisPosterior)) else float("nan")
         self.log_marginal_likelihood_ = value - n * float(np.log(self._unit))
         self.status_ = f"{process.origin}; {posterior.status}"
 
@@ -137,28 +234,39 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         X: NDArray[np.float64],  # noqa: N803
         return_std: bool = False,
         *,
-        include_noise: bool = True,
+        include_noise: bool | None = None,
     ) -> Any:
         """Means of y at X, with shape (m,), and their standard deviations if asked for.
 
         Args:
             X: With shape (m, d).
             return_std: Whether to return the sds too: O(m n^2) with a Cholesky factor.
-            include_noise: Whether they are those of an observation or of the function without noise.
+            include_noise: Whether they are those of an observation or of the function without noise; None for those
+                of an observation, unless the noise was given for each point, which says nothing of that at others.
 
         Raises:
             sklearn.exceptions.NotFittedError: Before ``fit``.
-            ValueError: If X is not finite or has another number of columns.
+            ValueError: If X is not finite or has another number of columns, or the noise there is not known.
         """
         check_is_fitted(self)
+        given = np.ndim(self.noise_) == 1
+        if include_noise and given:
+            msg = "include_noise must be False where noise was given for each point: that at X is not known"
+            raise ValueError(msg)
         x = self._standardised(validate_data(self, X, dtype=np.float64, reset=False))
         mean = self._offset + self._unit * self._posterior.mean(x).cpu().numpy()
         if not return_std:
             return mean
         variance = self._posterior.variance(x)
-        if include_noise:
+        if include_noise or (include_noise is None and not given):
             variance = variance + self._posterior.process.noise_variance
         return mean, self._unit * variance.sqrt().cpu().numpy()
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        msg = f"{name} must be one of {choices}, got {value!r}"
+        raise ValueError(msg)
 
 
 def _spread(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,42 +3,113 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from surrogate.arrays import Array
-from surrogate.gp.evidence.exact import exact_marginal
-from surrogate.gp.evidence.neighbours import NeighbourLikelihood
-from surrogate.gp.scales import Fit, Process, ScalePrior, maximise
+from surrogate.gp.bases import choose_basis
+from surrogate.gp.evidence.basis import BasisEvidence
+from surrogate.gp.evidence.exact import ExactEvidence
+from surrogate.gp.evidence.iterative import IterativeEvidence
+from surrogate.gp.evidence.minibatch import minibatch_fit
+from surrogate.gp.evidence.neighbours import NeighbourEvidence
+from surrogate.gp.evidence.profile import NoiseProfile
+from surrogate.gp.scales import CALIBRATION, Fit, Objective, Observations, ScaledProcess, ScalePrior, maximise
 from surrogate.linalg.stationary import CORRELATIONS
 
-__all__ = ["choose_process"]
+__all__ = ["EVIDENCES", "EXACT_FIT", "Search", "choose_process", "with_profiled_noise"]
 
+EVIDENCES = ("auto", "exact", "neighbours", "iterative", "minibatch", "basis")
+"""What hyperparameters may be found by; see ``choose_process``."""
+
+EXACT_FIT = 1500
+"""Points up to which "auto" is the exact marginal likelihood of all."""
 
 _PILOT = 800  # points that choose among kernels where there are more than EXACT_FIT
-EXACT_FIT = 1500
-"""Points up to which all count in full in the marginal likelihood."""
 _TARGETS, _NEIGHBOURS = 1500, 64  # of the likelihood by neighbours
+_REFINEMENTS = 30  # evaluations of a likelihood that starts near its maximum
+_ROUGH_TOLERANCE = 1e-6  # relative decrease at which these stop
+_RANK = 200  # of the preconditioner of the iterative likelihood: its trace costs as many products with the kernel
+_PURE_NOISE = 1e6  # times the mean eigenvalue of the kernel matrix: eta beyond which nothing is left of the signal
 # Least noise variance of rough kernels, in units of the variance that is left at a point given its neighbours.
 _FLOOR = {"matern12": 0.05, "matern32": 0.05}
-CALIBRATION = 1024
-"""Points whose errors set the scale."""
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """What all fits of one choice share.
+
+    Attributes:
+        data: Standardised points and values.
+        noise: Mean noise variance where it is known and positive; None to estimate it.
+        prior: Of the hyperparameters.
+        order: The points in random order, with shape (n,).
+        generator: Draws what a fit needs; on the CPU.
+        size: Number of basis functions.
+        feature_seed: Of random basis functions.
+    """
+
+    data: Observations
+    noise: float | None
+    prior: ScalePrior
+    order: Tensor
+    generator: torch.Generator
+    size: int
+    feature_seed: int
+
+    def exact(self, name: str, rows: Tensor, start: Array | None = None) -> Fit:
+        """From ``start``, or from two starts, the second with more noise and longer lengthscales, where points are few.
+
+        Args:
+            name: Of the kernel.
+            rows: The points that count.
+            start: Theta to start from; the prior's mean where it is None.
+        """
+        d = self.data.x.shape[1]
+        centre = self.prior.centre(d)
+        starts = [centre, centre + np.array([3.0, *[1.0] * d])] if len(rows) <= 200 else [centre]
+        evidence = ExactEvidence(CORRELATIONS[name], self.data.rows(rows), self.noise)
+        fits = [
+            maximise(evidence.objective, begin, prior=self.prior) for begin in (starts if start is None else [start])
+        ]
+        return min(fits, key=lambda fit: fit.value)
+
+    def process(self, name: str, fit: Fit, origin: str) -> ScaledProcess:
+        """The process of a fit; its scale is known where the noise is."""
+        scale = None if self.noise is None else math.sqrt(self.noise / fit.eta)
+        rescued = f", {fit.n_rescues} evaluations with more noise" if fit.n_rescues else ""
+        return ScaledProcess(name, fit.eta, fit.lengthscale, scale, origin + rescued)
 
 
 def choose_process(
-    x: Tensor, y: Tensor, *, kernels: tuple[str, ...], noise: float | None, generator: torch.Generator
-) -> Process:
-    """The kernel with the most evidence and its hyperparameters, for standardised x and y.
+    data: Observations,
+    *,
+    kernels: tuple[str, ...],
+    noise: float | None,
+    generator: torch.Generator,
+    evidence: str = "auto",
+    size: int = 1000,
+    feature_seed: int = 0,
+) -> ScaledProcess:
+    """The kernel with the most evidence and its hyperparameters, for standardised points and values.
 
-    All kernels are fitted to a random subset of the points by the exact marginal likelihood. Up to 1,500 points the
-    best is then fitted to all of them. Beyond that the two best go on with ``NeighbourLikelihood``, at the density of
-    the full data set: a subset is sparser than the data, and where no kernel is quite right its lengthscales come out
-    too long and its noise too large. On 3,000 points of a protein data set the negative log density of 2,000 others was
-    0.98 nats a point from a subset of 1,000, 0.83 from neighbours, and 0.83 from the marginal likelihood of all, which
-    took eight times as long.
+    All kernels are fitted to a random subset of the points by the exact marginal likelihood. The best, of the
+    likelihood by neighbours the two best, go on with
+
+    - "exact": the marginal likelihood of all points, O(n^3) an evaluation;
+    - "neighbours": predictions of 1,500 points from the 64 nearest of all the others, at the density of the full data
+      set: a subset is sparser, and where no kernel is quite right its lengthscales come out too long and its noise too
+      large. On 3,000 points of a protein data set the negative log density of 2,000 others was 0.98 nats a point from a
+      subset of 1,000, 0.83 from neighbours, and 0.83 from the marginal likelihood of all, which took eight times as
+      long;
+    - "iterative": the marginal likelihood of all points by conjugate gradients, some 50 products with the kernel matrix
+      an evaluation;
+    - "minibatch": stochastic gradients of batches of 128 points;
+    - "basis": the marginal likelihood of ``size`` basis functions;
+    - "auto": "exact" up to 1,500 points and "neighbours" beyond.
 
     Noise that is estimated is not let below a twentieth of the variance that a point has given its neighbours where the
     kernel is Matern 1/2 or 3/2: less cannot be told from their roughness, and an input that repeats with another output
@@ -46,47 +117,39 @@ def choose_process(
     negative log density 1.02 instead of 0.93, while a floor five times lower gained the others 0.01.
 
     Args:
-        x: With shape (n, d), float64.
-        y: With shape (n,).
+        data: In float64.
         kernels: Names to choose from.
-        noise: Noise variance where it is known, 0 for exact values.
+        noise: Mean noise variance where it is known, 0 for exact values.
         generator: Draws the subsets; on the CPU.
+        evidence: One of ``EVIDENCES``.
+        size: Number of basis functions for "basis".
+        feature_seed: Of those that are random.
 
     Raises:
+        ValueError: If the evidence is not one of those, or needs noise and the values are exact.
         FloatingPointError: If a kernel matrix cannot be factored with any noise.
     """
-    n = len(y)
+    if evidence not in EVIDENCES:
+        msg = f"evidence must be one of {EVIDENCES}, got {evidence!r}"
+        raise ValueError(msg)
+    if noise == 0.0 and evidence == "minibatch":
+        msg = "evidence='minibatch' needs noise, got noise=0: give 'exact' or 'neighbours' for exact values"
+        raise ValueError(msg)
+    n = len(data)
     least = max(n, 10) * torch.finfo(torch.float64).eps
     prior = ScalePrior(eta_bounds=(least, least if noise == 0.0 else 1e3))
-    known = noise or None
-    order = torch.randperm(n, generator=generator).to(x.device)
+    order = torch.randperm(n, generator=generator).to(data.x.device)
+    search = Search(data, noise or None, prior, order, generator, size, feature_seed)
     pilot = order[: min(n, _PILOT if n > EXACT_FIT else max(n // 3, 200))]
-    fits = {name: _fit_exact(name, x[pilot], y[pilot], prior, known) for name in kernels}
+    fits = {name: search.exact(name, pilot) for name in kernels}
     ranked = sorted(kernels, key=lambda name: fits[name].value)
-    if n > EXACT_FIT:
-        process = _choose_by_neighbours(x, y, {name: fits[name] for name in ranked[:2]}, prior, known, order)
-    else:
-        name = ranked[0]
-        fit = fits[name] if len(pilot) == n else _fit_exact(name, x, y, prior, known, start=_noisier(fits[name].theta))
-        process = _process(name, fit, known, f"marginal likelihood of {n} points")
-    return (
-        process
-        if noise is not None or n < 3 or process.kernel not in _FLOOR
-        else _with_noise_floor(process, x, y, order)
-    )
-
-
-def _fit_exact(
-    name: str, x: Tensor, y: Tensor, prior: ScalePrior, noise: float | None, start: Array | None = None
-) -> Fit:
-    """From ``start``, or from two starts, the second with more noise and longer lengthscales, where points are few."""
-    centre = prior.centre(x.shape[1])
-    starts = [centre, centre + np.array([3.0, *[1.0] * x.shape[1]])] if len(x) <= 200 else [centre]
-    fits = [
-        maximise(lambda theta: exact_marginal(CORRELATIONS[name], x, y, theta, noise=noise), begin, prior=prior)
-        for begin in (starts if start is None else [start])
-    ]
-    return min(fits, key=lambda fit: fit.value)
+    if evidence == "auto":
+        evidence = "exact" if n <= EXACT_FIT else "neighbours"
+    if n < 3:  # of which none has neighbours
+        evidence = "exact"
+    process = _BY[evidence](search, {name: fits[name] for name in ranked[:2]}, len(pilot) == n)
+    floored = noise is None and n >= 3 and process.kernel in _FLOOR
+    return _with_noise_floor(process, search) if floored else process
 
 
 def _noisier(theta: Array) -> Array:
@@ -97,40 +160,118 @@ def _noisier(theta: Array) -> Array:
     return np.concatenate([[max(theta[0], math.log(0.01))], theta[1:]])
 
 
-def _process(name: str, fit: Fit, noise: float | None, origin: str) -> Process:
-    scale = None if noise is None else math.sqrt(noise / fit.eta)
-    rescued = f", {fit.n_rescues} evaluations with more noise" if fit.n_rescues else ""
-    return Process(name, fit.eta, fit.lengthscale, scale, origin + rescued)
+def _by_all_points(search: Search, fits: dict[str, Fit], complete: bool) -> ScaledProcess:
+    """The best of the fits, to all points unless it is that already (``complete``)."""
+    name, fit = next(iter(fits.items()))
+    if not complete:
+        fit = search.exact(name, torch.arange(len(search.data), device=search.order.device), _noisier(fit.theta))
+    return search.process(name, fit, f"marginal likelihood of {len(search.data)} points")
 
 
-def _choose_by_neighbours(
-    x: Tensor, y: Tensor, fits: dict[str, Fit], prior: ScalePrior, noise: float | None, order: Tensor
-) -> Process:
+def _by_neighbours(search: Search, fits: dict[str, Fit], complete: bool) -> ScaledProcess:  # noqa: ARG001
     """Two rounds: neighbours by the lengthscales of the subset, then the better kernel by those of the first round."""
-    m = min(_NEIGHBOURS, len(y) - 1)
+    n = len(search.data)
+    m = min(_NEIGHBOURS, n - 1)
     for k in range(2):
-        targets = order.roll(-k * _TARGETS)[:_TARGETS]
+        targets = search.order.roll(-k * _TARGETS)[:_TARGETS]
         for name, fit in fits.items():
-            likelihood = NeighbourLikelihood.of(
-                CORRELATIONS[name], x, y, targets=targets, m=m, lengthscale=fit.lengthscale, noise=noise
+            evidence = NeighbourEvidence.of(
+                CORRELATIONS[name],
+                search.data,
+                targets=targets,
+                m=m,
+                lengthscale=fit.lengthscale,
+                noise=search.noise,
             )
-            start = _noisier(fit.theta)
-            fits[name] = maximise(likelihood.objective, start, prior=prior, max_evaluations=30, tolerance=1e-6)
+            fits = fits | {name: _near(search, evidence.objective, fit)}
         best = min(fits, key=lambda each: fits[each].value)
         fits = {best: fits[best]}
-    origin = f"predictions of {len(targets)} points from their {m} nearest of {len(y)}"
-    return _process(best, fits[best], noise, origin)
+    return search.process(best, fits[best], f"predictions of {len(targets)} points from their {m} nearest of {n}")
 
 
-def _with_noise_floor(process: Process, x: Tensor, y: Tensor, order: Tensor) -> Process:
-    likelihood = NeighbourLikelihood.of(
+def _near(search: Search, objective: Objective, fit: Fit) -> Fit:
+    """The maximum near a fit to fewer points."""
+    return maximise(
+        objective,
+        _noisier(fit.theta),
+        prior=search.prior,
+        max_evaluations=_REFINEMENTS,
+        tolerance=_ROUGH_TOLERANCE,
+    )
+
+
+def _by_iteration(search: Search, fits: dict[str, Fit], complete: bool) -> ScaledProcess:  # noqa: ARG001
+    name, fit = next(iter(fits.items()))
+    centred = replace(search.data, y=search.data.y - search.data.y.mean())
+    start = _noisier(fit.theta)
+    evidence = IterativeEvidence.of(CORRELATIONS[name], centred, start, rank=_RANK, noise=search.noise)
+    found = _near(search, evidence.objective, fit)
+    error = evidence.estimate(found.theta).standard_error
+    words = f"marginal likelihood of {len(centred)} points by conjugate gradients, to {error:.1g} nats"
+    return search.process(name, found, words)
+
+
+def _by_minibatches(search: Search, fits: dict[str, Fit], complete: bool) -> ScaledProcess:  # noqa: ARG001
+    name, fit = next(iter(fits.items()))
+    found, _ = minibatch_fit(
+        CORRELATIONS[name],
+        search.data,
+        _noisier(fit.theta),
+        generator=search.generator,
+        prior=search.prior,
+        noise=search.noise,
+    )
+    return search.process(name, found, found.status)
+
+
+def _by_basis(search: Search, fits: dict[str, Fit], complete: bool) -> ScaledProcess:  # noqa: ARG001
+    name, fit = next(iter(fits.items()))
+    centred = replace(search.data, y=search.data.y - search.data.y.mean())
+    basis, words = choose_basis(name, centred.x, fit.lengthscale, search.size, seed=search.feature_seed)
+    found = _near(search, BasisEvidence.of(basis, centred, search.noise).objective, fit)
+    return search.process(name, found, f"marginal likelihood of {words}")
+
+
+_BY = {
+    "exact": _by_all_points,
+    "neighbours": _by_neighbours,
+    "iterative": _by_iteration,
+    "minibatch": _by_minibatches,
+    "basis": _by_basis,
+}
+
+
+def _with_noise_floor(process: ScaledProcess, search: Search) -> ScaledProcess:
+    evidence = NeighbourEvidence.of(
         CORRELATIONS[process.kernel],
-        x,
-        y,
-        targets=order[:CALIBRATION],
-        m=min(_NEIGHBOURS, len(y) - 1),
+        search.data,
+        targets=search.order[:CALIBRATION],
+        m=min(_NEIGHBOURS, len(search.data) - 1),
         lengthscale=process.lengthscale,
     )
     theta = np.log([process.eta, *process.lengthscale])
-    floor = _FLOOR[process.kernel] * float((likelihood.variance(theta) - process.eta).clamp(min=0.0).median())
+    floor = _FLOOR[process.kernel] * float((evidence.variance(theta) - process.eta).clamp(min=0.0).median())
     return replace(process, eta=max(process.eta, floor))
+
+
+def with_profiled_noise(process: ScaledProcess, data: Observations) -> ScaledProcess:
+    """The process with the noise and scale of the most restricted likelihood of all points: O(n^3), ten Choleskys.
+
+    The constant is integrated out, and of several maxima, which a local search may miss, the best is taken. Where all
+    is noise eta is at the upper end of the search, a million times the mean eigenvalue of the kernel matrix.
+
+    Args:
+        process: Its kernel and lengthscales are kept.
+        data: All the points, with equal noise.
+
+    Raises:
+        ValueError: If there is one point alone.
+    """
+    ones = torch.ones_like(data.y)[:, None]
+    profile = NoiseProfile.of(process.operator(data.x).dense(), data.y, trend=ones)
+    least = max(len(data), 10) * torch.finfo(torch.float64).eps
+    most = _PURE_NOISE * float(profile.eigenvalues.mean())
+    found = profile.maximise(bounds=(least, most))
+    eta = min(found.eta, most)
+    scale = math.sqrt(max(found.noise_variance / eta, 1e-300))
+    return replace(process, eta=eta, scale=scale, origin=f"{process.origin}; noise by its profile: {found.status}")

@@ -1,6 +1,8 @@
 """A stationary process with its hyperparameters in units of its output scale: their prior and their search.
 
-    y = s (g(x / l) + sqrt(eta) e),    covariance s^2 K,    K = k(X, X) + eta I.
+    y = s (g(x / l) + sqrt(eta) e),    covariance s^2 K,    K = k(X, X) + eta R,
+
+where R is the identity, or holds the noise variance of each point over their mean.
 
 The output scale s is profiled, s^2 = y.K^-1 y / n, which leaves
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -23,14 +26,85 @@ from torch import Tensor
 from surrogate.arrays import Array
 from surrogate.linalg.operators import KernelOperator
 
-__all__ = ["Fit", "Objective", "Process", "ScalePrior", "as_tensor", "maximise", "rescued"]
+__all__ = [
+    "CALIBRATION",
+    "Evidence",
+    "Fit",
+    "Objective",
+    "Observations",
+    "ScalePrior",
+    "ScaledProcess",
+    "as_tensor",
+    "maximise",
+    "rescue",
+    "rescued",
+    "scale_and_size",
+    "scale_terms",
+]
 
+CALIBRATION = 1024
+"""Points whose errors set the output scale where there are too many to count all."""
+
+
+_POWERS = 13  # of ten by which a rescue raises the noise at most: from rounding to that of the signal
+
+T = TypeVar("T")
 
 Objective = Callable[[Array], tuple[float, Array]]
+"""Maps theta to a negative log likelihood in nats and its gradient."""
+
+
+class Evidence(Protocol):
+    """A marginal likelihood of given data, as a function of the hyperparameters."""
+
+    def objective(self, theta: Array) -> tuple[float, Array]:
+        """Negative log likelihood in nats and its gradient with respect to (log eta, log l_1, ..., log l_d).
+
+        Raises:
+            torch.linalg.LinAlgError: If the covariance is not positive definite in floating point.
+        """
 
 
 @dataclass(frozen=True, eq=False)
-class Process:
+class Observations:
+    """Points with their values.
+
+    Attributes:
+        x: With shape (n, d).
+        y: With shape (n,).
+        relative_noise: Noise variance of each point over their mean, positive, with shape (n,); None where all have
+            the same.
+    """
+
+    x: Tensor
+    y: Tensor
+    relative_noise: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def rows(self, index: Tensor) -> Observations:
+        """Some of the points."""
+        relative = None if self.relative_noise is None else self.relative_noise[index]
+        return Observations(self.x[index], self.y[index], relative)
+
+    def noise(self, eta: float) -> float | Tensor:
+        """The diagonal of eta R: eta itself, or variances with shape (n,)."""
+        return eta if self.relative_noise is None else eta * self.relative_noise
+
+    def add_noise(self, k: Tensor, eta: float) -> Tensor:
+        """Adds eta R to a stored matrix k(X, X), which is overwritten."""
+        k.diagonal().add_(self.noise(eta))
+        return k
+
+    def times_noise(self, v: Tensor, eta: float) -> Tensor:
+        """eta R v, for v with shape (n,) or (n, k)."""
+        noise = self.noise(eta)
+        return (noise[:, None] if isinstance(noise, Tensor) and v.ndim == 2 else noise) * v
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledProcess:
     """y = s (g(x / l) + sqrt(eta) e) about an unknown constant, g with the named kernel.
 
     Attributes:
@@ -107,6 +181,22 @@ class ScalePrior:
         return 0.5 * float(pull @ (theta - self.centre(d))), pull
 
 
+def rescue(attempt: Callable[[float], T], eta: float) -> tuple[T, float]:
+    """What ``attempt`` makes of eta, raised tenfold as often as its factorisation needs it, and that eta.
+
+    Raises:
+        FloatingPointError: If no noise helps.
+    """
+    for power in range(_POWERS):
+        raised = eta * 10.0**power
+        try:
+            return attempt(raised), raised
+        except torch.linalg.LinAlgError:
+            continue
+    msg = f"the covariance cannot be factored even with eta = {raised:g}: are all inputs finite?"
+    raise FloatingPointError(msg)
+
+
 def rescued(objective: Objective, log: list[float]) -> Objective:
     """The objective with eta raised tenfold as often as the Cholesky factorisation needs it; the etas go into ``log``.
 
@@ -115,18 +205,19 @@ def rescued(objective: Objective, log: list[float]) -> Objective:
 
     def value(theta: Array) -> tuple[float, Array]:
         """The objective at theta, or at the least of the raised etas at which it is finite."""
-        for power in range(13):
-            raised = theta + np.eye(1, len(theta))[0] * power * math.log(10.0)
-            try:
-                out = objective(raised)
-            except torch.linalg.LinAlgError:
-                continue
-            if math.isfinite(out[0]) and np.isfinite(out[1]).all():
-                if power:
-                    log.append(float(np.exp(raised[0])))
-                return out
-        msg = f"the covariance cannot be factored even with eta = {math.exp(raised[0]):g}: are all inputs finite?"
-        raise FloatingPointError(msg)
+        eta = math.exp(theta[0])
+
+        def attempt(raised: float) -> tuple[float, Array]:
+            out = objective(theta if raised == eta else np.append(math.log(raised), theta[1:]))
+            if not (math.isfinite(out[0]) and np.isfinite(out[1]).all()):
+                msg = f"the likelihood is {out[0]} with eta = {raised:g}"
+                raise torch.linalg.LinAlgError(msg)
+            return out
+
+        out, raised = rescue(attempt, eta)
+        if raised != eta:
+            log.append(raised)
+        return out
 
     return value
 
@@ -198,6 +289,45 @@ def maximise(
         options={"maxfun": max_evaluations, "maxcor": 20, "ftol": tolerance},
     )
     return Fit(np.asarray(result.x), float(result.fun), int(result.nfev), len(log), str(result.message))
+
+
+def scale_terms(q: float, n: int, eta: float, noise: float | None) -> tuple[float, float, float]:
+    """What the output scale has to do with a negative log likelihood whose quadratic form y.K^-1 y is q.
+
+    Args:
+        q: With K in units of s^2.
+        n: Number of points.
+        eta: Noise variance in units of s^2.
+        noise: Noise variance where it is known; None to profile s.
+
+    Returns:
+        s^2, which is q / n where it is profiled and noise / eta where it is not; n/2 log(2 pi s^2) + q / (2 s^2); and
+        the derivative of that with respect to log eta through s^2 alone, 0 where s is profiled.
+    """
+    s2 = max(q / n, 1e-300) if noise is None else noise / eta
+    value = 0.5 * (n * math.log(2.0 * math.pi * s2) + q / s2)
+    return s2, value, 0.0 if noise is None else 0.5 * (q / s2 - n)
+
+
+def scale_and_size(
+    errors: Tensor, variances: Tensor, noise: Tensor | float, *, scale: float | None
+) -> tuple[float, float]:
+    """The output scale, and a factor for approximate variances, with which held-out errors are most likely.
+
+    For each factor on a grid from 1/100 to 1 the best scale is that which makes the mean square of errors over sds one.
+
+    Args:
+        errors: Of predictions, with shape (b,).
+        variances: Of the function, in units of s^2, with shape (b,).
+        noise: In units of s^2.
+        scale: s where it is known.
+    """
+    grid = torch.logspace(-2.0, 0.0, 41, dtype=errors.dtype, device=errors.device)
+    spread = grid[:, None] * variances + noise
+    s2 = (errors.square() / spread).mean(1) if scale is None else torch.full_like(grid, scale**2)
+    cost = (s2[:, None] * spread).log().mean(1) + (errors.square() / spread).mean(1) / s2
+    best = int(cost.argmin())
+    return math.sqrt(max(float(s2[best]), 1e-300)), float(grid[best])
 
 
 def as_tensor(values: Array, like: Tensor) -> Tensor:

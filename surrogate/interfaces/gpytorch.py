@@ -27,8 +27,8 @@ from linear_operator.operators import (  # type: ignore[import-untyped]
 )
 from torch import Tensor
 
-from surrogate.gp.evidence.exact import exact_marginal
-from surrogate.gp.scales import Fit, Process, ScalePrior, maximise
+from surrogate.gp.evidence.exact import ExactEvidence
+from surrogate.gp.scales import Fit, Observations, ScaledProcess, ScalePrior, maximise
 from surrogate.linalg.lowrank import accelerated_cholesky
 from surrogate.linalg.operators import DenseOperator, KernelOperator
 from surrogate.linalg.preconditioners import NystromPreconditioner
@@ -42,7 +42,7 @@ _NEIGHBOURS = 256
 _BLOCK = 4_000_000  # covariances at a time: 32 MB in float64
 
 
-def process_of(model: Any, likelihood: Any) -> Process:
+def process_of(model: Any, likelihood: Any) -> ScaledProcess:
     """Kernel, lengthscales, scale and noise of a gpytorch model, with the lengthscales in units of its inputs.
 
     Raises:
@@ -69,7 +69,9 @@ def process_of(model: Any, likelihood: Any) -> Process:
     variance = float(outer.outputscale.detach()) if outer is not inner else 1.0
     d = model.train_inputs[0].shape[-1]
     lengthscale = inner.lengthscale.detach().double().reshape(-1).expand(d).cpu().numpy().copy()
-    return Process(name, float(likelihood.noise.detach()) / variance, lengthscale, math.sqrt(variance), "gpytorch")
+    return ScaledProcess(
+        name, float(likelihood.noise.detach()) / variance, lengthscale, math.sqrt(variance), "gpytorch"
+    )
 
 
 def fit(model: Any, likelihood: Any, *, max_evaluations: int = 60) -> Fit:
@@ -95,7 +97,7 @@ def fit(model: Any, likelihood: Any, *, max_evaluations: int = 60) -> Fit:
     spread = (x.max(0).values - x.min(0).values).clamp(min=1e-12) / 4.0
     prior = ScalePrior()
     found = maximise(
-        lambda theta: exact_marginal(kernel, x / spread, y - constant, theta),
+        ExactEvidence(kernel, Observations(x / spread, y - constant)).objective,
         prior.centre(x.shape[1]),
         prior=prior,
         max_evaluations=max_evaluations,
@@ -107,7 +109,7 @@ def fit(model: Any, likelihood: Any, *, max_evaluations: int = 60) -> Fit:
         lengthscale.reshape(shape) if base.lengthscale.numel() == len(lengthscale) else lengthscale.log().mean().exp()
     )
     base.lengthscale = value.to(base.lengthscale)
-    operator = Process(process.kernel, found.eta, lengthscale.numpy(), None, "").operator(x)
+    operator = ScaledProcess(process.kernel, found.eta, lengthscale.numpy(), None, "").operator(x)
     rest = y - constant
     variance = float(rest @ Cholesky.of(operator, found.eta).solve(rest)) / len(y)
     model.covar_module.outputscale = variance

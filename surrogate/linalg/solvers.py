@@ -23,6 +23,9 @@ __all__ = [
 ]
 
 
+_ENOUGH = 0.8  # of the tolerance is what the last correction of a refinement aims at: rounding takes some
+
+
 @dataclass(frozen=True, eq=False)
 class Solve:
     """What an iterative solver found.
@@ -30,11 +33,12 @@ class Solve:
     Attributes:
         x: Solution, with the shape of b.
         residual: True residuals |b - (K + noise) x| / |b| at the end, with shape (k,).
-        iterations: Products with K, but for that of the residual; outer steps of a refinement.
+        iterations: Products with K, those of true residuals left out.
         converged: Whether every residual is within the tolerance.
         status: Why it stopped.
         tridiagonals: For each column the diagonal and the off-diagonal of the Lanczos matrix of P^-1/2 (K + noise)
             P^-1/2 started from P^-1/2 b; empty where the start was not zero, and of a refinement.
+        corrections: Outer steps of a refinement.
     """
 
     x: Tensor
@@ -43,6 +47,7 @@ class Solve:
     converged: bool
     status: str
     tridiagonals: tuple[tuple[Tensor, Tensor], ...] = field(default=(), repr=False)
+    corrections: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,15 +227,17 @@ def refine(
     low: KernelOperator,
     noise: float | Tensor,
     preconditioner: Preconditioner | None = None,
+    start: Tensor | None = None,
     tolerance: float = 1e-7,
     inner_tolerance: float = 1e-2,
-    max_outer: int = 20,
-    max_inner: int = 100,
+    max_corrections: int = 20,
+    max_iterations: int = 2000,
 ) -> Solve:
     """Solves (K + noise) x = b to the accuracy of K by corrections that are solved for in lower precision.
 
-    Each outer step computes the residual with ``operator``, usually in float64, and solves for the correction by
-    conjugate gradients with ``low``, in float32 or with products in half precision.
+    Each correction starts from the residual computed with ``operator``, usually in float64, and is found by conjugate
+    gradients with ``low``, in float32 or with products in half precision. A correction that leaves a column with a
+    larger residual is not made, and one that gains less than a tenth is the last.
 
     Args:
         operator: K in the precision of b.
@@ -238,13 +245,14 @@ def refine(
         low: The same K in lower precision, from `KernelOperator.to`.
         noise: Variance added to the diagonal, or variances with shape (n,).
         preconditioner: P near K + noise, in any dtype.
+        start: Initial x, zero where it is None.
         tolerance: Relative residual to stop at, in the norm of each column.
-        inner_tolerance: Relative residual of a correction.
-        max_outer: Most outer steps.
-        max_inner: Most products with ``low`` in an outer step.
+        inner_tolerance: Relative residual of a correction; a looser one where that is enough to end.
+        max_corrections: Most corrections.
+        max_iterations: Most products with ``low`` in all.
 
     Returns:
-        The solution with its residual in the precision of ``operator``; ``iterations`` counts outer steps.
+        The solution with its residual in the precision of ``operator``; ``iterations`` counts products with ``low``.
 
     Raises:
         LowPrecisionError: If K + noise has too small eigenvalues for the precision of ``low``; see `require_floor`.
@@ -256,20 +264,33 @@ def refine(
     require_floor(low, noise)
     inner = None if preconditioner is None else preconditioner.to(low.dtype)
     columns = as_columns(b, operator, "b")
-    x, r, norms = torch.zeros_like(columns), columns, _norms(columns)
-    status, sizes = "the maximum number of outer steps was reached", [r.norm(dim=0) / norms]
-    while len(sizes) <= max_outer and bool((sizes[-1] > tolerance).any()):
+    norms, x = _norms(columns), torch.zeros_like(columns) if start is None else as_columns(start, operator, "start")
+    r = columns if start is None else columns - _apply(operator, x, noise)
+    status, spent, corrections, size = "the most corrections or iterations were made", 0, 0, r.norm(dim=0) / norms
+    while bool((size > tolerance).any()) and corrections < max_corrections and spent < max_iterations:
         scale = _norms(r)
-        right = (r / scale).to(low.dtype)
-        step = cg(low, right, noise=noise, preconditioner=inner, tolerance=inner_tolerance, max_iterations=max_inner)
-        x = x + step.x.to(x.dtype) * scale
-        r = columns - _apply(operator, x, noise)
-        sizes.append(r.norm(dim=0) / norms)
-        if bool(((sizes[-1] > 0.9 * sizes[-2]) & (sizes[-1] > tolerance)).any()):
-            status = f"an outer step gained nothing; the inner solver says: {step.status}"
+        step = cg(
+            low,
+            (r / scale).to(low.dtype),
+            noise=noise,
+            preconditioner=inner,
+            tolerance=max(_ENOUGH * tolerance / float(size.max()), inner_tolerance),
+            max_iterations=max_iterations - spent,
+        )
+        corrected = x + scale * step.x.to(x.dtype)
+        left = columns - _apply(operator, corrected, noise)
+        after = left.norm(dim=0) / norms
+        spent, corrections = spent + step.iterations, corrections + 1
+        idle = bool(((after > 0.9 * size) & (after > tolerance)).any())
+        better = after < size
+        x, r, size = torch.where(better, corrected, x), torch.where(better, left, r), torch.where(better, after, size)
+        if idle:
+            status = f"a correction gained less than a tenth; the inner solver says: {step.status}"
             break
-    converged = bool((sizes[-1] <= tolerance).all())
-    return Solve(x.reshape(b.shape), sizes[-1], len(sizes) - 1, converged, "converged" if converged else status)
+    converged = bool((size <= tolerance).all())
+    return Solve(
+        x.reshape(b.shape), size, spent, converged, "converged" if converged else status, corrections=corrections
+    )
 
 
 def require_floor(low: KernelOperator, noise: float | Tensor, *, margin: float = 2.0, steps: int = 40) -> None:

@@ -17,7 +17,7 @@ from surrogate.estimators import gp as regressor
 from surrogate.estimators.gp import GPRegressor
 from surrogate.gp import choose
 from surrogate.gp.choose import choose_process
-from surrogate.gp.scales import Process
+from surrogate.gp.scales import Observations, ScaledProcess
 from surrogate.gp.solvers import iterative as solver
 from surrogate.gp.solvers.exact import exact_posterior
 from surrogate.gp.solvers.iterative import iterative_posterior
@@ -62,12 +62,12 @@ def test_predictions_are_those_of_scikit_learn_at_the_same_hyperparameters():
 def test_ordinary_kriging_by_a_wide_prior():
     """An unknown constant is the limit of a constant with a wide normal prior."""
     x, y = (torch.tensor(part) for part in problem(n=40))
-    process = Process("matern52", 0.05, np.array([0.8, 1.2]), 1.0, "given")
+    process = ScaledProcess("matern52", 0.05, np.array([0.8, 1.2]), 1.0, "given")
     new = torch.tensor(np.random.default_rng(2).uniform(-3, 3, (10, 2)))
     k = process.operator(x)
     cov = k.dense() + 0.05 * torch.eye(40, dtype=x.dtype) + 1e7
     cross = k.cross(new).dense() + 1e7
-    posterior = exact_posterior(process, x, y)
+    posterior = exact_posterior(process, Observations(x, y))
     torch.testing.assert_close(posterior.mean(new), cross @ torch.linalg.solve(cov, y), rtol=1e-5, atol=1e-5)
     variance = 1.0 + 1e7 - (cross * torch.linalg.solve(cov, cross.T).T).sum(1)
     torch.testing.assert_close(posterior.variance(new), variance, rtol=1e-4, atol=1e-5)
@@ -179,9 +179,9 @@ def test_conjugate_gradients_of_exact_values(d):
     x, new = (torch.tensor(rng.uniform(-1.7, 1.7, (n, d))) for n in (900, 300))
     y, truth = (torch.sin(part).sum(1) + 0.3 * part[:, 0] * part[:, 1] for part in (x, new))
     eps = torch.finfo(torch.float64).eps
-    process = Process("rbf", 900 * eps, np.full(d, 2.5), None, "given")
-    exact = exact_posterior(process, x, y, calibration=torch.arange(100))
-    iterative = iterative_posterior(process, x, y, generator=torch.Generator().manual_seed(0), rank=300)
+    process = ScaledProcess("rbf", 900 * eps, np.full(d, 2.5), None, "given")
+    exact = exact_posterior(process, Observations(x, y), calibration=torch.arange(100))
+    iterative = iterative_posterior(process, Observations(x, y), generator=torch.Generator().manual_seed(0), rank=300)
     errors = [float((model.mean(new) - truth).square().mean().sqrt()) for model in (exact, iterative)]
     assert iterative.residual <= 1e-2
     assert errors[1] < 3.0 * errors[0]
@@ -197,16 +197,16 @@ def test_a_correction_that_loses_is_not_made(monkeypatch):
     monkeypatch.setattr(solver, "_SOLVABLE", 0.0)
     x = torch.tensor(np.random.default_rng(0).uniform(-1.7, 1.7, (600, 2)))
     y = torch.sin(x).sum(1)
-    process = Process("rbf", 1e-11, np.full(2, 2.0), None, "given")
-    posterior = iterative_posterior(process, x, y, generator=torch.Generator().manual_seed(0))
+    process = ScaledProcess("rbf", 1e-11, np.full(2, 2.0), None, "given")
+    posterior = iterative_posterior(process, Observations(x, y), generator=torch.Generator().manual_seed(0))
     assert posterior.residual <= 1.0
 
 
 def test_a_residual_that_is_not_reached_is_told():
     x, y = (torch.tensor(part) for part in problem(n=400))
-    process = Process("rbf", 1e-6, np.array([1.0, 1.0]), None, "given")
+    process = ScaledProcess("rbf", 1e-6, np.array([1.0, 1.0]), None, "given")
     generator = torch.Generator().manual_seed(0)
-    posterior = iterative_posterior(process, x, y, generator=generator, rank=5, max_iterations=3)
+    posterior = iterative_posterior(process, Observations(x, y), generator=generator, rank=5, max_iterations=3)
     assert posterior.residual > 1e-2
     assert f"stopped at a residual of {posterior.residual:.1e}, for 0.01" in posterior.status
 
@@ -214,9 +214,9 @@ def test_a_residual_that_is_not_reached_is_told():
 def test_what_the_solver_left_is_filled_from_the_neighbours():
     """Exactly where all points are among the 64 neighbours, and nearly so with one iteration of many points."""
     x, y = (torch.tensor(part) for part in problem(n=60))
-    process = Process("matern32", 0.01, np.array([0.7, 0.7]), None, "given")
+    process = ScaledProcess("matern32", 0.01, np.array([0.7, 0.7]), None, "given")
     generator = torch.Generator().manual_seed(0)
-    posterior = iterative_posterior(process, x, y, generator=generator, rank=5, max_iterations=1)
+    posterior = iterative_posterior(process, Observations(x, y), generator=generator, rank=5, max_iterations=1)
     assert posterior.residual > 0.1
     new = torch.tensor(np.random.default_rng(2).uniform(-2, 2, (10, 2)))
     operator = process.operator(x)
@@ -229,8 +229,8 @@ def test_what_the_solver_left_is_filled_from_the_neighbours():
 def test_factorisation_is_rescued_and_says_so():
     x, y = (torch.tensor(part) for part in problem(n=60))
     x, y = torch.cat([x, x]), torch.cat([y, y])
-    process = Process("rbf", 1e-18, np.array([5.0, 5.0]), None, "given")
-    posterior = exact_posterior(process, x, y)
+    process = ScaledProcess("rbf", 1e-18, np.array([5.0, 5.0]), None, "given")
+    posterior = exact_posterior(process, Observations(x, y))
     assert posterior.process.eta > 1e-18
     assert f"{posterior.process.eta:.3g}" in posterior.status
 
@@ -239,8 +239,8 @@ def test_left_out_scale_is_that_of_refits():
     """The mean square of leave-one-out errors over variances, by leaving out one point after the other."""
     x, y = (torch.tensor(part) for part in problem(n=30))
     y = y - y.mean()
-    process = Process("rbf", 0.05, np.array([1.0, 1.0]), None, "given")
-    posterior = exact_posterior(process, x, y, calibration=torch.arange(30))
+    process = ScaledProcess("rbf", 0.05, np.array([1.0, 1.0]), None, "given")
+    posterior = exact_posterior(process, Observations(x, y), calibration=torch.arange(30))
     cov = process.operator(x).dense() + 0.05 * torch.eye(30, dtype=x.dtype)
     rest = y - posterior.constant
     total = 0.0
@@ -273,16 +273,18 @@ def test_two_points_and_constant_targets():
 
 def test_misuse_is_told():
     x, y = problem(n=10)
-    with pytest.raises(ValueError, match="kernel must be 'auto' or one of"):
+    with pytest.raises(ValueError, match="kernel must be one of"):
         GPRegressor(kernel="cubic").fit(x, y)
-    with pytest.raises(ValueError, match="noise must be a standard deviation"):
+    with pytest.raises(ValueError, match="noise must be 'fit', 'profile', or standard"):
         GPRegressor(noise=-1.0).fit(x, y)
 
 
 def test_known_noise_fixes_the_scale_through_eta():
     x, y = (torch.tensor(part) for part in problem(n=100))
     y = (y - y.mean()) / y.std()
-    process = choose_process(x, y, kernels=("rbf",), noise=0.02, generator=torch.Generator().manual_seed(0))
+    process = choose_process(
+        Observations(x, y), kernels=("rbf",), noise=0.02, generator=torch.Generator().manual_seed(0)
+    )
     assert process.noise_variance == pytest.approx(0.02, rel=1e-9)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from surrogate.arrays import Array
-from surrogate.gp.scales import as_tensor
+from surrogate.gp.scales import Observations, as_tensor, scale_terms
 from surrogate.linalg.logdet import (
     KnownTrace,
     LogDeterminant,
@@ -25,7 +25,7 @@ from surrogate.linalg.preconditioners import NystromPreconditioner
 from surrogate.linalg.solvers import Solve, cg
 from surrogate.linalg.stationary import Stationary
 
-__all__ = ["IterativeMarginal", "MarginalEstimate"]
+__all__ = ["IterativeEvidence", "MarginalEstimate"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class MarginalEstimate:
 
 
 @dataclass(frozen=True, eq=False)
-class IterativeMarginal:
+class IterativeEvidence:
     """The marginal likelihood by one batched run of conjugate gradients, over the data and random probes together.
 
     The probes come from N(0, P) of a low-rank preconditioner P with frozen pivots, by the same normal numbers at every
@@ -56,15 +56,15 @@ class IterativeMarginal:
     ``standard_error`` tells. In float64 the trace of P^-1 K, known exactly, takes most of that scatter away, for one
     more product with as many columns as P has. y is taken about zero: subtract its mean.
 
-    On a CPU it is no rival of ``NeighbourLikelihood`` for finding hyperparameters, at the price of some 50 products
+    On a CPU it is no rival of ``NeighbourEvidence`` for finding hyperparameters, at the price of some 50 products
     with the kernel matrix a value; it is what gives the marginal likelihood itself where no matrix can be stored.
 
     Attributes:
         kernel: Correlation function.
-        x: With shape (n, d).
-        y: With shape (n,).
+        data: Values about zero.
         pivots: Of the preconditioner, with shape (rank,).
         seed: Of the probes.
+        noise: Mean noise variance where it is known: then s^2 = noise / eta; None to profile s.
         probes: Number of them.
         tolerance: Relative residual of the solves. 0.01 is the knee: at 1 the value is wrong by hundreds of nats,
             below 0.01 the probes dominate (Maddox, Kapoor & Wilson 2021).
@@ -76,10 +76,10 @@ class IterativeMarginal:
     """
 
     kernel: Stationary
-    x: Tensor
-    y: Tensor
+    data: Observations
     pivots: Tensor
     seed: int
+    noise: float | None = None
     probes: int = 10
     tolerance: float = 0.01
     max_iterations: int = 500
@@ -88,15 +88,15 @@ class IterativeMarginal:
     def of(
         cls,
         kernel: Stationary,
-        x: Tensor,
-        y: Tensor,
+        data: Observations,
         theta: Array,
         *,
+        noise: float | None = None,
         rank: int = 100,
         seed: int = 0,
         probes: int = 10,
         tolerance: float = 0.01,
-    ) -> IterativeMarginal:
+    ) -> IterativeEvidence:
         """With pivots drawn at ``theta``: O(n rank^2).
 
         Raises:
@@ -105,13 +105,13 @@ class IterativeMarginal:
         if not 0.0 < tolerance <= 0.01:
             msg = f"tolerance must be in (0, 0.01], got {tolerance}: values from looser solves are wrong by nats"
             raise ValueError(msg)
-        generator = torch.Generator(device=x.device).manual_seed(seed)
-        operator = KernelOperator.of(kernel, x, lengthscale=as_tensor(np.exp(theta[1:]), x))
-        factor = accelerated_cholesky(operator, min(rank, len(x)), generator=generator)
+        generator = torch.Generator(device=data.x.device).manual_seed(seed)
+        operator = KernelOperator.of(kernel, data.x, lengthscale=as_tensor(np.exp(theta[1:]), data.x))
+        factor = accelerated_cholesky(operator, min(rank, len(data)), generator=generator)
         if factor.pivots is None:
             msg = "a preconditioner made of columns has pivots"
             raise RuntimeError(msg)
-        return cls(kernel, x, y, factor.pivots, seed, probes, tolerance)
+        return cls(kernel, data, factor.pivots, seed, noise, probes, tolerance)
 
     def objective(self, theta: Array) -> tuple[float, Array]:
         """Value and gradient alone, for ``maximise``."""
@@ -123,41 +123,45 @@ class IterativeMarginal:
 
         The quadratic form is 2 y.a - a.K a, whose error is of second order in that of a = K^-1 y.
         """
-        n, eta = len(self.y), math.exp(theta[0])
-        operator = KernelOperator.of(self.kernel, self.x, lengthscale=as_tensor(np.exp(theta[1:]), self.x))
-        preconditioner = NystromPreconditioner.of(column_nystrom(operator, self.pivots), eta)
-        generator = torch.Generator(device=self.x.device).manual_seed(self.seed + 1)
+        x, y, eta = self.data.x, self.data.y, math.exp(theta[0])
+        operator = KernelOperator.of(self.kernel, x, lengthscale=as_tensor(np.exp(theta[1:]), x))
+        noise = self.data.noise(eta)
+        preconditioner = NystromPreconditioner.of(column_nystrom(operator, self.pivots), noise)
+        generator = torch.Generator(device=x.device).manual_seed(self.seed + 1)
         z = preconditioner.sample(self.probes, generator=generator)
         solve = cg(
             operator,
-            torch.cat([self.y[:, None], z], 1),
-            noise=eta,
+            torch.cat([y[:, None], z], 1),
+            noise=noise,
             preconditioner=preconditioner,
             tolerance=self.tolerance,
             max_iterations=self.max_iterations,
             min_iterations=10,
         )
-        (log_determinant, error), trace = _determinant(operator, preconditioner, z, solve, eta)
+        (log_determinant, error), trace = _determinant(operator, preconditioner, z, solve, noise)
         a = solve.x[:, 0]
-        s2 = max(float(2.0 * (self.y @ a) - a @ (operator.matmul(a) + eta * a)) / n, 1e-300)
-        fit = operator.gradient(a, a)[0] / s2
-        gradient = torch.cat([(trace.noise - eta * a.square().sum() / s2)[None], trace.lengthscale - fit])
-        value = 0.5 * (n * (math.log(2.0 * math.pi * s2) + 1.0) + log_determinant)
-        residual = float(solve.residual.max())
-        return MarginalEstimate(value, 0.5 * gradient.cpu().numpy(), 0.5 * error, residual, solve.iterations)
+        q = float(2.0 * (y @ a) - a @ (operator.matmul(a) + noise * a))
+        s2, terms, by_scale = scale_terms(q, len(y), eta, self.noise)
+        by_eta = 0.5 * (trace.noise - (a @ (noise * a)) / s2) + by_scale
+        by_lengthscale = 0.5 * (trace.lengthscale - operator.gradient(a, a)[0] / s2)
+        gradient = torch.cat([by_eta[None], by_lengthscale]).cpu().numpy()
+        value = terms + 0.5 * log_determinant
+        return MarginalEstimate(value, gradient, 0.5 * error, float(solve.residual.max()), solve.iterations)
 
 
 def _determinant(
-    operator: KernelOperator, preconditioner: NystromPreconditioner, z: Tensor, solve: Solve, eta: float
+    operator: KernelOperator, preconditioner: NystromPreconditioner, z: Tensor, solve: Solve, noise: float | Tensor
 ) -> tuple[LogDeterminant, TraceGradient]:
     """log|K| and its derivatives from probes behind the first column; in float64 with the trace that is known."""
     n, probed = len(z), slice(1, None)
     known, slope = None, 0.0
     if operator.dtype == torch.float64:
-        known = KnownTrace.of(operator, noise=eta, preconditioner=preconditioner)
+        known = KnownTrace.of(operator, noise=noise, preconditioner=preconditioner)
         slope = trace_slope(solve, n, columns=probed)
     trace = None if known is None else known.value
     return (
         quadrature(solve, n, preconditioner=preconditioner, columns=probed, trace=trace),
-        trace_gradient(operator, solve.x[:, 1:], z, noise=eta, preconditioner=preconditioner, known=known, slope=slope),
+        trace_gradient(
+            operator, solve.x[:, 1:], z, noise=noise, preconditioner=preconditioner, known=known, slope=slope
+        ),
     )

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from surrogate.arrays import Array
-from surrogate.gp.means import Trend
-from surrogate.gp.process import GPRecipe, TrainingSet, negative_log_marginal
+from surrogate.gp.evidence.exact import marginal_with_noise
+from surrogate.gp.scales import Fit, Observations, ScalePrior
 from surrogate.linalg.stationary import Stationary
 
 __all__ = ["minibatch_fit"]
+
+_RATE, _DECAY = 0.1, 50.0  # of Adam: its first step in a logarithm, and the steps in which that halves
 
 
 @dataclass(frozen=True)
@@ -32,51 +33,58 @@ class _Moments:
 
 def minibatch_fit(
     kernel: Stationary,
-    x: Tensor,
-    y: Tensor,
+    data: Observations,
     theta: Array,
     *,
-    scale: float,
     generator: torch.Generator,
+    prior: ScalePrior,
+    noise: float | None = None,
     batch: int = 128,
     steps: int = 400,
-) -> tuple[Array, float]:
+) -> tuple[Fit, float]:
     """Hyperparameters by stochastic gradients of the marginal likelihood of small batches: O(batch^3) a step.
 
-    Every step takes the gradient for a new uniform batch as if it were all there is. It is biased, and goes where the
-    full likelihood has its maximum all the same, for noisy data: noise within some per cent, lengthscales and scale
-    less well, since a batch is sparser than the data. A start for more than 10,000 points, before ``maximise`` with
-    ``NeighbourLikelihood``; not for exact values, of which a batch says too little.
+    Each step takes the gradient of a new uniform batch as if it were all the data. It is biased, yet leads to the
+    maximum of the full likelihood where data are noisy: noise within some per cent, lengthscales less well, since a
+    batch is sparser than the data. Not for exact values, of which a batch says too little.
 
-    Steps are those of Adam with a rate of 0.1 / (1 + k / 50) instead of a / k, and the last quarter is averaged.
+    Steps are those of Adam with a rate of 0.1 / (1 + k / 50) instead of the paper's a / k, and the last quarter is
+    averaged.
 
     Args:
         kernel: Correlation function.
-        x: With shape (n, d), float64.
-        y: With shape (n,).
+        data: In float64.
         theta: (log eta, log l_1, ..., log l_d) to start from.
-        scale: s to start from.
         generator: Draws the batches; on the CPU.
+        prior: Bounds of theta.
+        noise: Mean noise variance where it is known; None to estimate it.
         batch: Points a batch.
         steps: Number of them.
 
     Returns:
-        theta and s.
+        The averaged theta, with nan for its value since the likelihood of all the data is never computed; and the
+        noise variance.
+
+    Raises:
+        torch.linalg.LinAlgError: If the covariance of a batch is not positive definite in floating point.
 
     References:
         Chen, Zheng, Al Kontar & Raskutti (2022), arXiv:2111.10461
     """
-    recipe = GPRecipe(kernel, Trend("constant"), nugget=1.0, device=x.device)
-    d, zero = x.shape[1], y.new_zeros(min(batch, len(y)))
-    # The vector of surrogate.gp.process with the noise as the unit: (log a, log c, log l, log noise sd).
-    vector = np.concatenate([[-0.5 * theta[0], -300.0], theta[1:], [math.log(scale) + 0.5 * theta[0]]])
-    moments, tail = _Moments(np.zeros(d + 3), np.zeros(d + 3)), []
+    bounds = prior.bounds(len(theta) - 1)
+    log_noise = float(theta[0] + data.y.var(correction=0).log()) if noise is None else math.log(noise)
+    vector = np.append(np.clip(theta, bounds[:, 0], bounds[:, 1]), log_noise)
+    moments, tail = _Moments(np.zeros_like(vector), np.zeros_like(vector)), []
     for k in range(1, steps + 1):
-        rows = torch.randperm(len(y), generator=generator)[: len(zero)].to(x.device)
-        _, gradient = negative_log_marginal(recipe, TrainingSet(x[rows], y[rows], zero, zero), vector)
+        part = data.rows(torch.randperm(len(data), generator=generator)[:batch].to(data.y.device))
+        _, gradient = marginal_with_noise(kernel, part, vector[:-1], float(vector[-1]))
         moments, direction = moments.step(gradient, k)
-        vector = vector - 0.1 / (1.0 + k / 50.0) * direction
+        vector = vector - _RATE / (1.0 + k / _DECAY) * direction
+        vector[:-1] = np.clip(vector[:-1], bounds[:, 0], bounds[:, 1])
+        if noise is not None:
+            vector[-1] = log_noise
         if k > 0.75 * steps:
             tail.append(vector)
     mean = np.mean(tail, axis=0)
-    return np.concatenate([[-2.0 * mean[0]], mean[2 : d + 2]]), math.exp(mean[d + 2] + mean[0])
+    fit = Fit(mean[:-1], math.nan, steps, 0, f"{steps} batches of {min(batch, len(data))} points")
+    return fit, math.exp(mean[-1])

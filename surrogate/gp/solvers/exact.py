@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from surrogate.gp.process import _cholesky_in_place
-from surrogate.gp.scales import Process
+from surrogate.gp.scales import Observations, ScaledProcess, rescue
 
 __all__ = ["ExactPosterior", "exact_posterior"]
 
@@ -24,8 +24,8 @@ class ExactPosterior:
     Attributes:
         process: Kernel and hyperparameters, with eta as it was factored and s as used.
         x: Points, with shape (n, d).
-        lower: L with L L^T = k(X, X) + eta I, with shape (n, n).
-        weights: (k(X, X) + eta I)^-1 (y - constant), with shape (n,).
+        lower: L with L L^T = k(X, X) + eta R, with shape (n, n).
+        weights: (k(X, X) + eta R)^-1 (y - constant), with shape (n,).
         ones: L^-1 1, with shape (n,).
         constant: Of the mean.
         log_likelihood: Log marginal likelihood in nats, with the best constant.
@@ -33,7 +33,7 @@ class ExactPosterior:
         status: How it came about.
     """
 
-    process: Process
+    process: ScaledProcess
     x: Tensor
     lower: Tensor
     weights: Tensor
@@ -58,43 +58,39 @@ class ExactPosterior:
         return self.process.variance * torch.cat(parts).clamp(min=0.0)
 
 
-def exact_posterior(process: Process, x: Tensor, y: Tensor, *, calibration: Tensor | None = None) -> ExactPosterior:
+def exact_posterior(process: ScaledProcess, data: Observations, *, calibration: Tensor | None = None) -> ExactPosterior:
     """The process given the points, by Cholesky: O(n^3 / 3) time, one n x n matrix.
 
     Where the factorisation fails eta is raised tenfold until it works; the result's ``process`` and ``status`` say so.
 
     Args:
         process: Kernel and hyperparameters. A scale that it does not have is found from the data.
-        x: With shape (n, d), float64.
-        y: With shape (n,).
+        data: In float64.
         calibration: Indices of points whose leave-one-out errors set that scale, so that they have the size that their
             variances say; where it is None the scale has the most likelihood.
 
     Raises:
         FloatingPointError: If no noise helps.
     """
-    for power in range(13):
-        raised = replace(process, eta=process.eta * 10.0**power)
-        try:
-            lower = _cholesky_in_place(_covariance(raised, x))
-        except torch.linalg.LinAlgError:
-            continue
-        return _condition(raised, x, y, lower, calibration)
-    msg = f"the covariance of {len(y)} points cannot be factored even with eta = {raised.eta:g}"
-    raise FloatingPointError(msg)
+
+    def factor(eta: float) -> Tensor:
+        return _cholesky_in_place(data.add_noise(_correlations(process, data.x), eta))
+
+    lower, eta = rescue(factor, process.eta)
+    return _condition(replace(process, eta=eta), data, lower, calibration)
 
 
-def _covariance(process: Process, x: Tensor) -> Tensor:
-    """k(X, X) + eta I, in blocks of rows, so that the temporaries are small."""
+def _correlations(process: ScaledProcess, x: Tensor) -> Tensor:
+    """k(X, X), in blocks of rows, so that the temporaries are small."""
     operator = process.operator(x)
     k = x.new_empty(len(x), len(x))
     for rows in torch.arange(len(x), device=x.device).split(max(1, _TILE // len(x))):
         k[rows] = operator.columns(rows).T
-    k.diagonal().add_(process.eta)
     return k
 
 
-def _condition(process: Process, x: Tensor, y: Tensor, lower: Tensor, calibration: Tensor | None) -> ExactPosterior:
+def _condition(process: ScaledProcess, data: Observations, lower: Tensor, calibration: Tensor | None) -> ExactPosterior:
+    x, y = data.x, data.y
     n = len(y)
     half = torch.linalg.solve_triangular(lower, torch.stack([y, torch.ones_like(y)], 1), upper=False)
     constant = float(half[:, 0] @ half[:, 1] / half[:, 1].square().sum())
@@ -106,7 +102,7 @@ def _condition(process: Process, x: Tensor, y: Tensor, lower: Tensor, calibratio
         process = replace(process, scale=math.sqrt(max(s2, 1e-300)))
     s2 = process.variance
     value = -0.5 * (n * math.log(2.0 * math.pi * s2) + q / s2) - float(lower.diagonal().log().sum())
-    product = process.operator(x).matmul(weights) + process.eta * weights - (y - constant)
+    product = process.operator(x).matmul(weights) + data.times_noise(weights, process.eta) - (y - constant)
     residual = float(product.norm() / max(float((y - constant).norm()), 1e-300))
     status = f"Cholesky factor of {n} points, eta = {process.eta:.3g}"
     return ExactPosterior(process, x, lower, weights, half[:, 1], constant, value, residual, status)

@@ -6,12 +6,24 @@ Variances are never below the exact ones, since fewer points can only leave more
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import torch
 from torch import Tensor
 
-from surrogate.linalg.stationary import Stationary, squared_distance
+from surrogate.gp.scales import Observations, ScaledProcess, scale_and_size
+from surrogate.linalg.stationary import CORRELATIONS, Stationary, squared_distance
 
-__all__ = ["correlations", "local_prediction", "nearest"]
+__all__ = [
+    "BLOCK",
+    "LocalPosterior",
+    "correlations",
+    "local_posterior",
+    "local_prediction",
+    "nearest",
+    "nearest_others",
+    "predict_locally",
+]
 
 
 BLOCK = 4_000_000
@@ -37,7 +49,7 @@ def nearest(x: Tensor, targets: Tensor, m: int) -> Tensor:
 
 
 def correlations(kernel: Stationary, z: Tensor) -> tuple[Tensor, Tensor]:
-    """k and h, each with shape (b, m, m), of batches of scaled points with shape (b, m, d)."""
+    """k and h of ``Stationary.evaluate``, with shape (b, m, m), for scaled points with shape (b, m, d)."""
     z = z - z[:, -1:]  # about the target: the expanded square loses no digits for neighbours
     norm = z.square().sum(-1)
     r2 = torch.baddbmm(norm[:, :, None] + norm[:, None, :], z, z.mT, alpha=-2.0).clamp_(min=0.0)
@@ -45,36 +57,131 @@ def correlations(kernel: Stationary, z: Tensor) -> tuple[Tensor, Tensor]:
     return kernel.evaluate(r2)
 
 
-def local_prediction(
-    kernel: Stationary, z: Tensor, y: Tensor, new: Tensor, *, eta: float, m: int
-) -> tuple[Tensor, Tensor]:
-    """Mean and variance of g at new points given their m nearest neighbours, in units of s: O(b (n d + m^3 / 3)).
+def nearest_others(z: Tensor, targets: Tensor, m: int) -> Tensor:
+    """Indices of the m points nearest to some of the points, these themselves left out, with shape (b, m).
 
-    The variance is never below that given all n points.
+    Args:
+        z: All points, with shape (n, d).
+        targets: Indices, with shape (b,).
+        m: Number of neighbours, at most n - 1.
+
+    Raises:
+        ValueError: If ``m`` is not in 1..n - 1.
+    """
+    if not 1 <= m < len(z):
+        msg = f"m must be in 1..{len(z) - 1}, got {m}"
+        raise ValueError(msg)
+    found = nearest(z, z[targets], m + 1)
+    own = found == targets[:, None]
+    own[~own.any(1), -1] = True  # where more than m + 1 points coincide, the point itself may not be among those found
+    return found[~own].reshape(len(targets), m)
+
+
+def local_prediction(
+    kernel: Stationary, z: Tensor, y: Tensor, new: Tensor, rows: Tensor, *, noise: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance of g at new points given some points for each, in units of s: O(b m^3 / 3).
 
     Args:
         kernel: Correlation function.
         z: Points in units of the lengthscales, with shape (n, d).
         y: With shape (n,).
         new: In the same units, with shape (b, d).
-        eta: Noise variance in units of s^2.
-        m: Number of neighbours, at most n.
+        rows: The points that each is conditioned on, with shape (b, m), the nearest last.
+        noise: Noise variance in units of s^2, or variances with shape (n,).
 
     Returns:
-        Two tensors with shape (b,).
+        Two tensors with shape (b,). The variance is never below that given all n points.
     """
-    means, variances = (
-        [torch.empty(0, dtype=z.dtype, device=z.device)],
-        [torch.empty(0, dtype=z.dtype, device=z.device)],
-    )
-    for part in new.split(max(1, BLOCK // (m + 1) ** 2)):
-        rows = nearest(z, part, m)
-        k = correlations(kernel, torch.cat([z[rows], part[:, None]], 1))[0].clone()
+    m = rows.shape[1]
+    noises = torch.as_tensor(noise, dtype=z.dtype, device=z.device).expand(len(z))
+    means, variances = [z.new_empty(0)], [z.new_empty(0)]
+    size = max(1, BLOCK // (m + 1) ** 2)
+    for part, index in zip(new.split(size), rows.split(size), strict=True):
+        k = correlations(kernel, torch.cat([z[index], part[:, None]], 1))[0].clone()
         cross = k[:, :m, m:].clone()
         k = k[:, :m, :m].contiguous()
-        k.diagonal(dim1=1, dim2=2).add_(eta)
+        k.diagonal(dim1=1, dim2=2).add_(noises[index])
         lower = torch.linalg.cholesky(k)
-        half = torch.linalg.solve_triangular(lower, torch.cat([cross, y[rows][..., None]], -1), upper=False)
+        half = torch.linalg.solve_triangular(lower, torch.cat([cross, y[index][..., None]], -1), upper=False)
         means.append((half[..., 0] * half[..., 1]).sum(1))
         variances.append((1.0 - half[..., 0].square().sum(1)).clamp(min=0.0))
     return torch.cat(means), torch.cat(variances)
+
+
+def predict_locally(process: ScaledProcess, data: Observations, new: Tensor, m: int) -> tuple[Tensor, Tensor]:
+    """Mean and variance at new points given their m nearest neighbours, in units of s: O(b (n d + m^3 / 3)).
+
+    Args:
+        process: Kernel and hyperparameters.
+        data: Values about zero.
+        new: With shape (b, d).
+        m: Number of neighbours; all the points where there are fewer.
+    """
+    scale = torch.as_tensor(process.lengthscale, dtype=new.dtype, device=new.device)
+    z, at, kernel = data.x / scale, new / scale, CORRELATIONS[process.kernel]
+    parts = []
+    for part in at.split(max(1, BLOCK // (min(m, len(data)) + 1) ** 2)):  # neighbours of a block at a time
+        rows = nearest(z, part, min(m, len(data)))
+        parts.append(local_prediction(kernel, z, data.y, part, rows, noise=data.noise(process.eta)))
+    if not parts:
+        return new.new_empty(0), new.new_empty(0)
+    return torch.cat([mean for mean, _ in parts]), torch.cat([variance for _, variance in parts])
+
+
+@dataclass(frozen=True, eq=False)
+class LocalPosterior:
+    """The process at each point given its nearest neighbours alone: nothing to solve before a prediction.
+
+    Predictions at different points come from different data, so that they have no joint covariance, and the mean is
+    not quite continuous.
+
+    Attributes:
+        process: Kernel and hyperparameters.
+        data: All the points, values about the constant.
+        neighbours: Number m of neighbours.
+        constant: Of the mean.
+        factor: Of the variance, from the errors of points left out.
+        residual: nan: no system is solved for all the points.
+        status: How it came about.
+    """
+
+    process: ScaledProcess
+    data: Observations
+    neighbours: int
+    constant: float
+    factor: float
+    residual: float
+    status: str
+
+    def mean(self, new: Tensor) -> Tensor:
+        """Posterior mean, with shape (b,), for new points with shape (b, d): O(b (n d + m^3 / 3))."""
+        return self.constant + predict_locally(self.process, self.data, new, self.neighbours)[0]
+
+    def variance(self, new: Tensor) -> Tensor:
+        """Posterior variance of the function without noise, with shape (b,): O(b (n d + m^3 / 3))."""
+        return self.process.variance * self.factor * predict_locally(self.process, self.data, new, self.neighbours)[1]
+
+
+def local_posterior(
+    process: ScaledProcess, data: Observations, *, neighbours: int = 256, calibration: Tensor
+) -> LocalPosterior:
+    """The process given the neighbours of each point; the constant is the mean of the values.
+
+    Args:
+        process: Kernel and hyperparameters. A scale that it has is kept.
+        data: In float64, at least 2 points.
+        neighbours: Number m that each prediction is conditioned on.
+        calibration: Indices of points whose leave-one-out errors set the size of the variances.
+    """
+    constant = float(data.y.mean())
+    rest = replace(data, y=data.y - constant)
+    scale = torch.as_tensor(process.lengthscale, dtype=data.x.dtype, device=data.x.device)
+    z, m = data.x / scale, min(neighbours, len(data) - 1)
+    rows = nearest_others(z, calibration, m)
+    noise = data.noise(process.eta)
+    mean, variance = local_prediction(CORRELATIONS[process.kernel], z, rest.y, z[calibration], rows, noise=noise)
+    own = noise[calibration] if isinstance(noise, Tensor) else noise
+    s, factor = scale_and_size(rest.y[calibration] - mean, variance, own, scale=process.scale)
+    status = f"{m} nearest of {len(data)} points for each prediction"
+    return LocalPosterior(replace(process, scale=s), rest, m, constant, factor, float("nan"), status)

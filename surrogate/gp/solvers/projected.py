@@ -2,7 +2,7 @@
 
 With actions S, with shape (n, k), the process is conditioned on S^T y alone:
 
-    mean k(x, X) C y,    variance k(x, x) - k(x, X) C k(X, x),    C = S (S^T (K + eta I) S)^-1 S^T.
+    mean k(x, X) C y,    variance k(x, x) - k(x, X) C k(X, x),    C = S (S^T (K + eta R) S)^-1 S^T.
 
 The variance is that given all the data plus what the k projections leave unsaid: the *combined* uncertainty, which
 falls with every action and is never below the exact one. Pivots make it a partial Cholesky factor (a subset of the
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from surrogate.gp.scales import Process
+from surrogate.gp.scales import Observations, ScaledProcess
 from surrogate.linalg.lowrank import accelerated_cholesky, pivoted_cholesky
 from surrogate.linalg.operators import Operator
 
@@ -43,23 +43,27 @@ class ComputationAware:
     Attributes:
         process: Kernel and hyperparameters.
         x: Points, with shape (n, d).
-        directions: D = S L^-T, with shape (n, k), orthonormal in the inner product of K + eta I: C = D D^T.
+        directions: D = S L^-T, with shape (n, k), orthonormal in the inner product of K + eta R: C = D D^T.
         projected: D^T (y - constant), with shape (k,).
         constant: Of the mean.
+        residual: Relative residual of the system that all the data would solve: what the projections leave of y.
+        status: How it came about.
 
     References:
         Wenger, Pleiss, Pfortner, Hennig & Cunningham (2022), arXiv:2205.15449; Wenger, Wu, Hennig, Gardner, Pleiss &
         Cunningham (2024), arXiv:2411.01036
     """
 
-    process: Process
+    process: ScaledProcess
     x: Tensor
     directions: Tensor
     projected: Tensor
     constant: float
+    residual: float = float("nan")
+    status: str = ""
 
     def first(self, k: int) -> ComputationAware:
-        """The process after the first k actions: directions are nested.
+        """The process after the first k actions, its residual not known: directions are nested.
 
         Raises:
             ValueError: If there are not so many.
@@ -67,7 +71,9 @@ class ComputationAware:
         if not 0 <= k <= len(self.projected):
             msg = f"k must be in 0..{len(self.projected)}, got {k}"
             raise ValueError(msg)
-        return replace(self, directions=self.directions[:, :k], projected=self.projected[:k])
+        return replace(
+            self, directions=self.directions[:, :k], projected=self.projected[:k], residual=math.nan, status=""
+        )
 
     def _half(self, new: Tensor) -> Tensor:
         """D^T k(X, x), with shape (k, b)."""
@@ -82,6 +88,11 @@ class ComputationAware:
         """Combined variance of the function without noise, with shape (b,): O(b n (d + k))."""
         return self.process.variance * (1.0 - self._half(new).square().sum(0)).clamp(min=0.0)
 
+    def covariance(self, new: Tensor) -> Tensor:
+        """Combined covariance of the function without noise, with shape (b, b): O(b n (d + k) + b^2 k)."""
+        half = self._half(new)
+        return self.process.variance * (self.process.operator(new).dense() - half.T @ half)
+
     def variances(self, new: Tensor) -> Tensor:
         """Combined variances after 0, 1, ..., k actions, with shape (k + 1, b)."""
         squares = self._half(new).square()
@@ -89,7 +100,9 @@ class ComputationAware:
         return self.process.variance * (1.0 - sums).clamp(min=0.0)
 
 
-def actions_of(policy: str, process: Process, x: Tensor, y: Tensor, k: int, *, generator: torch.Generator) -> Tensor:
+def actions_of(
+    policy: str, process: ScaledProcess, data: Observations, k: int, *, generator: torch.Generator
+) -> Tensor:
     """Actions S of one of the policies, with shape (n, at most k).
 
     "pivots": unit vectors of randomly pivoted Cholesky, in the order drawn; "greedy": those of the greatest remaining
@@ -107,14 +120,15 @@ def actions_of(policy: str, process: Process, x: Tensor, y: Tensor, k: int, *, g
     if policy not in POLICIES:
         msg = f"policy must be one of {POLICIES}, got {policy!r}"
         raise ValueError(msg)
+    x, rest = data.x, data.y - data.y.mean()
     if not 1 <= k <= len(x):
         msg = f"k must be in 1..{len(x)}, got {k}"
         raise ValueError(msg)
     operator = process.operator(x)
     if policy == "residuals":
-        return residual_actions(operator, y - y.mean(), k, eta=process.eta)
+        return residual_actions(operator, rest, k, noise=data.noise(process.eta))
     if policy == "blocks":
-        return _blocks(operator.scaled, y - y.mean(), k)
+        return _blocks(operator.scaled, rest, k)
     if policy == "inducing":
         return accelerated_cholesky(operator, k, generator=generator).factor
     pivots = _pivots(operator, k, greedy=policy == "greedy", generator=generator)
@@ -149,13 +163,13 @@ def _blocks(scaled: Tensor, y: Tensor, k: int) -> Tensor:
     return actions
 
 
-def residual_actions(operator: Operator, y: Tensor, k: int, *, eta: float) -> Tensor:
-    """Residuals y - (K + eta I) v after each of k steps of conjugate gradients, made conjugate twice over.
+def residual_actions(operator: Operator, y: Tensor, k: int, *, noise: float | Tensor) -> Tensor:
+    """Residuals y - (K + noise) v after each of k steps of conjugate gradients, made conjugate twice over.
 
     Fewer come back where the residual is exhausted. Costs k products with K and O(n k^2).
 
     Returns:
-        Directions that are orthonormal in the inner product of K + eta I, with shape (n, at most k).
+        Directions that are orthonormal in the inner product of K + noise, with shape (n, at most k).
     """
     directions = y.new_zeros(len(y), k)
     products = y.new_zeros(len(y), k)
@@ -164,7 +178,7 @@ def residual_actions(operator: Operator, y: Tensor, k: int, *, eta: float) -> Te
         d, basis, image = residual.clone(), directions[:, :i], products[:, :i]
         for _ in range(2):  # once loses orthogonality as the residual falls
             d = d - basis @ (image.T @ d)
-        image_d = operator.matmul(d) + eta * d
+        image_d = operator.matmul(d) + noise * d
         size = float(d @ image_d)
         if not size > 1e-14 * float(y @ y):
             return directions[:, :i]
@@ -173,40 +187,44 @@ def residual_actions(operator: Operator, y: Tensor, k: int, *, eta: float) -> Te
     return directions
 
 
-def computation_aware(process: Process, x: Tensor, y: Tensor, actions: Tensor) -> ComputationAware:
+def computation_aware(process: ScaledProcess, data: Observations, actions: Tensor) -> ComputationAware:
     """The process conditioned on actions^T y: k products with K and O(n k^2).
 
     A scale that the process does not have is the one of the most likelihood of the projections.
 
     Args:
         process: Kernel and hyperparameters.
-        x: With shape (n, d).
-        y: With shape (n,).
+        data: All the points.
         actions: S, with shape (n, k), of full column rank.
 
     Raises:
         ValueError: If the actions are not independent in the precision of x, or do not fit.
     """
+    x, y = data.x, data.y
     if actions.ndim != 2 or len(actions) != len(y):
         msg = f"actions must have shape ({len(y)}, k), got {tuple(actions.shape)}"
         raise ValueError(msg)
     constant = float(y.mean())
-    image = process.operator(x).matmul(actions) + process.eta * actions
+    image = process.operator(x).matmul(actions) + data.times_noise(actions, process.eta)
     gram = actions.T @ image
     lower, info = torch.linalg.cholesky_ex(0.5 * (gram + gram.T))
     if int(info) != 0:
         msg = f"actions must be independent, got one that depends on those before it: number {int(info)}"
         raise ValueError(msg)
     directions = torch.linalg.solve_triangular(lower, actions.T, upper=False).T
-    projected = directions.T @ (y - constant)
+    rest = y - constant
+    projected = directions.T @ rest
     if process.scale is None:
         process = replace(process, scale=math.sqrt(max(float(projected.square().mean()), 1e-300)))
-    return ComputationAware(process, x, directions, projected, constant)
+    left = rest - image @ torch.linalg.solve_triangular(lower.T, projected[:, None], upper=True)[:, 0]
+    residual = float(left.norm() / rest.norm().clamp(min=1e-300))
+    status = f"{len(projected)} projections of {len(y)} values, which leave {residual:.1e} of them"
+    return ComputationAware(process, x, directions, projected, constant, residual, status)
 
 
 def train_blocks(
-    process: Process, x: Tensor, y: Tensor, blocks: Tensor, *, steps: int = 50, rate: float = 0.1
-) -> tuple[Process, Tensor, list[float]]:
+    process: ScaledProcess, data: Observations, blocks: Tensor, *, steps: int = 50, rate: float = 0.1
+) -> tuple[ScaledProcess, Tensor, list[float]]:
     """Entries of block actions, noise and scale that raise the evidence lower bound, by Adam.
 
     The bound is log p(y | process) less the divergence from the computation-aware posterior to the exact one, both over
@@ -214,8 +232,7 @@ def train_blocks(
 
     Args:
         process: With a scale. Kernel and lengthscales are kept.
-        x: With shape (n, d). K is not stored: a step costs O(n^2 (d + k)) time and O(n k) memory.
-        y: With shape (n,).
+        data: Points with equal noise. K is not stored: a step costs O(n^2 (d + k)) time and O(n k) memory.
         blocks: Actions to start from, with shape (n, k), each row with one entry that is not zero.
         steps: Of Adam.
         rate: Of Adam.
@@ -223,10 +240,16 @@ def train_blocks(
     Returns:
         The process with its new noise and scale, the actions, and the bound in nats after each step.
 
+    Raises:
+        ValueError: If the noise of the points differs.
+
     References:
         Wenger et al. (2024), arXiv:2411.01036, eq. 11
     """
-    operator, rest = process.operator(x), y - y.mean()
+    if data.relative_noise is not None:
+        msg = "the noise must be the same for all points, got one for each"
+        raise ValueError(msg)
+    x, operator, rest = data.x, process.operator(data.x), data.y - data.y.mean()
     mask = blocks != 0.0
     entries = blocks[mask].clone().requires_grad_()
     logs = torch.log(torch.tensor([process.eta, process.variance], dtype=x.dtype, device=x.device)).requires_grad_()

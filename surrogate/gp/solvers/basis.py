@@ -1,0 +1,127 @@
+"""The process made of basis functions given all points: linear regression, for any number of points."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from surrogate.gp.bases import Basis
+from surrogate.gp.evidence.basis import BasisSums
+from surrogate.gp.scales import Observations, ScaledProcess, rescue
+
+__all__ = ["BasisPosterior", "basis_posterior"]
+
+
+@dataclass(frozen=True, eq=False)
+class BasisPosterior:
+    """Basis functions with a normal posterior of their coefficients.
+
+    Attributes:
+        process: Kernel and hyperparameters.
+        basis: The p functions.
+        lower: Cholesky factor of Z = F^T R^-1 F + eta I, with shape (p, p).
+        coefficients: Posterior mean, with shape (p,).
+        constant: Of the mean.
+        log_likelihood: Log marginal likelihood in nats.
+        residual: Relative residual of the normal equations.
+        status: How it came about.
+    """
+
+    process: ScaledProcess
+    basis: Basis
+    lower: Tensor
+    coefficients: Tensor
+    constant: float
+    log_likelihood: float
+    residual: float
+    status: str
+
+    def _features(self, new: Tensor) -> Tensor:
+        return self.basis.features(new, self.process.lengthscale)
+
+    def mean(self, new: Tensor) -> Tensor:
+        """Posterior mean, with shape (b,), for new points with shape (b, d): O(b p)."""
+        return self.constant + self._features(new) @ self.coefficients
+
+    def variance(self, new: Tensor) -> Tensor:
+        """Posterior variance of the function without noise, with shape (b,): O(b p^2).
+
+        What the functions lack of the prior variance, which is all of it beyond the box of sines, counts as unknown.
+        Random features lack none, and far from the data their variance may be too small where they are few.
+        """
+        f = self._features(new)
+        half = torch.linalg.solve_triangular(self.lower, f.T, upper=False)
+        missing = (1.0 - f.square().sum(1)).clamp(min=0.0)
+        return self.process.noise_variance * half.square().sum(0) + self.process.variance * missing
+
+    def covariance(self, new: Tensor) -> Tensor:
+        """Posterior covariance of the p functions, with shape (b, b): O(b p^2 + b^2 p)."""
+        half = torch.linalg.solve_triangular(self.lower, self._features(new).T, upper=False)
+        return self.process.noise_variance * (half.T @ half)
+
+    def paths(self, new: Tensor, count: int, *, generator: torch.Generator) -> Tensor:
+        """Joint realisations of the p functions at new points, with shape (count, b): O(count p^2 + count b p).
+
+        Args:
+            new: With shape (b, d).
+            count: Number of realisations.
+            generator: On the device of the points.
+        """
+        normal = torch.randn(len(self.lower), count, dtype=new.dtype, device=new.device, generator=generator)
+        draws = torch.linalg.solve_triangular(self.lower.T, normal, upper=True)
+        deviation = math.sqrt(self.process.noise_variance) * (self._features(new) @ draws)
+        return (self.mean(new)[:, None] + deviation).T
+
+
+def basis_posterior(
+    process: ScaledProcess, data: Observations, basis: Basis, words: str, *, calibration: Tensor | None = None
+) -> BasisPosterior:
+    """The process given the points: O(n p^2) time, O(p^2) memory. The constant is the mean of the values.
+
+    Where the factorisation fails eta is raised tenfold until it works; the result's ``process`` and ``status`` say so.
+
+    Args:
+        process: Kernel and hyperparameters. A scale that it does not have is found from the data.
+        data: In float64.
+        basis: The functions.
+        words: What they are, for the status.
+        calibration: Indices of points whose leave-one-out errors set that scale, as in ``exact_posterior``; where it is
+            None the scale has the most likelihood.
+
+    Raises:
+        FloatingPointError: If no noise helps.
+    """
+    constant = float(data.y.mean())
+    rest = replace(data, y=data.y - constant)
+    known = None if process.scale is None else process.noise_variance
+    sums = BasisSums.of(basis, rest, process.lengthscale)
+    solution, eta = rescue(lambda raised: sums.solve(raised, known), process.eta)
+    s2 = solution.s2
+    if process.scale is None and calibration is not None:
+        s2 = _left_out_square(process, rest.rows(calibration), basis, solution.lower, solution.coefficients, eta)
+    process = replace(process, eta=eta, scale=math.sqrt(max(s2, 1e-300)))
+    left = sums.gram @ solution.coefficients + eta * solution.coefficients - sums.projection
+    residual = float(left.norm() / sums.projection.norm().clamp(min=1e-300))
+    status = f"{words}, eta = {eta:.3g}"
+    return BasisPosterior(
+        process, basis, solution.lower, solution.coefficients, constant, -solution.value, residual, status
+    )
+
+
+def _left_out_square(
+    process: ScaledProcess, part: Observations, basis: Basis, lower: Tensor, coefficients: Tensor, eta: float
+) -> float:
+    """Mean square of leave-one-out errors over their variances, alpha_i^2 / (K^-1)_ii, of some of the points.
+
+    With h_i = |L^-1 F_i|^2 / R_i both follow from the residual: alpha_i = (y_i - F_i c) / (eta R_i) and (K^-1)_ii =
+    (1 - h_i) / (eta R_i).
+    """
+    f = basis.features(part.x, process.lengthscale)
+    noise = part.noise(eta) * torch.ones_like(part.y)
+    relative = noise / eta
+    h = torch.linalg.solve_triangular(lower, f.T, upper=False).square().sum(0) / relative
+    left = part.y - f @ coefficients
+    return float((left.square() / (noise * (1.0 - h).clamp(min=1e-12))).mean())
