@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from surrogate._version import __version__
+from surrogate.lazy import on_first_use
 
 if TYPE_CHECKING:
     from surrogate.estimators.gp import GPRegressor as GPRegressor
@@ -53,20 +54,7 @@ __all__ = ["__version__", "get_cobaya_class", *_HOMES]  # noqa: PLE0604  # strin
 
 
 if not TYPE_CHECKING:  # to whom any name would seem to exist
-
-    def __getattr__(name: str) -> Any:
-        """A public name, loaded on its first use."""
-        if name not in _HOMES:
-            msg = f"module {__name__!r} has no attribute {name!r}"
-            raise AttributeError(msg)
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-        globals()[name] = value
-        return value
-
-
-def __dir__() -> list[str]:
-    """All names, those included that have not been used yet."""
-    return sorted({*globals(), *__all__})
+    __getattr__, __dir__ = on_first_use(__name__, _HOMES)
 
 
 def get_cobaya_class() -> Any:

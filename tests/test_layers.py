@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the bottom to the top. A module may import from rows below its own and from its own group, never from its
 # neighbours in the row nor from above. A group is a package or a module of `surrogate`; "" is surrogate/__init__.py.
 LAYERS = (
-    ("_version", "arrays", "rng"),
+    ("_version", "arrays", "lazy", "rng"),
     ("linalg", "problem"),
     ("samplers", "storage"),
     ("gp", "networks", "executors", "svm"),

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import math
-import re
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -286,15 +284,3 @@ def test_known_noise_fixes_the_scale_through_eta():
         Observations(x, y), kernels=("rbf",), noise=0.02, generator=torch.Generator().manual_seed(0)
     )
     assert process.noise_variance == pytest.approx(0.02, rel=1e-9)
-
-
-def test_the_documentation_runs():
-    text = (Path(__file__).resolve().parents[2] / "docs" / "regression.md").read_text(encoding="utf-8")
-    names: dict[str, object] = {}
-    for block in re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
-        exec(block, names)
-    aware, posterior, new = names["aware"], names["posterior"], names["x"][:20] + 0.1
-    assert bool((aware.variance(new) > 0.9 * posterior.variance(new)).all())
-    assert names["solve"].converged
-    assert names["noise"].status == "interior"
-    assert 0.0 < names["standard_error"] < 5.0
