@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from surrogate.networks.factors import Kronecker
 from surrogate.selection.composed import PosteriorFeatures, ProductFeatures, SumFeatures, WeightedFeatures
 from surrogate.selection.features import DenseFeatures, Features
+from surrogate.selection.gradients import FactoredFeatures
 
 __all__ = [
     "PoolAndTrain",
@@ -19,6 +21,7 @@ __all__ = [
     "acs_rf",
     "acs_rf_hyper",
     "ensemble",
+    "kfac_posterior",
     "named_transform",
     "posterior",
     "scale",
@@ -143,6 +146,63 @@ def _cholesky(matrix: Tensor, ridge: float) -> Tensor:
         msg = f"the kernel plus a noise variance of {ridge:.3g} is singular in float64: scale it or give more noise"
         raise ValueError(msg)
     return factor
+
+
+def kfac_posterior(noise: float = 1e-3) -> Transform:
+    """The kernel of what remains unknown after labels, by the Kronecker factors of K-FAC: cheap for any network.
+
+    As `posterior`, with the matrix of each layer's gradients u (x) v at n labelled points replaced by n A (x) G, and
+    noise^2 added to it by factored damping (see ``Kronecker``). The features stay outer products, of
+    noise / sqrt(n) L_A^-1 u and L_G^-1 v, so that a sketch after it costs what one before it does: no p features are
+    needed. O((n + m) (a^2 + b^2)) time for m points and layers of a inputs and b outputs.
+
+    Args:
+        noise: Sd of the noise, in units of the square root of the (scaled) prior variance.
+
+    Raises:
+        ValueError: If ``noise`` is not positive; when applied, if features are not gradients of a network.
+
+    References:
+        Martens & Grosse (2015), https://arxiv.org/abs/1503.05671; Ritter, Botev & Barber (2018),
+        https://openreview.net/forum?id=Skdvd2xAZ.
+    """
+    if not noise > 0:
+        msg = f"noise must be positive, got {noise}"
+        raise ValueError(msg)
+
+    def transform(split: PoolAndTrain) -> PoolAndTrain:
+        """Factored features, in the precision that they had."""
+        known, pool = _factored(split.known), _factored(split.pool)
+        unit = float(known.diag().double().mean()) ** 0.5
+        whiten = [_whitener(u, v, noise * unit) for u, v in known.factors]
+
+        def apply(features: FactoredFeatures) -> FactoredFeatures:
+            pairs = zip(whiten, features.factors, strict=True)
+            return FactoredFeatures(tuple(white(u, v) for white, (u, v) in pairs))
+
+        return PoolAndTrain(apply(pool), apply(known))
+
+    return transform
+
+
+def _factored(features: Features) -> FactoredFeatures:
+    stored = features.stored()
+    if not isinstance(stored, FactoredFeatures):
+        msg = f"the posterior by Kronecker factors needs gradients of a network, got {type(features).__name__}"
+        raise ValueError(msg)
+    return stored
+
+
+def _whitener(u: Tensor, v: Tensor, noise: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Of the factors of one layer; ``noise`` in the units of the gradients."""
+    n, left, right = len(u), u.double(), v.double()
+    damped = Kronecker(left.T @ left / n, right.T @ right / n).damped(noise**2 / n)
+
+    def white(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        inputs, gradients = damped.whitened(a, b)
+        return noise / n**0.5 * inputs, gradients
+
+    return white
 
 
 def sketch(p: int = 512, *, generator: torch.Generator | None) -> Transform:
@@ -332,8 +392,8 @@ def named_transform(spec: str, generator: torch.Generator | None) -> Transform:
     """The transform of a short name with its numbers, such as "sketch:512" or "acs-rf:512,0.001".
 
     Args:
-        spec: One of "scale", "posterior", "posterior-pool", "sketch", "acs-grad" and "acs-rf", after a colon and
-            between commas the numbers of the function of that name.
+        spec: One of "scale", "posterior", "posterior-pool", "posterior-kfac", "sketch", "acs-grad" and "acs-rf", after
+            a colon and between commas the numbers of the function of that name.
         generator: For the random ones.
 
     Raises:
@@ -344,6 +404,7 @@ def named_transform(spec: str, generator: torch.Generator | None) -> Transform:
         "scale": (lambda: scale, []),
         "posterior": (posterior, [float]),
         "posterior-pool": (lambda *noise: posterior(*noise, given="pool"), [float]),
+        "posterior-kfac": (kfac_posterior, [float]),
         "sketch": (lambda *p: sketch(*p, generator=generator), [int]),
         "acs-grad": (acs_grad, [float]),
         "acs-rf": (lambda *args: acs_rf(*args, generator=_needed(generator, spec)), [int, float]),
