@@ -1,7 +1,11 @@
-"""`surrogate.infer` with its defaults, told of angles and of declared noise where a problem has them."""
+"""`surrogate.infer` with its defaults, told of angles and of declared noise where a problem has them.
+
+The environment variable SURROGATE_BENCH_FEASIBILITY names another classifier of feasibility.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -41,6 +45,7 @@ def run(problem: Any, log_likelihood: Counted, seed: int, max_evaluations: int |
             seed=seed,
             noise=getattr(problem, "noise", None),
             max_evaluations=max_evaluations,
+            feasibility=os.environ.get("SURROGATE_BENCH_FEASIBILITY", "process"),
             progress=False,
         )
     return outcome_of(result)

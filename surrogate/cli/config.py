@@ -55,8 +55,9 @@ DEFAULTS: dict[str, Any] = {
     "n_samples": 10_000,
     "reweight": None,
     "gradient": False,
+    "feasibility": "process",
 }
-_TEXTS = ("executor", "mode", "device")
+_TEXTS = ("executor", "mode", "device", "feasibility")
 _FLAGS = ("isolate", "vectorized", "gradient")
 _NUMBERS = ("max_walltime", "max_eval_seconds", "noise")  # all others are whole numbers
 _STRUCTURES = ("initial", "reference")

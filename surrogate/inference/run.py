@@ -83,7 +83,7 @@ def infer(
         progress: Whether to show progress on standard error.
         resume: "auto" continues a run that is in ``output``, True insists on one, False starts anew.
         settings: What few runs need, by name: ``mode``, ``max_eval_seconds``, ``max_failures``, ``isolate``,
-            ``retries``, ``callback``, ``n_samples``, ``reweight``, ``gradient``, ``fast``; see
+            ``retries``, ``callback``, ``n_samples``, ``reweight``, ``gradient``, ``feasibility``, ``fast``; see
             `surrogate.inference.settings.Settings`.
 
     Returns:
@@ -116,6 +116,7 @@ def infer(
         device=usable_device(device),
         fast=fast_points(asked.fast, posterior.prior.names),
         gradient=asked.gradient,
+        feasibility=asked.feasibility,
     )
     run = Run(
         loop=loop,

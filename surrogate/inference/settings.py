@@ -12,6 +12,7 @@ from surrogate.arrays import Array
 from surrogate.executors.calls import Limits
 from surrogate.inference.design import Reference
 from surrogate.inference.fast import FastPoints
+from surrogate.log_density.feasibility.choice import check_kind
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
 from surrogate.problem.prior import Prior
@@ -51,6 +52,8 @@ class Settings:
         gradient: Whether the likelihood returns its derivatives with respect to the parameters: (float, array (d,)), as
             ``jax.value_and_grad`` does, or as ``"gradient"`` in the dict of derived values. An evaluation is then worth
             d + 1 numbers, and designs are smaller. Not with periodic parameters.
+        feasibility: What learns where the log-likelihood is -inf: "process", a Gaussian process classifier, or "svm", a
+            support vector machine.
         fast: Names of parameters that cost little to change, and how many further values of them to evaluate wherever
             the others change; points that share the others follow each other, which needs batches: not in the mode
             "async".
@@ -69,6 +72,7 @@ class Settings:
     n_samples: int = 10_000
     reweight: int | None = None
     gradient: bool = False
+    feasibility: str = "process"
     fast: tuple[Sequence[str], int] | None = None
 
     def __post_init__(self) -> None:
@@ -81,6 +85,7 @@ class Settings:
                 "workers that each compute the slow part again"
             )
             raise ValueError(msg)
+        check_kind(self.feasibility)
         check_counts(n_samples=self.n_samples, reweight=self.reweight)
         Limits(self.max_eval_seconds, self.isolate, self.retries)  # checks them
 
@@ -116,6 +121,7 @@ class GivenSettings(TypedDict, total=False):
     n_samples: int
     reweight: int | None
     gradient: bool
+    feasibility: str
     fast: tuple[Sequence[str], int] | None
 
 

@@ -53,6 +53,8 @@ def forbidden_by_geometry(x):
 FORBIDDEN = {
     "forbidden3": forbidden_by_geometry,
     "cliff3": lambda x: x.sum(1) > 2.25,
+    "crescent": lambda x: x[:, 1] < x[:, 0] ** 2 - 1,
+    "corridor": lambda x: np.abs(x[:, 1] - 0.8 * np.sin(1.5 * x[:, 0])) > 0.5,
     "lognormal4": lambda x: np.any(x[:, ::2] <= 0, axis=1),
     "desi_w0wacdm": lambda x: (
         (x[:, 2] + x[:, 3] >= 0) | (x[:, 1] * (x[:, 0] / 100) ** 2 - desi.OMEGA_NEUTRINO < x[:, 4])

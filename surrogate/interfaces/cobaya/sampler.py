@@ -57,6 +57,7 @@ class SurrogateSampler(CovmatSampler):
     isolate: bool = False
     retries: int = 0
     device: str | None = None
+    feasibility: str = "process"
     interim_every: int = 10
     speeds: dict[str, Any] = dict(_SPEEDS)
     sampler_type: str = "nested"
@@ -145,6 +146,7 @@ class SurrogateSampler(CovmatSampler):
                 reweight=self._numbers["reweight"] or self._numbers["recompute"],
                 fast=(self._fast_params, self._speeds["fast_points"]),
                 device=self.device,
+                feasibility=self.feasibility,
                 progress=False,
                 callback=self._observe,
             )
