@@ -41,12 +41,12 @@ def fastest(function, repetitions: int, rounds: int = 9) -> float:
 
 
 def exported(gp, hyper, trend) -> Predictor:
-    """The predictor of a surrogate with this process: no warps, no gate, whitened coordinates as parameters."""
+    """The predictor of a surrogate with this process: no warps, all feasible, whitened coordinates as parameters."""
     d = gp.u.shape[1]
     structure = Structure("rbf", trend, 0.0, InputWarp.identity(np.zeros(d), np.ones(d)))
     whitening = Whitening(np.zeros(d), np.eye(d), np.eye(d))
     parameters = SurrogateParameters(hyper, whitening, structure, 1.0, len(gp.u))
-    model = ScalarLogDensity(parameters, gp, Everywhere(), 0.0, np.full(d, -10.0), np.full(d, 10.0))
+    model = ScalarLogDensity(parameters, gp, Everywhere(), 0.0, np.full(d, -10.0), np.full(d, 10.0), np.empty((0, d)))
     names = tuple(f"x{j}" for j in range(d))
     return Predictor.of(model, names, np.tile([-10.0, 10.0], (d, 1)), np.zeros(d), np.ones(d))
 

@@ -83,7 +83,8 @@ def _exp_in_place(x: Numbers) -> Numbers:
     """e^x, written over x. On one thread of a processor with AVX-512 numpy takes half of torch's time."""
     if isinstance(x, np.ndarray):
         return np.exp(x, out=x)
-    if not _AVX512 or x.device.type != "cpu" or x.requires_grad or torch.get_num_threads() > 1:
+    plain = _AVX512 and x.device.type == "cpu" and not x.requires_grad and torch.get_num_threads() == 1
+    if not plain or torch.compiler.is_compiling():  # an exported program cannot leave torch
         return x.exp_()
     numbers = x.numpy()
     np.exp(numbers, out=numbers)

@@ -519,6 +519,7 @@ def test_priors_that_are_refused(prior, error, message):
         ({"isolated": True}, TypeError, r"infer\(\) has no argument 'isolated'; did you mean 'isolate'"),
         ({"mode": "async", "fast": (["a"], 2)}, ValueError, "fast= needs mode='sync' or 'auto', got 'async'"),
         ({"mode": "fast"}, ValueError, "mode must be 'auto', 'sync' or 'async', got 'fast'"),
+        ({"feasibility": "gp"}, ValueError, "feasibility must be one of 'process', 'svm', got 'gp'"),
         ({"retries": -1}, ValueError, "retries must be a whole number of at least 0, got -1"),
         ({"resume": "always"}, ValueError, "resume must be 'auto', True or False, got 'always'"),
     ],

@@ -10,17 +10,19 @@ import surrogate
 from surrogate.gp.trended import Hyperparameters
 from surrogate.inference.conclusion import Emulator
 from surrogate.inference.draws import ScaledPrior
+from surrogate.linalg import stationary
 from surrogate.log_density.coordinates.couplings import Couplings
 from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.log_density.model import build
 from surrogate.log_density.parameters import Structure, SurrogateParameters
-from surrogate.log_density.predictor import Predictor, load_predictor
+from surrogate.log_density.predictor import Predictor, closures, load_predictor
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
 from surrogate.storage.arrays import save_arrays
 
 D, N = 3, 25
+WORDS = ("weights", "root", "shape")
 NAMES, BOUNDS = ("a", "b", "c"), np.array([[-1.0, 3.0]] * D)
 CASES = {
     "plain": {},
@@ -31,13 +33,23 @@ CASES = {
     "compressed": {"output": 8.0},
     "expanded": {"output": -8.0},
     "infeasible": {"infeasible": True},
+    "infeasible by a machine": {"infeasible": True, "feasibility": "svm"},
     "coupled": {"coupled": True},
     "coupled circle": {"coupled": True, "kinds": (0, 1, 4)},
     "infeasible and warped": {"infeasible": True, "kinds": (0, 0, 3), "output": 8.0, "kernel": "matern52"},
 }
 
 
-def emulator_of(*, kernel="rbf", trend="quadratic", kinds=(0, 0, 0), output=0.0, infeasible=False, coupled=False):
+def emulator_of(
+    *,
+    kernel="rbf",
+    trend="quadratic",
+    kinds=(0, 0, 0),
+    output=0.0,
+    infeasible=False,
+    coupled=False,
+    feasibility="process",
+):
     rng = np.random.default_rng(0)
     x = BOUNDS[:, 0] + 4.0 * rng.random((N, D))
     y = -((x - 1.0) ** 2).sum(1) + np.sin(3 * x[:, 0])
@@ -55,7 +67,9 @@ def emulator_of(*, kernel="rbf", trend="quadratic", kinds=(0, 0, 0), output=0.0,
     whitening = Whitening.of(warp.forward(t))
     size = warp.size
     hyper = Hyperparameters(0.5, np.log(1e-3), np.linspace(0.2, 0.8, size), 0.3)
-    parameters = SurrogateParameters(hyper, whitening, Structure(kernel, trend, output, warp), 1.5, N)
+    parameters = SurrogateParameters(
+        hyper, whitening, Structure(kernel, trend, output, warp), 1.5, N, feasibility=feasibility
+    )
     scaled = ScaledPrior(BOUNDS[:, 0], np.full(D, 4.0), lambda p: np.zeros(len(p)), lambda n, rng: rng.random((n, D)))
     return Emulator(build(data, t, parameters), scaled)
 
@@ -99,7 +113,7 @@ def test_numbers_survive_their_file(pair, tmp_path):
         assert all(file[name].dtype.kind in "fiuU" for name in file.files)
 
 
-@pytest.mark.parametrize("case", ["plain", "infeasible and warped", "coupled"])
+@pytest.mark.parametrize("case", ["plain", "infeasible and warped", "infeasible by a machine", "coupled"])
 def test_a_program_runs_without_the_package(case, tmp_path):
     predictor = emulator_of(**CASES[case]).predictor(NAMES, BOUNDS)
     predictor.save(tmp_path / "p.pt2")
@@ -109,11 +123,32 @@ def test_a_program_runs_without_the_package(case, tmp_path):
         np.testing.assert_allclose(values, predictor.log_likelihood(points(m)), rtol=1e-12)
 
 
+@pytest.mark.parametrize("infeasible", [False, True])
+def test_a_file_from_before_there_were_kinds_of_feasibility_is_read(infeasible):
+    predictor = emulator_of(infeasible=infeasible).predictor(NAMES, BOUNDS)
+    arrays = predictor.to_arrays()
+    arrays.pop("predictor/feasibility")
+    former = {"feasible_points": "border", **{f"feasible_{word}": f"border_{word}" for word in WORDS}}
+    arrays = {f"predictor/{former.get(name.split('/')[1], name.split('/')[1])}": a for name, a in arrays.items()}
+    again = Predictor.from_arrays(arrays)
+    assert again.feasibility == ("process" if infeasible else "everywhere")
+    assert np.array_equal(again.log_likelihood(points()), predictor.log_likelihood(points()))
+
+
 def test_a_file_from_before_there_were_couplings_is_read():
     predictor = emulator_of().predictor(NAMES, BOUNDS)
     arrays = {name: array for name, array in predictor.to_arrays().items() if not name.endswith("couplings")}
     again = Predictor.from_arrays(arrays)
     assert np.array_equal(again.log_likelihood(points()), predictor.log_likelihood(points()))
+
+
+@pytest.mark.parametrize("name", closures.CORRELATIONS)
+def test_correlations_are_those_of_the_one_definition(name):
+    r2 = np.append(0.0, np.geomspace(1e-8, 100.0, 50))
+    value, slope = stationary.CORRELATIONS[name].evaluate(torch.from_numpy(r2.copy()))
+    np.testing.assert_allclose(closures.CORRELATIONS[name](-0.5 * r2), value.numpy(), rtol=1e-13)
+    if name in closures.SLOPES:
+        np.testing.assert_allclose(closures.SLOPES[name](-0.5 * r2), slope.numpy(), rtol=1e-13)
 
 
 def test_the_module_has_the_slope_of_the_function():
@@ -138,6 +173,8 @@ def test_other_suffixes_are_refused(tmp_path):
     [
         ("weights", np.zeros(3)),
         ("kernel", np.array("cubic")),
+        ("feasibility", np.array("forest")),
+        ("feasible_root", np.zeros((2, 2))),
         ("warp", np.array([4, 0, 0])),
         ("constants", np.array(["1"] * 5)),
         ("forward", np.zeros(())),

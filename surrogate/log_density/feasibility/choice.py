@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from surrogate.arrays import Array, Flags
-from surrogate.log_density.feasibility.process import fit_process
-from surrogate.log_density.feasibility.protocol import Feasibility
-from surrogate.log_density.feasibility.svm import fit_machine
+from surrogate.log_density.feasibility.process import FeasibilityProcess, fit_process
+from surrogate.log_density.feasibility.protocol import Everywhere, Feasibility, FeasibilityArrays
+from surrogate.log_density.feasibility.svm import FeasibilityMachine, fit_machine
 
-__all__ = ["KINDS", "check_kind", "fit_feasibility"]
+__all__ = ["KINDS", "check_kind", "fit_feasibility", "restored"]
 
 
 KINDS = ("process", "svm")
@@ -44,3 +44,16 @@ def fit_feasibility(
     if check_kind(kind) == "svm":
         return fit_machine(u, feasible, doubtful=doubtful, device=device)
     return fit_process(u, feasible, doubtful=doubtful)
+
+
+def restored(kind: str, arrays: FeasibilityArrays) -> Feasibility:
+    """The classifier with these numbers, the inverse of ``Feasibility.arrays``.
+
+    Raises:
+        ValueError: If there is no such kind.
+    """
+    if kind == "everywhere":
+        return Everywhere()
+    if check_kind(kind) == "svm":
+        return FeasibilityMachine.of_arrays(arrays)
+    return FeasibilityProcess.of_arrays(arrays)

@@ -22,9 +22,10 @@ from scipy.linalg import solve_triangular
 from scipy.special import log_ndtr, ndtr
 
 from surrogate.arrays import Array, Flags
+from surrogate.linalg.stationary import CORRELATIONS
 from surrogate.log_density.coordinates.whitening import joint_normal
 from surrogate.log_density.feasibility.points import nearest_to_boundary, trusted
-from surrogate.log_density.feasibility.protocol import Everywhere
+from surrogate.log_density.feasibility.protocol import Everywhere, FeasibilityArrays
 
 __all__ = ["PRIOR_VARIANCE", "SURE", "FeasibilityProcess", "Shape", "fit_process"]
 
@@ -63,10 +64,8 @@ class Shape:
         return PRIOR_VARIANCE * (1.0 + (u**2).sum(1) / u.shape[1] + self.bend)
 
     def _correlation(self, r2: Array) -> Array:
-        if self.smooth:
-            return np.exp(-0.5 * r2)
-        r = np.sqrt(5.0 * r2)
-        return (1.0 + r + r**2 / 3.0) * np.exp(-r)
+        kernel = CORRELATIONS["rbf" if self.smooth else "matern52"]
+        return kernel.correlation(r2)
 
 
 SHAPES = (
@@ -93,6 +92,11 @@ class FeasibilityProcess:
     root: Array
     shape: Shape
     log_evidence: float
+
+    @property
+    def kind(self) -> str:
+        """The word "process"."""
+        return "process"
 
     @property
     def everywhere(self) -> bool:
@@ -134,10 +138,16 @@ class FeasibilityProcess:
         """Prior covariance K of f at u, (m, m), and H, (n, m): given the data it is K - H^T H; O(m^2 d + m n^2)."""
         return self.shape.covariance(u, u), self.root @ self.shape.covariance(self.points, u)
 
-    def arrays(self) -> dict[str, Array]:
-        """Points, weights, root, and the shape: its bend, its length and 1 if it is smooth."""
+    def arrays(self, d: int) -> FeasibilityArrays:  # noqa: ARG002  # the points have d coordinates
+        """The numbers that define it, but for the evidence."""
         shape = np.array([self.shape.bend, self.shape.length, float(self.shape.smooth)])
-        return {"points": self.points, "weights": self.weights, "root": self.root, "shape": shape}
+        return FeasibilityArrays(self.points, self.weights, self.root, shape)
+
+    @classmethod
+    def of_arrays(cls, arrays: FeasibilityArrays) -> FeasibilityProcess:
+        """The inverse of ``arrays``, without an evidence."""
+        bend, length, smooth = map(float, arrays.shape)
+        return cls(arrays.points, arrays.weights, arrays.root, Shape(bend, length, bool(smooth)), float("nan"))
 
 
 @dataclass(frozen=True, eq=False)

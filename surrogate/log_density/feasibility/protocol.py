@@ -9,11 +9,33 @@ import numpy as np
 
 from surrogate.arrays import Array
 
-__all__ = ["Everywhere", "Feasibility"]
+__all__ = ["Everywhere", "Feasibility", "FeasibilityArrays"]
+
+
+@dataclass(frozen=True, eq=False)
+class FeasibilityArrays:
+    """The numbers of a classifier in d coordinates.
+
+    Attributes:
+        points: What it was fitted to, or the support vectors, with shape (k, d).
+        weights: Their weights in the decision function, with shape (k,).
+        root: Of a process, what the data take from its variance, with shape (k, k); of a machine, with shape (0, 0).
+        shape: Of a process the bend, the length and 1 if it is smooth; of a machine the intercept, gamma and 0.
+    """
+
+    points: Array
+    weights: Array
+    root: Array
+    shape: Array
 
 
 class Feasibility(Protocol):
     """Where a log-likelihood is finite, as far as its evaluations tell, at whitened points u with shape (m, d)."""
+
+    @property
+    def kind(self) -> str:
+        """Its name: "everywhere", "process" or "svm"."""
+        ...
 
     @property
     def everywhere(self) -> bool:
@@ -44,14 +66,19 @@ class Feasibility(Protocol):
         """Prior covariance K of the decision at u, (m, m), and H, (k, m): given the data it is K - H^T H."""
         ...
 
-    def arrays(self) -> dict[str, Array]:
-        """The numbers that define it."""
+    def arrays(self, d: int) -> FeasibilityArrays:
+        """The numbers that define it, see ``FeasibilityArrays``."""
         ...
 
 
 @dataclass(frozen=True)
 class Everywhere:
     """Feasibility where nothing infeasible is known."""
+
+    @property
+    def kind(self) -> str:
+        """The word "everywhere"."""
+        return "everywhere"
 
     @property
     def everywhere(self) -> bool:
@@ -82,6 +109,6 @@ class Everywhere:
         """The identity, and no data."""
         return np.eye(len(u)), np.zeros((1, len(u)))
 
-    def arrays(self) -> dict[str, Array]:
-        """None."""
-        return {}
+    def arrays(self, d: int) -> FeasibilityArrays:
+        """No points."""
+        return FeasibilityArrays(np.empty((0, d)), np.empty(0), np.empty((0, 0)), np.zeros(3))

@@ -12,7 +12,7 @@ from scipy.special import ndtri
 from surrogate.arrays import Array, Flags
 from surrogate.log_density.coordinates.whitening import joint_normal
 from surrogate.log_density.feasibility.points import trusted
-from surrogate.log_density.feasibility.protocol import Everywhere
+from surrogate.log_density.feasibility.protocol import Everywhere, FeasibilityArrays
 
 __all__ = ["FeasibilityMachine", "fit_machine"]
 
@@ -43,6 +43,11 @@ class FeasibilityMachine:
     weights: Array
     intercept: float
     gamma: float
+
+    @property
+    def kind(self) -> str:
+        """The word "svm"."""
+        return "svm"
 
     @property
     def everywhere(self) -> bool:
@@ -89,9 +94,16 @@ class FeasibilityMachine:
         """The kernel at u, (m, m), and no data, zeros with shape (1, m)."""
         return self._kernel(u, u), np.zeros((1, len(u)))
 
-    def arrays(self) -> dict[str, Array]:
-        """Support vectors, weights, and the intercept with gamma."""
-        return {"points": self.support, "weights": self.weights, "machine": np.array([self.intercept, self.gamma])}
+    def arrays(self, d: int) -> FeasibilityArrays:  # noqa: ARG002  # the support vectors have d coordinates
+        """The numbers that define it."""
+        shape = np.array([self.intercept, self.gamma, 0.0])
+        return FeasibilityArrays(self.support, self.weights, np.empty((0, 0)), shape)
+
+    @classmethod
+    def of_arrays(cls, arrays: FeasibilityArrays) -> FeasibilityMachine:
+        """The inverse of ``arrays``."""
+        intercept, gamma, _ = map(float, arrays.shape)
+        return cls(arrays.points, arrays.weights, intercept, gamma)
 
 
 def _machine(gamma: float, u: Array, feasible: Flags, cost: Array) -> Any:

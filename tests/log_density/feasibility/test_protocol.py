@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from surrogate.log_density.feasibility.choice import restored
 from surrogate.log_density.feasibility.process import fit_process
 from surrogate.log_density.feasibility.protocol import Everywhere, Feasibility
 from surrogate.log_density.feasibility.svm import fit_machine
@@ -59,4 +60,15 @@ def test_without_infeasible_points_nothing_is_added_to_a_density():
     everywhere = Everywhere()
     assert not everywhere.deviations(X, 3, np.random.default_rng(0)).any()
     assert not everywhere.doubt(X).any()
-    assert everywhere.arrays() == {}
+    assert len(everywhere.arrays(2).points) == 0
+
+
+def test_a_classifier_is_its_numbers(feasibility):
+    again = restored(feasibility.kind, feasibility.arrays(2))
+    np.testing.assert_array_equal(again.margin(X), feasibility.margin(X))
+    np.testing.assert_array_equal(again.probability(X), feasibility.probability(X))
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="feasibility must be one of 'process', 'svm', got 'forest'"):
+        restored("forest", Everywhere().arrays(2))

@@ -1,0 +1,69 @@
+"""The predictor of many points: a numpy closure; numpy's exponential is twice as fast as torch's with AVX-512."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from surrogate.arrays import Array
+from surrogate.log_density.coordinates.warps import OutputWarp
+from surrogate.log_density.feasibility.choice import restored
+from surrogate.log_density.feasibility.protocol import FeasibilityArrays
+from surrogate.log_density.predictor.closures import CORRELATIONS, SLOPES, affine, augmented_trend
+
+if TYPE_CHECKING:
+    from surrogate.log_density.predictor.numbers import Predictor
+
+__all__ = ["batch_closure"]
+
+
+def batch_closure(p: Predictor) -> Callable[[Array], Array]:
+    """The function of many points: numpy's exponential takes half of the time of torch's on processors with AVX-512."""
+    to_z, offset = affine(p)
+    warp = p.input_warp if p.is_warped else None
+    correlate, points = CORRELATIONS[p.kernel], _columns(p.points / p.lengthscale)
+    weights, trend, inverse = p.weights, augmented_trend(p), OutputWarp(float(p.constants[2])).inverse
+    low, high = p.box
+    sharpness = 10.0 / (high - low)
+    slopes = _batch_slopes(p) if len(p.slope_points) else None
+    arrays = FeasibilityArrays(p.feasible_points, p.feasible_weights, p.feasible_root, p.feasible_shape)
+    feasibility = restored(p.feasibility, arrays)
+    y_max, temperature = map(float, p.constants[:2])
+
+    def many(x: Array) -> Array:
+        """The log-likelihoods at points with shape (m, d), which is not checked."""
+        z = (x if warp is None else warp.forward((x - p.location) / p.scale)) @ to_z.T
+        z += offset
+        value = ((z @ trend) * z).sum(1)
+        value += correlate(_halves(z[:, :-1], points)) @ weights
+        if slopes is not None:
+            value += slopes(z)
+        u = z[:, :-1] * p.lengthscale
+        excess = (np.maximum(low - u, 0.0) + np.maximum(u - high, 0.0)) * sharpness
+        bend = (excess * excess).sum(1)
+        value = inverse(value) - 0.5 * (bend + (0.1 * bend) ** 2)
+        return y_max + temperature * (value if feasibility.everywhere else value + feasibility.log_probability(u))
+
+    return many
+
+
+def _batch_slopes(p: Predictor) -> Callable[[Array], Array]:
+    """The share of the derivatives' rows, as in `_scalar_slopes`."""
+    slope = SLOPES[p.kernel]
+    scaled, b = p.slope_points / p.lengthscale, p.slope_weights / p.lengthscale
+    along, points = np.column_stack([b, -(scaled * b).sum(1)]).T, _columns(scaled)
+    return lambda z: (slope(_halves(z[:, :-1], points)) * (z @ along)).sum(1)
+
+
+def _halves(z: Array, columns: Array) -> Array:
+    """Minus half the squared distances, with shape (m, n), by one product with `_columns`."""
+    left = np.column_stack([z, np.ones(len(z)), -0.5 * (z * z).sum(1)])
+    e = left @ columns
+    return np.clip(e, -700.0, 0.0, out=e)  # denormal numbers would make exp fifty times slower
+
+
+def _columns(points: Array) -> Array:
+    """(Z, -|Z|^2 / 2, 1), transposed: what makes minus half the squared distances of (z, 1, -|z|^2 / 2)."""
+    return np.column_stack([points, -0.5 * (points**2).sum(1), np.ones(len(points))]).T

@@ -1,0 +1,181 @@
+"""The predictor as a torch module: batches on any device, with derivatives, and what ``torch.export`` writes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from surrogate.linalg.stationary import CORRELATIONS
+from surrogate.log_density.coordinates.couplings import STEEPEST, Couplings
+from surrogate.log_density.coordinates.warps import CIRCLE, EXPANDED_TO
+from surrogate.log_density.feasibility.process import PRIOR_VARIANCE, SURE
+
+if TYPE_CHECKING:
+    from surrogate.log_density.predictor.numbers import Predictor
+
+__all__ = ["PredictorModule"]
+
+
+class PredictorModule(torch.nn.Module):
+    """Points with shape (m, d) to log-likelihoods with shape (m,), in float64."""
+
+    location: Tensor
+    scale: Tensor
+    support: Tensor
+    centre: Tensor
+    forward_map: Tensor
+    lengthscale: Tensor
+    points: Tensor
+    weights: Tensor
+    slope_points: Tensor
+    slope_weights: Tensor
+    slope_offsets: Tensor
+    linear: Tensor
+    quadratic: Tensor
+    constant: Tensor
+    box: Tensor
+    feasible_points: Tensor
+    feasible_weights: Tensor
+    feasible_root: Tensor
+    bends: Tensor
+    scales: Tensor
+    linears: Tensor
+    frame: Tensor
+    coupling_offset: Tensor
+    coupling_centre: Tensor
+
+    def __init__(self, p: Predictor) -> None:
+        super().__init__()
+        self._kinds = [int(kind) for kind in p.warp]
+        self._kernel = p.kernel
+        self._y_max, self._temperature, self._output = map(float, p.constants)
+        self._feasibility, self._sloped = p.feasibility, len(p.slope_points) > 0
+        self._feasible_shape = tuple(map(float, p.feasible_shape))
+        e = len(p.centre)
+        buffers = {
+            "location": p.location,
+            "scale": p.scale,
+            "support": p.support,
+            "centre": p.centre,
+            "forward_map": p.forward,
+            "lengthscale": p.lengthscale,
+            "points": _columns(torch.from_numpy(p.points / p.lengthscale)),
+            "weights": p.weights,
+            "linear": p.trend[1 : e + 1],
+            "quadratic": p.trend[e + 1 :].reshape(e, e),
+            "constant": p.trend[:1],
+            "box": p.box,
+        }
+        if self._sloped:
+            scaled = p.slope_weights / p.lengthscale
+            buffers["slope_points"] = _columns(torch.from_numpy(p.slope_points / p.lengthscale))
+            buffers["slope_weights"] = scaled
+            buffers["slope_offsets"] = (p.slope_points / p.lengthscale * scaled).sum(1)
+        self._coupled = len(p.couplings) > 0
+        if self._coupled:
+            of = Couplings.of_array(p.couplings)
+            buffers |= {"bends": of.bend, "scales": of.scale, "linears": of.linear, "frame": of.frame}
+            buffers |= {"coupling_offset": of.offset, "coupling_centre": of.centre}
+        if self._feasibility != "everywhere":
+            names = ("feasible_points", "feasible_weights", "feasible_root")
+            buffers |= {name: getattr(p, name) for name in names}
+        for name, array in buffers.items():
+            self.register_buffer(name, torch.tensor(np.ascontiguousarray(array), dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log-likelihoods at x."""
+        u = (self._warped((x - self.location) / self.scale) - self.centre) @ self.forward_map
+        z = u / self.lengthscale
+        kernel = CORRELATIONS[self._kernel]
+        k = kernel.correlation(_squared_distance(z, self.points))
+        value = self.constant + u @ self.linear + ((u @ self.quadratic) * u).sum(1) + k @ self.weights
+        if self._sloped:
+            _, h = kernel.evaluate(_squared_distance(z, self.slope_points))
+            value = value + (h * (z @ self.slope_weights.T - self.slope_offsets)).sum(1)
+        value = self._unwarped(value) - self._bend(u)
+        if self._feasibility == "process":
+            value = value + torch.log(self._by_process(u))
+        elif self._feasibility == "svm":
+            value = value + torch.log(self._by_machine(u))
+        return self._y_max + self._temperature * value
+
+    def _by_process(self, u: Tensor) -> Tensor:
+        """Probability of being feasible, as ``FeasibilityProcess.probability``."""
+        bend, length, smooth = self._feasible_shape
+        d, square, inner = u.shape[1], (u * u).sum(1), u @ self.feasible_points.T
+        k = 1.0 + inner / d
+        if bend:
+            r2 = _squared_distance(u, _columns(self.feasible_points)) / (length**2 * d)
+            k = k + bend * CORRELATIONS["rbf" if smooth else "matern52"].correlation(r2)
+        k = PRIOR_VARIANCE * k
+        variance = PRIOR_VARIANCE * (1.0 + square / d + bend) - (k @ self.feasible_root.T).square().sum(1)
+        margin = k @ self.feasible_weights / (1.0 + variance.clamp(min=0.0)).sqrt()
+        return ((torch.special.ndtr(margin) - SURE) / (1.0 - 2.0 * SURE)).clamp(0.0, 1.0)
+
+    def _by_machine(self, u: Tensor) -> Tensor:
+        """Probability of being feasible, as ``FeasibilityMachine.probability``."""
+        intercept, gamma, _ = self._feasible_shape
+        k = torch.exp(-gamma * _squared_distance(u, _columns(self.feasible_points)))
+        return (0.5 * (1.0 + k @ self.feasible_weights + intercept)).clamp(0.0, 1.0)
+
+    def _warped(self, t: Tensor) -> Tensor:
+        out = self._warped_alone(t)
+        if not self._coupled:
+            return out
+        d = len(self._kinds)
+        s = (out[:, :d] - self.coupling_centre) @ self.frame
+        stretch = torch.exp(-(s @ self.scales).clamp(-STEEPEST, STEEPEST))
+        z = (s - self.coupling_offset - s @ self.linears - s.square() @ self.bends) * stretch
+        return torch.cat([z, out[:, d:]], 1)
+
+    def _warped_alone(self, t: Tensor) -> Tensor:
+        if not any(self._kinds):
+            return t
+        columns, sines = [], []
+        for j, kind in enumerate(self._kinds):
+            low, high = self.support[0, j], self.support[1, j]
+            if kind == CIRCLE:
+                angle = 2.0 * math.pi * (t[:, j] - low) / (high - low)
+                columns.append(torch.cos(angle))
+                sines.append(torch.sin(angle))
+            else:
+                columns.append(_warp_column(t[:, j], kind, low, high))
+        return torch.stack(columns + sines, 1)
+
+    def _unwarped(self, z: Tensor) -> Tensor:
+        o = abs(self._output)
+        if self._output > 0:
+            return -o * torch.expm1((-z / o).clamp(max=600.0))
+        if self._output < 0:
+            end = EXPANDED_TO * o
+            return -o * torch.log1p(-z.clamp(max=end) / o) + (z - end).clamp(min=0.0) / (1.0 - EXPANDED_TO)
+        return z
+
+    def _bend(self, u: Tensor) -> Tensor:
+        low, high = self.box[0], self.box[1]
+        excess = (low - u).clamp(min=0.0) + (u - high).clamp(min=0.0)
+        bend = (excess / (0.1 * (high - low))).square().sum(1)
+        return 0.5 * (bend + (0.1 * bend).square())
+
+
+def _warp_column(t: Tensor, kind: int, low: Tensor, high: Tensor) -> Tensor:
+    if kind == 0:
+        return t
+    width = torch.where(torch.isfinite(high - low), high - low, torch.ones_like(low))
+    above, below = torch.maximum(t - low, 1e-7 * width), torch.maximum(high - t, 1e-7 * width)
+    return {1: lambda: torch.log(above), 2: lambda: -torch.log(below), 3: lambda: torch.log(above / below)}[kind]()
+
+
+def _columns(b: Tensor) -> Tensor:
+    """(B, |b|^2, 1), transposed: what makes squared distances of (-2 a, 1, |a|^2)."""
+    return torch.cat([b, (b * b).sum(1, keepdim=True), torch.ones_like(b[:, :1])], 1).T
+
+
+def _squared_distance(a: Tensor, columns: Tensor) -> Tensor:
+    """Squared distances, with shape (m, n), by one product with `_columns`; it can be differentiated and exported."""
+    left = torch.cat([-2.0 * a, torch.ones_like(a[:, :1]), (a * a).sum(1, keepdim=True)], 1)
+    return (left @ columns).clamp_(min=0.0)

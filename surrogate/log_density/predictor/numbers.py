@@ -1,0 +1,284 @@
+"""A predictor: the log-likelihood that a run has learned as plain numbers, and their files.
+
+``.npz`` holds numbers that ``load_predictor`` reads without running anything; ``.pt2`` is a program of ``torch.export``
+for programs that have torch and not this package.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from surrogate.arrays import Array, Indices
+from surrogate.gp.trended import Residual
+from surrogate.log_density.coordinates.couplings import Couplings
+from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
+from surrogate.log_density.feasibility.choice import KINDS
+from surrogate.log_density.predictor.batch import batch_closure
+from surrogate.log_density.predictor.closures import CORRELATIONS
+from surrogate.log_density.predictor.module import PredictorModule
+from surrogate.log_density.predictor.single import single_closure
+from surrogate.storage.arrays import load_arrays, save_arrays
+from surrogate.storage.files import replacing
+
+if TYPE_CHECKING:
+    from surrogate.log_density.model import ScalarLogDensity
+
+__all__ = ["Predictor", "load_predictor"]
+
+
+_CACHED = 250_000  # kernel values of a block that stay in a processor's cache, 2 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """Mean of the surrogate of a log-likelihood, -inf where it is infeasible: a function of numbers only.
+
+    ``predictor(x)`` is the value at one point with shape (d,); ``predictor.log_likelihood(x)`` are those at points with
+    shape (m, d). The prior is not part of it.
+
+    Attributes:
+        names: Of the d parameters.
+        bounds: Support of the prior, with shape (d, 2), for information.
+        location: Of the scaled coordinates t = (x - location) / scale, with shape (d,).
+        scale: With shape (d,).
+        warp: Kinds of input warps, with shape (d,), see ``INPUT_WARPS``.
+        support: Lower and upper ends of the support in scaled coordinates, with shape (2, d).
+        centre: Of the whitened coordinates u = (warped t - centre) @ forward, with shape (e,).
+        forward: With shape (e, e).
+        kernel: Name of the kernel.
+        lengthscale: With shape (e,).
+        points: Evaluated points in whitened coordinates, with shape (n, e).
+        weights: Of the kernel at the points, with shape (n,).
+        slope_points: Points whose derivatives were known, with shape (m, e); m may be 0.
+        slope_weights: Of the derivatives of the kernel there, with shape (m, e).
+        trend: c, b and C of the trend c + b.u + u.C.u: with shape (1 + e + e^2,).
+        box: Lower and upper corner of the trust region in whitened coordinates, with shape (2, e).
+        feasibility: Kind of the classifier of feasible points: "everywhere", "process" or "svm".
+        feasible_points: Its numbers, see ``FeasibilityArrays``, with shape (k, e); k is 0 where all is feasible.
+        feasible_weights: With shape (k,).
+        feasible_root: With shape (k, k), or (0, 0).
+        feasible_shape: With shape (3,).
+        constants: Largest value, temperature and output warp.
+        couplings: Of the warped coordinates, ``Couplings.to_array``; without rows where there are none.
+    """
+
+    names: tuple[str, ...]
+    bounds: Array
+    location: Array
+    scale: Array
+    warp: Indices
+    support: Array
+    centre: Array
+    forward: Array
+    kernel: str
+    lengthscale: Array
+    points: Array
+    weights: Array
+    slope_points: Array
+    slope_weights: Array
+    trend: Array
+    box: Array
+    feasibility: str
+    feasible_points: Array
+    feasible_weights: Array
+    feasible_root: Array
+    feasible_shape: Array
+    constants: Array
+    couplings: Array = field(default_factory=lambda: np.empty((0, 0)))
+
+    @classmethod
+    def of(
+        cls, model: ScalarLogDensity, names: tuple[str, ...], bounds: Array, location: Array, scale: Array
+    ) -> Predictor:
+        """The numbers of a surrogate whose scaled coordinates are (x - location) / scale.
+
+        Raises:
+            ValueError: If the kernel is not one of the package's own, which have names.
+        """
+        gp, parameters = model.gp, model.parameters
+        residual = Residual.of(gp)
+        if residual.kernel not in CORRELATIONS:
+            msg = f"only kernels {sorted(CORRELATIONS)} can be exported, got {residual.kernel}"
+            raise ValueError(msg)
+        weights, slope_at, slope_weights = residual.weights(gp)
+        points = gp.u.cpu().numpy()
+        warp = parameters.structure.warp
+        classifier = model.feasibility.arrays(points.shape[1])
+        return cls(
+            names=names,
+            bounds=bounds,
+            location=location,
+            scale=scale,
+            warp=warp.kinds,
+            support=np.stack([warp.low, warp.high]),
+            centre=parameters.whitening.centre,
+            forward=parameters.whitening.forward,
+            kernel=residual.kernel,
+            lengthscale=residual.lengthscale,
+            points=points,
+            weights=weights,
+            slope_points=points[slope_at],
+            slope_weights=slope_weights,
+            trend=np.concatenate([part.cpu().numpy().ravel() for part in gp.polynomial]),
+            box=np.stack([model.low, model.high]),
+            constants=np.array([model.y_max, parameters.temperature, parameters.structure.output]),
+            feasibility=model.feasibility.kind,
+            feasible_points=classifier.points,
+            feasible_weights=classifier.weights,
+            feasible_root=classifier.root,
+            feasible_shape=classifier.shape,
+            couplings=np.empty((0, len(names))) if warp.couplings is None else warp.couplings.to_array(),
+        )
+
+    @property
+    def input_warp(self) -> InputWarp:
+        """The warp of the scaled coordinates."""
+        couplings = Couplings.of_array(self.couplings) if len(self.couplings) else None
+        low, high = self.support
+        return InputWarp(self.warp, low, high, couplings)
+
+    @property
+    def is_warped(self) -> bool:
+        """Whether the warp does anything."""
+        return bool(self.warp.any()) or len(self.couplings) > 0
+
+    def __call__(self, x: ArrayLike) -> float:
+        """The log-likelihood at one point with shape (d,) (not checked): about 10 microseconds for 500 points."""
+        return self.single(x)
+
+    @cached_property
+    def single(self) -> Callable[[ArrayLike], float]:
+        """The function of one point, for loops that count every microsecond."""
+        return single_closure(self)
+
+    @cached_property
+    def many(self) -> Callable[[Array], Array]:
+        """The function of points with shape (m, d) in one block, which ``log_likelihood`` calls in turn."""
+        return batch_closure(self)
+
+    @cached_property
+    def module(self) -> PredictorModule:
+        """The function of points with shape (m, d) as a torch module in float64, which ``.to(device)`` moves."""
+        return PredictorModule(self)
+
+    def log_likelihood(self, x: ArrayLike) -> Array:
+        """The log-likelihood at points with shape (m, d), with shape (m,): O(m n d).
+
+        Raises:
+            ValueError: If the points have another number of parameters.
+        """
+        points = np.atleast_2d(np.asarray(x, dtype=np.float64))
+        if points.ndim != 2 or points.shape[1] != len(self.names):
+            msg = f"x must have shape (m, {len(self.names)}), got {np.shape(x)}"
+            raise ValueError(msg)
+        block = max(1, _CACHED // (len(self.points) + len(self.feasible_points)))
+        parts = [self.many(points[i : i + block]) for i in range(0, len(points), block)]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a file, by its suffix: ``.npz`` of numbers, or ``.pt2``, a program of ``torch.export``.
+
+        The first is what to keep and to send: reading it runs no code. The second is read by ``torch.export.load``,
+        gives a module of points with shape (m, d), and should be read only by who trusts its writer: it is a program,
+        and its format is torch's.
+
+        Raises:
+            ValueError: If the suffix is another one.
+            OSError: If the file cannot be written; a former one is then intact.
+        """
+        place = Path(path)
+        if place.suffix == ".npz":
+            save_arrays(place, self.to_arrays())
+        elif place.suffix == ".pt2":
+            example = torch.zeros(2, len(self.names), dtype=torch.float64)
+            batch = torch.export.Dim("batch")
+            program = torch.export.export(self.module, (example,), dynamic_shapes=({0: batch},))
+            with replacing(place) as file:
+                torch.export.save(program, file)
+        else:
+            msg = f"a predictor is saved as .npz (numbers) or .pt2 (a program of torch), got {place.name}"
+            raise ValueError(msg)
+
+    def to_arrays(self) -> dict[str, NDArray]:
+        """Arrays of numbers and fixed-width text that define it exactly."""
+        return {f"predictor/{entry.name}": np.asarray(getattr(self, entry.name)) for entry in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray]) -> Predictor:
+        """The inverse of ``to_arrays``.
+
+        Raises:
+            ValueError: If arrays are missing or do not fit together.
+        """
+        names = [entry.name for entry in fields(cls)]
+        arrays = _renewed(arrays)
+        if missing := [name for name in names if f"predictor/{name}" not in arrays]:
+            msg = f"this is no predictor: it lacks {', '.join(missing)}"
+            raise ValueError(msg)
+        values: dict[str, Any] = {name: arrays[f"predictor/{name}"] for name in names}
+        _check_shapes(values)
+        words = {"names": tuple(map(str, values["names"]))} | {name: str(values[name]) for name in _WORDS}
+        return cls(**values | words)
+
+
+def load_predictor(path: str | os.PathLike[str]) -> Predictor:
+    """The predictor in a ``.npz`` file, as ``Result.export`` writes it.
+
+    The file holds numbers and names. It is read without pickle, nothing in it is run, and what does not fit together is
+    refused, so that a file from a stranger can give wrong numbers and nothing worse. A ``.pt2`` file is a program and
+    is not read here.
+
+    Raises:
+        FileNotFoundError: If there is no file.
+        ValueError: If it is damaged or is no predictor.
+    """
+    if Path(path).suffix == ".pt2":
+        msg = f"{path} is a program: torch.export.load reads it, if you trust its writer; load_predictor takes .npz"
+        raise ValueError(msg)
+    return Predictor.from_arrays(load_arrays(Path(path)))
+
+
+_WORDS = ("kernel", "feasibility")
+_FORMER_NAMES = {"border": "points", "border_weights": "weights", "border_root": "root", "border_shape": "shape"}
+
+
+def _renewed(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
+    """Arrays of former versions with today's names: some had no couplings, and feasibility was always a process."""
+    if "predictor/warp" in arrays:
+        arrays = {"predictor/couplings": np.empty((0, arrays["predictor/warp"].size)), **arrays}
+    if "predictor/border_weights" not in arrays:
+        return arrays
+    kind = "process" if arrays["predictor/border_weights"].size else "everywhere"
+    renamed = {f"predictor/feasible_{new}": arrays.get(f"predictor/{old}") for old, new in _FORMER_NAMES.items()}
+    known = {name: array for name, array in renamed.items() if array is not None}
+    return {"predictor/feasibility": np.array(kind), **known, **arrays}
+
+
+def _check_shapes(values: dict[str, NDArray]) -> None:
+    """Refuses arrays that do not belong together, by the lengths that others give."""
+    d, (e,), n = len(values["warp"]), values["centre"].shape or (0,), len(np.atleast_1d(values["weights"]))
+    m, k = len(np.atleast_2d(values["slope_weights"])), len(np.atleast_1d(values["feasible_weights"]))
+    root = (k, k) if str(values["feasibility"]) == "process" else (0, 0)
+    rows = Couplings.rows(d) if len(np.atleast_1d(values["couplings"])) else 0
+    expected = {
+        "names": (d,), "bounds": (d, 2), "location": (d,), "scale": (d,), "warp": (d,), "support": (2, d),
+        "centre": (e,), "forward": (e, e), "kernel": (), "lengthscale": (e,), "points": (n, e), "weights": (n,),
+        "slope_points": (m, e), "slope_weights": (m, e), "trend": (1 + e + e * e,), "box": (2, e),
+        "feasibility": (), "feasible_points": (k, e), "feasible_weights": (k,), "feasible_root": root,
+        "feasible_shape": (3,), "constants": (3,), "couplings": (rows, d),
+    }  # fmt: skip
+    wrong = [name for name, shape in expected.items() if values[name].shape != shape]
+    wrong += [name for name in expected if name not in ("names", *_WORDS) and values[name].dtype.kind not in "fi"]
+    wrong += [] if str(values["feasibility"]) in ("everywhere", *KINDS) else ["feasibility"]
+    if wrong or e != d + int((values["warp"] == CIRCLE).sum()) or str(values["kernel"]) not in CORRELATIONS:
+        msg = f"this is no predictor of this version: {', '.join(wrong) or 'kernel or warps'} do not fit"
+        raise ValueError(msg)

@@ -1,0 +1,138 @@
+"""The predictor of a single point: a numpy closure in which what is affine is one product."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from surrogate.arrays import Array
+from surrogate.log_density.coordinates.warps import EXPANDED_TO
+from surrogate.log_density.feasibility.process import PRIOR_VARIANCE, SURE
+from surrogate.log_density.predictor.closures import CORRELATIONS, SLOPES, affine, augmented_trend
+
+if TYPE_CHECKING:
+    from surrogate.log_density.predictor.numbers import Predictor
+
+__all__ = ["single_closure"]
+
+
+def single_closure(p: Predictor) -> Callable[[ArrayLike], float]:
+    """The function of one point with shape (d,), which is not checked."""
+    to_z, offset = affine(p)
+    warped = _scalar_warp(p)
+    correlate = CORRELATIONS[p.kernel]
+    scaled = p.points / p.lengthscale
+    points = np.column_stack([scaled, -0.5 * (scaled**2).sum(1)])
+    weights, trend = p.weights, augmented_trend(p)
+    low, high = p.box / p.lengthscale
+    box = tuple(zip(low.tolist(), high.tolist(), (10.0 / (high - low)).tolist(), strict=True))
+    slopes = _scalar_slopes(p) if len(p.slope_points) else None
+    feasible = _FEASIBLE[p.feasibility](p) if p.feasibility in _FEASIBLE else None
+    y_max, temperature, output = map(float, p.constants[:3])
+    inverse = _scalar_inverse(output) if output else None
+
+    def single(x: ArrayLike) -> float:
+        """The log-likelihood at a point with shape (d,), which is not checked."""
+        z = to_z.dot(x if warped is None else warped(x))
+        z += offset
+        e = points.dot(z)
+        e -= 0.5 * (z.dot(z) - 1.0)  # now minus half the squared distances
+        value = float(z.dot(trend.dot(z))) + float(weights.dot(correlate(e)))
+        if slopes is not None:
+            value += slopes(z)
+        if inverse is not None:
+            value = inverse(value)
+        bend = 0.0
+        for coordinate, (below, above, sharpness) in zip(z.tolist(), box, strict=False):
+            if coordinate < below:
+                bend += ((below - coordinate) * sharpness) ** 2
+            elif coordinate > above:
+                bend += ((coordinate - above) * sharpness) ** 2
+        if bend:
+            value -= 0.5 * (bend + (0.1 * bend) ** 2)
+        if feasible is not None:
+            value += feasible(z)
+        return y_max + temperature * value
+
+    return single
+
+
+def _scalar_warp(p: Predictor) -> Callable[[ArrayLike], Array] | None:
+    if not p.is_warped:
+        return None
+    warp = p.input_warp
+    return lambda x: warp.forward(((np.asarray(x, dtype=np.float64) - p.location) / p.scale)[None])[0]
+
+
+def _scalar_slopes(p: Predictor) -> Callable[[Array], float]:
+    """The share of the derivatives' rows: sum_i h_i (z - z_i).b_i."""
+    slope = SLOPES[p.kernel]
+    points, b = p.slope_points / p.lengthscale, p.slope_weights / p.lengthscale
+    along = np.column_stack([b, -(points * b).sum(1)])
+    points = np.column_stack([points, -0.5 * (points**2).sum(1)])
+
+    def slopes(z: Array) -> float:
+        e = points.dot(z)
+        e -= 0.5 * (z.dot(z) - 1.0)
+        return float(slope(e).dot(along.dot(z)))
+
+    return slopes
+
+
+def _process(p: Predictor) -> Callable[[Array], float]:
+    """Natural log of the probability of being feasible, as ``FeasibilityProcess.log_probability``."""
+    points, weights, root, lengthscale = p.feasible_points, p.feasible_weights, p.feasible_root, p.lengthscale
+    bend, length, smooth = map(float, p.feasible_shape)
+    correlate = CORRELATIONS["rbf" if smooth else "matern52"]
+    d = len(lengthscale)
+    norms, unit = (points**2).sum(1), -0.5 / (length**2 * d)
+
+    def feasible(z: Array) -> float:
+        u = z[:-1] * lengthscale
+        square = float(u.dot(u))
+        inner = points.dot(u)
+        k = 1.0 + inner / d
+        if bend:
+            k += bend * correlate(np.minimum((norms + square - 2.0 * inner) * unit, 0.0))
+        k *= PRIOR_VARIANCE
+        half = root.dot(k)
+        variance = PRIOR_VARIANCE * (1.0 + square / d + bend) - float(half.dot(half))
+        margin = float(weights.dot(k)) / math.sqrt(1.0 + max(variance, 0.0))
+        return _log((0.5 * math.erfc(-margin / math.sqrt(2.0)) - SURE) / (1.0 - 2.0 * SURE))
+
+    return feasible
+
+
+def _machine(p: Predictor) -> Callable[[Array], float]:
+    """Natural log of the probability of being feasible, as ``FeasibilityMachine.log_probability``."""
+    points, weights, lengthscale = p.feasible_points, p.feasible_weights, p.lengthscale
+    intercept, gamma, _ = map(float, p.feasible_shape)
+    norms = (points**2).sum(1)
+
+    def feasible(z: Array) -> float:
+        u = z[:-1] * lengthscale
+        r2 = np.maximum(norms + (float(u.dot(u)) - 2.0 * points.dot(u)), 0.0)
+        return _log(0.5 * (1.0 + float(weights.dot(np.exp(-gamma * r2))) + intercept))
+
+    return feasible
+
+
+_FEASIBLE = {"process": _process, "svm": _machine}
+
+
+def _log(probability: float) -> float:
+    """Natural log of a probability that rounding or a linear rise may take below 0 or above 1."""
+    return math.log(min(probability, 1.0)) if probability > 0.0 else -math.inf
+
+
+def _scalar_inverse(scale: float) -> Callable[[float], float]:
+    """The inverse output warp, see ``OutputWarp.inverse``."""
+    o = abs(scale)
+    if scale > 0:
+        return lambda z: -o * math.expm1(min(-z / o, 600.0))
+    end, steep = EXPANDED_TO * o, 1.0 / (1.0 - EXPANDED_TO)
+    return lambda z: -o * math.log1p(-min(z, end) / o) + steep * max(z - end, 0.0)
