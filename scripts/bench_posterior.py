@@ -11,7 +11,7 @@ always there too. Every run is a process of its own with one thread.
     scripts/bench_posterior.py FOLDER --problems banana2,lognormal4 --seeds 1-2 --ablate
     scripts/bench_posterior.py FOLDER --problems banana2 --ablate probes,holes
 
-With --ablate the mechanisms of `surrogate.log_density.mechanisms.Mechanisms` are switched off one at a time; the table
+With --ablate the parts that `surrogate.inference.ablation` names are left out one at a time; the table
 shows what a run without each costs and how often it is right.
 """
 
@@ -94,7 +94,7 @@ class Suite:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A problem of a suite, a tool and a seed; and a mechanism that is switched off, "nothing" or none at all."""
+    """A problem of a suite, a tool and a seed; and a part that is left out, "nothing" or none at all."""
 
     suite: Suite
     problem: Any
@@ -244,7 +244,7 @@ def table(runs: Sequence[Run]) -> str:
 
 
 def worth(runs: Sequence[Run]) -> str:
-    """What each mechanism is worth over all problems: evaluations relative to the whole, solved and false claims."""
+    """What each part is worth over all problems: evaluations relative to the whole, solved and false claims."""
     whole = {(run.problem, run.seed): run for run in runs if run.tool == "- nothing"}
     rows = [["without", "evaluations / whole", "CPU / whole", "solved", "false claims"], ["---"] * 5]
     for tool in dict.fromkeys(run.tool for run in runs):
@@ -361,7 +361,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--peers-only", action="store_true", help="leave surrogate out")
     parser.add_argument(
-        "--ablate", nargs="?", const="", type=words, help="mechanisms to switch off one at a time; all of them alone"
+        "--ablate", nargs="?", const="", type=words, help="parts to leave out one at a time; all of them alone"
     )
     parser.add_argument("--max-evaluations", type=int, help="for every tool; each one's own default without it")
     parser.add_argument("--timeout", type=float, help="seconds after which a run is cut off")
@@ -382,19 +382,19 @@ def interpreters(found: argparse.Namespace) -> dict[str, str]:
 
 
 def tasks_of(found: argparse.Namespace, problems: Sequence[tuple[Suite, Any]], setting: Setting) -> list[Task]:
-    """All runs: of all tools, or of ours as it is and without each of some mechanisms."""
+    """All runs: of all tools, or of ours as it is and without each of some parts."""
     if found.ablate is None:
         return [Task(*pair, tool, seed) for pair in problems for tool in setting.pythons for seed in found.seeds]
-    without = ["nothing", *(found.ablate or mechanisms())]
+    without = ["nothing", *(found.ablate or parts())]
     return [Task(*pair, OWN, seed, name) for pair in problems for name in without for seed in found.seeds]
 
 
-def mechanisms() -> tuple[str, ...]:
-    """Names of all mechanisms, from this checkout."""
+def parts() -> tuple[str, ...]:
+    """Names of all parts that can be left out, from this checkout."""
     sys.path.insert(0, str(WORKERS.parents[1]))
-    from surrogate.log_density.mechanisms import Mechanisms
+    from surrogate.inference import ablation
 
-    return Mechanisms.names()
+    return ablation.parts()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""`surrogate` with one of its mechanisms switched off, through `init`, `ask` and `tell`; "nothing" leaves all on."""
+"""`surrogate` with one of its parts left out, through `init`, `ask` and `tell`; "nothing" leaves all in."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from common import Counted, Outcome, work
 from surrogate_worker import outcome_of, prior_of
 from threadpoolctl import threadpool_limits
 
+from surrogate.inference.ablation import without
 from surrogate.inference.conclusion import conclude
 from surrogate.inference.loop import PosteriorLoop
-from surrogate.log_density.mechanisms import Mechanisms
+from surrogate.inference.setup import Setup
 from surrogate.problem.target import Posterior
 
 WITHOUT = "SURROGATE_BENCH_WITHOUT"
@@ -21,9 +22,9 @@ WITHOUT = "SURROGATE_BENCH_WITHOUT"
 def run(problem: Any, log_likelihood: Counted, seed: int, max_evaluations: int | None) -> Outcome:
     torch.set_num_threads(1)
     name = os.environ[WITHOUT]
-    mechanisms = Mechanisms() if name == "nothing" else Mechanisms().without(name)
     posterior = Posterior(log_likelihood, prior_of(problem), noise=getattr(problem, "noise", None))
-    loop = PosteriorLoop(posterior.prior, mechanisms=mechanisms)
+    loop = PosteriorLoop(Setup(posterior.prior))
+    loop = loop if name == "nothing" else without(loop, name)
     budget = max_evaluations or int(70 * problem.d**1.5)
     with threadpool_limits(1):
         state = loop.init(seed)

@@ -16,15 +16,18 @@ from surrogate.inference.draws import ScaledPrior
 from surrogate.inference.driving.budget import calls
 from surrogate.inference.driving.saved import load_prior, load_state
 from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.reliability import self_check, surrogate_error, unseen_share
 from surrogate.inference.result import Result
+from surrogate.inference.setup import Setup
+from surrogate.inference.shortage import shortage
 from surrogate.inference.state import State
+from surrogate.inference.view import View
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.derived import DerivedModel, fit_derived
 from surrogate.log_density.predictor import Predictor
 from surrogate.log_density.protocol import LogDensity
 from surrogate.output.record import Evidence, EvidenceCheck, Record
 from surrogate.problem.prior import Prior
-from surrogate.rng import generator
 from surrogate.samplers.bridge import bridge_sample
 from surrogate.samplers.ensemble import WALKERS, Chain, sample_ensemble
 from surrogate.samplers.evidence import ImportanceSample
@@ -93,18 +96,18 @@ def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> 
         ValueError: If the run has no surrogate.
     """
     if state.parameters is None:
-        shortage = loop.shortage(state)
-        raise ValueError(reason if shortage in reason else f"{reason}. {shortage}")
+        lack = shortage(state.data)
+        raise ValueError(reason if lack in reason else f"{reason}. {lack}")
     state = loop.cooled(state)
-    model = loop.model(state)
-    sample = loop.importance_sample(state, model, max(20_000, 2 * n_samples), "final")
-    chain = _chain(loop, state, model, sample, n_samples)
+    view = loop.view(state)
+    model, sample = view.model, view.importance_sample(max(20_000, 2 * n_samples), "final")
+    chain = _chain(view, sample, n_samples)
     if not state.verdict.converged:
-        reason = f"{reason}; {_looked_at(loop, state, model)}"
-    elif np.isfinite(state.rows()[-1]["open_radius"]):
+        reason = f"{reason}; {_looked_at(view)}"
+    elif np.isfinite(state.column("open_radius")[-1]):
         reason = f"{reason}; some points are better than the found modes explain, yet probes found no other mode"
-    check = _evidence_check(loop, state, model, sample, chain)
-    mean_error, sd_error, evidence_spread = loop.surrogate_error(state, model, sample)
+    check = _evidence_check(view, sample, chain)
+    mean_error, sd_error, evidence_spread = surrogate_error(view, sample)
     record = Record(
         converged=state.verdict.stop and state.verdict.converged and chain.converged and check.agrees,
         status=_status(reason, chain, check),
@@ -114,25 +117,23 @@ def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> 
         trace=tuple(dict(row) for row in state.rows()),
         surrogate_error={"mean": mean_error * loop.scaled.scale, "sd": sd_error},
         sampler=_quality(chain, sample),
-        check=loop.self_check(state, model, sample) if len(sample.x) else {},
+        check=self_check(view, sample) if len(sample.x) else {},
     )
     evidence = Evidence(model.y_max + sample.log_integral, _evidence_error(check, evidence_spread), check)
     return Result(_samples(loop, state, model, chain), evidence, record, Emulator(model, loop.scaled))
 
 
-def _evidence_check(
-    loop: PosteriorLoop, state: State, model: LogDensity, sample: ImportanceSample, chain: Chain
-) -> EvidenceCheck:
+def _evidence_check(view: View, sample: ImportanceSample, chain: Chain) -> EvidenceCheck:
     """The evidence by importance sampling and by a bridge from the chain."""
-    window = loop.scaled.about(loop.draws(state).posterior)
     bridge = bridge_sample(
-        lambda t: loop.log_posterior(model, t, window),
+        view.log_posterior,
         chain.samples[:_BRIDGE],
         chain.log_density[:_BRIDGE],
         chain.ess * min(1.0, _BRIDGE / len(chain.samples)),
-        generator(state.seed, state.step, "bridge"),
+        view.rng("bridge"),
     )
-    first, second = model.y_max + sample.log_integral, model.y_max + bridge.log_integral
+    y_max = view.model.y_max
+    first, second = y_max + sample.log_integral, y_max + bridge.log_integral
     return EvidenceCheck(first, sample.log_integral_error, second, bridge.log_integral_error)
 
 
@@ -154,23 +155,22 @@ def _status(reason: str, chain: Chain, evidence: EvidenceCheck) -> str:
     return "; ".join(words)
 
 
-def _looked_at(loop: PosteriorLoop, state: State, model: LogDensity) -> str:
+def _looked_at(view: View) -> str:
     """A clause on how much of the prior could hold further modes."""
-    return f"further modes are not excluded in {100.0 * loop.unseen_share(state, model):.2g} % of the prior"
+    return f"further modes are not excluded in {100.0 * unseen_share(view):.2g} % of the prior"
 
 
-def _chain(loop: PosteriorLoop, state: State, model: LogDensity, sample: ImportanceSample, n_samples: int) -> Chain:
+def _chain(view: View, sample: ImportanceSample, n_samples: int) -> Chain:
     """Draws of the surrogate posterior, in scaled coordinates."""
-    rng = generator(state.seed, state.step, "final")
-    start = _walkers(sample, max(WALKERS, 4 * loop.d), rng) if sample.ess > 100 else loop.draws(state).posterior
-    window = loop.scaled.about(loop.draws(state).posterior)
+    rng = view.rng("final")
+    start = _walkers(sample, max(WALKERS, 4 * view.d), rng) if sample.ess > 100 else view.draws.posterior
     return sample_ensemble(
-        lambda t: loop.log_posterior(model, t, window),
-        window.unrolled(start),
+        view.log_posterior,
+        view.window.unrolled(start),
         rng=rng,
         ess=n_samples,
-        bounds=window.window(loop.prior.bounds),
-        jumps=loop.mechanisms.jumps,
+        bounds=view.window.window(view.setup.prior.bounds),
+        jumps=view.setup.jumps,
     )
 
 
@@ -250,7 +250,7 @@ def load_result(folder: str | os.PathLike[str], *, n_samples: int = 10_000, prio
     if not place.state_path.exists():
         msg = f"{place.path} holds no run"
         raise ValueError(msg)
-    loop = PosteriorLoop(load_prior(place) if prior is None else Prior.of(prior))
+    loop = PosteriorLoop(Setup(load_prior(place) if prior is None else Prior.of(prior)))
     state = load_state(place, loop.prior)
     if state is None:
         msg = f"{place.path} holds no run"

@@ -11,9 +11,9 @@ from surrogate.arrays import Array
 from surrogate.log_density.protocol import LogDensity
 from surrogate.samplers.coordinates import Turns
 from surrogate.samplers.mixture import Mixture, fit_mixture
-from surrogate.samplers.smc import sample_tempered
+from surrogate.samplers.smc import sample_tempered, systematic_resample
 
-__all__ = ["Draws", "ScaledPrior", "draw", "is_narrow", "WARM_TEMPERATURE"]
+__all__ = ["Draws", "ScaledPrior", "draw", "is_narrow", "draws_if_feasible", "WARM_TEMPERATURE"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +65,11 @@ class ScaledPrior:
     def unrolled(self, t: Array) -> Array:
         """The points t on the turn that begins at the seam; themselves where there is none."""
         return t if self.turns is None or self.seam is None else self.turns.wrapped(t, self.seam)
+
+    def not_among(self, t: Array, x: Array) -> Array:
+        """Those of the points t, with shape (k, d), that are not among the points x."""
+        known = {row.tobytes() for row in x}
+        return t[[row.tobytes() not in known for row in self.from_unit(t)]]
 
     def window(self, bounds: Array) -> Array:
         """Bounds in t, with shape (d, 2), of the support whose bounds in x are given."""
@@ -160,3 +165,9 @@ def draw(
     sweeps = 12 if t.shape[1] <= 20 else 2 * t.shape[1]  # moves decorrelate more slowly the more parameters there are
     warm, cool = sample_tempered(log_target, start, log_start, (WARM_TEMPERATURE, 1.0), rng, final_sweeps=sweeps)
     return Draws(cool, warm)
+
+
+def draws_if_feasible(model: LogDensity, draws: Draws, rng: np.random.Generator, *, n: int = 1000) -> Array:
+    """Draws of the posterior as it would be if all points were feasible, with shape (n, d)."""
+    log_weights = (1.0 - 1.0 / WARM_TEMPERATURE) * model.if_feasible(draws.warm)
+    return draws.warm[systematic_resample(log_weights, n, rng)]

@@ -105,8 +105,8 @@ def _start(run: Run) -> State:
 def _is_asynchronous(run: Run) -> bool:
     """Whether workers get points one by one; warns if some of them will have nothing to do."""
     mode, workers = run.settings.mode, workers_of(run.executor) or 1
-    asynchronous = mode == "async" or (mode == "auto" and workers > run.loop.d and run.loop.fast is None)
-    used = useful_workers(run.executor, run.loop) if asynchronous else run.loop.n_batch
+    asynchronous = mode == "async" or (mode == "auto" and workers > run.loop.d and run.loop.setup.fast is None)
+    used = useful_workers(run.executor, run.loop) if asynchronous else run.loop.setup.n_batch
     if workers > used and mode != "auto":
         remedy = "more do not make it faster" if asynchronous else "mode='async' or a larger batch_size uses more"
         msg = f"{workers} workers, of which {used} are used at a time: {remedy}"

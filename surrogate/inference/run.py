@@ -27,6 +27,7 @@ from surrogate.inference.settings import (
     reference_for,
     usable_device,
 )
+from surrogate.inference.setup import Setup
 from surrogate.problem.target import Posterior
 from surrogate.storage.folder import RunFolder
 
@@ -109,7 +110,7 @@ def infer(
         log_likelihood, prior = problem.log_likelihood, problem.prior
         reference = problem.reference if reference is None else reference
     posterior = Posterior(log_likelihood, prior, vectorized=vectorized, noise=noise, gradient=asked.gradient)
-    loop = PosteriorLoop(
+    setup = Setup(
         posterior.prior,
         reference=reference_for(reference, posterior.prior),
         batch_size=batch_size,
@@ -118,6 +119,7 @@ def infer(
         gradient=asked.gradient,
         feasibility=asked.feasibility,
     )
+    loop = PosteriorLoop(setup)
     run = Run(
         loop=loop,
         posterior=posterior,

@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from surrogate.arrays import Array
+from surrogate.arrays import Array, Flags
 from surrogate.inference.draws import Draws
-from surrogate.inference.stopping import Verdict
+from surrogate.inference.findings import Claim, Finding
+from surrogate.inference.phases import Phase, Verdict
 from surrogate.log_density.protocol import Parameters
 from surrogate.log_density.restore import parameters_from_arrays
 from surrogate.problem.dataset import Dataset
 
-__all__ = ["TRACE_COLUMNS", "State"]
-
-
-TRACE_COLUMNS = (
-    "step",
-    "n_evaluations",
-    "n_finite",
-    "best",
-    "temperature",
-    "log_evidence",
-    "log_evidence_error",
-    "spread",
-    "warm_spread",
-    "evidence_spread",
-    "batch_error",
-    "moved",
-    "border",
-    "ess",
-    "inflation",
-    "amplitude",
-    "shaping",
-    "output_scale",
-    "rescues",
-    "explored",
-    "open_radius",
-)
+__all__ = ["State"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +37,10 @@ class State:
         explored: Probes evaluated so far, holes included.
         pending: Points whose evaluations are under way, with shape (k, d), in runs that have such; some of them may
             have been told since.
-        verdict: Of the stopping rule.
-        trace: One row per step with the columns ``TRACE_COLUMNS``, with shape (steps, columns).
+        verdict: The phase that the run is in, and why.
+        findings: What the checks found after the last batch, by their names.
+        columns: Names of the columns of the trace.
+        trace: One row per step that had a surrogate, with shape (steps, columns).
     """
 
     seed: int
@@ -74,12 +53,24 @@ class State:
     probes: Array | None = None
     explored: int = 0
     pending: Array | None = None
-    verdict: Verdict = field(default_factory=lambda: Verdict(False, False, False, "not started"))
-    trace: Array = field(default_factory=lambda: np.empty((0, len(TRACE_COLUMNS))))
+    verdict: Verdict = Verdict(Phase.DESIGN, "not started")  # noqa: RUF009
+    findings: Mapping[str, Finding] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    trace: Array = field(default_factory=lambda: np.empty((0, 0)))
 
     def rows(self) -> tuple[dict[str, float], ...]:
         """The trace as one dict per step."""
-        return tuple(dict(zip(TRACE_COLUMNS, map(float, row), strict=True)) for row in self.trace)
+        return tuple(dict(zip(self.columns, map(float, row), strict=True)) for row in self.trace)
+
+    def column(self, name: str) -> Array:
+        """A column of the trace, with shape (steps,); nan where the trace has none of that name."""
+        known = name in self.columns
+        return self.trace[:, self.columns.index(name)] if known else np.full(len(self.trace), np.nan)
+
+    def foretold(self, batches: int) -> Flags:
+        """Which of the finite values of the last batches a surrogate had predicted, with shape (n,)."""
+        recent = self.data.step >= self.step - batches
+        return recent & self.data.finite & np.isfinite(self.predicted[:, 0])
 
     def to_arrays(self) -> dict[str, NDArray]:
         """Arrays of numbers and fixed-width text that define the state exactly."""
@@ -88,12 +79,13 @@ class State:
             "seed": np.array(self.seed),
             "step": np.array(self.step),
             "predicted": self.predicted,
-            "verdict/flags": np.array([self.verdict.stop, self.verdict.converged, self.verdict.armed]),
+            "verdict/phase": np.array(self.verdict.phase.value),
             "verdict/reason": np.array(self.verdict.reason),
             "trace": self.trace,
             "explored": np.array(self.explored),
-            "trace_columns": np.array(TRACE_COLUMNS),
+            "trace_columns": np.array(self.columns, dtype=np.str_),
         }
+        out |= _findings_to_arrays(self.findings)
         for name, parameters in (("parameters", self.parameters), ("previous", self.previous)):
             if parameters is not None:
                 out |= {f"{name}/{k}": v for k, v in parameters.to_arrays().items()}
@@ -107,9 +99,8 @@ class State:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray]) -> State:
-        """The inverse of ``to_arrays``."""
+        """The inverse of ``to_arrays``; also reads arrays with three flags in place of a phase and no findings."""
         data = {k.removeprefix("data/"): v for k, v in arrays.items() if k.startswith("data/")}
-        flags = [bool(f) for f in arrays["verdict/flags"]]
         draws = Draws(arrays["draws/posterior"], arrays["draws/warm"]) if "draws/posterior" in arrays else None
         return cls(
             seed=int(arrays["seed"]),
@@ -122,9 +113,47 @@ class State:
             probes=arrays.get("probes"),
             pending=arrays.get("pending"),
             explored=int(arrays["explored"]),
-            verdict=Verdict(flags[0], flags[1], flags[2], str(arrays["verdict/reason"])),
+            verdict=Verdict(_phase(arrays), str(arrays["verdict/reason"])),
+            findings=_findings_from_arrays(arrays),
+            columns=tuple(map(str, arrays["trace_columns"])),
             trace=arrays["trace"],
         )
+
+
+def _phase(arrays: dict[str, NDArray]) -> Phase:
+    """The phase, or what the flags stop, converged and armed say in its place."""
+    if "verdict/phase" in arrays:
+        return Phase(str(arrays["verdict/phase"]))
+    stop, converged, armed = map(bool, arrays["verdict/flags"])
+    if stop:
+        return Phase.DONE if converged else Phase.GAVE_UP
+    if armed:
+        return Phase.EXPLORE if converged else Phase.ARMED
+    if "parameters/hyper" not in arrays:
+        return Phase.DESIGN
+    tempered = float(arrays["parameters/numbers"][0]) > 1.0 or "previous/hyper" not in arrays
+    return Phase.TEMPERED if tempered else Phase.LEARN
+
+
+def _findings_to_arrays(findings: Mapping[str, Finding]) -> dict[str, NDArray]:
+    out: dict[str, NDArray] = {"findings/names": np.array(list(findings), dtype=np.str_)}
+    for name, finding in findings.items():
+        out[f"findings/{name}/points"] = finding.points
+        out[f"findings/{name}/text"] = np.array([finding.claim.value, finding.reason, finding.grounds])
+        out[f"findings/{name}/names"] = np.array(list(finding.numbers), dtype=np.str_)
+        out[f"findings/{name}/numbers"] = np.array([*finding.numbers.values(), finding.excess], dtype=np.float64)
+    return out
+
+
+def _findings_from_arrays(arrays: dict[str, NDArray]) -> dict[str, Finding]:
+    """What `_findings_to_arrays` stored; nothing if the arrays hold none."""
+    out = {}
+    for name in map(str, arrays.get("findings/names", ())):
+        claim, reason, grounds = map(str, arrays[f"findings/{name}/text"])
+        *values, excess = map(float, arrays[f"findings/{name}/numbers"])
+        numbers = dict(zip(map(str, arrays[f"findings/{name}/names"]), values, strict=True))
+        out[name] = Finding(arrays[f"findings/{name}/points"], Claim(claim), reason, numbers, excess, grounds)
+    return out
 
 
 def _parameters_from_arrays(arrays: dict[str, NDArray], name: str) -> Parameters | None:

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field, replace
 
 from surrogate.arrays import Array
 from surrogate.log_density.fit import fit_structure
-from surrogate.log_density.mechanisms import Mechanisms
 from surrogate.log_density.model import ScalarLogDensity, build
 from surrogate.log_density.parameters import Structure, SurrogateParameters
 from surrogate.log_density.protocol import Parameters
 from surrogate.log_density.search.noise import noise_judged
-from surrogate.log_density.search.structure import choose_structure
+from surrogate.log_density.search.structure import StructureSearch, choose_structure
 from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
 
@@ -27,11 +26,11 @@ class ScalarLearner:
 
     Attributes:
         plain: The structure that a run begins with, without warps.
-        mechanisms: Which choices of structure are searched.
+        search: What is searched for.
     """
 
     plain: Structure
-    mechanisms: Mechanisms = field(default_factory=Mechanisms)
+    search: StructureSearch = field(default_factory=StructureSearch)
 
     def fit(
         self,
@@ -51,9 +50,9 @@ class ScalarLearner:
             cold_start=cold_start,
             log_noise=None if last is None else last.hyper.log_noise,
         )
-        if search:
-            fitted = choose_structure(problem, fitted, mechanisms=self.mechanisms)
-        return noise_judged(problem, fitted) if noise else fitted
+        if search and self.search.structures:
+            fitted = choose_structure(problem, fitted, search=self.search)
+        return noise_judged(problem, fitted) if noise and self.search.noise else fitted
 
     def open_minded(self, problem: FitProblem) -> SurrogateParameters:
         """Parameters with a constant trend and no warps: unlike a quadratic it denies nothing far from the data."""

@@ -115,7 +115,7 @@ class Record:
         surrogate_error: How far the posterior moves over draws of the surrogate: ``"mean"``, the sd of the means, and
             ``"sd"``, that of the relative change of the sds, each with shape (d,).
         sampler: Autocorrelation time, effective sample size and acceptance of the chain that drew the samples.
-        check: What the run saw of its own errors before it ended, see ``PosteriorLoop.self_check``.
+        check: What the run saw of its own errors before it ended, see `surrogate.inference.reliability.self_check`.
         reweighting: What re-weighting with true evaluations gave, if it was asked for.
         interrupted: Whether a signal or the wall time ended the run; it can be continued.
 

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from surrogate.inference.draws import WARM_TEMPERATURE, Draws, draw
-from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.setup import Setup
 from surrogate.log_density.fit import fit_structure
 from surrogate.log_density.model import build
 from surrogate.log_density.parameters import Structure
@@ -26,7 +26,7 @@ def prior(request):
 
 @pytest.fixture
 def scaled(prior):
-    return PosteriorLoop(prior).scaled
+    return Setup(prior).scaled
 
 
 def test_there_and_back(prior, scaled, rng):
@@ -67,7 +67,7 @@ def surrogate(*, infeasible=False):
     evaluations = [Evaluation(float(v), "ok" if np.isfinite(v) else "infeasible") for v in y]
     data = Dataset.empty(2).append(x, evaluations, 0)
     parameters = fit_structure(FitProblem(data, x), Structure.plain(np.zeros(2), np.ones(2)))
-    return build(data, x, parameters), PosteriorLoop(prior).scaled, x[data.finite], y[data.finite]
+    return build(data, x, parameters), Setup(prior).scaled, x[data.finite], y[data.finite]
 
 
 def test_draws_have_the_moments_of_a_normal():

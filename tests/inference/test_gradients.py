@@ -11,7 +11,7 @@ import pytest
 import surrogate
 from surrogate.executors.files import FilesExecutor
 from surrogate.gp.trended import Hyperparameters
-from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.setup import Setup
 from surrogate.log_density.coordinates.warps import InputWarp, OutputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.log_density.fit import _slope_offset, fit_structure
@@ -284,6 +284,6 @@ def test_the_predictor_knows_the_weights_of_gradients():
 def test_periodic_parameters_are_refused():
     prior = Prior((Parameter("a", (0.0, 1.0)), Parameter("phi", (0.0, 6.0), periodic=True)))
     with pytest.raises(ValueError, match="periodic parameters, got phi"):
-        PosteriorLoop(prior, gradient=True)
+        Setup(prior, gradient=True)
     with pytest.raises(ValueError, match="periodic"):
         InputWarp(np.array([4]), np.zeros(1), np.ones(1)).slopes(np.zeros((1, 1)))

@@ -8,25 +8,33 @@ import pytest
 import torch
 from scipy import stats
 
+from surrogate.inference.ablation import without
+from surrogate.inference.checks import CHECKS
 from surrogate.inference.design import Reference
 from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.reliability import self_check, surrogate_error
+from surrogate.inference.scouts.gap import Gap
+from surrogate.inference.setup import Setup
 from surrogate.inference.state import State
-from surrogate.log_density.mechanisms import Mechanisms
+from surrogate.inference.trace import columns_of
 from surrogate.log_density.model import ScalarLogDensity
+from surrogate.log_density.search.structure import StructureSearch
 from surrogate.problem.evaluation import Evaluation
 from surrogate.problem.prior import Prior
 from surrogate.storage.arrays import load_arrays, save_arrays
 
 BOX = {"a": (-4.0, 4.0), "b": (-3.0, 3.0)}
-SIMPLE = Mechanisms(structures=False)
+SIMPLE = StructureSearch(structures=False)
 LOOPS = {
-    "box": PosteriorLoop(Prior.of(BOX), particles=200),
+    "box": PosteriorLoop(Setup(Prior.of(BOX), particles=200)),
     "unbounded": PosteriorLoop(
-        Prior.of({"a": stats.norm(0, 2), "b": stats.gamma(3)}), particles=200, mechanisms=SIMPLE
+        Setup(Prior.of({"a": stats.norm(0, 2), "b": stats.gamma(3)}), particles=200, search=SIMPLE)
     ),
-    "one parameter": PosteriorLoop(Prior.of({"a": (-4.0, 4.0)}), particles=200),
+    "one parameter": PosteriorLoop(Setup(Prior.of({"a": (-4.0, 4.0)}), particles=200)),
     "reference": PosteriorLoop(
-        Prior.of(BOX), reference=Reference(np.zeros(2), 0.3 * np.eye(2)), batch_size=3, particles=200, mechanisms=SIMPLE
+        Setup(
+            Prior.of(BOX), reference=Reference(np.zeros(2), 0.3 * np.eye(2)), batch_size=3, particles=200, search=SIMPLE
+        )
     ),
 }
 STEPS = 3
@@ -103,7 +111,7 @@ def test_telling_a_saved_state_gives_the_same_bits(history):
 def test_another_loop_object_is_the_same_loop(history):
     """Nothing is remembered outside of the state."""
     loop, states = history
-    other = replace(loop, prior=Prior(loop.prior.parameters))
+    other = replace(loop, setup=replace(loop.setup, prior=Prior(loop.prior.parameters)))
     np.testing.assert_array_equal(other.ask(states[-1]), loop.ask(states[-1]))
 
 
@@ -196,7 +204,7 @@ def test_the_trace_has_a_row_per_surrogate(history):
 
 
 def test_batches_have_the_size_that_was_asked_for():
-    loop = replace(LOOPS["box"], batch_size=5, mechanisms=Mechanisms(explore=False))
+    loop = without(PosteriorLoop(Setup(Prior.of(BOX), particles=200, batch_size=5)), "explore")
     states = run(loop, loop.init(1), 3)
     steps = [int((states[-1].data.step == s).sum()) for s in range(3) if states[s].parameters is not None]
     assert steps
@@ -269,7 +277,7 @@ def test_there_is_no_surrogate_to_ask_for_at_first():
     with pytest.raises(ValueError, match="no surrogate yet: too few evaluations with a finite value"):
         loop.model(loop.init(0))
     with pytest.raises(ValueError, match="no draws yet"):
-        loop.draws(loop.init(0))
+        loop.view(loop.init(0)).draws  # noqa: B018
 
 
 # Scaled coordinates
@@ -305,7 +313,7 @@ def half_forbidden(points):
 @pytest.fixture(scope="module")
 def armed():
     """A loop on the half-forbidden normal, its first bounded state, the one before a claim, and the batch then."""
-    loop = PosteriorLoop(Prior.of(BOX), particles=200, mechanisms=SIMPLE)
+    loop = PosteriorLoop(Setup(Prior.of(BOX), particles=200, search=SIMPLE))
     state, bounded = loop.init(3), None
     for _ in range(40):
         x = loop.ask(state)
@@ -324,37 +332,45 @@ def test_before_a_claim_a_point_that_feasibility_denies_is_asked_for(armed):
     assert model.feasibility.probability(model.whiten(loop.scaled.to_unit(plain[-1:])))[0] < 0.5
 
 
-def test_label_checks_can_be_switched_off(armed):
-    loop, bounded, state, plain = armed
-    off = replace(loop, mechanisms=replace(SIMPLE, label_checks=False))
-    model = loop.model(bounded)
-    assert len(loop._label_checks(bounded, model, np.random.default_rng(0))) > 0
-    assert len(off._label_checks(bounded, model, np.random.default_rng(0))) == 0
-    np.testing.assert_array_equal(off.ask(state)[: len(plain) - 1], plain[:-1])
+def test_a_scout_that_is_left_out_asks_for_nothing(armed):
+    """The point that the surrogate denies is the last of the batch before probes."""
+    loop, _, state, plain = armed
+    np.testing.assert_array_equal(without(loop, "denied").ask(state)[: len(plain) - 1], plain[:-1])
+
+
+def test_a_check_that_is_left_out_has_no_columns(armed):
+    loop, gated, _, _ = armed
+    x = loop.ask(gated)
+    rest = without(loop, "infeasible")
+    state = rest.tell(replace(gated, trace=np.empty((0, 0)), columns=()), x, half_forbidden(x))
+    assert state.columns == tuple(name for name in columns_of(CHECKS) if name != "border")
+    state = rest.tell(gated, x, half_forbidden(x))
+    assert np.isnan(state.column("border")[-1])
+    assert np.isfinite(state.column("border")[:-1]).all()
 
 
 def test_before_a_claim_the_emptiest_part_of_the_warm_posterior_is_asked_for(armed):
     """Unless the trend explains the data: then no process can misjudge anything."""
-    loop, bounded, state, _ = armed
-    model = loop.model(bounded)
-    gap = loop._gap(bounded, model, np.empty((0, 2)))
-    known = model.whiten(loop.scaled.to_unit(bounded.data.x))
+    loop, gated, state, _ = armed
+    view = loop.view(gated).given(under_way=np.empty((0, 2)))
+    gap, model = Gap().points(view), view.model
+    known = model.whiten(view.t)
     emptiness = lambda t: ((model.whiten(t)[:, None] - known) ** 2).sum(-1).min(1)  # noqa: E731
-    if model.parameters.exact:
+    if model.exact:
         assert len(gap) == 0
     else:
-        assert emptiness(gap)[0] == pytest.approx(emptiness(bounded.draws.warm).max())
-    exact = loop.model(state)
-    assert len(loop._gap(state, exact, np.empty((0, 2)))) == (0 if exact.parameters.exact else 1)
+        assert emptiness(gap)[0] == pytest.approx(emptiness(gated.draws.warm).max())
+    exact = loop.view(state).given(under_way=np.empty((0, 2)))
+    assert len(Gap().points(exact)) == (0 if exact.model.exact else 1)
 
 
-def test_paths_that_forbid_all_draws_are_told(armed, monkeypatch):
+def test_borders_that_forbid_all_draws_are_told(armed, monkeypatch):
     """As after few evaluations, most of them infeasible."""
-    loop, bounded, _, _ = armed
-    model = loop.model(bounded)
-    sample = loop.importance_sample(bounded, model, 2000)
+    loop, gated, _, _ = armed
+    view = loop.view(gated)
+    sample = view.importance_sample(2000)
     monkeypatch.setattr(
         ScalarLogDensity, "deviations", lambda _, t, count, *__, **___: np.full((count, len(t)), -np.inf)
     )
-    assert loop.self_check(bounded, model, sample)["k_hat"] == np.inf
-    assert np.isfinite(loop.surrogate_error(bounded, model, sample)[2])
+    assert self_check(view, sample)["k_hat"] == np.inf
+    assert np.isfinite(surrogate_error(view, sample)[2])

@@ -14,7 +14,7 @@ from surrogate.gp.means import Polynomial
 from surrogate.gp.process import Data
 from surrogate.gp.solvers.cholesky import Cholesky
 from surrogate.gp.trended import Hyperparameters, Trended
-from surrogate.inference.stopping import batch_error
+from surrogate.inference.checks.batch_error import batch_error
 from surrogate.log_density.fit import fit_structure
 from surrogate.log_density.parameters import Structure
 from surrogate.log_density.search.noise import noise_judged

@@ -9,7 +9,7 @@ import pytest
 
 import surrogate
 from surrogate.inference.design import space_filling
-from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.setup import Setup
 from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
 from surrogate.log_density.fit import fit_structure
 from surrogate.log_density.model import build
@@ -114,7 +114,7 @@ def test_turns_wrap_and_open_where_nothing_is():
 
 def test_the_prior_goes_round():
     prior = Prior.of([Parameter("phi", (0.0, 2 * np.pi), periodic=True), Parameter("a", (-1.0, 1.0))])
-    scaled = PosteriorLoop(prior).scaled
+    scaled = Setup(prior).scaled
     t = np.array([[1.25, 0.5], [-0.75, 0.5], [0.25, 0.5]])
     np.testing.assert_allclose(scaled.from_unit(t), np.tile([0.5 * np.pi, 0.0], (3, 1)), atol=1e-12)
     np.testing.assert_allclose(scaled.log_density(t), scaled.log_density(t[2:])[0])

@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from surrogate.gp.trended import Hyperparameters
 from surrogate.inference.draws import Draws
-from surrogate.inference.state import TRACE_COLUMNS, State
-from surrogate.inference.stopping import Verdict
+from surrogate.inference.findings import Claim, Finding
+from surrogate.inference.phases import Phase, Verdict
+from surrogate.inference.state import State
 from surrogate.log_density.coordinates.couplings import Couplings
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
@@ -12,6 +15,8 @@ from surrogate.log_density.parameters import Structure, SurrogateParameters
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
 from surrogate.storage.arrays import load_arrays, save_arrays
+
+COLUMNS = ("step", "explored", "spread")
 
 
 def dataset(n=9, d=3):
@@ -52,8 +57,13 @@ def state(**changes):
         "probes": rng.random((2, 3)),
         "explored": 4,
         "pending": rng.random((3, 3)),
-        "verdict": Verdict(False, True, True, "looking for further modes — 3 places"),
-        "trace": rng.standard_normal((3, len(TRACE_COLUMNS))),
+        "verdict": Verdict(Phase.EXPLORE, "looking for further modes — 3 places"),
+        "findings": {
+            "spread": Finding(np.empty((0, 3)), Claim.TOLERATED, "ring — too wide", {"spread": np.nan}, np.inf, "why"),
+            "holes": Finding(rng.random((2, 3))),
+        },
+        "columns": COLUMNS,
+        "trace": rng.standard_normal((3, len(COLUMNS))),
     }
     return State(**values | changes)
 
@@ -65,8 +75,8 @@ STATES = {
     "negative seed": state(seed=-3),
     "without a previous surrogate": state(previous=None, probes=None, pending=None),
     "designing": state(parameters=None, previous=None, draws=None, probes=None),
-    "not finite": state(trace=np.full((2, len(TRACE_COLUMNS)), np.inf), predicted=np.full((9, 2), np.nan)),
-    "empty reason": state(verdict=Verdict(True, False, False, "")),
+    "not finite": state(trace=np.full((2, len(COLUMNS)), np.inf), predicted=np.full((9, 2), np.nan)),
+    "empty reason": state(verdict=Verdict(Phase.GAVE_UP, "")),
 }
 
 
@@ -88,6 +98,18 @@ def test_there_and_back(any_state):
     check_same(back, any_state)
     assert (back.seed, back.step, back.explored) == (any_state.seed, any_state.step, any_state.explored)
     assert back.verdict == any_state.verdict
+    assert back.columns == any_state.columns
+    assert list(back.findings) == list(any_state.findings)
+    for name, finding in any_state.findings.items():
+        got = back.findings[name]
+        assert (got.claim, got.reason, got.excess, got.grounds) == (
+            finding.claim,
+            finding.reason,
+            finding.excess,
+            finding.grounds,
+        )
+        np.testing.assert_equal(dict(got.numbers), dict(finding.numbers))
+        np.testing.assert_array_equal(got.points, finding.points)
     assert back.data.reasons == any_state.data.reasons
     for name in ("parameters", "previous", "draws", "probes", "pending"):
         assert (getattr(back, name) is None) == (getattr(any_state, name) is None)
@@ -117,7 +139,7 @@ def test_parameters_come_back_as_they_were():
 def test_the_trace_as_rows():
     rows = state().rows()
     assert len(rows) == 3
-    assert tuple(rows[0]) == TRACE_COLUMNS
+    assert tuple(rows[0]) == COLUMNS
     np.testing.assert_array_equal([list(row.values()) for row in rows], state().trace)
     assert STATES["fresh"].rows() == ()
 
@@ -125,3 +147,43 @@ def test_the_trace_as_rows():
 def test_a_state_cannot_be_changed():
     with pytest.raises(AttributeError):
         state().step = 6
+
+
+FLAGS = {
+    (False, False, False): Phase.LEARN,
+    (False, False, True): Phase.ARMED,
+    (False, True, True): Phase.EXPLORE,
+    (True, True, True): Phase.DONE,
+    (True, False, False): Phase.GAVE_UP,
+}
+
+
+def with_flags(arrays, flags):
+    """The arrays as they were before there were phases and findings: stop, converged and armed."""
+    kept = {name: array for name, array in arrays.items() if not name.startswith("findings") and "phase" not in name}
+    return kept | {"verdict/flags": np.array(flags)}
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+def test_states_with_flags_in_place_of_a_phase_can_be_read(flags):
+    cool = replace(parameters(), temperature=1.0)
+    back = State.from_arrays(with_flags(state(parameters=cool).to_arrays(), flags))
+    assert back.verdict == Verdict(FLAGS[flags], state().verdict.reason)
+    assert back.findings == {}
+
+
+def test_what_a_state_with_flags_was_searching():
+    """At a raised temperature, with its first surrogate, or with a design."""
+    learning = (False, False, False)
+    cool = replace(parameters(), temperature=1.0)
+    for arrays, phase in (
+        (state().to_arrays(), Phase.TEMPERED),
+        (state(parameters=cool, previous=None).to_arrays(), Phase.TEMPERED),
+        (state(parameters=None, previous=None, draws=None).to_arrays(), Phase.DESIGN),
+    ):
+        assert State.from_arrays(with_flags(arrays, learning)).verdict.phase is phase
+
+
+def test_a_column_that_the_trace_lacks_is_nan():
+    np.testing.assert_array_equal(state().column("open_radius"), np.full(3, np.nan))
+    np.testing.assert_array_equal(state().column("explored"), state().trace[:, 1])

@@ -111,6 +111,7 @@ def test_old_rows_do_not_count():
 
 
 def test_the_limits_are_columns_of_the_trace():
-    from surrogate.inference.state import TRACE_COLUMNS
+    from surrogate.inference.checks import CHECKS
+    from surrogate.inference.trace import columns_of
 
-    assert set(limits_of_signals()) <= set(TRACE_COLUMNS)
+    assert set(limits_of_signals()) <= set(columns_of(CHECKS))

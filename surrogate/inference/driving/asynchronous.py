@@ -110,7 +110,7 @@ class Asynchronous:
 
     @property
     def _quota(self) -> int:
-        return self._run.loop.n_batch
+        return self._run.loop.setup.n_batch
 
     def _launch(self, x: NDArray) -> None:
         """Launches points that are not taken, with shape (k, d), as far as the budget allows."""

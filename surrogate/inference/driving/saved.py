@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from surrogate.inference.state import TRACE_COLUMNS, State
+from surrogate.inference.state import State
 from surrogate.problem.prior import Prior
 from surrogate.problem.spec import prior_from_text, prior_to_text
 from surrogate.storage.arrays import load_arrays, save_arrays
@@ -66,6 +66,6 @@ def _essence(entry: dict[str, Any]) -> dict[str, Any]:
 
 def write_trace(folder: RunFolder, state: State) -> None:
     """Writes the table of iterations, one row per step that had a surrogate."""
-    lines = [",".join(TRACE_COLUMNS), *(",".join(repr(float(v)) for v in row) for row in state.trace)]
+    lines = [",".join(state.columns), *(",".join(repr(float(v)) for v in row) for row in state.trace)]
     with replacing(folder.trace_path) as file:
         file.write(("\n".join(lines) + "\n").encode())

@@ -6,7 +6,7 @@ hyperparameters; the best are then fitted.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -14,16 +14,34 @@ import numpy as np
 from surrogate.gp.trended import Hyperparameters
 from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
 from surrogate.log_density.fit import fit_structure, score_structure
-from surrogate.log_density.mechanisms import Mechanisms
 from surrogate.log_density.parameters import Structure, SurrogateParameters, relevant_depth, trend_size
 from surrogate.log_density.search.couplings import coupled
 from surrogate.log_density.training import FitProblem
 
-__all__ = ["choose_structure", "neighbours"]
+__all__ = ["StructureSearch", "choose_structure", "neighbours"]
+
+
+@dataclass(frozen=True)
+class StructureSearch:
+    """What is searched for in the structure of a surrogate; all of it unless something is to be measured or tested.
+
+    Attributes:
+        structures: Kernel, trend and warps, by their evidence; without it the structure stays plain.
+        input_warps: Warps of the parameters are among the choices.
+        output_warps: Warps of the log-density are.
+        couplings: Coordinates that are bent and scaled by others are.
+        noise: Noise that the likelihood did not declare.
+    """
+
+    structures: bool = True
+    input_warps: bool = True
+    output_warps: bool = True
+    couplings: bool = True
+    noise: bool = True
 
 
 def neighbours(
-    structure: Structure, d: int, deepest: float, *, mechanisms: Mechanisms | None = None
+    structure: Structure, d: int, deepest: float, *, search: StructureSearch | None = None
 ) -> list[Structure]:
     """Structures worth a look.
 
@@ -35,17 +53,17 @@ def neighbours(
         d: Number of parameters.
         deepest: Largest gap among the data; an expanding warp is offered only if all data lie within 6 of its scale, as
             they do under a heavy tail.
-        mechanisms: Which kinds of warps there are; all without it.
+        search: Which kinds of structures there are; all unless given.
     """
-    depth, mechanisms = relevant_depth(d), mechanisms or Mechanisms()
+    depth, search = relevant_depth(d), search or StructureSearch()
     outputs = [0.0, 0.25 * depth, depth] + [-o for o in (4.0, 16.0) if deepest < 6.0 * o]
     warp = structure.warp
     kinds = {tuple(warp.kinds), tuple(warp.plain_kinds)}
     shapes = product(("rbf", "matern52"), ("quadratic", "constant"), outputs, sorted(kinds))
     out = [Structure(k, trend, o, warp.rekinded(np.array(w))) for k, trend, o, w in shapes]
     out += [replace(structure, warp=warp.rekinded(np.array(w))) for w in sorted(_rewarped(warp, d) - kinds)]
-    out = [s for s in out if mechanisms.output_warps or not s.output]
-    out = [s for s in out if mechanisms.input_warps or not s.warp.chosen]
+    out = [s for s in out if search.output_warps or not s.output]
+    out = [s for s in out if search.input_warps or not s.warp.chosen]
     return [other for other in out if not other.same(structure)]
 
 
@@ -70,14 +88,14 @@ def _variants(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
 
 
 def _ranked(
-    problem: FitProblem, present: SurrogateParameters, mechanisms: Mechanisms | None
+    problem: FitProblem, present: SurrogateParameters, search: StructureSearch
 ) -> list[tuple[float, Structure, Hyperparameters]]:
     """Scores of the neighbours, the best first, and the variant of the present hyperparameters that gave each."""
     data = problem.data
     deepest = float(data.y_max - data.y[data.finite].min()) / problem.temperature
     variants = _variants(present.hyper)
     scored = []
-    for structure in neighbours(present.structure, problem.d, deepest, mechanisms=mechanisms):
+    for structure in neighbours(present.structure, problem.d, deepest, search=search):
         value, hyper = score_structure(problem, structure, variants)
         scored.append((value, structure, hyper))
     return sorted(scored, key=lambda entry: -entry[0])
@@ -89,7 +107,7 @@ def choose_structure(
     *,
     refine: int = 3,
     margin: float = 4.0,
-    mechanisms: Mechanisms | None = None,
+    search: StructureSearch | None = None,
 ) -> SurrogateParameters:
     """The present surrogate, or a fitted neighbour whose score is higher by ``margin`` nats.
 
@@ -103,7 +121,7 @@ def choose_structure(
         present: The fitted surrogate.
         refine: Number of neighbours that are fitted.
         margin: Nats by which a neighbour must win.
-        mechanisms: Which kinds of warps there are; all without it.
+        search: Which kinds of structures there are; all unless given.
     """
     data = problem.data
     finite = int(data.finite.sum())
@@ -120,12 +138,12 @@ def choose_structure(
         if anchor.exact:
             return anchor
         best = max(present, anchor, key=lambda fitted: fitted.score)
-    scored = _ranked(problem, present, mechanisms)
+    scored = _ranked(problem, present, search or StructureSearch())
     for _, structure, hyper in scored[:refine]:
         fitted = fit_structure(problem, structure, starts=(hyper,), max_evaluations=30)
         if fitted.score > max(best.score, present.score + margin):
             best = fitted
-    may = mechanisms is None or mechanisms.couplings
-    if not may or data.has_gradients or problem.draws is None or best.exact:
+    excluded = search is not None and not search.couplings
+    if excluded or data.has_gradients or problem.draws is None or best.exact:
         return best
     return coupled(problem, best)

@@ -11,13 +11,14 @@ import pytest
 from likelihoods.analytic import gaussian
 from surrogate.executors import SerialExecutor, make_executor
 from surrogate.executors.interruption import StopRequest
+from surrogate.inference.ablation import without
 from surrogate.inference.driving.budget import Budget, calls
 from surrogate.inference.driving.drive import drive
 from surrogate.inference.driving.run import Run
 from surrogate.inference.driving.saved import load_state, save_state
 from surrogate.inference.loop import PosteriorLoop
-from surrogate.inference.stopping import Verdict
-from surrogate.log_density.mechanisms import Mechanisms
+from surrogate.inference.phases import Phase, Verdict
+from surrogate.inference.setup import Setup
 from surrogate.problem.evaluation import Evaluation
 from surrogate.problem.target import Posterior
 from surrogate.storage.folder import RunFolder
@@ -30,7 +31,7 @@ POSTERIOR = Posterior(TARGET.log_likelihood, TARGET.bounds)
 
 def course(executor=None, posterior=POSTERIOR, **options):
     options = {"budget": Budget(100)} | options
-    return Run(PosteriorLoop(posterior.prior), posterior, executor=executor or SerialExecutor(), **options)
+    return Run(PosteriorLoop(Setup(posterior.prior)), posterior, executor=executor or SerialExecutor(), **options)
 
 
 def run(path=None, *, asynchronous=False, **options):
@@ -198,7 +199,7 @@ class Stubborn(PosteriorLoop):
 
     def tell(self, state, x, evaluations):
         data = state.data.append(x, evaluations, state.step)
-        verdict = Verdict(len(data) >= 60, True, True, "enough")
+        verdict = Verdict(Phase.DONE if len(data) >= 60 else Phase.EXPLORE, "enough")
         probes = self.line(len(data) + np.arange(3)) if state.step % 3 else None
         ready = object() if len(data) > 12 else None
         return replace(state, step=state.step + 1, data=data, parameters=ready, probes=probes, verdict=verdict)
@@ -219,7 +220,7 @@ class TestNoPointTwice:
     @pytest.mark.parametrize("seed", range(40))
     def test_at_any_moment(self, seed):
         workers, called = Fickle(1 + seed % 7, seed), []
-        loop = Stubborn(POSTERIOR.prior)
+        loop = Stubborn(Setup(POSTERIOR.prior))
         with workers.installed():
             one = replace(course(workers), loop=loop, call=noted(called))
             ending = drive(one, loop.init(3), asynchronous=True)
@@ -227,7 +228,7 @@ class TestNoPointTwice:
         assert len(workers.log) == calls(ending.state) + ending.uncounted  # all that were begun, and no others
 
     def test_in_batches(self):
-        loop, called = Stubborn(POSTERIOR.prior), []
+        loop, called = Stubborn(Setup(POSTERIOR.prior)), []
         one = replace(course(), loop=loop, call=noted(called))
         ending = drive(one, loop.init(3))
         assert len(set(called)) == len(called) == calls(ending.state) >= 60
@@ -237,7 +238,7 @@ class TestNoPointTwice:
     @pytest.mark.parametrize("told", [False, True])
     def test_a_design_with_gaps(self, tmp_path, asynchronous, known, told):
         """Of an asynchronous run that ended early: in the journal, or in a state without a surrogate too."""
-        loop = PosteriorLoop(POSTERIOR.prior)
+        loop = PosteriorLoop(Setup(POSTERIOR.prior))
         state = loop.init(3)
         x, evaluations = loop.ask(state)[known], [Evaluation.failure("no licence")] * len(known)
         with RunFolder(tmp_path).create() as folder:
@@ -294,7 +295,7 @@ class TestSlowCalls:
     """Calls that take for ever, in virtual time."""
 
     def test_the_first_fit_takes_what_comes_first(self):
-        first = PosteriorLoop(POSTERIOR.prior).ask(PosteriorLoop(POSTERIOR.prior).init(3))[0]
+        first = PosteriorLoop(Setup(POSTERIOR.prior)).ask(PosteriorLoop(Setup(POSTERIOR.prior)).init(3))[0]
         workers = virtual_workers(3, lambda x: 1e4 if np.array_equal(x, first) else 1.0)
         with workers.installed():
             ending = run(asynchronous=True, executor=workers)
@@ -304,7 +305,7 @@ class TestSlowCalls:
         assert not (ending.state.data.x == first).all(1).any()
 
     def test_a_slow_probe_is_not_waited_for_at_the_end(self):
-        loop, slow = PosteriorLoop(POSTERIOR.prior, n_initial=4), []  # and so four holes are to be filled
+        loop, slow = PosteriorLoop(Setup(POSTERIOR.prior, n_initial=4)), []  # and so four holes are to be filled
 
         def observe(state):
             if state.probes is not None and not slow:
@@ -344,17 +345,17 @@ class TestPending:
         return run(budget=Budget(8)).state
 
     def test_nothing_pending_is_a_plain_batch(self):
-        loop, state = PosteriorLoop(POSTERIOR.prior), self.state()
-        assert np.array_equal(loop.ask(state), loop.ask(state, np.empty((0, 2)), loop.n_batch))
+        loop, state = PosteriorLoop(Setup(POSTERIOR.prior)), self.state()
+        assert np.array_equal(loop.ask(state), loop.ask(state, np.empty((0, 2)), loop.setup.n_batch))
 
     def test_a_pending_point_is_not_chosen_again(self):
-        loop, state = PosteriorLoop(POSTERIOR.prior, mechanisms=Mechanisms(explore=False)), self.state()
+        loop, state = without(PosteriorLoop(Setup(POSTERIOR.prior)), "explore"), self.state()
         first = loop.ask(state, None, 4)
         second = loop.ask(state, first, 4)
         assert not {x.tobytes() for x in first} & {x.tobytes() for x in second}
 
     def test_the_rest_of_a_design(self):
-        loop = PosteriorLoop(POSTERIOR.prior)
+        loop = PosteriorLoop(Setup(POSTERIOR.prior))
         state = loop.init(3)
         design = loop.ask(state)
         assert np.array_equal(loop.ask(state, design[[0, 2]]), np.delete(design, [0, 2], axis=0))

@@ -1,0 +1,59 @@
+"""Leaving parts of a run out, to measure what each of them is worth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from surrogate.inference.checks import CHECKS
+from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.scouts import SCOUTS
+from surrogate.inference.scouts.fill import Fill
+from surrogate.inference.scouts.probes import Probes
+from surrogate.inference.setup import Setup
+
+__all__ = ["parts", "without"]
+
+
+_SEARCHED = ("structures", "input_warps", "output_warps", "couplings", "noise")
+_SETTINGS = ("temperature", "feasibility_doubt", "jumps")
+_EXPLORING = ("promising", "labels", "exchanges", "holes", "modes")
+_NEEDED = (Fill.name, Probes.name)  # without them a batch is not what was asked for
+
+
+def parts() -> tuple[str, ...]:
+    """Names of what can be left out: scouts, checks, searches for structure, settings, and all search for modes."""
+    names = [*(scout.name for scout in SCOUTS), *(check.name for check in CHECKS)]
+    return (*_SEARCHED, *_SETTINGS, *(name.replace(" ", "_") for name in names if name not in _NEEDED), "explore")
+
+
+def without(loop: PosteriorLoop, name: str) -> PosteriorLoop:
+    """The loop without one of its parts, or without all that looks for further modes: "explore".
+
+    Raises:
+        ValueError: If there is no part of that name.
+
+    >>> from surrogate.problem.prior import Prior
+    >>> loop = PosteriorLoop(Setup(Prior.of({"a": (0.0, 1.0)})))
+    >>> "holes" in [check.name for check in without(loop, "holes").checks]
+    False
+    """
+    if name not in parts():
+        msg = f"name must be one of {', '.join(parts())}, got {name!r}"
+        raise ValueError(msg)
+    if name in _SEARCHED or name in _SETTINGS:
+        return replace(loop, setup=_setup_without(loop.setup, name))
+    left_out = _EXPLORING if name == "explore" else (name.replace("_", " "),)
+    if "holes" in left_out:
+        loop = replace(loop, setup=replace(loop.setup, n_holes=0))
+    scouts = tuple(scout for scout in loop.scouts if scout.name not in left_out)
+    return replace(loop, scouts=scouts, checks=tuple(check for check in loop.checks if check.name not in left_out))
+
+
+def _setup_without(setup: Setup, name: str) -> Setup:
+    if name == "temperature":
+        return replace(setup, tempered=False)
+    if name == "feasibility_doubt":
+        return replace(setup, feasibility_doubt=False)
+    if name == "jumps":
+        return replace(setup, jumps=False)
+    return replace(setup, search=replace(setup.search, **{name: False}))

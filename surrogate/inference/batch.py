@@ -1,0 +1,102 @@
+"""The next batch: a design, or points where the surrogate is least sure of the posterior, and those of the scouts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from surrogate.arrays import Array
+from surrogate.inference.design import design
+from surrogate.inference.paths import inflation
+from surrogate.inference.phases import Phase
+from surrogate.inference.scouts import Place, Scout
+from surrogate.inference.view import View
+from surrogate.selection.posterior import uncertain_batch
+
+__all__ = ["assembled", "batch_size", "design_batch", "with_fast"]
+
+
+_SEARCHING = 0.5  # weight of the log-posterior against uncertainty while a posterior is looked for
+_ZETA_POWER = -0.85  # of the number of parameters: the weight of Gammal et al. (2023), arXiv:2211.02045
+_NOISY = 0.1  # noise in nats from which one value tells little
+_NOISY_SHARE = 8  # of noisy values a batch has an eighth of those known: a fit for each would cost more than it tells
+
+
+def design_batch(view: View) -> Array:
+    """The next points x of the design, with shape (b, d)."""
+    setup, data = view.setup, view.state.data
+    further = max(setup.d, setup.n_batch)
+    if len(view.under_way):  # what of the initial design is neither evaluated nor under way, or else further points
+        known = {x.tobytes() for x in (*data.x, *view.under_way)}
+        initial = design(setup.prior, 0, setup.design_size, view.state.seed, reference=setup.reference)
+        if rest := [x for x in initial if x.tobytes() not in known]:
+            return np.array(rest)
+        return design(setup.prior, len(known), further, view.state.seed, reference=setup.reference)
+    n = further if len(data) else setup.design_size
+    best = data.x[np.argmax(np.where(data.finite, data.y, -np.inf))] if data.finite.any() else None
+    return design(setup.prior, len(data), n, view.state.seed, best=best, reference=setup.reference)
+
+
+def batch_size(view: View) -> int:
+    """Points of the next batch that a surrogate chooses."""
+    setup = view.setup
+    noisy = setup.batch_size is None and bool((view.noise > _NOISY).any())
+    share = int(view.state.data.finite.sum()) // _NOISY_SHARE
+    return max(setup.n_batch, share) if noisy else setup.n_batch
+
+
+def assembled(view: View, scouts: Sequence[Scout], n: int) -> Array:
+    """The next n points t, more or fewer if scouts want it, with shape (b, d)."""
+    phase = view.state.verdict.phase
+    if phase is Phase.EXPLORE and view.state.probes is not None:  # the posterior is known: nothing but probes
+        view = view.given(chosen=view.nowhere)
+    else:
+        view = view.given(chosen=_uncertain(view, n))
+    first = 0
+    for scout in scouts:
+        if phase in scout.phases and not (scout.place is Place.FILL and len(view.chosen) >= n):
+            points = scout.points(view)
+            view = view.given(chosen=_placed(view.chosen, points, scout.place, first, n))
+            first += len(points) if scout.place is Place.FIRST else 0
+    return view.chosen
+
+
+def _placed(chosen: Array, points: Array, place: Place, first: int, n: int) -> Array:
+    """The batch with the points of a scout; ``first`` points in front are of scouts before it."""
+    if place is Place.FIRST:
+        kept = max(first, len(chosen) - len(points))
+        return np.concatenate([chosen[:first], points, chosen[first:kept]])
+    if place is Place.LAST:
+        return np.concatenate([chosen[: max(0, len(chosen) - len(points))], points])
+    return np.concatenate([chosen, points[: n - len(chosen)] if place is Place.FILL else points])
+
+
+def _uncertain(view: View, n: int) -> Array:
+    """Draws at which the posterior is least sure, given what is under way; fewer than n if they depend on each other.
+
+    While a posterior is looked for the first is the best that the surrogate is sure enough of.
+    """
+    draws, setup = view.draws, view.setup
+    t = np.concatenate([draws.posterior[::2], draws.warm[::2]])
+    searching = view.model.temperature > 1.0
+    index = uncertain_batch(
+        view.model,
+        t,
+        setup.scaled.log_density(t),
+        min(n, len(t)),
+        zeta=_SEARCHING if searching else setup.d**_ZETA_POWER,
+        caution=float(np.sqrt(inflation(view.errors(everywhere=True)))) if searching else None,
+        pending=setup.scaled.to_unit(view.under_way),
+        doubt=setup.feasibility_doubt,
+    )
+    return t[index]
+
+
+def with_fast(view: View, x: Array) -> Array:
+    """The points x, each followed by others of the same slow parameters if there are fast ones."""
+    setup, state = view.setup, view.state
+    if setup.fast is None or not len(x):
+        return x
+    cloud = x if state.draws is None else setup.scaled.from_unit(state.draws.posterior)
+    return setup.fast.extended(x, cloud, setup.prior, view.rng("fast"))

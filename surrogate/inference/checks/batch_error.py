@@ -1,0 +1,74 @@
+"""Whether the values of the last batch were predicted."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from surrogate.arrays import Array, Flags
+from surrogate.inference.checks.check import SIGNALS, unmeasured
+from surrogate.inference.checks.effective_size import too_few_draws
+from surrogate.inference.checks.spread import TOLERANCE
+from surrogate.inference.depths import bulk_depth, seen_depth
+from surrogate.inference.findings import Claim, Finding
+from surrogate.inference.view import View
+from surrogate.problem.dataset import FAILED
+
+__all__ = ["BatchError", "batch_error"]
+
+
+_UNIT = 0.25  # nats that an error may have at the best point ...
+_UNIT_PER_DEPTH = 0.1  # ... and in addition for each nat of depth, as deep points matter less
+_NOISE_SDS = 2.5  # sds of the noise that are no error: two in a hundred are larger
+
+
+class BatchError:
+    """The points that were just evaluated had been predicted: their values, and whether they are feasible."""
+
+    name = "batch error"
+    phases = SIGNALS
+    columns = {"batch_error": np.inf}
+
+    def look(self, view: View) -> Finding:
+        """The largest error, infinite if a point was infeasible for sure and is not, or the other way round."""
+        if too_few_draws(view):
+            return unmeasured(self, view)
+        error, limit = _largest(view), view.setup.thresholds.batch
+        numbers = {"batch_error": error}
+        if error < limit:
+            return Finding(view.nowhere, Claim.STANDS, "", numbers)
+        claim = Claim.TOLERATED if error < TOLERANCE * limit else Claim.REFUTED
+        return Finding(view.nowhere, claim, f"batch error {error:.2g} above {limit:g}", numbers, error / limit)
+
+
+def _largest(view: View) -> float:
+    state = view.state
+    data, last = state.data, state.data.step == state.step - 1
+    if _surprised(view, last):
+        return np.inf
+    seen = last & data.finite
+    seen &= data.y_max - np.fmax(data.y, state.predicted[:, 0]) < seen_depth(view.d)
+    return batch_error(data.y[seen], state.predicted[seen, 0], data.y_max, noise=view.noise[seen])
+
+
+def _surprised(view: View, last: Flags) -> bool:
+    """Whether a point that was sure to be feasible was not, or one of the bulk was taken for infeasible."""
+    data, before = view.state.data, view.before
+    if before is None:
+        return False
+    p = before.feasibility.probability(before.whiten(view.t[last]))
+    infeasible = (~data.finite & (data.status != FAILED))[last]
+    bulk = data.y_max - data.y[last] < bulk_depth(view.d)
+    return bool((infeasible & (p >= 1.0)).any() or (bulk & (p <= 0.0)).any())
+
+
+def batch_error(y: Array, predicted: Array, y_max: float, *, noise: Array | float = 0.0) -> float:
+    """Largest |y - predicted| / (0.25 + 0.1 gap) over a batch; the gap is the depth of the higher of both.
+
+    What noise explains, 2.5 of its standard deviations, is no error.
+    """
+    if len(y) == 0:
+        return 0.0
+    top = max(y_max, float(predicted.max()))
+    gap = top - np.maximum(y, predicted)
+    error = np.maximum(np.abs(y - predicted) - _NOISE_SDS * noise, 0.0)
+    return float((error / (_UNIT + _UNIT_PER_DEPTH * gap)).max())

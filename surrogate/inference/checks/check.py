@@ -1,0 +1,44 @@
+"""What a check is: something that must hold before a run claims to know the posterior."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+from surrogate.inference.findings import Claim, Finding
+from surrogate.inference.phases import Phase
+from surrogate.inference.view import View
+
+__all__ = ["SEARCH", "SIGNALS", "Check", "unmeasured"]
+
+
+SIGNALS = frozenset({Phase.LEARN, Phase.ARMED, Phase.DONE})
+"""Phases of the checks of convergence, which are made after each batch."""
+
+SEARCH = frozenset({Phase.ARMED, Phase.DONE})
+"""Phases of the checks that look for what the surrogate does not know: made once those of convergence agree."""
+
+
+@runtime_checkable
+class Check(Protocol):
+    """Something that must hold before a run claims to know the posterior.
+
+    Attributes:
+        name: By which it is left out, and by which its finding is kept.
+        phases: Phases that the other checks may have led to in which it is made, `SIGNALS` or `SEARCH`.
+    """
+
+    name: str
+    phases: frozenset[Phase]
+
+    @property
+    def columns(self) -> Mapping[str, float]:
+        """Names of the numbers that go to the trace, each with the value for steps in which it is not measured."""
+
+    def look(self, view: View) -> Finding:
+        """What the check finds: a function of the view alone."""
+
+
+def unmeasured(check: Check, view: View) -> Finding:
+    """The finding of a check that cannot be made, with the values of its columns for such steps."""
+    return Finding(view.nowhere, Claim.REFUTED, f"{check.name} not measured", check.columns)

@@ -1,0 +1,79 @@
+"""Whether a likelihood is symmetric in parameters with the same prior."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from surrogate.arrays import Array, Indices
+from surrogate.inference.checks.check import SEARCH
+from surrogate.inference.depths import bulk_depth
+from surrogate.inference.findings import Finding
+from surrogate.inference.view import View
+from surrogate.problem.prior import Prior
+
+__all__ = ["Exchanges", "equal_priors", "exchanges"]
+
+
+_FEWEST = 2  # images that are tried even if no holes are to be filled
+_PROBABILITIES = (0.01, 0.3, 0.7, 0.99)  # two priors are the same if their quantiles at these agree
+
+
+class Exchanges:
+    """The best point is evaluated with parameters of equal priors exchanged, where the surrogate denies it."""
+
+    name = "exchanges"
+    phases = SEARCH
+    columns: dict[str, float] = {}
+
+    def look(self, view: View) -> Finding:
+        """The first of these images, in the first round of the search."""
+        if view.setup.knows_width or view.state.explored:
+            return Finding(view.nowhere)
+        return Finding(_images(view)[: max(view.setup.holes_to_fill, _FEWEST)])
+
+
+def _images(view: View) -> Array:
+    """The best point with parameters exchanged, where the surrogate lies below the bulk, with shape (k, d)."""
+    data, model = view.state.data, view.model
+    best = data.x[np.argmax(np.where(data.finite, data.y, -np.inf))]
+    t = view.setup.scaled.to_unit(best[exchanges(equal_priors(view.setup.prior), view.d)])
+    top = float(model.smooth(view.draws.posterior).max())
+    return t[top - model.smooth(t) > bulk_depth(view.d)]
+
+
+def equal_priors(prior: Prior) -> list[Indices]:
+    """Columns of parameters that have the same prior, group by group."""
+    quantiles = prior.quantile(np.array(_PROBABILITIES)[:, None] * np.ones((len(_PROBABILITIES), prior.d)))
+    return [np.flatnonzero((quantiles == column).all(0)) for column in np.unique(quantiles, axis=1).T[:, :, None]]
+
+
+def exchanges(groups: Sequence[Indices], d: int) -> Indices:
+    """Permutations of d parameters under which a likelihood may well be symmetric, with shape (k, d).
+
+    Components of a mixture, lines of a spectrum and terms of a sum may be exchanged: their parameters come in groups of
+    equal priors. First all groups exchange the same two members at once; then blocks of one group do, as if it held
+    several kinds of parameters; then single pairs.
+
+    Args:
+        groups: Columns of parameters that have the same prior, those of each group in order.
+        d: Number of parameters.
+    """
+    groups = [group for group in groups if len(group) > 1]
+    moves: list[list[tuple[int, int]]] = []
+    sizes = {len(group) for group in groups}
+    if len(groups) > 1 and len(sizes) == 1:
+        moves += [[(g[i], g[j]) for g in groups] for i, j in combinations(range(sizes.pop()), 2)]
+    for group in groups:
+        half, odd = divmod(len(group), 2)
+        if half > 1 and not odd:
+            moves += [[(group[i], group[half + i]) for i in range(half)]]
+            moves += [[(group[2 * i], group[2 * i + 1]) for i in range(half)]]
+    moves += [[pair] for group in groups for pair in combinations(group, 2)]
+    out = np.tile(np.arange(d), (len(moves), 1))
+    for row, pairs in zip(out, moves, strict=True):
+        for i, j in pairs:
+            row[[i, j]] = row[[j, i]]
+    return out

@@ -1,0 +1,34 @@
+"""Whether the prior has a mode where no model of the data can see one: where no point has fallen."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from surrogate.inference.checks.check import SEARCH
+from surrogate.inference.checks.exchanges import Exchanges
+from surrogate.inference.coverage import farthest
+from surrogate.inference.findings import Finding
+from surrogate.inference.view import View
+
+__all__ = ["Holes"]
+
+
+class Holes:
+    """The points of the inner prior farthest from all evaluations are evaluated.
+
+    They see what no model of the data can: a mode in whose domain no point has fallen. Exchanges of parameters count
+    among them.
+    """
+
+    name = "holes"
+    phases = SEARCH
+    columns: dict[str, float] = {}
+
+    def look(self, view: View) -> Finding:
+        """As many points as the design and the exchanges leave open, in the first round of the search."""
+        if view.setup.knows_width or view.state.explored:
+            return Finding(view.nowhere)
+        inner, t = view.exploration.inner, view.window.unrolled(view.t)
+        images = view.found[Exchanges.name].points if Exchanges.name in view.found else view.nowhere
+        missing = max(view.setup.holes_to_fill - len(images), 0) if len(inner) else 0
+        return Finding(inner[farthest(np.concatenate([t, images]), inner, missing)])

@@ -1,0 +1,25 @@
+"""How much of the posterior may turn out to be infeasible, for the record."""
+
+from __future__ import annotations
+
+from surrogate.inference.checks.check import SIGNALS, unmeasured
+from surrogate.inference.checks.effective_size import too_few_draws
+from surrogate.inference.findings import Claim, Finding
+from surrogate.inference.view import View
+
+__all__ = ["Infeasible"]
+
+
+class Infeasible:
+    """Records the share of the posterior that is expected to be infeasible; paths of the border count in the spread."""
+
+    name = "infeasible"
+    phases = SIGNALS
+    columns = {"border": 0.0}
+
+    def look(self, view: View) -> Finding:
+        """The expected share."""
+        if too_few_draws(view):
+            return unmeasured(self, view)
+        p = view.model.feasibility.probability(view.model.whiten(view.sample.x))
+        return Finding(view.nowhere, Claim.STANDS, numbers={"border": float(view.sample.weights @ (1.0 - p))})

@@ -1,0 +1,35 @@
+"""Labels of the bulk, where forbidden regions are known to exist."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from surrogate.inference.checks.check import SEARCH
+from surrogate.inference.coverage import representatives
+from surrogate.inference.findings import Finding
+from surrogate.inference.labels import points_near
+from surrogate.inference.view import View
+
+__all__ = ["Labels"]
+
+
+class Labels:
+    """Where forbidden regions are known, 2 d + 4 points of the bulk are evaluated, spread as its mass is.
+
+    A hole in the bulk, or a part of it cut off by mistake, shows in nothing but whether points there are feasible.
+    """
+
+    name = "labels"
+    phases = SEARCH
+    columns: dict[str, float] = {}
+
+    def look(self, view: View) -> Finding:
+        """As many draws as are missing, in the first round of the search."""
+        if view.setup.knows_width or view.state.explored or not view.knows_forbidden:
+            return Finding(view.nowhere)
+        draws, model = view.exploration.if_feasible, view.model
+        every = np.ones(len(view.state.data), dtype=bool)
+        missing = 2 * view.d + 4 - points_near(view, view.draws.warm, every)
+        if missing <= 0:
+            return Finding(view.nowhere)
+        return Finding(draws[representatives(model.whiten(view.t), model.whiten(draws), missing)])

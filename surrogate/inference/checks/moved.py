@@ -1,0 +1,61 @@
+"""Whether the last batch left the posterior where it was."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+
+from surrogate.arrays import Array
+from surrogate.inference.checks.check import SIGNALS, unmeasured
+from surrogate.inference.checks.effective_size import too_few_draws
+from surrogate.inference.divergence import gaussian_kl
+from surrogate.inference.findings import Claim, Finding
+from surrogate.inference.view import View
+from surrogate.samplers.evidence import ImportanceSample
+
+__all__ = ["Moved", "moved"]
+
+
+class Moved:
+    """The posterior is where it was before the last batch: a claim needs one more batch that does not move it."""
+
+    name = "moved"
+    phases = SIGNALS
+    columns = {"moved": np.inf}
+
+    def look(self, view: View) -> Finding:
+        """The divergence between both posteriors, infinite if the former one was at a raised temperature."""
+        if too_few_draws(view):
+            return unmeasured(self, view)
+        distance, limit = _distance(view), view.setup.thresholds.moved
+        claim = Claim.STANDS if distance < limit else Claim.WAITS
+        grounds = f"the last batch moved the posterior by {distance:.2g} nats (limit {limit:g})"
+        return Finding(view.nowhere, claim, "", {"moved": distance}, grounds=grounds)
+
+
+def _distance(view: View) -> float:
+    before, sample = view.before, view.sample
+    if before is None or before.temperature > 1.0:
+        return np.inf
+    rng = copy.deepcopy(view.spread.rng)
+    return moved(sample, view.log_posterior(sample.x, before), sample.log_density, rng)
+
+
+def moved(
+    sample: ImportanceSample, before: Array, now: Array, rng: np.random.Generator, *, points: int = 2000
+) -> float:
+    """Divergence between the previous posterior and the present one by re-weighting present draws.
+
+    Args:
+        sample: Weighted draws of the present posterior.
+        before: Previous log density at the draws, up to a constant, with shape (n,).
+        now: Present log density at the draws.
+        rng: Random numbers.
+        points: Number of draws used.
+    """
+    index = rng.choice(len(sample.x), points, p=sample.weights)
+    change = np.where(np.isfinite(before[index]), before[index] - now[index], -np.inf)
+    if not np.isfinite(change).any():
+        return np.inf
+    return float(gaussian_kl(sample.x[index], np.zeros(points), change[None])[0])

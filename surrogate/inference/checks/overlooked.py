@@ -1,0 +1,95 @@
+"""Whether the surrogate is higher somewhere than all of its draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from surrogate.arrays import Array
+from surrogate.inference.checks.check import SEARCH
+from surrogate.inference.coverage import farthest
+from surrogate.inference.findings import Claim, Finding
+from surrogate.inference.setup import inner_box
+from surrogate.inference.view import View
+
+__all__ = ["Overlooked", "overlooked"]
+
+
+_CANDIDATES = 4000  # points of the prior from which a climb may begin
+_STEPS = (0.3, 0.003)  # first and last step of a climb, in differences of candidates
+_MOVED_AXES = 0.7  # share of the axes that a step moves along
+
+
+class Overlooked:
+    """The surrogate posterior is nowhere higher than all draws of it.
+
+    A surrogate may rise without limit in a corner that has no evaluation, and its draws may never have been there:
+    then they are not draws of it.
+    """
+
+    name = "overlooked"
+    phases = SEARCH
+    columns: dict[str, float] = {}
+
+    def look(self, view: View) -> Finding:
+        """The highest points off the faces of the prior: at a face a density may rise without end, and hold nothing."""
+        rng, window = view.rng("overlooked"), view.window
+        candidates = np.concatenate([window.sample(_CANDIDATES, rng), window.unrolled(view.draws.warm)])
+        low, high = inner_box(view.setup, window)
+
+        def inner(t: Array) -> Array:
+            inside = ((t >= low) & (t <= high)).all(1)
+            return np.where(inside, view.log_posterior(t), -np.inf)
+
+        points = overlooked(inner, candidates, float(view.sample.log_density.max()), rng)
+        if not len(points):
+            return Finding(points)
+        reason = "the surrogate promises more than all of its draws where none has been"
+        return Finding(points, Claim.WAITS, reason)
+
+
+def overlooked(
+    log_density: Callable[[Array], Array],
+    candidates: Array,
+    top: float,
+    rng: np.random.Generator,
+    *,
+    climbers: int = 200,
+    rounds: int = 100,
+    excess: float = 2.0,
+    count: int = 2,
+) -> Array:
+    """Points where a density is higher by ``excess`` nats than all draws of it, with shape (k, d), k at most ``count``.
+
+    A surrogate may rise without limit in a corner that has no evaluation, and its draws may never have been there: then
+    they are not draws of it. The best candidates and as many others climb by differences of candidates, in ever smaller
+    steps.
+
+    Args:
+        log_density: From (m, d) to (m,), -inf where impossible.
+        candidates: Points from anywhere in the support, with shape (m, d).
+        top: The highest log density among the draws.
+        rng: Random numbers.
+        climbers: How many of the candidates climb; half of them are the best, half any.
+        rounds: Steps of each.
+        excess: Nats above the draws.
+        count: Number of points; they are the highest, and of those as high the farthest from it.
+    """
+    if len(candidates) < 2:
+        return candidates[:0]
+    value = log_density(candidates)
+    order, half = np.argsort(-value, kind="stable"), climbers // 2
+    chosen = np.concatenate([order[:half], rng.permutation(order[half:])[:half]])
+    t, value = candidates[chosen], value[chosen]
+    for size in np.geomspace(*_STEPS, rounds):
+        i, j = rng.integers(len(candidates), size=(2, len(t)))
+        step = size * (candidates[i] - candidates[j])
+        new = t + np.where(rng.random(t.shape) < _MOVED_AXES, step, 0.0)
+        higher = log_density(new)
+        t = np.where((higher > value)[:, None], new, t)
+        value = np.maximum(value, higher)
+    t = t[np.argsort(-value, kind="stable")][: int((value > top + excess).sum())]
+    if len(t) == 0:
+        return t
+    return np.concatenate([t[:1], t[1:][farthest(t[:1], t[1:], min(count, len(t)) - 1)]])

@@ -1,0 +1,52 @@
+"""Whether the posteriors of paths of the surrogate agree with that of its mean."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from surrogate.inference.checks.check import SIGNALS, unmeasured
+from surrogate.inference.checks.effective_size import too_few_draws
+from surrogate.inference.findings import Claim, Finding
+from surrogate.inference.view import View
+
+__all__ = ["TOLERANCE", "Spread"]
+
+
+TOLERANCE = 4.0
+"""Factor on a limit in the batch that confirms a claim: measured values vary by about as much from batch to batch."""
+
+
+class Spread:
+    """Posteriors of joint paths of the surrogate lie close to that of its mean, by re-weighting one set of draws.
+
+    On the bulk; on warmer draws that ignore the trust region, where it shows an arm of the posterior that the mean has
+    cut off; and in the evidence. Where feasibility is in doubt it has paths, too.
+    """
+
+    name = "spread"
+    phases = SIGNALS
+    columns = {"spread": np.inf, "warm_spread": np.inf, "evidence_spread": np.inf, "inflation": 1.0}
+
+    def look(self, view: View) -> Finding:
+        """The worst of the three is told; the one on the bulk has to confirm a claim."""
+        if too_few_draws(view):
+            return unmeasured(self, view)
+        limits, bulk = view.setup.thresholds, view.spread.bulk
+        measured = {
+            "spread": (bulk, limits.spread),
+            "warm spread": (view.spread.warm, limits.warm),
+            "log-evidence sd": (view.spread.log_evidence, limits.log_evidence),
+        }
+        numbers = {
+            "spread": bulk,
+            "warm_spread": view.spread.warm,
+            "evidence_spread": view.spread.log_evidence,
+            "inflation": view.inflation,
+        }
+        grounds = f"draws of the surrogate differ from its mean by {bulk:.2g} (limit {limits.spread:g})"
+        failing = {name: pair for name, pair in measured.items() if not pair[0] < pair[1]}
+        if not failing:
+            return Finding(view.nowhere, Claim.STANDS, "", numbers, grounds=grounds)
+        name, (value, limit) = max(failing.items(), key=lambda item: item[1][0] / item[1][1])
+        claim = Claim.TOLERATED if bulk < TOLERANCE * limits.spread else Claim.REFUTED
+        return Finding(view.nowhere, claim, f"{name} {value:.2g} above {limit:g}", numbers, value / limit, grounds)

@@ -1,0 +1,47 @@
+"""Points that cover others: the farthest from what is known, and those that represent a set best."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from surrogate.arrays import Array, Indices
+
+__all__ = ["farthest", "representatives"]
+
+
+def farthest(known: Array, candidates: Array, count: int) -> Indices:
+    """Indices of the candidates farthest from all known points and from each other, greedily.
+
+    Args:
+        known: With shape (n, d), n >= 1.
+        candidates: With shape (m, d).
+        count: How many, at most m.
+    """
+    distance = ((candidates[:, None, :] - known[None]) ** 2).sum(-1).min(1)
+    chosen = []
+    for _ in range(count):
+        i = int(distance.argmax())
+        chosen.append(i)
+        distance = np.minimum(distance, ((candidates - candidates[i]) ** 2).sum(1))
+    return np.array(chosen, dtype=np.int64)
+
+
+def representatives(known: Array, draws: Array, count: int) -> Indices:
+    """Indices of the draws that, with the known points, best represent all draws, greedily.
+
+    Each reduces the mean squared distance of the draws to the nearest of the points and of those chosen by the most:
+    unlike the farthest draws, they lie where the mass is. O(m^2) for m draws, of memory too.
+
+    Args:
+        known: With shape (n, d), n >= 1.
+        draws: With shape (m, d).
+        count: How many, at most m.
+    """
+    between = ((draws[:, None, :] - draws[None]) ** 2).sum(-1)
+    nearest = ((draws[:, None, :] - known[None]) ** 2).sum(-1).min(1)
+    chosen = []
+    for _ in range(count):
+        i = int(np.minimum(between, nearest).sum(1).argmin())
+        chosen.append(i)
+        nearest = np.minimum(nearest, between[i])
+    return np.array(chosen, dtype=np.int64)

@@ -1,0 +1,110 @@
+"""The phases of a run, and the one rule that moves between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from surrogate.inference.findings import Claim, Finding
+
+__all__ = ["LEARNING", "Phase", "Verdict", "next_verdict"]
+
+
+class Phase(Enum):
+    """What a run is doing.
+
+    Attributes:
+        DESIGN: It evaluates the initial design; there is no surrogate yet.
+        TEMPERED: It looks for the posterior, with a surrogate at a raised temperature, or with its first one.
+        LEARN: It learns the posterior.
+        ARMED: All checks agree that the posterior is known; one more batch must confirm it.
+        EXPLORE: That is confirmed, as far as the modes go that were found; further ones are looked for.
+        DONE: The run is over, the posterior is known.
+        GAVE_UP: The run is over, without a surrogate.
+    """
+
+    DESIGN = "design"
+    TEMPERED = "tempered"
+    LEARN = "learn"
+    ARMED = "armed"
+    EXPLORE = "explore"
+    DONE = "done"
+    GAVE_UP = "gave up"
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be evaluated."""
+        return self in (Phase.DONE, Phase.GAVE_UP)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the posterior is known, as far as the modes go that were found."""
+        return self in (Phase.EXPLORE, Phase.DONE)
+
+    @property
+    def armed(self) -> bool:
+        """Whether one batch that changes nothing would be convergence."""
+        return self in (Phase.ARMED, Phase.EXPLORE, Phase.DONE)
+
+
+LEARNING = frozenset(Phase) - {Phase.DESIGN, Phase.GAVE_UP}
+"""All phases in which there is a surrogate."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The phase of a run, and why.
+
+    Attributes:
+        phase: The phase.
+        reason: A sentence.
+    """
+
+    phase: Phase
+    reason: str
+
+    @property
+    def stop(self) -> bool:
+        """Whether the run is over."""
+        return self.phase.over
+
+    @property
+    def converged(self) -> bool:
+        """Whether the posterior is known, as far as the modes go that were found."""
+        return self.phase.converged
+
+    @property
+    def armed(self) -> bool:
+        """Whether one batch that changes nothing would be convergence."""
+        return self.phase.armed
+
+
+def next_verdict(phase: Phase, signals: Iterable[Finding], search: Iterable[Finding] = ()) -> Verdict:
+    """The phase that follows once there is a surrogate at temperature 1, and why.
+
+    LEARN until all signals agree, then ARMED; DONE once all confirm that in the next batch, or EXPLORE while the search
+    for further modes has points to evaluate. A finding of the search that waits keeps the run ARMED.
+
+    Args:
+        phase: The phase before the last batch.
+        signals: What the checks of convergence found.
+        search: What the checks found that look for what the surrogate does not know, once the signals agree.
+    """
+    verdict, search = _of_signals(phase, list(signals)), list(search)
+    if not verdict.armed:
+        return verdict
+    if waiting := [finding for finding in search if finding.claim is Claim.WAITS]:
+        return Verdict(Phase.ARMED, waiting[0].reason)
+    if verdict.converged and any(len(finding.points) for finding in search):
+        return Verdict(Phase.EXPLORE, "looking for further modes: the found ones do not explain all that was seen")
+    return verdict
+
+
+def _of_signals(phase: Phase, signals: list[Finding]) -> Verdict:
+    """LEARN, ARMED or DONE, by the checks of convergence alone."""
+    if phase.armed and all(finding.claim.confirms for finding in signals):
+        return Verdict(Phase.DONE, "converged: " + ", ".join(f.grounds for f in reversed(signals) if f.grounds))
+    if failing := [finding for finding in signals if not finding.claim.agrees]:
+        return Verdict(Phase.LEARN, max(failing, key=lambda finding: finding.excess).reason)
+    return Verdict(Phase.ARMED, "all signals agree; one more batch must move nothing")

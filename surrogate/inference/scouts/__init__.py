@@ -1,0 +1,13 @@
+"""Where to evaluate next: one file, one scout, one idea. `SCOUTS` are those of a run, in the order of their turns."""
+
+from surrogate.inference.scouts.denied import Denied
+from surrogate.inference.scouts.fill import Fill
+from surrogate.inference.scouts.gap import Gap
+from surrogate.inference.scouts.own_draws import OwnDraws
+from surrogate.inference.scouts.probes import Probes
+from surrogate.inference.scouts.promising import Promising
+from surrogate.inference.scouts.scout import Place, Scout
+
+__all__ = ["SCOUTS", "Place", "Scout"]
+
+SCOUTS: tuple[Scout, ...] = (OwnDraws(), Gap(), Denied(), Promising(), Fill(), Probes())

@@ -1,0 +1,22 @@
+"""Warm draws for the rest of a batch."""
+
+from __future__ import annotations
+
+from surrogate.arrays import Array
+from surrogate.inference.phases import LEARNING, Phase
+from surrogate.inference.scouts.scout import Place
+from surrogate.inference.view import View
+
+__all__ = ["Fill"]
+
+
+class Fill:
+    """Warm draws where the candidates hold less independent uncertainty than a batch has points."""
+
+    name = "fill"
+    phases = LEARNING - {Phase.EXPLORE}
+    place = Place.FILL
+
+    def points(self, view: View) -> Array:
+        """All warm draws, in random order."""
+        return view.rng("fill").permutation(view.draws.warm)

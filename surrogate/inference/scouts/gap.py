@@ -1,0 +1,33 @@
+"""The emptiest part of the warm posterior, before the run claims to know it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from surrogate.arrays import Array
+from surrogate.inference.coverage import farthest
+from surrogate.inference.phases import Phase
+from surrogate.inference.scouts.scout import Place
+from surrogate.inference.view import View
+
+__all__ = ["Gap"]
+
+
+class Gap:
+    """The warm draw farthest from all evaluated points.
+
+    Where a process misjudges how a density bends it is sure of places that no point is near.
+    """
+
+    name = "gap"
+    phases = frozenset({Phase.ARMED})
+    place = Place.FIRST
+
+    def points(self, view: View) -> Array:
+        """One point; none where the trend explains the data, and nothing can be misjudged."""
+        model, setup = view.model, view.setup
+        if model.exact:
+            return view.nowhere
+        warm = setup.scaled.not_among(view.draws.warm, view.under_way)
+        known = np.concatenate([view.t, setup.scaled.to_unit(view.under_way)])
+        return warm[farthest(model.whiten(known), model.whiten(warm), min(1, len(warm)))]

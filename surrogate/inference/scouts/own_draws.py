@@ -1,0 +1,27 @@
+"""True values at plain draws of the surrogate posterior, before the run claims to know it."""
+
+from __future__ import annotations
+
+from surrogate.arrays import Array
+from surrogate.inference.phases import Phase
+from surrogate.inference.scouts.scout import Place
+from surrogate.inference.view import View
+
+__all__ = ["OwnDraws"]
+
+
+class OwnDraws:
+    """Draws of the posterior for half of the batch.
+
+    The other half is chosen where the surrogate is least sure, so that its errors there say little about those where
+    the mass is.
+    """
+
+    name = "own draws"
+    phases = frozenset({Phase.ARMED})
+    place = Place.FIRST
+
+    def points(self, view: View) -> Array:
+        """Draws that are not under way, in random order."""
+        shuffled = view.rng("own draws").permutation(view.draws.posterior)
+        return view.setup.scaled.not_among(shuffled, view.under_way)[: len(view.chosen) // 2]

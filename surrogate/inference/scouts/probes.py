@@ -1,0 +1,23 @@
+"""What the checks of the last batch want to be evaluated."""
+
+from __future__ import annotations
+
+from surrogate.arrays import Array
+from surrogate.inference.phases import LEARNING
+from surrogate.inference.scouts.scout import Place
+from surrogate.inference.view import View
+
+__all__ = ["Probes"]
+
+
+class Probes:
+    """The points that the checks of the last batch found, as far as they are not under way."""
+
+    name = "probes"
+    phases = LEARNING
+    place = Place.EXTRA
+
+    def points(self, view: View) -> Array:
+        """All of them: a check that found something waits for its answer."""
+        probes = view.state.probes
+        return view.nowhere if probes is None else view.setup.scaled.not_among(probes, view.under_way)

@@ -1,0 +1,89 @@
+"""The point of the whole prior that is most likely to matter."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from surrogate.arrays import Array
+from surrogate.inference.depths import relevant_depth
+from surrogate.inference.phases import LEARNING
+from surrogate.inference.prior_search import candidates, open_minded
+from surrogate.inference.scouts.scout import Place
+from surrogate.inference.view import View
+from surrogate.log_density.parameters import trend_size
+
+__all__ = ["Promising", "most_promising"]
+
+
+_CANDIDATES = 2000  # points of the prior: with fewer the best of them varies from step to step
+_KNOWN = 1.0  # sd in nats below which a value is known well enough
+_LIKELY = -2.5  # score from which a point is always worth a call: one chance in 160
+_POSSIBLE = -6.0  # score from which it is worth one now and then: the sd may be six times too small
+_POSSIBLE_EVERY = 5  # steps from one such call to the next
+_RECENT = 6  # batches in which calls are counted that brought nothing
+_WASTED = 3  # so many such calls among these say that the scores mislead
+_WASTED_EVERY = 6  # steps from one call to the next then
+
+
+class Promising:
+    """The point of the prior most likely to matter, in place of the last of a batch of several.
+
+    Early on, and on odd steps while deep points are taken for noise, a surrogate with a constant mean is asked: the
+    trend denies whatever lies far from the mode that it describes.
+    """
+
+    name = "promising"
+    phases = LEARNING
+    place = Place.LAST
+
+    def points(self, view: View) -> Array:
+        """One point; none if no point is likely enough, checks wait for points, or the posterior has a known width."""
+        if view.setup.knows_width or view.state.probes is not None or len(view.chosen) < 2:
+            return view.nowhere
+        early = _is_early(view)
+        if not early and _is_wasteful(view) and view.state.step % _WASTED_EVERY:
+            return view.nowhere
+        model = view.model
+        if early or (view.state.step % 2 and model.coarse):
+            model = open_minded(view)
+        t = candidates(view, _CANDIDATES, model)
+        if len(t) == 0:
+            return view.nowhere
+        temperature = model.temperature
+        mean, sd = model.predict(t)
+        target = view.state.data.y_max - temperature * (1.0 + 0.5 * view.d)  # about the mean depth of the posterior
+        best, score = most_promising(mean / temperature, sd / temperature, target / temperature)
+        possible = view.state.step % _POSSIBLE_EVERY == 0 and score > _POSSIBLE
+        worth = early or score > _LIKELY or possible
+        return t[best : best + 1] if worth and np.isfinite(score) else view.nowhere
+
+
+def _is_early(view: View) -> bool:
+    """Whether there are fewer values than a quadratic has coefficients, or than 6 d; with gradients, than 2 d."""
+    d = view.d
+    enough = 2 * d if view.setup.gradient else max(trend_size(d), 6 * d)
+    return int(view.state.data.finite.sum()) < enough
+
+
+def _is_wasteful(view: View) -> bool:
+    """Whether several of the last calls brought nothing that the posterior depends on."""
+    data, temperature = view.state.data, view.model.temperature
+    recent = data.step >= view.state.step - _RECENT
+    wasted = recent & ~(data.y_max - data.y < relevant_depth(view.d) * temperature)
+    return bool(wasted.sum() >= _WASTED)
+
+
+def most_promising(mean: Array, sd: Array, target: float) -> tuple[int, float]:
+    """The candidate most likely to lie above a target, and its score (mean - target) / sd.
+
+    Args:
+        mean: Predicted log-likelihoods, with shape (m,).
+        sd: Their standard deviations; candidates known to better than 1 are left out.
+        target: Log-likelihood from which a point would matter.
+
+    Returns:
+        Index and score; the score is -inf when every candidate is known.
+    """
+    score = np.where(sd > _KNOWN, (mean - target) / np.maximum(sd, 1e-300), -np.inf)
+    best = int(score.argmax())
+    return best, float(score[best])

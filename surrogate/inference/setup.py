@@ -1,0 +1,153 @@
+"""What a posterior run is told before it begins: the problem, and every choice that is not the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from surrogate.arrays import Array
+from surrogate.inference.depths import MANY_PARAMETERS
+from surrogate.inference.design import Reference
+from surrogate.inference.draws import ScaledPrior
+from surrogate.inference.fast import FastPoints
+from surrogate.log_density.learner import ScalarLearner
+from surrogate.log_density.parameters import Structure, trend_size
+from surrogate.log_density.protocol import Learner
+from surrogate.log_density.search.structure import StructureSearch
+from surrogate.log_density.training import FitProblem
+from surrogate.problem.accuracy import Thresholds
+from surrogate.problem.dataset import Dataset
+from surrogate.problem.prior import Prior
+from surrogate.samplers.coordinates import Turns
+
+__all__ = ["Setup", "inner_box"]
+
+
+_TAIL = 0.05  # probability beyond each of the quantiles that set the scale of a parameter whose support is no box
+_INNER_TAIL = 0.005  # probability at each end of a parameter where no mode is looked for
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """The problem of a run, and every choice that is not the data.
+
+    Attributes:
+        prior: Of the parameters.
+        reference: Where the posterior is expected, if anywhere.
+        batch_size: Points per batch; max(2, d // 2) unless given.
+        n_initial: Points of the initial design; 3 d to 4.5 d unless given.
+        max_design: Design points after which a run without enough finite values gives up; 30 d^1.5 unless given.
+        n_holes: Space-filling points to evaluate before convergence is claimed. Unless given, none with a reference,
+            and else what the initial design lacks of 4 d points, or of 2 d with gradients, each of which also says in
+            which direction it goes uphill.
+        thresholds: Limits of the checks.
+        particles: Draws of the surrogate in each iteration.
+        device: Where the linear algebra of the surrogate runs.
+        feasibility: Kind of classifier of feasible points, "process" or "svm".
+        fast: Parameters that are cheap to change, if there are any.
+        gradient: Whether evaluations come with derivatives: d + 1 of them determine a quadratic, and d + 2 begin a run.
+        search: What is searched for in the structure of the surrogate.
+        tempered: Whether the log-density is mapped at a raised temperature while all points lie far below its mode.
+        feasibility_doubt: Whether doubt about which points are feasible counts in the choice of batches.
+        jumps: Whether the final sampler also draws from a mixture.
+
+    Raises:
+        ValueError: If there are gradients and periodic parameters, whose circles have directions without derivatives.
+    """
+
+    prior: Prior
+    reference: Reference | None = None
+    batch_size: int | None = None
+    n_initial: int | None = None
+    max_design: int | None = None
+    n_holes: int | None = None
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    particles: int = 1000
+    device: str = "cpu"
+    feasibility: str = "process"
+    fast: FastPoints | None = None
+    gradient: bool = False
+    search: StructureSearch = field(default_factory=StructureSearch)
+    tempered: bool = True
+    feasibility_doubt: bool = True
+    jumps: bool = True
+
+    def __post_init__(self) -> None:
+        if self.gradient and self.prior.periodic.any():
+            names = [name for name, turns in zip(self.prior.names, self.prior.periodic, strict=True) if turns]
+            msg = f"gradients cannot be used with periodic parameters, got {', '.join(names)}: leave out gradient=True"
+            raise ValueError(msg)
+
+    @property
+    def d(self) -> int:
+        """Number of parameters."""
+        return self.prior.d
+
+    @cached_property
+    def scaled(self) -> ScaledPrior:
+        """The prior in coordinates in which a box is the unit cube."""
+        if self.prior.is_box:
+            low, high = self.prior.bounds.T
+            location, scale = low, high - low
+        else:
+            low, high = self.prior.quantile(np.array([[_TAIL], [1.0 - _TAIL]]) * np.ones((2, self.d)))
+            scale = (high - low) / (1.0 - 2.0 * _TAIL)
+            location = low - _TAIL * scale
+        turns = Turns.of((self.prior.bounds - location[:, None]) / scale[:, None], self.prior.periodic)
+        return ScaledPrior(location, scale, self.prior.log_density, self.prior.sample, turns)
+
+    @property
+    def n_batch(self) -> int:
+        """Points per batch."""
+        return self.batch_size or max(2, self.d // 2)
+
+    @property
+    def design_size(self) -> int:
+        """Points of the initial design: at least 3 d, and more where a quadratic needs them in any case."""
+        d = self.d
+        if self.gradient:
+            return self.n_initial or d + 2
+        if self.n_initial is None and self.knows_width:  # far outside of a narrow design a free trend has no limit
+            return min(trend_size(d) + 2, 6 * d)
+        if d > MANY_PARAMETERS:  # with fewer data than coefficients it chases corners of the prior, which are many
+            return self.n_initial or trend_size(d) + 2
+        return self.n_initial or max(3 * d, 4, min(int(4.5 * d), int(0.8 * trend_size(d))))
+
+    @property
+    def holes_to_fill(self) -> int:
+        """Space-filling points to evaluate before convergence is claimed."""
+        if self.n_holes is not None:
+            return self.n_holes
+        total = (2 if self.gradient else 4) * self.d
+        return max(0, total - self.design_size) if self.reference is None else 0
+
+    @property
+    def knows_width(self) -> bool:
+        """Whether the posterior is said to have a place and a width: then no further modes are looked for."""
+        return self.reference is not None and self.reference.covariance is not None
+
+    @cached_property
+    def learner(self) -> Learner:
+        """How the surrogate is learned; its structure is plain at first: a quadratic, an RBF residual, no warps."""
+        low, high = self.scaled.to_unit(self.prior.bounds.T)
+        return ScalarLearner(Structure.plain(low, high, self.prior.periodic), self.search)
+
+    def problem(self, data: Dataset, draws: Array | None = None, temperature: float = 1.0) -> FitProblem:
+        """What a surrogate is fitted to: data with derivatives with respect to scaled coordinates, and draws t."""
+        if data.has_gradients:
+            data = replace(data, gradient=data.gradient * self.scaled.scale)
+        return FitProblem(data, self.scaled.to_unit(data.x), draws, temperature, self.device, self.feasibility)
+
+
+def inner_box(setup: Setup, window: ScaledPrior) -> tuple[Array, Array]:
+    """Corners of the box in which modes are looked for: all but half a per cent of the prior at each end.
+
+    Of a periodic parameter it holds the turn of the window.
+    """
+    tails = np.array([[_INNER_TAIL], [1.0 - _INNER_TAIL]])
+    ends = setup.scaled.to_unit(setup.prior.quantile(tails * np.ones((2, setup.d))))
+    turn = window.window(setup.prior.bounds).T
+    low, high = np.where(setup.prior.periodic, turn, ends)
+    return low, high

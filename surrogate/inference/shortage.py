@@ -1,0 +1,41 @@
+"""A run whose evaluations are hardly ever finite: whether to go on with the design, and what to tell the user."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from surrogate.inference.phases import Phase, Verdict
+from surrogate.inference.setup import Setup
+from surrogate.problem.dataset import FAILED, Dataset
+
+__all__ = ["design_verdict", "fewest", "shortage"]
+
+
+_MAX_DESIGN = 30.0  # times d^1.5: half of a usual budget, after which more of the same has little hope
+_REASONS = 3  # failures that are told
+
+
+def fewest(d: int) -> int:
+    """Finite values that a surrogate needs, d + 2."""
+    return d + 2
+
+
+def design_verdict(setup: Setup, data: Dataset) -> Verdict:
+    """Whether the design goes on after this many evaluations without a surrogate."""
+    limit = setup.max_design or int(np.ceil(_MAX_DESIGN * setup.d**1.5))
+    if len(data) >= limit:
+        return Verdict(Phase.GAVE_UP, f"gave up: {shortage(data)}")
+    text = f"{int(data.finite.sum())} of {fewest(setup.d)} finite values that a surrogate needs"
+    return Verdict(Phase.DESIGN, text)
+
+
+def shortage(data: Dataset) -> str:
+    """What a run without a surrogate lacks, the first reasons of failures, and the remedy."""
+    finite, failed = int(data.finite.sum()), int((data.status == FAILED).sum())
+    text = (
+        f"{finite} finite values in {len(data)} evaluations, at least {fewest(data.x.shape[1])} are needed "
+        f"({failed} failed, {len(data) - finite - failed} were -inf). Narrow the prior, allow more evaluations, or "
+        "pass reference= or initial= with points where the log-likelihood is finite"
+    )
+    reasons = list(dict.fromkeys(r for r in data.reasons if r))[:_REASONS]
+    return text + (f". First failures: {'; '.join(reasons)}" if reasons else "")

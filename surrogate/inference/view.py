@@ -1,0 +1,194 @@
+"""Everything that one iteration of a run may look at, computed once, when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from surrogate.arrays import Array, Flags
+from surrogate.inference.depths import FEASIBLE, MANY_PARAMETERS, RECENT_BATCHES, bulk_depth, relevant_depth
+from surrogate.inference.draws import Draws, ScaledPrior, draws_if_feasible
+from surrogate.inference.findings import Finding
+from surrogate.inference.paths import PathSpread, inflation, spread_of_paths
+from surrogate.inference.setup import Setup
+from surrogate.inference.state import State
+from surrogate.log_density.protocol import LogDensity, Parameters
+from surrogate.rng import generator
+from surrogate.samplers.evidence import ImportanceSample, importance_sample
+
+__all__ = ["Exploration", "View"]
+
+
+_SAMPLE = 6000  # weighted draws of an iteration: an effective size of a twentieth still passes the checks
+_LARGE_SAMPLE = 24_000  # with many parameters, where a proposal fits less well
+_ERROR_FLOOR = 0.1  # nats added in quadrature to the sd of a prediction: a smaller error harms nobody
+_CANDIDATES = 2000  # points of the prior among which holes are looked for
+_FACE = 0.1  # probability at each end of a parameter where no hole is looked for: a trend extrapolates well enough
+
+
+@dataclass(frozen=True, eq=False)
+class Exploration:
+    """Random points from which the search for further modes begins, drawn from one stream.
+
+    Attributes:
+        inner: Points of the inner part of the prior that are probably feasible, with shape (k, d).
+        if_feasible: Draws of the posterior as it would be if all points were feasible, with shape (m, d); none where
+            nothing infeasible was seen.
+        rng: The stream after these draws.
+    """
+
+    inner: Array
+    if_feasible: Array
+    rng: np.random.Generator
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What one iteration may look at. Points t are in scaled coordinates.
+
+    Attributes:
+        setup: What the run was told before it began.
+        state: What it knows.
+        before: The surrogate before the last batch, None if there was none.
+        under_way: Points x whose evaluations are under way, with shape (k, d): for scouts.
+        chosen: Points t of the next batch as far as it is chosen, with shape (k, d): for scouts.
+        found: What the checks that were made before have found, by their names: for checks.
+    """
+
+    setup: Setup
+    state: State
+    before: LogDensity | None = None
+    under_way: Array = field(default_factory=lambda: np.empty((0, 0)))
+    chosen: Array = field(default_factory=lambda: np.empty((0, 0)))
+    found: Mapping[str, Finding] = field(default_factory=dict)
+
+    def given(self, **changes: Any) -> View:
+        """This view with other fields, and with all that was computed: none of it may depend on what changes."""
+        out = replace(self, **changes)
+        names = {each.name for each in fields(self)}
+        vars(out).update({name: value for name, value in vars(self).items() if name not in names})
+        return out
+
+    def rng(self, *purpose: int | str) -> np.random.Generator:
+        """The random numbers of this step for a purpose."""
+        return generator(self.state.seed, self.state.step, *purpose)
+
+    @property
+    def nowhere(self) -> Array:
+        """No points, with shape (0, d)."""
+        return np.empty((0, self.setup.d))
+
+    @property
+    def d(self) -> int:
+        """Number of parameters."""
+        return self.setup.d
+
+    @cached_property
+    def t(self) -> Array:
+        """The evaluated points, with shape (n, d)."""
+        return self.setup.scaled.to_unit(self.state.data.x)
+
+    @cached_property
+    def model(self) -> LogDensity:
+        """The present surrogate.
+
+        Raises:
+            ValueError: If the run has none yet.
+        """
+        if self.state.parameters is None:
+            msg = "the run has no surrogate yet: too few evaluations with a finite value"
+            raise ValueError(msg)
+        return self.built(self.state.parameters)
+
+    def built(self, parameters: Parameters) -> LogDensity:
+        """The surrogate with some parameters given the evaluations."""
+        problem = self.setup.problem(self.state.data)
+        return self.setup.learner.build(problem.data, problem.t, parameters, device=problem.device)
+
+    @property
+    def draws(self) -> Draws:
+        """Draws of the present surrogate.
+
+        Raises:
+            ValueError: If the run has none yet.
+        """
+        if self.state.draws is None:
+            msg = "the run has no draws yet: too few evaluations with a finite value"
+            raise ValueError(msg)
+        return self.state.draws
+
+    @cached_property
+    def window(self) -> ScaledPrior:
+        """The prior with its circles open where there is least of the posterior."""
+        return self.setup.scaled.about(self.draws.posterior)
+
+    @cached_property
+    def noise(self) -> Array:
+        """Sd of the noise of each value, what came with it and what the surrogate found, with shape (n,)."""
+        parameters = self.state.parameters
+        return np.hypot(self.state.data.noise, 0.0 if parameters is None else parameters.noise)
+
+    @property
+    def knows_forbidden(self) -> bool:
+        """Whether regions are known to exist where the log-likelihood is not finite."""
+        return not self.model.feasibility.everywhere
+
+    def feasible(self, t: Array, model: LogDensity | None = None) -> Flags:
+        """Whether a surrogate takes points for feasible, with shape (m,)."""
+        model = model or self.model
+        return model.feasibility.probability(model.whiten(t)) > FEASIBLE
+
+    def log_posterior(self, t: Array, model: LogDensity | None = None) -> Array:
+        """Log-posterior of a surrogate minus y_max, per unit of t, on the window, at t with shape (m, d)."""
+        model = model or self.model
+        out = self.window.log_density(t)
+        inside = np.isfinite(out)
+        out[inside] += model.relative(t[inside]) * model.temperature
+        return out
+
+    @cached_property
+    def sample(self) -> ImportanceSample:
+        """Weighted draws of the surrogate posterior, and its evidence relative to y_max."""
+        return self.importance_sample(_SAMPLE if self.d <= MANY_PARAMETERS else _LARGE_SAMPLE)
+
+    def importance_sample(self, n: int, *purpose: str) -> ImportanceSample:
+        """n weighted draws of the surrogate posterior, and its evidence relative to y_max."""
+        start = self.window.unrolled(self.draws.posterior)
+        return importance_sample(self.log_posterior, start, n, self.rng("importance", *purpose))
+
+    def errors(self, *, everywhere: bool = False) -> Array:
+        """Standardised errors of the last batches, where the posterior depends on them or everywhere."""
+        data, recent = self.state.data, self.state.foretold(RECENT_BATCHES)
+        y, (mean, sd) = data.y[recent], self.state.predicted[recent].T
+        z = (y - mean) / np.sqrt(sd**2 + _ERROR_FLOOR**2 + self.noise[recent] ** 2)
+        if everywhere:
+            return z
+        return z[(data.y_max - mean < bulk_depth(self.d)) & (data.y_max - y < relevant_depth(self.d))]
+
+    @cached_property
+    def inflation(self) -> float:
+        """Factor on the variance of the surrogate by which its last predictions were worse than it said, at least 1."""
+        return inflation(self.errors())
+
+    @cached_property
+    def spread(self) -> PathSpread:
+        """How far the posteriors of paths of the surrogate lie from that of its mean."""
+        return spread_of_paths(self.model, self.sample, self.rng("signals"), inflate=self.inflation)
+
+    @cached_property
+    def exploration(self) -> Exploration:
+        """Where the search for further modes begins; no points but in its first round."""
+        rng = self.rng("explore")
+        if self.state.explored:
+            return Exploration(self.nowhere, self.nowhere, rng)
+        u = rng.random((_CANDIDATES, self.d))
+        u = np.where(self.setup.prior.periodic, u, _FACE + (1.0 - 2.0 * _FACE) * u)
+        inner = self.window.unrolled(self.setup.scaled.to_unit(self.setup.prior.quantile(u)))
+        inner = inner[self.feasible(inner)]
+        return Exploration(
+            inner, draws_if_feasible(self.model, self.draws, rng) if self.knows_forbidden else self.nowhere, rng
+        )
