@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from surrogate.labelling import models
+from surrogate.labelling import learners
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -79,4 +79,4 @@ def linear(monkeypatch):
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "linear_model", module)
     spec.loader.exec_module(module)
-    monkeypatch.setitem(models.MODELS, "linear", module.fit_linear)
+    monkeypatch.setitem(learners.LEARNERS, "linear", module.fit_linear)

@@ -66,13 +66,23 @@ def _command(inner: Any, name: str, command: Callable[..., int], what: str) -> a
     return parser
 
 
+class _Once(argparse.Action):
+    """An option that is given once: the second would win without a word."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"{option_string} is given twice: {getattr(namespace, self.dest)!r} and {values!r}")
+        setattr(namespace, self.dest, values)
+
+
 def _add_init(inner: Any, count: Callable[[str], int]) -> None:
     what = "make a run of a table"
     init = inner.add_parser("init", help=what, description=f"{what[0].upper()}{what[1:]}.")
     init.set_defaults(command=_init)
     init.add_argument("pool", metavar="TABLE", help="CSV or Parquet file with a header, one row each")
-    init.add_argument("--target", metavar="COLUMN", required=True, help="the labels; empty where there is none")
-    init.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the run")
+    target = "the labels; empty where there is none"
+    init.add_argument("--target", metavar="COLUMN", required=True, action=_Once, help=target)
+    init.add_argument("-o", "--output", metavar="DIR", required=True, action=_Once, help="folder of the run")
     columns = init.add_argument_group("columns", "text is categorical and numbers are numbers, unless said otherwise")
     for name, words in (
         ("categorical", "categories, although they look like numbers"),
@@ -82,7 +92,7 @@ def _add_init(inner: Any, count: Callable[[str], int]) -> None:
         columns.add_argument(f"--{name}", metavar="COLUMN", action="extend", nargs="+", default=[], help=words)
     ordinal = "steps of a scale, from low to high: one column of 0, 1, 2, ... in place of one for each word"
     columns.add_argument("--ordinal", metavar="COLUMN=A<B<C", action="append", default=[], help=ordinal)
-    columns.add_argument("--mask", metavar="COLUMN", help="1 where a row may be asked for, 0 where not")
+    columns.add_argument("--mask", metavar="COLUMN", action=_Once, help="1 where a row may be asked for, 0 where not")
     _add_settings(init.add_argument_group("the run"), count)
 
 
@@ -95,7 +105,12 @@ def _add_settings(group: Any, count: Callable[[str], int]) -> None:
         ("flat", number, "SHARE", "stop when twice the labels would lower the error by less, for example 0.03"),
         ("audit", number, "SHARE", "of random rows in a batch: errors on chosen rows mislead (default 0.1)"),
         ("level", number, "P", "probability of the intervals (default 0.9)"),
-        ("model", str, "NAME", "gp, network, or auto: the former for up to 500 labels"),
+        (
+            "model",
+            str,
+            "NAME",
+            "gp, network, ridge, or auto: gp up to 500 labels, then network; ridge where it is better",
+        ),
         ("device", str, "NAME", "where models are fitted: cpu (default), cuda or auto"),
     ):
         group.add_argument(f"--{name}", type=kind, metavar=metavar, help=words)
@@ -185,6 +200,8 @@ def _introduction(run: LabellingRun) -> list[str]:
     lines = [
         f"{len(run.pool)} rows, {state.n_labels} with a label; models see {run.pool.d} numbers of {', '.join(words)}",
     ]
+    if not state.n_labels:
+        lines.append(f"no row has a label yet in the column {schema.target!r}")
     if state.n_labels and run.settings.table_is_random:
         lines.append(
             "the labels in the table are taken for a random sample of its rows; --table-not-random if they were picked"
@@ -255,7 +272,8 @@ def _spelled(run: LabellingRun, chosen: Iterable[int]) -> list[Sequence[str]]:
 
 
 def _of_batch(run: LabellingRun, batch: Batch) -> list[str]:
-    from surrogate.labelling.progress import prospect
+    from surrogate.labelling.progress import compared, prospect
+    from surrogate.labelling.state import LABELLED
     from surrogate.output.tables import plus_minus
 
     drawn = int(batch.random.sum())
@@ -269,7 +287,10 @@ def _of_batch(run: LabellingRun, batch: Batch) -> list[str]:
     over = f"{stage.n_held_out} {'random rows' if stage.is_random else 'labelled rows, NOT a random sample'}"
     error = plus_minus(stage.rmse, stage.rmse_error)
     lines.append(f"{stage.model}, {stage.n_labels} labels: held-out RMSE {error} over {over}")
-    return lines if len(run.stages) > 1 else [*lines, prospect(stage)]
+    if beside := compared(stage):
+        lines.append(beside)
+    n_values = len(set(run.state.y[run.state.rows(LABELLED)].tolist()))
+    return lines if len(run.stages) > 1 else [*lines, prospect(stage, n_values=n_values)]
 
 
 def _tell(options: argparse.Namespace) -> int:

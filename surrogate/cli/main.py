@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from surrogate._version import __version__
 from surrogate.cli.export import add_export
 from surrogate.cli.label import add_label
-from surrogate.cli.svm import add_svm_commands
+from surrogate.cli.svm import add_svm_commands, as_libsvm_spells
 from surrogate.storage.arrays import load_arrays
 from surrogate.storage.folder import RunFolder
 from surrogate.storage.journal import Entry
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Words after ``surrogate``; those of the process unless given.
     """
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(as_libsvm_spells(sys.argv[1:] if arguments is None else arguments))
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["add_svm_commands"]
+__all__ = ["add_svm_commands", "as_libsvm_spells"]
 
 _KERNELS = {"0": "linear", "2": "rbf"}
 
@@ -38,12 +40,16 @@ def add_svm_commands(commands: Any) -> None:
         default=[],
         type=_number,
         metavar=("LABEL", "W"),
-        help="multiply C of a label by W; may be repeated (LIBSVM's -wLABEL W)",
+        help="multiply C of a label by W; may be repeated; also as -wLABEL W",
     )
     train.add_argument("-e", dest="tol", type=_positive, default=1e-5, metavar="E", help="tolerance (default 1e-5)")
     train.add_argument(
         "-v", dest="folds", type=_folds, metavar="N", help="print the accuracy of N folds, write nothing"
     )
+    train.add_argument(
+        "--many-classes", action="store_true", help="labels are classes, although they look like numbers"
+    )
+    train.add_argument("-m", dest="cache", type=_positive, metavar="MB", help="of no effect here: LIBSVM's cache")
     train.add_argument("--device", metavar="NAME", help="where the linear algebra runs, such as cuda")
     train.add_argument("-q", "--quiet", action="store_true", help="print errors alone")
     what = "predict the labels of a file in LIBSVM's format"
@@ -56,11 +62,37 @@ def add_svm_commands(commands: Any) -> None:
     predict.add_argument("-q", "--quiet", action="store_true", help="print errors alone")
 
 
+def as_libsvm_spells(words: Sequence[str]) -> list[str]:
+    """The words of a command line with LIBSVM's habits put into those of the parser here.
+
+    ``-wLABEL W`` becomes ``-w LABEL W``. LIBSVM's ``-h 0`` and ``-h 1`` switch its shrinking heuristic, which there is
+    not here, and are left out: ``-h`` alone prints the help.
+    """
+    if not words or words[0] != "svm-train":
+        return list(words)
+    found: list[str] = []
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        if word == "-h" and left and left[0] in ("0", "1"):
+            left.pop(0)
+        elif (match := _WEIGHT.fullmatch(word)) is not None:
+            found += ["-w", match[1]]
+        else:
+            found.append(word)
+    return found
+
+
+_WEIGHT = re.compile(r"-w([-+]?\d.*)")
+
+
 def _train(options: argparse.Namespace) -> int:
     from surrogate.svm.libsvm import read_libsvm, write_machine
     from surrogate.svm.lssvc import LSSVC
 
     x, y = read_libsvm(options.table)
+    if not options.many_classes:
+        _check_classes(options.table, y)
     gamma = "auto" if options.gamma is None else options.gamma
     kernel = _KERNELS[options.kernel]
     weights = _weights(options.weights, y)
@@ -77,21 +109,44 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
+_MANY = 20  # classes that are suspicious if they are small
+_FEW = 5  # rows of a class
+
+
+def _check_classes(table: str, y: NDArray[np.float64]) -> None:
+    """Raises ValueError if labels look like numbers to be fitted rather than classes."""
+    labels = np.unique(y)
+    odd = labels[labels != np.floor(labels)]
+    if not len(odd) and (len(labels) <= _MANY or len(y) >= _FEW * len(labels)):
+        return
+    what = f"the label {odd[0]:g}" if len(odd) else f"{len(labels)} different labels in {len(y)} rows"
+    msg = (
+        f"{table} has {what}, as a table for regression; svm-train makes classifiers alone. Use surrogate.GPRegressor "
+        "for numbers, or --many-classes if these are classes"
+    )
+    raise ValueError(msg)
+
+
 def _weights(pairs: list[tuple[float, float]], y: NDArray[np.float64]) -> dict[float, float] | None:
     """Factors on C by label."""
+    from surrogate.svm.libsvm import spelled_label
+
     labels = np.unique(y).tolist()
     for label, weight in pairs:
         if label not in labels:
-            msg = f"-w gives a weight to the label {label:g}, which is not among those of the table: {labels}"
+            known = ", ".join(map(spelled_label, labels))
+            msg = (
+                f"-w gives a weight to the label {spelled_label(label)}, which is not among those of the table: {known}"
+            )
             raise ValueError(msg)
         if not weight > 0.0:
-            msg = f"-w must give a positive weight, got {weight:g} for the label {label:g}"
+            msg = f"-w must give a positive weight, got {weight:g} for the label {spelled_label(label)}"
             raise ValueError(msg)
     return dict(pairs) or None
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from surrogate.svm.libsvm import read_libsvm, read_machine
+    from surrogate.svm.libsvm import read_libsvm, read_machine, spelled_label
     from surrogate.svm.lssvc import LSSVC
 
     numbers, (x, y) = read_machine(options.model), read_libsvm(options.table)
@@ -99,7 +154,7 @@ def _predict(options: argparse.Namespace) -> int:
     d = max(numbers.support.shape[1], x.shape[1])
     machine = LSSVC.of_file(replace(numbers, support=_padded(numbers.support, d)), device=options.device)
     labels = machine.predict(_padded(x, d))
-    Path(options.output).write_text("".join(f"{label:g}\n" for label in labels), encoding="utf-8")
+    Path(options.output).write_text("".join(f"{spelled_label(label)}\n" for label in labels), encoding="utf-8")
     if not options.quiet:
         right = int((labels == y).sum())
         print(f"Accuracy = {100 * right / len(y):g}% ({right}/{len(y)}) (classification)")

@@ -13,11 +13,12 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from surrogate.arrays import Array
-from surrogate.estimators.network_base import NetworkEstimator, Settings
+from surrogate.arrays import Array, Indices
+from surrogate.estimators.network_base import NetworkEstimator, Settings, eligible_rows
 from surrogate.networks.fitting import calibrated, disagreement
 from surrogate.networks.posteriors import Member
 from surrogate.networks.uncertainty import Calibration, in_blocks, spreads
+from surrogate.problem.repeats import distinct_rows
 
 __all__ = ["NetworkRegressor"]
 
@@ -96,6 +97,9 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
     ) -> NetworkRegressor:
         """Trains the networks.
 
+        Rows that repeat inputs and target count once, unless the target takes few values; rows with the same inputs are
+        left out together.
+
         Args:
             X: Inputs, with shape (n, d), n at least 2.
             y: Targets, with shape (n,).
@@ -113,6 +117,9 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         """
         x, target = self._checked(X, y, reset=True)
         settings = Settings.of(self)
+        rows = _distinct(x, target, eligible_rows(representative, len(target)))
+        x, target = x[rows], target[rows]
+        representative = None if representative is None else np.asarray(representative)[rows]
         settings.check_rows(len(x))
         extra = (x[:0], target[:0]) if validation_data is None else self._checked(*validation_data)
         self.target_mean_, self.target_scale_ = _location_and_scale(target)
@@ -170,6 +177,13 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
     def _checked(self, x: ArrayLike, y: ArrayLike, *, reset: bool = False) -> tuple[Array, Array]:
         least = 2 if reset else 1
         return validate_data(self, x, y, dtype=np.float64, y_numeric=True, ensure_min_samples=least, reset=reset)
+
+
+def _distinct(x: Array, y: Array, eligible: Indices) -> Indices:
+    """Rows that are observations of their own, each one that may be left out if there is one; all if fewer than two."""
+    order = np.r_[eligible, np.setdiff1d(np.arange(len(y)), eligible)]
+    rows = np.sort(order[distinct_rows(x[order], y[order])])
+    return rows if len(rows) > 1 else np.arange(len(y))
 
 
 def _location_and_scale(y: Array) -> tuple[float, float]:

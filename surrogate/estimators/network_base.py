@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -22,8 +22,9 @@ from surrogate.networks.fitting import Group, Split, Task, folds, learn, posteri
 from surrogate.networks.posteriors import KINDS, Member, alike
 from surrogate.networks.scaling import InputScaling
 from surrogate.networks.training import Schedule
+from surrogate.problem.repeats import distinct_values
 
-__all__ = ["Learned", "NetworkEstimator", "Settings"]
+__all__ = ["Learned", "NetworkEstimator", "Settings", "eligible_rows"]
 
 _ENOUGH = 256  # unseen rows are enough to calibrate by: the coverage of an interval of 90 % is then known to 1.9 %
 _FOLDS = 5
@@ -104,8 +105,8 @@ class NetworkEstimator(BaseEstimator):
         self.n_labels_ = len(targets[0]) + len(targets[1])
         y: Any = np.concatenate(targets)
         task = self._task(settings, architecture, np.concatenate(x), y)
-        eligible = _eligible(representative, len(targets[0]))
-        learned = _learned(settings, task, len(targets[0]), eligible, before)
+        eligible = eligible_rows(representative, len(targets[0]))
+        learned = _learned(settings, task, distinct_values(x[0]), eligible, before)
         self.modules_ = tuple(module for group in learned.groups for module in group.modules)
         self.best_epochs_ = tuple(epoch for group in learned.groups for epoch in group.epochs)
         self.kernel_scales_ = architecture.scales()
@@ -187,7 +188,7 @@ class Settings:
         """
         validation, share = _validation(estimator.validation)
         activation = _activation(estimator.activation)
-        hidden = tuple(_positive("hidden", width) for width in estimator.hidden)
+        hidden = _widths(estimator.hidden)
         uncertainty = _uncertainty(estimator.uncertainty)
         return cls(
             hidden,
@@ -240,6 +241,13 @@ def _positive(name: str, value: int) -> int:
     return int(value)
 
 
+def _widths(hidden: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(hidden, str) or not isinstance(hidden, Iterable):
+        msg = f"hidden must be a sequence of widths, one a layer, such as (64, 64), got {hidden!r}"
+        raise TypeError(msg)
+    return tuple(_positive("hidden", width) for width in hidden)
+
+
 def _activation(value: str | Activation) -> Activation:
     if isinstance(value, Activation):
         return value
@@ -280,8 +288,12 @@ def _device(name: str | None) -> torch.device:
     return torch.device(name or "cpu")
 
 
-def _eligible(representative: ArrayLike | None, n: int) -> Indices:
-    """Indices of the rows that may be left out."""
+def eligible_rows(representative: ArrayLike | None, n: int) -> Indices:
+    """Indices of the rows that may be left out.
+
+    Raises:
+        ValueError: If ``representative`` is not booleans with shape (n,), two of them true.
+    """
     if representative is None:
         return np.arange(n)
     chosen = np.asarray(representative)
@@ -292,14 +304,19 @@ def _eligible(representative: ArrayLike | None, n: int) -> Indices:
     return np.flatnonzero(chosen)
 
 
-def _learned(settings: Settings, task: Task, n: int, eligible: Indices, before: Sequence[nn.Sequential]) -> Learned:
-    """The networks to predict with, and those whose errors on unseen rows size the uncertainty."""
-    device, may = task.x.device, len(eligible)
+def _learned(
+    settings: Settings, task: Task, same: Indices, eligible: Indices, before: Sequence[nn.Sequential]
+) -> Learned:
+    """The networks to predict with, and those whose errors on unseen rows size the uncertainty.
+
+    ``same`` numbers the inputs, with shape (n,): rows with the same inputs are left out together.
+    """
+    device, n, may = task.x.device, len(same), len(eligible)
     every = Split(torch.arange(n, device=device), torch.arange(n, len(task.x), device=device))
     if settings.validation in {"holdout", "folds"}:
         fold = max(1, int(settings.share * may))
         count = 1 if settings.validation == "holdout" else may // fold
-        splits = folds(n, fold, count, task.seed, device, eligible=eligible)
+        splits = folds(n, fold, count, task.seed, device, eligible=eligible, groups=same)
         groups = learn(task, splits, purpose="fit", choose="each", start=before)
         return Learned(task, groups, groups, settings.uncertainty)
     if len(every.unseen):
@@ -307,7 +324,7 @@ def _learned(settings: Settings, task: Task, n: int, eligible: Indices, before: 
         return Learned(task, groups, groups, settings.uncertainty)
     fold = max(1, min(n // _FOLDS, may // 2))
     count = min(_FOLDS, may // fold, math.ceil(_ENOUGH / fold))
-    splits = folds(n, fold, count, task.seed, device, eligible=eligible)
+    splits = folds(n, fold, count, task.seed, device, eligible=eligible, groups=same)
     if settings.validation == "cross":
         judged = learn(task, splits, purpose="folds", choose="together")
         groups = learn(task, [every], purpose="fit", stop=judged[0].epochs[0], start=before)

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from surrogate.arrays import Indices
 from surrogate.executors.blas import one_thread
 from surrogate.labelling.answers import Answers, check_told, events_of, read_answers
 from surrogate.labelling.folder import LabelFolder
 from surrogate.labelling.journal import asked, judged, replay
-from surrogate.labelling.loop import choose, first_labels, fit
+from surrogate.labelling.loop import choose, distinct_labelled, first_labels, fit
 from surrogate.labelling.models import FoldModel, Prediction
 from surrogate.labelling.pool import Pool
 from surrogate.labelling.progress import Coverage, LabelEnding, coverage, ending, facts, summary
@@ -34,6 +35,7 @@ class LabellingRun:
         pool: The rows.
         state: Labels and batches.
         folder: Where events are recorded; None if nowhere.
+        halted: Why nothing more is asked for, although the limits allow it; empty if there is no such reason.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class LabellingRun:
         self.recipe, self.pool = made
         self.folder = folder
         self.state = state or LabelState.initial(self.pool.y, random=self.settings.table_is_random)
+        self.halted = ""
         self._fitted: tuple[bytes, FoldModel | None] | None = None
 
     @property
@@ -63,7 +66,7 @@ class LabellingRun:
     # ask
 
     def ask(self, n: int = 64, *, anyway: bool = False) -> Batch:
-        """Rows to be labelled, which are recorded as out; none if the run is over.
+        """Rows to be labelled, which are recorded as out; none if the run is over or no row is left.
 
         A batch whose delivery was not recorded (the process was killed in between) is given again.
 
@@ -72,7 +75,7 @@ class LabellingRun:
             anyway: Whether to go on beyond the target and the flat curve; a budget holds.
 
         Raises:
-            ValueError: If no row is left.
+            ValueError: If ``n`` is less than 1.
         """
         if n < 1:
             msg = f"n must be at least 1, got {n}"
@@ -86,8 +89,7 @@ class LabellingRun:
         if (lost := self.undelivered) is not None:
             self._record({"event": "released", "rows": lost.rows.tolist()})
         with one_thread():
-            end = ending(self.state, self.settings, None) if self.settings.budget is not None else None
-            if end is not None and end.over:
+            if ending(self.state, self.settings, None, allowed=self.pool.allowed).over:
                 return Batch.empty(self.settings.level)
             model = self.model()
             if not anyway and model is not None and ending(self.state, self.settings, model.stage()).over:
@@ -144,24 +146,37 @@ class LabellingRun:
         check_told(index, values, len(self.pool))
         given = ~np.isnan(values)
         index, values = index[given].astype(np.int64), values[given]
-        places = tuple(f"row {row} (counted from 0)" for row in index)
-        return self._tell(Answers(index, values, ("",) * len(index), int((~given).sum()), places), correct=correct)
+        reasons = ("",) * len(index)
+        return self._tell(Answers(index, values, reasons, int((~given).sum()), _places(index)), correct=correct)
 
     def tell_table(self, path: str | os.PathLike[str], *, correct: bool = False) -> tuple[int, Answers]:
         """Records the labels in a file and returns how many were new, and what the file says; see `read_answers`."""
         answers = read_answers(path, self.pool)
         return self._tell(answers, correct=correct), answers
 
-    def fail(self, rows: ArrayLike, reason: str = "failed") -> None:
-        """Records that rows have no label."""
-        index = np.asarray(rows, dtype=np.int64)
+    def fail(self, rows: ArrayLike, reason: str = "failed", *, correct: bool = False) -> int:
+        """Records that rows cannot be labelled and returns how many were not known to be so.
+
+        Args:
+            rows: Rows counted from 0, with shape (k,).
+            reason: Why.
+            correct: Whether rows that have a label lose it.
+
+        Raises:
+            ValueError: If a row is not in the table or appears twice, or has a label.
+        """
+        index = np.asarray(rows)
         check_told(index, np.zeros(index.shape), len(self.pool))
-        self._record({"event": "failed", "rows": index.tolist(), "reasons": [reason] * len(index)})
+        index = index.astype(np.int64)
+        answers = Answers(index, np.full(len(index), np.nan), (reason,) * len(index), 0, _places(index))
+        return self._tell(answers, correct=correct)
 
     def _tell(self, answers: Answers, *, correct: bool) -> int:
         events = events_of(answers, self.state, correct=correct)
         for event in events:
             self._record(event)
+        if correct and any(event["event"] != "told" for event in events) and (model := self.model()) is not None:
+            self._judge(model.stage())  # held-out errors of before the correction are those of wrong labels
         return sum(len(event["rows"]) for event in events)
 
     # what is known
@@ -190,7 +205,7 @@ class LabellingRun:
                 "are not all the same"
             )
             raise ValueError(msg)
-        x = self.pool.x() if rows is None else encoded(self.recipe, rows)
+        x = self.pool.x() if rows is None else encoded(self.recipe, self.pool, rows)
         with one_thread():
             return model.predict(x, level=self.settings.level)
 
@@ -205,7 +220,9 @@ class LabellingRun:
 
     def ending(self) -> LabelEnding:
         """Whether the run is over, and why; by the last model that was fitted."""
-        return ending(self.state, self.settings, self.stages[-1] if self.stages else None)
+        if self.halted:
+            return LabelEnding(True, self.halted)
+        return ending(self.state, self.settings, self.stages[-1] if self.stages else None, allowed=self.pool.allowed)
 
     def coverage(self, *, random: bool = True) -> Coverage:
         """How many labels fell into their intervals, on random or on chosen rows."""
@@ -215,11 +232,12 @@ class LabellingRun:
         """Writes one self-contained page."""
         from surrogate.output.learning_curve import save_label_report
 
-        save_label_report(summary(self.state, self.settings, self.stages, self.pool.schema.target), path)
+        save_label_report(summary(self.state, self.settings, self.stages, self.pool.schema.target, self.ending()), path)
 
     def facts(self) -> list[tuple[str, str]]:
         """Names and figures of a status."""
-        return facts(self.state, self.settings, self.stages)
+        copies = self.state.n_labels - len(distinct_labelled(self.pool, self.state))
+        return facts(self.state, self.settings, self.stages, copies=copies)
 
     # rows as the user spells them
 
@@ -241,3 +259,8 @@ class LabellingRun:
         self.state = replay(self.state, [event])
         if self.folder is not None and event["event"] in ("asked", "judged"):
             self.folder.save_trace(self.state.stages)
+
+
+def _places(rows: Indices) -> tuple[str, ...]:
+    """Rows as messages call them."""
+    return tuple(f"row {row} (counted from 0)" for row in rows)

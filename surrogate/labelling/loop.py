@@ -13,9 +13,10 @@ from surrogate.labelling.models import FoldModel, fit_folds, gain_of, model_name
 from surrogate.labelling.pool import Pool
 from surrogate.labelling.settings import LabelSettings
 from surrogate.labelling.state import FAILED, FREE, LABELLED, OUT, Batch, LabelState, Rows
+from surrogate.problem.repeats import distinct_rows
 from surrogate.rng import generator, torch_generator
 
-__all__ = ["choose", "first_labels", "fit"]
+__all__ = ["choose", "distinct_labelled", "first_labels", "fit"]
 
 
 def first_labels(pool: Pool) -> int:
@@ -28,14 +29,24 @@ def first_labels(pool: Pool) -> int:
 
 def fit(pool: Pool, state: LabelState, settings: LabelSettings) -> FoldModel | None:
     """The model of the labels; None if they are too few, or all the same."""
-    rows = state.rows(LABELLED)
+    rows = distinct_labelled(pool, state)
     if len(rows) < first_labels(pool) or np.ptp(state.y[rows]) == 0.0:
         return None
-    model = _fitted(model_name(settings.model, len(rows)), pool, state, settings, rows)
+    name, may_be_ridge = model_name(settings.model, len(rows)), settings.model == "auto"
+    model = replace(_fitted(name, pool, state, settings, rows, may_be_ridge=may_be_ridge), n_labels=state.n_labels)
     return model if settings.flat is None else replace(model, gain=_gain(pool, state, settings, rows, model))
 
 
-def _fitted(name: str, pool: Pool, state: LabelState, settings: LabelSettings, rows: Rows) -> FoldModel:
+def distinct_labelled(pool: Pool, state: LabelState) -> Rows:
+    """Labelled rows without copies: of rows with the same columns and label one counts, if possible a random one."""
+    rows = state.rows(LABELLED)
+    rows = rows[np.argsort(~state.random[rows], kind="stable")]
+    return np.sort(rows[distinct_rows(pool.x(rows), state.y[rows])])
+
+
+def _fitted(
+    name: str, pool: Pool, state: LabelState, settings: LabelSettings, rows: Rows, *, may_be_ridge: bool = False
+) -> FoldModel:
     return fit_folds(
         name,
         pool.x(rows),
@@ -45,6 +56,7 @@ def _fitted(name: str, pool: Pool, state: LabelState, settings: LabelSettings, r
         pool=pool.x(_some(len(pool), generator(settings.seed, "standardise"))),
         folds=settings.folds,
         device=_device(settings.device),
+        may_be_ridge=may_be_ridge,
     )
 
 

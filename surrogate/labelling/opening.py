@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from surrogate.labelling.folder import LabelFolder
 from surrogate.labelling.journal import replay
 from surrogate.labelling.labelling_run import LabellingRun
+from surrogate.labelling.pool import Pool
 from surrogate.labelling.recipe import Recipe, recipe_and_pool
 from surrogate.labelling.settings import LabelSettings
 from surrogate.labelling.state import LabelState
@@ -78,7 +80,9 @@ def new_run(
 ) -> LabellingRun:
     """A new run, or the one in the output folder if it is of the same table and settings."""
     if output is None:
-        return LabellingRun(recipe_and_pool(pool, target, columns, settings))
+        made = recipe_and_pool(pool, target, columns, settings)
+        _warn(made[1])
+        return LabellingRun(made)
     folder = LabelFolder.at(output)
     folder.run.create()
     try:
@@ -87,12 +91,18 @@ def new_run(
             run = _opened(folder, check=True)
             _check_same(run.recipe, recipe, folder.path)
             return _limited(run, settings)
+        _warn(rows)
         folder.save_pool(rows)
         write_document({**recipe.to_document(), "versions": software_versions()}, folder.config_path)
         return LabellingRun((recipe, rows), None, folder)
     except BaseException:
         folder.run.close()
         raise
+
+
+def _warn(pool: Pool) -> None:
+    for sentence in pool.far_cells():
+        warnings.warn(sentence, UserWarning, stacklevel=4)
 
 
 def _check_same(before: Recipe, now: Recipe, path: Path) -> None:

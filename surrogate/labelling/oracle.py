@@ -24,6 +24,8 @@ from surrogate.problem.evaluation import Evaluation, UnusableError, describe_err
 
 __all__ = ["Oracle", "drive"]
 
+_MOST_FAILED = 20  # rows in a row: as with the calls of `surrogate.infer`
+
 
 @dataclass(frozen=True)
 class Oracle:
@@ -116,6 +118,8 @@ def drive(
 ) -> None:
     """Asks and labels until the run is over or interrupted; rows that are out come first.
 
+    A function that fails 20 times in a row halts the run: it would spend the whole budget.
+
     Args:
         run: The run, which is changed.
         oracle: Labels rows.
@@ -124,6 +128,7 @@ def drive(
         stop: Whether the end is asked for.
         say: Gets a sentence after each batch.
     """
+    answers = _Recorder(run)
     with contextlib.suppress(Interrupted):
         while True:
             rows = run.state.rows(OUT)
@@ -132,27 +137,43 @@ def drive(
             if not len(rows):
                 say(run.ending().reason)
                 return
-            _label_rows(run, oracle, workers, rows, stop)
+            _label_rows(answers, oracle, workers, rows, stop)
+            if run.halted:
+                say(run.halted)
+                return
             if not (end := run.ending()).over:
                 say(end.reason)
 
 
-def _label_rows(run: LabellingRun, oracle: Oracle, workers: Executor, rows: Rows, stop: StopRequest) -> None:
-    """Labels rows and records each answer as it comes; on the way out takes back what no worker has begun."""
+class _Recorder:
+    """Records answers in a run, and halts it after 20 failures in a row."""
 
-    def record(row: int, evaluation: Evaluation) -> None:
+    def __init__(self, run: LabellingRun) -> None:
+        self.run = run
+        self._failed = 0  # in a row
+
+    def __call__(self, row: int, evaluation: Evaluation) -> None:
         if evaluation.status == "ok":
-            run.tell([row], [evaluation.y])
-        else:
-            run.fail([row], evaluation.reason)
+            self._failed = 0
+            self.run.tell([row], [evaluation.y])
+            return
+        self._failed += 1
+        self.run.fail([row], evaluation.reason)
+        if self._failed == _MOST_FAILED:
+            self.run.halted = f"the function failed for {_MOST_FAILED} rows in a row: {evaluation.reason}"
 
+
+def _label_rows(answers: _Recorder, oracle: Oracle, workers: Executor, rows: Rows, stop: StopRequest) -> None:
+    """Labels rows and records each answer as it comes; on the way out takes back what no worker has begun."""
     flight = Flight(workers, oracle.evaluate, stop)
     try:
         for row in rows.tolist():
             flight.launch(row, np.array([row]))
-            flight.land(record, wait_for=0)
-        while flight.in_air:
-            flight.land(record, wait_for=1)
+            flight.land(answers, wait_for=0)
+            if answers.run.halted:
+                return
+        while flight.in_air and not answers.run.halted:
+            flight.land(answers, wait_for=1)
     finally:
         flight.cancel()
     flight.check()

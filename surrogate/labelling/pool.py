@@ -39,8 +39,10 @@ class Pool:
     names: NDArray[np.str_]
     digest: str = ""
     _positions: dict[str, int] = field(init=False, repr=False)
+    _limits: tuple[Array, Array] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_limits", _limits(self.numbers))
         object.__setattr__(self, "_positions", {name: row for row, name in enumerate(self.names.tolist())})
 
     def __len__(self) -> int:
@@ -62,21 +64,52 @@ class Pool:
                 the message holds row and column.
         """
         _check_target(table, declared.target)
-        if declared.target not in table.columns:
-            nothing = np.full(len(table), np.nan)
-            table = Table(table.source, {**table.columns, declared.target: nothing}, table.strays)
         if not len(table):
             msg = f"{table.source} has no rows"
             raise ValueError(msg)
-        schema = Schema.infer(table, declared)
-        numbers, codes = schema.read(table)
+        if declared.target in table.columns:
+            schema, numbers, codes = _read(table, declared)
+        else:
+            nothing = np.full(len(table), np.nan)
+            names = ", ".join(table.columns)
+            table = Table(table.source, {**table.columns, declared.target: nothing}, table.strays)
+            try:
+                schema, numbers, codes = _read(table, declared)
+            except ValueError as error:
+                msg = (
+                    f"{error}. Note that {declared.target!r}, the target, is no column of the table, which has: {names}"
+                )
+                raise ValueError(msg) from error
         y, allowed = _labels(table, declared.target), _allowed(table, declared.mask)
         return cls(schema, numbers, codes, y, allowed, _names(table, declared.ids), digest)
 
     def x(self, rows: Indices | slice | None = None) -> Array:
         """What a model sees of some rows, with shape (m, d); of all unless given."""
         rows = slice(None) if rows is None else rows
-        return self.schema.encode(self.numbers[rows], self.codes[rows])
+        return self.encode(self.numbers[rows], self.codes[rows])
+
+    def encode(self, numbers: Array, codes: Codes) -> Array:
+        """What a model sees of any rows with these columns, with shape (m, d).
+
+        Numbers stop at 100 times the width of the middle 90 % of the pool's, on either side of the median: one cell of
+        99999 would set the scale of its column.
+        """
+        return self.schema.encode(np.clip(numbers, *self._limits), codes)
+
+    def far_cells(self) -> list[str]:
+        """Sentences about columns with cells beyond the limits of `encode`."""
+        found = []
+        for j, column in enumerate(self.schema.number_columns):
+            low, high = self._limits[0][j], self._limits[1][j]
+            rows = np.flatnonzero((self.numbers[:, j] < low) | (self.numbers[:, j] > high))
+            if len(rows):
+                cell = f"{self.numbers[rows[0], j]:.10g} in row {rows[0] + 1}"
+                others = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+                found.append(
+                    f"column {column.name!r}: {cell}{others} is very far from the rest: a code for a missing value? "
+                    f"Models see {low:.4g} to {high:.4g}; correct the cell, or leave out the row"
+                )
+        return found
 
     def position(self, name: str) -> int | None:
         """The row (counted from 0) that is called like this; None if there is none."""
@@ -102,6 +135,25 @@ class Pool:
             digest=str(arrays["digest"]),
             **{name: arrays[name] for name in ("numbers", "codes", "y", "allowed", "names")},
         )
+
+
+_FAR = 100.0  # widths of the middle 90 %: beyond are 4 in 100,000 rows of a lognormal column with a log sd of 2
+_ENOUGH = 100_000  # rows to take quantiles of
+
+
+def _limits(numbers: Array) -> tuple[Array, Array]:
+    """Lowest and highest number of each column that models see, each with shape (p,)."""
+    if not len(numbers):
+        return np.full(numbers.shape[1], -np.inf), np.full(numbers.shape[1], np.inf)
+    some = numbers[:: max(1, len(numbers) // _ENOUGH)]
+    low, middle, high = np.quantile(some, [0.05, 0.5, 0.95], axis=0)
+    reach = np.where(high > low, _FAR * (high - low), np.inf)
+    return middle - reach, middle + reach
+
+
+def _read(table: Table, declared: Declared) -> tuple[Schema, Array, Codes]:
+    schema = Schema.infer(table, declared)
+    return schema, *schema.read(table)
 
 
 def _check_target(table: Table, target: str) -> None:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from surrogate.arrays import Array
+from surrogate.arrays import Array, Flags
 from surrogate.labelling.settings import LabelSettings
-from surrogate.labelling.state import FAILED, LABELLED, OUT, Batch, LabelState, Stage
+from surrogate.labelling.state import FAILED, FREE, LABELLED, OUT, Batch, LabelState, Stage
 from surrogate.output.learning_curve import LabelSummary
 from surrogate.output.tables import plus_minus
 
@@ -24,6 +24,7 @@ __all__ = [
     "BatchScore",
     "Coverage",
     "LabelEnding",
+    "compared",
     "coverage",
     "ending",
     "facts",
@@ -35,17 +36,27 @@ __all__ = [
 
 
 _HALF = 1.9  # RMSE / MAE where choosing rows saves half of the labels
+_FEW_VALUES = 5  # different labels: classes or grades rather than a quantity
 _FEW = 50  # errors; with 20 Gaussian ones the ratio scatters by 0.07
 
 
-def prospect(stage: Stage) -> str:
-    """Whether choosing rows is likely to pay, from the tails of the first held-out errors.
+def prospect(stage: Stage, *, n_values: int | None = None) -> str:
+    """Whether choosing rows is likely to pay, from the tails of held-out errors.
 
     On tables with RMSE / MAE of 1.9 and more, LCMD reached the error of random rows with 46 to 65 % fewer labels; at
     1.37 with 4 to 23 % fewer; at 1.26 with none saved. On one table with a target of a few discrete values (1.75) it
     was worse than random rows. The correlation with the gain over 15 tables is that of Holzmueller et al. (2023),
     https://arxiv.org/abs/2203.09410, R^2 = 0.76.
+
+    Args:
+        stage: Of the model.
+        n_values: Different labels that there are; None for many.
     """
+    if n_values is not None and n_values <= _FEW_VALUES:
+        return (
+            f"labels have {n_values} different values, and held-out errors do not say whether choosing rows pays; on a "
+            "table of this kind it was worse than random rows (--method random draws them)"
+        )
     ratio = stage.ratio
     if not math.isfinite(ratio):
         return "held-out errors are zero: the labels follow from the columns, and any rows will do"
@@ -182,18 +193,24 @@ class LabelEnding:
     reason: str
 
 
-def ending(state: LabelState, settings: LabelSettings, stage: Stage | None) -> LabelEnding:
-    """Whether the budget is spent, the target reached or the curve flat.
+def ending(
+    state: LabelState, settings: LabelSettings, stage: Stage | None, *, allowed: Flags | None = None
+) -> LabelEnding:
+    """Whether the budget is spent, no row is left, the target is reached or the curve is flat.
 
     Args:
         state: Labels and batches.
         settings: Limits.
         stage: Of the present labels, if a model was fitted to them.
+        allowed: Whether a row may be asked for, with shape (n,); all unless given.
     """
     if settings.budget is not None and state.n_spent >= settings.budget:
-        out = len(state.rows(OUT))
-        waiting = f", {out} of them still out" if out else ""
-        return LabelEnding(True, f"the budget of {settings.budget} labels is spent{waiting}")
+        counts = ((len(state.rows(OUT)), "still out"), (len(state.rows(FAILED)), "on rows that failed"))
+        parts = "".join(f", {count} of them {words}" for count, words in counts if count)
+        return LabelEnding(True, f"the budget of {settings.budget} labels is spent{parts}")
+    free = state.status == FREE
+    if not (free if allowed is None else free & allowed).any():
+        return LabelEnding(True, _none_left(state, 0 if allowed is None else int((free & ~allowed).sum())))
     if stage is None:
         return LabelEnding(False, "no model yet")
     if settings.target_error is not None and stage.is_random:
@@ -211,6 +228,12 @@ def ending(state: LabelState, settings: LabelSettings, stage: Stage | None) -> L
     return LabelEnding(False, f"goes on: held-out RMSE {_with_error(stage)} after {stage.n_labels} labels")
 
 
+def _none_left(state: LabelState, masked: int) -> str:
+    counts = ((len(state.rows(OUT)), "are out"), (len(state.rows(FAILED)), "failed"), (masked, "are masked"))
+    parts = "".join(f", {count} {words}" for count, words in counts if count)
+    return f"no row is left to ask for: {state.n_labels} have labels{parts}"
+
+
 def _with_error(stage: Stage) -> str:
     return plus_minus(stage.rmse, stage.rmse_error)
 
@@ -218,13 +241,17 @@ def _with_error(stage: Stage) -> str:
 # For people
 
 
-def facts(state: LabelState, settings: LabelSettings, stages: tuple[Stage, ...]) -> list[tuple[str, str]]:
-    """What a status shows: names and figures."""
+def facts(
+    state: LabelState, settings: LabelSettings, stages: tuple[Stage, ...], *, copies: int = 0
+) -> list[tuple[str, str]]:
+    """What a status shows: names and figures; ``copies`` counts labelled rows that repeat others."""
     out, failed = state.rows(OUT), state.rows(FAILED)
     in_table = int((state.in_table & (state.status == LABELLED)).sum())
+    notes = [f"{in_table} of them in the table"] if in_table else []
+    notes += [f"{copies} are copies of other rows, and count once"] if copies else []
     found = [
         ("rows", f"{len(state.y)}"),
-        ("labels", f"{state.n_labels}" + (f" ({in_table} of them in the table)" if in_table else "")),
+        ("labels", f"{state.n_labels}" + (f" ({'; '.join(notes)})" if notes else "")),
         ("out", f"{len(out)} in batches {_some(state.unfinished)}" if len(out) else "none"),
     ]
     if len(failed):
@@ -233,7 +260,7 @@ def facts(state: LabelState, settings: LabelSettings, stages: tuple[Stage, ...])
     if settings.budget is not None:
         found.append(("budget", f"{state.n_spent} of {settings.budget} spent"))
     if stages:
-        found += _of_stage(stages, state.n_labels)
+        found += _of_stage(stages, state)
         found.append(("coverage", f"random rows: {coverage(state, settings.level, random=True)}"))
         chosen = coverage(state, settings.level, random=False)
         if chosen.n:
@@ -243,27 +270,42 @@ def facts(state: LabelState, settings: LabelSettings, stages: tuple[Stage, ...])
     return found
 
 
-def _of_stage(stages: tuple[Stage, ...], n_labels: int) -> list[tuple[str, str]]:
+def _of_stage(stages: tuple[Stage, ...], state: LabelState) -> list[tuple[str, str]]:
     last = stages[-1]
-    since = f"; {n_labels - last.n_labels} came since" if n_labels > last.n_labels else ""
+    since = f"; {state.n_labels - last.n_labels} came since" if state.n_labels > last.n_labels else ""
     over = f"{last.n_held_out} random rows" if last.is_random else f"{last.n_held_out} rows, NOT a random sample"
     found = [
         ("model", f"{last.model}, fitted to {last.n_labels} labels{since}"),
         ("held-out RMSE", f"{_with_error(last)}, MAE {last.mae:.4g}, over {over}"),
-        ("prospect", prospect(next((s for s in stages if s.is_random and s.n_held_out >= _FEW), stages[0]))),
     ]
+    if beside := compared(last):
+        found.append(("compared with", beside))
+    n_values = len(np.unique(state.y[state.status == LABELLED]))
+    found.append(("prospect", prospect(last, n_values=n_values)))
     if (gain := _gain(stages)) is not None:
         found.append(("curve", f"twice the labels lower the error by about {gain[0]:.0%} +- {gain[1]:.0%}"))
     return found
+
+
+def compared(stage: Stage) -> str:
+    """The errors of a constant and of a ridge regression in the same folds; empty if they were not measured."""
+    if not math.isfinite(stage.constant):
+        return ""
+    found = f"RMSE {stage.constant:.4g} of a constant, {stage.ridge:.4g} of a ridge regression"
+    if stage.rmse + stage.rmse_error < stage.constant:
+        return found
+    return f"{found}: the model is NOT clearly better than a constant, and its columns may not tell the label"
 
 
 def _some(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
 
 
-def summary(state: LabelState, settings: LabelSettings, stages: tuple[Stage, ...], target: str) -> LabelSummary:
-    """What a report shows."""
-    end = ending(state, settings, stages[-1] if stages else None)
+def summary(
+    state: LabelState, settings: LabelSettings, stages: tuple[Stage, ...], target: str, end: LabelEnding | None = None
+) -> LabelSummary:
+    """What a report shows; ``end`` is worked out from the rest unless given."""
+    end = end or ending(state, settings, stages[-1] if stages else None)
     figures = [[s.n_labels, s.rmse, s.rmse_error, s.mae, s.n_held_out, s.is_random] for s in stages]
     found = facts(state, settings, stages)
     short = [pair for pair in found if pair[0] in ("rows", "labels", "out", "failed", "budget", "model")]

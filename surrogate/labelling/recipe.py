@@ -137,11 +137,12 @@ def recipe_and_pool(
     return Recipe(source, found, len(pool), pool.schema, settings), replace(pool, digest=found)
 
 
-def encoded(recipe: Recipe, rows: Any) -> Array:
+def encoded(recipe: Recipe, pool: Pool, rows: Any) -> Array:
     """What a model sees of other rows with the columns of the pool, with shape (m, d).
 
     Args:
         recipe: Of the run.
+        pool: Its rows.
         rows: A table in any form that `surrogate.label` takes.
 
     Raises:
@@ -150,7 +151,7 @@ def encoded(recipe: Recipe, rows: Any) -> Array:
     schema = recipe.schema
     declared = Declared(schema.target, recipe.declared().categorical)
     table = _table(rows, declared, [column.name for column in schema.columns])
-    return schema.encode(*schema.read(table))
+    return pool.encode(*schema.read(table))
 
 
 def _digest_of(pool: Pool) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surrogate.arrays import Array
-from surrogate.labelling.table import MISSING, Table
+from surrogate.labelling.table import MISSING, Table, comma_hint, has_comma
 from surrogate.problem.words import did_you_mean
 
 __all__ = ["Column", "Declared", "Schema"]
@@ -194,7 +194,11 @@ def _column(table: Table, name: str, declared: Declared) -> Column:
         return Column(name, tuple(ordinal), ordered=True)
     if name not in declared.categorical and not isinstance(table.columns[name], list):
         return Column(name)
-    words = sorted({word for word in table.texts(name) if word.strip().lower() not in MISSING})
+    declared_so = name in declared.categorical
+    missing = {""} if declared_so else MISSING  # "None" and "NA" are words where the user says that words are meant
+    words = sorted({word for word in table.texts(name) if word.strip().lower() not in missing})
+    if not declared_so:
+        _check_commas(table, name, words)
     if len(words) > _MOST_CATEGORIES:
         msg = (
             f"column {name!r} of {table.source} holds {len(words)} different words (such as {_some(words)}), at most "
@@ -202,6 +206,18 @@ def _column(table: Table, name: str, declared: Declared) -> Column:
         )
         raise ValueError(msg)
     return Column(name, tuple(words))
+
+
+def _check_commas(table: Table, name: str, words: Sequence[str]) -> None:
+    """Raises ValueError if a column of text is one of numbers with commas."""
+    found = [word for word in words if has_comma(word)]
+    if 2 * len(found) > len(words):
+        row = table.texts(name).index(found[0]) + 1
+        msg = (
+            f"{table.source}, row {row}, column {name!r}: {found[0]!r} is text{comma_hint(found[0])}, or declare the "
+            "column as categorical"
+        )
+        raise ValueError(msg)
 
 
 def _some(words: Sequence[str]) -> str:
@@ -221,11 +237,12 @@ def _complete(table: Table, name: str) -> Array:
     return values
 
 
-def _gap(table: Table, name: str, row: int, what: str, count: int) -> str:
+def _gap(table: Table, name: str, row: int, what: str, count: int, word: str = "") -> str:
     others = f" (and {count - 1} more such cells in this column)" if count > 1 else ""
+    is_word = f", or as categorical if {word!r} is one of its words" if word else ""
     return (
         f"{table.source}, row {row + 1}, column {name!r}: the value {what}{others}; models need every value: fill it "
-        "in, leave out the row, or declare the column as ignored"
+        f"in, leave out the row, or declare the column as ignored{is_word}"
     )
 
 
@@ -237,7 +254,7 @@ def _coded(table: Table, column: Column) -> Codes:
     if len(bad := np.flatnonzero(codes < 0)):
         word = texts[bad[0]]
         if word.strip().lower() in MISSING:
-            raise ValueError(_gap(table, column.name, int(bad[0]), "is missing", len(bad)))
+            raise ValueError(_gap(table, column.name, int(bad[0]), "is missing", len(bad), word.strip()))
         hint = did_you_mean(word, column.categories, otherwise=f"; known: {', '.join(column.categories[:10])}")
         msg = f"{table.source}, row {bad[0] + 1}, column {column.name!r}: {word!r} is no known category{hint}"
         raise ValueError(msg)

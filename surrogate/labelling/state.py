@@ -33,6 +33,8 @@ class Stage:
         seconds: Time that fitting took.
         gain: Share by which twice the labels lowered the RMSE, NaN if that was not measured.
         gain_error: Its standard error.
+        constant: Held-out RMSE of the mean label over the same rows, NaN if that was not measured.
+        ridge: That of a ridge regression, likewise.
     """
 
     n_labels: int
@@ -46,6 +48,8 @@ class Stage:
     seconds: float = 0.0
     gain: float = float("nan")
     gain_error: float = float("nan")
+    constant: float = float("nan")
+    ridge: float = float("nan")
 
     @property
     def ratio(self) -> float:

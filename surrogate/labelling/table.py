@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import math
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,18 @@ import numpy as np
 
 from surrogate.arrays import Array
 
-__all__ = ["MISSING", "Cell", "Table", "digest", "is_parquet", "original_rows", "parquet_bytes", "read_table"]
+__all__ = [
+    "MISSING",
+    "Cell",
+    "Table",
+    "comma_hint",
+    "digest",
+    "has_comma",
+    "is_parquet",
+    "original_rows",
+    "parquet_bytes",
+    "read_table",
+]
 
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "<na>"})  # in small letters
@@ -102,7 +114,24 @@ class Table:
         return values
 
     def _stray(self, name: str, cell: Cell) -> str:
-        return f"{self.source}, row {cell.row}, column {name!r}: {cell.text!r} is not a number"
+        return f"{self.source}, row {cell.row}, column {name!r}: {cell.text!r} is not a number{comma_hint(cell.text)}"
+
+
+_COMMA = re.compile(r"\s*[-+]?\d+(,\d+)+(\.\d+)?\s*")
+
+
+def has_comma(text: str) -> bool:
+    """Whether a cell looks like a number that is written with a comma, as "1,5" or "1,000"."""
+    return _COMMA.fullmatch(text) is not None
+
+
+def comma_hint(text: str) -> str:
+    """The end of a message about a cell that is no number."""
+    if not has_comma(text):
+        return ""
+    return (
+        ": write the decimal point as '.' and leave out separators of thousands (pandas: decimal=',' or thousands=',')"
+    )
 
 
 def _spelled(value: float) -> str:
@@ -206,7 +235,27 @@ def _lines(stream: Any, source: str) -> tuple[list[str], Iterator[list[str]]]:
     if repeated := [name for i, name in enumerate(names) if name in names[:i]]:
         msg = f"{source}: two columns are called {repeated[0]!r}; names must be unique"
         raise ValueError(msg)
-    return names, (cells for cells in csv.reader(stream, delimiter=delimiter) if cells)
+    return names, _rows(csv.reader(stream, delimiter=delimiter), source)
+
+
+def _rows(lines: Iterator[list[str]], source: str) -> Iterator[list[str]]:
+    """The rows that are not blank.
+
+    Raises:
+        ValueError: If one cannot be taken apart; the message holds its number.
+    """
+    row = 1
+    while True:
+        try:
+            cells = next(lines)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            msg = f"{source}, row {row}: {error}; a quotation mark may be open there"
+            raise ValueError(msg) from error
+        if cells:
+            yield cells
+            row += 1
 
 
 def _read_csv(path: Path, text: frozenset[str]) -> Table:

@@ -74,18 +74,37 @@ class Group:
 
 
 def folds(
-    n: int, fold: int, count: int, seed: int, device: torch.device, *, eligible: NDArray[np.int64] | None = None
+    n: int,
+    fold: int,
+    count: int,
+    seed: int,
+    device: torch.device,
+    *,
+    eligible: NDArray[np.int64] | None = None,
+    groups: NDArray[np.int64] | None = None,
 ) -> list[Split]:
-    """Splits of n rows, each with ``fold`` rows of its own unseen, drawn from the eligible ones (by default all)."""
+    """Splits of n rows, each with ``fold`` unseen rows of its own.
+
+    Args:
+        n: Number of rows.
+        fold: Unseen rows of a split.
+        count: Number of splits.
+        seed: Of the order in which rows are drawn.
+        device: Where the indices are.
+        eligible: Rows that may be unseen; all unless given.
+        groups: Of the rows, with shape (n,): rows of a group with an unseen one are not seen either. Splits stay equal
+            in size, as `learn` needs: where rows are missing, the first of those seen count twice.
+    """
     order = generator(seed, "folds").permutation(n if eligible is None else eligible)
-    unseen = torch.from_numpy(order).to(device)
-    return [_leaving_out(unseen[k * fold : (k + 1) * fold], n) for k in range(count)]
-
-
-def _leaving_out(unseen: Tensor, n: int) -> Split:
-    seen = torch.ones(n, dtype=torch.bool, device=unseen.device)
-    seen[unseen] = False
-    return Split(seen.nonzero().squeeze(1), unseen)
+    parts = [order[k * fold : (k + 1) * fold] for k in range(count)]
+    every = np.arange(n)
+    groups = every if groups is None else groups
+    seen = [every[~np.isin(groups, groups[part])] for part in parts]
+    most = max((len(rows) for rows in seen), default=0)
+    return [
+        Split(torch.from_numpy(np.resize(rows, most)).to(device), torch.from_numpy(part).to(device))
+        for rows, part in zip(seen, parts, strict=True)
+    ]
 
 
 def learn(

@@ -18,11 +18,12 @@ from numpy.typing import ArrayLike
 
 from surrogate.arrays import Array
 
-__all__ = ["MachineFile", "read_libsvm", "read_machine", "write_libsvm", "write_machine"]
+__all__ = ["MachineFile", "read_libsvm", "read_machine", "spelled_label", "write_libsvm", "write_machine"]
 
 _Path = str | os.PathLike[str]
 
-_MOST_VALUES = 2**31  # of a table once it is dense: 16 GB
+_SMALL = 2**24  # values of a table that is dense without question: 128 MB
+_SPARSEST = 1000  # values of a larger table to one that is given
 
 
 def read_libsvm(path: _Path, *, n_features: int | None = None) -> tuple[Array, Array]:
@@ -37,7 +38,7 @@ def read_libsvm(path: _Path, *, n_features: int | None = None) -> tuple[Array, A
 
     Raises:
         ValueError: If a line is malformed, with its number; if an index exceeds ``n_features``, there are no points, or
-            the dense table would have more than 2^31 values.
+            the dense table would be large and nearly empty.
         OSError: If the file cannot be read.
     """
     labels, rows = [], []
@@ -68,7 +69,7 @@ def write_libsvm(path: _Path, x: ArrayLike, y: ArrayLike) -> None:
     if not (np.isfinite(points).all() and np.isfinite(labels).all()):
         msg = "x and y must be finite"
         raise ValueError(msg)
-    lines = (f"{_spelled(label)}{_vector(row)}\n" for label, row in zip(labels, points, strict=True))
+    lines = (f"{spelled_label(label)}{_vector(row)}\n" for label, row in zip(labels, points, strict=True))
     Path(path).write_text("".join(lines), encoding="utf-8")
 
 
@@ -110,7 +111,7 @@ def write_machine(path: _Path, machine: MachineFile) -> None:
         f"nr_class {len(labels)}",
         f"total_sv {len(machine.support)}",
         f"rho {' '.join(repr(-float(b)) for b in machine.intercepts)}",
-        f"label {' '.join(map(_spelled, labels))}",
+        f"label {' '.join(map(spelled_label, labels))}",
         *([f"nr_sv {int((machine.coefficients > 0).sum())} {int((machine.coefficients <= 0).sum())}"] if two else []),
         "SV",
     ]
@@ -215,10 +216,18 @@ def _entries(words: list[str], n_features: int | None) -> dict[int, float]:
 
 def _dense(rows: list[dict[int, float]], n_features: int | None, path: _Path) -> Array:
     d = max((max(row, default=-1) + 1 for row in rows), default=0) if n_features is None else n_features
-    if len(rows) * d > _MOST_VALUES:
-        msg = f"{path} has {len(rows)} points of {d} features: too many for a dense table of at most 2^31 values"
+    given = sum(map(len, rows))
+    if len(rows) * d > max(_SMALL, _SPARSEST * given):
+        msg = (
+            f"{path} has {len(rows)} points of {d} features, of which {given} are given: too few for the dense table "
+            f"that is made of them. Is the index {d} meant?"
+        )
         raise ValueError(msg)
-    out = np.zeros((len(rows), d))
+    try:
+        out = np.zeros((len(rows), d))
+    except MemoryError as error:
+        msg = f"{path} has {len(rows)} points of {d} features: too many for the memory of this machine once it is dense"
+        raise ValueError(msg) from error
     for i, row in enumerate(rows):
         out[i, list(row)] = list(row.values())
     return out
@@ -228,5 +237,6 @@ def _vector(row: Array) -> str:
     return "".join(f" {j + 1}:{float(row[j])!r}" for j in np.flatnonzero(row))
 
 
-def _spelled(label: float) -> str:
+def spelled_label(label: float) -> str:
+    """The label with all its digits, whole numbers without a point."""
     return str(int(label)) if float(label).is_integer() else repr(float(label))

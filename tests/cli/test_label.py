@@ -222,7 +222,7 @@ def test_other_labels_need_correct(run, label, tmp_path):
     assert "--correct" in err
     assert journal(run) == before
     assert "0 recorded, 2 corrected; 30 labels in all" in label("tell", run, tmp_path / "labels.csv", "--correct")[2]
-    assert json.loads(journal(run))["event"] == "corrected"
+    assert [json.loads(line)["event"] for line in journal(run).splitlines()] == ["corrected", "judged"]
 
 
 @pytest.mark.parametrize("words", [["ask"], ["tell", "labels.csv"]])
@@ -259,6 +259,7 @@ def test_init_does_not_overwrite(run, label, pool):
         ),
         (["--target", "price", "--ignore", "note", "--model", "tree"], "model must be 'auto' or one of"),
         (["--target", "price", "--ignore", "note", "--audit", "2"], "audit must be a share"),
+        (["--target", "cost", "--ignore", "note"], "price.*Note that 'cost', the target, is no column of the table"),
         (["--target", "price", "--ignore", "note", "--method", "bait-f"], "'bait-f' needs features, and a Gaussian"),
     ],
 )
@@ -267,6 +268,33 @@ def test_init_refuses(label, pool, tmp_path, words, message):
     assert status == 2
     assert __import__("re").search(message, err)
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("again", [["--target", "size"], ["-o", "other"], ["--mask", "a", "--mask", "b"]])
+def test_init_takes_an_option_once(label, pool, tmp_path, capsys, again):
+    with pytest.raises(SystemExit):
+        label("init", pool, "--target", "price", "-o", tmp_path / "run", *again)
+    assert "is given twice" in capsys.readouterr().err
+
+
+def test_a_correction_brings_the_held_out_error_up_to_date(run, label, tmp_path):
+    """One label was 1000 times too large; the status shows the new error before the next batch is asked for."""
+    batch = label("ask", run, "-n", 10)[1]
+    label("tell", run, filled(batch, tmp_path / "labels.csv"))
+    row, *others = list(csv.DictReader(io.StringIO(batch)))
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text(f"row,price\n{row['row']},{1000 * truth(row)}\n", encoding="utf-8")
+    label("tell", run, wrong, "--correct")
+    before = error_of(label("status", run)[1])
+    right = tmp_path / "right.csv"
+    right.write_text(f"row,price\n{row['row']},{truth(row)}\n", encoding="utf-8")
+    label("tell", run, right, "--correct")
+    assert error_of(label("status", run)[1]) < 0.1 * before
+
+
+def error_of(status):
+    line = next(line for line in status.splitlines() if line.startswith("held-out RMSE"))
+    return float(line.split()[2].rstrip(","))
 
 
 def test_ids_in_place_of_row_numbers(label, tmp_path):

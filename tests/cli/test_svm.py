@@ -77,3 +77,47 @@ def test_a_malformed_line_is_one_line_on_standard_error(files, capsys):
 def test_impossible_options_are_refused(files, words):
     with pytest.raises(SystemExit):
         main(["svm-train", *words, f"{files[0]}/train"])
+
+
+def test_labels_come_back_with_all_their_digits(tmp_path):
+    """Dates and identity numbers are labels too."""
+    days = [20240101, 1234567, -3]
+    (tmp_path / "t").write_text("".join(f"{days[i % 3]} 1:{i % 3} 2:{i % 5}\n" for i in range(30)))
+    assert main(["svm-train", "-q", f"{tmp_path}/t", f"{tmp_path}/m"]) == 0
+    assert main(["svm-predict", "-q", f"{tmp_path}/t", f"{tmp_path}/m", f"{tmp_path}/out"]) == 0
+    assert (tmp_path / "out").read_text().split() == [str(days[i % 3]) for i in range(30)]
+
+
+def test_weights_as_libsvm_spells_them(files):
+    folder, _, _ = files
+    assert main(["svm-train", "-q", "-w", "0", "5", "-w", "2", "0.5", f"{folder}/train", f"{folder}/one"]) == 0
+    assert main(["svm-train", "-q", "-h", "0", "-w0", "5", "-w2", "0.5", f"{folder}/train", f"{folder}/two"]) == 0
+    assert (folder / "one").read_text() == (folder / "two").read_text()
+
+
+def test_help_is_help_where_no_number_follows(capsys):
+    with pytest.raises(SystemExit):
+        main(["svm-train", "-h"])
+    assert "TRAINING_FILE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [(np.arange(60) % 30, "30 different labels in 60 rows"), (np.arange(60) % 3 + 0.5, "has the label 0.5")],
+)
+def test_a_table_for_regression_is_refused(tmp_path, capsys, labels, words):
+    write_libsvm(tmp_path / "t", np.arange(120.0).reshape(60, 2), labels)
+    assert main(["svm-train", f"{tmp_path}/t"]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "t.model").exists()
+
+
+def test_many_classes_are_taken_from_those_who_mean_them(tmp_path):
+    write_libsvm(tmp_path / "t", np.arange(120.0).reshape(60, 2), np.arange(60) % 30)
+    assert main(["svm-train", "-q", "--many-classes", f"{tmp_path}/t"]) == 0
+
+
+def test_a_wild_index_is_a_sentence(tmp_path, capsys):
+    (tmp_path / "t").write_text("1 1:1\n-1 2147483647:1\n")
+    assert main(["svm-train", f"{tmp_path}/t"]) == 2
+    assert "Is the index 2147483647 meant?" in capsys.readouterr().err

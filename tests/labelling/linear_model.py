@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from surrogate.labelling.learners import Fitted
 from surrogate.selection.features import linear_features
 
 
@@ -33,4 +34,5 @@ def fit_linear(task):
     member = LinearMember(precision @ basis.T @ task.y, precision)
     mean, variance = member.predict(task.x)
     leverage = np.minimum(variance - 1.0, 0.999)
-    return (member,), (task.y - mean) / (1.0 - leverage), 1.0 + leverage / (1.0 - leverage)
+    error, parts = (task.y - mean) / (1.0 - leverage), np.arange(len(mean))
+    return Fitted((member,), error, 1.0 + leverage / (1.0 - leverage), parts)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from surrogate.estimators.gp import GPRegressor
+from surrogate.labelling import learners
+from surrogate.labelling.learners import Lesson, fit_ridge
 from surrogate.labelling.models import HeldOutErrors, fit_folds, gain_of, model_name
 from surrogate.networks import training
 from surrogate.rng import generator, torch_generator
@@ -133,7 +136,7 @@ def test_same_seed_same_networks(data, short):
 
 def test_names():
     assert (model_name("auto", 500), model_name("auto", 501), model_name("gp", 10**6)) == ("gp", "network", "gp")
-    with pytest.raises(ValueError, match="model must be 'auto' or one of 'gp', 'network', got 'forest'"):
+    with pytest.raises(ValueError, match="model must be 'auto' or one of 'gp', 'network', 'ridge', got 'forest'"):
         model_name("forest", 10)
 
 
@@ -155,3 +158,61 @@ def test_the_standard_error_of_a_gain(rng):
     gains, spreads = np.array(found).T
     assert gains.std() == pytest.approx(spreads.mean(), rel=0.15)
     assert gains.mean() == pytest.approx(1.0 - np.sqrt(1.09 / 1.25), abs=4 * spreads.mean() / 20)
+
+
+# Ridge regression, the constant, and repeated rows
+
+
+def noisy_categories(n, rng):
+    """Three columns of 0 and 1 a category, and a label that is all but noise: a process learns the noise."""
+    words = [rng.integers(0, 12, n) for _ in range(3)]
+    effect = rng.standard_normal((3, 12))
+    y = sum(0.4 * effect[j][word] for j, word in enumerate(words)) + rng.standard_normal(n)
+    return np.concatenate([np.eye(12)[word] for word in words], axis=1), y
+
+
+def test_ridge_is_that_of_scikit_learn(rng):
+    from sklearn.linear_model import Ridge
+
+    x, y = rng.standard_normal((60, 5)) * [1, 2, 3, 4, 5] + 7.0, rng.standard_normal(60)
+    found = fit_ridge(Lesson(x, y, None, 0, 5, None)).members[0]
+    z = (x - x.mean(0)) / x.std(0)
+    errors = {}
+    for penalty in 60 * 10.0 ** np.arange(-4, 4):
+        left_out = [Ridge(penalty).fit(np.delete(z, i, 0), np.delete(y, i)).predict(z[i : i + 1])[0] for i in range(60)]
+        errors[penalty] = np.mean((y - left_out) ** 2)
+    # Leaving out a row changes its column means too, which the closed form of one penalty includes.
+    best = Ridge(min(errors, key=errors.get)).fit(z, y)
+    np.testing.assert_allclose(found.predict(x)[0], best.predict(z), rtol=1e-9, atol=1e-12)
+    assert found.noise == pytest.approx(min(errors.values()), rel=1e-9)
+
+
+def test_the_better_model_is_used(rng):
+    x, y = noisy_categories(150, rng)
+    random = np.ones(150, dtype=bool)
+    chosen = fit_folds("gp", x, y, random=random, seed=0, may_be_ridge=True)
+    fixed = fit_folds("gp", x, y, random=random, seed=0)
+    assert fixed.name == "gp"
+    assert chosen.name == "ridge"
+    assert chosen.held_out.rmse == fixed.ridge < fixed.held_out.rmse
+    assert chosen.stage().ridge == fixed.stage().ridge
+    assert chosen.stage().constant == pytest.approx(y.std(), rel=0.05)
+
+
+def test_a_ridge_is_used_where_its_errors_are_clearly_lower(rng):
+    x = rng.standard_normal((60, 3))
+    y = x @ [1.0, 2.0, 3.0] + 0.01 * rng.standard_normal(60)
+    lesson = {"random": np.ones(60, dtype=bool), "seed": 0}
+    learners.LEARNERS["poor"] = lambda lesson: replace(fit_ridge(lesson), error=np.full(60, 5.0))
+    try:
+        assert fit_folds("poor", x, y, **lesson, may_be_ridge=True).name == "ridge"
+        assert fit_folds("poor", x, y, **lesson).name == "poor"
+    finally:
+        del learners.LEARNERS["poor"]
+
+
+def test_equal_rows_are_in_one_fold(rng):
+    x = np.repeat(rng.standard_normal((40, 2)), 3, axis=0)
+    parts = Lesson(x, rng.standard_normal(120), None, 3, 5, None).parts()
+    assert (parts.reshape(40, 3) == parts.reshape(40, 3)[:, :1]).all()
+    assert np.bincount(parts).tolist() == [24] * 5

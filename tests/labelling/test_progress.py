@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from surrogate.labelling.progress import Coverage, coverage, ending, facts, gain_per_doubling, prospect, score, summary
+from surrogate.labelling.progress import (
+    Coverage,
+    compared,
+    coverage,
+    ending,
+    facts,
+    gain_per_doubling,
+    prospect,
+    score,
+    summary,
+)
 from surrogate.labelling.settings import LabelSettings
 from surrogate.labelling.state import Batch, LabelState, Stage
 
@@ -35,12 +46,38 @@ def test_prospect(ratio, words):
     assert f"{ratio:.2f}" in prospect(stage(50, ratio=ratio))
 
 
-def test_a_prospect_is_of_the_first_model_with_enough_errors():
-    state = told([0.5], random=True)
+def test_few_values_have_no_prospect():
+    assert "labels have 2 different values" in prospect(stage(80), n_values=2)
+
+
+def test_models_are_compared_with_a_constant():
+    good, poor = (replace(stage(80, rmse), constant=1.0, ridge=0.8) for rmse in (0.5, 1.02))
+    assert compared(good) == "RMSE 1 of a constant, 0.8 of a ridge regression"
+    assert "NOT clearly better than a constant" in compared(poor)
+    assert compared(stage(80)) == ""
+
+
+def test_a_prospect_is_of_the_last_model():
+    """An early one may rest on a label that was wrong and has been corrected."""
+    state = told(np.linspace(0.1, 0.9, 7), random=True)
     stages = (stage(20, ratio=1.2), stage(60, ratio=2.0), stage(90, ratio=1.4))
     words = dict(facts(state, LabelSettings(), stages))
-    assert "2.00" in words["prospect"]
+    assert "1.40" in words["prospect"]
     assert "no more than an indication" in dict(facts(state, LabelSettings(), stages[:1]))["prospect"]
+
+
+def test_an_ending_without_a_free_row_counts_them():
+    state = told([0.1, 0.2], random=True).failed([2], ["no key"])
+    allowed = np.array([True, True, True, False, False, False, False])
+    end = ending(state, LabelSettings(), None, allowed=allowed)
+    assert end.over
+    assert end.reason == "no row is left to ask for: 2 have labels, 1 failed, 4 are masked"
+
+
+def test_a_budget_that_failures_took_says_so():
+    state = told([0.1, 0.2], random=True).failed([2], ["no key"])
+    reason = ending(state, LabelSettings(budget=3), None).reason
+    assert reason == "the budget of 3 labels is spent, 1 of them on rows that failed"
 
 
 def test_gaussian_errors_have_the_ratio_that_is_quoted(rng):

@@ -221,8 +221,62 @@ def test_corrections():
     run.tell([0], [99.0], correct=True)
     assert run.state.y[0] == 99.0
     assert run.model() is not before
-    run.fail([1])
+    with pytest.raises(ValueError, match=r"row 1 \(counted from 0\): this row has the label .* Correct labels with"):
+        run.fail([1], "lost")
+    assert run.state.n_labels == 30
+    assert run.fail([1], "lost", correct=True) == 1
     assert run.state.n_labels == 29
+    assert run.fail([1], "lost again") == 0
+
+
+def test_a_pool_that_is_used_up_ends_a_run():
+    pool = np.random.default_rng(0).random((60, 2))
+    run = surrogate.label(pool, oracle=oracle, budget=100, **LINEAR | {"batch_size": 20})
+    assert run.state.n_labels == 60
+    assert run.ending().over
+    assert run.ending().reason == "no row is left to ask for: 60 have labels"
+    assert len(run.ask(5)) == 0
+    assert np.isfinite(run.predict().mean).all()
+
+
+def test_true_and_false_are_labels():
+    pool = np.random.default_rng(0).random((100, 2))
+    run = surrogate.label(pool, oracle=lambda x: bool(x[0] > 0.5), budget=40, **LINEAR)
+    np.testing.assert_array_equal(run.state.y[run.state.rows(2)], pool[run.state.rows(2), 0] > 0.5)
+    assert run.state.n_labels == 40
+
+
+def test_a_function_that_always_fails_halts_the_run(tmp_path):
+    pool = np.random.default_rng(0).random((100, 2))
+    run = surrogate.label(pool, oracle=lambda x: float("nan"), budget=60, output=tmp_path, **LINEAR)
+    assert run.state.n_spent - len(run.state.rows(1)) == 20
+    assert run.ending().over
+    assert run.ending().reason == "the function failed for 20 rows in a row: the label is NaN, not a finite number"
+    run.close()
+    again = surrogate.label(pool, oracle=oracle, budget=60, output=tmp_path, **LINEAR)
+    assert again.state.n_labels == 40
+    again.close()
+
+
+def test_copies_of_rows_change_nothing():
+    """Labelled rows that stand in the table twice or three times count once, and are not held out for each other."""
+    once = table(labelled=40)
+    twice = {name: np.r_[column[:40], column, column[:20]] for name, column in once.items()}
+    plain, copied = (surrogate.label(pool, model="ridge") for pool in (once, twice))
+    assert copied.state.n_labels == 100
+    new = table(10)
+    np.testing.assert_allclose(copied.predict(new).mean, plain.predict(new).mean, rtol=1e-12)
+    np.testing.assert_allclose(copied.model().stage().rmse, plain.model().stage().rmse, rtol=1e-12)
+    words = dict(copied.facts())["labels"]
+    assert words == "100 (100 of them in the table; 60 are copies of other rows, and count once)"
+
+
+def test_a_code_in_a_cell_is_named_and_does_not_set_the_scale():
+    pool = np.r_[[[99999.0, 0.0]], np.random.default_rng(0).random((200, 2))]
+    with pytest.warns(UserWarning, match="column 'x0': 99999 in row 1 is very far from the rest: a code"):
+        run = surrogate.label(pool)
+    assert run.pool.x()[:, 0].max() < 100.0
+    assert run.pool.x()[1:].tolist() == pool[1:].tolist()
 
 
 def test_two_processes_are_kept_apart(tmp_path):

@@ -192,6 +192,11 @@ def test_documents_and_arrays_come_back(houses):
         ("m,a,y\n1,1,2\n2,1,2\n", Declared("y", mask="m"), "row 2, column 'm': a mask is 0 or 1, got 2"),
         ("a,y\nu,1\nv,1\n", Declared("y", ordinal={"a": ("u", "w")}), "row 2, column 'a': 'v' is no known category"),
         ("a,y\n", Declared("y"), "has no rows"),
+        ("a;y\n0,5;\n1,5;\n", Declared("y"), "row 1, column 'a': '0,5' is text: write the decimal point as '.'"),
+        ("a;y\n1;2\n2;2,5\n", Declared("y"), "row 2, column 'y': '2,5' is not a number: write the decimal point"),
+        ('a,y\n"1,000",\n"2,500",\n', Declared("y"), "column 'a': '1,000' is text: .* separators of thousands"),
+        ("a,y\nNone,\nBrick,\n", Declared("y"), "or as categorical if 'None' is one of its words"),
+        ("a,y\n1,\n,\n", Declared("z"), "row 2, column 'a'.*Note that 'z', the target, is no column"),
     ],
 )
 def test_what_is_refused(write, text, declared, message):
@@ -204,6 +209,37 @@ def test_too_many_words_are_an_id(write):
     with pytest.raises(ValueError, match="51 different words .* declare it as an id"):
         pool_of(write(text), Declared("y"))
     assert pool_of(write(text), Declared("y", ids=("name",))).position("n7") == 7
+
+
+def test_words_for_missing_values_are_words_where_they_are_declared(write):
+    """A house without veneer has the veneer "None"; an empty cell is missing all the same."""
+    pool = pool_of(write("a,y\nNone,\nBrick,\nNA,\n"), Declared("y", categorical=("a",)))
+    assert pool.schema.columns[0].categories == ("Brick", "NA", "None")
+    with pytest.raises(ValueError, match="row 2, column 'a': the value is missing"):
+        pool_of(write("a,y\nNone,\n,\n"), Declared("y", categorical=("a",)))
+
+
+def test_words_with_commas_may_be_categories(write):
+    pool = pool_of(write("a;y\n0,5;\n1,5;\n"), Declared("y", categorical=("a",)))
+    assert pool.schema.columns[0].categories == ("0,5", "1,5")
+    places = pool_of(write('a,y\n"Berlin, Mitte",\n"1,5 km",\n'), Declared("y"))
+    assert places.schema.columns[0].categories == ("1,5 km", "Berlin, Mitte")
+
+
+def test_a_row_that_cannot_be_taken_apart_is_named(write):
+    with pytest.raises(ValueError, match="row 2: field larger than field limit"):
+        tables.read_table(write("a,y\n1,2\n" + "x" * 200_000 + ",3\n"))
+
+
+def test_far_cells_are_clipped_in_other_tables_too():
+    numbers = np.linspace(0.0, 1.0, 200)
+    pool = Pool.of(Table.of({"a": np.r_[numbers, 1e9], "b": np.r_[numbers, 0.5]}), Declared("y"))
+    assert pool.far_cells() == [
+        "column 'a': 1000000000 in row 201 is very far from the rest: a code for a missing value? Models see -89.95 to "
+        "90.95; correct the cell, or leave out the row"
+    ]
+    seen = pool.encode(np.array([[-1e12, 7.0]]), np.empty((1, 0), dtype=np.int32))
+    np.testing.assert_allclose(seen, [[-89.95, 7.0]], rtol=1e-3)
 
 
 def test_numbers_may_be_categories(write):

@@ -1,0 +1,312 @@
+"""What learns labels: a Gaussian process, networks, or ridge regression, with their errors in folds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from surrogate.arrays import Array, Indices
+from surrogate.problem.repeats import distinct_values
+from surrogate.rng import generator
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from surrogate.estimators.gp import GPRegressor
+    from surrogate.networks.scaling import InputScaling
+    from surrogate.networks.uncertainty import LastLayer
+    from surrogate.selection.features import Features
+
+__all__ = ["LEARNERS", "Fitted", "Lesson", "Member", "constant_errors", "fit_ridge"]
+
+
+class Member(Protocol):
+    """A fitted regressor."""
+
+    def predict(self, x: Array) -> tuple[Array, Array]:
+        """Mean and variance at x with shape (m, d), each with shape (m,); the variance up to a factor."""
+
+    def features(self, x: Array) -> Features:
+        """What batches are selected by, at x with shape (m, d)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What is to be learned.
+
+    Attributes:
+        x: Rows, with shape (n, d).
+        y: Labels, with shape (n,).
+        pool: Rows without labels, with shape (m, d), that help to standardise the columns.
+        seed: Of the folds and the networks.
+        folds: Number of folds.
+        device: Where to fit.
+    """
+
+    x: Array
+    y: Array
+    pool: Array | None
+    seed: int
+    folds: int
+    device: str | None
+
+    def parts(self) -> Indices:
+        """The fold of each row, with shape (n,); equal rows are in the same."""
+        groups = distinct_values(self.x)
+        n = int(groups.max(initial=-1)) + 1
+        return generator(self.seed, len(self.y), "folds").permutation(np.arange(n) % self.folds)[groups]
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What was learned.
+
+    Attributes:
+        members: Their mean is the prediction.
+        error: Label minus the prediction of a model that had not seen the row, with shape (n,); NaN if there is none.
+        variance: That the same model gave, with shape (n,).
+        parts: The fold that each row was left out with, with shape (n,), -1 for none.
+    """
+
+    members: tuple[Member, ...]
+    error: Array
+    variance: Array
+    parts: Indices
+
+
+# Networks
+
+
+@dataclass(frozen=True, eq=False)
+class _Network:
+    """One network, with the maps of inputs and target.
+
+    Attributes:
+        last_layer: The network in double precision with the posterior of its last layer.
+        single: The network as it was trained.
+        scaling: Map of the inputs.
+        scales: Constants of the gradient kernel.
+        centre: Added to the output times ``unit``.
+        unit: Of the target.
+        device: Where it is.
+    """
+
+    last_layer: LastLayer
+    single: nn.Sequential
+    scaling: InputScaling
+    scales: list[tuple[float, float]]
+    centre: float
+    unit: float
+    device: torch.device
+
+    def predict(self, x: Array) -> tuple[Array, Array]:
+        """Mean of the label, and the last layer's variance relative to the prior's."""
+        inputs = self.scaling.tensor(x, self.device)
+        mean = self.last_layer.mean(inputs).cpu().numpy()
+        return self.centre + self.unit * mean, self.last_layer.variance(inputs).cpu().numpy()
+
+    def features(self, x: Array) -> Features:
+        """Gradients of the output with respect to all weights."""
+        from surrogate.selection.gradients import GradientFeatures
+
+        return GradientFeatures.of(self.single, self.scaling.tensor(x, self.device), scales=self.scales)
+
+
+def _fit_networks(lesson: Lesson) -> Fitted:
+    """One network for each fold."""
+    import torch
+
+    from surrogate.networks import fitting
+    from surrogate.networks.architecture import Architecture
+    from surrogate.networks.scaling import InputScaling
+    from surrogate.networks.training import Schedule
+
+    device = torch.device(lesson.device or "cpu")
+    scaling = InputScaling.of(lesson.x, *([] if lesson.pool is None else [lesson.pool]))
+    centre, unit = float(lesson.y.mean()), float(lesson.y.std())
+    y = torch.from_numpy(((lesson.y - centre) / unit).astype(np.float32)).to(device)
+    inputs = scaling.tensor(lesson.x, device)
+    problem = fitting.Task(inputs, y, Architecture(lesson.x.shape[1]), Schedule(), 1, lesson.seed)
+    fold = max(1, len(y) // lesson.folds)
+    count, groups_of_rows = min(lesson.folds, len(y) // fold), distinct_values(lesson.x)
+    splits = fitting.folds(len(y), fold, count, lesson.seed, device, groups=groups_of_rows)
+    groups = fitting.learn(problem, splits, purpose="folds", choose="together")
+    members, parts = [], np.full(len(y), -1)
+    error, variance = np.full(len(y), math.nan), np.full(len(y), math.nan)
+    for number, group in enumerate(groups):
+        (layer,), (single,) = fitting.last_layers(problem, group), group.modules
+        member = _Network(layer, single, scaling, problem.architecture.scales(), centre, unit, device)
+        away = group.split.unseen.cpu().numpy()
+        mean, variance[away] = member.predict(lesson.x[away])
+        error[away], parts[away] = lesson.y[away] - mean, number
+        members.append(member)
+    return Fitted(tuple(members), error, variance, parts)
+
+
+# Gaussian process
+
+
+@dataclass(frozen=True, eq=False)
+class _Kernel:
+    """The covariance of the fitted process.
+
+    Attributes:
+        name: Of the correlation function.
+        centre: Taken from the columns first, which changes nothing but rounding; with shape (d,).
+        lengthscale: With shape (d,).
+        variance: Of the process.
+    """
+
+    name: str
+    centre: torch.Tensor
+    lengthscale: torch.Tensor
+    variance: float
+
+    def diag(self, x: torch.Tensor) -> torch.Tensor:
+        """The variance, with shape (n,)."""
+        return x.new_full((len(x),), self.variance)
+
+    def matrix(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """Covariances, with shape (n, m)."""
+        from surrogate.linalg.stationary import CORRELATIONS, squared_distance
+
+        r2 = squared_distance(*((x - self.centre) / self.lengthscale for x in (a, b)))
+        return self.variance * CORRELATIONS[self.name].correlation(r2)
+
+
+@dataclass(frozen=True, eq=False)
+class _Process:
+    """A Gaussian process."""
+
+    regressor: GPRegressor
+    kernel: _Kernel
+
+    def predict(self, x: Array) -> tuple[Array, Array]:
+        """Mean and variance of the label."""
+        mean, sd = self.regressor.predict(x, return_std=True)
+        return np.asarray(mean), np.asarray(sd) ** 2
+
+    def features(self, x: Array) -> Features:
+        """The process itself: selection in the space of its kernel, beside the rows that are known."""
+        import torch
+
+        from surrogate.selection.features import KernelFeatures
+
+        return KernelFeatures(self.kernel, torch.as_tensor(x, device=self.kernel.lengthscale.device))
+
+
+def _fit_gp(lesson: Lesson) -> Fitted:
+    """A process for all labels, and one for each fold whose errors are held out.
+
+    Those of the folds find lengthscales and noise anew. Leaving out one label in closed form would be cheaper, but the
+    lengthscales know that label: with 384 labels of 22 columns it claimed an RMSE of 542 where new rows had 777, and
+    intervals of 90 % held 82 % of them. The kernel is that of all labels: one choice out of four.
+    """
+    regressor = _regressor(lesson, "auto").fit(lesson.x, lesson.y)
+    parts = lesson.parts()
+    error, variance = np.full(len(lesson.y), math.nan), np.full(len(lesson.y), math.nan)
+    for fold in np.unique(parts):
+        away = parts == fold
+        member = _process(_regressor(lesson, regressor.kernel_).fit(lesson.x[~away], lesson.y[~away]), lesson)
+        mean, variance[away] = member.predict(lesson.x[away])
+        error[away] = lesson.y[away] - mean
+    return Fitted((_process(regressor, lesson),), error, variance, parts)
+
+
+def _regressor(lesson: Lesson, kernel: str) -> GPRegressor:
+    from surrogate.estimators.gp import GPRegressor
+
+    return GPRegressor(kernel=kernel, device=lesson.device or "cpu", random_state=lesson.seed % 2**32)
+
+
+def _process(regressor: GPRegressor, lesson: Lesson) -> _Process:
+    import torch
+
+    x = torch.as_tensor(lesson.x, device=lesson.device or "cpu")
+    scale = torch.as_tensor(regressor.lengthscale_, device=x.device)
+    return _Process(regressor, _Kernel(regressor.kernel_, x.mean(dim=0), scale, regressor.output_scale_**2))
+
+
+# Ridge regression and the constant: what any model has to be better than
+
+
+_PENALTIES = 10.0 ** np.arange(-4, 4)  # per row, of standardised columns: from all but none to all but a constant
+
+
+@dataclass(frozen=True, eq=False)
+class _Ridge:
+    """Ridge regression on standardised columns.
+
+    Attributes:
+        centre: Of the columns, with shape (d,).
+        scale: Of the columns, with shape (d,).
+        intercept: Label at the centre.
+        slope: With shape (d,).
+        covariance: Of the slopes in units of the noise variance, with shape (d, d).
+        noise: Variance of a label.
+    """
+
+    centre: Array
+    scale: Array
+    intercept: float
+    slope: Array
+    covariance: Array
+    noise: float
+
+    @classmethod
+    def fit(cls, x: Array, y: Array) -> _Ridge:
+        """The regression whose penalty has the lowest error of leaving out one row; O(n d min(n, d))."""
+        n, centre, scale = len(y), x.mean(axis=0), x.std(axis=0)
+        scale = np.where(scale > 1e-12 * np.abs(x).max(axis=0, initial=0.0), scale, 1.0)
+        u, s, vt = np.linalg.svd((x - centre) / scale, full_matrices=False)
+        target = y - y.mean()
+        best = (math.inf, 0.0)
+        for penalty in n * _PENALTIES:
+            shrink = s**2 / (s**2 + penalty)
+            left = 1.0 - 1.0 / n - np.sum(u**2 * shrink, axis=1)
+            residual = (target - u @ (shrink * (u.T @ target))) / np.maximum(left, 1e-9)
+            best = min(best, (float(np.mean(residual**2)), penalty))
+        noise, penalty = best
+        slope = vt.T @ (s / (s**2 + penalty) * (u.T @ target))
+        return cls(centre, scale, float(y.mean()), slope, vt.T / (s**2 + penalty) @ vt, max(noise, 1e-300))
+
+    def predict(self, x: Array) -> tuple[Array, Array]:
+        """Mean and variance of the label."""
+        z = (x - self.centre) / self.scale
+        return self.intercept + z @ self.slope, self.noise * (1.0 + np.sum((z @ self.covariance) * z, axis=1))
+
+    def features(self, x: Array) -> Features:
+        """The standardised columns."""
+        import torch
+
+        from surrogate.selection.features import linear_features
+
+        return linear_features(torch.as_tensor((x - self.centre) / self.scale))
+
+
+def fit_ridge(lesson: Lesson, parts: Indices | None = None) -> Fitted:
+    """A ridge regression on all labels, with held-out errors by fold; ``parts`` numbers the folds, its own if None."""
+    parts = lesson.parts() if parts is None else parts
+    error, variance = np.full(len(parts), math.nan), np.full(len(parts), math.nan)
+    for fold in np.unique(parts[parts >= 0]):
+        away = parts == fold
+        mean, variance[away] = _Ridge.fit(lesson.x[~away], lesson.y[~away]).predict(lesson.x[away])
+        error[away] = lesson.y[away] - mean
+    return Fitted((_Ridge.fit(lesson.x, lesson.y),), error, variance, parts)
+
+
+def constant_errors(y: Array, parts: Indices) -> Array:
+    """Label minus the mean of the other folds, with shape (n,); NaN for rows in no fold."""
+    error = np.full(len(y), math.nan)
+    for fold in np.unique(parts[parts >= 0]):
+        away = parts == fold
+        error[away] = y[away] - y[~away].mean()
+    return error
+
+
+LEARNERS: dict[str, Callable[[Lesson], Fitted]] = {"gp": _fit_gp, "network": _fit_networks, "ridge": fit_ridge}
