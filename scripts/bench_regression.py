@@ -2,6 +2,9 @@
 
     python scripts/bench_regression.py FOLDER [--sets protein kin40k] [--points 1000 3000 9000 36000]
         [--models surrogate gpytorch sklearn svgp] [--seconds 3600] [--prefix "taskset -c 1"]
+    python scripts/bench_regression.py FOLDER --options [--sets protein kin40k] [--points 2000] [--kernel rbf]
+
+The second form compares the options of GPRegressor instead: solvers, evidences, noise and precisions (``OPTIONS``).
 
 FOLDER holds NAME.csv.gz without header, the target in the last column. 4,000 rows, drawn by seed 0, are the test set
 of every row of the table; the first n of the others are the training set. Inputs and outputs are standardised by the
@@ -40,10 +43,10 @@ def load(folder: Path, name: str, n: int) -> tuple[np.ndarray, ...]:
     return train[:, :-1], train[:, -1], test[:, :-1], test[:, -1]
 
 
-def surrogate_regressor(x, y, new):
+def surrogate_regressor(x, y, new, **options):
     from surrogate import GPRegressor
 
-    model = GPRegressor().fit(x, y)
+    model = GPRegressor(**options).fit(x, y)
     return *model.predict(new, return_std=True), f"{model.kernel_}, {model.solver_}, residual {model.residual_:.1e}"
 
 
@@ -128,22 +131,45 @@ def svgp(x, y, new):
         return prediction.mean.double().numpy(), prediction.variance.double().sqrt().numpy(), "rbf"
 
 
+# Options of GPRegressor, each row with its name in the table.
+OPTIONS = {
+    "defaults": {},
+    "solver=cg": {"solver": "cg"},
+    "solver=cg, precision=float64": {"solver": "cg", "precision": "float64"},
+    "solver=cg, precision=float16": {"solver": "cg", "precision": "float16"},
+    "solver=local": {"solver": "local"},
+    "solver=local, rank=64": {"solver": "local", "rank": 64},
+    "solver=computation-aware": {"solver": "computation-aware"},
+    "solver=basis": {"solver": "basis"},
+    "solver=basis, evidence=neighbours": {"solver": "basis", "evidence": "neighbours"},
+    "evidence=exact": {"evidence": "exact"},
+    "evidence=iterative": {"evidence": "iterative"},
+    "evidence=minibatch": {"evidence": "minibatch"},
+    "noise=profile": {"noise": "profile"},
+}
 MODELS = {"surrogate": surrogate_regressor, "gpytorch": gpytorch_exact, "sklearn": sklearn_regressor, "svgp": svgp}
 
 
-def measure(folder: Path, name: str, n: int, model: str) -> dict[str, object]:
+def measure(folder: Path, name: str, n: int, model: str, kernel: str) -> dict[str, object]:
     import gpytorch  # noqa: F401  # imports are not timed
     import sklearn.gaussian_process  # noqa: F401
     import torch
 
     import surrogate.estimators.gp  # noqa: F401
+    from surrogate.linalg import LowPrecisionError
 
     torch.set_num_threads(1)
     x, y, new, truth = load(folder, name, n)
     start = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mean, sd, note = MODELS[model](x, y, new)
+        try:
+            given = OPTIONS.get(model)
+            mean, sd, note = (
+                MODELS[model](x, y, new) if given is None else surrogate_regressor(x, y, new, kernel=kernel, **given)
+            )
+        except LowPrecisionError as error:
+            return {"set": name, "n": len(y), "model": model, "refused": str(error).split(":")[0]}
     seconds = time.process_time() - start
     z = (truth - mean) / sd
     return {
@@ -180,6 +206,8 @@ def in_a_process(arguments: list[str], seconds: int) -> dict[str, object] | str:
 
 
 def line(row: dict[str, object]) -> str:
+    if "refused" in row:
+        return f"| {row['set']} | {row['n']:,} | {row['model']} | | | | | | refused: {row['refused']} |"
     return (
         f"| {row['set']} | {row['n']:,} | {row['model']} | {row['rmse']:.4f} | {row['nll']:.4f} | "
         f"{row['coverage']:.3f} | {row['seconds']:.1f} | {row['gigabytes']:.2f} | {row['note']} |"
@@ -193,6 +221,7 @@ def fill(options: argparse.Namespace, name: str) -> None:
             if n > LIMITS.get(model, n):
                 continue
             given = [str(options.folder), "--sets", name, "--points", str(n), "--models", model, "--one"]
+            given += ["--kernel", options.kernel]
             row = in_a_process(given, options.seconds)
             empty = f"| {name} | {n:,} | {model} | | | | | | {row} |"
             print(line(row) if isinstance(row, dict) else empty, flush=True)
@@ -202,15 +231,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sets", nargs="+", default=["protein", "kin40k"])
-    parser.add_argument("--points", nargs="+", type=int, default=[1000, 3000, 9000, 36_000])
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--points", nargs="+", type=int)
+    parser.add_argument("--models", nargs="+", choices=[*MODELS, *OPTIONS])
+    parser.add_argument("--options", action="store_true", help="compare the options of GPRegressor")
+    parser.add_argument("--kernel", default="auto", help="of GPRegressor with --options")
     parser.add_argument("--seconds", type=int, default=3600, help="CPU seconds that a fit may take")
     parser.add_argument("--prefix", type=shlex.split, default=[], help="command that runs all fits of a set")
     parser.add_argument("--one", action="store_true", help="in this process, and print a line of JSON")
     parser.add_argument("--lines", action="store_true", help="the lines of the table without its head")
     options = parser.parse_args()
+    options.models = options.models or list(OPTIONS if options.options else MODELS)
+    options.points = options.points or ([2000] if options.options else [1000, 3000, 9000, 36_000])
     if options.one:
-        print(json.dumps(measure(options.folder, options.sets[0], options.points[0], options.models[0])))
+        print(
+            json.dumps(measure(options.folder, options.sets[0], options.points[0], options.models[0], options.kernel))
+        )
         return
     if not options.lines:
         head = "| set | n | model | RMSE | NLL | 95 % covers | CPU s | GB | |\n|---|---|---|---|---|---|---|---|---|"

@@ -92,6 +92,13 @@ class Observations:
         """The diagonal of eta R: eta itself, or variances with shape (n,)."""
         return eta if self.relative_noise is None else eta * self.relative_noise
 
+    def level(self, eta: float) -> float:
+        """A constant for the mean: that of the values, weighted by 1 / (1 + eta R) where the noise differs."""
+        if self.relative_noise is None:
+            return float(self.y.mean())
+        weight = 1.0 / (1.0 + eta * self.relative_noise)
+        return float((weight * self.y).sum() / weight.sum())
+
     def add_noise(self, k: Tensor, eta: float) -> Tensor:
         """Adds eta R to a stored matrix k(X, X), which is overwritten."""
         k.diagonal().add_(self.noise(eta))

@@ -94,7 +94,7 @@ def basis_posterior(
     Raises:
         FloatingPointError: If no noise helps.
     """
-    constant = float(data.y.mean())
+    constant = data.level(process.eta)
     rest = replace(data, y=data.y - constant)
     known = None if process.scale is None else process.noise_variance
     sums = BasisSums.of(basis, rest, process.lengthscale)

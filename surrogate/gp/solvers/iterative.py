@@ -157,7 +157,7 @@ def _solved(
     max_iterations: int,
 ) -> tuple[IterativePosterior, Solve]:
     """The posterior mean, without a size of its variances, by products in the precision of ``like``."""
-    constant, noise = float(data.y.mean()), data.noise(process.eta)
+    constant, noise = data.level(process.eta), data.noise(process.eta)
     target, operator = data.y - constant, process.operator(data.x)
     solve = refine(
         operator,

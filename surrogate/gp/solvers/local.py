@@ -174,7 +174,7 @@ def local_posterior(
         neighbours: Number m that each prediction is conditioned on.
         calibration: Indices of points whose leave-one-out errors set the size of the variances.
     """
-    constant = float(data.y.mean())
+    constant = data.level(process.eta)
     rest = replace(data, y=data.y - constant)
     scale = torch.as_tensor(process.lengthscale, dtype=data.x.dtype, device=data.x.device)
     z, m = data.x / scale, min(neighbours, len(data) - 1)

@@ -108,7 +108,8 @@ def actions_of(
     "pivots": unit vectors of randomly pivoted Cholesky, in the order drawn; "greedy": those of the greatest remaining
     variance; "blocks": each the values of y in one of k clusters of neighbours, zero elsewhere, so that S has n entries
     that are not zero; "inducing": the span of the columns k(X, z) of the points that "pivots" draws, as the columns of
-    a Cholesky factor, since the columns themselves depend on each other within rounding from some dozens of points on;
+    a Cholesky factor, since the columns themselves depend on each other within rounding from some dozens of points on,
+    with the rows divided by the noise where that differs;
     "residuals": those of conjugate gradients, which stop exploring once the residual is small, and then so does the
     variance. Fewer than k come back where the kernel matrix is exhausted. On 300 points in four dimensions with a
     squared exponential kernel 40 actions left, in units of the prior's, 0.015 (inducing), 0.024 (residuals), 0.036
@@ -120,7 +121,7 @@ def actions_of(
     if policy not in POLICIES:
         msg = f"policy must be one of {POLICIES}, got {policy!r}"
         raise ValueError(msg)
-    x, rest = data.x, data.y - data.y.mean()
+    x, rest = data.x, data.y - data.level(process.eta)
     if not 1 <= k <= len(x):
         msg = f"k must be in 1..{len(x)}, got {k}"
         raise ValueError(msg)
@@ -130,7 +131,8 @@ def actions_of(
     if policy == "blocks":
         return _blocks(operator.scaled, rest, k)
     if policy == "inducing":
-        return accelerated_cholesky(operator, k, generator=generator).factor
+        factor = accelerated_cholesky(operator, k, generator=generator).factor
+        return factor if data.relative_noise is None else factor / data.relative_noise[:, None]
     pivots = _pivots(operator, k, greedy=policy == "greedy", generator=generator)
     actions = x.new_zeros(len(x), len(pivots))
     actions[pivots, torch.arange(len(pivots), device=x.device)] = 1.0
@@ -204,7 +206,7 @@ def computation_aware(process: ScaledProcess, data: Observations, actions: Tenso
     if actions.ndim != 2 or len(actions) != len(y):
         msg = f"actions must have shape ({len(y)}, k), got {tuple(actions.shape)}"
         raise ValueError(msg)
-    constant = float(y.mean())
+    constant = data.level(process.eta)
     image = process.operator(x).matmul(actions) + data.times_noise(actions, process.eta)
     gram = actions.T @ image
     lower, info = torch.linalg.cholesky_ex(0.5 * (gram + gram.T))
