@@ -159,7 +159,9 @@ def _correlations(function: Stationary, z: Array) -> tuple[Array, Array]:
     r2 += square[:, None]
     np.maximum(r2, 0.0, out=r2)
     r2.flat[:: len(z) + 1] = 0.0
-    return function.evaluate(r2)
+    k, h = function.evaluate(torch.from_numpy(r2))  # whose square roots are the faster ones
+    values = k.numpy()
+    return values, values if h is k else h.numpy()
 
 
 class _StationaryCovariance(Covariance):
