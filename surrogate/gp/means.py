@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["TREND_DEGREES", "Mean", "Polynomial", "Trend", "Zero"]
+__all__ = ["TREND_DEGREES", "Mean", "Polynomial", "Zero"]
 
 TREND_DEGREES = {"constant": 0, "linear": 1, "quadratic": 2}
 
@@ -109,6 +109,3 @@ class Polynomial:
             quadratic[i, j] = 3.0 * coefficients[d + 1 :]
             quadratic = 0.5 * (quadratic + quadratic.T)
         return c, b, quadratic
-
-
-Trend = Polynomial

@@ -38,13 +38,13 @@ class Variances(NamedTuple):
     """Noise variances and their derivatives.
 
     Attributes:
-        relative: In units of the squared output scale, the same for all data.
+        relative: In units of the squared output scale: one for all data, or with the shape of y.
         absolute: In units of y squared, with the shape of y; None for zero.
         slopes: For each log-hyperparameter a column with the shape of y and a factor on it. The column is None where
             the derivative is that factor for all data, in units of the squared output scale.
     """
 
-    relative: float
+    relative: Any
     absolute: Any
     slopes: tuple[tuple[Any, float], ...]
 
@@ -77,10 +77,11 @@ class NoiseSum(Noise):
     def forward(self, vector: Array, data: NoiseColumns) -> Variances:
         """See ``Noise``."""
         slopes: tuple[tuple[Any, float], ...] = ()
-        relative, absolute, start = 0.0, None, 0
+        relative: Any = 0.0
+        absolute, start = None, 0
         for part in self.parts:
             own = part.forward(vector[start : start + part.size], data)
-            relative += own.relative
+            relative = relative + own.relative
             if own.absolute is not None:
                 absolute = own.absolute if absolute is None else absolute + own.absolute
             slopes += own.slopes
@@ -133,13 +134,14 @@ class Nugget(Noise):
 class Given(Noise):
     """Noise whose sd came with each datum."""
 
-    def __init__(self) -> None:
-        """Nothing is fitted."""
+    def __init__(self, *, relative: bool = False) -> None:
+        """Nothing is fitted. ``relative``: whether the sds are in units of the output scale instead of those of y."""
+        self._relative = relative
         super().__init__(np.empty(0), (), ())
 
     def forward(self, vector: Array, data: NoiseColumns) -> Variances:  # noqa: ARG002 - it has no hyperparameters
         """See ``Noise``."""
-        return Variances(0.0, data.noise_variance, ())
+        return Variances(data.noise_variance, None, ()) if self._relative else Variances(0.0, data.noise_variance, ())
 
 
 class Common(Noise):

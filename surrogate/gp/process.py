@@ -260,7 +260,3 @@ class Process(Parametric):
 
         way: Solver[P] | Solver[CholeskyPosterior] = Cholesky() if solver is None else solver
         return rescued(lambda factor: way.condition(self.raised(factor) if factor > 1.0 else self, data)).value
-
-
-from surrogate.gp.former import GPRecipe, TrainingSet, negative_log_marginal  # noqa: E402, F401
-from surrogate.gp.solvers.cholesky import cholesky_in_place as _cholesky_in_place  # noqa: E402, F401

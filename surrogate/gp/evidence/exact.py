@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 
 from surrogate.arrays import Array
-from surrogate.gp.means import Trend
-from surrogate.gp.process import GPRecipe, TrainingSet, negative_log_marginal
+from surrogate.gp.evidence.marginal import negative_log_evidence
+from surrogate.gp.kernels import STATIONARY, Scaled
+from surrogate.gp.means import Polynomial
+from surrogate.gp.noise import Given, Noise, Nugget
+from surrogate.gp.process import Data, Process
 from surrogate.gp.scales import Observations
 from surrogate.linalg.stationary import Stationary
 
@@ -49,7 +53,7 @@ def marginal_with_noise(
 ) -> tuple[float, Array]:
     """Negative log marginal likelihood, and its gradient with respect to theta and then to the log noise variance.
 
-    The process of ``surrogate.gp.process`` with the noise as the unit of variance, and so an amplitude a = eta^-1/2.
+    The process has the noise as the unit of variance, and so a residual with the sd eta^-1/2.
 
     Args:
         kernel: Correlation function.
@@ -60,14 +64,19 @@ def marginal_with_noise(
     Raises:
         torch.linalg.LinAlgError: If K is not positive definite in floating point.
     """
-    zero, d = torch.zeros_like(data.y), len(theta) - 1
     scale = [] if log_noise is None else [0.5 * log_noise]
-    equal = data.relative_noise is None
-    # Unequal noise is a gap of sqrt(R), with a coefficient that makes it R in units of the scale.
-    coefficient = -300.0 if equal else sum(scale)
-    gap = zero if data.relative_noise is None else data.relative_noise.sqrt()
-    recipe = GPRecipe(kernel, Trend("constant"), nugget=float(equal), device=data.x.device)
-    vector = np.concatenate([[-0.5 * theta[0], coefficient], theta[1:], scale])
-    value, gradient = negative_log_marginal(recipe, TrainingSet(data.x, data.y, gap, zero), vector)
-    tail = 0.5 * (gradient[d + 2 :] + (0.0 if equal else gradient[1]))
-    return value, np.concatenate([[-0.5 * gradient[0]], gradient[2 : d + 2], tail])
+    process = _template(kernel.name, len(theta) - 1, data.relative_noise is None, log_noise is None)
+    noise = torch.zeros_like(data.y) if data.relative_noise is None else data.relative_noise.sqrt()
+    table = Data(data.x, data.y, torch.zeros_like(data.y), noise)
+    vector = np.concatenate([scale, [-0.5 * theta[0]], theta[1:]])
+    value, gradient = negative_log_evidence(process, table, vector)
+    first = len(scale)
+    return value, np.concatenate([[-0.5 * gradient[first]], gradient[first + 1 :], 0.5 * gradient[:first]])
+
+
+@lru_cache(maxsize=64)
+def _template(kernel: str, d: int, equal: bool, profiled: bool) -> Process:
+    """The process in units of the noise, with a constant; all hyperparameters are to be given as a vector."""
+    noise: Noise = Nugget(1.0) if equal else Given(relative=True)
+    residual = Scaled(STATIONARY[kernel](np.ones(d)), 1.0)
+    return Process(residual, Polynomial("constant"), noise, scale=None if profiled else 1.0)

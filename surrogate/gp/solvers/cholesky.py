@@ -249,7 +249,8 @@ class CholeskyPosterior:
     @property
     def status(self) -> str:
         """How it was solved."""
-        return f"Cholesky factor of {self.size} numbers, nugget {self._factor.variances.relative:.3g}"
+        nugget = float(torch.as_tensor(self._factor.variances.relative).max())
+        return f"Cholesky factor of {self.size} numbers, nugget {nugget:.3g}"
 
     @property
     def u(self) -> Tensor:

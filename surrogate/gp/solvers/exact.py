@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from surrogate.gp.process import _cholesky_in_place
 from surrogate.gp.scales import Observations, ScaledProcess, rescue
+from surrogate.gp.solvers.cholesky import cholesky_in_place
 
 __all__ = ["ExactPosterior", "exact_posterior"]
 
@@ -74,7 +74,7 @@ def exact_posterior(process: ScaledProcess, data: Observations, *, calibration: 
     """
 
     def factor(eta: float) -> Tensor:
-        return _cholesky_in_place(data.add_noise(_correlations(process, data.x), eta))
+        return cholesky_in_place(data.add_noise(_correlations(process, data.x), eta))
 
     lower, eta = rescue(factor, process.eta)
     return _condition(replace(process, eta=eta), data, lower, calibration)
