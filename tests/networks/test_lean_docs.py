@@ -21,6 +21,11 @@ def test_python_of_the_page_runs(tmp_path, monkeypatch):
     names = {"__name__": "page", "x": x, "y": y, "new": new}
     names["network"] = nn.Sequential(nn.Linear(4, 128), *hidden, nn.Linear(128, 1))
     for block in re.findall(r"^```python\n(.*?)^```", DOCS.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL):
+        block = (
+            block.replace("NetworkRegressor()", "NetworkRegressor(epochs=8)")
+            .replace("width=512", "width=64")
+            .replace("n_draws=250", "n_draws=20, n_warmup=20")
+        )
         exec(compile(block, DOCS.name, "exec"), names)
         if "save_network" in block:
             for suffix in ("npz", "pt2"):
