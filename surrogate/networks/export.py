@@ -92,7 +92,8 @@ def save_network(model: FittedNetwork, path: str | os.PathLike[str]) -> None:
     networks). Error bars are not saved.
 
     Raises:
-        ValueError: If the suffix is another one.
+        TypeError: If it is no fitted regressor.
+        ValueError: If the suffix is another one, or its networks are not of the kind that is saved.
         OSError: If the file cannot be written; a former one is then intact.
     """
     place = Path(path)
@@ -163,6 +164,10 @@ def export_network(
 
 
 def _portable(model: FittedNetwork) -> PortableNetwork:
+    missing = [name for name in ("modules_", "scaling_", "target_mean_", "target_scale_") if not hasattr(model, name)]
+    if missing:
+        msg = f"expected a fitted NetworkRegressor, got {type(model).__name__} without {', '.join(missing)}"
+        raise TypeError(msg)
     scaling = model.scaling_
     networks = tuple(copy.deepcopy(module).cpu().requires_grad_(False) for module in model.modules_)
     return PortableNetwork(

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from surrogate import NetworkRegressor
 from surrogate.networks.architecture import Architecture
 from surrogate.networks.ensemble import Stack
 from surrogate.networks.export import export_network, load_network, save_network
 from surrogate.networks.lean import Recipe, lean
-from surrogate.networks.portable import PortableNetwork
+from surrogate.networks.portable import PortableNetwork, evaluator
 from surrogate.networks.training import Schedule, train
 from surrogate.rng import generator, torch_generator
 
@@ -85,6 +86,15 @@ def test_saving_and_reading_a_network_is_exact(model, tmp_path):
     assert error(again) == error(model)
     with pytest.raises(ValueError, match=r"as \.npz"):
         save_network(Fitted, tmp_path / "model.pt")
+
+
+def test_a_saved_regressor_predicts_as_before(tmp_path):
+    regressor = NetworkRegressor(hidden=(24, 16), n_members=2, epochs=2, validation=None, calibration=None)
+    with pytest.raises(TypeError, match="expected a fitted NetworkRegressor"):
+        save_network(regressor, tmp_path / "model.npz")
+    save_network(regressor.fit(X, Y), tmp_path / "model.npz")
+    found = evaluator(load_network(tmp_path / "model.npz").to_arrays())(X)
+    np.testing.assert_allclose(found, regressor.predict(X), rtol=1e-5)
 
 
 def test_training_after_pruning_helps_and_keeps_the_zeros(model):
