@@ -76,7 +76,8 @@ def infer(
             state is on disk, the surrogate is sampled as it is, and the result is ``interrupted``.
         batch_size: Points per batch; max(2, d // 2) unless given.
         initial: Earlier evaluations: a pair (x, y) with shapes (n, d) and (n,), or a ``Dataset``.
-        reference: Where the posterior is expected: a point (d,), a pair (mean, covariance or sds), or draws (n, d).
+        reference: Where the posterior is expected: a point (d,), a pair (mean, covariance or sds), draws (n, d), or a
+            dict of values by name.
         vectorized: Whether the likelihood takes (b, d) arrays and returns (b,).
         noise: Sd of the likelihood's answers, when they are noisy and come without one. Where nobody says so, noise of
             one sd everywhere is found by evidence, which takes some 40 points in four dimensions.

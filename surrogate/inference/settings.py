@@ -193,16 +193,35 @@ def fast_points(spec: tuple[Sequence[str], int] | None, names: tuple[str, ...]) 
 
 
 def reference_for(spec: Any, prior: Prior) -> Reference | None:
-    """Where the posterior is expected, inside of the prior; None if nothing is given.
+    """Where the posterior is expected, inside the prior; None if nothing is given.
+
+    Args:
+        spec: A form that `Reference.of` takes, or a mapping of all parameters to their values, or to pairs (mean, sd).
+        prior: The prior.
 
     Raises:
         ValueError: If it is none of the forms of a reference, or lies outside.
     """
     if spec is None:
         return None
-    reference = Reference.of(spec, prior.d)
+    reference = Reference.of(_by_name(spec, prior) if isinstance(spec, Mapping) else spec, prior.d)
     reference.check_inside(prior)
     return reference
+
+
+def _by_name(spec: Mapping[str, Any], prior: Prior) -> Any:
+    """A point, or means and sds, in the order of the parameters."""
+    names = prior.names
+    if set(spec) != set(names):
+        msg = f"reference must hold a value for each of {', '.join(names)}, got {', '.join(map(str, spec)) or 'none'}"
+        raise ValueError(msg)
+    values = [spec[name] for name in names]
+    sizes = {np.size(value) for value in values}
+    if not sizes <= {1, 2} or len(sizes) > 1:
+        msg = f"reference must hold a number for each parameter, or a pair (mean, sd) for each, got {dict(spec)!r}"
+        raise ValueError(msg)
+    columns = np.array(values, dtype=np.float64).reshape(len(names), -1)
+    return columns[:, 0] if columns.shape[1] == 1 else (columns[:, 0], columns[:, 1])
 
 
 def initial_data(initial: Any, prior: Prior) -> Dataset:

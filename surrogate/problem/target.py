@@ -66,6 +66,13 @@ class Posterior:
         if not callable(self.log_likelihood):
             msg = f"log_likelihood must be callable, got {type(self.log_likelihood).__name__}."
             raise TypeError(msg)
+        given: Any = self.noise
+        if np.ndim(given) > 0:
+            msg = (
+                f"noise must be one standard deviation, got an array with shape {np.shape(given)}; if it differs "
+                "between points, return (value, noise sd) from the log-likelihood"
+            )
+            raise TypeError(msg)
         if self.noise is not None and not 0 <= self.noise < math.inf:
             msg = f"noise must be a finite standard deviation >= 0 or None, got {self.noise!r}."
             raise ValueError(msg)

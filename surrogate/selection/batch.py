@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -149,10 +150,12 @@ def select_batch(
     Raises:
         ValueError: If a number or a name is out of range, train is missing where it is needed, randomness is needed and
             there is no generator, or a method needs explicit features and there are none.
+        TypeError: If the pool or train are no features.
 
     References:
         Holzmueller, Zaverkin, Kaestner & Steinwart (2023), https://www.jmlr.org/papers/v24/22-0937.html
     """
+    _check_features(pool, train)
     rule, with_train, shortage = _method(method, train)
     split, index = _candidates(PoolAndTrain(pool, train), feasible)
     _check_size(n, split.pool.n)
@@ -165,6 +168,13 @@ def select_batch(
     chosen = rule(_Request(split, n, with_train, noise, generator))
     status = "complete" if len(chosen) == n else f"{len(chosen)} of {n} points chosen: {shortage}"
     return Selection(chosen if index is None else index[chosen], status)
+
+
+def _check_features(pool: Any, train: Any) -> None:
+    for name, features in (("pool", pool), ("train", train)):
+        if not isinstance(features, Features) and features is not None:
+            msg = f"{name} must be features such as DenseFeatures(torch.as_tensor(x)), got {type(features).__name__}"
+            raise TypeError(msg)
 
 
 def method_and_mode(name: str) -> tuple[str, str]:

@@ -114,12 +114,16 @@ class DenseFeatures(Features):
         matrix: phi(x), with shape (n, p).
 
     Raises:
+        TypeError: If it is no tensor.
         ValueError: If it is not a matrix of real numbers.
     """
 
     matrix: Tensor
 
     def __post_init__(self) -> None:
+        if not isinstance(self.matrix, Tensor):
+            msg = f"features must be a torch tensor, got {type(self.matrix).__name__}: torch.as_tensor(x) makes one"
+            raise TypeError(msg)
         if self.matrix.ndim != 2 or not self.matrix.is_floating_point():
             msg = f"features must be real with shape (n, p), got {self.matrix.dtype} {tuple(self.matrix.shape)}"
             raise ValueError(msg)

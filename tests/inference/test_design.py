@@ -3,6 +3,7 @@ import pytest
 from scipy import stats
 
 from surrogate.inference.design import Reference, design, space_filling
+from surrogate.inference.settings import reference_for
 from surrogate.problem.prior import Prior
 
 PRIORS = {
@@ -146,3 +147,30 @@ def test_half_of_a_batch_lies_about_the_best_point():
     np.testing.assert_array_equal(x[5:], space_filling(prior, 20, 5, 1))
     near, far = (np.linalg.norm(part - best, axis=1) for part in (x[:5], x[5:]))
     assert np.median(near) < np.median(far)
+
+
+@pytest.mark.parametrize(
+    ("spec", "covariance"),
+    [({"b": 5e-4, "a": 1.0}, None), ({"a": (1.0, 0.5), "b": (5e-4, 1e-4)}, np.diag([0.25, 1e-8]))],
+    ids=["values", "means and sds"],
+)
+def test_a_reference_by_name(spec, covariance):
+    reference = reference_for(spec, PRIORS["box"])
+    np.testing.assert_array_equal(reference.mean, [1.0, 5e-4])
+    if covariance is None:
+        assert reference.covariance is None
+    else:
+        np.testing.assert_allclose(reference.covariance, covariance)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"a": 1.0}, "a value for each of a, b, got a"),
+        ({"a": 1.0, "c": 1.0}, "a value for each of a, b, got a, c"),
+        ({"a": 1.0, "b": (1e-4, 1e-5)}, r"a number for each parameter, or a pair \(mean, sd\) for each"),
+    ],
+)
+def test_a_reference_by_name_that_is_refused(spec, message):
+    with pytest.raises(ValueError, match=message):
+        reference_for(spec, PRIORS["box"])

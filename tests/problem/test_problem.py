@@ -635,3 +635,8 @@ class TestVectorized:
 def test_evaluations_are_values():
     assert Evaluation(1.0, "ok") == Evaluation(1.0, "ok", derived={}, noise=0.0, reason="", seconds=0.0, worker="")
     assert Evaluation.failure("a\n b").reason == "a b"
+
+
+def test_noise_of_several_points_belongs_to_the_answers():
+    with pytest.raises(TypeError, match=r"one standard deviation, got an array with shape \(3,\); if it differs"):
+        Posterior(lambda a: -(a**2), {"a": (0, 1)}, noise=np.ones(3))

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -290,3 +291,11 @@ def test_the_page_on_selection_runs():
     assert names["batch"].complete
     for name in METHODS:
         assert f"| `{name}` |" in page
+
+
+def test_numbers_without_a_kernel_are_refused_with_what_to_do():
+    x = np.ones((4, 2))
+    with pytest.raises(TypeError, match=r"must be a torch tensor, got ndarray: torch.as_tensor\(x\) makes one"):
+        DenseFeatures(x)
+    with pytest.raises(TypeError, match=r"pool must be features such as DenseFeatures\(.*\), got ndarray"):
+        select_batch(x, 2)
