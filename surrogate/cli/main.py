@@ -81,7 +81,13 @@ def _run(options: argparse.Namespace) -> int:
     folder = RunFolder(options.output)
     world = ranks(config.options.get("executor"))
     _by_the_first(world, lambda: _prepare(folder, options, config, overrides))
-    arguments = {"output": folder.path, "resume": "auto", "progress": not options.quiet, **config.options, **overrides}
+    arguments = {
+        "output": folder.path,
+        "resume": "trust" if options.trust else "auto",
+        "progress": not options.quiet,
+        **config.options,
+        **overrides,
+    }
     try:
         result = infer(config.log_likelihood, config.prior, **arguments)
     except UnfinishedError as error:
@@ -287,6 +293,7 @@ def _add_run(commands: Any) -> None:
     run.add_argument("file", metavar="FILE", help="YAML file with likelihood, parameters and options")
     run.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the run")
     run.add_argument("--force", action="store_true", help="start anew; the old evaluations are kept under another name")
+    run.add_argument("--trust", action="store_true", help="go on with evaluations of another version of the likelihood")
     run.add_argument("-q", "--quiet", action="store_true", help="print errors alone")
     run.add_argument("--seed", type=int, metavar="N", help="instead of that of the file")
     run.add_argument("--max-evaluations", type=_count, metavar="N", help="instead of those of the file")

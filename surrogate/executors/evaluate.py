@@ -38,6 +38,7 @@ def evaluate_batch(
     call: Callable[[np.ndarray], Evaluation] | None = None,
     stop: StopRequest | None = None,
     left: list[Flight] | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> list[Evaluation]:
     """Evaluations of points with shape (b, d), in their order, whatever the order in which they finish.
 
@@ -52,6 +53,8 @@ def evaluate_batch(
         call: Evaluates a point in place of ``posterior.evaluate``.
         stop: Whether to leave.
         left: Gets the flight with the calls that were left running, if any.
+        enough: Asked after each evaluation whether the others are not wanted any more; they are then missing
+            in the list.
 
     Raises:
         Interrupted: If ``stop`` asked for it.
@@ -76,9 +79,9 @@ def evaluate_batch(
             evaluations = posterior.evaluate_many(x[missing])
         for index, evaluation in zip(missing, evaluations, strict=True):
             keep(index, evaluation)
-        return [known[index] for index in range(len(x))]
-    _fly(Flight(executor, call or posterior.evaluate, stop), {index: x[index] for index in missing}, keep, left)
-    return [known[index] for index in range(len(x))]
+        return [known[index] for index in sorted(known)]
+    _fly(Flight(executor, call or posterior.evaluate, stop), {index: x[index] for index in missing}, keep, left, enough)
+    return [known[index] for index in sorted(known)]
 
 
 def _fly(
@@ -86,13 +89,16 @@ def _fly(
     points: Mapping[int, np.ndarray],
     keep: Callable[[int, Evaluation], None],
     left: list[Flight] | None,
+    enough: Callable[[], bool],
 ) -> None:
     """Launches points by index and waits for all of them; on the way out leaves what is running."""
     try:
         for index, point in points.items():
             flight.launch(index, point)
             flight.land(keep, wait_for=0)
-        while flight.in_air:
+            if enough():
+                return
+        while flight.in_air and not enough():
             flight.land(keep, wait_for=1)
     finally:
         flight.cancel()

@@ -46,7 +46,7 @@ class FilesExecutor(Executor):
         self._posterior = posterior
         self._seconds = seconds
         self._pause = pause
-        self._questions, self._answers = Path(folder) / "ask", Path(folder) / "tell"
+        self._questions, self._answers = Path(folder).absolute() / "ask", Path(folder).absolute() / "tell"
         for path in (self._questions, self._answers):
             path.mkdir(parents=True, exist_ok=True)
         self._open: dict[Future[Evaluation], tuple[str, np.ndarray, float]] = {}

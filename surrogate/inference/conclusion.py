@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from surrogate.arrays import Array
+from surrogate.arrays import Array, default_float_errors
 from surrogate.executors.blas import one_thread
 from surrogate.inference.draws import ScaledPrior
 from surrogate.inference.driving.budget import calls
@@ -235,6 +235,7 @@ def _derived_model(loop: PosteriorLoop, state: State, samples: Array, circles: I
     )
 
 
+@default_float_errors()
 def load_result(folder: str | os.PathLike[str], *, n_samples: int = 10_000, prior: Any = None) -> Result:
     """Samples the surrogate of a run in a folder, finished or not, without calling the likelihood.
 
@@ -246,7 +247,7 @@ def load_result(folder: str | os.PathLike[str], *, n_samples: int = 10_000, prio
     Raises:
         ValueError: If the folder holds no run, or one without a surrogate yet.
     """
-    place = RunFolder(Path(folder))
+    place = RunFolder(Path(folder).absolute())
     if not place.state_path.exists():
         msg = f"{place.path} holds no run"
         raise ValueError(msg)

@@ -22,6 +22,7 @@ from surrogate.inference.conclusion import Emulator, conclude
 from surrogate.inference.driving.asynchronous import useful_workers
 from surrogate.inference.driving.budget import calls
 from surrogate.inference.driving.drive import Ending, UnfinishedError, drive
+from surrogate.inference.driving.provenance import check_provenance
 from surrogate.inference.driving.run import Run
 from surrogate.inference.driving.saved import load_state
 from surrogate.inference.observers import observers_of
@@ -99,7 +100,10 @@ def _lead(run: Run) -> tuple[Result, State]:
 def _start(run: Run) -> State:
     """The state in the run's folder, or a new one."""
     state = None if run.folder is None else load_state(run.folder, run.loop.prior, run.seed)
-    return run.loop.init(run.seed, run.initial) if state is None else state
+    if state is None:
+        return run.loop.init(run.seed, run.initial)
+    check_provenance(run, state)
+    return state
 
 
 def _is_asynchronous(run: Run) -> bool:

@@ -65,5 +65,8 @@ class _Shown:
         counts = {"n_evaluations": calls(state), "best": state.data.y_max, "step": state.step}
         self._progress.update({**row, **counts, "reason": state.verdict.reason})
 
+    def failed(self, reason: str) -> None:
+        self._progress.say(f"an evaluation failed: {reason}")
+
     def close(self, reason: str) -> None:
         self._progress.close(reason)

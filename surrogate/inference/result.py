@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from surrogate.arrays import Array
+from surrogate.arrays import Array, default_float_errors
 from surrogate.output.record import Evidence, Record
 from surrogate.output.tables import summary_table
 from surrogate.samplers.samples import Samples
@@ -119,6 +119,7 @@ class Result:
         """Number of calls of the likelihood."""
         return self.record.n_evaluations
 
+    @default_float_errors()
     def predict(self, x: ArrayLike) -> tuple[Array, Array]:
         """The emulator: what the run knows of the log-posterior anywhere.
 
@@ -159,28 +160,33 @@ class Result:
         """
         self.predictor().save(path)
 
+    @default_float_errors()
     def summary(self) -> str:
         """The result as a table of text."""
         return summary_table(self.draws, self.evidence, self.record)
 
+    @default_float_errors()
     def to_getdist(self) -> MCSamples:
         """The draws for GetDist, with names, labels and ranges."""
         from surrogate.output.getdist import to_mcsamples
 
         return to_mcsamples(self.draws)
 
+    @default_float_errors()
     def save(self, root: str | os.PathLike[str]) -> None:
         """Writes ``root.txt``, ``.paramnames``, ``.ranges`` and ``.properties.ini`` in GetDist's layout."""
         from surrogate.output.getdist import save_chain
 
         save_chain(self.draws, root)
 
+    @default_float_errors()
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Writes a corner plot of the posterior, with the evaluated points on it, to a png, pdf or svg file."""
         from surrogate.output.plots import save_corner
 
         save_corner(self.draws, self.record, path)
 
+    @default_float_errors()
     def report(self, path: str | os.PathLike[str]) -> None:
         """Writes one self-contained HTML page with everything that a reader of the result may ask."""
         from surrogate.output.report import save_report

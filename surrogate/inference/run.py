@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from surrogate.arrays import default_float_errors
 from surrogate.executors.interruption import StopRequest
 from surrogate.inference.driving.budget import Budget
+from surrogate.inference.driving.provenance import provenance_of
 from surrogate.inference.driving.run import Run
 from surrogate.inference.execution import execute
 from surrogate.inference.loop import PosteriorLoop
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["infer"]
 
 
+@default_float_errors()
 def infer(
     log_likelihood: Any,
     prior: Any = None,
@@ -83,7 +86,9 @@ def infer(
             one sd everywhere is found by evidence, which takes some 40 points in four dimensions.
         device: Where the Gaussian process runs: "cpu", "cuda", "cuda:1", or "auto".
         progress: Whether to show progress on standard error.
-        resume: "auto" continues a run that is in ``output``, True insists on one, False starts anew.
+        resume: "auto" continues a run that is in ``output``, True insists on one, False starts anew. A run is continued
+            with the likelihood that it was made with, which its source and, where that has changed, its value at the
+            best point must show; "trust" continues it with any.
         settings: What few runs need, by name: ``mode``, ``max_eval_seconds``, ``max_failures``, ``isolate``,
             ``retries``, ``callback``, ``n_samples``, ``reweight``, ``gradient``, ``feasibility``, ``fast``; see
             `surrogate.inference.settings.Settings`.
@@ -130,6 +135,8 @@ def infer(
         seed=seed,
         initial=initial_data(initial, posterior.prior),
         progress=progress,
+        trust=resume == "trust",
+        provenance=provenance_of(posterior),
     )
     return execute(run, executor, lambda: _folder(output, resume))
 
@@ -150,8 +157,8 @@ def _problem(target: Any) -> Any:
 
 @contextlib.contextmanager
 def _folder(output: str | os.PathLike[str] | None, resume: bool | str) -> Iterator[RunFolder | None]:
-    if resume not in (True, False, "auto"):
-        msg = f"resume must be 'auto', True or False, got {resume!r}"
+    if resume not in (True, False, "auto", "trust"):
+        msg = f"resume must be 'auto', 'trust', True or False, got {resume!r}"
         raise ValueError(msg)
     if output is None:
         if resume is True:
@@ -159,7 +166,7 @@ def _folder(output: str | os.PathLike[str] | None, resume: bool | str) -> Iterat
             raise ValueError(msg)
         yield None
         return
-    folder = RunFolder(Path(output))
+    folder = RunFolder(Path(output).absolute())  # a likelihood may change the working directory
     if resume is True and not folder.holds_run:
         msg = f"resume=True, but {folder.path} holds no run"
         raise ValueError(msg)

@@ -21,11 +21,13 @@ __all__ = ["save_chain", "to_mcsamples"]
 def to_mcsamples(samples: Samples) -> MCSamples:
     """The draws as GetDist's ``MCSamples``, with labels and hard prior ranges, derived values marked as such.
 
-    The sampler is called "uncorrelated", as the draws are thinned and in random order, so that GetDist neither removes
-    a burn-in nor looks for a correlation between neighbours.
+    Derived values that are the same for all draws, or not finite for some, are left out: GetDist cannot take them.
+    The summary names them. The sampler is called "uncorrelated", as the draws are thinned and in random order, so that
+    GetDist neither removes a burn-in nor looks for a correlation between neighbours.
     """
     from getdist import MCSamples, chains
 
+    samples = samples.with_derived(samples.varying)
     loud, chains.print_load_details = chains.print_load_details, False  # "Removed no burn in", on standard output
     try:
         out = _mcsamples(MCSamples, samples)
@@ -53,7 +55,8 @@ def _mcsamples(kind: type[MCSamples], samples: Samples) -> MCSamples:
 def save_chain(samples: Samples, root: str | os.PathLike[str]) -> None:
     """Writes the chain in GetDist's layout, each file in one piece.
 
-    ``root.txt`` has the columns weight, minus log-posterior, parameters, derived values.
+    ``root.txt`` has the columns weight, minus log-posterior, parameters, derived values; of these only those that are
+    finite for all draws, because GetDist cannot load others.
 
     Args:
         samples: What to write.
@@ -62,6 +65,7 @@ def save_chain(samples: Samples, root: str | os.PathLike[str]) -> None:
     Raises:
         OSError: If a file cannot be written.
     """
+    samples = samples.with_derived(np.isfinite(samples.derived).all(axis=0))
     base = Path(root)
     base.parent.mkdir(parents=True, exist_ok=True)
     columns = [samples.weights / samples.weights.max(), -samples.log_posterior, samples.x, samples.derived]

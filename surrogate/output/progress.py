@@ -97,6 +97,11 @@ class Progress:
         else:
             self._write(line + "\n")
 
+    def say(self, message: str) -> None:
+        """Shows a message on a line of its own, now."""
+        erase = "\r\x1b[K" if self._live and self._rows else ""
+        self._write(f"{erase}{message}\n")
+
     def close(self, message: str = "") -> None:
         """Ends the display with a message on a line of its own."""
         erase = "\r\x1b[K" if self._live and self._rows else ""

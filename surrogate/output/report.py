@@ -10,7 +10,7 @@ import numpy as np
 
 from surrogate.output.html import duration, image, note, numbers, page, section, table, verdict_line
 from surrogate.output.record import Evidence, Record
-from surrogate.output.tables import format_value, held_out_errors, plus_minus, summary_rows, verdict
+from surrogate.output.tables import format_value, held_out_errors, left_out, plus_minus, summary_rows, verdict
 from surrogate.problem.dataset import FAILED, INFEASIBLE, OK
 from surrogate.samplers.samples import Samples
 from surrogate.storage.files import replacing
@@ -87,7 +87,7 @@ def _parameters(samples: Samples, record: Record) -> str:
         "the mean is how far it moves over draws of the surrogate; the sampling error of the chain is not in it. "
         "The prior is shown by its support."
     )
-    return table(head, rows) + note(words) + "".join(map(note, held_out_errors(samples)))
+    return table(head, rows) + note(words) + "".join(map(note, [*held_out_errors(samples), *left_out(samples)]))
 
 
 def _convergence(evidence: Evidence, record: Record) -> str:

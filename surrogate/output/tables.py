@@ -16,6 +16,7 @@ __all__ = [
     "SummaryRow",
     "format_value",
     "held_out_errors",
+    "left_out",
     "plus_minus",
     "self_check",
     "summary_rows",
@@ -107,6 +108,7 @@ def summary_table(samples: Samples, evidence: Evidence, record: Record) -> str:
             verdict(record),
             *self_check(record),
             *held_out_errors(samples),
+            *left_out(samples),
         ]
     )
 
@@ -135,6 +137,17 @@ def held_out_errors(samples: Samples) -> list[str]:
         if e != 0
     ]
     return [f"derived values are emulated; held-out error of each: {', '.join(words)}"]
+
+
+def left_out(samples: Samples) -> list[str]:
+    """A line on the derived values that cannot be drawn, if there are any."""
+    words = []
+    for name, column in zip(samples.derived_names, samples.derived.T, strict=True):
+        if not np.isfinite(column).all():
+            words.append(f"{name} (not finite for {int((~np.isfinite(column)).sum())} of {len(column)} draws)")
+        elif len(column) and np.ptp(column) == 0:
+            words.append(f"{name} (always {column[0]:.6g})")
+    return [f"derived values left out of GetDist's plots: {', '.join(words)}"] if words else []
 
 
 def verdict(record: Record) -> str:

@@ -101,7 +101,7 @@ def sample_ensemble(
         jumps: Whether half of the proposals are draws of the mixture; only to measure what they are worth.
 
     Returns:
-        At most about ``4 * ess`` rows.
+        At most about ``4 * ess`` rows, and at least one for each walker.
 
     Raises:
         ValueError: If ``start`` has a wrong shape, too few walkers, a point of zero density or a direction without
@@ -370,7 +370,8 @@ def _missing(track: _Track, ess: float) -> float:
 
 
 def _chain(track: _Track, ess: float, rng: np.random.Generator, *, burn_in: int, acceptance: float) -> Chain:
-    thinned = track.every(max(1, int(np.ceil(track.log_density.size / (4 * ess)))))
+    wanted = int(np.ceil(track.log_density.size / (4 * ess)))
+    thinned = track.every(min(max(1, wanted), len(track.x)))  # one state of all walkers at least
     order = rng.permutation(thinned.log_density.size)
     steps = burn_in + track.steps
     worth = f"an effective sample size of {track.ess():.0f} after {steps} steps"

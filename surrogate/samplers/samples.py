@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from surrogate.arrays import Array
+from surrogate.arrays import Array, Flags
 
 __all__ = ["Samples", "equal_tailed_interval", "weighted_quantile"]
 
@@ -94,6 +94,18 @@ class Samples:
     def sd(self) -> Array:
         """Standard deviations, with shape (d,)."""
         return np.sqrt(np.diag(self.covariance))
+
+    @property
+    def varying(self) -> Flags:
+        """Which derived values are finite for all draws and not all the same, with shape (k,)."""
+        finite = np.isfinite(self.derived).all(axis=0)
+        return finite & (np.ptp(np.where(finite, self.derived, 0.0), axis=0) > 0) if len(self.x) else finite
+
+    def with_derived(self, kept: Flags) -> Samples:
+        """The same draws with some of their derived values, chosen by a mask with shape (k,)."""
+        names = tuple(name for name, keep in zip(self.derived_names, kept, strict=True) if keep)
+        error = self.derived_error[kept] if len(self.derived_error) else self.derived_error
+        return replace(self, derived=self.derived[:, kept], derived_names=names, derived_error=error)
 
     def interval(self, level: float = 0.68) -> Array:
         """Equal-tailed credible intervals, with shape (d, 2); those of a periodic parameter may leave its bounds.

@@ -585,3 +585,40 @@ def test_a_wall_of_finite_values_is_a_forbidden_region(height):
     share = ndtr(0.3 / np.hypot(0.2, 0.3))
     exact = np.log(2.0 * np.pi * 0.2 * 0.3 * share / 15.0)
     assert abs(result.log_evidence - exact) < 4.0 * result.log_evidence_error
+
+
+def bowl(x):
+    return -0.5 * float((x**2).sum())
+
+
+@pytest.mark.parametrize("n", [1, 10, 100])
+def test_any_number_of_samples_may_be_asked_for(n):
+    result = surrogate.infer(bowl, [(-3, 3)] * 2, n_samples=n, progress=False)
+    assert result.converged
+    assert len(result.samples) >= n
+    assert np.isfinite(result.samples).all()
+
+
+def test_a_likelihood_may_change_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (other := tmp_path / "other").mkdir()
+
+    def wandering(x):
+        os.chdir(other)
+        return bowl(x)
+
+    assert surrogate.infer(wandering, [(-3, 3)] * 2, output="runs/one", progress=False).converged
+    assert (tmp_path / "runs" / "one" / "chain.txt").exists()
+    assert list(other.iterdir()) == []
+
+
+def test_errors_that_the_caller_asked_numpy_for_are_not_raised_inside(tmp_path):
+    narrow = [(-1, 2), (-3, 3)]
+    with np.errstate(all="raise"):
+        result = surrogate.infer(
+            lambda x: -0.5 * ((x[0] / 0.1) ** 2 + (x[1] / 0.3) ** 2), narrow, progress=False, output=tmp_path
+        )
+        assert result.converged
+        result.predict([[2.0, 3.0]])
+        surrogate.load_result(tmp_path, n_samples=100)
+        assert np.geterr()["under"] == "raise"

@@ -72,3 +72,25 @@ def test_labels_survive_the_meanings_that_the_files_have(tmp_path):
     save_chain(result(labels=("a\\!b #1", "H_0\n")).draws, tmp_path / "chain")
     loaded = getdist.loadMCSamples(str(tmp_path / "chain"), no_cache=True)
     assert [p.label for p in loaded.paramNames.names][:2] == ["ab 1", "H_0"]
+
+
+@pytest.mark.parametrize(("bad", "words"), [(3.044, "always 3.044"), (np.nan, "not finite for 4000 of 4000 draws")])
+def test_derived_values_that_cannot_be_drawn_are_left_out_and_named(tmp_path, bad, words):
+    plain = result()
+    column = np.full(len(plain.weights), bad)
+    run = result(derived=np.column_stack([column, plain.derived]), derived_names=("N_eff", "omega h2"))
+    assert [p.name for p in run.to_getdist().paramNames.names] == ["omega", "H0", "omega_h2"]
+    assert f"derived values left out of GetDist's plots: N_eff ({words})" in run.summary()
+    run.plot(tmp_path / "corner.png")
+    run.report(tmp_path / "report.html")
+    assert words in (tmp_path / "report.html").read_text(encoding="utf-8")
+    run.save(tmp_path / "chain")
+    assert len(getdist.loadMCSamples(str(tmp_path / "chain"), no_cache=True).samples) == len(run.samples)
+
+
+def test_a_derived_value_that_some_draws_lack_is_left_out():
+    plain = result()
+    some = np.where(np.arange(len(plain.weights)) % 2, plain.derived[:, 0], np.nan)[:, None]
+    run = result(derived=some)
+    assert [p.name for p in run.to_getdist().paramNames.names] == ["omega", "H0"]
+    assert "omega h2 (not finite for 2000 of 4000 draws)" in run.summary()

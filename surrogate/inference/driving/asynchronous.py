@@ -130,7 +130,7 @@ class Asynchronous:
         """Waits until enough has come back for a fit, or nothing more is worth waiting for."""
         flight, patience = self._flight, self._patience()
         flight.land(self._arrived, wait_for=1, patience=patience)
-        while self._landed and flight.in_air and len(self._landed) < enough:
+        while self._landed and flight.in_air and len(self._landed) < enough and not self._broken():
             before = len(self._landed)
             flight.land(self._arrived, wait_for=1, patience=patience)
             if len(self._landed) == before:
@@ -139,6 +139,10 @@ class Asynchronous:
         if flight.in_air and not self._landed:
             self.remark = f"; {len(flight.in_air)} slow probes for further modes were not waited for"
             self.state = replace(self.state, probes=None)
+
+    def _broken(self) -> bool:
+        """Whether so many calls have failed that the run ends, without waiting for the others."""
+        return self._run.budget.broken(self.state, [evaluation for _, evaluation in self._landed])
 
     def _patience(self) -> float | None:
         """How long to wait for probes when nothing else is pending, in seconds; None: for ever."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from surrogate.arrays import Flags
 from surrogate.inference.state import State
 from surrogate.problem.dataset import FAILED
+from surrogate.problem.evaluation import Evaluation
 
 __all__ = ["Budget", "calls"]
 
@@ -19,10 +23,12 @@ class Budget:
     Attributes:
         max_evaluations: Calls of the likelihood.
         max_failures: How many of them may fail. None: no limit, but the run ends if the last 20 calls all fail.
+        earlier: Calls that were made before this run was started again; they do not count as the last ones.
     """
 
     max_evaluations: int
     max_failures: int | None = None
+    earlier: int = 0
 
     def left(self, state: State) -> int:
         """Calls that may still be made."""
@@ -34,20 +40,51 @@ class Budget:
             return f"the budget of {self.max_evaluations} evaluations is used up; last: {state.verdict.reason}"
         return self._failed(state)
 
+    def broken(self, state: State, landed: Sequence[Evaluation]) -> bool:
+        """Whether the failures of a state, and of calls that it does not hold yet, are as many as to end the run."""
+        return bool(self._judged(_Calls.of(state).followed_by(landed), state))
+
     def _failed(self, state: State) -> str:
-        own = state.data.step >= 0
-        failed = own & (state.data.status == FAILED)
-        first = "; ".join([state.data.reasons[i] for i in np.flatnonzero(failed)[:3]])
-        if self.max_failures is not None and failed.sum() > self.max_failures:
-            return f"{failed.sum()} evaluations failed, {self.max_failures} may; the first ones: {first}"
-        latest = failed[own][-max(_ALL_FAILED, 2 * state.data.x.shape[1]) :]
-        if state.parameters is not None and len(latest) >= _ALL_FAILED and latest.all():
-            last = state.data.reasons[int(np.flatnonzero(failed)[-1])]
-            return f"each of the last {len(latest)} evaluations failed, something has broken: {last}"
+        return self._judged(_Calls.of(state), state)
+
+    def _judged(self, made: _Calls, state: State) -> str:
+        count = int(made.failed.sum())
+        if self.max_failures is not None and count > self.max_failures:
+            first = "; ".join(made.reasons[:3])
+            return f"{count} evaluations failed, {self.max_failures} may; the first ones: {first}"
+        d, latest = state.data.d, made.failed[self.earlier :]
+        if not len(latest) or not latest.all():
+            latest = latest[-max(_ALL_FAILED, 2 * d) :]
+            enough = len(latest) >= _ALL_FAILED and state.parameters is not None
+        else:  # nothing has worked yet: where the reasons differ, the prior may be mostly unusable
+            alike = len({_NUMBER.sub("", reason) for reason in made.reasons[-len(latest) :]}) == 1
+            enough = len(latest) >= (_ALL_FAILED if alike else max(_ALL_FAILED, _DESIGNS * d))
+        if enough and latest.all():
+            return f"each of the last {len(latest)} evaluations failed, something has broken: {made.reasons[-1]}"
         return ""
 
 
+@dataclass(frozen=True, eq=False)
+class _Calls:
+    """Which calls of a run failed, in order, and why each of those did."""
+
+    failed: Flags
+    reasons: tuple[str, ...]
+
+    @classmethod
+    def of(cls, state: State) -> _Calls:
+        own = np.flatnonzero(state.data.step >= 0)
+        failed = state.data.status[own] == FAILED
+        return cls(failed, tuple(state.data.reasons[i] for i in own[failed]))
+
+    def followed_by(self, landed: Sequence[Evaluation]) -> _Calls:
+        failed = np.array([e.status == "failed" for e in landed], dtype=bool)
+        return _Calls(np.append(self.failed, failed), (*self.reasons, *(e.reason for e in landed if e.reason)))
+
+
 _ALL_FAILED = 20
+_DESIGNS = 10  # calls for each parameter that may fail, each for a reason of its own, before there is any value
+_NUMBER = re.compile(r"[-+.\deE]*\d[-+.\deE]*")
 
 
 def calls(state: State) -> int:

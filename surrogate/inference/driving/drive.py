@@ -7,12 +7,13 @@ a batch that was interrupted the journal holds what had come back.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from surrogate.executors.interruption import Interrupted
 from surrogate.inference.driving.asynchronous import Asynchronous
+from surrogate.inference.driving.budget import calls
 from surrogate.inference.driving.journal import RunJournal
 from surrogate.inference.driving.run import Run
 from surrogate.inference.driving.synchronous import Synchronous
@@ -56,8 +57,9 @@ def drive(run: Run, state: State, *, asynchronous: bool = False) -> Ending:
         state: Where to start.
         asynchronous: Whether each worker gets a new point as soon as it is free, instead of all of them in batches.
     """
-    journal = RunJournal(run.folder, state)
+    journal = RunJournal(run.folder, state, run.failed)
     run.keep(state)
+    run = replace(run, budget=replace(run.budget, earlier=calls(state)))
     scheduler = Asynchronous(run, journal) if asynchronous else Synchronous(run, journal)
     reason = ""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +23,18 @@ class RunJournal:
     Args:
         folder: Where they are kept on disk; None keeps them in memory only.
         state: The state that the run starts from.
+        failed: Called with the reason of the first failure, as soon as it is known.
     """
 
-    def __init__(self, folder: RunFolder | None, state: State) -> None:
+    def __init__(self, folder: RunFolder | None, state: State, failed: Callable[[str], None] = lambda _: None) -> None:
         self._folder = folder
         self._entries = [] if folder is None else folder.journal.read()
         self._lock = threading.Lock()
         self._open = True
         self._step = state.step
         self._count = 0
+        self._failed = failed
+        self._has_failed = False
 
     def append(self, step: int, index: int | None, x: NDArray, evaluation: Evaluation) -> None:
         """Keeps an evaluation, unless the journal is closed; without an index it gets the next one of its step."""
@@ -46,6 +50,9 @@ class RunJournal:
             if self._folder is not None:
                 self._folder.journal.append(entry)
             self._entries.append(entry)
+            first, self._has_failed = not self._has_failed, self._has_failed or evaluation.status == "failed"
+        if first and evaluation.status == "failed":
+            self._failed(evaluation.reason)
 
     def close(self) -> None:
         """The folder may belong to another run from now on: what comes later is dropped."""

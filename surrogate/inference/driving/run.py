@@ -40,6 +40,8 @@ class Run:
         seed: Of all random numbers.
         initial: Earlier evaluations.
         progress: Whether to show progress.
+        trust: Whether to go on with the evaluations of a folder without a look at the likelihood they are of.
+        provenance: Which likelihood it is, as it is recorded in the folder.
         executor: Where evaluations run.
         call: Evaluates a point in place of ``posterior.evaluate``.
         folder: Where the journal and the state are kept, if anywhere.
@@ -54,6 +56,8 @@ class Run:
     seed: int = 0
     initial: Dataset | None = None
     progress: bool = False
+    trust: bool = False
+    provenance: str = ""
     executor: Executor = field(default_factory=SerialExecutor)
     call: Call | None = None
     folder: RunFolder | None = None
@@ -85,7 +89,12 @@ class Run:
     def keep(self, state: State) -> None:
         """Writes the state to disk, if there is a folder."""
         if self.folder is not None:
-            save_state(self.folder, state, self.loop.prior)
+            save_state(self.folder, state, self.loop.prior, self.provenance)
+
+    def failed(self, reason: str) -> None:
+        """Shows the observers why the first call failed."""
+        for observe in self.observers:
+            getattr(observe, "failed", lambda _: None)(reason)
 
     def over(self, state: State) -> str:
         """Why no more points are to be evaluated; empty if the run goes on."""

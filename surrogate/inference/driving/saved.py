@@ -14,12 +14,24 @@ from surrogate.storage.arrays import load_arrays, save_arrays
 from surrogate.storage.files import replacing
 from surrogate.storage.folder import RunFolder
 
-__all__ = ["load_prior", "load_state", "save_state", "write_trace"]
+__all__ = ["load_prior", "load_provenance", "load_state", "save_state", "write_trace"]
 
 
-def save_state(folder: RunFolder, state: State, prior: Prior) -> None:
-    """Writes the state and the prior, all of it or nothing."""
-    save_arrays(folder.state_path, state.to_arrays() | {"prior": np.array(prior_to_text(prior))})
+def save_state(folder: RunFolder, state: State, prior: Prior, provenance: str = "") -> None:
+    """Writes the state, the prior and which likelihood the run is of, all of it or nothing."""
+    words = {"prior": np.array(prior_to_text(prior)), "provenance": np.array(provenance)}
+    save_arrays(folder.state_path, state.to_arrays() | words)
+
+
+def load_provenance(folder: RunFolder) -> str:
+    """Which likelihood the run in a folder is of; empty if it has no state, or does not say.
+
+    Raises:
+        ValueError: If the state is damaged.
+    """
+    if not folder.state_path.exists():
+        return ""
+    return str(load_arrays(folder.state_path).get("provenance", ""))
 
 
 def load_prior(folder: RunFolder) -> Prior:
@@ -47,14 +59,14 @@ def load_state(folder: RunFolder, prior: Prior, seed: int | None = None) -> Stat
         msg = (
             f"{folder.path} holds a run with other parameters ({', '.join(p['name'] for p in saved)}; differing, in "
             f"this order: {', '.join(differing) or 'their number'}). Choose another folder, or resume=False (--force) "
-            "to start anew."
+            "to start anew"
         )
         raise ValueError(msg)
     state = State.from_arrays(arrays)
     if seed is not None and state.seed != seed:
         msg = (
             f"{folder.path} holds a run with seed {state.seed}, got seed {seed}. Continue it with its own seed, "
-            "choose another folder, or resume=False (--force) to start anew."
+            "choose another folder, or resume=False (--force) to start anew"
         )
         raise ValueError(msg)
     return state

@@ -29,6 +29,7 @@ class Synchronous:
         self._journal = journal
         self._left: list[Flight] = []
         self._x = np.empty((0, run.loop.d))
+        self._landed: dict[int, Evaluation] = {}
         self.remark = ""
         self.state: State
 
@@ -38,6 +39,7 @@ class Synchronous:
         while not self._run.over(self.state):
             proposed = self._run.ask(self.state, evaluated(self.state))
             self._x, done = self._resumed(self.state, proposed)
+            self._landed = dict(done)
             evaluations = evaluate_batch(
                 self._run.posterior,
                 self._x,
@@ -47,8 +49,9 @@ class Synchronous:
                 call=self._run.call,
                 stop=self._run.stop,
                 left=self._left,
+                enough=lambda: self._run.budget.broken(self.state, list(self._landed.values())),
             )
-            self.state = self._run.tell(self.state, self._x, evaluations)
+            self.state = self._run.tell(self.state, self._x[sorted(self._landed)], evaluations)
         return self.state
 
     def _resumed(self, state: State, x: NDArray) -> tuple[NDArray, dict[int, Evaluation]]:
@@ -80,3 +83,4 @@ class Synchronous:
 
     def _keep(self, index: int, evaluation: Evaluation) -> None:
         self._journal.append(self.state.step, index, self._x[index], evaluation)
+        self._landed[index] = evaluation

@@ -1,0 +1,127 @@
+"""Which likelihood a run was made with, and whether that of today is the same."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import json
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+
+from surrogate.executors.evaluate import evaluate_batch
+from surrogate.executors.files import FilesExecutor
+from surrogate.inference.driving.run import Run
+from surrogate.inference.driving.saved import load_provenance
+from surrogate.inference.state import State
+from surrogate.problem.target import Posterior
+
+__all__ = ["check_provenance", "provenance_of"]
+
+_SAME = 1e-6  # relative; what other compilers and thread numbers make of one likelihood
+_SIGMAS = 6.0  # how far two noisy answers at one point may be apart
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_REMEDY = (
+    "Choose another folder; resume=False (--force) starts anew; "
+    "resume='trust' (--trust) goes on with the old evaluations"
+)
+
+
+def provenance_of(posterior: Posterior) -> str:
+    """The name of a likelihood, a hash of its source, and the options that change what its answers mean, as JSON."""
+    function = _innermost(posterior.log_likelihood)
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return json.dumps(
+        {
+            "name": f"{named.__module__}:{named.__qualname__}",
+            "source": _source_hash(posterior.log_likelihood),
+            "noise": posterior.noise,
+            "gradient": posterior.gradient,
+        }
+    )
+
+
+def check_provenance(run: Run, state: State) -> None:
+    """Refuses to go on with a run whose likelihood was another one.
+
+    Where the source of the likelihood has changed or cannot be read, it is called at the best point of the run, and
+    must give the same value there: that costs one call, which does not count.
+
+    Raises:
+        ValueError: If it is another likelihood, or its noise is given differently.
+        Interrupted: If the end of the run is asked for.
+    """
+    if run.folder is None or run.trust:
+        return
+    text = load_provenance(run.folder)
+    if not text:  # a folder of a former version
+        return
+    saved, now = json.loads(text), json.loads(provenance_of(run.posterior))
+    for word in ("noise", "gradient"):
+        if saved[word] != now[word]:
+            msg = f"{run.folder.path} holds a run with {word}={saved[word]}, got {word}={now[word]}. {_REMEDY}"
+            raise ValueError(msg)
+    if (saved["source"] and saved["source"] == now["source"]) or isinstance(run.executor, FilesExecutor):
+        return
+    _compare_at_best(run, state, f"{run.folder.path} holds a run of {saved['name']}, got {now['name']}")
+
+
+def _compare_at_best(run: Run, state: State, names: str) -> None:
+    """Calls the likelihood at the best point that the run has evaluated itself, if there is one."""
+    data = state.data
+    rows = np.flatnonzero(data.finite & (data.step >= 0))
+    if not len(rows):
+        return
+    best = rows[np.argmax(data.y[rows])]
+    answer = evaluate_batch(run.posterior, data.x[best : best + 1], run.executor, call=run.call, stop=run.stop)[0]
+    tolerance = _SAME * max(1.0, abs(data.y[best])) + _SIGMAS * math.hypot(data.noise[best], answer.noise)
+    if answer.status == "ok" and abs(answer.y - data.y[best]) <= tolerance:
+        warnings.warn(f"{names}, whose source has changed; at its best point both agree", RuntimeWarning, stacklevel=2)
+        return
+    given = f"{answer.y:.10g}" if answer.status != "failed" else f"a failure ({answer.reason})"
+    msg = f"{names}; at its best point the log-likelihood was {data.y[best]:.10g} and is now {given}. {_REMEDY}"
+    raise ValueError(msg)
+
+
+def _innermost(function: Any) -> Any:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def _source_hash(function: Any) -> str:
+    """A hash of the source and of plain values that it is bound to; empty where the source cannot be read."""
+    bound: list[Any] = []
+    while isinstance(function, functools.partial):
+        bound += [function.args, tuple(sorted(function.keywords.items()))]
+        function = function.func
+    try:
+        source = inspect.getsource(function if hasattr(function, "__qualname__") else type(function))
+    except (OSError, TypeError):
+        return ""
+    function = getattr(function, "__func__", function)
+    code = getattr(function, "__code__", None)
+    bound.append(getattr(function, "__defaults__", None))
+    if code is not None:
+        bound.append(code.co_consts)  # tells lambdas of one line apart
+        bound += [_contents(cell) for cell in getattr(function, "__closure__", None) or ()]
+    return hashlib.sha256((source + "".join(map(_spelled, bound))).encode()).hexdigest()
+
+
+def _contents(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not filled yet
+        return None
+
+
+def _spelled(value: Any) -> str:
+    """Plain values as text; whatever else by its type: its text may hold an address, and a list may be a record."""
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return f"{value.dtype}{value.shape}{hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}"
+    if isinstance(value, tuple):
+        return f"({','.join(map(_spelled, value))})"
+    return repr(value) if isinstance(value, _PLAIN) else type(value).__qualname__
