@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace) -> int:
     config = read_config(options.file)
     given = {"seed": options.seed, "max_evaluations": options.max_evaluations}
     overrides = {name: value for name, value in given.items() if value is not None}
-    folder = RunFolder(options.output)
+    folder = RunFolder(Path(options.output).absolute())
     world = ranks(config.options.get("executor"))
     _by_the_first(world, lambda: _prepare(folder, options, config, overrides))
     arguments = {
@@ -115,6 +115,7 @@ def _by_the_first(world: Ranks | None, action: Callable[[], None]) -> None:
 def _prepare(folder: RunFolder, options: argparse.Namespace, config: RunConfig, overrides: dict[str, Any]) -> None:
     """Clears the folder if that is asked for, and says what is going to happen."""
     continues = folder.holds_run and not options.force
+    folder.claim(into=options.into)
     with folder.create(force=options.force):
         if not continues:
             _record(folder, config, overrides)
@@ -293,6 +294,7 @@ def _add_run(commands: Any) -> None:
     run.add_argument("file", metavar="FILE", help="YAML file with likelihood, parameters and options")
     run.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the run")
     run.add_argument("--force", action="store_true", help="start anew; the old evaluations are kept under another name")
+    run.add_argument("--into", action="store_true", help="use a folder that holds other files too")
     run.add_argument("--trust", action="store_true", help="go on with evaluations of another version of the likelihood")
     run.add_argument("-q", "--quiet", action="store_true", help="print errors alone")
     run.add_argument("--seed", type=int, metavar="N", help="instead of that of the file")

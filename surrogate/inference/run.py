@@ -90,8 +90,8 @@ def infer(
             with the likelihood that it was made with, which its source and, where that has changed, its value at the
             best point must show; "trust" continues it with any.
         settings: What few runs need, by name: ``mode``, ``max_eval_seconds``, ``max_failures``, ``isolate``,
-            ``retries``, ``callback``, ``n_samples``, ``reweight``, ``gradient``, ``feasibility``, ``fast``; see
-            `surrogate.inference.settings.Settings`.
+            ``retries``, ``into``, ``callback``, ``n_samples``, ``reweight``, ``gradient``, ``feasibility``,
+            ``fast``; see `surrogate.inference.settings.Settings`.
 
     Returns:
         Samples, evidence, verdict, the evaluated points and the emulator.
@@ -138,7 +138,7 @@ def infer(
         trust=resume == "trust",
         provenance=provenance_of(posterior),
     )
-    return execute(run, executor, lambda: _folder(output, resume))
+    return execute(run, executor, lambda: _folder(output, resume, into=asked.into))
 
 
 _PIPELINES = {"cobaya": "surrogate.interfaces.cobaya"}  # plug-ins, loaded by name when an object of theirs comes
@@ -156,7 +156,7 @@ def _problem(target: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _folder(output: str | os.PathLike[str] | None, resume: bool | str) -> Iterator[RunFolder | None]:
+def _folder(output: str | os.PathLike[str] | None, resume: bool | str, *, into: bool) -> Iterator[RunFolder | None]:
     if resume not in (True, False, "auto", "trust"):
         msg = f"resume must be 'auto', 'trust', True or False, got {resume!r}"
         raise ValueError(msg)
@@ -170,5 +170,6 @@ def _folder(output: str | os.PathLike[str] | None, resume: bool | str) -> Iterat
     if resume is True and not folder.holds_run:
         msg = f"resume=True, but {folder.path} holds no run"
         raise ValueError(msg)
+    folder.claim(into=into)
     with folder.create(force=resume is False):
         yield folder

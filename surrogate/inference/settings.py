@@ -45,6 +45,7 @@ class Settings:
         isolate: Whether each call runs in a child process: a crash is then a failed evaluation. The likelihood must be
             importable.
         retries: How often a failed call is repeated at the same point; a time-out is not. All trials count as one.
+        into: Whether ``output`` may be a folder that holds other files; those that a run writes must not be among them.
         callback: Called with each new row of the trace.
         n_samples: Effective number of independent posterior draws to produce.
         reweight: Number of draws at which the likelihood is called once more, for exact importance weights; these calls
@@ -68,6 +69,7 @@ class Settings:
     max_failures: int | None = None
     isolate: bool = False
     retries: int = 0
+    into: bool = False
     callback: Callable[[dict[str, float]], None] | None = None
     n_samples: int = 10_000
     reweight: int | None = None
@@ -117,6 +119,7 @@ class GivenSettings(TypedDict, total=False):
     max_failures: int | None
     isolate: bool
     retries: int
+    into: bool
     callback: Callable[[dict[str, float]], None] | None
     n_samples: int
     reweight: int | None

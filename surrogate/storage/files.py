@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-__all__ = ["append_line", "complete_lines", "remove_leftovers", "replacing", "sync"]
+__all__ = ["append_line", "complete_lines", "open_own", "remove_leftovers", "replacing", "sync"]
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that takes the place of ``path`` once it is complete and on the disk.
 
-    Whatever is raised on the way leaves the former file as it was.
+    Whatever is raised on the way leaves the former file as it was. A link at ``path`` is replaced, not followed.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
+    temporary.unlink(missing_ok=True)  # of a killed process with the same number
     try:
-        with open(temporary, "wb") as file:
+        with open_own(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, "wb") as file:
             yield file
             sync(file)
         os.replace(temporary, path)
@@ -32,10 +35,31 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 _TEMPORARY = ".tmp"
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files that killed processes left in a folder."""
+def remove_leftovers(folder: Path, names: Collection[str]) -> None:
+    """Removes the temporary files of these files that killed processes left in a folder."""
     for leftover in folder.glob(f".*{_TEMPORARY}"):
-        leftover.unlink(missing_ok=True)
+        name, _, process = leftover.name.removesuffix(_TEMPORARY)[1:].rpartition(".")
+        if name in names and process.isdigit():
+            leftover.unlink(missing_ok=True)
+
+
+def open_own(path: Path, flags: int, mode: str) -> IO[Any]:
+    """Opens a regular file; neither a link nor a pipe at its place is followed or waited for.
+
+    Raises:
+        OSError: If it cannot be opened, or is no regular file.
+    """
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "is a symbolic link, which is not followed", str(path))
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is no regular file", str(path))
+        return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=lambda *_: descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def append_line(path: Path, line: bytes) -> None:
@@ -47,7 +71,7 @@ def append_line(path: Path, line: bytes) -> None:
         OSError: If it cannot be written.
     """
     is_new = not path.exists()
-    with open(path, "ab+") as file:
+    with open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, "ab+") as file:
         _cut_off_partial_line(file)
         file.write(line + b"\n")
         sync(file)
@@ -56,10 +80,15 @@ def append_line(path: Path, line: bytes) -> None:
 
 
 def complete_lines(path: Path) -> list[bytes]:
-    """The lines of a file that end in a newline; none if there is no file."""
+    """The lines of a file that end in a newline; none if there is no file.
+
+    Raises:
+        OSError: If it cannot be read, or is no regular file.
+    """
     if not path.exists():
         return []
-    *lines, _ = path.read_bytes().split(b"\n")
+    with open_own(path, os.O_RDONLY, "rb") as file:
+        *lines, _ = file.read().split(b"\n")
     return lines
 
 

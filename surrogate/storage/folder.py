@@ -8,11 +8,20 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from surrogate.storage.files import remove_leftovers, sync
+from surrogate.storage.files import remove_leftovers, replacing, sync
 from surrogate.storage.journal import Journal
 from surrogate.storage.lock import acquire, release
 
-__all__ = ["RunFiles", "RunFolder"]
+__all__ = ["RUN_FILES", "RunFiles", "RunFolder"]
+
+
+_CHAIN = (".txt", ".paramnames", ".ranges", ".properties.ini")
+RUN_FILES = (
+    *("evaluations.jsonl", "reweighting.jsonl", "state.npz", "config.yaml", "trace.csv", "report.html"),
+    *(f"chain{ending}" for ending in _CHAIN),
+    *(f"samples{ending}" for ending in _CHAIN),
+)
+"""Names of the files that a posterior run writes into its folder."""
 
 
 class RunFiles:
@@ -56,6 +65,7 @@ class RunFolder(RunFiles):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._lock: IO[str] | None = None
+        self._claimed = False
 
     @property
     def journal(self) -> Journal:
@@ -82,6 +92,33 @@ class RunFolder(RunFiles):
         """Whether a run has left evaluations or a state here."""
         return self.journal.path.exists() or self.state_path.exists()
 
+    def claim(self, *, into: bool = False) -> None:
+        """Makes sure that a run may write here: into a new or empty folder, or into that of a former run.
+
+        What a run writes is listed in ``.surrogate``; nothing else is ever replaced or removed.
+
+        Args:
+            into: Whether the folder may hold other files, as long as none has the name of one that a run writes.
+
+        Raises:
+            ValueError: If the folder holds files of others.
+        """
+        self._claimed = True
+        if self._manifest.exists() or self.holds_run or not self.path.is_dir():
+            return
+        others = sorted(entry.name for entry in self.path.iterdir() if not entry.name.startswith("."))
+        taken = [name for name in others if name in RUN_FILES]
+        if taken:
+            names = ", ".join(taken)
+            msg = f"{self.path} holds no run, but files that a run would replace ({names}). Choose another folder"
+            raise ValueError(msg)
+        if others and not into:
+            shown = ", ".join(others[:3]) + (" and others" if len(others) > 3 else "")
+            msg = (
+                f"{self.path} holds files that are not of a run ({shown}). Choose another folder, or into=True (--into)"
+            )
+            raise ValueError(msg)
+
     def create(self, *, force: bool = False) -> RunFolder:
         """Makes the folder if need be, locks it and removes what killed processes left half written.
 
@@ -98,9 +135,12 @@ class RunFolder(RunFiles):
             _probe(self.path)
             self._lock = acquire(self.path / ".lock")
         except OSError as error:
-            msg = f"the output folder {self.path} cannot be written to ({error}). Choose another one."
+            msg = f"the output folder {self.path} cannot be written to ({error}). Choose another one"
             raise ValueError(msg) from error
-        remove_leftovers(self.path)
+        remove_leftovers(self.path, RUN_FILES)
+        if self._claimed and not self._manifest.exists():
+            with replacing(self._manifest) as file:
+                file.write(("".join(f"{name}\n" for name in RUN_FILES)).encode())
         if force:
             self._clear()
         return self
@@ -124,10 +164,14 @@ class RunFolder(RunFiles):
         if self.journal.path.exists():
             number = next(i for i in itertools.count(1) if not self._old_journal(i).exists())
             self.journal.path.rename(self._old_journal(number))
-        known = [self.state_path, self.config_path, self.trace_path, self.report_path, self.reweighting_journal.path]
-        chains = [path for pattern in ("chain.*", "chain_*.txt", "samples.*") for path in self.path.glob(pattern)]
-        for path in [*known, *chains]:
-            path.unlink(missing_ok=True)
+        for name in RUN_FILES:
+            if name != self.journal.path.name:
+                (self.path / name).unlink(missing_ok=True)
+
+    @property
+    def _manifest(self) -> Path:
+        """The names of the files that a run writes: its presence says that those here are a run's."""
+        return self.path / ".surrogate"
 
     def _old_journal(self, number: int) -> Path:
         return self.path / f"evaluations.{number}.jsonl"

@@ -9,6 +9,8 @@ import warnings
 from pathlib import Path
 from typing import IO
 
+from surrogate.storage.files import open_own
+
 __all__ = ["acquire", "release"]
 
 
@@ -19,12 +21,13 @@ def acquire(path: Path) -> IO[str]:
         RuntimeError: If another process, or another part of this one, holds the lock.
         OSError: If the file cannot be written.
     """
-    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  # open as long as the lock is held
+    file = open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, "a+")
     try:
         _lock(file)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        if os.fstat(file.fileno()).st_nlink == 1:  # another name of it may be somebody else's file
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
     except BaseException:
         file.close()
         raise
@@ -40,10 +43,10 @@ def _lock(file: IO[str]) -> None:
     except BlockingIOError:
         file.seek(0)
         holder = file.read() or "another process"
-        msg = f"{Path(file.name).parent} is in use by {holder}. Wait for it or end it, or choose another output folder."
+        msg = f"{Path(file.name).parent} is in use by {holder}. Wait for it or end it, or choose another output folder"
         raise RuntimeError(msg) from None
     except (ImportError, OSError) as error:
-        msg = f"no lock in {Path(file.name).parent} ({error}): see to it yourself that no second process runs there."
+        msg = f"no lock in {Path(file.name).parent} ({error}): see to it yourself that no second process runs there"
         warnings.warn(msg, RuntimeWarning, stacklevel=4)
 
 

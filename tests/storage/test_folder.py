@@ -363,7 +363,7 @@ class TestRunFolder:
             with RunFolder(tmp_path).create() as folder:
                 folder.journal.append(RECORDS[number])
                 save_arrays(folder.state_path, {})
-                for name in ("config.yaml", "trace.csv", "report.html", "chain.paramnames", "chain_1.txt"):
+                for name in ("config.yaml", "trace.csv", "report.html", "chain.paramnames"):
                     (tmp_path / name).write_text("old")
             with RunFolder(tmp_path).create(force=True) as folder:
                 assert not folder.holds_run
@@ -379,7 +379,7 @@ class TestRunFolder:
     @pytest.mark.parametrize("below", ["file", "file/x", "file/x/y"])
     def test_a_file_in_the_way(self, tmp_path, below):
         (tmp_path / "file").write_text("")
-        with pytest.raises(ValueError, match=r"output folder .*file.* cannot be written to .* Choose another one\."):
+        with pytest.raises(ValueError, match=r"output folder .*file.* cannot be written to .* Choose another one"):
             RunFolder(tmp_path / below).create()
 
     @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no file system here that is read-only for everybody")
@@ -489,3 +489,89 @@ class TestLock:
         monkeypatch.setattr(fcntl, "flock", unsupported)
         with pytest.warns(RuntimeWarning, match=r"no lock in .*No locks available.*no second process runs there"):
             RunFolder(tmp_path).create().close()
+
+
+class TestForeign:
+    """Nothing but the files of runs is replaced, emptied or removed."""
+
+    @pytest.fixture
+    def foreign(self, tmp_path):
+        for name in ("chain.py", "samples.csv", ".chain.txt.tmp", ".notes.1234.tmp", "paper.tex"):
+            (tmp_path / name).write_text(f"contents of {name}")
+        return tmp_path
+
+    def contents(self, folder):
+        return {path.name: path.read_text() for path in folder.iterdir() if path.name not in (".lock", ".surrogate")}
+
+    def test_a_folder_with_other_files_is_refused(self, foreign):
+        before = self.contents(foreign)
+        with pytest.raises(ValueError, match=r"holds files that are not of a run \(chain\.py, paper\.tex.*--into"):
+            RunFolder(foreign).claim()
+        assert self.contents(foreign) == before
+
+    def test_other_files_stay_whatever_the_run_does(self, foreign):
+        before = self.contents(foreign)
+        for force in (False, True):
+            folder = RunFolder(foreign)
+            folder.claim(into=True)
+            with folder.create(force=force):
+                folder.journal.append(RECORDS[0])
+                save_arrays(folder.state_path, {})
+                (foreign / "chain.txt").write_text("0")
+        with RunFolder(foreign).create(force=True):
+            assert {name: text for name, text in self.contents(foreign).items() if name in before} == before
+            assert not (foreign / "chain.txt").exists()
+
+    def test_a_file_with_the_name_of_one_of_a_run_is_refused(self, tmp_path):
+        (tmp_path / "config.yaml").write_text("mine")
+        with pytest.raises(ValueError, match=r"files that a run would replace \(config\.yaml\)"):
+            RunFolder(tmp_path).claim(into=True)
+
+    def test_folders_of_runs_and_empty_ones_are_taken(self, tmp_path):
+        RunFolder(tmp_path / "new").claim()
+        RunFolder(tmp_path).claim()
+        (tmp_path / "evaluations.jsonl").touch()
+        (tmp_path / "slurm.out").touch()
+        RunFolder(tmp_path).claim()
+
+    def test_leftovers_of_runs_are_removed(self, tmp_path):
+        (tmp_path / ".state.npz.99.tmp").touch()
+        with RunFolder(tmp_path).create():
+            assert not (tmp_path / ".state.npz.99.tmp").exists()
+
+    @pytest.mark.parametrize("name", [".lock", "evaluations.jsonl"])
+    def test_links_are_not_followed(self, tmp_path, name):
+        (target := tmp_path / "precious").write_text("precious")
+        (run := tmp_path / "run").mkdir()
+        (run / name).symlink_to(target)
+        with pytest.raises((ValueError, OSError), match="symbolic link"), RunFolder(run).create() as folder:
+            folder.journal.append(RECORDS[0])
+        assert target.read_text() == "precious"
+
+    def test_a_lock_with_a_second_name_is_not_emptied(self, tmp_path):
+        (target := tmp_path / "precious").write_text("precious")
+        (run := tmp_path / "run").mkdir()
+        (run / ".lock").hardlink_to(target)
+        with RunFolder(run).create():
+            assert target.read_text() == "precious"
+
+    def test_a_link_is_replaced_by_the_file(self, tmp_path):
+        (target := tmp_path / "precious").write_text("precious")
+        (tmp_path / "trace.csv").symlink_to(target)
+        with replacing(tmp_path / "trace.csv") as file:
+            file.write(b"rows")
+        assert (target.read_text(), (tmp_path / "trace.csv").read_text()) == ("precious", "rows")
+
+    def test_a_link_in_place_of_the_temporary_file_is_not_written_through(self, tmp_path):
+        (target := tmp_path / "precious").write_text("precious")
+        (tmp_path / f".trace.csv.{os.getpid()}.tmp").symlink_to(target)
+        with replacing(tmp_path / "trace.csv") as file:
+            file.write(b"rows")
+        assert target.read_text() == "precious"
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+    @pytest.mark.parametrize("name", ["evaluations.jsonl", ".lock"])
+    def test_pipes_are_not_waited_for(self, tmp_path, name):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises((ValueError, OSError), match="no regular file"), RunFolder(tmp_path).create() as folder:
+            folder.journal.read()

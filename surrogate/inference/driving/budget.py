@@ -84,7 +84,7 @@ class _Calls:
 
 _ALL_FAILED = 20
 _DESIGNS = 10  # calls for each parameter that may fail, each for a reason of its own, before there is any value
-_NUMBER = re.compile(r"[-+.\deE]*\d[-+.\deE]*")
+_NUMBER = re.compile(r"True|False|[-+.\deE]*\d[-+.\deE]*")
 
 
 def calls(state: State) -> int:
