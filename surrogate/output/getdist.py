@@ -65,7 +65,7 @@ def save_chain(samples: Samples, root: str | os.PathLike[str]) -> None:
     Raises:
         OSError: If a file cannot be written.
     """
-    samples = samples.with_derived(np.isfinite(samples.derived).all(axis=0))
+    samples = samples.with_derived(np.asarray(np.isfinite(samples.derived).all(axis=0)))
     base = Path(root)
     base.parent.mkdir(parents=True, exist_ok=True)
     columns = [samples.weights / samples.weights.max(), -samples.log_posterior, samples.x, samples.derived]

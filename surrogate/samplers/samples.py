@@ -99,7 +99,8 @@ class Samples:
     def varying(self) -> Flags:
         """Which derived values are finite for all draws and not all the same, with shape (k,)."""
         finite = np.isfinite(self.derived).all(axis=0)
-        return finite & (np.ptp(np.where(finite, self.derived, 0.0), axis=0) > 0) if len(self.x) else finite
+        values = np.where(finite, self.derived, 0.0)
+        return np.asarray(finite & (values != values[:1]).any(axis=0), dtype=np.bool_)
 
     def with_derived(self, kept: Flags) -> Samples:
         """The same draws with some of their derived values, chosen by a mask with shape (k,)."""

@@ -210,7 +210,7 @@ def test_a_converged_run_calls_nothing(tmp_path):
 
     first = surrogate.infer(normal, PRIOR, output=tmp_path, progress=False, n_samples=300)
     calls = []
-    again = surrogate.infer(calls.append, PRIOR, output=tmp_path, progress=False, n_samples=300)
+    again = surrogate.infer(calls.append, PRIOR, output=tmp_path, resume="trust", progress=False, n_samples=300)
     assert first.converged
     assert again.converged
     assert calls == []
