@@ -46,6 +46,7 @@ DEFAULTS: dict[str, Any] = {
     "max_failures": None,
     "isolate": False,
     "retries": 0,
+    "into": False,
     "batch_size": None,
     "initial": None,
     "reference": None,
@@ -58,7 +59,7 @@ DEFAULTS: dict[str, Any] = {
     "feasibility": "process",
 }
 _TEXTS = ("executor", "mode", "device", "feasibility")
-_FLAGS = ("isolate", "vectorized", "gradient")
+_FLAGS = ("isolate", "into", "vectorized", "gradient")
 _NUMBERS = ("max_walltime", "max_eval_seconds", "noise")  # all others are whole numbers
 _STRUCTURES = ("initial", "reference")
 _SECTIONS = ("likelihood", "parameters", "options", "versions")

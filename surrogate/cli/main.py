@@ -115,7 +115,7 @@ def _by_the_first(world: Ranks | None, action: Callable[[], None]) -> None:
 def _prepare(folder: RunFolder, options: argparse.Namespace, config: RunConfig, overrides: dict[str, Any]) -> None:
     """Clears the folder if that is asked for, and says what is going to happen."""
     continues = folder.holds_run and not options.force
-    folder.claim(into=options.into)
+    folder.claim(into=options.into or config.options.get("into", False))
     with folder.create(force=options.force):
         if not continues:
             _record(folder, config, overrides)
