@@ -59,6 +59,10 @@ if TYPE_CHECKING:
     from surrogate.gp.solvers.exact import exact_posterior as exact_posterior
     from surrogate.gp.solvers.iterative import IterativePosterior as IterativePosterior
     from surrogate.gp.solvers.iterative import iterative_posterior as iterative_posterior
+    from surrogate.gp.solvers.large import BasisFunctions as BasisFunctions
+    from surrogate.gp.solvers.large import ConjugateGradients as ConjugateGradients
+    from surrogate.gp.solvers.large import Local as Local
+    from surrogate.gp.solvers.large import Projections as Projections
     from surrogate.gp.solvers.local import LocalPosterior as LocalPosterior
     from surrogate.gp.solvers.local import local_posterior as local_posterior
     from surrogate.gp.solvers.projected import POLICIES as POLICIES
@@ -72,12 +76,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "Basis": "surrogate.gp.bases",
     "BasisEvidence": "surrogate.gp.evidence.basis",
+    "BasisFunctions": "surrogate.gp.solvers.large",
     "BasisPosterior": "surrogate.gp.solvers.basis",
     "Cholesky": "surrogate.gp.solvers.cholesky",
     "CholeskyPosterior": "surrogate.gp.solvers.cholesky",
     "Columns": "surrogate.gp.kernels",
     "Common": "surrogate.gp.noise",
     "ComputationAware": "surrogate.gp.solvers.projected",
+    "ConjugateGradients": "surrogate.gp.solvers.large",
     "Data": "surrogate.gp.process",
     "EVIDENCES": "surrogate.gp.choose",
     "Evidence": "surrogate.gp.scales",
@@ -91,6 +97,7 @@ _HOMES = {
     "IterativePosterior": "surrogate.gp.solvers.iterative",
     "Kernel": "surrogate.gp.kernels",
     "Linear": "surrogate.gp.kernels",
+    "Local": "surrogate.gp.solvers.large",
     "LocalPosterior": "surrogate.gp.solvers.local",
     "MarginalEstimate": "surrogate.gp.evidence.iterative",
     "Matern12": "surrogate.gp.kernels",
@@ -108,6 +115,7 @@ _HOMES = {
     "Posterior": "surrogate.gp.posterior",
     "Process": "surrogate.gp.process",
     "Product": "surrogate.gp.kernels",
+    "Projections": "surrogate.gp.solvers.large",
     "RBF": "surrogate.gp.kernels",
     "Scale": "surrogate.gp.kernels",
     "ScalePrior": "surrogate.gp.scales",

@@ -74,11 +74,13 @@ class Observations:
         y: With shape (n,).
         relative_noise: Noise variance of each point over their mean, positive, with shape (n,); None where all have
             the same.
+        constant: Mean of the process where it is known; None to find it from the values.
     """
 
     x: Tensor
     y: Tensor
     relative_noise: Tensor | None = None
+    constant: float | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -86,14 +88,16 @@ class Observations:
     def rows(self, index: Tensor) -> Observations:
         """Some of the points."""
         relative = None if self.relative_noise is None else self.relative_noise[index]
-        return Observations(self.x[index], self.y[index], relative)
+        return Observations(self.x[index], self.y[index], relative, self.constant)
 
     def noise(self, eta: float) -> float | Tensor:
         """The diagonal of eta R: eta itself, or variances with shape (n,)."""
         return eta if self.relative_noise is None else eta * self.relative_noise
 
     def level(self, eta: float) -> float:
-        """A constant for the mean: that of the values, weighted by 1 / (1 + eta R) where the noise differs."""
+        """The constant, or else the mean of the values, weighted by 1 / (1 + eta R) where the noise differs."""
+        if self.constant is not None:
+            return self.constant
         if self.relative_noise is None:
             return float(self.y.mean())
         weight = 1.0 / (1.0 + eta * self.relative_noise)
