@@ -36,9 +36,8 @@ def in_units_of_the_scale(process: Process, data: Data) -> tuple[ScaledProcess, 
         TypeError: If the kernel is not one stationary kernel of all the coordinates, or the mean is not a constant.
         ValueError: If the data have derivatives or several outputs, or some have no noise.
     """
-    kernel, variance = process.kernel, 1.0
-    if isinstance(kernel, Scaled) and isinstance(kernel.parts[0], StationaryKernel):
-        kernel, variance = kernel.parts[0], kernel.variance
+    variance = process.kernel.variance if isinstance(process.kernel, Scaled) else 1.0
+    kernel = process.kernel.parts[0] if isinstance(process.kernel, Scaled) else process.kernel
     if not isinstance(kernel, StationaryKernel):
         msg = f"the kernel must be one stationary kernel of all the coordinates, got {type(kernel).__name__}"
         raise TypeError(msg)

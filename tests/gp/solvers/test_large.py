@@ -45,7 +45,7 @@ SOLVERS = {
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_means_and_variances_are_those_of_cholesky(process, solver):
-    """Nearly: sines lack a thousandth of the prior variance, neighbours one point, 120 columns of the kernel nothing."""
+    """Nearly: sines lack a thousandth of the prior variance, neighbours one point of the data."""
     data = Data.of(U, Y, noise=SDS)
     exact = PROCESSES[process].condition(data)
     posterior = PROCESSES[process].condition(data, SOLVERS[solver])
