@@ -63,5 +63,5 @@ def _integer(value: int, what: str) -> int:
         return operator.index(value)
     except TypeError:
         expected = "an integer" if what == "seed" else "an integer or a string"
-        msg = f"{what} must be {expected}, got {value!r}."
+        msg = f"{what} must be {expected}, got {value!r}"
         raise TypeError(msg) from None

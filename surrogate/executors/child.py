@@ -72,7 +72,7 @@ class Child:
         except (WorkerDiedError, OSError):
             msg = (
                 f"{self._obituary()} before it was ready; its own message is above. A script that uses processes must "
-                "start its work under  if __name__ == '__main__':  because every process imports the script."
+                "start its work under  if __name__ == '__main__':  because every process imports the script"
             )
             raise WorkerStartError(msg) from None
         if error is not None:
@@ -130,7 +130,7 @@ class Child:
         msg = (
             f"{_ATTEMPTS} worker processes in a row ended before they began with a call, the last one: "
             f"{self._obituary()}. Look for what ends them, such as a limit of memory or of the batch system; "
-            "fewer processes need less memory: executor='processes:N' with a smaller N."
+            "fewer processes need less memory: executor='processes:N' with a smaller N"
         )
         raise WorkerStartError(msg)
 

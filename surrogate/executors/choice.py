@@ -32,7 +32,7 @@ def make_executor(spec: Any, evaluate: Callable[..., Any] | None = None) -> Exec
     if isinstance(spec, Executor):
         return spec if isinstance(spec, SerialExecutor) else _Borrowed(spec)
     if not isinstance(spec, str):
-        msg = f"executor must be {_SPECS} or a concurrent.futures.Executor, got {type(spec).__name__}{_remedy(spec)}."
+        msg = f"executor must be {_SPECS} or a concurrent.futures.Executor, got {type(spec).__name__}{_remedy(spec)}"
         raise TypeError(msg)
     kind, workers = _parse(spec)
     if kind == "serial":
@@ -49,7 +49,7 @@ def _parse(spec: str) -> tuple[str, int]:
     kind, _, number = spec.partition(":")
     known = kind in ("threads", "processes") or spec == "serial"
     if not known or (":" in spec and not (number.isascii() and number.isdigit() and int(number) > 0)):
-        msg = f"executor must be {_SPECS} with N >= 1 or a concurrent.futures.Executor, got {spec!r}."
+        msg = f"executor must be {_SPECS} with N >= 1 or a concurrent.futures.Executor, got {spec!r}"
         raise ValueError(msg)
     return kind, int(number) if number else _processors()
 

@@ -63,7 +63,7 @@ def evaluate_batch(
     """
     x = np.asarray(x, dtype=np.float64)
     if x.ndim != 2 or x.shape[1] != posterior.prior.d:
-        msg = f"points must have shape (b, {posterior.prior.d}), got {x.shape}."
+        msg = f"points must have shape (b, {posterior.prior.d}), got {x.shape}"
         raise ValueError(msg)
     known = dict(done or {})
 
@@ -234,7 +234,7 @@ class Flight:
             msg = (
                 f"the executor {self._executor!r} stopped working: {len(self._lost)} of {self._launched} points have "
                 f"no answer ({type(lost).__name__}: {lost}). The others are recorded. Start again to go on from "
-                "there; executor='processes:N' replaces processes that die."
+                "there; executor='processes:N' replaces processes that die"
             )
             raise RuntimeError(msg) from lost
 

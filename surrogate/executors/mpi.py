@@ -279,7 +279,7 @@ def ranks(spec: Any) -> Ranks | None:
     if launched > 1 and world.size == 1:
         msg = (
             f"{launched} ranks were started together, but mpi4py sees one: it uses another MPI library than mpirun. "
-            "Build it with the MPI of mpirun (pip install --no-binary mpi4py mpi4py), or use the mpirun of its MPI."
+            "Build it with the MPI of mpirun (pip install --no-binary mpi4py mpi4py), or use the mpirun of its MPI"
         )
         raise RuntimeError(msg)
     return world if world.size > 1 else None

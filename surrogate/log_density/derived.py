@@ -1,8 +1,8 @@
 """Regressions of derived quantities: smooth functions of the parameters that were recorded at each evaluation.
 
-A derived quantity is far smoother than a posterior, so that a quadratic trend and a stationary residual, fitted to the
-points that matter to the posterior, give it to a small fraction of its posterior width. How small is said by leaving
-each point out in turn.
+A derived quantity is far smoother than a posterior: a quadratic trend and a stationary residual, fitted to the points
+that matter to the posterior, predict it to a small fraction of its posterior width. Leaving out each point in turn
+measures that error.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class DerivedModel:
     Attributes:
         names: Of the k quantities.
         error: Held-out errors, with shape (k,): root mean square over the evaluated points in the bulk of the posterior
-            of the difference to the prediction from the other points. Nan where there were too few points.
+            of the difference to the prediction from the other points. NaN where there were too few points.
         whitening: To the coordinates of the regressions.
         columns: The regressions.
     """

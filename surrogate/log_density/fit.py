@@ -33,7 +33,7 @@ def _start(problem: FitProblem, structure: Structure, hyper: Hyperparameters) ->
 
 
 def _prior_points(warp: InputWarp) -> Array:
-    """Two points per warped axis with the variances of the unit cube, or of the unit circle."""
+    """Two points per warped axis, whose covariance is that of the unit cube, or of the unit circle."""
     d, circle = len(warp.kinds), warp.kinds == CIRCLE
     if not circle.any():
         half = np.sqrt(d * (1.0 - 0.5 / d) / 12.0)
@@ -45,17 +45,17 @@ def _prior_points(warp: InputWarp) -> Array:
 
 
 def _far(y: Array, d: int) -> Flags:
-    """Points that do not count in comparisons of structures: below Delta / 2, and not among the best p + 2."""
+    """Which points do not count when structures are compared: below half the relevant depth, not of the best p + 2."""
     far = -y > 0.5 * relevant_depth(d)
     far[np.argsort(-y, kind="stable")[: trend_size(d) + 2]] = False
     return far
 
 
 def _split(training: Data, y: Array) -> tuple[Data, Data | None]:
-    """The points with the far ones first, and these, on which hyperparameters and structures are conditioned only.
+    """All points with the far ones first, and the far ones, given which the others are to be predicted.
 
-    The evidence of all data would prefer a surrogate that describes a cliff, on which no posterior depends. Conditioned
-    on, the far points count in full where they help to predict the relevant ones, as they do for a Gaussian.
+    The evidence of all points would favour a surrogate that describes a cliff, on which no posterior depends. Given
+    the far points, the density of the others rewards what helps to predict the relevant ones.
     """
     far = _far(y, training.u.shape[1])
     if not far.any():
@@ -65,12 +65,12 @@ def _split(training: Data, y: Array) -> tuple[Data, Data | None]:
 
 
 def _offset(y: Array, structure: Structure, d: int) -> float:
-    """What a score has besides the fit: the Jacobian of the output warp at the relevant points, and the cost."""
+    """What a score adds to the fit: the Jacobian of the output warp at the relevant points, minus the cost."""
     return OutputWarp(structure.output).log_jacobian(y[~_far(y, d)]) - structure.cost
 
 
 def _slope_offset(problem: FitProblem, parameters: SurrogateParameters) -> float:
-    """The Jacobian of all warps for the derivatives at the relevant points, 0 without any."""
+    """Log Jacobian of all warps for the derivatives at the relevant points; 0 without derivatives."""
     if not problem.data.has_gradients:
         return 0.0
     return float(problem.slopes(parameters)[1][~_far(problem.y, problem.d)].sum())
@@ -91,8 +91,8 @@ def fit_structure(
         problem: Data, coordinates and temperature.
         structure: Discrete choices.
         starts: Where the optimiser starts.
-        cold_start: Whether it starts from the default hyperparameters too, as it does without starts.
-        log_noise: Where the common noise of a cold start begins; None if there is none.
+        cold_start: Whether to start from the default hyperparameters as well; without ``starts`` it always does.
+        log_noise: Log sd of the common noise at a cold start; None for no such noise.
         max_evaluations: Of the marginal likelihood, per start.
     """
     data, y = problem.data, problem.y
@@ -108,7 +108,7 @@ def fit_structure(
         t = problem.t[problem.rows]
         movable = _movable(structure.warp, begin.whitening, t, training, np.flatnonzero(_far(y, size)))
         hyper, coefficients, found = fit_movable(processes, movable, begins, max_evaluations=max_evaluations)
-        warp = structure.warp.coupled(structure.warp.couplings.at(coefficients))
+        warp = structure.warp.with_couplings(structure.warp.couplings.at(coefficients))
         begin = replace(begin, structure=replace(structure, warp=warp))
     else:
         training, given = _split(training, y)
@@ -117,7 +117,7 @@ def fit_structure(
 
 
 def _movable(warp: InputWarp, whitening: Whitening, t: Array, training: Data, given: Indices) -> Movable:
-    """The training set, at points t, as a function of the coefficients of the couplings; the whitening stays."""
+    """The training set at points t as a function of the coefficients of the couplings, for a fixed whitening."""
     single, couplings, d = warp.single(t), warp.couplings, t.shape[1]
     if couplings is None:
         msg = "the warp has no couplings to move"
@@ -135,14 +135,14 @@ def _movable(warp: InputWarp, whitening: Whitening, t: Array, training: Data, gi
 
 
 def _coupling_penalty(warp: InputWarp) -> float:
-    """Negative log density of the coefficients of couplings, up to a constant."""
+    """Negative log prior density of the coefficients of couplings, up to a constant."""
     return 0.0 if warp.couplings is None else 0.5 * float((warp.couplings.vector**2).sum()) / COEFFICIENT_SD**2
 
 
 def score_structure(
     problem: FitProblem, structure: Structure, hypers: tuple[Hyperparameters, ...]
 ) -> tuple[float, Hyperparameters]:
-    """The best score of a structure over given hyperparameters, without fitting: one factorisation for each."""
+    """The best score of a structure over given hyperparameters, and these; one factorisation each, no fit."""
     begin = _start(problem, structure, hypers[0])
     training, given = _split(problem.training_set(begin), problem.y)
     size = structure.warp.size

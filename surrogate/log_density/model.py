@@ -19,9 +19,15 @@ from surrogate.log_density.feasibility.protocol import Feasibility
 from surrogate.log_density.parameters import SurrogateParameters, relevant_depth, trend_size
 from surrogate.log_density.predictor import Predictor
 from surrogate.log_density.training import FitProblem, family, kept
+from surrogate.log_density.trust_region import BEND_QUARTIC, BEND_WIDTH
 from surrogate.problem.dataset import FAILED, INFEASIBLE, Dataset
 
 __all__ = ["ScalarLogDensity", "build"]
+
+
+_PADDING = 0.5  # of the trust region on each side, in units of the box of the points: draws extrapolate that far
+_INCREDIBLE, _INCREDIBLE_PER_PARAMETER = 50.0, 3.0  # nats above the best evaluation that no step of a search finds
+_HIGHEST_BEYOND = 3.0  # nats above the best evaluation where points are known to be infeasible
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +39,12 @@ class ScalarLogDensity:
         gp: The process, in whitened coordinates, of the warped (y - y_max) / temperature.
         feasibility: Where the likelihood is finite, in whitened coordinates.
         y_max: Largest value among the data.
-        low: Lower corner of the box of the kept points, padded, in whitened coordinates.
+        low: Lower corner of the trust region in whitened coordinates: the box of the points that the process sees,
+            padded.
         high: Upper corner.
         infeasible: Points that count as infeasible, with shape (k, d) in whitened coordinates: those without a finite
             value, and those whose values are too low for any smooth function to explain.
+        output: Warp of the log-density.
     """
 
     parameters: SurrogateParameters
@@ -79,8 +87,8 @@ class ScalarLogDensity:
     def smooth(self, t: Array) -> Array:
         """Mean of (y - y_max) / temperature, bent down outside the trust region, with shape (m,).
 
-        Far above all that was seen it grows with its logarithm only: a trend with fewer data than coefficients may
-        promise anything in a corner of the prior, and draws of it would be one point.
+        Far above the best evaluation it grows only logarithmically: a trend with fewer data than coefficients may
+        predict anything in a corner of the prior, and all draws would collapse into that corner.
         """
         return self._smooth(self.whiten(t))
 
@@ -88,33 +96,36 @@ class ScalarLogDensity:
         value = self.output.inverse(self.gp.mean(u))
         excess = np.maximum(self.low - u, u - self.high)
         if (excess > 0.0).any():
-            bend = ((np.maximum(excess, 0.0) / (0.1 * (self.high - self.low))) ** 2).sum(1)
-            value = value - 0.5 * (bend + (0.1 * bend) ** 2)  # stronger than any quadratic
-        limit = 50.0 + 3.0 * len(self.parameters.structure.warp.kinds)
+            bend = ((np.maximum(excess, 0.0) / (BEND_WIDTH * (self.high - self.low))) ** 2).sum(1)
+            value = value - 0.5 * (bend + (BEND_QUARTIC * bend) ** 2)
+        limit = _INCREDIBLE + _INCREDIBLE_PER_PARAMETER * len(self.parameters.structure.warp.kinds)
         high = value > limit
         return np.where(high, limit + np.log1p(np.maximum(value - limit, 0.0)), value) if high.any() else value
 
     def if_feasible(self, t: Array) -> Array:
-        """The smooth mean, in regions known to be forbidden at most 3 above the best point, with shape (m,).
+        """The smooth mean as if all points were feasible, with shape (m,).
 
-        Where the density would lie if it were feasible; beyond a cliff the mean rises without limit.
+        Where points are known to be infeasible it is at most 3 above the best evaluation: beyond a cliff the mean of
+        the process may rise without limit.
         """
         u = self.whiten(t)
-        value = self._smooth(u)
-        return np.where(self.feasibility.probability(u) <= 0.0, np.minimum(value, 3.0), value)
+        return self._bounded(self._smooth(u), self.feasibility.probability(u))
+
+    @staticmethod
+    def _bounded(value: Array, probability: Array) -> Array:
+        return np.where(probability <= 0.0, np.minimum(value, _HIGHEST_BEYOND), value)
 
     def relative(self, t: Array, *, floor: float = 0.0) -> Array:
         """The smooth mean plus the log of the probability of being feasible, with shape (m,).
 
         Args:
-            t: Scaled coordinates, with shape (m, d).
+            t: Unit coordinates, with shape (m, d).
             floor: Smallest probability; above zero, draws still visit regions known to be infeasible.
         """
         u = self.whiten(t)
-        value = self._smooth(u)
         p = self.feasibility.probability(u)
         with np.errstate(divide="ignore"):
-            return np.where(p <= 0.0, np.minimum(value, 3.0), value) + np.log(np.maximum(p, floor))
+            return self._bounded(self._smooth(u), p) + np.log(np.maximum(p, floor))
 
     def predict(self, t: Array) -> tuple[Array, Array]:
         """Mean and sd of the log-likelihood where it is feasible, each with shape (m,).
@@ -146,9 +157,9 @@ class ScalarLogDensity:
         return Scaled(PosteriorAccess(prior, half, left), scale)
 
     def trend_depth(self, t: Array) -> Array | None:
-        """Depth of the trend alone below its maximum at t, with shape (m,).
+        """Depth in nats of the trend alone below its maximum, with shape (m,).
 
-        None unless the trend is a concave quadratic of the log-density itself with more data than coefficients.
+        None unless the trend is a concave quadratic of the log-density itself and has fewer coefficients than data.
         """
         structure, d = self.parameters.structure, t.shape[1]
         if structure.warp.size > d:  # the trend on a circle has its maximum elsewhere than that on the plane
@@ -162,9 +173,9 @@ class ScalarLogDensity:
         return -self.temperature * ((offset @ quadratic) * offset).sum(1)
 
     def left_out_depth(self, y: Array) -> Array:
-        """Depth below y_max at which each finite point, with values y of shape (n,), is predicted by the others.
+        """Depth below y_max that the other points predict for each finite value y, with shape (n,); O(n^3).
 
-        Points too deep for the process to see have the depth of their value. O(n^3).
+        Points too deep for the process to see keep the depth of their own value.
         """
         temperature = self.temperature
         depth = self.y_max - y
@@ -180,9 +191,9 @@ class ScalarLogDensity:
         return Predictor.of(self, names, bounds, location, scale)
 
     def deviations(self, t: Array, count: int, rng: np.random.Generator, *, inflate: float = 1.0) -> Array:
-        """Joint deviations of the log-density from its mean at t, with shape (count, m); O(m^2 (n + p) + m^3).
+        """Joint paths of (y - y_max) / temperature minus its mean, with shape (count, m); O(m^2 (n + p) + m^3).
 
-        Where feasibility is in doubt its paths decide: -inf where a path is infeasible.
+        They are -inf where a path of the feasibility is infeasible.
         """
         u = self.whiten(t)
         path = np.sqrt(inflate) * joint_normal(self.gp.covariance(u), count, rng)
@@ -197,12 +208,12 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
 
     Args:
         data: Evaluated points.
-        t: Their scaled coordinates, with shape (n, d).
+        t: Their unit coordinates, with shape (n, d).
         parameters: Numbers of the surrogate.
         device: Where the linear algebra runs.
 
     Returns:
-        The model. O(n^3) for the factorisation, and of the feasibility where infeasible points were seen.
+        The surrogate; O(n^3), and as much again for the feasibility where infeasible points are known.
     """
     data, t = data.head(parameters.n), t[: parameters.n]
     problem = FitProblem(data, t, temperature=parameters.temperature, device=device)
@@ -210,7 +221,7 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
     gp = family(parameters.structure).condition(training, parameters.hyper)
     u = parameters.whitening.whiten(parameters.structure.warp.forward(t))
     inside = u[rows]
-    pad = 0.5 * (inside.max(0) - inside.min(0)) + 1e-9
+    pad = _PADDING * (inside.max(0) - inside.min(0)) + 1e-9
     output = OutputWarp(parameters.structure.output)
     infeasible = (data.status == INFEASIBLE) | (data.status == FAILED)
     infeasible[rows] = _contradicted(gp, training, output, t.shape[1])
@@ -223,10 +234,10 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
 
 
 def _contradicted(gp: CholeskyPosterior, training: Data, output: OutputWarp, d: int) -> Flags:
-    """Points far below the depth that matters at which the process says that they matter, with shape (n,).
+    """Which points lie below the relevant depth although the process predicts less than half of it, with shape (n,).
 
-    Beyond a cliff that it cannot follow a process takes deep points for noise. They count as infeasible:
-    otherwise draws go there again and again.
+    A process that cannot follow a cliff takes the deep points beyond it for noise. They count as infeasible:
+    otherwise draws would go there again and again.
     """
     n, depth = len(training.u), relevant_depth(d)
     deep = output.inverse(training.y[:n].cpu().numpy()) < -depth

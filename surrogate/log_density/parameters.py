@@ -64,11 +64,10 @@ class Structure:
 
     @property
     def cost(self) -> float:
-        """Nats that a structure must earn.
+        """Nats by which a structure must be more probable than the plain one.
 
-        2 per warped parameter, 3 for an output warp and for each coefficient of couplings, 8 for a rough kernel.
-
-        Few points of a steep function look rough, and a rough kernel learns slowly: without its cost ring-shaped
+        2 per warped parameter, 3 for an output warp and for each coefficient of couplings, 8 for a rough kernel: a few
+        points of a steep function look rough, and a rough kernel learns slowly. Without this cost ring-shaped
         posteriors needed half as many evaluations again.
         """
         coupled = 0 if self.warp.couplings is None else len(self.warp.couplings.vector)
@@ -77,17 +76,17 @@ class Structure:
 
 @dataclass(frozen=True, eq=False)
 class SurrogateParameters:
-    """Everything that a surrogate is besides the data.
+    """What defines a scalar surrogate, besides the data.
 
     Attributes:
         hyper: Hyperparameters of the process.
         whitening: From warped to whitened coordinates.
         structure: Discrete choices.
         temperature: The process models (y - y_max) / temperature; 1 once the run maps the posterior.
-        n: Number of rows of the dataset that it has seen.
+        n: Number of rows of the dataset that it was fitted to.
         score: Log density of the relevant points given the far ones, with the Jacobian of the output warp, the prior of
             the hyperparameters and the cost of the structure.
-        rescues: Factorisations of the fit that needed a raised nugget.
+        rescues: How often the fit had to raise the nugget to factor a matrix.
         feasibility: Kind of classifier of feasible points, one of ``surrogate.log_density.feasibility.choice.KINDS``.
     """
 

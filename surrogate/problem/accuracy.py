@@ -1,4 +1,4 @@
-"""How accurately a posterior is to be known: the limits of the signals of convergence."""
+"""How accurate a posterior must be before a run claims convergence."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ __all__ = ["Thresholds"]
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Limits of the signals. Divergences are symmetrised Gaussian Kullback-Leibler divergences in nats.
+    """Upper limits of the measures of convergence; divergences are symmetrised Gaussian ones in nats.
 
-    The limits are those with which 1 claim in 41 was false over 56 recorded runs.
+    With the defaults 1 of 41 claims was false, in 56 recorded runs.
 
     Attributes:
-        spread: 95 % quantile over paths of the divergence on the bulk.
-        warm: The same on warmer draws, at the quantile of 95 %.
-        log_evidence: Sd over paths of the log evidence.
-        batch: Largest error of the last batch in units of 0.25 + 0.1 gap.
-        moved: Divergence between successive posteriors.
+        spread: 95 % quantile, over paths of the surrogate, of the divergence of their posteriors from that of the mean.
+        warm: The same for posteriors at a raised temperature.
+        log_evidence: Sd of the log evidence over paths.
+        batch: Largest error of the predictions of the last batch, in units of 0.25 + 0.1 depth nats.
+        moved: Divergence between the posteriors before and after the last batch.
     """
 
     spread: float = 0.05

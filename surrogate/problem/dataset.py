@@ -67,7 +67,7 @@ class Dataset:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Dataset:
-        """The dataset that `to_arrays` was called on, bit for bit; entries of other names are left alone.
+        """The dataset that `to_arrays` was called on, bit for bit; other entries are ignored.
 
         Raises:
             ValueError: If an array is missing or the shapes do not fit together.
@@ -76,7 +76,7 @@ class Dataset:
             arrays = {**arrays, "gradient": np.full(np.shape(arrays["x"]), np.nan)}
         names = [entry.name for entry in fields(cls)]
         if missing := [name for name in names if name not in arrays]:
-            msg = f"a dataset needs the arrays {', '.join(names)}; missing: {', '.join(missing)}."
+            msg = f"a dataset needs the arrays {', '.join(names)}; missing: {', '.join(missing)}"
             raise ValueError(msg)
         values: dict[str, Any] = {name: tuple(arrays[name].tolist()) for name in _WORDS}
         return cls(**values | {name: arrays[name] for name in _DTYPES})
@@ -100,11 +100,11 @@ class Dataset:
         return len(self.y)
 
     def append(self, x: np.ndarray, evaluations: Sequence[Evaluation], step: int) -> Dataset:
-        """This table and b rows more.
+        """This table with b further rows.
 
         Args:
             x: Points, with shape (b, d).
-            evaluations: What each of them gave, b of them.
+            evaluations: Their b evaluations.
             step: The step of the loop that proposed them.
 
         Raises:
@@ -112,7 +112,7 @@ class Dataset:
         """
         x = np.asarray(x, dtype=np.float64)
         if x.shape != (len(evaluations), self.d):
-            msg = f"x must have shape ({len(evaluations)}, {self.d}) for {len(evaluations)} evaluations, got {x.shape}."
+            msg = f"x must have shape ({len(evaluations)}, {self.d}) for {len(evaluations)} evaluations, got {x.shape}"
             raise ValueError(msg)
         names = tuple(dict.fromkeys([*self.derived_names, *(name for e in evaluations for name in e.derived)]))
         return Dataset(
@@ -150,7 +150,7 @@ class Dataset:
         got = {name: getattr(self, name).shape for name in expected}
         if wrong := [name for name in expected if got[name] != expected[name]]:
             words = ", ".join(f"{name} with shape {got[name]} instead of {expected[name]}" for name in wrong)
-            msg = f"the arrays of a dataset of {n} rows do not fit together: {words}."
+            msg = f"the arrays of a dataset of {n} rows do not fit together: {words}"
             raise ValueError(msg)
 
 

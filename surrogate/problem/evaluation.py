@@ -1,4 +1,4 @@
-"""An evaluation: what one call of a target returned, and how an answer is read."""
+"""An evaluation: what one call of a target returned, and how that answer is read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONGEST_REASON = 500  # characters; reasons are kept in arrays of fixed width
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one call of a log-likelihood gave.
+    """The outcome of one call of a log-likelihood.
 
     Attributes:
         y: Log-likelihood (natural log): finite if ok, -inf if infeasible, NaN if failed.
@@ -44,7 +44,7 @@ class Evaluation:
 
     @classmethod
     def failure(cls, reason: str, *, seconds: float = 0.0, worker: str = "") -> Evaluation:
-        """A failed evaluation; the reason is put on one line of bounded length."""
+        """A failed evaluation, its reason shortened to one line of at most 500 characters."""
         words = " ".join(reason.replace("\0", " ").split())
         shown = words if len(words) <= _LONGEST_REASON else words[: _LONGEST_REASON - 3] + "..."
         return cls(math.nan, "failed", reason=shown, seconds=seconds, worker=worker)
@@ -63,7 +63,7 @@ def gradient_part(answer: Any) -> tuple[Any, Any]:
 
 
 def without_gradient(answer: Any, d: int) -> tuple[Any, tuple[float, ...]]:
-    """An answer without its gradient, and the derivatives; none if there are none or some are not finite."""
+    """An answer without its gradient, and the derivatives; no derivatives if any of them is not finite."""
     rest, gradient = gradient_part(answer)
     if gradient is None:
         return rest, ()
@@ -88,7 +88,7 @@ class UnusableError(Exception):
 
 
 def read_answer(answer: Any, names: tuple[str, ...], *, noise: float) -> Evaluation:
-    """The evaluation that an answer stands for; ``noise`` if it comes without."""
+    """The evaluation that an answer means; ``noise`` is the sd of an answer that comes without one."""
     value, extra = _split(answer)
     y = _number(value, "the log-likelihood")
     if math.isnan(y) or y == math.inf:
@@ -103,7 +103,7 @@ def read_answer(answer: Any, names: tuple[str, ...], *, noise: float) -> Evaluat
 
 
 def _split(answer: Any) -> tuple[Any, Any]:
-    """The value, and what came with it or None."""
+    """The value of an answer, and the second part or None."""
     if not isinstance(answer, tuple):
         return answer, None
     if len(answer) != 2 or answer[1] is None:
@@ -127,7 +127,7 @@ def _derived(values: Mapping[Any, Any], names: tuple[str, ...]) -> dict[str, flo
             msg = f"the name of a derived value must be a letter, then letters, digits, '_', '.' or '-', got {name!r}"
             raise UnusableError(msg)
         if name in names:
-            msg = f"the derived value '{name}' is called like a parameter"
+            msg = f"the derived value '{name}' has the name of a parameter"
             raise UnusableError(msg)
     return {name: _number(value, f"the derived value '{name}'") for name, value in values.items()}
 
@@ -149,7 +149,7 @@ def _number(value: Any, what: str) -> float:
 
 
 def unstack_answers(answer: Any, b: int) -> list[Any]:
-    """The answers for each of b points, as a likelihood of one point would give them."""
+    """The answer for each of b points, in the form in which a likelihood of one point would give it."""
     value, extra = _split(answer)
     y = _column(value, b, "the log-likelihood")
     if extra is None:
@@ -169,7 +169,7 @@ def _column(values: Any, b: int, what: str) -> np.ndarray:
 
 
 def describe_error(error: Exception) -> str:
-    """Type, message and innermost line of an exception; the message alone if it is about the answer."""
+    """Type, message and innermost line of an exception; of an `UnusableError` the message alone."""
     if isinstance(error, UnusableError):
         return str(error)
     message = "".join(traceback.format_exception_only(error))

@@ -50,7 +50,7 @@ class Parameter:
         density = _Uniform(*self.prior) if isinstance(self.prior, tuple) else _density_of(self.name, self.prior)
         object.__setattr__(self, "_density", density)
         if self.periodic and not np.all(np.isfinite(density.bounds)):
-            msg = f"parameter '{self.name}' is periodic and so needs finite bounds, got {density.bounds}."
+            msg = f"parameter '{self.name}' is periodic and so needs finite bounds, got {density.bounds}"
             raise ValueError(msg)
 
 
@@ -72,13 +72,13 @@ class Prior:
         object.__setattr__(self, "parameters", tuple(self.parameters))
         for parameter in self.parameters:
             if not isinstance(parameter, Parameter):
-                msg = f"a prior is made of Parameter(name, prior), got {parameter!r}."
+                msg = f"a prior is made of Parameter(name, prior), got {parameter!r}"
                 raise TypeError(msg)
         if not self.parameters:
-            msg = "a prior needs at least one parameter, got none."
+            msg = "a prior needs at least one parameter, got none"
             raise ValueError(msg)
         if repeated := [name for name, count in Counter(self.names).items() if count > 1]:
-            msg = f"parameter names must differ, got {', '.join(map(repr, repeated))} more than once."
+            msg = f"parameter names must differ, got {', '.join(map(repr, repeated))} more than once"
             raise ValueError(msg)
 
     @classmethod
@@ -180,7 +180,7 @@ class Prior:
     def _points(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x, dtype=np.float64)
         if x.ndim != 2 or x.shape[1] != self.d:
-            msg = f"points must have shape (m, {self.d}), got {x.shape}."
+            msg = f"points must have shape (m, {self.d}), got {x.shape}"
             raise ValueError(msg)
         return x
 
@@ -261,16 +261,16 @@ _Density: TypeAlias = _Uniform | _Normal | _Scipy
 
 
 def _index(columns: list[int], d: int) -> slice | list[int]:
-    """The columns; as a slice, which copies nothing, if they are all of d."""
+    """The columns; if they are all of d, as a slice, which copies nothing."""
     return slice(None) if len(columns) == d else columns
 
 
 def _check_name(name: Any) -> None:
     if not isinstance(name, str):
-        msg = f"a parameter name must be a string, got {name!r}."
+        msg = f"a parameter name must be a string, got {name!r}"
         raise TypeError(msg)
     if not NAME.fullmatch(name):
-        msg = f"a parameter name must be a letter, then letters, digits, '_', '.' or '-', got {name!r}."
+        msg = f"a parameter name must be a letter, then letters, digits, '_', '.' or '-', got {name!r}"
         raise ValueError(msg)
 
 
@@ -283,7 +283,7 @@ def _named(name: Any, prior: Any) -> Parameter:
     if not isinstance(prior, Parameter):
         return Parameter(name, prior)
     if prior.name != name:
-        msg = f"the prior of '{name}' is a Parameter called '{prior.name}'; both names must be the same."
+        msg = f"the prior of '{name}' is a Parameter called '{prior.name}'; both names must be the same"
         raise ValueError(msg)
     return prior
 
@@ -296,45 +296,43 @@ def _numbered(spec: Any) -> tuple[Parameter, ...]:
     try:
         bounds = np.asarray(spec, dtype=np.float64)
     except (TypeError, ValueError):
-        msg = f"{expected}; got {type(spec).__name__}: {spec!r}."
+        msg = f"{expected}; got {type(spec).__name__}: {spec!r}"
         raise TypeError(msg) from None
     if bounds.ndim == 0:
-        msg = f"{expected}; got {type(spec).__name__}: {spec!r}."
+        msg = f"{expected}; got {type(spec).__name__}: {spec!r}"
         raise TypeError(msg)
     if bounds.size and (bounds.ndim != 2 or bounds.shape[1] != 2):
-        msg = f"{expected}; got an array with shape {bounds.shape}."
+        msg = f"{expected}; got an array with shape {bounds.shape}"
         raise ValueError(msg)
     return tuple(Parameter(f"x{i}", row, label=f"x_{{{i}}}" if i > 9 else f"x_{i}") for i, row in enumerate(bounds))
 
 
 def _box(name: str, prior: Any) -> tuple[float, float]:
-    """The bounds as two floats, once checked."""
+    """The checked bounds, as two floats."""
     expected = f"the prior of '{name}' must be bounds (low, high) or a frozen distribution of scipy.stats"
     if isinstance(prior, str | bytes | Mapping) or not isinstance(prior, Iterable):
-        msg = f"{expected}, got {type(prior).__name__}: {prior!r}."
+        msg = f"{expected}, got {type(prior).__name__}: {prior!r}"
         raise TypeError(msg)
     try:
         bounds = [float(bound) for bound in prior]
     except (TypeError, ValueError):
-        msg = f"{expected}, got {prior!r}."
+        msg = f"{expected}, got {prior!r}"
         raise TypeError(msg) from None
     if len(bounds) != 2:
-        msg = f"{expected}, got {len(bounds)} numbers: {prior!r}."
+        msg = f"{expected}, got {len(bounds)} numbers: {prior!r}"
         raise ValueError(msg)
     low, high = bounds
     if not (math.isfinite(low) and math.isfinite(high) and math.isfinite(high - low)):
-        msg = (
-            f"the bounds of '{name}' must be finite, got ({low}, {high}); a scipy.stats distribution may be unbounded."
-        )
+        msg = f"the bounds of '{name}' must be finite, got ({low}, {high}); a scipy.stats distribution may be unbounded"
         raise ValueError(msg)
     if low >= high:
-        msg = f"the bounds of '{name}' must be low < high, got ({low}, {high})."
+        msg = f"the bounds of '{name}' must be low < high, got ({low}, {high})"
         raise ValueError(msg)
     return low, high
 
 
 def _is_distribution(prior: Any) -> bool:
-    """Whether it comes from scipy.stats, frozen or not; imports nothing for a pair of numbers."""
+    """Whether it comes from scipy.stats, frozen or not; does not import scipy.stats to find out."""
     return any(kind.__module__.startswith("scipy.stats") for kind in type(prior).__mro__)
 
 
@@ -346,7 +344,7 @@ def _density_of(name: str, distribution: Any) -> _Density:
         return _Scipy(distribution)
     loc, scale = _location_and_scale(*distribution.args, **distribution.kwds)
     if not math.isfinite(loc + scale):
-        msg = f"the prior of '{name}' has arguments that are not finite: {_spelling(distribution)}."
+        msg = f"the prior of '{name}' has arguments that are not finite: {_spelling(distribution)}"
         raise ValueError(msg)
     return _Normal(loc, scale) if family == "norm" else _Uniform(*_box(name, (loc, loc + scale)))
 
@@ -360,20 +358,20 @@ def _check_distribution(name: str, distribution: Any) -> None:
 
     what = f"the prior of '{name}'"
     if isinstance(distribution, distributions.rv_continuous):
-        msg = f"{what} is not frozen: give its arguments, as in scipy.stats.{distribution.name}(loc=0, scale=1)."
+        msg = f"{what} is not frozen: give its arguments, as in scipy.stats.{distribution.name}(loc=0, scale=1)"
         raise TypeError(msg)
     if not isinstance(distribution, distributions.rv_frozen) or not isinstance(
         distribution.dist, distributions.rv_continuous
     ):
-        msg = f"{what} must be a one-dimensional continuous distribution of scipy.stats, got {_kind(distribution)}."
+        msg = f"{what} must be a one-dimensional continuous distribution of scipy.stats, got {_kind(distribution)}"
         raise TypeError(msg)
     with np.errstate(invalid="ignore"):  # 0 * inf, found by the comparison below
         low, high = distribution.support()
     if np.ndim(low) or np.ndim(high):
-        msg = f"{what} must be one distribution, got arguments with shape {np.shape(low)}; give each its own name."
+        msg = f"{what} must be one distribution, got arguments with shape {np.shape(low)}; give each its own name"
         raise ValueError(msg)
     if not low < high:
-        msg = f"{what} has arguments outside of their domain: {_spelling(distribution)}."
+        msg = f"{what} has arguments outside of their domain: {_spelling(distribution)}"
         raise ValueError(msg)
 
 

@@ -1,4 +1,4 @@
-"""Priors as text, so that the folder of a run says by itself what was run; reading it back runs no code."""
+"""Priors as JSON text, which makes the folder of a run self-contained; reading it back runs no code."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def _entry(parameter: Parameter) -> dict[str, Any]:
 
 
 def prior_from_text(text: str) -> Prior:
-    """The prior that ``prior_to_text`` was given.
+    """The prior that ``prior_to_text`` wrote.
 
     Raises:
-        ValueError: If a distribution is none of the continuous ones of scipy.stats.
+        ValueError: If a distribution is not a continuous one of scipy.stats.
     """
     return Prior(tuple(_parameter(entry) for entry in json.loads(text)))
 

@@ -34,7 +34,7 @@ class Posterior:
     """A log-likelihood with the prior of its parameters.
 
     The likelihood is called with one array of shape (d,) if it has a single required positional argument, and with the
-    parameters by name if its arguments are called like them. With ``vectorized`` it gets an array of shape (b, d), or
+    parameters by name if its arguments have their names. With ``vectorized`` it gets an array of shape (b, d), or
     arrays of shape (b,) by name. It returns a float, ``(float, dict of derived numbers)`` or ``(float, noise sd)``,
     and arrays of shape (b,) in their place with ``vectorized``. With ``gradient`` it returns ``(float, gradient)`` with
     an array of shape (d,), or a dict with that array as ``"gradient"`` among the derived numbers; (b, d) with
@@ -64,7 +64,7 @@ class Posterior:
 
     def __post_init__(self) -> None:
         if not callable(self.log_likelihood):
-            msg = f"log_likelihood must be callable, got {type(self.log_likelihood).__name__}."
+            msg = f"log_likelihood must be callable, got {type(self.log_likelihood).__name__}"
             raise TypeError(msg)
         given: Any = self.noise
         if np.ndim(given) > 0:
@@ -74,31 +74,32 @@ class Posterior:
             )
             raise TypeError(msg)
         if self.noise is not None and not 0 <= self.noise < math.inf:
-            msg = f"noise must be a finite standard deviation >= 0 or None, got {self.noise!r}."
+            msg = f"noise must be a finite standard deviation >= 0 or None, got {self.noise!r}"
             raise ValueError(msg)
         object.__setattr__(self, "prior", Prior.of(self.prior))
         object.__setattr__(self, "_by_name", _takes_names(self.log_likelihood, self.prior.names))
 
     def evaluate(self, x: np.ndarray) -> Evaluation:
-        """What the likelihood says of the point x, with shape (d,).
+        """The evaluation of the point x, with shape (d,).
 
-        Nothing that the likelihood does is raised, except KeyboardInterrupt and SystemExit.
+        Exceptions of the likelihood become failed evaluations; only KeyboardInterrupt and SystemExit are raised.
 
         Raises:
             ValueError: If x does not have shape (d,).
         """
         x = np.asarray(x, dtype=np.float64)
         if x.shape != (self.prior.d,):
-            msg = f"a point must have shape ({self.prior.d},), got {x.shape}."
+            msg = f"a point must have shape ({self.prior.d},), got {x.shape}"
             raise ValueError(msg)
         if self.vectorized:
             return self.evaluate_many(x[None])[0]
         return self._timed(x, lambda answer: [self._evaluation(answer)], n=1)[0]
 
     def evaluate_many(self, x: np.ndarray) -> list[Evaluation]:
-        """What a vectorised likelihood says of points with shape (b, d), in one call.
+        """The evaluations of points with shape (b, d), by one call of a vectorised likelihood.
 
-        An exception fails all points; a NaN or +inf only its own. Without ``vectorized`` each point has its own call.
+        After an exception all points have failed; a NaN or +inf fails its own point only. A likelihood that is not
+        vectorised is called once for each point.
 
         Raises:
             ValueError: If x does not have shape (b, d).
@@ -111,7 +112,7 @@ class Posterior:
         return self._timed(x, lambda answer: [self._evaluation(one) for one in self._unstack(answer, len(x))], n=len(x))
 
     def _timed(self, x: np.ndarray, read: Callable[[Any], list[Evaluation]], *, n: int) -> list[Evaluation]:
-        """One call of the likelihood on x, and what its answer or exception says of n points."""
+        """The evaluations of n points by one call of the likelihood on x."""
         start = time.perf_counter()
         try:
             evaluations = read(self._call(x))
@@ -149,10 +150,10 @@ class Posterior:
 
 
 def _takes_names(function: Callable[..., Any], names: tuple[str, ...]) -> bool:
-    """Whether the parameters are to be given by name, rather than as one array.
+    """Whether the function takes the parameters by name rather than as one array.
 
     Raises:
-        TypeError: If neither can work.
+        TypeError: If it takes neither.
     """
     arguments = _arguments_of(function)
     if arguments is None:
@@ -172,7 +173,7 @@ def _takes_names(function: Callable[..., Any], names: tuple[str, ...]) -> bool:
 
 
 def _arguments_of(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
-    """Arguments of a function; None if it has no signature, or one that says nothing."""
+    """Arguments of a function; None if its signature is unknown or takes anything."""
     try:
         arguments = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
@@ -189,4 +190,4 @@ def _mismatch(function: Callable[..., Any], names: tuple[str, ...], missing: lis
         parts.append(f"parameters that are not among its arguments: {', '.join(missing)}")
     if unknown:
         parts.append(f"arguments without default that are not parameters: {', '.join(unknown)}")
-    return "; ".join(parts) + "."
+    return "; ".join(parts)

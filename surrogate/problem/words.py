@@ -1,4 +1,4 @@
-"""Misspelt words and what was meant."""
+"""Suggestions for misspelt words."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ __all__ = ["did_you_mean"]
 
 
 def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.6, otherwise: str = "") -> str:
-    """The end of an error message, "; did you mean 'x'?", with the known word that is most like this one.
+    """The end of an error message, "; did you mean 'x'?", with the most similar known word.
 
-    Capital and small letters count as the same.
+    Case is ignored.
 
     Args:
         word: What was given.
         known: What could have been given.
-        cutoff: How much alike they must be, from 0 to 1: the ratio of ``difflib.SequenceMatcher``.
-        otherwise: The end of the message if none is.
+        cutoff: Least similarity, from 0 to 1: the ratio of ``difflib.SequenceMatcher``.
+        otherwise: What to return if no known word is that similar.
     """
     by_small_letters = {candidate.lower(): candidate for candidate in known}
     close = difflib.get_close_matches(word.lower(), by_small_letters, n=1, cutoff=cutoff)

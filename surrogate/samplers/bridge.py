@@ -1,4 +1,4 @@
-"""Bridge sampling: the integral of a density from a chain of it and draws of a mixture fitted to other draws of it."""
+"""Bridge sampling: the integral of a density from a chain and from draws of a mixture fitted to other draws."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Bridge:
     """A bridge-sampling estimate.
 
     Attributes:
-        log_integral: Natural log of the integral of exp(f); nan where the two samples do not overlap.
-        log_integral_error: Its standard error, with the autocorrelation of the chain; infinite likewise.
+        log_integral: Natural log of the integral of exp(f); NaN where the two samples do not overlap.
+        log_integral_error: Its standard error, which allows for the autocorrelation of the chain; infinite then.
     """
 
     log_integral: float
@@ -44,14 +44,14 @@ def bridge_sample(
     """The integral of exp(f) by the optimal bridge between a chain of it and a proposal.
 
     A Student-t mixture is fitted to half of the draws; the other half and as many draws of the mixture are the two ends
-    of the bridge. Unlike importance weights the ratios are bounded, so that a tail of the target that the proposal
-    lacks costs precision and not the answer, and what the chain has seen and the mixture has not still counts.
+    of the bridge. Unlike importance weights its ratios are bounded: where the proposal lacks a tail of the target the
+    estimate loses precision but stays right, and regions that only the chain has visited still count.
 
     Args:
         log_density: f, from (m, d) to (m,); -inf is legal.
         draws: Equally weighted draws of exp(f) in random order, with shape (n, d).
         log_values: f at the draws, with shape (n,).
-        ess: Effective number of independent ones among them.
+        ess: How many independent draws they are worth.
         rng: Random numbers.
         components: Numbers of components to choose from, by the likelihood of held-out draws.
 
@@ -86,7 +86,7 @@ def _bridged(of_chain: Array, of_proposal: Array, ess: float) -> Bridge:
     Args:
         of_chain: log l at draws of p, with shape (m,).
         of_proposal: log l at draws of q, with shape (k,); may be -inf.
-        ess: What the draws of p are worth.
+        ess: How many independent draws those of p are worth.
     """
     log_s, log_rest = -np.log1p(len(of_proposal) / ess), -np.log1p(ess / len(of_proposal))
     if not np.isfinite(of_proposal).any():

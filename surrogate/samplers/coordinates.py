@@ -19,8 +19,8 @@ _HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
 class Unbounded:
     """The map x <-> u onto R^d: probit of (x - low) / (high - low), log(x - low), -log(high - x), or x itself.
 
-    A density that is flat up to the edges of its box is exactly normal in u, so that ensemble moves and
-    Gaussian proposals, which are poor at sharp edges, meet none.
+    A density that is flat up to the edges of its box is exactly normal in u, which spares ensemble moves and Gaussian
+    proposals the sharp edges at which they do badly.
 
     Args:
         bounds: Edges with shape (d, 2), low < high, either may be infinite.
@@ -44,7 +44,7 @@ class Unbounded:
         return cls(np.tile([-np.inf, np.inf], (d, 1)) if bounds is None else np.asarray(bounds, dtype=float))
 
     def forward(self, x: NDArray) -> NDArray:
-        """U of the points x with shape (m, d); points on an edge are moved just inside."""
+        """Coordinates u of points x, both with shape (m, d); points on an edge are moved just inside."""
         u = np.array(x, dtype=float)
         box, low, high = self._kinds
         b = self.bounds
@@ -56,7 +56,7 @@ class Unbounded:
         return u
 
     def inverse(self, u: NDArray) -> NDArray:
-        """The points x of u with shape (m, d)."""
+        """Points x of coordinates u, both with shape (m, d)."""
         x = np.array(u, dtype=float)
         box, low, high = self._kinds
         b = self.bounds
@@ -67,7 +67,7 @@ class Unbounded:
         return x
 
     def log_jacobian(self, u: NDArray) -> NDArray:
-        """Logs of |dx/du| at u with shape (m, d), with shape (m,)."""
+        """Log |det dx/du| at coordinates u with shape (m, d), with shape (m,)."""
         box, low, high = self._kinds
         width = np.log(self.bounds[box, 1] - self.bounds[box, 0])
         normal = (width - _HALF_LOG_2PI - 0.5 * u[:, box] ** 2).sum(axis=1)
@@ -105,7 +105,7 @@ class Turns:
         return cls(columns, low, high - low)
 
     def wrapped(self, t: NDArray, start: NDArray | None = None) -> NDArray:
-        """The same points on the turn that begins at ``start`` (k,), or at ``low``; t has shape (m, d)."""
+        """The points t, with shape (m, d), moved to the turn that begins at ``start`` (k,), or at ``low``."""
         begin = self.low if start is None else start
         turns = (t[:, self.columns] - begin) / self.period
         out = np.array(t, dtype=float)
@@ -120,7 +120,7 @@ class Turns:
         return np.all((offset >= 0.0) & (offset <= self.period), axis=1)
 
     def emptiest(self, t: NDArray, *, bins: int = 48) -> NDArray:
-        """Where a turn of each coordinate should begin for least of the cloud t (m, d) to be cut, with shape (k,).
+        """Where a turn of each coordinate should begin so that it cuts the fewest draws t (m, d), with shape (k,).
 
         The middle of the longest run of bins with the fewest points, after smoothing over three bins.
         """
@@ -140,7 +140,7 @@ def _middle_of_longest_run(counts: NDArray) -> float:
     least = counts == counts.min()
     if least.all():
         return 0.0
-    first = int(np.argmin(least))  # a bin that is no part of a run
+    first = int(np.argmin(least))  # a bin outside all runs
     runs = np.split(np.roll(least, -first), np.flatnonzero(np.diff(np.roll(least, -first).astype(np.int8))) + 1)
     starts = np.cumsum([0, *map(len, runs)])
     length, start = max((len(run), -int(start)) for run, start in zip(runs, starts[:-1], strict=True) if run[0])

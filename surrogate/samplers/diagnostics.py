@@ -26,10 +26,10 @@ def autocorrelation(chain: NDArray, *, centre: Centre = "walker") -> NDArray:
     """Normalised autocorrelation function of each parameter, averaged over walkers.
 
     With ``centre="walker"`` each walker is centred on its own mean and normalised by its own variance, as emcee
-    does: biased towards zero when the chain is not much longer than the correlation. With ``centre="ensemble"``
+    does: which is biased towards zero unless the chain is much longer than the correlation. With ``centre="ensemble"``
     the mean and variance are those of all walkers together and every lag is divided by its own number of pairs:
-    unbiased for a stationary ensemble however short, and walkers that sit in modes of their own stay correlated
-    for ever, as they should. O(s log s) for each walker and parameter.
+    this is unbiased for a stationary ensemble however short, and walkers that are stuck in different modes stay
+    correlated at all lags, as they should. O(s log s) for each walker and parameter.
 
     Args:
         chain: Positions with shape (s, w, d): steps, walkers, parameters.
@@ -101,7 +101,7 @@ def split_rhat(chain: ArrayLike) -> NDArray:
         chain: Positions with shape (s, w, d) with s >= 4; (s, w) is one parameter.
 
     Returns:
-        With shape (d,), nan for a parameter that does not vary within any half.
+        With shape (d,), NaN for a parameter that does not vary within any half.
 
     Raises:
         ValueError: If there are fewer than 4 steps.
@@ -115,14 +115,14 @@ def split_rhat(chain: ArrayLike) -> NDArray:
 def rank_rhat(chain: ArrayLike) -> NDArray:
     """Rank-normalised split R-hat, the larger of those of location and of spread, for each parameter.
 
-    Unlike ``split_rhat`` it sees walkers that agree in their mean and differ in their spread, and it exists for heavy
+    Unlike ``split_rhat`` it notices walkers that agree in mean and differ in spread, and it is defined for heavy
     tails. Vehtari et al. ask for less than 1.01.
 
     Args:
         chain: Positions with shape (s, w, d) with s >= 4; (s, w) is one parameter.
 
     Returns:
-        With shape (d,), nan for a parameter that does not vary.
+        With shape (d,), NaN for a parameter that does not vary.
 
     Raises:
         ValueError: If there are fewer than 4 steps.
@@ -138,14 +138,14 @@ def rank_rhat(chain: ArrayLike) -> NDArray:
 def bulk_ess(chain: ArrayLike) -> NDArray:
     """Effective number of independent draws for the centre of the distribution, for each parameter.
 
-    That of the rank-normalised halves of the walkers, so that walkers which disagree are worth few draws however fast
-    each of them moves. Reliable above about 100 a walker.
+    It is that of the rank-normalised halves of the walkers: walkers that disagree are worth few draws however fast each
+    of them moves. Reliable from about 100 per walker.
 
     Args:
         chain: Positions with shape (s, w, d) with s >= 8; (s, w) is one parameter.
 
     Returns:
-        With shape (d,), nan for a parameter that does not vary.
+        With shape (d,), NaN for a parameter that does not vary.
 
     Raises:
         ValueError: If there are fewer than 8 steps.

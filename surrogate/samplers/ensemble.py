@@ -41,7 +41,7 @@ _WIDE = (2.0, 0.2)  # for the same reason: components this much wider, and their
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """Draws of a density and how far to trust them.
+    """Draws of a density, with diagnostics.
 
     Attributes:
         samples: Equally weighted draws in random order, with shape (n, d).
@@ -50,8 +50,8 @@ class Chain:
         ess: Effective number of independent draws among the rows, of the parameter where it is least; not more than
             4 times that of the squares and of the log density.
         acceptance: Fraction of accepted proposals after burn-in.
-        burn_in: Steps thrown away.
-        steps: Steps taken, burn-in included.
+        burn_in: Number of discarded steps.
+        steps: Number of steps, burn-in included.
         converged: Whether the chain reached the effective sample size asked for and has stopped drifting.
         reason: Why it stopped, in a sentence.
     """
@@ -78,15 +78,15 @@ def sample_ensemble(
     bounds: ArrayLike | None = None,
     jumps: bool = True,
 ) -> Chain:
-    """Draws of a density until they are worth ``ess`` independent ones.
+    """Draws of a density that are worth ``ess`` independent ones.
 
     Every step moves each half of the walkers given the other half (emcee's scheme), by one of four Metropolis
     proposals: an independent draw of a Student-t mixture, differential evolution with gamma <= 2.38 / sqrt(2 d) or
     with gamma = 1 (between modes), or a stretch. The mixture is fitted to the start and once more to the warm-up,
     and fixed from then on, so the chain is exactly Markov. Finite bounds are mapped to infinity first.
 
-    The autocorrelation time is measured about the mean of all walkers, so walkers that never leave a mode of their
-    own count as one draw each.
+    The autocorrelation time is measured about the mean of all walkers: a walker that never leaves its mode counts as
+    one draw.
 
     Args:
         log_density: Takes (m, d) and returns (m,) natural logs, unnormalised; -inf is legal. Never called outside
@@ -98,7 +98,7 @@ def sample_ensemble(
         max_steps: Limit on the steps, burn-in included.
         max_seconds: Limit on the wall time.
         bounds: Support with shape (d, 2), infinite where there is none.
-        jumps: Whether half of the proposals are draws of the mixture; only to measure what they are worth.
+        jumps: Whether half of the proposals are draws of the mixture; switched off only to measure their worth.
 
     Returns:
         At most about ``4 * ess`` rows, and at least one for each walker.
@@ -129,7 +129,7 @@ def sample_ensemble(
 
 @dataclass(frozen=True)
 class _Limit:
-    """What may still be spent: steps, and the monotonic time at which to stop."""
+    """What remains: a number of steps, and the monotonic time at which to stop."""
 
     steps: int
     deadline: float
@@ -179,7 +179,7 @@ class _Track:
     def slowest(self) -> float:
         """The largest autocorrelation time of the parameters, or ``_TAIL`` that of their squares and the log density.
 
-        The latter see walkers that cling to a tail or never enter it, which the means of a symmetric target do not.
+        The latter reveal walkers that stick to a tail or never enter it, which the means of a symmetric target hide.
         """
         tails = [np.square(self.x - self.x.mean(axis=(0, 1)))]
         if np.ptp(self.log_density) > _FLAT:
@@ -198,7 +198,7 @@ class _Track:
         return _Track(self.x[k - 1 :: k], self.log_density[k - 1 :: k], k * self.thin)
 
     def joined(self, x: Sequence[NDArray], log_density: Sequence[NDArray]) -> _Track:
-        """With further states of the same thinning; thinned by two as often as needed to stay in memory."""
+        """The track with further states, thinned by two as often as it takes to fit into memory."""
         track = replace(
             self, x=np.concatenate([self.x, x]), log_density=np.concatenate([self.log_density, log_density])
         )
@@ -248,7 +248,7 @@ class _Kernel:
         return sum(move.accepted for move in self.moves) / max(sum(move.proposed for move in self.moves), 1)
 
     def walk(self, state: State, track: _Track, limit: _Limit) -> tuple[State, _Track]:
-        """The state after ``limit.steps`` further steps, or fewer if time runs out, and the longer track."""
+        """The state after up to ``limit.steps`` further steps, fewer if time runs out, and the longer track."""
         sampler = EnsembleSampler(
             *state.coords.shape, self.density, moves=list(zip(self.moves, self.weights, strict=True)), vectorize=True
         )
@@ -354,7 +354,7 @@ def _stretch(mine: NDArray, others: NDArray, random: np.random.RandomState) -> t
 
 
 def _until_worth(ess: float, kernel: _Kernel, state: State, limit: _Limit) -> tuple[State, _Track]:
-    """A track that is worth ``ess`` draws, or is found drifting, or has used up the limit."""
+    """A track that is worth ``ess`` draws, or drifts, or has used up the limit."""
     track, more = _Track.empty(state.coords.shape), 2.0 * _WARM_UP
     while True:
         state, track = kernel.walk(state, track, limit.less(track.steps).within(int(more)))
@@ -365,7 +365,7 @@ def _until_worth(ess: float, kernel: _Kernel, state: State, limit: _Limit) -> tu
 
 
 def _missing(track: _Track, ess: float) -> float:
-    """Steps that the track lacks, negative when it has more than enough."""
+    """Number of steps that the track lacks, negative when it has more than enough."""
     return max(ess / track.x.shape[1], _RELIABLE) * track.slowest - track.steps
 
 

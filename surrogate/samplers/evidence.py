@@ -64,20 +64,23 @@ def importance_sample(
 ) -> ImportanceSample:
     """Draws of exp(f) from a mixture of Student-t distributions fitted to a chain.
 
-    Mixtures with more components are tried until the effective fraction is good enough; the best is returned. Each has
-    a tenth of its weight on one wide component that covers the chain three times over.
+    Mixtures with more components are tried until the effective fraction suffices; the best sample is returned. A tenth
+    of the weight of each mixture is on one component three times as wide as the chain.
 
     Args:
         log_density: f, from (m, d) to (m,).
         draws: Approximate draws of exp(f), with shape (m, d).
         n: Number of draws of the proposal.
         rng: Random numbers.
-        ess_fraction: Effective fraction with which the search for a better mixture ends.
-        components: Numbers of components, in the order in which they are tried.
+        ess_fraction: Effective fraction at which the search for a better mixture ends.
+        components: Numbers of components to try, in this order.
         extra: Further components of the proposal, given a tenth of the weight.
 
     Returns:
-        The sample with the largest effective size. O(n) calls of f per mixture tried.
+        The sample with the largest effective size; n evaluations of f per mixture.
+
+    Raises:
+        ValueError: If there are no numbers of components.
     """
     wide = fit_mixture(draws, 1, rng).widened(3.0)
     best: ImportanceSample | None = None

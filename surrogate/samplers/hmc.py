@@ -1,4 +1,4 @@
-"""Samplers for many unknowns with derivatives, all chains at once: Hamiltonian Monte Carlo and Crank-Nicolson."""
+"""Samplers for many unknowns that run all chains in one batch: Hamiltonian Monte Carlo and Crank-Nicolson."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Chains:
 
     Attributes:
         x: With shape (s, w, d): draws, chains, unknowns; the axes that ``samplers.diagnostics`` takes.
-        acceptance: Mean acceptance probability of each chain, with shape (w,).
-        step_size: The step that the warm-up settled on.
+        acceptance: Mean acceptance probability of each chain after the warm-up, with shape (w,).
+        step_size: The step size found during the warm-up.
         n_evaluations: Evaluations of the energy of each chain, warm-up included; with gradients for ``hmc``.
         n_divergent: Rejections, over all chains after the warm-up, where the energy was not finite or rose by more than
             1000. Many of them say that the chains cannot enter a part of the target.
@@ -48,7 +48,7 @@ class Chains:
 
 @dataclass(frozen=True)
 class _DualAveraging:
-    """Search for the step with a given acceptance, whose changes die out.
+    """Dual averaging: a search for the step size with a given acceptance rate, in ever smaller moves.
 
     Hoffman & Gelman (2014), https://arxiv.org/abs/1111.4246, section 3.2, with their constants.
     """
@@ -112,9 +112,9 @@ def hmc(
     target_acceptance: float = 0.8,
     step_size: float | None = None,
 ) -> Chains:
-    """Hamiltonian Monte Carlo with a step found during warm-up, all chains in one batch of ``torch.func.vmap``.
+    """Hamiltonian Monte Carlo, all chains in one batch of ``torch.func.vmap``; the warm-up finds the step size.
 
-    The mass is one for every unknown: scale them to similar widths first. A draw costs ``n_leapfrog`` gradients.
+    The mass of every unknown is one: scale them to similar widths first. A draw costs ``n_leapfrog`` gradients.
 
     Args:
         energy: Negative log density, up to a constant, of one position with shape (d,); must work under ``vmap`` and
@@ -125,8 +125,10 @@ def hmc(
         generator: Of torch, on the device of ``start``.
         n_warmup: Draws of each chain before that, which tune the step and are not kept.
         n_leapfrog: Leapfrog steps of a trajectory.
-        target_acceptance: Of the search for the step; 0.65 is best in many dimensions for one draw, 0.8 is safer.
-        step_size: Where the search begins; by default a rough search of its own. The step itself if ``n_warmup`` is 0.
+        target_acceptance: Acceptance rate to which the step size is tuned; 0.65 is the most efficient in many
+            dimensions, 0.8 is safer.
+        step_size: Where the search for the step size begins, by default at a rough guess; the step size itself if
+            ``n_warmup`` is 0.
 
     Raises:
         ValueError: If a number is out of range, or the energy at the start is not finite.

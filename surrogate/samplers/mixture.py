@@ -1,4 +1,4 @@
-"""Mixtures of multivariate Student-t distributions: proposals for importance sampling and starting clouds."""
+"""Mixtures of multivariate Student-t distributions: proposals for importance sampling and starting densities."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Mixture:
         return self._shares(x).T
 
     def _shares(self, x: Array) -> Array:
-        """The same with shape (k, m), in which each component is a row of memory."""
+        """``responsibilities`` with shape (k, m): one contiguous row for each component."""
         joint = self._joint(x)
         share = np.exp(np.subtract(joint, joint.max(0), out=joint), out=joint)
         share /= share.sum(0)
@@ -70,7 +70,7 @@ class Mixture:
         return self.means[which] + np.einsum("nij,nj->ni", self.factors[which], z)
 
     def widened(self, factor: float, *, dof: float | None = None) -> Mixture:
-        """The same with all scale matrices times ``factor`` squared."""
+        """The mixture with scale matrices times ``factor`` squared, and with other degrees of freedom if given."""
         return Mixture(self.weights, self.means, self.factors * factor, self.dof if dof is None else dof)
 
     def joined(self, other: Mixture, weight: float) -> Mixture:
@@ -116,9 +116,9 @@ def fit_mixture(x: Array, components: int, rng: np.random.Generator, *, iteratio
 
     Args:
         x: Points, with shape (n, d).
-        components: Number of components; fewer are returned when some lose all their points.
-        rng: For the start.
-        iterations: Of expectation-maximisation.
+        components: Number of components; fewer are returned if some lose all their points.
+        rng: Random numbers of the start.
+        iterations: Number of iterations of expectation-maximisation.
 
     Returns:
         The mixture. O(iterations n k d^2).

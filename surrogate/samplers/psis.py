@@ -1,4 +1,4 @@
-"""Pareto-smoothed importance weights: weights of finite variance, and a number that says whether to trust them.
+"""Pareto-smoothed importance weights, and a diagnostic that says whether they can be trusted.
 
 Vehtari, Simpson, Gelman, Yao & Gabry (2024), arXiv:1507.02646; the fit of the tail is that of Zhang & Stephens (2009),
 doi:10.1198/tech.2009.08017, with the weak prior of the former.
@@ -23,7 +23,7 @@ class SmoothedWeights:
     Attributes:
         weights: With shape (n,), summing to one.
         k_hat: Shape of the generalised Pareto distribution of the largest ratios. Below 0.7 the weights can be trusted;
-            above, the draws miss part of the target. -inf where the ratios are all equal, nan for fewer than 25 draws.
+            above, the draws miss part of the target. -inf where all ratios are equal, NaN for fewer than 25 draws.
         ess: Effective number of draws, 1 / sum w^2.
     """
 
@@ -41,10 +41,10 @@ class SmoothedWeights:
 def fit_generalised_pareto(excess: Array) -> tuple[float, float]:
     """Shape k and scale sigma of a generalised Pareto distribution, with k positive for heavy tails.
 
-    The posterior mean over a grid of the profile likelihood, with k pulled towards 0.5 by ten observations.
+    The posterior mean over a grid of the profile likelihood, with a prior on k worth ten observations of 0.5.
 
     Args:
-        excess: Positive numbers in rising order, with shape (n,).
+        excess: Positive numbers in ascending order, with shape (n,).
     """
     n = len(excess)
     grid = 30 + int(np.sqrt(n))
@@ -66,7 +66,7 @@ def smooth_weights(log_ratios: Array) -> SmoothedWeights:
             vanishes.
 
     Raises:
-        ValueError: If there are none, or NaN, or +inf, or only -inf.
+        ValueError: If there are no ratios, if one is NaN or +inf, or if all are -inf.
     """
     log_w = np.asarray(log_ratios, dtype=np.float64)
     if log_w.ndim != 1 or not len(log_w) or np.isnan(log_w).any() or not np.isfinite(log_w.max(initial=-np.inf)):

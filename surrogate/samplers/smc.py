@@ -1,8 +1,8 @@
-"""Sequential Monte Carlo from a wide cloud to exp(f / T) at a falling sequence of temperatures T.
+"""Sequential Monte Carlo from a wide starting density to exp(f / T) at falling temperatures T.
 
 Del Moral, Doucet & Jasra (2006), doi:10.1111/j.1467-9868.2006.00553.x, with half-ensemble differential-evolution
-moves (ter Braak 2006, doi:10.1007/s11222-006-8769-1; Nelson, Ford & Payne 2014, doi:10.1088/0067-0049/210/1/11): they
-are invariant under affine maps and use no gradients, so one call of f serves half the particles.
+moves (ter Braak 2006, doi:10.1007/s11222-006-8769-1; Nelson, Ford & Payne 2014, doi:10.1088/0067-0049/210/1/11), which
+are invariant under affine maps, need no gradients, and take one call of f for half of the particles.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LogDensity = Callable[[Array], Array]
 
 
 def systematic_resample(log_weights: Array, n: int, rng: np.random.Generator) -> Indices:
-    """n indices drawn in proportion to the weights with one uniform number."""
+    """n indices in proportion to the weights, by systematic resampling: one uniform number for all."""
     edges = np.cumsum(np.exp(log_weights - logsumexp(log_weights)))
     return np.minimum(np.searchsorted(edges / edges[-1], (np.arange(n) + rng.random()) / n), len(edges) - 1)
 
@@ -42,7 +42,7 @@ def _next_step(increment: Array, remaining: float, target: float) -> float:
 
 
 def _sweep(x: Array, value: Array, target: LogDensity, rng: np.random.Generator) -> float:
-    """One differential-evolution move of every particle, in place; the acceptance rate."""
+    """Moves every particle once by differential evolution, in place, and returns the acceptance rate."""
     n, d = x.shape
     order = rng.permutation(n)
     accepted = 0
@@ -81,10 +81,10 @@ def sample_tempered(
         log_start: Log of the starting density, which must be positive wherever exp(f) is.
         temperatures: Falling temperatures.
         rng: Random numbers.
-        bridge_sweeps: Moves of all particles after each reweighting.
-        final_sweeps: Moves at each of the temperatures.
-        ess_fraction: Each reweighting keeps this fraction of effective particles.
-        max_bridges: Limit on reweightings per temperature; the last one then jumps.
+        bridge_sweeps: Sweeps over all particles after each reweighting.
+        final_sweeps: Sweeps at each temperature.
+        ess_fraction: Fraction of effective particles that each reweighting keeps.
+        max_bridges: Most reweightings per temperature; the last one goes all the way.
 
     Returns:
         One array with shape (n, d) per temperature. About (3 bridges + 12) calls of f on n points each.

@@ -25,11 +25,11 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         OSError: If the file cannot be written; a former one is then intact.
     """
     if "format" in arrays:
-        msg = "no array may be called 'format': that is the number of the layout of the file."
+        msg = "no array may be called 'format': that is the number of the layout of the file"
         raise ValueError(msg)
     converted = {name: np.asarray(array) for name, array in arrays.items()}
     if objects := [name for name, array in converted.items() if array.dtype.hasobject]:
-        msg = f"only numbers and fixed-width text can be saved, got objects in: {', '.join(objects)}."
+        msg = f"only numbers and fixed-width text can be saved, got objects in: {', '.join(objects)}"
         raise ValueError(msg)
     with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
         for name, array in {"format": np.array(FORMAT), **converted}.items():
@@ -50,7 +50,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     if number is None or number.shape or number != FORMAT:
         msg = (
             f"{path} has format {'(none)' if number is None else number}, and this version reads {FORMAT}. "
-            "Use the version that wrote it, or start anew in another folder."
+            "Use the version that wrote it, or start anew in another folder"
         )
         raise ValueError(msg)
     return arrays
@@ -66,7 +66,7 @@ def _unzipped(path: Path) -> dict[str, np.ndarray]:
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         msg = (
             f"{path} cannot be read ({type(error).__name__}: {error}). Restore it from a copy, or remove it: "
-            "the evaluations of a run are in its journal, and nothing of them is lost."
+            "the evaluations of a run are in its journal, and nothing of them is lost"
         )
         raise ValueError(msg) from error
 

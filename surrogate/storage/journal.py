@@ -61,7 +61,7 @@ class Journal:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             msg = (
                 f"line {number} of {self.path} is damaged ({type(error).__name__}: {error}). "
-                "Restore the file from a copy, or delete this line: its point is then evaluated again."
+                "Restore the file from a copy, or delete this line: its point is then evaluated again"
             )
             raise ValueError(msg) from error
 

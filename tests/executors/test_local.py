@@ -108,7 +108,7 @@ class TestMakeExecutor:
             make_executor(spec)
 
     def test_other_types(self):
-        with pytest.raises(TypeError, match=r"or a concurrent\.futures\.Executor, got int\."):
+        with pytest.raises(TypeError, match=r"or a concurrent\.futures\.Executor, got int"):
             make_executor(4)
 
         class Client:

@@ -90,7 +90,7 @@ def test_a_von_mises_density_is_a_quadratic_on_the_circle():
 
 def test_a_circle_has_two_coordinates_and_no_other_warp():
     assert WARP.size == 3
-    assert WARP.allowed(0) == [CIRCLE]
+    assert WARP.possible_kinds(0) == [CIRCLE]
     assert WARP.chosen == 0
     u = WARP.forward(np.array([[0.3, 1.0]]))
     np.testing.assert_allclose(np.hypot(u[0, 0], u[0, 2]), 1.0, rtol=1e-15)

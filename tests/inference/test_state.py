@@ -37,7 +37,7 @@ def parameters(d=3, *, scale=1.7, warped=True, coupled=False):
     warp = InputWarp(np.array([3, 0, 1][:d] if warped else [0] * d), low, high)
     if coupled:
         pairs = [("bend", 0, 1), ("bend", 1, 2), ("scale", 0, 2)]
-        warp = warp.coupled(Couplings.none(np.full(d, 1 / 3), np.eye(d) / 7).only(pairs))
+        warp = warp.with_couplings(Couplings.none(np.full(d, 1 / 3), np.eye(d) / 7).only(pairs))
     hyper = Hyperparameters(-1 / 3, -7.0, np.linspace(-0.1, 0.7, d), scale)
     whitening = Whitening.of(np.random.default_rng(1).standard_normal((20, d)))
     return SurrogateParameters(hyper, whitening, Structure("matern52", "constant", -4.0, warp), 2.5, 9, -12.25, 3)

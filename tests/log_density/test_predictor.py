@@ -63,7 +63,7 @@ def emulator_of(
         couplings = Couplings.none(np.full(D, 0.5), np.diag([4.0, 3.0, 2.0]))
         pairs = [("bend", 0, 1)] if CIRCLE in kinds else [("bend", 0, 1), ("scale", 0, 2), ("bend", 1, 2)]
         couplings = couplings.only(pairs)
-        warp = warp.coupled(couplings.at(np.linspace(0.1, 0.4, len(couplings.vector))))
+        warp = warp.with_couplings(couplings.at(np.linspace(0.1, 0.4, len(couplings.vector))))
     whitening = Whitening.of(warp.forward(t))
     size = warp.size
     hyper = Hyperparameters(0.5, np.log(1e-3), np.linspace(0.2, 0.8, size), 0.3)

@@ -136,7 +136,7 @@ def test_wrong_shapes(x):
 def test_missing_arrays():
     arrays = table().to_arrays()
     del arrays["y"], arrays["step"]
-    with pytest.raises(ValueError, match=r"a dataset needs the arrays x, y, .*; missing: y, step\."):
+    with pytest.raises(ValueError, match=r"a dataset needs the arrays x, y, .*; missing: y, step"):
         Dataset.from_arrays(arrays)
 
 

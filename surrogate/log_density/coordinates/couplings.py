@@ -1,4 +1,4 @@
-"""Coordinates that are bent and scaled by others, in which a curved or funnel-shaped log-density is a quadratic."""
+"""Couplings of coordinates: bends and scales that turn a curved or funnel-shaped log-density into a quadratic."""
 
 from __future__ import annotations
 
@@ -11,33 +11,32 @@ from surrogate.arrays import Array, Flags
 
 __all__ = ["STEEPEST", "Coupling", "Couplings"]
 
-Mask = Flags
 Coupling = tuple[str, int, int]
-"""Kind, "bend" or "scale", the number of the coordinate that acts and that of the one acted upon."""
+"""Kind, "bend" or "scale", then the number of the source coordinate and that of its target."""
 
 STEEPEST = 6.0
-"""Largest logarithm of a scale."""
+"""Largest absolute logarithm of a scale: beyond a factor of 400 a funnel has no evaluations to learn it from."""
 
 
 @dataclass(frozen=True, eq=False)
 class Couplings:
     """z_j = (s_j - q_j - sum_i (L_ij s_i + B_ij s_i^2)) exp(-sum_i A_ij s_i), with s = (w - centre) @ frame.
 
-    A bend B_ij takes the parabola that coordinate j follows along coordinate i off j; a scale A_ij divides j by a width
-    that grows exponentially with i. All couplings are of the original coordinates, so that in a chain, where each
-    coordinate follows the one before, every link has coefficients of its own: B, and L where the source is itself acted
-    upon (a shift of the centre of its parabola, which a quadratic of z otherwise holds already). They are the affine
-    couplings of Dinh, Sohl-Dickstein & Bengio (2017), arXiv:1605.08803, with a fixed form and only a few of them at
-    work; as it is the log-density that is modelled, and the sampler stays in the original coordinates, neither an
-    inverse nor a Jacobian is needed.
+    A bend B_ij subtracts from coordinate j the parabola that it follows along coordinate i; a scale A_ij divides j by a
+    width that grows exponentially with i. All couplings act on the original coordinates, so that in a chain, where each
+    coordinate follows the one before, every link has coefficients of its own: B, and L where the source is a target
+    itself (a shift of the centre of its parabola, which a quadratic of z describes already elsewhere). They are the
+    affine couplings of Dinh, Sohl-Dickstein & Bengio (2017), arXiv:1605.08803, of a fixed form and few in number. The
+    log-density is modelled and the sampler stays in the original coordinates, so that neither an inverse nor a
+    Jacobian is needed.
 
     Attributes:
         bend: B with shape (d, d), zero where there is no coupling.
         scale: A with shape (d, d).
         linear: L with shape (d, d).
         offset: q with shape (d,), zero for coordinates that are not scaled.
-        bends: Which bends are at work, with shape (d, d).
-        scales: Which scales are.
+        bends: Which bends are active, with shape (d, d).
+        scales: Which scales are active, with shape (d, d).
         centre: With shape (d,).
         frame: With shape (d, d); diagonal where the couplings are of the parameters themselves.
     """
@@ -46,31 +45,31 @@ class Couplings:
     scale: Array
     linear: Array
     offset: Array
-    bends: Mask
-    scales: Mask
+    bends: Flags
+    scales: Flags
     centre: Array
     frame: Array
 
     @classmethod
     def none(cls, centre: Array, frame: Array) -> Couplings:
-        """No coupling at work."""
+        """Couplings none of which is active."""
         d = len(centre)
         zero, off = np.zeros((d, d)), np.zeros((d, d), dtype=bool)
         return cls(zero, zero, zero, np.zeros(d), off, off, centre, frame)
 
     @property
     def size(self) -> int:
-        """Number of couplings at work."""
+        """Number of active couplings."""
         return int(self.bends.sum() + self.scales.sum())
 
     @property
     def pairs(self) -> list[Coupling]:
-        """The couplings at work."""
+        """The active couplings."""
         out = [("bend", int(i), int(j)) for i, j in np.argwhere(self.bends)]
         return out + [("scale", int(i), int(j)) for i, j in np.argwhere(self.scales)]
 
     @property
-    def _linears(self) -> Mask:
+    def _linears(self) -> Flags:
         acted_upon = np.flatnonzero((self.bends | self.scales).any(0))
         out = np.zeros_like(self.bends)
         out[acted_upon] = self.bends[acted_upon]
@@ -78,7 +77,7 @@ class Couplings:
 
     @property
     def vector(self) -> Array:
-        """Coefficients at work: of B, A and L, and the offsets of the scaled coordinates, with shape (k,)."""
+        """Active coefficients of B, A and L, and the offsets of the scaled coordinates, with shape (k,)."""
         parts = (self.bend[self.bends], self.scale[self.scales], self.linear[self._linears])
         return np.concatenate([*parts, self.offset[self.scales.any(0)]])
 
@@ -94,7 +93,7 @@ class Couplings:
         return replace(self, bend=filled[0], scale=filled[1], linear=filled[2], offset=filled[3])
 
     def only(self, pairs: Sequence[Coupling]) -> Couplings:
-        """The couplings that are given, with the coefficients that they have here, or zero."""
+        """These couplings alone, with the coefficients that they have here, or zero."""
         bends, scales = np.zeros_like(self.bends), np.zeros_like(self.scales)
         for kind, source, target in pairs:
             (bends if kind == "bend" else scales)[source, target] = True
@@ -107,17 +106,17 @@ class Couplings:
             offset=np.where(scales.any(0), self.offset, 0.0),
         )
 
-    def among(self, kept: Mask) -> Couplings:
-        """Those whose coordinates are both made of parameters that are kept, by a mask with shape (d,)."""
+    def of_parameters(self, kept: Flags) -> Couplings:
+        """The couplings whose source and target are made of the marked parameters alone; the mask has shape (d,)."""
         whole = np.array([kept[np.flatnonzero(column)].all() for column in self.frame.T])
         return self.only([pair for pair in self.pairs if whole[pair[1]] and whole[pair[2]]])
 
     def same(self, other: Couplings) -> bool:
-        """Whether the same couplings are at work, whatever their coefficients."""
+        """Whether the same couplings are active, whatever their coefficients."""
         return bool((self.bends == other.bends).all() and (self.scales == other.scales).all())
 
-    def _parts(self, w: Array) -> tuple[Array, Array, Mask, Array]:
-        """s, the stretch exp(-sum A s), where it is not clipped, and z."""
+    def _parts(self, w: Array) -> tuple[Array, Array, Flags, Array]:
+        """s, the stretch exp(-sum A s), where that is not clipped, and z."""
         s = (w - self.centre) @ self.frame
         log_scale = s @ self.scale
         stretch = np.exp(-np.clip(log_scale, -STEEPEST, STEEPEST))
@@ -133,20 +132,20 @@ class Couplings:
         return self._parts(w)[3]
 
     def columns(self, w: Array, slope: Array) -> tuple[Array, Array]:
-        """What a function with slopes df/dz changes by per unit of each bend and of each scale, at work or not.
+        """Derivatives of a function f(z) with respect to each bend and each scale, active or not.
 
         Args:
             w: With shape (n, d).
             slope: df/dz there, with the same shape.
 
         Returns:
-            Two arrays with shape (n, d, d), source before target.
+            Two arrays with shape (n, d, d), axes point, source, target.
         """
         s, stretch, free, z = self._parts(w)
         return -(s**2)[:, :, None] * (slope * stretch)[:, None], -s[:, :, None] * (slope * z * free)[:, None]
 
     def jacobian(self, w: Array, slope: Array) -> Array:
-        """What such a function changes by per unit of each entry of ``vector``, with shape (n, k)."""
+        """Derivatives of a function f(z) with slopes df/dz with respect to ``vector``, with shape (n, k)."""
         s, stretch, free, z = self._parts(w)
         by_shift, by_stretch = -slope * stretch, -slope * z * free
         (bi, bj), (si, sj), (li, lj) = (np.nonzero(mask) for mask in (self.bends, self.scales, self._linears))

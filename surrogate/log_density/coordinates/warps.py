@@ -18,25 +18,27 @@ INPUT_WARPS = ("identity", "log", "reflected log", "logit", "circle")
 CIRCLE = INPUT_WARPS.index("circle")
 
 EXPANDED_TO = 0.75
-"""Of the largest z of an expanding output warp: as far as its inverse is exact, 1.4 times its scale above the data."""
+"""Fraction of the largest z of an expanding output warp up to which its inverse is exact: 1.4 times its scale above the
+data."""
 
 _EDGE = 1e-7  # of the range: points on a face are taken this far inside
 
 
 @dataclass(frozen=True, eq=False)
 class InputWarp:
-    """A warp per parameter. The model of the log-density needs no Jacobian: the sampler stays in the original axes.
+    """A warp for each parameter. No Jacobian is needed: the log-density is modelled, and sampled in the original axes.
 
     A periodic parameter, whose support is one turn, becomes two coordinates: the cosine and the sine of its angle. Any
-    function of these is periodic; a stationary kernel of them is the exp-sine-squared one (MacKay 1998, "Introduction
-    to Gaussian processes"), with a lengthscale for each of two directions; and a quadratic of them is a trigonometric
-    polynomial of the second order, which holds a von Mises density and its coupling to other parameters exactly.
+    function of these is periodic. A stationary kernel of them is the exp-sine-squared kernel (MacKay 1998,
+    "Introduction to Gaussian processes") with a lengthscale for each of two directions. A quadratic of them is a
+    trigonometric polynomial of the second order, which describes a von Mises density and its coupling to other
+    parameters exactly.
 
     Attributes:
         kinds: Numbers of ``INPUT_WARPS``, with shape (d,).
         low: Lower ends of the support, with shape (d,); may be -inf.
         high: Upper ends.
-        couplings: What bends and scales the warped coordinates after that; None if nothing does.
+        couplings: What then bends and scales the warped coordinates; None if nothing does.
     """
 
     kinds: Indices
@@ -46,7 +48,7 @@ class InputWarp:
 
     @classmethod
     def identity(cls, low: Array, high: Array, periodic: Flags | None = None) -> InputWarp:
-        """No warp, other than that of periodic parameters, given by a mask with shape (d,)."""
+        """No warps but those of periodic parameters, which a mask with shape (d,) marks."""
         kinds = np.zeros(len(low), dtype=np.int64)
         if periodic is not None:
             kinds[periodic] = CIRCLE
@@ -59,26 +61,26 @@ class InputWarp:
 
     @property
     def plain_kinds(self) -> Indices:
-        """Kinds without a choice, with shape (d,): the circle where a parameter is periodic, else the identity."""
+        """Kinds of the plain warp, with shape (d,): the circle where a parameter is periodic, else the identity."""
         return np.where(self.kinds == CIRCLE, CIRCLE, 0)
 
     @property
     def chosen(self) -> int:
-        """Number of parameters that are warped by choice."""
+        """Number of parameters whose warp is not the plain one."""
         return int((self.kinds != self.plain_kinds).sum())
 
-    def rekinded(self, kinds: Indices) -> InputWarp:
-        """The same with other kinds, and without the couplings of the parameters whose kind is another one."""
+    def with_kinds(self, kinds: Indices) -> InputWarp:
+        """The same warp with other kinds, without the couplings of parameters whose kind has changed."""
         if self.couplings is None:
             return replace(self, kinds=kinds)
-        return replace(self, kinds=kinds).coupled(self.couplings.among(kinds == self.kinds))
+        return replace(self, kinds=kinds).with_couplings(self.couplings.of_parameters(kinds == self.kinds))
 
-    def coupled(self, couplings: Couplings | None) -> InputWarp:
-        """The same with these couplings, if any of them is at work."""
+    def with_couplings(self, couplings: Couplings | None) -> InputWarp:
+        """The same warp with these couplings; with none if they couple nothing."""
         return replace(self, couplings=couplings if couplings is not None and couplings.size else None)
 
-    def allowed(self, parameter: int) -> list[int]:
-        """Kinds that the support of a parameter admits; a periodic one stays on its circle."""
+    def possible_kinds(self, parameter: int) -> list[int]:
+        """Kinds that the support of a parameter permits; a periodic one stays on its circle."""
         if self.kinds[parameter] == CIRCLE:
             return [CIRCLE]
         low, high = np.isfinite(self.low[parameter]), np.isfinite(self.high[parameter])
@@ -94,7 +96,7 @@ class InputWarp:
         return coupled if out.shape[1] == d else np.concatenate([coupled, out[:, d:]], 1)
 
     def single(self, t: Array) -> Array:
-        """Warped coordinates before they are coupled, with shape (m, size)."""
+        """Warped coordinates without couplings, with shape (m, size)."""
         if not self.kinds.any():
             return t
         out = np.empty((len(t), self.size))
@@ -112,8 +114,7 @@ class InputWarp:
         """Derivative of each warped coordinate at t, with the shape (m, d) of t.
 
         Raises:
-            ValueError: If a parameter is periodic: its circle has a direction that it does not go. If coordinates are
-                coupled.
+            ValueError: If a parameter is periodic (its circle also has a radial direction) or coordinates are coupled.
         """
         if self.couplings is not None:
             msg = "derivatives cannot be warped by couplings"
@@ -143,8 +144,8 @@ class InputWarp:
 class OutputWarp:
     """A warp z(y) of the log-density y relative to its maximum, with gap g = -y.
 
-    Positive ``scale`` o compresses depths, z = -o log(1 + g / o): likelihoods that fall faster than a quadratic.
-    Negative expands them, z = -o expm1(g / o) with o = -scale: heavy tails. Zero leaves y as it is.
+    A positive ``scale`` o compresses depths, z = -o log(1 + g / o), for likelihoods that fall faster than a quadratic.
+    A negative one expands them, z = -o expm1(g / o) with o = -scale, for heavy tails. Zero leaves y as it is.
     """
 
     scale: float = 0.0
@@ -159,9 +160,9 @@ class OutputWarp:
         return y
 
     def inverse(self, z: Array) -> Array:
-        """y(z); above zero, where no data are, the compressed one saturates at o and the expanded one ends in a line.
+        """y(z); above zero, where there are no data, a compressing warp saturates at o, an expanding one ends linearly.
 
-        The best of few points may lie some nats below the mode, and with it all of the bulk between: an expanded one
+        The best of a few points may lie some nats below the mode, with all of the bulk in between: an expanding warp
         that became linear at the best point would flatten the top of a heavy-tailed density.
         """
         o = abs(self.scale)
@@ -182,7 +183,7 @@ class OutputWarp:
         return np.ones_like(z)
 
     def log_jacobian(self, y: Array) -> float:
-        """Sum of log |dz/dy| over the data, which makes evidences of different warps comparable."""
+        """Sum of log |dz/dy| over the data, which makes the evidences of different warps comparable."""
         o = abs(self.scale)
         if self.scale > 0:
             return -float(np.log1p(-y / o).sum())

@@ -1,4 +1,4 @@
-"""Affine maps to coordinates in which a cloud of points has zero mean and unit covariance."""
+"""Affine maps to coordinates in which given points have zero mean and unit covariance."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Whitening:
 
     @classmethod
     def of(cls, x: NDArray[np.float64]) -> Whitening:
-        """Principal axes of the cloud x, with shape (n, d); n need not exceed d.
+        """The map that whitens points x with shape (n, d) along their principal axes; n need not exceed d.
 
         Directions whose standard deviation is below 1e-9 of the widest one are given that width.
         """
@@ -53,7 +53,7 @@ class Whitening:
 
 
 def joint_normal(covariance: NDArray[np.float64], count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draws with zero mean and a covariance (m, m) that may be singular, with shape (count, m); O(m^3)."""
+    """Normal draws of zero mean with a covariance (m, m), which may be singular; with shape (count, m), O(m^3)."""
     values, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     return np.asarray(rng.standard_normal((count, len(covariance))) @ root.T)

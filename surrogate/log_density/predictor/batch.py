@@ -12,6 +12,7 @@ from surrogate.log_density.coordinates.warps import OutputWarp
 from surrogate.log_density.feasibility.choice import restored
 from surrogate.log_density.feasibility.protocol import FeasibilityArrays
 from surrogate.log_density.predictor.closures import CORRELATIONS, SLOPES, affine, augmented_trend
+from surrogate.log_density.trust_region import BEND_QUARTIC, BEND_WIDTH
 
 if TYPE_CHECKING:
     from surrogate.log_density.predictor.numbers import Predictor
@@ -26,7 +27,7 @@ def batch_closure(p: Predictor) -> Callable[[Array], Array]:
     correlate, points = CORRELATIONS[p.kernel], _columns(p.points / p.lengthscale)
     weights, trend, inverse = p.weights, augmented_trend(p), OutputWarp(float(p.constants[2])).inverse
     low, high = p.box
-    sharpness = 10.0 / (high - low)
+    sharpness = 1.0 / (BEND_WIDTH * (high - low))
     slopes = _batch_slopes(p) if len(p.slope_points) else None
     arrays = FeasibilityArrays(p.feasible_points, p.feasible_weights, p.feasible_root, p.feasible_shape)
     feasibility = restored(p.feasibility, arrays)
@@ -43,14 +44,14 @@ def batch_closure(p: Predictor) -> Callable[[Array], Array]:
         u = z[:, :-1] * p.lengthscale
         excess = (np.maximum(low - u, 0.0) + np.maximum(u - high, 0.0)) * sharpness
         bend = (excess * excess).sum(1)
-        value = inverse(value) - 0.5 * (bend + (0.1 * bend) ** 2)
+        value = inverse(value) - 0.5 * (bend + (BEND_QUARTIC * bend) ** 2)
         return y_max + temperature * (value if feasibility.everywhere else value + feasibility.log_probability(u))
 
     return many
 
 
 def _batch_slopes(p: Predictor) -> Callable[[Array], Array]:
-    """The share of the derivatives' rows, as in `_scalar_slopes`."""
+    """Contribution of evaluations with derivatives, as in ``single``."""
     slope = SLOPES[p.kernel]
     scaled, b = p.slope_points / p.lengthscale, p.slope_weights / p.lengthscale
     along, points = np.column_stack([b, -(scaled * b).sum(1)]).T, _columns(scaled)

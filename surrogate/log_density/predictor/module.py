@@ -13,6 +13,7 @@ from surrogate.linalg.stationary import CORRELATIONS
 from surrogate.log_density.coordinates.couplings import STEEPEST, Couplings
 from surrogate.log_density.coordinates.warps import CIRCLE, EXPANDED_TO
 from surrogate.log_density.feasibility.process import PRIOR_VARIANCE, SURE
+from surrogate.log_density.trust_region import BEND_QUARTIC, BEND_WIDTH
 
 if TYPE_CHECKING:
     from surrogate.log_density.predictor.numbers import Predictor
@@ -158,8 +159,8 @@ class PredictorModule(torch.nn.Module):
     def _bend(self, u: Tensor) -> Tensor:
         low, high = self.box[0], self.box[1]
         excess = (low - u).clamp(min=0.0) + (u - high).clamp(min=0.0)
-        bend = (excess / (0.1 * (high - low))).square().sum(1)
-        return 0.5 * (bend + (0.1 * bend).square())
+        bend = (excess / (BEND_WIDTH * (high - low))).square().sum(1)
+        return 0.5 * (bend + (BEND_QUARTIC * bend).square())
 
 
 def _warp_column(t: Tensor, kind: int, low: Tensor, high: Tensor) -> Tensor:

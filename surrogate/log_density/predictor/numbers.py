@@ -40,7 +40,7 @@ _CACHED = 250_000  # kernel values of a block that stay in a processor's cache, 
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """Mean of the surrogate of a log-likelihood, -inf where it is infeasible: a function of numbers only.
+    """Mean of the surrogate of a log-likelihood, -inf where infeasible, as a function of plain numbers.
 
     ``predictor(x)`` is the value at one point with shape (d,); ``predictor.log_likelihood(x)`` are those at points with
     shape (m, d). The prior is not part of it.
@@ -48,10 +48,10 @@ class Predictor:
     Attributes:
         names: Of the d parameters.
         bounds: Support of the prior, with shape (d, 2), for information.
-        location: Of the scaled coordinates t = (x - location) / scale, with shape (d,).
+        location: Of the unit coordinates t = (x - location) / scale, with shape (d,).
         scale: With shape (d,).
         warp: Kinds of input warps, with shape (d,), see ``INPUT_WARPS``.
-        support: Lower and upper ends of the support in scaled coordinates, with shape (2, d).
+        support: Lower and upper ends of the support in unit coordinates, with shape (2, d).
         centre: Of the whitened coordinates u = (warped t - centre) @ forward, with shape (e,).
         forward: With shape (e, e).
         kernel: Name of the kernel.
@@ -99,7 +99,7 @@ class Predictor:
     def of(
         cls, model: ScalarLogDensity, names: tuple[str, ...], bounds: Array, location: Array, scale: Array
     ) -> Predictor:
-        """The numbers of a surrogate whose scaled coordinates are (x - location) / scale.
+        """The numbers of a surrogate whose unit coordinates are (x - location) / scale.
 
         Raises:
             ValueError: If the kernel is not one of the package's own, which have names.
@@ -141,7 +141,7 @@ class Predictor:
 
     @property
     def input_warp(self) -> InputWarp:
-        """The warp of the scaled coordinates."""
+        """The warp of the unit coordinates."""
         couplings = Couplings.of_array(self.couplings) if len(self.couplings) else None
         low, high = self.support
         return InputWarp(self.warp, low, high, couplings)
@@ -152,12 +152,12 @@ class Predictor:
         return bool(self.warp.any()) or len(self.couplings) > 0
 
     def __call__(self, x: ArrayLike) -> float:
-        """The log-likelihood at one point with shape (d,) (not checked): about 10 microseconds for 500 points."""
+        """The log-likelihood at one point with shape (d,), which is not checked; about 10 microseconds for 500 data."""
         return self.single(x)
 
     @cached_property
     def single(self) -> Callable[[ArrayLike], float]:
-        """The function of one point, for loops that count every microsecond."""
+        """The function of one point, for loops in which every microsecond counts."""
         return single_closure(self)
 
     @cached_property
@@ -187,13 +187,12 @@ class Predictor:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a file, by its suffix: ``.npz`` of numbers, or ``.pt2``, a program of ``torch.export``.
 
-        The first is what to keep and to send: reading it runs no code. The second is read by ``torch.export.load``,
-        gives a module of points with shape (m, d), and should be read only by who trusts its writer: it is a program,
-        and its format is torch's.
+        Keep and send the first: reading it runs no code. The second is a program in torch's format, which
+        ``torch.export.load`` turns into a module of points with shape (m, d); load it only if you trust its writer.
 
         Raises:
             ValueError: If the suffix is another one.
-            OSError: If the file cannot be written; a former one is then intact.
+            OSError: If the file cannot be written; an existing one is then left intact.
         """
         place = Path(path)
         if place.suffix == ".npz":
@@ -233,9 +232,9 @@ class Predictor:
 def load_predictor(path: str | os.PathLike[str]) -> Predictor:
     """The predictor in a ``.npz`` file, as ``Result.export`` writes it.
 
-    The file holds numbers and names. It is read without pickle, nothing in it is run, and what does not fit together is
-    refused, so that a file from a stranger can give wrong numbers and nothing worse. A ``.pt2`` file is a program and
-    is not read here.
+    The file holds numbers and names. It is read without pickle, nothing in it is executed, and arrays that do not fit
+    together are refused: the worst that a stranger's file can do is give wrong numbers. A ``.pt2`` file is a program
+    and is not read here.
 
     Raises:
         FileNotFoundError: If there is no file.
@@ -264,7 +263,7 @@ def _renewed(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
 
 
 def _check_shapes(values: dict[str, NDArray]) -> None:
-    """Refuses arrays that do not belong together, by the lengths that others give."""
+    """Refuses arrays whose shapes or types do not fit together."""
     d, (e,), n = len(values["warp"]), values["centre"].shape or (0,), len(np.atleast_1d(values["weights"]))
     m, k = len(np.atleast_2d(values["slope_weights"])), len(np.atleast_1d(values["feasible_weights"]))
     root = (k, k) if str(values["feasibility"]) == "process" else (0, 0)

@@ -13,6 +13,7 @@ from surrogate.arrays import Array
 from surrogate.log_density.coordinates.warps import EXPANDED_TO
 from surrogate.log_density.feasibility.process import PRIOR_VARIANCE, SURE
 from surrogate.log_density.predictor.closures import CORRELATIONS, SLOPES, affine, augmented_trend
+from surrogate.log_density.trust_region import BEND_QUARTIC, BEND_WIDTH
 
 if TYPE_CHECKING:
     from surrogate.log_density.predictor.numbers import Predictor
@@ -29,7 +30,7 @@ def single_closure(p: Predictor) -> Callable[[ArrayLike], float]:
     points = np.column_stack([scaled, -0.5 * (scaled**2).sum(1)])
     weights, trend = p.weights, augmented_trend(p)
     low, high = p.box / p.lengthscale
-    box = tuple(zip(low.tolist(), high.tolist(), (10.0 / (high - low)).tolist(), strict=True))
+    box = tuple(zip(low.tolist(), high.tolist(), (1.0 / (BEND_WIDTH * (high - low))).tolist(), strict=True))
     slopes = _scalar_slopes(p) if len(p.slope_points) else None
     feasible = _FEASIBLE[p.feasibility](p) if p.feasibility in _FEASIBLE else None
     y_max, temperature, output = map(float, p.constants[:3])
@@ -53,7 +54,7 @@ def single_closure(p: Predictor) -> Callable[[ArrayLike], float]:
             elif coordinate > above:
                 bend += ((coordinate - above) * sharpness) ** 2
         if bend:
-            value -= 0.5 * (bend + (0.1 * bend) ** 2)
+            value -= 0.5 * (bend + (BEND_QUARTIC * bend) ** 2)
         if feasible is not None:
             value += feasible(z)
         return y_max + temperature * value
@@ -69,7 +70,7 @@ def _scalar_warp(p: Predictor) -> Callable[[ArrayLike], Array] | None:
 
 
 def _scalar_slopes(p: Predictor) -> Callable[[Array], float]:
-    """The share of the derivatives' rows: sum_i h_i (z - z_i).b_i."""
+    """Contribution of evaluations with derivatives: sum_i h_i (z - z_i).b_i."""
     slope = SLOPES[p.kernel]
     points, b = p.slope_points / p.lengthscale, p.slope_weights / p.lengthscale
     along = np.column_stack([b, -(points * b).sum(1)])

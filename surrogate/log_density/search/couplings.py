@@ -238,7 +238,7 @@ def coupled(problem: FitProblem, present: SurrogateParameters, *, margin: float 
         if any(couplings.same(other) for other in seen):
             continue
         seen.append(couplings)
-        structure = Structure("rbf", "quadratic", 0.0, warp.coupled(couplings))
+        structure = Structure("rbf", "quadratic", 0.0, warp.with_couplings(couplings))
         fitted = fit_structure(problem, structure, starts=(present.hyper, hyper), max_evaluations=30)
         if fitted.score > max(best.score, threshold):
             best = fitted

@@ -1,8 +1,8 @@
-"""Noise that a log-likelihood did not declare: found by evidence, as one more hyperparameter.
+"""Noise that came without an sd, found by evidence as one more hyperparameter.
 
-A process without noise explains scatter by a residual with short lengthscales, and never converges. The same structure
-with a common noise sd v is fitted beside it; it is taken once its score is higher by several nats. Where values turn
-out to be smooth after all v falls, and is dropped.
+A process without noise explains scatter by a residual with short lengthscales, and a run never converges. The same
+structure with a common noise sd v is fitted as well, and replaces the first once its score is higher by several nats.
+If the values turn out to be smooth after all, v falls and is dropped.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ NEGLIGIBLE_NOISE = 0.02
 
 
 def noise_judged(problem: FitProblem, present: SurrogateParameters, *, margin: float = 8.0) -> SurrogateParameters:
-    """The surrogate with a common noise sd if that explains the data better, or without one that has become negligible.
+    """The surrogate with or without a common noise sd, whichever explains the data better.
 
     On a Gaussian with noise of sd 1 in four dimensions the score of the noisy surrogate is 5 to 9 nats higher with 30
-    to 46 points and then grows by about 0.6 a point. Fewer than three points per coefficient of a quadratic decide
-    nothing: a ring seen by twelve points looks like noise. Noise that was found is judged again each time.
+    to 46 points and then grows by about 0.6 a point. With fewer than three points per
+    coefficient of a quadratic nothing is decided: twelve points of a ring look like noise. Noise that was found is
+    judged again at each call, and dropped once it is negligible.
 
     Args:
         problem: What it was fitted to; where some values come with a noise sd of their own nothing is done.

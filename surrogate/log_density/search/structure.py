@@ -60,8 +60,8 @@ def neighbours(
     warp = structure.warp
     kinds = {tuple(warp.kinds), tuple(warp.plain_kinds)}
     shapes = product(("rbf", "matern52"), ("quadratic", "constant"), outputs, sorted(kinds))
-    out = [Structure(k, trend, o, warp.rekinded(np.array(w))) for k, trend, o, w in shapes]
-    out += [replace(structure, warp=warp.rekinded(np.array(w))) for w in sorted(_rewarped(warp, d) - kinds)]
+    out = [Structure(k, trend, o, warp.with_kinds(np.array(w))) for k, trend, o, w in shapes]
+    out += [replace(structure, warp=warp.with_kinds(np.array(w))) for w in sorted(_rewarped(warp, d) - kinds)]
     out = [s for s in out if search.output_warps or not s.output]
     out = [s for s in out if search.input_warps or not s.warp.chosen]
     return [other for other in out if not other.same(structure)]
@@ -71,12 +71,12 @@ def _rewarped(warp: InputWarp, d: int) -> set[tuple[int, ...]]:
     """Kinds of input warps that differ from the present ones in one parameter, or are the same for all."""
     out = set()
     for j in range(d):
-        for kind in warp.allowed(j):
+        for kind in warp.possible_kinds(j):
             kinds = warp.kinds.copy()
             kinds[j] = kind
             out.add(tuple(kinds))
     for kind in range(4):
-        out.add(tuple(kind if kind in warp.allowed(j) else warp.plain_kinds[j] for j in range(d)))
+        out.add(tuple(kind if kind in warp.possible_kinds(j) else warp.plain_kinds[j] for j in range(d)))
     return out
 
 

@@ -79,9 +79,9 @@ def test_what_a_clipped_scale_multiplies_does_not_move_it():
 
 def test_parameters_that_are_dropped_take_their_couplings_along():
     kept = np.array([True, True, False, True])
-    assert sorted(some().among(kept).pairs) == [("bend", 0, 1), ("bend", 1, 3), ("scale", 0, 3)]
+    assert sorted(some().of_parameters(kept).pairs) == [("bend", 0, 1), ("bend", 1, 3), ("scale", 0, 3)]
     turned = Couplings.none(np.zeros(D), np.linalg.qr(np.random.default_rng(1).standard_normal((D, D)))[0]).only(PAIRS)
-    assert turned.among(kept).size == 0
+    assert turned.of_parameters(kept).size == 0
 
 
 def test_numbers_survive_their_record():
@@ -97,26 +97,26 @@ def test_a_warp_couples_after_it_has_warped():
     kinds = np.array([0, 1, 0, 3])
     alone = InputWarp(kinds, np.zeros(D), np.ones(D))
     t = np.random.default_rng(2).random((6, D))
-    np.testing.assert_array_equal(alone.coupled(some()).forward(t), some().forward(alone.forward(t)))
-    assert alone.coupled(empty()).couplings is None
+    np.testing.assert_array_equal(alone.with_couplings(some()).forward(t), some().forward(alone.forward(t)))
+    assert alone.with_couplings(empty()).couplings is None
 
 
 def test_a_warp_leaves_the_sine_of_a_circle_alone():
     alone = InputWarp(np.array([0, 0, 0, CIRCLE]), np.zeros(D), np.ones(D))
     t = np.random.default_rng(2).random((6, D))
-    out = alone.coupled(empty().only([("bend", 0, 1)]).at(np.array([0.5]))).forward(t)
+    out = alone.with_couplings(empty().only([("bend", 0, 1)]).at(np.array([0.5]))).forward(t)
     np.testing.assert_array_equal(out[:, D], alone.forward(t)[:, D])
 
 
 def test_other_kinds_drop_the_couplings_of_their_parameters():
-    warp = InputWarp(np.zeros(D, dtype=np.int64), np.zeros(D), np.ones(D)).coupled(some())
-    other = warp.rekinded(np.array([0, 1, 0, 0]))
+    warp = InputWarp(np.zeros(D, dtype=np.int64), np.zeros(D), np.ones(D)).with_couplings(some())
+    other = warp.with_kinds(np.array([0, 1, 0, 0]))
     assert other.couplings is not None
     assert sorted(other.couplings.pairs) == [("scale", 0, 3), ("scale", 2, 3)]
-    assert warp.rekinded(np.array([1, 1, 1, 1])).couplings is None
+    assert warp.with_kinds(np.array([1, 1, 1, 1])).couplings is None
 
 
 def test_derivatives_are_refused():
-    warp = InputWarp(np.zeros(D, dtype=np.int64), np.zeros(D), np.ones(D)).coupled(some())
+    warp = InputWarp(np.zeros(D, dtype=np.int64), np.zeros(D), np.ones(D)).with_couplings(some())
     with pytest.raises(ValueError, match="couplings"):
         warp.slopes(points())

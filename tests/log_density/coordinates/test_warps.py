@@ -73,14 +73,14 @@ def test_an_expanded_density_is_right_above_the_best_point():
 
 @pytest.mark.parametrize(("j", "allowed"), [(0, [0, 1, 2, 3]), (2, [0, 1])])
 def test_kinds_that_a_support_admits(j, allowed):
-    assert InputWarp.identity(LOW, HIGH).allowed(j) == allowed
+    assert InputWarp.identity(LOW, HIGH).possible_kinds(j) == allowed
 
 
 def test_no_warp_on_an_unbounded_axis():
-    assert InputWarp.identity(np.array([-np.inf]), np.array([np.inf])).allowed(0) == [0]
+    assert InputWarp.identity(np.array([-np.inf]), np.array([np.inf])).possible_kinds(0) == [0]
 
 
-CASES = [(j, kind) for j in range(4) for kind in InputWarp.identity(LOW, HIGH).allowed(j)]
+CASES = [(j, kind) for j in range(4) for kind in InputWarp.identity(LOW, HIGH).possible_kinds(j)]
 
 
 @pytest.mark.parametrize(("j", "kind"), CASES, ids=[f"{j} {INPUT_WARPS[kind]}" for j, kind in CASES])

@@ -172,7 +172,9 @@ def test_the_gradient_of_a_movable_set_is_that_of_finite_differences():
 def test_a_structure_knows_its_couplings():
     couplings = Couplings.none(np.zeros(3), np.eye(3)).only([("bend", 0, 1), ("scale", 0, 2)])
     alone = InputWarp(np.zeros(3, dtype=np.int64), np.zeros(3), np.ones(3))
-    bare, with_them = (Structure("rbf", "quadratic", 0.0, warp) for warp in (alone, alone.coupled(couplings)))
+    bare, with_them = (Structure("rbf", "quadratic", 0.0, warp) for warp in (alone, alone.with_couplings(couplings)))
     assert with_them.cost == bare.cost + 9.0
     assert not with_them.same(bare)
-    assert with_them.same(Structure("rbf", "quadratic", 0.0, alone.coupled(couplings.at(np.array([1.0, 2.0, 3.0])))))
+    assert with_them.same(
+        Structure("rbf", "quadratic", 0.0, alone.with_couplings(couplings.at(np.array([1.0, 2.0, 3.0]))))
+    )
