@@ -22,7 +22,7 @@ LAYERS = (
     ("log_density",),
     ("selection", "output"),
     ("inference", "labelling"),
-    ("",),
+    ("", "testing"),
     ("cli", "interfaces"),
     ("__main__",),
 )
