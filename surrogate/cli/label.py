@@ -111,6 +111,7 @@ def _add_settings(group: Any, count: Callable[[str], int]) -> None:
             "NAME",
             "gp, network, ridge, or auto: gp up to 500 labels, then network; ridge where it is better",
         ),
+        ("uncertainty", str, "NAME", "of networks: last-layer (default), kfac or swag"),
         ("device", str, "NAME", "where models are fitted: cpu (default), cuda or auto"),
     ):
         group.add_argument(f"--{name}", type=kind, metavar=metavar, help=words)
@@ -157,7 +158,7 @@ def _init(options: argparse.Namespace) -> int:
     if LabelFolder.at(options.output).holds_run:
         msg = f"{options.output} holds a run already: go on with ask and tell, or choose another folder"
         raise ValueError(msg)
-    names = ("seed", "budget", "target_error", "flat", "audit", "level", "device", "model", "method")
+    names = ("seed", "budget", "target_error", "flat", "audit", "level", "device", "uncertainty", "model", "method")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     run = label(
         options.pool,

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from surrogate.estimators.gp import GPRegressor
+    from surrogate.networks.posteriors import Member as Posterior
     from surrogate.networks.scaling import InputScaling
-    from surrogate.networks.uncertainty import LastLayer
     from surrogate.selection.features import Features
 
 __all__ = ["LEARNERS", "Fitted", "Lesson", "Member", "constant_errors", "fit_ridge"]
@@ -46,6 +46,7 @@ class Lesson:
         seed: Of the folds and the networks.
         folds: Number of folds.
         device: Where to fit.
+        uncertainty: Posterior of networks: "last-layer", "kfac" or "swag".
     """
 
     x: Array
@@ -54,6 +55,7 @@ class Lesson:
     seed: int
     folds: int
     device: str | None
+    uncertainty: str = "last-layer"
 
     def parts(self) -> Indices:
         """The fold of each row, with shape (n,); equal rows are in the same."""
@@ -87,7 +89,7 @@ class _Network:
     """One network, with the maps of inputs and target.
 
     Attributes:
-        last_layer: The network in double precision with the posterior of its last layer.
+        posterior: The network in double precision, and what it is unsure of.
         single: The network as it was trained.
         scaling: Map of the inputs.
         scales: Constants of the gradient kernel.
@@ -96,7 +98,7 @@ class _Network:
         device: Where it is.
     """
 
-    last_layer: LastLayer
+    posterior: Posterior
     single: nn.Sequential
     scaling: InputScaling
     scales: list[tuple[float, float]]
@@ -105,10 +107,11 @@ class _Network:
     device: torch.device
 
     def predict(self, x: Array) -> tuple[Array, Array]:
-        """Mean of the label, and the last layer's variance relative to the prior's."""
-        inputs = self.scaling.tensor(x, self.device)
-        mean = self.last_layer.mean(inputs).cpu().numpy()
-        return self.centre + self.unit * mean, self.last_layer.variance(inputs).cpu().numpy()
+        """Mean of the label, and the variance up to a factor."""
+        from surrogate.networks.uncertainty import spreads
+
+        mean, columns = spreads([self.posterior], self.scaling.tensor(x, self.device), disagree=False)
+        return self.centre + self.unit * mean.cpu().numpy(), columns[:, 0].cpu().numpy()
 
     def features(self, x: Array) -> Features:
         """Gradients of the output with respect to all weights."""
@@ -123,6 +126,7 @@ def _fit_networks(lesson: Lesson) -> Fitted:
 
     from surrogate.networks import fitting
     from surrogate.networks.architecture import Architecture
+    from surrogate.networks.posteriors import alike
     from surrogate.networks.scaling import InputScaling
     from surrogate.networks.training import Schedule
 
@@ -136,11 +140,12 @@ def _fit_networks(lesson: Lesson) -> Fitted:
     count, groups_of_rows = min(lesson.folds, len(y) // fold), distinct_values(lesson.x)
     splits = fitting.folds(len(y), fold, count, lesson.seed, device, groups=groups_of_rows)
     groups = fitting.learn(problem, splits, purpose="folds", choose="together")
+    found = [member for (member,) in fitting.posteriors(problem, groups, lesson.uncertainty)]
     members, parts = [], np.full(len(y), -1)
     error, variance = np.full(len(y), math.nan), np.full(len(y), math.nan)
-    for number, group in enumerate(groups):
-        (layer,), (single,) = fitting.last_layers(problem, group), group.modules
-        member = _Network(layer, single, scaling, problem.architecture.scales(), centre, unit, device)
+    for number, (group, posterior) in enumerate(zip(groups, alike(found, found), strict=True)):
+        (single,) = group.modules
+        member = _Network(posterior, single, scaling, problem.architecture.scales(), centre, unit, device)
         away = group.split.unseen.cpu().numpy()
         mean, variance[away] = member.predict(lesson.x[away])
         error[away], parts[away] = lesson.y[away] - mean, number

@@ -56,6 +56,7 @@ def _fitted(
         pool=pool.x(_some(len(pool), generator(settings.seed, "standardise"))),
         folds=settings.folds,
         device=_device(settings.device),
+        uncertainty=settings.uncertainty,
         may_be_ridge=may_be_ridge,
     )
 

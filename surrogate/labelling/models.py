@@ -179,6 +179,7 @@ def fit_folds(
     pool: Array | None = None,
     folds: int = 5,
     device: str | None = None,
+    uncertainty: str = "last-layer",
     may_be_ridge: bool = False,
 ) -> FoldModel:
     """Learns labels, and finds the held-out error of every one of them by cross-validation.
@@ -196,13 +197,14 @@ def fit_folds(
         pool: Rows without labels, with shape (m, d), that help to standardise the columns.
         folds: Number of folds.
         device: Where to fit.
+        uncertainty: Posterior of networks, see `LabelSettings`.
         may_be_ridge: Whether a ridge regression takes the place of the model where its errors in the same folds are
             lower by more than their standard error, as on small noisy tables with many columns of 0 and 1.
     """
     from surrogate.networks.uncertainty import calibrate
 
     start = time.perf_counter()
-    lesson = Lesson(x, y, pool, seed, folds, device)
+    lesson = Lesson(x, y, pool, seed, folds, device, uncertainty)
     fitted = LEARNERS[name](lesson)
     ridge, constant = fit_ridge(lesson, fitted.parts), constant_errors(y, fitted.parts)
     held_out, beside = _judged(fitted, random), _judged(ridge, random)

@@ -14,6 +14,9 @@ from surrogate.problem.words import did_you_mean
 __all__ = ["LabelSettings", "settings_of"]
 
 
+_POSTERIORS = ("last-layer", "kfac", "swag")  # of one network: a fold has one
+
+
 @dataclass(frozen=True)
 class LabelSettings:
     """How a run chooses rows, and when it ends.
@@ -32,6 +35,8 @@ class LabelSettings:
         table_is_random: Whether the labels that were in the table are of a random sample of its rows.
         folds: Of the cross-validation.
         device: Where models are fitted: "cpu", "cuda", "auto".
+        uncertainty: What networks are unsure of, which shapes their intervals: "last-layer", "kfac", five times as
+            slow to predict and often the better guide to where errors are large, or "swag".
 
     Raises:
         ValueError: If a setting is out of its range.
@@ -48,6 +53,7 @@ class LabelSettings:
     table_is_random: bool = True
     folds: int = 5
     device: str | None = None
+    uncertainty: str = "last-layer"
 
     def __post_init__(self) -> None:
         model_name(self.model, 0)
@@ -58,6 +64,7 @@ class LabelSettings:
             ("target_error", self.target_error is None or self.target_error > 0.0, "positive"),
             ("flat", self.flat is None or 0.0 < self.flat < 1.0, "a share between 0 and 1"),
             ("level", 0.0 < self.level < 1.0, "a probability between 0 and 1"),
+            ("uncertainty", self.uncertainty in _POSTERIORS, f"one of {', '.join(_POSTERIORS)}"),
             ("folds", _count(self.folds, 2), "a whole number of at least 2"),
         ):
             if not good:

@@ -16,7 +16,7 @@ from surrogate.networks.classes import Temperature, fit_temperature, outputs_of
 from surrogate.networks.ensemble import Stack
 from surrogate.networks.posteriors import Member, Rows, members_of
 from surrogate.networks.training import HeldOut, Schedule, cross_entropy, squared_error, train
-from surrogate.networks.uncertainty import Calibration, LastLayer, calibrate, in_blocks, spreads
+from surrogate.networks.uncertainty import Calibration, calibrate, in_blocks, spreads
 from surrogate.rng import generator, torch_generator
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "calibrated",
     "disagreement",
     "folds",
-    "last_layers",
     "learn",
     "posteriors",
     "tempered",
@@ -166,12 +165,6 @@ def _check_finite(stack: Stack) -> None:
     if not all(bool(value.isfinite().all()) for value in stack.parameters.values()):
         msg = "training diverged: weights are not finite; take an Activation with a lower learning_rate"
         raise FloatingPointError(msg)
-
-
-def last_layers(task: Task, group: Group) -> list[LastLayer]:
-    """The posterior of each network's last layer after the rows that it has seen."""
-    constants, rows = task.architecture.scales()[-1], task.x[group.split.seen]
-    return [LastLayer.of(module, constants, rows) for module in group.modules]
 
 
 def posteriors(task: Task, groups: Sequence[Group], kind: str) -> list[list[Member]]:

@@ -179,14 +179,17 @@ def swag(rows: Rows, module: nn.Sequential, generator: torch.Generator) -> Drawn
 
     The step is half the inverse of the mean squared gradient of the outputs in the tangent parametrisation. The
     curvature of the mean square error is at most twice that mean, so that the path stays near the minimum, and wanders.
+    What is left of a pass is dropped: the gradient of a few rows would shake the path, more or less of it depending on
+    their number, and networks on different numbers of rows would not be comparable.
     """
     twin = copy.deepcopy(module)
     optimizer = torch.optim.SGD(_groups(twin, rows), lr=0.0)
     moments = SwagMoments(twin, rank=_RANK)
     loss = nn.functional.cross_entropy if rows.classes else nn.functional.mse_loss
+    batch = min(_SWAG_BATCH, len(rows.x))
     for epoch in range(_WARM_UP + _SNAPSHOTS):
         order = torch.randperm(len(rows.x), generator=generator).to(rows.x.device)
-        for some in order.split(_SWAG_BATCH):
+        for some in order.split(batch)[: len(order) // batch]:
             optimizer.zero_grad()
             f = twin(rows.x[some])
             loss(f if rows.classes else f.squeeze(-1), rows.y[some]).backward()

@@ -1,8 +1,7 @@
-"""How far off a network may be: the posterior of its last layer, and its size from errors on rows it has not seen."""
+"""How far off networks may be: what their posteriors say, and its size from errors on rows they have not seen."""
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,68 +11,12 @@ import torch
 from scipy import stats
 from scipy.optimize import minimize
 from scipy.special import digamma, gammaln
-from torch import Tensor, nn
+from torch import Tensor
 
 from surrogate.arrays import Array
 from surrogate.networks.posteriors import Member
 
-__all__ = ["Calibration", "LastLayer", "calibrate", "in_blocks", "spreads"]
-
-
-@dataclass(frozen=True, eq=False)
-class LastLayer:
-    """Bayesian linear regression on the last layer's inputs, the layers below taken as they are.
-
-    With features phi(x) = (c_w h(x), c_b), scaled to a mean square length of 1 over the training rows, and a standard
-    normal prior of the last layer, the variance is v(x) = s^2 phi(x)' (Phi'Phi + s^2 I)^-1 phi(x): 1 and more where
-    nothing like x was seen, near s^2 / n within the data.
-
-    Attributes:
-        module: The network, in double precision.
-        constants: (c_w, c_b) of the last layer, scaled.
-        factor: Cholesky factor of Phi'Phi + s^2 I, with shape (w + 1, w + 1).
-        noise: s, as a part of the prior standard deviation.
-
-    References:
-        Kristiadi, Hein & Hennig (2020), https://arxiv.org/abs/2002.10118
-        Daxberger et al. (2021), https://arxiv.org/abs/2106.14806
-    """
-
-    module: nn.Sequential
-    constants: tuple[float, float]
-    factor: Tensor
-    noise: float
-
-    @classmethod
-    def of(cls, module: nn.Sequential, constants: tuple[float, float], x: Tensor, *, noise: float = 0.1) -> LastLayer:
-        """The posterior after the rows of x, with shape (n, d); O(n w^2 + w^3) time."""
-        double = copy.deepcopy(module).double()
-        phi = _features(double, constants, x.double())
-        size = float(phi.square().sum(1).mean().sqrt())
-        gram = phi.T @ phi / size**2
-        gram.diagonal().add_(noise**2)
-        return cls(double, (constants[0] / size, constants[1] / size), torch.linalg.cholesky(gram), noise)
-
-    def outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance as those of one draw, each with shape (1, n, 1)."""
-        return self.mean(x)[None, :, None], self.variance(x)[None, :, None]
-
-    @torch.no_grad()
-    def mean(self, x: Tensor) -> Tensor:
-        """Output of the network, with shape (n,)."""
-        return self.module(x.double()).squeeze(-1)
-
-    def variance(self, x: Tensor) -> Tensor:
-        """Posterior variance v(x) relative to the prior's, with shape (n,); O(n w^2) time."""
-        phi = _features(self.module, self.constants, x.double())
-        half = torch.linalg.solve_triangular(self.factor, phi.T, upper=False)
-        return self.noise**2 * half.square().sum(0)
-
-
-@torch.no_grad()
-def _features(module: nn.Sequential, constants: tuple[float, float], x: Tensor) -> Tensor:
-    hidden = module[:-1](x)
-    return torch.cat([constants[0] * hidden, torch.full_like(hidden[:, :1], constants[1])], 1)
+__all__ = ["Calibration", "calibrate", "in_blocks", "spreads"]
 
 
 def spreads(members: Sequence[Member], x: Tensor, *, disagree: bool) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from surrogate.estimators.gp import GPRegressor
 from surrogate.labelling import learners
 from surrogate.labelling.learners import Lesson, fit_ridge
 from surrogate.labelling.models import HeldOutErrors, fit_folds, gain_of, model_name
+from surrogate.labelling.settings import LabelSettings
 from surrogate.networks import training
 from surrogate.rng import generator, torch_generator
 from surrogate.selection.batch import select_batch
@@ -216,3 +217,19 @@ def test_equal_rows_are_in_one_fold(rng):
     parts = Lesson(x, rng.standard_normal(120), None, 3, 5, None).parts()
     assert (parts.reshape(40, 3) == parts.reshape(40, 3)[:, :1]).all()
     assert np.bincount(parts).tolist() == [24] * 5
+
+
+@pytest.mark.parametrize("kind", ["kfac", "swag"])
+def test_networks_with_other_posteriors(kind):
+    rng = np.random.default_rng(5)
+    x = rng.uniform(-1, 1, (40, 3))
+    y = np.sin(3 * x[:, 0]) + x[:, 1]
+    everywhere = np.ones(40, bool)
+    first, other = (
+        fit_folds("network", x, y, random=everywhere, seed=1, folds=2, uncertainty=name)
+        for name in (kind, "last-layer")
+    )
+    assert first.predict(x).sd.min() > 0
+    assert not np.allclose(first.held_out.variance, other.held_out.variance)
+    with pytest.raises(ValueError, match="uncertainty must be one of last-layer, kfac, swag, got 'mcmc'"):
+        LabelSettings(uncertainty="mcmc")

@@ -4,9 +4,9 @@ import torch
 from scipy import stats
 
 from surrogate.networks.architecture import Architecture
+from surrogate.networks.posteriors import Linearised, Rows, members_of
 from surrogate.networks.uncertainty import (
     Calibration,
-    LastLayer,
     _negative_log_likelihood,
     calibrate,
     in_blocks,
@@ -26,52 +26,46 @@ def points(n, seed):
     return torch.randn(n, D, generator=torch.Generator().manual_seed(seed))
 
 
-def gradients(module, constants, x):
-    """Derivatives to the last layer in the tangent parametrisation, row by row."""
-    rows = []
-    for point in x.double():
-        output = module(point)[0]
-        weight, bias = torch.autograd.grad(output, [module[-1].weight, module[-1].bias])
-        rows.append(torch.cat([constants[0] * weight[0], constants[1] * bias]))
-    return torch.stack(rows)
-
-
-@pytest.mark.parametrize("noise", [0.1, 1.0])
-def test_variance_is_that_of_a_gaussian_process_with_the_kernel_of_last_layer_gradients(networks, noise):
-    architecture, (module, *_) = networks
-    x, new = points(12, 0), points(30, 1)
-    ours = LastLayer.of(module, architecture.scales()[-1], x, noise=noise).variance(new)
-    double = type(module)(*module).double()
-    phi, star = (gradients(double, architecture.scales()[-1], rows) for rows in (x, new))
-    module.float()
-    size = phi.square().sum(1).mean()
-    k, cross, own = phi @ phi.T / size, star @ phi.T / size, star.square().sum(1) / size
-    expected = own - (cross * torch.linalg.solve(k + noise**2 * torch.eye(12), cross.T).T).sum(1)
-    torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-10)
+def last_layers(architecture, modules, x):
+    rows = Rows(x, torch.zeros(len(x)), architecture, classes=False)
+    members = members_of("last-layer", modules, rows, [torch.Generator()] * len(modules))
+    return [Linearised(member.posterior.with_hyperparameters(prior_precision=1.0, noise=0.01)) for member in members]
 
 
 def test_more_rows_leave_less_variance(networks):
-    architecture, (module, *_) = networks
+    architecture, modules = networks
     x, new = points(200, 2), points(50, 3)
-    few, many = (LastLayer.of(module, (1.0, 1.0), torch.cat([x[:100]] * k)) for k in (1, 2))
-    assert bool((many.variance(new) < few.variance(new)).all())
-    assert architecture.scales()[-1][0] > 0
+    few, many = (last_layers(architecture, modules[:1], torch.cat([x[:100]] * k))[0] for k in (1, 2))
+    assert bool((many.outputs(new)[1] < few.outputs(new)[1]).all())
 
 
 def test_network_given_keeps_its_precision(networks):
-    _, (module, *_) = networks
-    LastLayer.of(module, (1.0, 1.0), points(5, 0))
-    assert module[0].weight.dtype == torch.float32
+    architecture, modules = networks
+    last_layers(architecture, modules[:1], points(5, 0))
+    assert modules[0][0].weight.dtype == torch.float32
+
+
+def test_draws_add_their_variance(networks):
+    """A mixture: the variance around the draws, and that between them."""
+
+    class Two:
+        def outputs(self, x):
+            mean = torch.stack([x[:, :1], x[:, :1] + 2.0])
+            return mean, torch.full_like(mean, 3.0)
+
+    mean, columns = spreads([Two()], points(4, 0).double(), disagree=False)
+    torch.testing.assert_close(mean, points(4, 0).double()[:, 0] + 1.0)
+    torch.testing.assert_close(columns, torch.full((4, 1), 5.0).double())
 
 
 def test_spreads_of_several_networks(networks):
     architecture, modules = networks
     x, new = points(40, 4), points(10, 5)
-    layers = [LastLayer.of(module, architecture.scales()[-1], x) for module in modules]
+    layers = last_layers(architecture, modules, x)
     mean, columns = spreads(layers, new, disagree=True)
     with torch.no_grad():
         outputs = np.stack([module(new).numpy()[:, 0] for module in modules])
-    variances = np.stack([layer.variance(new).numpy() for layer in layers])
+    variances = np.stack([layer.outputs(new)[1][0, :, 0].numpy() for layer in layers])
     np.testing.assert_allclose(mean, outputs.mean(0), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(columns, np.stack([variances.mean(0), outputs.var(0, ddof=1)], 1), rtol=1e-5, atol=1e-7)
     assert spreads(layers, new, disagree=False)[1].shape == (10, 1)
@@ -79,7 +73,7 @@ def test_spreads_of_several_networks(networks):
 
 def test_blocks_make_no_difference(networks):
     architecture, modules = networks
-    layer = LastLayer.of(modules[0], architecture.scales()[-1], points(40, 4))
+    (layer,) = last_layers(architecture, modules[:1], points(40, 4))
     new = points(50, 6)
     whole, parts = (in_blocks(lambda x: spreads([layer], x, disagree=False), new, block=b) for b in (50, 7))
     for a, b in zip(whole, parts, strict=True):
