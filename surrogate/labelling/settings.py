@@ -35,7 +35,7 @@ class LabelSettings:
         table_is_random: Whether the labels that were in the table are of a random sample of its rows.
         folds: Of the cross-validation.
         device: Where models are fitted: "cpu", "cuda", "auto".
-        uncertainty: What networks are unsure of, which shapes their intervals: "last-layer", "kfac", five times as
+        uncertainty: What networks are unsure of, which shapes their intervals: "last-layer", "kfac", three times as
             slow to predict and often the better guide to where errors are large, or "swag".
 
     Raises:
