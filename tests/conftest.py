@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from surrogate.executors.interruption import forget_signals
 from surrogate.labelling import learners
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,3 +81,9 @@ def linear(monkeypatch):
     monkeypatch.setitem(sys.modules, "linear_model", module)
     spec.loader.exec_module(module)
     monkeypatch.setitem(learners.LEARNERS, "linear", module.fit_linear)
+
+
+@pytest.fixture(autouse=True)
+def _no_signal_of_another_test():
+    """A program begins no run after a signal has ended one; tests are many programs."""
+    forget_signals()

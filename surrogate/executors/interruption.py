@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["Interrupted", "StopRequest", "leaving"]
+__all__ = ["Interrupted", "StopRequest", "asked_to_end", "forget_signals", "leaving"]
 
 # SIGTERM and SIGUSR1 are what batch systems send before the end; SIGINT is Ctrl-C.
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
@@ -23,8 +25,9 @@ class Interrupted(BaseException):  # noqa: N818  # neither an error nor an answe
 class StopRequest:
     """Whether the run is to end, and why: a signal came or the time is up.
 
-    Used in a ``with`` statement of the main thread it catches SIGTERM, SIGUSR1 and SIGINT; a second SIGINT raises
-    KeyboardInterrupt at once. In another thread only the time limit holds.
+    Used in a ``with`` statement of the main thread it catches SIGTERM, SIGUSR1 and SIGINT. A second SIGINT raises
+    KeyboardInterrupt at once, and so does another signal that comes more than two seconds after the first: batch
+    systems send one signal to many processes, which pass it on. In another thread only the time limit holds.
 
     Args:
         seconds: Time limit, counted from ``start``; None if there is none.
@@ -37,6 +40,7 @@ class StopRequest:
         self._reason = ""
         self._inside = False
         self._former: dict[int, Any] = {}
+        self._came = math.inf
 
     def reason(self) -> str:
         """A sentence if the run is to end, otherwise nothing."""
@@ -87,8 +91,11 @@ class StopRequest:
             raise Interrupted(self._reason)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        if number == signal.SIGINT and self._reason:
+        now = time.monotonic()
+        if self._reason and (number == signal.SIGINT or now - self._came > _ECHO):
             raise KeyboardInterrupt
+        self._came = min(self._came, now)
+        _CAME.append(number)
         self.request(f"stopped by {signal.Signals(number).name}")
         if self._inside:
             self._inside = False
@@ -103,6 +110,24 @@ class StopRequest:
         for number, handler in self._former.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._former = {}
+
+
+_ECHO = 2.0  # seconds
+_CAME: list[int] = []
+
+
+def asked_to_end() -> str:
+    """The name of a signal that came during a run that is over, as a program that was asked to end begins no other.
+
+    Ctrl-C in an interactive session ends one command, and not the session.
+    """
+    numbers = [number for number in _CAME if number != signal.SIGINT or not hasattr(sys, "ps1")]
+    return signal.Signals(numbers[0]).name if numbers else ""
+
+
+def forget_signals() -> None:
+    """Lets further runs begin in this process, whatever signal ended one before."""
+    _CAME.clear()
 
 
 def _alarm_is_free() -> bool:

@@ -35,7 +35,7 @@ from surrogate.samplers.samples import Samples
 from surrogate.samplers.smc import systematic_resample
 from surrogate.storage.folder import RunFolder
 
-__all__ = ["Emulator", "conclude", "load_result"]
+__all__ = ["Emulator", "conclude", "conclude_at_once", "load_result"]
 
 
 _BRIDGE = 20_000  # draws of the chain that a second estimate of the evidence uses
@@ -83,7 +83,9 @@ class Emulator:
         return self.scaled.to_unit(np.atleast_2d(np.asarray(x, dtype=np.float64)))
 
 
-def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> Result:
+def conclude(
+    loop: PosteriorLoop, state: State, reason: str, n_samples: int, *, max_seconds: float | None = None
+) -> Result:
     """Samples the surrogate of a run as it stands.
 
     Args:
@@ -91,6 +93,7 @@ def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> 
         state: Its last state.
         reason: Why it is the last.
         n_samples: Effective number of independent draws.
+        max_seconds: How long the final chain may take; None for as long as it needs.
 
     Raises:
         ValueError: If the run has no surrogate.
@@ -101,7 +104,7 @@ def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> 
     state = loop.cooled(state)
     view = loop.view(state)
     model, sample = view.model, view.importance_sample(max(20_000, 2 * n_samples), "final")
-    chain = _chain(view, sample, n_samples)
+    chain = _chain(view, sample, n_samples, max_seconds)
     if not state.verdict.converged:
         reason = f"{reason}; {_looked_at(view)}"
     elif np.isfinite(state.column("open_radius")[-1]):
@@ -121,6 +124,33 @@ def conclude(loop: PosteriorLoop, state: State, reason: str, n_samples: int) -> 
     )
     evidence = Evidence(model.y_max + sample.log_integral, _evidence_error(check, evidence_spread), check)
     return Result(_samples(loop, state, model, chain), evidence, record, Emulator(model, loop.scaled))
+
+
+def conclude_at_once(loop: PosteriorLoop, state: State, reason: str) -> Result:
+    """The draws that the run itself worked with, when there is no time to sample its surrogate.
+
+    They are equally weighted, a few thousand at most, and the evidence is that of the last iteration.
+    """
+    state = loop.cooled(state)
+    view = loop.view(state)
+    draws = view.draws.posterior
+    log_density = view.log_posterior(draws)
+    inside = np.isfinite(log_density)
+    n, words = int(inside.sum()), "no time was left to sample the surrogate"
+    unknown = np.full(loop.d, np.nan)
+    chain = Chain(draws[inside], log_density[inside], unknown, float(n), np.nan, 0, 0, False, words)
+    last = state.rows()[-1] if len(state.trace) else {}
+    record = Record(
+        converged=False,
+        status=f"{reason}; {words}: these are the {n} draws that the run worked with",
+        n_evaluations=calls(state),
+        data=state.data,
+        log_prior=loop.scaled.log_density_x(state.data.x),
+        trace=tuple(dict(row) for row in state.rows()),
+        surrogate_error={"mean": unknown, "sd": unknown},
+    )
+    evidence = Evidence(last.get("log_evidence", np.nan), last.get("log_evidence_error", np.nan))
+    return Result(_samples(loop, state, view.model, chain), evidence, record, Emulator(view.model, loop.scaled))
 
 
 def _evidence_check(view: View, sample: ImportanceSample, chain: Chain) -> EvidenceCheck:
@@ -160,7 +190,7 @@ def _looked_at(view: View) -> str:
     return f"further modes are not excluded in {100.0 * unseen_share(view):.2g} % of the prior"
 
 
-def _chain(view: View, sample: ImportanceSample, n_samples: int) -> Chain:
+def _chain(view: View, sample: ImportanceSample, n_samples: int, max_seconds: float | None) -> Chain:
     """Draws of the surrogate posterior, in scaled coordinates."""
     rng = view.rng("final")
     start = _walkers(sample, max(WALKERS, 4 * view.d), rng) if sample.ess > 100 else view.draws.posterior
@@ -169,6 +199,7 @@ def _chain(view: View, sample: ImportanceSample, n_samples: int) -> Chain:
         view.window.unrolled(start),
         rng=rng,
         ess=n_samples,
+        max_seconds=max_seconds,
         bounds=view.window.window(view.setup.prior.bounds),
         jumps=view.setup.jumps,
     )

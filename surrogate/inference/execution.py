@@ -16,9 +16,9 @@ from surrogate.executors.blas import one_thread
 from surrogate.executors.calls import Limits, guarded
 from surrogate.executors.choice import make_executor, workers_of
 from surrogate.executors.files import FilesExecutor
-from surrogate.executors.interruption import Interrupted
+from surrogate.executors.interruption import Interrupted, StopRequest, asked_to_end
 from surrogate.executors.mpi import Ranks, ranks
-from surrogate.inference.conclusion import Emulator, conclude
+from surrogate.inference.conclusion import Emulator, conclude, conclude_at_once
 from surrogate.inference.driving.asynchronous import useful_workers
 from surrogate.inference.driving.budget import calls
 from surrogate.inference.driving.drive import Ending, UnfinishedError, drive
@@ -34,7 +34,7 @@ from surrogate.problem.target import Posterior
 from surrogate.rng import generator
 from surrogate.storage.folder import RunFolder
 
-__all__ = ["execute"]
+__all__ = ["GRACE", "execute"]
 
 Call = Callable[[Array], Evaluation]
 Folder = Callable[[], contextlib.AbstractContextManager[RunFolder | None]]
@@ -47,7 +47,13 @@ def execute(run: Run, executor: Any, folder: Folder) -> Result:
         run: What to run, still without executor, call and folder.
         executor: As ``surrogate.infer`` takes it.
         folder: Opens the output folder, in a ``with`` statement; called on rank 0 only.
+
+    Raises:
+        UnfinishedError: If the run was interrupted before it had a surrogate, or a signal ended a run before it.
     """
+    if name := asked_to_end():
+        msg = f"{name} came during an earlier run of this program, so no other one is started"
+        raise UnfinishedError(msg)
     world = ranks(executor)
     limits = run.settings.limits
     by_files = isinstance(executor, str) and executor.startswith("files:")
@@ -122,15 +128,36 @@ def _result(run: Run, ending: Ending) -> Result:
     """Draws from the last surrogate, re-weighted if that was asked for, and saved."""
     if ending.interrupted and ending.sampled.parameters is None:
         raise UnfinishedError(ending.reason)
-    n = max(run.settings.n_samples, run.settings.reweight or 0)
-    result = conclude(run.loop, ending.sampled, ending.reason, n)
+    result, interrupted = _drawn(run, ending)
     made = calls(ending.state) + ending.uncounted
-    result = replace(result, record=replace(result.record, n_evaluations=made, interrupted=ending.interrupted))
-    if run.settings.reweight and not ending.interrupted:
+    result = replace(result, record=replace(result.record, n_evaluations=made, interrupted=interrupted))
+    if run.settings.reweight and not interrupted:
         result = _reweighted(run, result, run.settings.reweight)
     if run.folder is not None:
         result.save(run.folder.chain_root)
     return result
+
+
+def _drawn(run: Run, ending: Ending) -> tuple[Result, bool]:
+    """Draws from the last surrogate, and whether the end of the run was asked for before or meanwhile."""
+    n = max(run.settings.n_samples, run.settings.reweight or 0)
+    reason = ending.reason
+    if not ending.interrupted:
+        try:
+            with run.stop.interruptible():
+                return conclude(run.loop, ending.sampled, reason, n), False
+        except Interrupted as interruption:
+            reason = f"{interruption}; {reason}"
+    with StopRequest(GRACE) as grace:
+        try:
+            with grace.interruptible():
+                return conclude(run.loop, ending.sampled, reason, n, max_seconds=0.5 * GRACE), True
+        except Interrupted:
+            return conclude_at_once(run.loop, ending.sampled, reason), True
+
+
+GRACE = 10.0
+"""Seconds that a run takes to sample its surrogate once it has been asked to end; batch systems kill after some 30."""
 
 
 def _reweighted(run: Run, result: Result, n: int) -> Result:

@@ -288,7 +288,7 @@ def test_starting_anew_keeps_the_former_journal(uninterrupted, tmp_path):
     ("options", "message"),
     [
         ({"resume": True}, "resume=True, but .* holds no run"),
-        ({"resume": "yes"}, "resume must be 'auto', True or False, got 'yes'"),
+        ({"resume": "yes"}, "resume must be 'auto', 'trust', True or False, got 'yes'"),
         ({"resume": True, "output": None}, "resume=True needs the output folder"),
     ],
 )

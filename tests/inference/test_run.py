@@ -14,6 +14,7 @@ from scipy.special import betaln, gammaln, ndtr
 
 import likelihoods
 import surrogate
+from surrogate.executors.interruption import forget_signals
 from surrogate.problem.dataset import FAILED
 from surrogate.problem.prior import Parameter
 from surrogate.samplers.ensemble import sample_ensemble
@@ -273,6 +274,7 @@ def test_a_signal_ends_the_re_weighting_and_the_same_call_goes_on(tmp_path, plai
     assert not result.converged
     assert "stopped by SIGUSR1 before the result was re-weighted" in result.status
     assert (tmp_path / "chain.txt").exists()
+    forget_signals()
     again = infer(second, **options)
     assert again.converged
     assert again.reweighting.n == 40

@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import json
 import math
+import types
 import warnings
 from typing import Any
 
@@ -98,17 +99,25 @@ def _source_hash(function: Any) -> str:
     while isinstance(function, functools.partial):
         bound += [function.args, tuple(sorted(function.keywords.items()))]
         function = function.func
-    try:
-        source = inspect.getsource(function if hasattr(function, "__qualname__") else type(function))
-    except (OSError, TypeError):
-        return ""
     function = getattr(function, "__func__", function)
     code = getattr(function, "__code__", None)
+    try:
+        source = inspect.getsource(function if hasattr(function, "__qualname__") else type(function))
+    except (OSError, TypeError):  # typed into a session, or no Python
+        source = "" if code is None else _compiled(code)
+    if not source:
+        return ""
     bound.append(getattr(function, "__defaults__", None))
     if code is not None:
         bound.append(code.co_consts)  # tells lambdas of one line apart
         bound += [_contents(cell) for cell in getattr(function, "__closure__", None) or ()]
     return hashlib.sha256((source + "".join(map(_spelled, bound))).encode()).hexdigest()
+
+
+def _compiled(code: types.CodeType) -> str:
+    """The instructions of a function, and of those inside it, as text."""
+    inner = "".join(_compiled(value) for value in code.co_consts if isinstance(value, types.CodeType))
+    return f"{code.co_code.hex()}{code.co_names}{inner}"
 
 
 def _contents(cell: Any) -> Any:

@@ -72,15 +72,17 @@ class Run:
 
         The loop repeats itself where nothing has changed, and its draws hold copies.
         """
-        x = fresh(self.loop.ask(state, pending, n), taken)
+        with self.stop.interruptible():
+            x = fresh(self.loop.ask(state, pending, n), taken)
         if len(x) or state.parameters is not None:
             return x
         known = np.array([np.frombuffer(point) for point in sorted(taken)])  # a design with gaps, begun in another mode
         return fresh(self.loop.ask(state, known), taken)
 
     def tell(self, state: State, x: NDArray, evaluations: list[Evaluation]) -> State:
-        """The next state, after it is on disk and the observers have seen it."""
-        state = self.loop.tell(state, x, evaluations)
+        """The next state, after it is on disk and the observers have seen it; left at once if the run is to end."""
+        with self.stop.interruptible():
+            state = self.loop.tell(state, x, evaluations)
         self.keep(state)
         for observe in self.observers:
             observe(state)

@@ -118,3 +118,14 @@ class Callable:
 
 def test_objects_are_known_by_their_class():
     assert provenance_of(Posterior(Callable(), PRIOR)) == provenance_of(Posterior(Callable(), PRIOR))
+
+
+def test_functions_without_a_file_are_known_by_their_instructions():
+    def typed(text):
+        names = {}
+        exec(compile(text, "<typed>", "exec"), names)  # noqa: S102
+        return provenance_of(Posterior(names["f"], PRIOR))
+
+    assert typed("def f(x):\n    return -x[0]") == typed("def f(x):\n\n    return -x[0]")
+    assert typed("def f(x):\n    return -x[0]") != typed("def f(x):\n    return -x[0] ** 2")
+    assert '"source": ""' not in typed("def f(x):\n    return -x[0]")
