@@ -1,7 +1,7 @@
 """Networks trained in large batches: test error by batch size, with and without the policy that follows the batch size.
 
-    python scripts/bench_large_batch.py FOLDER [--sets kin40k protein pol elevators] [--rows 8192] [--epochs 32]
-        [--hidden 256] [--batches 256 1024 2048] [--settings none policy] [--seeds 2]
+    python scripts/bench_large_batch.py FOLDER [--sets kin40k protein pol elevators] [--rows 4096] [--epochs 128]
+        [--hidden 128] [--batches 256 1024 2048] [--settings none policy] [--seeds 2]
 
 FOLDER holds NAME.csv.gz without header, the target in the last column. The regressor's network (ReLU, tangent
 parametrisation) with two hidden layers, trained on so many rows; 1,024 others choose the epoch, and the root mean
@@ -75,9 +75,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sets", nargs="+", default=["kin40k", "protein", "pol", "elevators"])
-    parser.add_argument("--rows", type=int, default=8192)
-    parser.add_argument("--epochs", type=int, default=32)
-    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--rows", type=int, default=4096)
+    parser.add_argument("--epochs", type=int, default=128)
+    parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--batches", type=int, nargs="+", default=[256, 1024, 2048])
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--settings", nargs="+", choices=[*POLICIES], default=[*POLICIES], help="at 2,048")
