@@ -39,7 +39,7 @@ def add_label(commands: Any, count: Callable[[str], int]) -> None:
         commands: What ``add_subparsers`` returned.
         count: Reads a whole number of at least 1.
     """
-    what = "label the rows of a table that are worth it"
+    what = "choose which rows of a table to label"
     label = commands.add_parser(
         "label",
         help=what,
@@ -52,9 +52,9 @@ def add_label(commands: Any, count: Callable[[str], int]) -> None:
     _add_ask(inner, count)
     _add_tell(inner)
     _add_predict(inner)
-    release = _command(inner, "release", _release, "make rows free again that were asked for and will not come")
+    release = _command(inner, "release", _release, "return pending rows whose labels will not come to the pool")
     release.add_argument("--batch", type=count, metavar="N", help="those of one batch (default: of all)")
-    _command(inner, "status", _status, "how far a run is, from its files alone")
+    _command(inner, "status", _status, "show the state of a run, from its files alone")
     report = _command(inner, "report", _report, "write a page with the learning curve")
     report.add_argument("-o", "--output", metavar="PATH", help=".html or .png (default: report.html in the folder)")
 
@@ -67,7 +67,7 @@ def _command(inner: Any, name: str, command: Callable[..., int], what: str) -> a
 
 
 class _Once(argparse.Action):
-    """An option that is given once: the second would win without a word."""
+    """An option that may be given only once: argparse would silently take the second."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
         if getattr(namespace, self.dest) is not None:
@@ -126,7 +126,7 @@ def _add_ask(inner: Any, count: Callable[[str], int]) -> None:
     ask.add_argument("-o", "--output", metavar="PATH", help=_OUTPUT)
     ask.add_argument("--anyway", action="store_true", help="beyond the target error and a flat curve")
     ask.add_argument("--again", type=count, metavar="N", help="batch N once more, without the rows that have a label")
-    ask.add_argument("--unfinished", action="store_true", help="rows that are out already come before any new ones")
+    ask.add_argument("--unfinished", action="store_true", help="pending rows come before any new ones")
 
 
 def _add_tell(inner: Any) -> None:
@@ -156,7 +156,7 @@ def _init(options: argparse.Namespace) -> int:
     from surrogate.labelling.run import label
 
     if LabelFolder.at(options.output).holds_run:
-        msg = f"{options.output} holds a run already: go on with ask and tell, or choose another folder"
+        msg = f"{options.output} holds a run already: continue it with ask and tell, or choose another folder"
         raise ValueError(msg)
     names = ("seed", "budget", "target_error", "flat", "audit", "level", "device", "uncertainty", "model", "method")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
@@ -195,7 +195,7 @@ def _declare(found: dict[str, Any], name: str, kind: Any) -> None:
 
 
 def _introduction(run: LabellingRun) -> list[str]:
-    """What the user should check before asking."""
+    """Lines that the user should check before asking for rows."""
     schema, state = run.pool.schema, run.state
     words = [column.name if not column.categories else _of_categories(column) for column in schema.columns]
     lines = [
@@ -215,7 +215,7 @@ def _of_categories(column: Any) -> str:
 
 
 def _opened(folder: str) -> LabellingRun:
-    """The run; after the command of somebody else, if one is under way."""
+    """The run, once the command of another process has ended."""
     from surrogate.labelling.opening import open_run
 
     try:
@@ -245,13 +245,13 @@ def _ask(options: argparse.Namespace) -> int:
 
 
 def _repeat(run: LabellingRun, numbers: Sequence[int], output: str | None) -> int:
-    """Writes what is still out of some batches."""
+    """Writes the pending rows of some batches again."""
     parts = [run.state.out_in(number) for number in numbers]
     _write(_spelled(run, [row for rows in parts for row in rows]), output)
     for number, rows in zip(numbers, parts, strict=True):
         batch = run.state.batch(number)
         run.delivered(batch)
-        _say(f"batch {number} once more: {len(rows)} of its {len(batch)} rows are still out")
+        _say(f"batch {number} once more: {len(rows)} of its {len(batch)} rows are still pending")
     return 0
 
 
@@ -312,14 +312,14 @@ def _tell(options: argparse.Namespace) -> int:
         ):
             parts += [f"{count} {words}"] if count else []
         out = len(run.state.rows(OUT))
-        _say(f"{', '.join(parts)}; {run.state.n_labels} labels in all{f', {out} rows are out' if out else ''}")
+        _say(f"{', '.join(parts)}; {run.state.n_labels} labels in all{f', {out} rows are pending' if out else ''}")
     return 0
 
 
 def _release(options: argparse.Namespace) -> int:
     with _opened(options.folder) as run:
         rows = None if options.batch is None else run.state.out_in(options.batch)
-        _say(f"{run.release(rows)} rows are free again")
+        _say(f"{run.release(rows)} rows are back in the pool")
     return 0
 
 
@@ -336,7 +336,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _predicted_rows(run: LabellingRun, path: str | None, found: Prediction) -> Iterable[Sequence[str]]:
-    """Ids of the rows, or their numbers counted from 1, beside what is predicted."""
+    """Predictions with the ids of the rows, or their numbers counted from 1."""
     from surrogate.labelling.answers import row_column
     from surrogate.labelling.table import read_table
 
@@ -354,7 +354,7 @@ def _predicted_rows(run: LabellingRun, path: str | None, found: Prediction) -> I
 
 
 def _check(run: LabellingRun, path: str, found: Prediction) -> str:
-    """How good predictions are, if the table has labels too; nothing if it has none."""
+    """The errors of predictions if the table has labels too; empty otherwise."""
     import numpy as np
 
     from surrogate.labelling.progress import Coverage
@@ -391,7 +391,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _write(rows: Iterable[Sequence[str]], path: str | None) -> None:
-    """Writes CSV, or Parquet by the name of the file, in one piece; CSV to standard output, all out at the return."""
+    """Writes CSV, or Parquet if the file is called so, in one piece; CSV to standard output, flushed."""
     from surrogate.labelling.table import is_parquet, parquet_bytes
     from surrogate.storage.files import replacing
 

@@ -1,1 +1,1 @@
-"""One file per pipeline that surrogate plugs into."""
+"""Interfaces to other programs: one module or package each."""

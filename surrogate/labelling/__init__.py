@@ -1,1 +1,1 @@
-"""Runs in which somebody labels rows of a table: tables, journal, state, models and honest figures."""
+"""Labelling runs: choosing which rows of a table to label, and a model of the rest."""

@@ -1,7 +1,6 @@
-"""Labels as they come back: read from a file, checked against the table and the state, made into events.
+"""Labels that come back: read from a file, checked against the table and the state, and turned into events.
 
-A file of labels counts as a whole or not at all: the first thing in it that cannot be right is an error, and nothing
-of the file is recorded.
+A file of labels is accepted as a whole or not at all: the first mistake is an error, and nothing is recorded.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ _FAILED = "failed"
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What somebody says of rows.
+    """Labels and failures of rows, as they were given.
 
     Attributes:
         rows: Counted from 0, with shape (k,).
         y: Their labels, NaN where labelling failed, with shape (k,).
         reasons: Why it failed; empty where it did not.
-        empty: Rows of the file without a label.
-        places: Where each stands, for messages.
+        empty: Number of rows in the file without a label.
+        places: Where each label was found, for messages.
     """
 
     rows: Rows
@@ -46,7 +45,7 @@ class Answers:
 
 
 def row_column(pool: Pool) -> str:
-    """Name of the column that says which row is meant where the table has no ids."""
+    """Name of the column of row numbers, for tables without ids."""
     taken = {pool.schema.target, *pool.schema.ignored, *(column.name for column in pool.schema.columns)}
     return next(name for name in ("row", "pool_row", "row_of_pool") if name not in taken)
 
@@ -79,7 +78,7 @@ def read_answers(path: str | os.PathLike[str], pool: Pool) -> Answers:
 
 
 def _label(table: Table, line: int, target: str, cell: str) -> tuple[float, str] | None:
-    """The label and no reason, NaN and a reason, or None for a cell without a label."""
+    """A label with an empty reason, NaN with a reason, or None for an empty cell."""
     text = cell.strip()
     if text.lower() in MISSING:
         return None
@@ -92,7 +91,7 @@ def _label(table: Table, line: int, target: str, cell: str) -> tuple[float, str]
     if not math.isfinite(value):
         msg = (
             f"{table.source}, row {line}, column {target!r}: the label {text!r} is not a finite number; leave the cell "
-            "empty if there is none yet, write 'failed' if there is none to be had"
+            "empty if there is none yet, or write 'failed' if this row cannot be labelled"
         )
         raise ValueError(msg)
     return value, ""
@@ -107,7 +106,7 @@ def _answers(table: Table, rows: Rows, labels: list[tuple[float, str] | None], t
 
 
 def _positions(table: Table, keys: tuple[str, ...], pool: Pool) -> Rows:
-    """The rows of the pool that the rows of a table name."""
+    """The rows of the pool that the rows of a table refer to."""
     found: dict[int, int] = {}
     for line, parts in enumerate(zip(*(table.texts(key) for key in keys), strict=True), start=1):
         name = " / ".join(part.strip() for part in parts)
@@ -115,7 +114,7 @@ def _positions(table: Table, keys: tuple[str, ...], pool: Pool) -> Rows:
         if row is None:
             raise ValueError(_unknown(table, line, keys, name, pool))
         if row in found:
-            msg = f"{table.source}, row {line}: {name!r} stands in row {found[row]} too; which label is right?"
+            msg = f"{table.source}, row {line}: {name!r} appears in row {found[row]} too"
             raise ValueError(msg)
         found[row] = line
     return np.array(list(found), dtype=np.int64)
@@ -175,12 +174,12 @@ def check_told(rows: Any, y: Array, n: int) -> None:
 
 
 def events_of(answers: Answers, state: LabelState, *, correct: bool) -> list[dict[str, Any]]:
-    """The events that record answers; labels that are known already are left out.
+    """The events that record answers; labels already known are left out.
 
     Args:
-        answers: What is said.
+        answers: Labels and failures.
         state: What is known.
-        correct: Whether a label may take the place of another one.
+        correct: Whether new labels may replace known ones.
 
     Raises:
         ValueError: If a row has another label and ``correct`` is False.

@@ -1,7 +1,7 @@
 """The folder of a labelling run: labels.jsonl, state.npz, config.yaml, trace.csv and report.html.
 
-The journal is the truth: the state is what its events make of the table. ``state.npz`` holds the table as numbers, so
-that commands start fast, and is made again from the table when it is missing; ``trace.csv`` is the learning curve.
+The journal defines the state: replaying it on the table gives everything. ``state.npz`` holds the table as numbers, so
+that commands start fast, and is rebuilt if it is missing; ``trace.csv`` is the learning curve.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["LabelFolder"]
 
 @dataclass(frozen=True, eq=False)
 class LabelFolder(RunFiles):
-    """Where the files of a run are.
+    """The files of a labelling run.
 
     Attributes:
         path: The folder.
@@ -38,7 +38,7 @@ class LabelFolder(RunFiles):
 
     @classmethod
     def at(cls, path: str | os.PathLike[str]) -> LabelFolder:
-        """The folder of a path, which need not exist."""
+        """The folder at a path, which need not exist."""
         return cls(Path(path), RunFolder(path))
 
     @property
@@ -48,7 +48,7 @@ class LabelFolder(RunFiles):
 
     @property
     def holds_run(self) -> bool:
-        """Whether there is a run: its recipe is written last."""
+        """Whether there is a run: its recipe is the last file written at the start."""
         return self.config_path.exists()
 
     def save_pool(self, pool: Pool) -> None:
@@ -56,7 +56,7 @@ class LabelFolder(RunFiles):
         save_arrays(self.state_path, pool.to_arrays())
 
     def load_pool(self, recipe: Recipe) -> Pool:
-        """The table; from its file if the numbers are not there.
+        """The pool, rebuilt from the table if ``state.npz`` is missing.
 
         Raises:
             ValueError: If neither can be used.
@@ -66,7 +66,7 @@ class LabelFolder(RunFiles):
             if pool.digest == recipe.digest:
                 return pool
         if not recipe.source:
-            msg = f"{self.state_path} is missing, and the table was not a file: make the run again with the same table"
+            msg = f"{self.state_path} is missing, and the table was not a file: start the run again with the same table"
             raise ValueError(msg)
         recipe.check_source()
         declared = recipe.declared()

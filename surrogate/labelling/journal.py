@@ -1,4 +1,4 @@
-"""The journal of a labelling run: one line of JSON per event, on the disk before anybody hears of it.
+"""The journal of a labelling run: one line of JSON per event, on disk before anything else happens.
 
     {"event": "asked", "batch": 1, "rows": [...], "random": [...], "prediction": [[mean, sd, low, high], ...], ...}
     {"event": "delivered", "batch": 1}
@@ -8,7 +8,7 @@
     {"event": "released", "rows": [...]}
     {"event": "judged", "stage": {...}}                     a model by which the run is over
 
-Rows are counted from 0. The state is what the events make of the table, in their order; lines are never changed.
+Rows are counted from 0. Replaying the events on the table gives the state; lines are never changed.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class LabelJournal:
     """An append-only file of events.
 
     Attributes:
-        path: The file, which is made by the first `append`.
+        path: The file, created by the first `append`.
     """
 
     path: Path
 
     def append(self, event: Event) -> None:
-        """Adds an event, with the time, which is on the disk when this returns.
+        """Appends an event with the time; it is on disk when this returns.
 
         Raises:
             OSError: If it cannot be written.
@@ -119,7 +119,7 @@ def asked(batch: Batch) -> Event:
 
 
 def judged(stage: Stage) -> Event:
-    """The event of a model that led to no batch; `replay` reads it."""
+    """The event of a model that chose no batch; `replay` reads it."""
     return {"event": "judged", "stage": _plain(stage)}
 
 

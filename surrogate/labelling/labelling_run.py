@@ -1,4 +1,4 @@
-"""A labelling run that is under way: what it knows, and the events that change it."""
+"""A labelling run: what it knows, and the events that change it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ __all__ = ["LabellingRun"]
 
 
 class LabellingRun:
-    """A run that is under way; each event is on the disk before a method returns.
+    """A labelling run; every event is on disk before a method returns.
 
     Attributes:
-        recipe: What was asked for.
+        recipe: Table, columns and settings.
         pool: The rows.
         state: Labels and batches.
-        folder: Where events are recorded; None if nowhere.
+        folder: Where events are recorded; None to keep them in memory.
         halted: Why nothing more is asked for, although the limits allow it; empty if there is no such reason.
     """
 
@@ -53,7 +53,7 @@ class LabellingRun:
         return self.recipe.settings
 
     def close(self) -> None:
-        """Lets other processes into the folder."""
+        """Releases the lock on the folder."""
         if self.folder is not None:
             self.folder.run.close()
 
@@ -66,9 +66,9 @@ class LabellingRun:
     # ask
 
     def ask(self, n: int = 64, *, anyway: bool = False) -> Batch:
-        """Rows to be labelled, which are recorded as out; none if the run is over or no row is left.
+        """The next rows to label, which become pending; none if the run is over or no row is left.
 
-        A batch whose delivery was not recorded (the process was killed in between) is given again.
+        A batch whose delivery was not recorded, because the process was killed, is returned again.
 
         Args:
             n: Rows wanted.
@@ -102,26 +102,26 @@ class LabellingRun:
         return self.state.batches[-1]
 
     def _judge(self, stage: Stage) -> None:
-        """Records a model by which the run is over, so that a status knows it too."""
+        """Records the held-out errors of a model that led to no batch, so that a later status has them."""
         last = self.state.stages[-1] if self.state.stages else None
         if last is None or (last.n_labels, last.rmse) != (stage.n_labels, stage.rmse):
             self._record(judged(stage))
 
     @property
     def undelivered(self) -> Batch | None:
-        """The last batch if nobody may have got it."""
+        """The last batch if it may not have reached anybody; None otherwise."""
         last = self.state.batches[-1] if self.state.batches else None
         if last is None or last.delivered or not len(self.state.out_in(last.number)):
             return None
         return last
 
     def delivered(self, batch: Batch) -> None:
-        """Records that a batch has reached whoever asked; `rows` and the command do this by themselves."""
+        """Records that a batch has reached whoever asked for it; the command line does this by itself."""
         if len(batch) and not self.state.batch(batch.number).delivered:
             self._record({"event": "delivered", "batch": batch.number})
 
     def release(self, rows: ArrayLike | None = None) -> int:
-        """Makes rows free that are out, all unless given, and returns how many were."""
+        """Returns pending rows to the pool, all by default, and returns how many there were."""
         out = self.state.rows(OUT)
         chosen = out if rows is None else np.intersect1d(out, np.asarray(rows, dtype=np.int64))
         if len(chosen):
@@ -134,9 +134,9 @@ class LabellingRun:
         """Records labels and returns how many were new.
 
         Args:
-            rows: Rows counted from 0, with shape (k,), asked for or not.
+            rows: Rows counted from 0, with shape (k,); they need not have been asked for.
             y: Their labels, with shape (k,); NaN for rows without a label yet, which are left out.
-            correct: Whether a label may take the place of another one.
+            correct: Whether new labels may replace known ones.
 
         Raises:
             ValueError: If shapes differ, a row is not in the table or stands there twice, a label is infinite, or
@@ -150,12 +150,12 @@ class LabellingRun:
         return self._tell(Answers(index, values, reasons, int((~given).sum()), _places(index)), correct=correct)
 
     def tell_table(self, path: str | os.PathLike[str], *, correct: bool = False) -> tuple[int, Answers]:
-        """Records the labels in a file and returns how many were new, and what the file says; see `read_answers`."""
+        """Records the labels in a file; returns how many were new, and what the file says (see `read_answers`)."""
         answers = read_answers(path, self.pool)
         return self._tell(answers, correct=correct), answers
 
     def fail(self, rows: ArrayLike, reason: str = "failed", *, correct: bool = False) -> int:
-        """Records that rows cannot be labelled and returns how many were not known to be so.
+        """Records that rows cannot be labelled and returns how many of them are news.
 
         Args:
             rows: Rows counted from 0, with shape (k,).
@@ -182,7 +182,7 @@ class LabellingRun:
     # what is known
 
     def model(self) -> FoldModel | None:
-        """The model of the labels that are there; None before there are enough. Fitted when it is first needed."""
+        """The model of the present labels, fitted when first needed; None before there are enough."""
         key = hashlib.sha256(self.state.y.tobytes() + self.state.random.tobytes()).digest()
         if self._fitted is None or self._fitted[0] != key:
             with one_thread():
@@ -190,7 +190,7 @@ class LabellingRun:
         return self._fitted[1]
 
     def predict(self, rows: Any = None) -> Prediction:
-        """Mean, sd and interval of the labels of rows.
+        """Predicted labels of rows, with sds and intervals.
 
         Args:
             rows: A table with the columns of the pool in any form that `label` takes; None for all rows of the pool.
@@ -211,7 +211,7 @@ class LabellingRun:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The learning curve: held-out errors after each fit that led to a batch, and of a model that is there now."""
+        """The learning curve: held-out errors of each model that chose a batch, and of the present one."""
         found = self.state.stages
         model = None if self._fitted is None else self._fitted[1]
         if model is not None and (not found or found[-1].n_labels != model.n_labels):
@@ -219,7 +219,7 @@ class LabellingRun:
         return found
 
     def ending(self) -> LabelEnding:
-        """Whether the run is over, and why; by the last model that was fitted."""
+        """Whether the run is over, and why, judged by the last fitted model."""
         if self.halted:
             return LabelEnding(True, self.halted)
         return ending(self.state, self.settings, self.stages[-1] if self.stages else None, allowed=self.pool.allowed)
@@ -253,7 +253,7 @@ class LabellingRun:
         return original_rows(self.recipe.source, rows)
 
     def _record(self, event: Mapping[str, Any]) -> None:
-        """The only way to another state: first the journal, then the memory."""
+        """Records an event, first on disk, then in memory: the only way to change the state."""
         if self.folder is not None:
             self.folder.journal.append(event)
         self.state = replay(self.state, [event])

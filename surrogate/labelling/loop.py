@@ -20,7 +20,7 @@ __all__ = ["choose", "distinct_labelled", "first_labels", "fit"]
 
 
 def first_labels(pool: Pool) -> int:
-    """Labels that a run needs before it has a model: 20, or twice the columns that a model sees if these are more.
+    """Labels needed for a model: 20, or twice the number of model inputs if that is more, at most 100.
 
     Until then rows are drawn at random.
     """
@@ -28,7 +28,7 @@ def first_labels(pool: Pool) -> int:
 
 
 def fit(pool: Pool, state: LabelState, settings: LabelSettings) -> FoldModel | None:
-    """The model of the labels; None if they are too few, or all the same."""
+    """The model of the present labels; None if there are too few, or they are all equal."""
     rows = distinct_labelled(pool, state)
     if len(rows) < first_labels(pool) or np.ptp(state.y[rows]) == 0.0:
         return None
@@ -38,7 +38,7 @@ def fit(pool: Pool, state: LabelState, settings: LabelSettings) -> FoldModel | N
 
 
 def distinct_labelled(pool: Pool, state: LabelState) -> Rows:
-    """Labelled rows without copies: of rows with the same columns and label one counts, if possible a random one."""
+    """Labelled rows without copies: one of each set with the same columns and label, if possible a random one."""
     rows = state.rows(LABELLED)
     rows = rows[np.argsort(~state.random[rows], kind="stable")]
     return np.sort(rows[distinct_rows(pool.x(rows), state.y[rows])])
@@ -64,9 +64,9 @@ def _fitted(
 def _gain(
     pool: Pool, state: LabelState, settings: LabelSettings, rows: Rows, model: FoldModel
 ) -> tuple[float, float] | None:
-    """What twice the labels gave, by a model of the first half of them, on random rows that both models hold out.
+    """Gain from twice the labels, measured with a model of the first half on random rows that both models hold out.
 
-    None if there are too few, or the labels came in too few batches to be halved.
+    None if there are too few labels, or too few batches to halve them.
     """
     order = state.last_batch[rows]
     sizes = np.array([(order <= number).sum() for number in np.unique(order)])
@@ -83,7 +83,7 @@ def _gain(
 
 
 def _some(n: int, rng: np.random.Generator, *, most: int = 20_000) -> Rows:
-    """Rows that stand for all of them."""
+    """A random sample of all rows."""
     return np.arange(n) if n <= most else np.sort(rng.choice(n, most, replace=False))
 
 
@@ -96,16 +96,16 @@ def _device(name: str | None) -> str:
 
 
 def choose(pool: Pool, state: LabelState, settings: LabelSettings, n: int, model: FoldModel | None) -> Batch:
-    """The next batch: rows drawn at random for the audit, then those that tell the model most beside all known ones.
+    """The next batch: random rows for the audit, then the rows that tell most in addition to all known ones.
 
-    Rows that are out count as known: where they lie is what diversity depends on, not their labels.
+    Pending rows count as known: diversity depends on where rows lie, not on their labels.
 
     Args:
         pool: The table.
-        state: What is known; rows that are out or have failed are not asked for.
-        settings: Of the run.
-        n: Rows wanted; fewer come when fewer are free.
-        model: Of the labels in the state; None for a batch of random rows.
+        state: What is known; pending and failed rows are not asked for.
+        settings: Settings of the run.
+        n: Rows wanted; fewer are returned if fewer are free.
+        model: The model of the labels in the state; None for a batch of random rows.
 
     Raises:
         ValueError: If no row is free.
@@ -114,7 +114,7 @@ def choose(pool: Pool, state: LabelState, settings: LabelSettings, n: int, model
     free = (state.status == FREE) & pool.allowed
     if not free.any():
         msg = (
-            f"no row is left to ask for: {state.n_labels} have labels, {len(state.rows(OUT))} are out, "
+            f"no row is left to ask for: {state.n_labels} have labels, {len(state.rows(OUT))} are pending, "
             f"{len(state.rows(FAILED))} failed, {int((~pool.allowed).sum())} are masked"
         )
         raise ValueError(msg)
@@ -145,7 +145,7 @@ def _selected(
     number: int,
     model: FoldModel,
 ) -> tuple[Rows, str]:
-    """Rows chosen by the features of the model, and a sentence if some had to be drawn at random instead."""
+    """Rows chosen by the features of the model, and a note if some had to be drawn at random instead."""
     from surrogate.selection.batch import select_batch
 
     rng = generator(settings.seed, number, "candidates")
@@ -174,7 +174,7 @@ _NOISE = 0.1  # sd of a label in units of the prior's, for rules that take a pos
 
 
 def _transforms(method: str, *, explicit: bool) -> tuple[str, ...]:
-    """A sketch of what has features; and for a rule that does not start from the known rows, the kernel given them."""
+    """A sketch of explicit features, and the posterior kernel for rules that do not start from the known rows."""
     from surrogate.selection.batch import method_and_mode
 
     sketched = ("sketch:512",) if explicit else ()
@@ -185,7 +185,7 @@ _MOST_JUDGED = 1000  # rows that say where labels fail: the machine compares all
 
 
 def _feasible(pool: Pool, state: LabelState, rows: Rows, rng: np.random.Generator) -> Rows:
-    """The rows without those that lie where rows have failed; all of them if failures do not cluster."""
+    """The rows that do not lie where rows have failed; all rows if failures do not cluster."""
     from surrogate.log_density.feasibility.svm import fit_machine
 
     failed, labelled = state.rows(FAILED), state.rows(LABELLED)

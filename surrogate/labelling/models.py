@@ -61,7 +61,7 @@ class HeldOutErrors:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model says of rows.
+    """Predicted labels.
 
     Attributes:
         mean: With shape (m,).
@@ -88,11 +88,11 @@ class FoldModel:
 
     Attributes:
         name: "gp", "network" or "ridge".
-        members: What predicts; their mean is the prediction.
-        held_out: Errors on rows that the model that made them had not seen.
+        members: Regressors whose mean is the prediction.
+        held_out: Errors on rows that the predicting model had not seen.
         calibration: Sizes of errors as a function of the members' variance.
         n_labels: Labels that were learned.
-        seconds: That fitting took.
+        seconds: Time of the fit.
         gain: Share by which twice the labels lowered the RMSE, and its standard error; None if that was not measured.
         constant: Held-out RMSE of the mean label, in the same folds and over the same rows.
         ridge: That of a ridge regression.
@@ -127,7 +127,7 @@ class FoldModel:
         return self.calibration.quantile(0.9) / float(stats.norm.ppf(0.95))
 
     def features(self, x: Array) -> Features:
-        """What batches are selected by: the features of the first member."""
+        """Features for the selection of batches: those of the first member."""
         return self.members[0].features(x)
 
     def stage(self) -> Stage:
@@ -156,7 +156,7 @@ class FoldModel:
 
 
 def model_name(wanted: str, n_labels: int) -> str:
-    """The model that is meant: "auto" is a Gaussian process for up to 500 labels and networks for more.
+    """The name of a model; "auto" means a Gaussian process up to 500 labels and networks beyond.
 
     Raises:
         ValueError: If there is no such model.

@@ -1,4 +1,4 @@
-"""Making a labelling run, and opening the one in a folder."""
+"""Starting a labelling run, and opening the run in a folder."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["new_run", "open_run"]
 
 
 def open_run(path: str | os.PathLike[str], *, writing: bool = True, wait: float = 0.0) -> LabellingRun:
-    """The run in a folder, to go on with.
+    """Opens the run in a folder.
 
     Args:
         path: The folder.
-        writing: Whether events are to be recorded: the folder is locked, and the table checked for changes.
+        writing: Whether events will be recorded: locks the folder and checks that the table has not changed.
         wait: Seconds to wait for another process that works in the folder.
 
     Raises:
@@ -78,7 +78,7 @@ def new_run(
     *,
     output: str | os.PathLike[str] | None = None,
 ) -> LabellingRun:
-    """A new run, or the one in the output folder if it is of the same table and settings."""
+    """A new run, or the run in the output folder if it has the same table and settings."""
     if output is None:
         made = recipe_and_pool(pool, target, columns, settings)
         _warn(made[1])
@@ -106,16 +106,16 @@ def _warn(pool: Pool) -> None:
 
 
 def _check_same(before: Recipe, now: Recipe, path: Path) -> None:
-    """Raises ValueError if a run is to be continued as another one; limits may change."""
+    """Raises ValueError if the table or a setting differs from that of the run; limits may change."""
     if before.digest != now.digest:
-        msg = f"{path} holds a run of another table: choose another folder, or give it the table that it was made of"
+        msg = f"{path} holds a run on another table: choose another folder, or pass the table of that run"
         raise ValueError(msg)
     differing = {name for name in ("target", "columns") if getattr(before.schema, name) != getattr(now.schema, name)}
     differing |= {
         f.name for f in fields(LabelSettings) if getattr(before.settings, f.name) != getattr(now.settings, f.name)
     }
     if fixed := sorted(differing - _LIMITS):
-        msg = f"{path} holds a run with another {', '.join(fixed)}: choose another folder, or the same words as before"
+        msg = f"{path} holds a run with another {', '.join(fixed)}: choose another folder, or the same settings"
         raise ValueError(msg)
 
 
@@ -123,7 +123,7 @@ _LIMITS = {"budget", "target_error", "flat", "device"}  # may differ when a run 
 
 
 def _limited(run: LabellingRun, settings: LabelSettings) -> LabellingRun:
-    """The run with the limits that are given now; those that are not given stay."""
+    """The run with the limits given now; others keep their values."""
     given = {name: getattr(settings, name) for name in _LIMITS if getattr(settings, name) is not None}
     recipe = replace(run.recipe, settings=replace(run.settings, **given))
     if run.folder is not None and recipe.settings != run.settings:

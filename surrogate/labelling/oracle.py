@@ -116,7 +116,7 @@ def drive(
     stop: StopRequest,
     say: Callable[[str], None],
 ) -> None:
-    """Asks and labels until the run is over or interrupted; rows that are out come first.
+    """Asks and labels until the run is over or interrupted; pending rows come first.
 
     A function that fails 20 times in a row halts the run: it would spend the whole budget.
 

@@ -1,4 +1,4 @@
-"""A pool: the rows of a table, some of them labelled, as the numbers that a run works with."""
+"""A pool: the rows of a table, some of them labelled, as numbers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Pool:
 
     @property
     def d(self) -> int:
-        """Numbers that a model sees of a row."""
+        """Number of model inputs."""
         return self.schema.d
 
     @classmethod
@@ -84,12 +84,12 @@ class Pool:
         return cls(schema, numbers, codes, y, allowed, _names(table, declared.ids), digest)
 
     def x(self, rows: Indices | slice | None = None) -> Array:
-        """What a model sees of some rows, with shape (m, d); of all unless given."""
+        """Model inputs of some rows, with shape (m, d); all rows by default."""
         rows = slice(None) if rows is None else rows
         return self.encode(self.numbers[rows], self.codes[rows])
 
     def encode(self, numbers: Array, codes: Codes) -> Array:
-        """What a model sees of any rows with these columns, with shape (m, d).
+        """Model inputs of any rows with these columns, with shape (m, d).
 
         Numbers stop at 100 times the width of the middle 90 % of the pool's, on either side of the median: one cell of
         99999 would set the scale of its column.
@@ -112,7 +112,7 @@ class Pool:
         return found
 
     def position(self, name: str) -> int | None:
-        """The row (counted from 0) that is called like this; None if there is none."""
+        """The row with this name, counted from 0; None if there is none."""
         return self._positions.get(name)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -142,7 +142,7 @@ _ENOUGH = 100_000  # rows to take quantiles of
 
 
 def _limits(numbers: Array) -> tuple[Array, Array]:
-    """Lowest and highest number of each column that models see, each with shape (p,)."""
+    """Lowest and highest model input of each column, each with shape (p,)."""
     if not len(numbers):
         return np.full(numbers.shape[1], -np.inf), np.full(numbers.shape[1], np.inf)
     some = numbers[:: max(1, len(numbers) // _ENOUGH)]

@@ -1,7 +1,7 @@
-"""What a run may say of itself: whether choosing rows pays, how the error falls, whether intervals hold, when to stop.
+"""What a run reports: whether choosing rows pays, how the error falls, whether intervals hold, when to stop.
 
-Chosen rows are no random sample of the table: they are those that the model knew least of, so that errors on them are
-larger than elsewhere, and an average over all labels says nothing of the table. Held-out errors are therefore taken
+Chosen rows are not a random sample of the table: they are those that the model knew least, so errors on them are
+larger than elsewhere, and an average over all labels is not the error on the table. Held-out errors are therefore taken
 over rows that were drawn at random (the audit share of each batch, and the labels of the table if these are a random
 sample), as soon as there are 30 of them.
 """
@@ -73,12 +73,12 @@ def prospect(stage: Stage, *, n_values: int | None = None) -> str:
 
 @dataclass(frozen=True)
 class BatchScore:
-    """Errors of a batch, by the predictions that were on the disk before its labels.
+    """Errors of a batch, from predictions that were on disk before its labels came.
 
     Attributes:
         number: Of the batch.
         told: Labels that have come.
-        out: Labels that have not.
+        out: Rows still pending.
         chosen: RMSE on chosen rows, NaN if there are none.
         random: RMSE on random rows, NaN if there are none.
     """
@@ -110,12 +110,12 @@ def _rmse(error: Array) -> float:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many labels fell into intervals that were on the disk before them.
+    """How many labels fell into intervals that were on disk before them.
 
     Attributes:
         n: Labels.
-        inside: Of them, in their interval.
-        level: What the intervals promise.
+        inside: How many of them lie in their interval.
+        level: Nominal probability of the intervals.
     """
 
     n: int
@@ -137,9 +137,9 @@ class Coverage:
 
     def __str__(self) -> str:
         if not self.n:
-            return "no label yet that was predicted before"
+            return "no label has come yet for a predicted row"
         low, high = self.interval
-        verdict = "" if low <= self.level <= high else "; NOT as promised"
+        verdict = "" if low <= self.level <= high else "; NOT the nominal coverage"
         return f"{self.share:.0%} of {self.n} in their {self.level:.0%} interval ({low:.0%} to {high:.0%}){verdict}"
 
 
@@ -175,7 +175,7 @@ def gain_per_doubling(stages: tuple[Stage, ...]) -> tuple[float, float] | None:
 
 
 def _gain(stages: tuple[Stage, ...]) -> tuple[float, float] | None:
-    """As it was measured with the last model, otherwise by the line through the curve."""
+    """The gain measured with the last model, or else from the line through the learning curve."""
     last = stages[-1]
     return (last.gain, last.gain_error) if math.isfinite(last.gain) else gain_per_doubling(stages)
 
@@ -205,7 +205,7 @@ def ending(
         allowed: Whether a row may be asked for, with shape (n,); all unless given.
     """
     if settings.budget is not None and state.n_spent >= settings.budget:
-        counts = ((len(state.rows(OUT)), "still out"), (len(state.rows(FAILED)), "on rows that failed"))
+        counts = ((len(state.rows(OUT)), "still pending"), (len(state.rows(FAILED)), "on rows that failed"))
         parts = "".join(f", {count} of them {words}" for count, words in counts if count)
         return LabelEnding(True, f"the budget of {settings.budget} labels is spent{parts}")
     free = state.status == FREE
@@ -229,7 +229,7 @@ def ending(
 
 
 def _none_left(state: LabelState, masked: int) -> str:
-    counts = ((len(state.rows(OUT)), "are out"), (len(state.rows(FAILED)), "failed"), (masked, "are masked"))
+    counts = ((len(state.rows(OUT)), "are pending"), (len(state.rows(FAILED)), "failed"), (masked, "are masked"))
     parts = "".join(f", {count} {words}" for count, words in counts if count)
     return f"no row is left to ask for: {state.n_labels} have labels{parts}"
 
@@ -244,7 +244,7 @@ def _with_error(stage: Stage) -> str:
 def facts(
     state: LabelState, settings: LabelSettings, stages: tuple[Stage, ...], *, copies: int = 0
 ) -> list[tuple[str, str]]:
-    """What a status shows: names and figures; ``copies`` counts labelled rows that repeat others."""
+    """Names and figures of a status; ``copies`` counts labelled rows that repeat others."""
     out, failed = state.rows(OUT), state.rows(FAILED)
     in_table = int((state.in_table & (state.status == LABELLED)).sum())
     notes = [f"{in_table} of them in the table"] if in_table else []
@@ -252,7 +252,7 @@ def facts(
     found = [
         ("rows", f"{len(state.y)}"),
         ("labels", f"{state.n_labels}" + (f" ({'; '.join(notes)})" if notes else "")),
-        ("out", f"{len(out)} in batches {_some(state.unfinished)}" if len(out) else "none"),
+        ("pending", f"{len(out)} in batches {_some(state.unfinished)}" if len(out) else "none"),
     ]
     if len(failed):
         reasons = list(dict.fromkeys(reason for _, reason in state.reasons))[:3]
@@ -265,7 +265,7 @@ def facts(
         chosen = coverage(state, settings.level, random=False)
         if chosen.n:
             found.append(
-                ("", f"chosen rows: {chosen.share:.0%} of {chosen.n}; these are harder, so that less is expected")
+                ("", f"chosen rows: {chosen.share:.0%} of {chosen.n}; these are harder, so fewer are expected")
             )
     return found
 
@@ -304,11 +304,11 @@ def _some(numbers: list[int]) -> str:
 def summary(
     state: LabelState, settings: LabelSettings, stages: tuple[Stage, ...], target: str, end: LabelEnding | None = None
 ) -> LabelSummary:
-    """What a report shows; ``end`` is worked out from the rest unless given."""
+    """The content of a report; ``end`` is derived from the rest by default."""
     end = end or ending(state, settings, stages[-1] if stages else None)
     figures = [[s.n_labels, s.rmse, s.rmse_error, s.mae, s.n_held_out, s.is_random] for s in stages]
     found = facts(state, settings, stages)
-    short = [pair for pair in found if pair[0] in ("rows", "labels", "out", "failed", "budget", "model")]
+    short = [pair for pair in found if pair[0] in ("rows", "labels", "pending", "failed", "budget", "model")]
     notes = tuple(f"{name or 'coverage'}: {words}" for name, words in found if (name, words) not in short)
     return LabelSummary(
         target=target,
@@ -330,7 +330,7 @@ def _batch_errors(state: LabelState) -> Array:
 
 
 def _seen(state: LabelState) -> Array:
-    """Label, mean, ends and kind of each row that was predicted before its label, with shape (j, 5)."""
+    """Label, mean, interval and kind of each row that was predicted before its label came, with shape (j, 5)."""
     parts, last = [np.empty((0, 5))], state.last_batch
     for batch in state.batches:
         told = (state.status[batch.rows] == LABELLED) & (last[batch.rows] == batch.number)

@@ -1,4 +1,4 @@
-"""What a labelling run is of: its table, the meaning of its columns, and its settings."""
+"""The recipe of a labelling run: its table, the meaning of its columns, and its settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Recipe", "encoded", "recipe_and_pool"]
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """What was asked for when a run was made.
+    """Table, columns and settings of a run.
 
     Attributes:
         source: Path of the table; empty for one in memory.
@@ -60,7 +60,7 @@ class Recipe:
                 LabelSettings.of_document(document["settings"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
-            msg = f"config.yaml lacks or misspells {error}; restore it, or make the run anew in another folder"
+            msg = f"config.yaml lacks or misspells {error}; restore it, or start the run again in another folder"
             raise ValueError(msg) from error
 
     def declared(self) -> Declared:
@@ -76,20 +76,17 @@ class Recipe:
         )
 
     def check_source(self) -> None:
-        """Raises ValueError if the table has gone or is another one than at the start."""
+        """Raises ValueError if the table is missing or has changed since the start."""
         if not self.source:
             return
         if not Path(self.source).is_file():
-            msg = (
-                f"the pool {self.source} is not there any more: put it back, or write its new place into config.yaml "
-                "(pool: path)"
-            )
+            msg = f"the pool {self.source} is missing: put it back, or write its new path into config.yaml (pool: path)"
             raise ValueError(msg)
         if (now := digest(self.source)) != self.digest:
             msg = (
                 f"the pool {self.source} has changed since the run was made (SHA-256 {now[:12]}..., was "
-                f"{self.digest[:12]}...): rows are known by their place in it. Put the former file back, or make a new "
-                "run with the new one; the labels of this run are safe in labels.jsonl"
+                f"{self.digest[:12]}...): rows are identified by position. Restore the file, or start a new "
+                "run with the new one; the labels of this run are in labels.jsonl"
             )
             raise ValueError(msg)
 
@@ -122,7 +119,7 @@ def _table(data: Any, declared: Declared, names: Sequence[str] | None = None) ->
 def recipe_and_pool(
     data: Any, target: str, columns: Mapping[str, Any] | None, settings: LabelSettings
 ) -> tuple[Recipe, Pool]:
-    """The recipe and the rows of a new run; arguments as those of `surrogate.label`.
+    """The recipe and the pool of a new run; arguments as in `surrogate.label`.
 
     Raises:
         ValueError: If the table or a declaration cannot be used; the message holds row and column.
@@ -138,7 +135,7 @@ def recipe_and_pool(
 
 
 def encoded(recipe: Recipe, pool: Pool, rows: Any) -> Array:
-    """What a model sees of other rows with the columns of the pool, with shape (m, d).
+    """Model inputs of other rows that have the columns of the pool, with shape (m, d).
 
     Args:
         recipe: Of the run.

@@ -1,4 +1,4 @@
-"""What the columns of a table mean, and the numbers that a model sees of them."""
+"""The meaning of the columns of a table, and the model inputs made of them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _MOST_CATEGORIES = 50
 
 @dataclass(frozen=True)
 class Declared:
-    """What the user says of the columns; the rest is inferred.
+    """What the user declares about the columns; the rest is inferred.
 
     Attributes:
         target: Column with the labels, empty where a row has none.
         categorical: Columns of categories, although they may hold numbers.
         ordinal: Categories in their order, by column.
         ids: Columns that name a row; together they must be unique.
-        ignored: Columns that no model sees.
+        ignored: Columns that are no model inputs.
         mask: Column of 0 and 1: rows that may be asked for; None if all.
     """
 
@@ -61,7 +61,7 @@ class Declared:
 
 @dataclass(frozen=True)
 class Column:
-    """A column that models see.
+    """A column that models use.
 
     Attributes:
         name: In the table.
@@ -76,7 +76,7 @@ class Column:
 
     @property
     def width(self) -> int:
-        """Numbers that a model sees of it."""
+        """Number of model inputs made of it."""
         return 1 if self.ordered or not self.categories else len(self.categories)
 
 
@@ -86,9 +86,9 @@ class Schema:
 
     Attributes:
         target: Column with the labels.
-        columns: Those that models see.
-        ids: Those that name a row.
-        ignored: Those that nobody looks at.
+        columns: Columns that models use.
+        ids: Columns that name a row.
+        ignored: Columns that are not used.
         mask: Column that says which rows may be asked for, or None.
     """
 
@@ -100,7 +100,7 @@ class Schema:
 
     @property
     def d(self) -> int:
-        """Numbers that a model sees of a row."""
+        """Number of model inputs."""
         return sum(column.width for column in self.columns)
 
     @property
@@ -147,7 +147,7 @@ class Schema:
         )
 
     def encode(self, numbers: Array, codes: Codes) -> Array:
-        """What a model sees, with shape (n, d): numbers, then categories, in the order of the columns."""
+        """Model inputs, with shape (n, d): numbers, then categories, in the order of the columns."""
         parts = [numbers]
         for j, column in enumerate(self.category_columns):
             code = codes[:, j]

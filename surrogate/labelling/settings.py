@@ -23,17 +23,18 @@ class LabelSettings:
 
     Attributes:
         seed: The same table, labels and seed give the same batches.
-        model: "gp", "network", or "auto": the former for up to 500 labels.
+        model: "gp", "network", "ridge", or "auto": a Gaussian process up to 500 labels, networks beyond, and a ridge
+            regression where its errors are clearly lower.
         method: Of the selection, as `surrogate.selection.batch.select_batch` names them; "random" for comparison.
-            Rules that start from nothing (mode P) choose by the kernel given the labels.
-        audit: Share of random rows in each batch. Errors on chosen rows say nothing of the rest of the table; these do.
-        budget: Labels that may be asked for, those of the table not counted; None for any number.
-        target_error: Held-out RMSE at which the run ends, one standard error included; None to go on.
+            Rules in mode P, which start from no rows, use the posterior kernel given the labels.
+        audit: Share of random rows in each batch; only their errors say something about the rest of the table.
+        budget: Rows that may be asked for, not counting labels in the table; None: no limit.
+        target_error: The run ends when the held-out RMSE plus one standard error is below this; None: no target.
         flat: The run ends when twice the labels would lower the error by less than this share, one standard error
-            included; None to go on. Each model is then compared with one of the first half of its labels.
+            included; None: no such end. Each model is then compared with one of the first half of its labels.
         level: Probability of the intervals.
-        table_is_random: Whether the labels that were in the table are of a random sample of its rows.
-        folds: Of the cross-validation.
+        table_is_random: Whether the labels in the table are those of a random sample of its rows.
+        folds: Folds of the cross-validation.
         device: Where models are fitted: "cpu", "cuda", "auto".
         uncertainty: What networks are unsure of, which shapes their intervals: "last-layer", "kfac", three times as
             slow to predict and often the better guide to where errors are large, or "swag".
@@ -94,7 +95,7 @@ def _count(value: Any, least: int) -> bool:
 
 
 def settings_of(given: Mapping[str, Any]) -> LabelSettings:
-    """The settings with these names and values; the others keep their defaults.
+    """Settings with these values; the others keep their defaults.
 
     Raises:
         TypeError: If there is no setting of a name; the message holds the most similar one.

@@ -1,4 +1,4 @@
-"""The state of a labelling run, and what each event makes of it: pure functions from state to state."""
+"""The state of a labelling run, and how each event changes it: pure functions from state to state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FREE, OUT, LABELLED, FAILED = 0, 1, 2, 3  # nobody has it; somebody has; it has 
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """What the labels until now gave: one point of the learning curve.
+    """Held-out errors of one model: a point of the learning curve.
 
     Attributes:
         n_labels: Labels that were learned.
@@ -59,7 +59,7 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Rows that were asked for together, and what was predicted of them before.
+    """Rows that were asked for together, with the predictions made before their labels came.
 
     Attributes:
         number: Counted from 1.
@@ -69,7 +69,7 @@ class Batch:
         level: Probability of the interval.
         stage: What the model was like; None if there was none.
         delivered: Whether the rows have reached whoever asked.
-        note: What went otherwise than usual; empty if nothing.
+        note: A remark for the user; usually empty.
     """
 
     number: int
@@ -86,7 +86,7 @@ class Batch:
 
     @classmethod
     def empty(cls, level: float) -> Batch:
-        """A batch without rows: nothing is to be asked for."""
+        """A batch without rows."""
         rows = np.empty(0, dtype=np.int64)
         return cls(0, rows, rows.astype(bool), np.empty((0, 4)), level)
 
@@ -127,15 +127,15 @@ class LabelState:
 
     @property
     def n_spent(self) -> int:
-        """Labels that count against the budget: all that were not in the table, and those under way or failed."""
+        """Rows that count against the budget: labels that were not in the table, pending rows and failed rows."""
         return int(((self.status != FREE) & ~self.in_table).sum())
 
     def rows(self, *status: int) -> Rows:
-        """Rows of a status, in order."""
+        """Rows with one of these statuses, in order."""
         return np.flatnonzero(np.isin(self.status, status))
 
     def batch(self, number: int) -> Batch:
-        """The batch of a number.
+        """The batch with this number.
 
         Raises:
             ValueError: If there is none.
@@ -147,14 +147,14 @@ class LabelState:
 
     @property
     def last_batch(self) -> Rows:
-        """Number of the batch that each row went out with last, with shape (n,); 0 for none."""
+        """Number of the last batch that held each row, with shape (n,); 0 for none."""
         found = np.zeros(len(self.y), dtype=np.int64)
         for batch in self.batches:
             found[batch.rows] = batch.number
         return found
 
     def out_in(self, number: int) -> Rows:
-        """Rows of a batch that are still out with it, in its order; not those that went out again with a later one.
+        """Rows of a batch that are still pending, in its order, without those that a later batch asked for again.
 
         Raises:
             ValueError: If there is no such batch.
@@ -164,13 +164,13 @@ class LabelState:
 
     @property
     def unfinished(self) -> list[int]:
-        """Numbers of the batches of which rows are out."""
+        """Numbers of the batches with pending rows."""
         return [int(number) for number in np.unique(self.last_batch[self.status == OUT])]
 
     # events
 
     def asked(self, batch: Batch) -> LabelState:
-        """The state after a batch was chosen: its rows are out."""
+        """The state after a batch was chosen: its rows are pending."""
         status, random = self.status.copy(), self.random.copy()
         status[batch.rows] = OUT
         random[batch.rows] = batch.random
@@ -188,7 +188,7 @@ class LabelState:
         return replace(self, batches=batches)
 
     def released(self, rows: Iterable[int]) -> LabelState:
-        """The state after rows that were out became free again; others stay what they are."""
+        """The state after pending rows were returned to the pool; other rows keep their status."""
         chosen = np.array(list(rows), dtype=np.int64)
         status, random = self.status.copy(), self.random.copy()
         chosen = chosen[status[chosen] == OUT]
@@ -197,7 +197,7 @@ class LabelState:
         return replace(self, status=status, random=random)
 
     def told(self, rows: Iterable[int], y: Iterable[float]) -> LabelState:
-        """The state with labels, new or corrected."""
+        """The state with new or corrected labels."""
         values, status = self.y.copy(), self.status.copy()
         chosen = np.array(list(rows), dtype=np.int64)
         values[chosen] = list(y)
@@ -206,7 +206,7 @@ class LabelState:
         return replace(self, y=values, status=status, reasons=reasons)
 
     def failed(self, rows: Iterable[int], reasons: Iterable[str]) -> LabelState:
-        """The state after rows turned out to have no label."""
+        """The state after rows turned out to be impossible to label."""
         chosen = np.array(list(rows), dtype=np.int64)
         values, status = self.y.copy(), self.status.copy()
         values[chosen] = np.nan

@@ -38,7 +38,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class _Request:
-    """What a rule may use."""
+    """Arguments of a selection rule."""
 
     split: PoolAndTrain
     n: int
@@ -111,7 +111,7 @@ METHODS: dict[str, tuple[Rule, str, str]] = {
 }
 """Rules by name, each with its default mode and what it means when a batch comes out short."""
 NEED_FEATURES = ("bait-f", "bait-fb", "fw")
-"""Rules that a kernel alone is not enough for."""
+"""Rules that need explicit features."""
 
 
 @torch.no_grad()
@@ -127,7 +127,7 @@ def select_batch(
     noise: float = 1e-3,
     generator: torch.Generator | None = None,
 ) -> Selection:
-    """Which n points of a pool to label next.
+    """Chooses the n points of a pool to label next.
 
     Args:
         pool: Features of the m points that can be labelled.
@@ -144,8 +144,8 @@ def select_batch(
         generator: Randomness of sketches, "random" and "kmeanspp".
 
     Returns:
-        The batch. Shorter than n, with the reason, when the kernel holds no n points that tell something: it is never
-        filled up by chance.
+        The batch. It is shorter than n, with the reason, if fewer points are informative under the kernel: it is never
+        filled up at random.
 
     Raises:
         ValueError: If a number or a name is out of range, train is missing where it is needed, randomness is needed and
@@ -178,7 +178,7 @@ def _check_features(pool: Any, train: Any) -> None:
 
 
 def method_and_mode(name: str) -> tuple[str, str]:
-    """What a name such as "lcmd-tp" means: "lcmd" and "tp"; "lcmd" means the same, and "random" has the mode "".
+    """Rule and mode of a name: "lcmd" and "tp" for "lcmd-tp" or "lcmd"; the mode of "random" is "".
 
     Raises:
         ValueError: If there is no such method, or it has no modes.
@@ -221,7 +221,7 @@ def _check_size(n: int, m: int) -> None:
 
 
 def _check_finite(split: PoolAndTrain) -> None:
-    """Refuses kernels with NaN or infinite variances and names a point."""
+    """Raises ValueError if a variance is not finite; the message names a point."""
     for name, features in (("pool", split.pool), ("train", split.train)):
         if features is not None and not bool((finite := torch.isfinite(features.diag())).all()):
             msg = f"the features of point {int((~finite).int().argmax())} of the {name} are not finite"

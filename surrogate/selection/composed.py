@@ -1,4 +1,4 @@
-"""Features made of others: conditioned, weighted, sums and products of kernels."""
+"""Features made of other features: conditioned, weighted, sums and products of kernels."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["PosteriorFeatures", "ProductFeatures", "SumFeatures", "WeightedFeatu
 
 @dataclass(frozen=True, eq=False)
 class PosteriorFeatures(Features):
-    """A kernel less what is known: k(x, x') - a(x).a(x').
+    """A kernel conditioned on observations: k(x, x') - a(x).a(x').
 
     Attributes:
-        base: The kernel before.
+        base: The kernel before conditioning.
         half: a = L^-1 k(X, x) for the factor L of the covariance of the observations, with shape (n, m).
     """
 
@@ -64,12 +64,12 @@ class WeightedFeatures(Features):
 
     @property
     def rows(self) -> Tensor:
-        """Those of the base."""
+        """Rows of the base."""
         return self.base.rows
 
     @property
     def dim(self) -> int | None:
-        """That of the base."""
+        """Number of features of the base."""
         return self.base.dim
 
     def diag(self) -> Tensor:
@@ -93,7 +93,7 @@ class WeightedFeatures(Features):
         return WeightedFeatures(self.base.to(dtype), self.weights.to(dtype))
 
     def projector(self, p: int, generator: torch.Generator) -> Projector:
-        """w times that of the base."""
+        """w times the projection of the base."""
         project = self.base.projector(p, generator)
         return lambda features: project(features.base).mul_(features.weights[..., None])
 
@@ -114,12 +114,12 @@ class SumFeatures(Features):
 
     @property
     def rows(self) -> Tensor:
-        """Those of the first part."""
+        """Rows of the first part."""
         return self.parts[0].rows
 
     @property
     def dim(self) -> int | None:
-        """Sum of those of the parts."""
+        """Sum of the numbers of features of the parts."""
         dims = [part.dim for part in self.parts]
         return None if None in dims else sum(d for d in dims if d is not None)
 
@@ -177,12 +177,12 @@ class ProductFeatures(Features):
 
     @property
     def rows(self) -> Tensor:
-        """Those of the left."""
+        """Rows of the left."""
         return self.left.rows
 
     @property
     def dim(self) -> int | None:
-        """Product of the two."""
+        """Product of the numbers of features."""
         return None if self.left.dim is None or self.right.dim is None else self.left.dim * self.right.dim
 
     def diag(self) -> Tensor:

@@ -22,7 +22,7 @@ Likely = Callable[[], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """What a new centre changed.
+    """Changes caused by a new centre.
 
     Attributes:
         index: Points that are nearest to it now, with shape (k,).
@@ -41,7 +41,7 @@ class Distances(Protocol):
     Attributes:
         squared: With shape (n,); infinite before the first centre, and exactly zero at centres and at their copies.
         owner: Number of the nearest centre in the order in which they were added, with shape (n,).
-        centres: How many there are.
+        centres: Number of centres.
     """
 
     squared: Tensor
@@ -66,7 +66,7 @@ class Distances(Protocol):
 
 
 def kernel_distances(pool: Features, train: Features | None) -> Distances:
-    """Distances of the pool, with labelled points as the first centres; ties go to the earlier centre.
+    """Distances from the pool to the labelled points, which are the first centres; ties go to the earlier centre.
 
     Explicit features serve as they are, others through their kernel. O(n n_train p) once by matrix products, then
     O(n p) for each centre.

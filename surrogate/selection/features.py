@@ -1,4 +1,4 @@
-"""Points in a feature space: kernels over candidates and labelled points, with or without explicit features."""
+"""Features of points: kernels over candidates and labelled points, with or without explicit features."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ Projector = Callable[[Any], Tensor]
 class Features(ABC):
     """n points under a feature map phi with the kernel k(x, x') = phi(x).phi(x').
 
-    Whatever chooses a batch works on this. Objects that meet in one call, such as the pool and the labelled points,
-    must come from the same feature map (not checked); their numbers of points may differ.
+    All selection rules work on this. Objects used in one call, such as the pool and the labelled points, must come from
+    the same feature map (not checked); their numbers of points may differ.
     """
 
     @property
     @abstractmethod
     def rows(self) -> Tensor:
-        """Some tensor with one row per point: tells their number, the precision and the device."""
+        """A tensor with one row per point, for their number, the precision and the device."""
 
     @property
     def n(self) -> int:
@@ -95,7 +95,7 @@ class Features(ABC):
         raise ValueError(_unknown(self))
 
     def stored(self) -> Features:
-        """The same kernel after computing once what its columns need."""
+        """The same kernel, with everything computed that its columns need."""
         return self
 
 
@@ -210,11 +210,11 @@ class KernelFeatures(Features):
 
 @dataclass(frozen=True, eq=False)
 class CovarianceFeatures(Features):
-    """Some of the points of a covariance that is reached by columns, such as a posterior over the whole pool.
+    """Points of a covariance that is available by columns, such as a posterior over the whole pool.
 
     Attributes:
         access: Access to the covariance of all points.
-        index: Which of them these are, with shape (n,).
+        index: Indices of these points, with shape (n,).
         variances: Its diagonal there, with shape (n,).
     """
 

@@ -1,4 +1,4 @@
-"""Batches for posterior inference: max-det of the uncertainty of the posterior density."""
+"""Batches for posterior inference: greedy max-det of the uncertainty of the posterior density."""
 
 from __future__ import annotations
 

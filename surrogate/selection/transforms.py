@@ -32,7 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class PoolAndTrain:
-    """What can be labelled and what is, under one feature map.
+    """The pool and the labelled points, under one feature map.
 
     Attributes:
         pool: Points without a label.
@@ -43,7 +43,7 @@ class PoolAndTrain:
     train: Features | None = None
 
     def each(self, function: Callable[[Features], Features]) -> PoolAndTrain:
-        """The same function of both."""
+        """Applies a function to both."""
         return PoolAndTrain(function(self.pool), None if self.train is None else function(self.train))
 
     @property
@@ -79,7 +79,7 @@ def _times(features: Features, factor: Tensor) -> Features:
 
 
 def posterior(noise: float = 1e-3, *, given: str = "train", scaled: bool = True) -> Transform:
-    """The kernel of what remains unknown when labels are observed with noise of that sd.
+    """The posterior kernel, given labels observed with noise of this sd.
 
     k(x, x') - k(x, X) (k(X, X) + noise^2)^-1 k(X, x'), in float64. Explicit features stay explicit,
     phi <- noise L^-1 phi with L L^T = Phi^T Phi + noise^2, when they are no more than max(1024, 3 n_train): O(n p^2).
@@ -206,7 +206,7 @@ def _whitener(u: Tensor, v: Tensor, noise: float) -> Callable[[Tensor, Tensor], 
 
 
 def sketch(p: int = 512, *, generator: torch.Generator | None) -> Transform:
-    """p random features whose inner products are the kernel in expectation.
+    """Random features of dimension p whose inner products equal the kernel in expectation.
 
     Features that are no more than p already stay as they are. Sums of kernels are sums of independent sketches,
     products of kernels are products of them times sqrt(p). The relative error of an inner product is of the order

@@ -39,8 +39,8 @@ class LSSVC(ClassifierMixin, BaseEstimator):
     solved with the right-hand sides 1 and y = +-1 of each class at once; b = 1.s_y / 1.s_1. Conjugate gradients compute
     K tile by tile and never store it: O(n^2 d) a product, O(n (rank + classes)) memory.
 
-    It is meant for more points than ``sklearn.svm.SVC`` can take, or for a GPU. Where SVC is fast it is the better
-    choice, and it is the one that gates the surrogate of a posterior. As a filter of impossible points (1,500 points in
+    It is meant for more points than ``sklearn.svm.SVC`` can take, or for a GPU. Where SVC is fast enough it is the
+    better choice. As a filter of impossible points (1,500 points in
     8 dimensions, 30 % possible) this one gets 95.3 % right at C = 1, against 95.9 %, but 88 % at C = 100 and 75 % at
     C = 10^4, where SVC, made for the high C that a filter wants, keeps its 96 %. With 10,000 points it is 96.9 % and
     98.6 %, in 7 s and 0.5 s on one core: few of such labels are support vectors of SVC, and all are here. Outliers pull

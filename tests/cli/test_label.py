@@ -90,8 +90,8 @@ def test_from_beginning_to_end(run, label, pool, tmp_path):
     assert "15 left in the budget" in err
     assert "RMSE / MAE" in err
     status, _, err = label("tell", run, filled(batch, tmp_path / "some.csv", rows=4))
-    assert (status, "4 recorded; 34 labels in all, 6 rows are out" in err) == (0, True)
-    assert "batch 1 once more: 6 of its 10 rows are still out" in label("ask", run, "--again", 1)[2]
+    assert (status, "4 recorded; 34 labels in all, 6 rows are pending" in err) == (0, True)
+    assert "batch 1 once more: 6 of its 10 rows are still pending" in label("ask", run, "--again", 1)[2]
     status, _, err = label("tell", run, filled(batch, tmp_path / "all.csv"))
     assert "6 recorded, 4 known already; 40 labels in all" in err
     status, _, _ = label("ask", run, "-n", 10, "-o", tmp_path / "batch.csv")
@@ -128,7 +128,7 @@ def test_two_people_get_different_rows(run, label):
     numbers = [set(row["row"] for row in csv.DictReader(io.StringIO(batch))) for batch in (first, second)]
     assert not numbers[0] & numbers[1]
     assert label("ask", run, "--again", 1)[1] == first
-    assert "8 rows are free again" in label("release", run, "--batch", 1)[2]
+    assert "8 rows are back in the pool" in label("release", run, "--batch", 1)[2]
     assert "no batch 3" in label("release", run, "--batch", 3)[2]
 
 
@@ -138,7 +138,7 @@ def test_a_program_that_labels_gets_what_is_out_first(run, label, tmp_path):
     both = first + "".join(second.splitlines(keepends=True)[3:])
     status, again, err = label("ask", run, "--unfinished")
     assert (status, again) == (0, both)
-    assert "batch 2 once more: 2 of its 4 rows are still out" in err
+    assert "batch 2 once more: 2 of its 4 rows are still pending" in err
     label("tell", run, filled(again, tmp_path / "all.csv"))
     assert "batch 3: 17 rows" in label("ask", run, "--unfinished")[2]
     label("release", run)
@@ -167,7 +167,7 @@ def test_a_batch_keeps_no_rows_that_went_out_again(run, label):
     second = label("ask", run, "-n", 5)[1]
     assert "out           5 in batches 2" in label("status", run)[1]
     assert len(label("ask", run, "--again", 1)[1].splitlines()) == 1
-    assert "0 rows are free again" in label("release", run, "--batch", 1)[2]
+    assert "0 rows are back in the pool" in label("release", run, "--batch", 1)[2]
     assert label("ask", run, "--again", 2)[1] == second
 
 
@@ -191,7 +191,7 @@ def bad(batch, path, change):
             lambda text: text.replace("\n", "\n999,1,flat,x,5\n", 1),
             "row 1, column 'row': there is no row '999' in the pool",
         ),
-        (lambda text: text + text.splitlines()[1] + "7\n", "row 9: .* stands in row 1 too; which label is right"),
+        (lambda text: text + text.splitlines()[1] + "7\n", "row 9: .* appears in row 1 too"),
         (
             lambda text: text.rstrip("\n") + "12 EUR\n",
             "row 8, column 'price': the label '12 EUR' is not a finite number",
@@ -234,7 +234,7 @@ def test_a_changed_pool_is_noticed(run, label, pool, tmp_path, words):
     status, _, err = label(words[0], run, *rest)
     assert status == 2
     assert "has changed since the run was made" in err
-    assert "safe in labels.jsonl" in err
+    assert "the labels of this run are in labels.jsonl" in err
     pool.unlink()
     assert "is not there any more" in label(words[0], run, *rest)[2]
     pool.write_text(original)

@@ -148,7 +148,7 @@ def test_random_rows_are_a_random_sample():
 
 def test_no_row_left():
     pool = pool_of(30, labelled=30)
-    with pytest.raises(ValueError, match="no row is left to ask for: 30 have labels, 0 are out"):
+    with pytest.raises(ValueError, match="no row is left to ask for: 30 have labels, 0 are pending"):
         chosen(pool, start(pool), 1)
 
 

@@ -157,7 +157,7 @@ def test_a_budget_counts_what_is_out():
     assert len(second) == 2
     run.delivered(second)
     assert len(run.ask(10)) == 0
-    assert run.ending().reason == "the budget of 12 labels is spent, 12 of them still out"
+    assert run.ending().reason == "the budget of 12 labels is spent, 12 of them still pending"
 
 
 def test_a_target_ends_a_run_and_anyway_goes_on():
@@ -291,7 +291,7 @@ def test_two_processes_are_kept_apart(tmp_path):
 def test_the_same_folder_takes_no_other_table_or_seed(tmp_path):
     pool = table(labelled=30)
     surrogate.label(pool, output=tmp_path, model="linear").close()
-    with pytest.raises(ValueError, match="a run of another table"):
+    with pytest.raises(ValueError, match="a run on another table"):
         surrogate.label({**pool, "a": pool["a"] + 1}, output=tmp_path, model="linear")
     with pytest.raises(ValueError, match="a run with another seed"):
         surrogate.label(pool, output=tmp_path, model="linear", seed=1)

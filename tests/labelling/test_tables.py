@@ -280,7 +280,7 @@ def test_labels_late_partly_and_failed(houses, write):
     ("text", "message"),
     [
         ("id,price\nb,1\nzz,2\n", "row 2, column 'id': there is no row 'zz' in the pool"),
-        ("id,price\nb,1\nb,2\n", "row 2: 'b' stands in row 1 too"),
+        ("id,price\nb,1\nb,2\n", "row 2: 'b' appears in row 1 too"),
         ("id,price\nb,1\nd,12 EUR\n", "row 2, column 'price': the label '12 EUR' is not a finite number"),
         ("id,price\nb,inf\n", "row 1, column 'price': the label 'inf' is not a finite number"),
         ("id,size,price\nb,71,1\n", "row 1, column 'size': 71.0 here, but 70.0 in the pool: are the rows mixed up"),

@@ -25,7 +25,7 @@ __all__ = ["CobayaLikelihood", "Problem", "Stopped", "prior_of", "problem_of", "
 
 
 class Stopped(BaseException):  # not an Exception: those of a likelihood are recorded, and the run goes on
-    """A likelihood raised, and the user wants the run to stop then."""
+    """A likelihood raised, and ``stop_at_error`` is set."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class CobayaLikelihood:
 
 
 def recorded_names(model: Model) -> dict[str, str]:
-    """How derived parameters and chi2s are called in the record, by their names in Cobaya.
+    """Recorded names of derived parameters and chi2s, by their names in Cobaya.
 
     Cobaya takes any words for the names of likelihoods, such as "BAO+SN"; in the record every character that is
     no letter, digit, ".", "-" or "_" is "_", and names that are the same then get a number.
@@ -112,7 +112,7 @@ def _rebuilt(info: dict[str, Any], packages_path: str | None, bounds: Array) -> 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What `surrogate.infer` needs to know of a model.
+    """A model as `surrogate.infer` needs it.
 
     Attributes:
         log_likelihood: Its likelihood.
@@ -126,7 +126,7 @@ class Problem:
 
 
 def problem_of(target: Any) -> Problem:
-    """The problem that a Cobaya model, its description or the path of its yaml file poses.
+    """The problem of a Cobaya model, of its description, or of its yaml file.
 
     Raises:
         ValueError: If Cobaya cannot make a model of it.

@@ -39,7 +39,7 @@ def number_of(value: Any, d: int, name: str) -> int | None:
 
 
 def merged(default: Mapping[str, Any], given: Any, where: str) -> dict[str, Any]:
-    """Defaults with what is given in their place.
+    """The defaults, replaced by what is given.
 
     Raises:
         ValueError: If something unknown is given.

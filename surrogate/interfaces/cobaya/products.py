@@ -1,4 +1,4 @@
-"""What a run leaves in Cobaya's formats: the chain in Cobaya's columns, its collection, and the line of progress."""
+"""Products of a run in Cobaya's formats: the chain as columns and as a collection, and the progress file."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def collection_of(model: Model, columns: Mapping[str, Array], *, sample_type: st
 
 
 def append_progress(path: Path, row: Mapping[str, float]) -> None:
-    """Adds an iteration to the table of progress, with Cobaya's names where it has one."""
+    """Appends an iteration to the progress file, with Cobaya's column names where they exist."""
     cells = {
         "N": f"{row['n_evaluations']:.0f}",
         "timestamp": datetime.datetime.now().isoformat(),

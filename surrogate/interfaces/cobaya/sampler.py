@@ -38,7 +38,7 @@ _SPEEDS = {"fast_points": 0, "fast_params": None, "measure": False}
 
 
 class SurrogateSampler(CovmatSampler):
-    """A surrogate of the likelihood instead of a chain on the likelihood itself."""
+    """A sampler that learns a surrogate of the likelihood and samples that."""
 
     # Options, with their defaults: `docs/cobaya.md` explains each. `seed` comes from the base class.
     max_evaluations: int | str | None = None
@@ -188,11 +188,11 @@ class SurrogateSampler(CovmatSampler):
             covariance, _ = self._load_covmat(prefer_load_old=False)
         reference = reference_of(self.model, covariance)
         if reference is None and self.covmat is not None:
-            self.mpi_warning("'covmat' is of use only with a 'ref' for every sampled parameter: it is left aside.")
+            self.mpi_warning("'covmat' is of use only with a 'ref' for every sampled parameter: it is ignored")
         return reference
 
     def _observe(self, row: Mapping[str, float]) -> None:
-        """Tells of an iteration: a line in the log, one in `.progress`, the checkpoint, now and then a chain."""
+        """Reports an iteration: the log, `.progress`, the checkpoint, and now and then a chain."""
         self.log.info(
             "Step %d: %d evaluations, best log-likelihood %.6g, spread %.3g",
             row["step"],
@@ -228,7 +228,7 @@ class SurrogateSampler(CovmatSampler):
             tell(line)
 
     def _write_evidence(self, result: Result) -> None:
-        """Writes `.logZ`; a run that has not converged has none, for scripts read the numbers alone."""
+        """Writes `.logZ`, unless the run has not converged: scripts read nothing but the numbers."""
         path = Path(self.output.folder) / f"{self.output.prefix}.logZ"
         if result.converged:
             save_log_evidence(path, result.log_evidence, result.log_evidence_error)
@@ -259,14 +259,14 @@ class SurrogateSampler(CovmatSampler):
 
         Args:
             combined: Whether all processes get it.
-            skip_samples: Fraction or number of rows to leave out at the beginning: of use to none here.
+            skip_samples: Fraction or number of rows to leave out at the beginning: no use here.
             to_getdist: Whether to convert it to ``getdist.MCSamples``, on all processes.
         """
         collection = mpi.share_mpi(self._collection) if combined or to_getdist else self._collection
         if collection is None:
             return None
         if skip_samples:
-            self.mpi_warning("Rows of this chain are independent draws: none is skipped.")
+            self.mpi_warning("Rows of this chain are independent draws: none is skipped")
         return collection.to_getdist(label="surrogate") if to_getdist else collection
 
     def products(self, combined: bool = False, skip_samples: float = 0, to_getdist: bool = False) -> dict[str, Any]:
