@@ -35,13 +35,13 @@ from surrogate.networks.architecture import Architecture
 from surrogate.networks.butterfly import BlockButterflyLinear
 from surrogate.networks.ensemble import Stack
 from surrogate.networks.export import export_network, load_network, save_network
-from surrogate.networks.lean import Recipe
+from surrogate.networks.recipes import Recipe
 from surrogate.networks.repriorised import RepriorisedBNN, WideNetwork
 from surrogate.networks.scaling import InputScaling
 from surrogate.networks.training import Schedule, train
 from surrogate.rng import torch_generator
 from surrogate.samplers.diagnostics import bulk_ess, rank_rhat, tail_ess
-from surrogate.samplers.hmc import hmc
+from surrogate.samplers.hamiltonian import hmc
 
 CHAINS, WARMUP = 8, 150
 

@@ -59,7 +59,7 @@ def add_export(commands: Any) -> None:
 
 def _export(options: argparse.Namespace) -> int:
     from surrogate.networks.export import export_network, load_network
-    from surrogate.networks.lean import Recipe
+    from surrogate.networks.recipes import Recipe
 
     recipe = Recipe(
         precision=options.precision,

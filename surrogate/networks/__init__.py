@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from surrogate.networks.export import export_network as export_network
     from surrogate.networks.export import load_network as load_network
     from surrogate.networks.export import save_network as save_network
-    from surrogate.networks.lean import Recipe as Recipe
+    from surrogate.networks.recipes import Recipe as Recipe
     from surrogate.networks.repriorised import RepriorisedBNN as RepriorisedBNN
     from surrogate.networks.repriorised import WideNetwork as WideNetwork
 
 # Where each public name comes from; the block above says the same to type checkers.
 _HOMES = {
     "BlockButterflyLinear": "surrogate.networks.butterfly",
-    "Recipe": "surrogate.networks.lean",
+    "Recipe": "surrogate.networks.recipes",
     "RepriorisedBNN": "surrogate.networks.repriorised",
     "WideNetwork": "surrogate.networks.repriorised",
     "export_network": "surrogate.networks.export",

@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 from surrogate.arrays import Array
-from surrogate.networks.lean import Recipe, lean
 from surrogate.networks.portable import PortableNetwork, evaluator
+from surrogate.networks.recipes import Recipe, lean
 from surrogate.rng import generator
 from surrogate.storage.arrays import load_arrays, save_arrays
 from surrogate.storage.files import replacing

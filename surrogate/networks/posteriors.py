@@ -20,7 +20,7 @@ from surrogate.networks.laplace_posterior import Laplace, laplace
 from surrogate.networks.layers import Scales, curved_layers
 from surrogate.networks.likelihoods import Gaussian
 from surrogate.networks.swag import Swag, SwagMoments
-from surrogate.samplers.hmc import hmc
+from surrogate.samplers.hamiltonian import hmc
 
 __all__ = ["KINDS", "Drawn", "Linearised", "Member", "Rows", "alike", "members_of", "swag"]
 

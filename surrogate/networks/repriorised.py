@@ -14,7 +14,7 @@ from torch.func import vmap
 from torch.nn import functional
 
 from surrogate.rng import torch_generator
-from surrogate.samplers.hmc import Chains, hmc, preconditioned_crank_nicolson
+from surrogate.samplers.hamiltonian import Chains, hmc, preconditioned_crank_nicolson
 
 __all__ = ["RepriorisedBNN", "RepriorisedDraws", "WideNetwork"]
 

@@ -12,8 +12,8 @@ from surrogate import NetworkRegressor
 from surrogate.networks.architecture import Architecture
 from surrogate.networks.ensemble import Stack
 from surrogate.networks.export import export_network, load_network, save_network
-from surrogate.networks.lean import Recipe, lean
 from surrogate.networks.portable import PortableNetwork, evaluator
+from surrogate.networks.recipes import Recipe, lean
 from surrogate.networks.training import Schedule, train
 from surrogate.rng import generator, torch_generator
 

@@ -7,7 +7,7 @@ import torch
 from surrogate.networks.repriorised import RepriorisedBNN, WideNetwork
 from surrogate.rng import torch_generator
 from surrogate.samplers.diagnostics import bulk_ess, rank_rhat
-from surrogate.samplers.hmc import hmc
+from surrogate.samplers.hamiltonian import hmc
 from surrogate.selection.tangent import NNGPKernel
 
 NETWORKS = {

@@ -4,7 +4,7 @@ import torch
 
 from surrogate.rng import torch_generator
 from surrogate.samplers.diagnostics import bulk_ess, rank_rhat
-from surrogate.samplers.hmc import hmc, preconditioned_crank_nicolson
+from surrogate.samplers.hamiltonian import hmc, preconditioned_crank_nicolson
 
 MEAN = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
 ROOT = torch.tensor([[1.0, 0.0, 0.0], [0.6, 0.8, 0.0], [-0.3, 0.5, 1.2]], dtype=torch.float64)
