@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from surrogate.estimators.gp import GPRegressor
+    from surrogate.gp.kernels import Kernel
     from surrogate.networks.posteriors import Member as Posterior
     from surrogate.networks.scaling import InputScaling
     from surrogate.selection.features import Features
@@ -157,31 +158,24 @@ def _fit_networks(lesson: Lesson) -> Fitted:
 
 
 @dataclass(frozen=True, eq=False)
-class _Kernel:
-    """The covariance of the fitted process.
+class _Centred:
+    """A stationary kernel as selection takes it, of points about a centre: this changes nothing but rounding.
 
     Attributes:
-        name: Of the correlation function.
-        centre: Taken from the columns first, which changes nothing but rounding; with shape (d,).
-        lengthscale: With shape (d,).
-        variance: Of the process.
+        kernel: Of the fitted process.
+        centre: With shape (d,).
     """
 
-    name: str
+    kernel: Kernel
     centre: torch.Tensor
-    lengthscale: torch.Tensor
-    variance: float
 
     def diag(self, x: torch.Tensor) -> torch.Tensor:
         """The variance, with shape (n,)."""
-        return x.new_full((len(x),), self.variance)
+        return self.kernel.diagonal(x)
 
     def matrix(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """Covariances, with shape (n, m)."""
-        from surrogate.linalg.stationary import CORRELATIONS, squared_distance
-
-        r2 = squared_distance(*((x - self.centre) / self.lengthscale for x in (a, b)))
-        return self.variance * CORRELATIONS[self.name].correlation(r2)
+        return self.kernel.covariance(a - self.centre, b - self.centre)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +183,7 @@ class _Process:
     """A Gaussian process."""
 
     regressor: GPRegressor
-    kernel: _Kernel
+    kernel: _Centred
 
     def predict(self, x: Array) -> tuple[Array, Array]:
         """Mean and variance of the label."""
@@ -202,7 +196,7 @@ class _Process:
 
         from surrogate.selection.features import KernelFeatures
 
-        return KernelFeatures(self.kernel, torch.as_tensor(x, device=self.kernel.lengthscale.device))
+        return KernelFeatures(self.kernel, torch.as_tensor(x, device=self.kernel.centre.device))
 
 
 def _fit_gp(lesson: Lesson) -> Fitted:
@@ -232,9 +226,10 @@ def _regressor(lesson: Lesson, kernel: str) -> GPRegressor:
 def _process(regressor: GPRegressor, lesson: Lesson) -> _Process:
     import torch
 
-    x = torch.as_tensor(lesson.x, device=lesson.device or "cpu")
-    scale = torch.as_tensor(regressor.lengthscale_, device=x.device)
-    return _Process(regressor, _Kernel(regressor.kernel_, x.mean(dim=0), scale, regressor.output_scale_**2))
+    from surrogate.gp.kernels import STATIONARY, Scale
+
+    kernel = Scale(regressor.output_scale_) * STATIONARY[regressor.kernel_](regressor.lengthscale_)
+    return _Process(regressor, _Centred(kernel, torch.as_tensor(lesson.x, device=lesson.device or "cpu").mean(dim=0)))
 
 
 # Ridge regression and the constant: what any model has to be better than
