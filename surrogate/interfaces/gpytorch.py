@@ -1,8 +1,8 @@
-"""Solvers of this package for models of gpytorch: fits, predictions and preconditioners of an ``ExactGP``.
+"""This package's solvers for gpytorch: fits, predictions and a preconditioner for an ``ExactGP``.
 
-    fit(model, likelihood)                             # hyperparameters by L-BFGS-B with rescue, put into the model
-    mean, variance, residual = predict(model, likelihood, x)   # by Cholesky, or conjugate gradients and their residual
-    likelihood = NystromLikelihood(rank=300)           # or gpytorch's own training, with a better preconditioner
+    fit(model, likelihood)                                     # sets the hyperparameters of the model
+    mean, variance, residual = predict(model, likelihood, x)   # by Cholesky or conjugate gradients
+    likelihood = NystromLikelihood(rank=300)                   # for gpytorch's own training
 
 ``predict`` takes any model of one output: mean and covariance are those of its ``forward``. ``fit`` takes those with a
 constant or zero mean and a squared exponential or Matern kernel in a ``ScaleKernel``, with one lengthscale or one a
@@ -32,7 +32,7 @@ from surrogate.gp.scales import Fit, Observations, ScaledProcess, ScalePrior, ma
 from surrogate.linalg.lowrank import accelerated_cholesky
 from surrogate.linalg.operators import DenseOperator, KernelOperator
 from surrogate.linalg.preconditioners import NystromPreconditioner
-from surrogate.linalg.solvers import Cholesky, cg
+from surrogate.linalg.solvers import Cholesky, cg_growing
 from surrogate.linalg.stationary import CORRELATIONS
 
 __all__ = ["ModelOperator", "NystromLikelihood", "fit", "operator_of", "predict", "process_of"]
@@ -46,7 +46,7 @@ def process_of(model: Any, likelihood: Any) -> ScaledProcess:
     """Kernel, lengthscales, scale and noise of a gpytorch model, with the lengthscales in units of its inputs.
 
     Raises:
-        TypeError: If the model is not of the kind that this module knows.
+        TypeError: If the model has another kernel, likelihood or mean than ``fit`` takes.
     """
     outer: Any = getattr(model, "covar_module", None)
     inner = outer.base_kernel if isinstance(outer, gpytorch.kernels.ScaleKernel) else outer
@@ -75,10 +75,11 @@ def process_of(model: Any, likelihood: Any) -> ScaledProcess:
 
 
 def fit(model: Any, likelihood: Any, *, max_evaluations: int = 60) -> Fit:
-    """Puts the hyperparameters of the most marginal likelihood into a model, by L-BFGS-B with rescue: O(n^3) each.
+    """Sets the hyperparameters of a model to the maximum of the marginal likelihood, and returns the fit.
 
-    The constant becomes the mean of the targets. One lengthscale stays one: its gradient is summed over dimensions.
-    Adam with 100 steps, the habit, ends far from the maximum where data have little noise.
+    By L-BFGS-B, O(n^3) an evaluation. The constant is set to the mean of the targets. A kernel with one lengthscale for
+    all dimensions gets the geometric mean of those found. The usual 100 steps of Adam end far from the maximum where
+    the data have little noise.
 
     Raises:
         TypeError: As ``process_of``, or if the model has no ScaleKernel, or its ``forward`` is not that kernel.
@@ -229,16 +230,16 @@ def predict(
 ) -> tuple[Tensor, Tensor, float]:
     """Mean and variance of the function at x, without noise, and the relative residual of the solution behind the mean.
 
-    Up to ``most_exact`` points by a Cholesky factor in float64. Beyond, the mean by preconditioned conjugate gradients
-    and the variance given the 256 training points with the highest correlation, which is never below that given all
-    points.
+    Up to ``most_exact`` points by a Cholesky factor in float64. Beyond, the mean by preconditioned conjugate gradients,
+    with more columns in the preconditioner where these stall, and the variance given the 256 training points with the
+    highest correlation, which is never below that given all points.
 
     Args:
         model: An ``ExactGP`` of one output with its training data.
         likelihood: A ``GaussianLikelihood`` or ``FixedNoiseGaussianLikelihood``.
         x: With shape (b, d).
         most_exact: Points up to which the matrix is stored.
-        rank: Of the preconditioner.
+        rank: Columns of the preconditioner to start with.
         tolerance: Relative residual to stop at.
 
     Raises:
@@ -258,7 +259,9 @@ def predict(
         return prior.mean + cross @ weights, (variance - half.square().sum(0)).clamp(min=0.0), residual
     generator = torch.Generator(device=rest.device).manual_seed(0)
     preconditioner = NystromPreconditioner.build(operator, noise, rank=min(rank, len(rest)), generator=generator)
-    solve = cg(operator, rest, noise=noise, preconditioner=preconditioner, tolerance=tolerance)
+    solve, _ = cg_growing(
+        operator, rest, noise=noise, preconditioner=preconditioner, generator=generator, tolerance=tolerance
+    )
     local = _local_variance(ModelOperator(double, points), noise, new, variance)
     return prior.mean + operator.cross(new).matmul(solve.x), local, float(solve.residual.max())
 

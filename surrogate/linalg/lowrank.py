@@ -24,7 +24,7 @@ __all__ = [
 
 
 class ColumnAccess(Protocol):
-    """What a partial factorisation needs of a symmetric matrix K with shape (n, n)."""
+    """A symmetric matrix K with shape (n, n), known by its diagonal and columns."""
 
     def diag(self) -> Tensor:
         """Diagonal, with shape (n,)."""
@@ -34,7 +34,7 @@ class ColumnAccess(Protocol):
 
 
 class BlockAccess(ColumnAccess, Protocol):
-    """What the randomised factorisations need besides: several columns at once."""
+    """Access to several columns at once, as randomised factorisations need."""
 
     def columns(self, index: Tensor) -> Tensor:
         """Some of the columns, with shape (n, len(index))."""
@@ -44,7 +44,7 @@ class BlockAccess(ColumnAccess, Protocol):
 
 
 class Product(Protocol):
-    """What a sketch needs of a matrix with shape (n, m), symmetric or not."""
+    """A matrix with shape (n, m), symmetric or not, known by its products."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -142,7 +142,7 @@ def random_cholesky(
         rank: Columns of the factor, those of ``start`` included, in 1..n.
         generator: On the device of K.
         block: Pivots drawn at once from the same distribution: one product instead of many, at the price of pivots
-            that repeat each other. `accelerated_cholesky` throws those out.
+            that are nearly redundant. `accelerated_cholesky` rejects those.
         start: A factor with pivots to go on from.
         tolerance: Relative trace at which K counts as exhausted; not below 4 units of rounding.
 
@@ -273,7 +273,7 @@ def _thinned(residual: Tensor, threshold: Tensor, most: int) -> tuple[Tensor, Te
 
 
 def uniform_pivots(n: int, rank: int, *, generator: torch.Generator) -> Tensor:
-    """Distinct rows drawn uniformly, with shape (rank,): the baseline, poor where the data are clustered."""
+    """Distinct rows drawn uniformly, with shape (rank,): a baseline, poor for clustered data."""
     return torch.randperm(n, generator=generator, device=generator.device)[:rank]
 
 

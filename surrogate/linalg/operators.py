@@ -1,4 +1,4 @@
-"""Matrices met only through products, diagonals and columns: of kernels (never stored), of features, stored ones."""
+"""Matrices known by their products, diagonal and columns: of kernels (never stored), of features, and stored."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Operator(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the vectors that it multiplies and of its entries."""
+        """Type of its entries and of the vectors that it multiplies."""
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """Device of the entries."""
 
     def matmul(self, v: Tensor) -> Tensor:
         """K v, with shape (n, k), for v with shape (n, k)."""
@@ -83,12 +83,12 @@ class DenseOperator:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the entries."""
+        """Type of the entries."""
         return self.matrix.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """Device of the entries."""
         return self.matrix.device
 
     def matmul(self, v: Tensor) -> Tensor:
@@ -133,12 +133,12 @@ class FeatureOperator:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the features."""
+        """Type of the features."""
         return self.features.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """Device of the entries."""
         return self.features.device
 
     def matmul(self, v: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class FeatureOperator:
         return (self.features @ (self.features.T @ as_columns(v, self))).reshape(v.shape)
 
     def transpose(self) -> FeatureOperator:
-        """Itself."""
+        """The operator itself: K is symmetric."""
         return self
 
     def diag(self) -> Tensor:
@@ -170,22 +170,21 @@ class FeatureOperator:
 class KernelOperator:
     """The kernel matrix of points, K_ij = outputscale k(|x_i - x'_j|^2 / lengthscale^2), computed tile by tile.
 
-    Nothing of size n m is ever stored: a product with k columns costs O(n m (d + k)) time and O(tile^2) memory. Where
+    The matrix is never stored: a product with k columns costs O(n m (d + k)) time and O(tile^2) memory. Where
     the two sets of points are one, half of the tiles are computed and each is used twice. On CUDA in float32, where
-    Triton can be imported, a fused program makes the products instead (see `surrogate.linalg.fused`). Use ``of`` to
-    make one.
+    Triton can be imported, a fused program makes the products instead (see `surrogate.linalg.fused`). Made by ``of``.
 
     Attributes:
         kernel: Correlation function.
         scaled: Points over lengthscales, centred, with shape (n, d).
         others: Points of the columns, likewise, with shape (m, d); None where they are the same.
         lengthscale: With shape (d,).
-        center: Subtracted from the points: distances by products of large coordinates would cancel.
+        center: Subtracted from the points, so that distances between large coordinates lose no digits.
         outputscale: Variance, the value of the diagonal.
         block: Rows and columns of a tile.
         precision: Of the products of the kernel with vectors, one of ``PRECISIONS``; the kernel itself is always
             computed in ``dtype``.
-        tiled: Always go tile by tile, also where there is a fused program: for comparisons.
+        tiled: Whether to go tile by tile even where there is a fused program; for comparisons.
     """
 
     kernel: Stationary
@@ -245,12 +244,12 @@ class KernelOperator:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the kernel and the vectors."""
+        """Type of the kernel and of the vectors."""
         return self.scaled.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the points are."""
+        """Device of the points."""
         return self.scaled.device
 
     @property

@@ -1,4 +1,4 @@
-"""Products in reduced precision, and the bound below which they are refused."""
+"""Matrix products in low precision, and the least noise for which they are allowed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PRECISIONS = {"full": 0.0, "tf32": 2.0**-11, "float16": 2.0**-11, "bfloat16": 2.
 
 
 class LowPrecisionError(ValueError):
-    """A matrix has too small eigenvalues for the precision: once rounded it need not be positive definite."""
+    """The eigenvalues of a matrix are too small for the precision: rounded, it may not be positive definite."""
 
 
 def required_floor(n: int, precision: str, *, outputscale: float = 1.0) -> float:
@@ -34,7 +34,7 @@ def required_floor(n: int, precision: str, *, outputscale: float = 1.0) -> float
 
 
 def rounded(values: Tensor, precision: str) -> Tensor:
-    """The values as the precision keeps them, in the dtype they came in."""
+    """The values rounded to the precision, in their own dtype."""
     if precision == "full":
         return values
     if precision == "tf32":  # 13 bits of the mantissa of a float32 are dropped, to the nearest
@@ -48,7 +48,7 @@ def product(a: Tensor, b: Tensor, precision: str) -> Tensor:
 
     The columns of b are scaled to a largest entry of 1 first, so that nothing overflows for n up to 65,504 and little
     underflows. On CUDA the products run on tensor cores; elsewhere, where half precision is slow, the factors are
-    rounded and multiplied in their own dtype, which is what tensor cores do but for the rounding of the result.
+    rounded and multiplied in their own dtype, as tensor cores do except for the rounding of the result.
     """
     if precision == "full":
         return torch.mm(a, b)

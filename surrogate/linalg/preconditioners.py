@@ -27,12 +27,12 @@ class Preconditioner(Protocol):
         """Draws from N(0, P), with shape (n, count)."""
 
     def to(self, dtype: torch.dtype) -> Preconditioner:
-        """Itself in another dtype, for the inner solves of iterative refinement."""
+        """The same in another dtype, for the corrections of a refinement."""
 
 
 @dataclass(frozen=True, eq=False)
 class DiagonalPreconditioner:
-    """The diagonal alone: what "no preconditioner" means with unequal noise.
+    """A diagonal matrix: all that is needed where only the noise differs from point to point.
 
     Attributes:
         diagonal: With shape (n,), positive.
@@ -54,7 +54,7 @@ class DiagonalPreconditioner:
         return normal * self.diagonal.sqrt()[:, None]
 
     def to(self, dtype: torch.dtype) -> DiagonalPreconditioner:
-        """Itself in another dtype."""
+        """The same in another dtype."""
         return DiagonalPreconditioner(self.diagonal.to(dtype))
 
 
@@ -66,10 +66,11 @@ class NystromPreconditioner:
 
         (G G^T + I)^-1 = (I - U U^T) + U (I - T T^T) U^T:
 
-    no product G^T G is ever formed, so the condition number of the factor is not squared and nothing has to be shifted.
-    T has k rows and is kept in float64. What of a vector lies in the span of U is projected out twice, since the part
-    that rounding leaves would count 1 / D instead of 1 / (eigenvalue + D): in float32, at n = 36,000 with a noise of
-    5e-4 of the variance, conjugate gradients with the one-step formula I - (U T) (U T)^T ran up a residual of 10.
+    no product G^T G is ever formed, so that the condition number of the factor is not squared and no shift is needed.
+    T has k rows and is kept in float64. The part of a vector in the span of U is projected out twice, since what
+    rounding leaves of it would be multiplied by 1 / D instead of 1 / (eigenvalue + D): in float32, at n = 36,000 with a
+    noise of 5e-4 of the variance, conjugate gradients with the one-step formula I - (U T) (U T)^T ran up a residual of
+    10.
 
     Attributes:
         factor: F with shape (n, k), and the pivots it came from.
@@ -121,7 +122,7 @@ class NystromPreconditioner:
         return self.factor.factor.shape[1]
 
     def to(self, dtype: torch.dtype) -> NystromPreconditioner:
-        """Itself in another dtype, for the inner solves of iterative refinement."""
+        """The same in another dtype, for the corrections of a refinement."""
         low_rank = LowRank(self.factor.factor.to(dtype), self.factor.pivots)
         return replace(self, factor=low_rank, noise=self.noise.to(dtype), basis=self.basis.to(dtype))
 

@@ -35,7 +35,7 @@ class Solve:
         residual: True residuals |b - (K + noise) x| / |b| at the end, with shape (k,).
         iterations: Products with K, those of true residuals left out.
         converged: Whether every residual is within the tolerance.
-        status: Why it stopped.
+        status: Why the solver stopped.
         tridiagonals: For each column the diagonal and the off-diagonal of the Lanczos matrix of P^-1/2 (K + noise)
             P^-1/2 started from P^-1/2 b; empty where the start was not zero, and of a refinement.
         corrections: Outer steps of a refinement.
@@ -52,7 +52,7 @@ class Solve:
 
 @dataclass(frozen=True, eq=False)
 class Cholesky:
-    """K + noise = L L^T, stored: the engine where the matrix fits.
+    """The Cholesky factor of K + noise = L L^T, stored: for matrices that fit into memory.
 
     Attributes:
         triangle: L, with shape (n, n).
@@ -113,7 +113,7 @@ def cg(
 ) -> Solve:
     """Solves (K + noise) x = b for several right-hand sides by preconditioned conjugate gradients.
 
-    A column whose residual is within the tolerance is left alone from then on; all share each product with K. The
+    A column is no longer changed once its residual is within the tolerance; all columns share each product with K. The
     memory is a few arrays of the shape of b, and two more an iteration where residuals are re-orthogonalised.
 
     Args:
@@ -179,7 +179,7 @@ def cg_growing(
     patience: int = 100,
     growth: float = 2.0,
 ) -> tuple[Solve, NystromPreconditioner]:
-    """As `cg`, but where it stalls the preconditioner gets more columns and the solver goes on from where it was.
+    """Conjugate gradients that give the preconditioner more columns whenever they stall, and go on from there.
 
     Args:
         operator: K, with columns.
@@ -294,11 +294,11 @@ def refine(
 
 
 def require_floor(low: KernelOperator, noise: float | Tensor, *, margin: float = 2.0, steps: int = 40) -> None:
-    """Refuses a precision in which K + noise need not stay positive definite.
+    """Raises where K + noise may not be positive definite in the precision of ``low``.
 
     The smallest eigenvalue of K + noise must exceed ``margin`` times `required_floor`: with a margin of 2 each step of
-    a refinement at least halves the error, with 1 the rounded matrix is just positive definite. That of a
-    squared-exponential kernel counts as the noise alone. Of rougher kernels it is estimated by ``steps`` of the Lanczos
+    a refinement at least halves the error, with 1 the rounded matrix is just positive definite. For a
+    squared-exponential kernel this is the noise. Of rougher kernels it is estimated by ``steps`` of the Lanczos
     recursion in full precision, whose estimate is from above: a matrix that passes may still fail, with a status of
     `cg`.
 
