@@ -49,7 +49,7 @@ FEASIBLE = 0.5
 """Probability of being feasible from which a point is taken for feasible."""
 
 RECENT_BATCHES = 3
-"""Batches whose errors say how far the sd of the surrogate is to be trusted: some ten points, of the present kind."""
+"""Last batches whose errors say how far the sd of the surrogate can be trusted: before them it was another one."""
 
 COLD_START_EVERY = 3
 """Steps from one fit that also starts at the default hyperparameters to the next.

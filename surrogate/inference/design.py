@@ -15,6 +15,14 @@ from surrogate.samplers.coordinates import Turns
 __all__ = ["Reference", "design", "space_filling"]
 
 
+_WIDER = 1.5  # widths of a reference that a design has: a reference is often too narrow
+_LOG_SCALES = (-1.5, -0.5)  # powers of ten of the prior's width at which points lie about a reference: 3 % to 30 %
+_CENTRAL = (0.1, 0.9)  # probabilities of the quantiles whose distance is that width
+_CLOSER = 0.8  # factor by which draws outside of the prior are tried again closer to the mean ...
+_CLOSEST = 0.1  # ... until this one; the rest is folded back into the prior
+_SURPLUS = 4  # draws for each point that is wanted, as most may lie outside
+
+
 @dataclass(frozen=True, eq=False)
 class Reference:
     """Where the posterior is expected.
@@ -106,13 +114,13 @@ def _about(prior: Prior, mean: Array, factor: Array, n: int, rng: np.random.Gene
     out: list[Array] = []
     shrink = 1.0
     turns = Turns.of(prior.bounds, prior.periodic)
-    while sum(map(len, out)) < n and shrink > 0.1:
-        x = mean + shrink * rng.standard_normal((4 * n, len(mean))) @ factor.T
+    while sum(map(len, out)) < n and shrink > _CLOSEST:
+        x = mean + shrink * rng.standard_normal((_SURPLUS * n, len(mean))) @ factor.T
         x = x if turns is None else turns.wrapped(x)
         out.append(x[np.isfinite(prior.log_density(x))])
-        shrink *= 0.8
+        shrink *= _CLOSER
     low, high = prior.bounds.T
-    x = mean + shrink * rng.standard_normal((4 * n, len(mean))) @ factor.T
+    x = mean + shrink * rng.standard_normal((_SURPLUS * n, len(mean))) @ factor.T
     folded = np.where(x < low, 2.0 * low - x, np.where(x > high, 2.0 * high - x, x))
     out.append(folded[np.isfinite(prior.log_density(folded))])
     out.append(prior.sample(n, rng))
@@ -141,14 +149,16 @@ def design(
     """
     rng = generator(seed, first, "design")
     if reference is not None and reference.covariance is not None:
-        factor = np.asarray(1.5 * np.linalg.cholesky(reference.covariance), dtype=np.float64)
+        factor = np.asarray(_WIDER * np.linalg.cholesky(reference.covariance), dtype=np.float64)
         return _about(prior, reference.mean, factor, n, rng)
     centre = reference.mean if best is None and reference is not None else best
     if centre is None:
         return space_filling(prior, first, n, seed)
-    width = prior.quantile(np.full((1, prior.d), 0.9))[0] - prior.quantile(np.full((1, prior.d), 0.1))[0]
+    width = (
+        prior.quantile(np.full((1, prior.d), _CENTRAL[1]))[0] - prior.quantile(np.full((1, prior.d), _CENTRAL[0]))[0]
+    )
     near = n if best is None else n // 2
-    scales = 10.0 ** rng.uniform(-1.5, -0.5, near)
+    scales = 10.0 ** rng.uniform(*_LOG_SCALES, near)
     points = [_about(prior, centre, np.diag(s * width), 1, rng) for s in scales]
     if reference is not None and best is None and first == 0:
         points[0] = centre[None]

@@ -10,6 +10,11 @@ from surrogate.arrays import Array
 __all__ = ["gaussian_kl"]
 
 
+_TINY = 1e-300  # variance of points that are all the same
+_JITTER = 1e-12  # of a correlation matrix, whose diagonal is one
+_FLOOR = 1e-9  # variance, in units of the reference, of a weighting that leaves hardly a point
+
+
 def gaussian_kl(x: Array, log_v: Array, log_w: Array) -> Array:
     """Symmetrised Gaussian divergence between one weighting of points and each of several others.
 
@@ -28,16 +33,16 @@ def gaussian_kl(x: Array, log_v: Array, log_w: Array) -> Array:
         return out
     v = np.exp(log_v - logsumexp(log_v))
     mean = v @ x
-    covariance = (v[:, None] * (x - mean)).T @ (x - mean) + 1e-300 * np.eye(d)
+    covariance = (v[:, None] * (x - mean)).T @ (x - mean) + _TINY * np.eye(d)
     scale = np.sqrt(np.diag(covariance))
     z = np.linalg.solve(
-        np.linalg.cholesky(covariance / np.outer(scale, scale) + 1e-12 * np.eye(d)), ((x - mean) / scale).T
+        np.linalg.cholesky(covariance / np.outer(scale, scale) + _JITTER * np.eye(d)), ((x - mean) / scale).T
     ).T
     w = np.exp(log_w - logsumexp(log_w, axis=1, keepdims=True))
     shift = w @ z
     second = np.einsum("kn,ni,nj->kij", w, z, z) - shift[:, :, None] * shift[:, None, :]
-    second += 1e-9 * np.eye(d)
+    second += _FLOOR * np.eye(d)
     inverse = np.linalg.inv(second)
     trace = np.trace(second, axis1=1, axis2=2) + np.trace(inverse, axis1=1, axis2=2) - 2 * d
     pull = (shift**2).sum(1) + np.einsum("ki,kij,kj->k", shift, inverse, shift)
-    return 0.25 * (trace + pull)
+    return 0.25 * (trace + pull)  # half of each divergence, and the mean of both

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from surrogate.arrays import Array
+from surrogate.inference.depths import MANY_PARAMETERS
 from surrogate.log_density.protocol import LogDensity
 from surrogate.samplers.coordinates import Turns
 from surrogate.samplers.mixture import Mixture, fit_mixture
@@ -95,24 +96,39 @@ class Draws:
 WARM_TEMPERATURE = 3.0
 """Temperature of the warm draws, in any number of dimensions."""
 
+_NARROW = 0.05  # sd in units of the prior below which points are narrow
+_BEST = (6, 2)  # best points on which particles start: at least six, and two for each parameter
+_FIRST_WIDTH = 0.15  # sd of these starts in units of the prior, before there are draws
+_NEXT_WIDTH = 0.5  # the same in sds of the last warm draws
+_FROM_BEST = 0.3  # share of the mixture of starts that lies about the best points
+_WIDENED = 1.4  # factor on the widths of the Gaussians fitted to the last warm draws
+_COMPONENTS = 4  # of that mixture ...
+_DRAWS_PER_PARAMETER = 40  # ... if there are more than that many draws for each parameter, otherwise one
+_FROM_PRIOR = 0.3  # share of the particles that start from the prior, so that a mode anywhere gets its share
+_LEAST_FEASIBLE = 1e-3  # probability of being feasible that is never undercut: draws still visit what is denied
+_SWEEPS = 12  # moves of each particle at the last temperature
+_SWEEPS_PER_PARAMETER = 2  # the same with many parameters, where moves decorrelate more slowly
+_JITTER = 1e-18  # variance that keeps a covariance of draws positive definite
+
 
 def is_narrow(t: Array) -> bool:
     """Whether points t, with shape (n, d), fill only a small part of the prior along some axis."""
     n, d = t.shape
-    return n > d + 1 and bool((t.std(0) < 0.05).any())
+    return n > d + 1 and bool((t.std(0) < _NARROW).any())
 
 
 def _starting_mixture(t: Array, y: Array, previous: Draws | None, rng: np.random.Generator) -> Mixture:
     """Gaussians on the previous warm draws and on the best points."""
     d = t.shape[1]
-    best = t[np.argsort(-y, kind="stable")[: max(6, 2 * d)]]
+    best = t[np.argsort(-y, kind="stable")[: max(_BEST[0], _BEST[1] * d)]]
     if previous is None:
-        spread = np.linalg.cholesky(np.cov(t.T).reshape(d, d)) if is_narrow(t) else np.diag(np.full(d, 0.15))
+        spread = np.linalg.cholesky(np.cov(t.T).reshape(d, d)) if is_narrow(t) else np.diag(np.full(d, _FIRST_WIDTH))
         return Mixture(np.full(len(best), 1.0 / len(best)), best, np.repeat(spread[None], len(best), 0))
-    cloud = fit_mixture(previous.warm, 4 if len(previous.warm) > 40 * d else 1, rng).widened(1.4)
-    spread = 0.5 * np.linalg.cholesky(np.cov(previous.warm.T).reshape(d, d) + 1e-18 * np.eye(d))
+    components = _COMPONENTS if len(previous.warm) > _DRAWS_PER_PARAMETER * d else 1
+    cloud = fit_mixture(previous.warm, components, rng).widened(_WIDENED)
+    spread = _NEXT_WIDTH * np.linalg.cholesky(np.cov(previous.warm.T).reshape(d, d) + _JITTER * np.eye(d))
     points = Mixture(np.full(len(best), 1.0 / len(best)), best, np.repeat(spread[None], len(best), 0))
-    return cloud.joined(points, 0.3)
+    return cloud.joined(points, _FROM_BEST)
 
 
 def draw(
@@ -148,21 +164,22 @@ def draw(
         if previous is not None:
             previous = Draws(prior.unrolled(previous.posterior), prior.unrolled(previous.warm))
     mixture = _starting_mixture(t, y, previous, rng)
-    share = 0.3
-    count = int(share * n)
+    count = int(_FROM_PRIOR * n)
     start = np.concatenate([prior.sample(count, rng), mixture.sample(n - count, rng)])
 
     def log_target(p: Array) -> Array:
         inside = prior.log_density(p)
         out = np.full(len(p), -np.inf)
         ok = np.isfinite(inside)
-        out[ok] = inside[ok] + model.relative(p[ok], floor=1e-3)
+        out[ok] = inside[ok] + model.relative(p[ok], floor=_LEAST_FEASIBLE)
         return out
 
     def log_start(p: Array) -> Array:
-        return np.logaddexp(np.log(share) + prior.log_density(p), np.log(1.0 - share) + mixture.log_density(p))
+        return np.logaddexp(
+            np.log(_FROM_PRIOR) + prior.log_density(p), np.log(1.0 - _FROM_PRIOR) + mixture.log_density(p)
+        )
 
-    sweeps = 12 if t.shape[1] <= 20 else 2 * t.shape[1]  # moves decorrelate more slowly the more parameters there are
+    sweeps = _SWEEPS if t.shape[1] <= MANY_PARAMETERS else _SWEEPS_PER_PARAMETER * t.shape[1]
     warm, cool = sample_tempered(log_target, start, log_start, (WARM_TEMPERATURE, 1.0), rng, final_sweeps=sweeps)
     return Draws(cool, warm)
 

@@ -14,6 +14,11 @@ from surrogate.samplers.coordinates import Turns
 __all__ = ["FastPoints", "count_slow"]
 
 
+_SINGULAR = 1e-12  # relative singular value below which slow parameters are taken for dependent
+_THIN = 1e-4  # share of its variance that a fast parameter keeps where the draws are thin
+_TINY = 1e-300  # variance of a parameter whose draws do not differ
+
+
 @dataclass(frozen=True)
 class FastPoints:
     """How many values of the fast parameters are evaluated at each choice of the slow ones.
@@ -62,9 +67,9 @@ def _conditional(cloud: Array, slow: list[int], fast: list[int]) -> tuple[NDArra
     """Mean, slope on the slow parameters and Cholesky factor of the fast ones in a cloud."""
     covariance = np.atleast_2d(np.cov(cloud.T))
     inner, cross = covariance[np.ix_(fast, fast)], covariance[np.ix_(slow, fast)]
-    slope = np.linalg.lstsq(covariance[np.ix_(slow, slow)], cross, rcond=1e-12)[0]
+    slope = np.linalg.lstsq(covariance[np.ix_(slow, slow)], cross, rcond=_SINGULAR)[0]
     rest = inner - cross.T @ slope
-    floor = 1e-4 * np.diag(inner) + 1e-300  # where the cloud is thin
+    floor = _THIN * np.diag(inner) + _TINY
     return cloud[:, fast].mean(0), slope, np.linalg.cholesky(0.5 * (rest + rest.T) + np.diag(floor))
 
 

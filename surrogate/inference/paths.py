@@ -15,6 +15,8 @@ from surrogate.samplers.evidence import ImportanceSample
 __all__ = ["PathSpread", "inflation", "spread_of_paths", "warm_log_weights"]
 
 
+_PATHS = 64  # among which the quantile of 95 % is the fourth largest
+_POINTS = 300  # draws at which paths are drawn jointly: moments to 6 % of an sd
 _QUANTILE = 0.95  # of the divergences over paths: one path in twenty may be further away
 _PRIOR_ERRORS = 4.0  # errors of unit variance that a factor on the variance starts from, so that a few do not rule it
 _NEVER = 1e-300  # weight in place of zero, so that a logarithm exists
@@ -47,8 +49,8 @@ def spread_of_paths(
     rng: np.random.Generator,
     *,
     inflate: float = 1.0,
-    paths: int = 64,
-    points: int = 300,
+    paths: int = _PATHS,
+    points: int = _POINTS,
 ) -> PathSpread:
     """How far the posteriors of joint paths lie from that of the mean, on the bulk and on warmer draws.
 
@@ -95,8 +97,7 @@ def spread_of_paths(
 def warm_log_weights(model: LogDensity, sample: ImportanceSample) -> Array:
     """Log weights of the draws for the density without trust region and feasibility, at temperature 1 + 2 / sqrt(d).
 
-    That many nats hold about as much more of the log-density in any number of dimensions: the depth of a Gaussian
-    has an sd of sqrt(d / 2).
+    It raises the mean depth of a Gaussian by sqrt(d), which is 1.4 sds of its depth in any number of dimensions.
     """
     log_q = sample.log_density - np.log(np.maximum(sample.weights, _NEVER))
     return model.bare_mean(sample.x) / (1.0 + 2.0 / np.sqrt(sample.x.shape[1])) - log_q

@@ -27,6 +27,7 @@ batches, which were chosen where it was unsure, were one.
 _CHECKED_BATCHES = 2  # batches whose predictions are told: of one alone a few points remain in the bulk
 _DRAWS, _PATHS = 400, 32  # of a self-check: a Pareto shape needs a tail of some 40 draws
 _QUANTILE = 0.9  # of the Pareto shapes over paths
+_CANDIDATES = 4000  # points of the prior: a share of 0.1 % is seen by four
 _SDS = 3.0  # above the mean of a surrogate with a constant mean: what a place could be at best
 
 
@@ -65,7 +66,7 @@ def self_check(view: View, sample: ImportanceSample) -> dict[str, float]:
     }
 
 
-def unseen_share(view: View, *, n: int = 4000) -> float:
+def unseen_share(view: View, *, n: int = _CANDIDATES) -> float:
     """Share of the prior where the posterior could have mass that the run does not know of.
 
     A surrogate with a constant mean is asked, which unlike a trend denies nothing: places where the mean plus three sds

@@ -26,6 +26,14 @@ __all__ = ["Setup", "inner_box"]
 
 
 _TAIL = 0.05  # probability beyond each of the quantiles that set the scale of a parameter whose support is no box
+_PARTICLES = 1000  # draws: moments to 3 % of an sd, and as many candidates for a batch
+_DESIGN = (3, 4.5)  # least and largest number of design points for each parameter
+_DESIGN_OF_TREND = 0.8  # share of the coefficients of a quadratic that a design has points for, between these
+_MIN_DESIGN = 4  # points, with one parameter
+_NARROW_DESIGN = 6  # points for each parameter of a design of known width, at most
+_SPARE = 2  # points more than a quadratic or a gradient has coefficients: they show whether it fits
+_LOOKED_AT = 4  # points for each parameter that design and holes have together
+_LOOKED_AT_WITH_GRADIENTS = 2  # the same where each point says in which direction it goes uphill
 _INNER_TAIL = 0.005  # probability at each end of a parameter where no mode is looked for
 
 
@@ -64,7 +72,7 @@ class Setup:
     max_design: int | None = None
     n_holes: int | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
-    particles: int = 1000
+    particles: int = _PARTICLES
     device: str = "cpu"
     feasibility: str = "process"
     fast: FastPoints | None = None
@@ -108,19 +116,20 @@ class Setup:
         """Points of the initial design: at least 3 d, and more where a quadratic needs them in any case."""
         d = self.d
         if self.gradient:
-            return self.n_initial or d + 2
+            return self.n_initial or d + _SPARE
         if self.n_initial is None and self.knows_width:  # far outside of a narrow design a free trend has no limit
-            return min(trend_size(d) + 2, 6 * d)
+            return min(trend_size(d) + _SPARE, _NARROW_DESIGN * d)
         if d > MANY_PARAMETERS:  # with fewer data than coefficients it chases corners of the prior, which are many
-            return self.n_initial or trend_size(d) + 2
-        return self.n_initial or max(3 * d, 4, min(int(4.5 * d), int(0.8 * trend_size(d))))
+            return self.n_initial or trend_size(d) + _SPARE
+        least, most = (int(number * d) for number in _DESIGN)
+        return self.n_initial or max(least, _MIN_DESIGN, min(most, int(_DESIGN_OF_TREND * trend_size(d))))
 
     @property
     def holes_to_fill(self) -> int:
         """Space-filling points to evaluate before convergence is claimed."""
         if self.n_holes is not None:
             return self.n_holes
-        total = (2 if self.gradient else 4) * self.d
+        total = (_LOOKED_AT_WITH_GRADIENTS if self.gradient else _LOOKED_AT) * self.d
         return max(0, total - self.design_size) if self.reference is None else 0
 
     @property

@@ -9,7 +9,7 @@ from surrogate.inference.view import View
 __all__ = ["next_temperature"]
 
 
-_ERRORS = 1.5  # temperatures in units of the median error: a surrogate that knows less than T must not be sampled at T
+_ERRORS = 1.5  # median errors in a temperature: at a lower one errors would decide where the draws go
 _MOST = 3.0  # factor by which a temperature may rise from one batch to the next
 _COLD = 1.2  # temperature below which a posterior is mapped as it is
 _FIRST = 1e6  # in place of the temperature before the first

@@ -33,7 +33,10 @@ _GAUSSIAN = 0.5  # root mean square error of radii in the bulk up to which a pos
 _BRIDGE = 0.03  # weight of a component below which it may be a bridge that leads to an unknown mode
 _UNSEEN = 0.01  # weight of a component from which it is evaluated
 _STRANGERS = 0.1  # share of the unexplained points that may belong to yet another mode
-_FEWEST_HYPOTHESES = 100  # of 1,000 inside of the support without which a search is hopeless
+_HYPOTHESES = 1000  # places and widths of a mode that are followed
+_FEWEST_HYPOTHESES = 100  # of these that must be possible, without which a search is hopeless
+_TOLERANCE = 0.3  # of log distances: other shapes than an ellipsoid change a radius by a third
+_TINY = 1e-12  # squared distance, so that a hypothesis on a point has a logarithm
 
 
 def radius_of(gap: Array) -> Array:
@@ -173,8 +176,8 @@ def _locate(
     support: tuple[Array, Array],
     rng: np.random.Generator,
     *,
-    particles: int = 1000,
-    tolerance: float = 0.3,
+    particles: int = _HYPOTHESES,
+    tolerance: float = _TOLERANCE,
 ) -> tuple[Array, float]:
     """Hypotheses of where the mode of the unexplained points lies, with shape (k, d), and the log-density of the first.
 
@@ -193,7 +196,7 @@ def _locate(
         out = np.full(len(theta), -np.inf)
         ok = np.asarray(((m >= low) & (m <= high)).all(1))
         ok[ok] = unknown(m[ok])
-        away = np.sqrt(((m[ok, None] @ unit - z[None]) ** 2).sum(-1) + 1e-12)
+        away = np.sqrt(((m[ok, None] @ unit - z[None]) ** 2).sum(-1) + _TINY)
         delta = (np.log(away) - log_s[ok, None] - np.log(radius)) / tolerance
         outside = -0.5 * np.minimum(delta, 0.0) ** 2
         exactly = np.logaddexp(np.log(1.0 - _STRANGERS) - 0.5 * delta**2, np.log(_STRANGERS) + outside)

@@ -18,7 +18,7 @@ __all__ = ["BatchError", "batch_error"]
 
 _UNIT = 0.25  # nats that an error may have at the best point ...
 _UNIT_PER_DEPTH = 0.1  # ... and in addition for each nat of depth, as deep points matter less
-_NOISE_SDS = 2.5  # sds of the noise that are no error: two in a hundred are larger
+_NOISE_SDS = 2.5  # sds of the noise that are no error: one in eighty is larger
 
 
 class BatchError:

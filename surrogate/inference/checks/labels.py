@@ -13,6 +13,9 @@ from surrogate.inference.view import View
 __all__ = ["Labels"]
 
 
+_BEYOND = 4  # labels of the bulk in addition to two for each parameter, so that one parameter has six
+
+
 class Labels:
     """Where forbidden regions are known, 2 d + 4 points of the bulk are evaluated, spread as its mass is.
 
@@ -29,7 +32,7 @@ class Labels:
             return Finding(view.nowhere)
         draws, model = view.exploration.if_feasible, view.model
         every = np.ones(len(view.state.data), dtype=bool)
-        missing = 2 * view.d + 4 - points_near(view, view.draws.warm, every)
+        missing = 2 * view.d + _BEYOND - points_near(view, view.draws.warm, every)
         if missing <= 0:
             return Finding(view.nowhere)
         return Finding(draws[representatives(model.whiten(view.t), model.whiten(draws), missing)])

@@ -19,7 +19,7 @@ __all__ = ["Modes", "fruitless_rounds", "is_surprise", "patience"]
 
 
 _MOST = 6  # times d: probes after which the search ends in any case
-_DRAWS = 4000  # of the posterior: enough for a mixture of eight in ten dimensions
+_DRAWS = 4000  # of the posterior: enough for a mixture of eight in sixty dimensions
 _ROUND = 2  # probes of a round: one at the most likely place, one to guard against its being wrong
 _CLOSER = 0.8  # factor by which a round must shorten the smallest radius to count as progress
 _SURPRISE = (0.85, 0.3)  # a radius below 0.85 times the predicted one minus 0.3 is a surprise ...

@@ -17,6 +17,9 @@ from surrogate.samplers.evidence import ImportanceSample
 __all__ = ["Moved", "moved"]
 
 
+_POINTS = 2000  # draws by which both posteriors are compared, a third of the sample
+
+
 class Moved:
     """The posterior is where it was before the last batch: a claim needs one more batch that does not move it."""
 
@@ -43,7 +46,7 @@ def _distance(view: View) -> float:
 
 
 def moved(
-    sample: ImportanceSample, before: Array, now: Array, rng: np.random.Generator, *, points: int = 2000
+    sample: ImportanceSample, before: Array, now: Array, rng: np.random.Generator, *, points: int = _POINTS
 ) -> float:
     """Divergence between the previous posterior and the present one by re-weighting present draws.
 

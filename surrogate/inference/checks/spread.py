@@ -13,7 +13,7 @@ __all__ = ["TOLERANCE", "Spread"]
 
 
 TOLERANCE = 4.0
-"""Factor on a limit in the batch that confirms a claim: measured values vary by about as much from batch to batch."""
+"""Factor on a limit in the batch that confirms a claim, which is not withdrawn for what varies from batch to batch."""
 
 
 class Spread:

@@ -16,6 +16,9 @@ __all__ = ["Promising", "most_promising"]
 
 
 _CANDIDATES = 2000  # points of the prior: with fewer the best of them varies from step to step
+_EARLY = 6  # values for each parameter up to which any candidate is worth a call
+_EARLY_WITH_GRADIENTS = 2  # the same with gradients
+_TINY = 1e-300  # sd in place of zero
 _KNOWN = 1.0  # sd in nats below which a value is known well enough
 _LIKELY = -2.5  # score from which a point is always worth a call: one chance in 160
 _POSSIBLE = -6.0  # score from which it is worth one now and then: the sd may be six times too small
@@ -61,7 +64,7 @@ class Promising:
 def _is_early(view: View) -> bool:
     """Whether there are fewer values than a quadratic has coefficients, or than 6 d; with gradients, than 2 d."""
     d = view.d
-    enough = 2 * d if view.setup.gradient else max(trend_size(d), 6 * d)
+    enough = _EARLY_WITH_GRADIENTS * d if view.setup.gradient else max(trend_size(d), _EARLY * d)
     return int(view.state.data.finite.sum()) < enough
 
 
@@ -84,6 +87,6 @@ def most_promising(mean: Array, sd: Array, target: float) -> tuple[int, float]:
     Returns:
         Index and score; the score is -inf when every candidate is known.
     """
-    score = np.where(sd > _KNOWN, (mean - target) / np.maximum(sd, 1e-300), -np.inf)
+    score = np.where(sd > _KNOWN, (mean - target) / np.maximum(sd, _TINY), -np.inf)
     best = int(score.argmax())
     return best, float(score[best])

@@ -32,6 +32,23 @@ _WEIGHTS = (1.0, 0.1)  # a point at a gap g counts as if its value had an sd in 
 _KINDS = (("bend",), ("scale",), ("bend", "scale"))
 _DECISIVE = 3.0  # drop of the criterion a point: the root mean square falls to a fifth
 _EXACT = 1e-6  # root mean square of a misfit that is rounding
+_RIDGE = 1e-6  # of the normalised columns of a quadratic: fewer points than coefficients leave it determined
+_THIN = 1e-150  # sd of draws that do not differ
+_TINY = 1e-14  # squared residual of rounding, added where a sum of squares may vanish
+_SINGULAR = 1e-12  # of the largest square sum of columns: below it a column is explained by the others
+_LARGEST = 3.0  # coefficient in units of the draws: beyond it a coupling folds the posterior
+_LENGTHS = (1.0, 0.3, 0.09, 0.027)  # of a Gauss-Newton step that are tried
+_STEPS, _FEW_STEPS = 4, 2  # Gauss-Newton steps for a longer set, and for one that is shortened
+_NO_GAIN = 1e-3  # relative drop of the misfit below which further steps are left
+_SPARE = 5  # values at least by which the misfit is divided for its variance
+_TRIED = 4  # couplings that are polished of those that lower the misfit most to first order
+_PATIENCE = 3  # longer sets without a better criterion before a path ends
+_SIZE_PER_PARAMETER = 3  # couplings of a set for each parameter, at most
+_ENOUGH = (
+    6  # values more than coefficients of a quadratic without which nothing is looked for; a set takes half of them
+)
+_EVALUATIONS = 30  # marginal likelihoods of the fit of a set, from each start
+_EXPLAINED = (0.01, 1e-4)  # amplitude and shaping of a start in which the couplings explain all data
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +80,7 @@ class Misfit:
         i, j = np.triu_indices(d)
         features = np.concatenate([np.ones((len(z), 1)), z, z[:, i] * z[:, j]], 1) * weight[:, None]
         norm = np.linalg.norm(features, axis=0)
-        q, r = np.linalg.qr(np.concatenate([features / norm, 1e-6 * np.eye(len(norm))]))
+        q, r = np.linalg.qr(np.concatenate([features / norm, _RIDGE * np.eye(len(norm))]))
         basis = q[: len(z)]
         coefficients = np.linalg.solve(r, basis.T @ y)
         residual = y - features / norm @ coefficients
@@ -82,7 +99,7 @@ class Misfit:
         """Extended Bayesian information criterion (Chen & Chen 2008, doi:10.1093/biomet/asn034), to be minimised."""
         n, d = self.w.shape
         price = np.log(n) + np.log(2.0 * d * max(d - 1, 1))
-        return n * float(np.log(self.value / n + 1e-14)) + len(self.couplings.vector) * price
+        return n * float(np.log(self.value / n + _TINY)) + len(self.couplings.vector) * price
 
     @property
     def exact(self) -> bool:
@@ -98,30 +115,30 @@ class Misfit:
         """That of other couplings."""
         return Misfit.of(couplings, self.w, self.y, self.weight)
 
-    def polished(self, couplings: Couplings, steps: int = 4) -> Misfit:
+    def polished(self, couplings: Couplings, steps: int = _STEPS) -> Misfit:
         """With these couplings and the best coefficients that a few damped Gauss-Newton steps from theirs reach."""
         here = self.moved(couplings)
-        spare = max(len(self.y) - self.basis.shape[1], 5)
+        spare = max(len(self.y) - self.basis.shape[1], _SPARE)
         for _ in range(steps if couplings.size else 0):
             vector = here.couplings.vector
             columns = here.left_by_trend(here.couplings.jacobian(self.w, here.slope))
             ridge = here.value / spare / COEFFICIENT_SD**2
             step = np.linalg.solve(
-                columns.T @ columns + (ridge + 1e-14) * np.eye(len(vector)), columns.T @ here.residual - ridge * vector
+                columns.T @ columns + (ridge + _TINY) * np.eye(len(vector)), columns.T @ here.residual - ridge * vector
             )
             there = self._along(here, vector, step)
             if there is None:
                 break
             gain, here = here.value - there.value, there
-            if gain < 1e-3 * here.value:
+            if gain < _NO_GAIN * here.value:
                 break
         return here
 
     @staticmethod
     def _along(here: Misfit, vector: Array, step: Array) -> Misfit | None:
         """A shortened step that lowers the misfit, None if there is none."""
-        for length in (1.0, 0.3, 0.09, 0.027):
-            there = here.moved(here.couplings.at(np.clip(vector + length * step, -3.0, 3.0)))
+        for length in _LENGTHS:
+            there = here.moved(here.couplings.at(np.clip(vector + length * step, -_LARGEST, _LARGEST)))
             if there.value < here.value:
                 return there
         return None
@@ -141,7 +158,7 @@ class Misfit:
             q, _ = np.linalg.qr(self.left_by_trend(couplings.jacobian(self.w, self.slope)))
             columns, residual = columns - q @ (q.T @ columns), residual - q @ (q.T @ residual)
         square = (columns**2).sum(0)
-        gain = (columns.T @ residual) ** 2 / (square + 1e-12 * (1.0 + square.max()))
+        gain = (columns.T @ residual) ** 2 / (square + _SINGULAR * (1.0 + square.max()))
         best = [options[k] for k in np.argsort(-gain)[:tried]]
         return min((self.polished(couplings.only([*now, pair])) for pair in best), key=lambda m: m.value)
 
@@ -150,8 +167,8 @@ class Misfit:
         here = self
         while len(pairs := here.couplings.pairs) > 2:
             least = int(here._increases()[: len(pairs)].argmin())
-            less = here.polished(here.couplings.only([*pairs[:least], *pairs[least + 1 :]]), steps=2)
-            if not less.criterion < here.criterion - 1e-6:
+            less = here.polished(here.couplings.only([*pairs[:least], *pairs[least + 1 :]]), steps=_FEW_STEPS)
+            if not less.criterion < here.criterion - _RIDGE:
                 return here
             here = less
         return here
@@ -160,15 +177,15 @@ class Misfit:
         """What the misfit grows by to first order if a coefficient is put to zero, with shape (k,)."""
         columns = self.left_by_trend(self.couplings.jacobian(self.w, self.slope))
         square = columns.T @ columns
-        inverse = np.linalg.inv(square + 1e-12 * (1.0 + np.trace(square)) * np.eye(len(square)))
+        inverse = np.linalg.inv(square + _SINGULAR * (1.0 + np.trace(square)) * np.eye(len(square)))
         return self.couplings.vector**2 / np.diag(inverse)
 
 
-def _path(start: Misfit, candidates: list[Coupling], most: int, *, tried: int = 4) -> Misfit:
+def _path(start: Misfit, candidates: list[Coupling], most: int, *, tried: int = _TRIED) -> Misfit:
     """The set with the best criterion on a path of growing sets."""
     best = here = start
     since = 0
-    while not here.exact and len(here.couplings.vector) < most and since < 3:
+    while not here.exact and len(here.couplings.vector) < most and since < _PATIENCE:
         longer = here.extended(candidates, tried)
         if longer is None:
             break
@@ -192,7 +209,7 @@ def found(w: Array, gap: Array, frames: list[Couplings], free: Flags) -> Iterato
         free: Which coordinates may be coupled, with shape (d,).
     """
     n, d = w.shape
-    most = min(3 * d, n - trend_size(d) - 3)
+    most = min(_SIZE_PER_PARAMETER * d, n - trend_size(d) - _ENOUGH // 2)
     for empty in frames:
         for weight in _WEIGHTS:
             scaled = 1.0 / (1.0 + weight * gap)
@@ -226,20 +243,20 @@ def coupled(problem: FitProblem, present: SurrogateParameters, *, margin: float 
     d, draws, gap = problem.d, problem.draws, -problem.y
     warp = present.structure.warp
     noisy = problem.data.noise.any() or present.hyper.log_noise is not None
-    if draws is None or noisy or d not in SIZES or len(gap) < trend_size(d) + 6:
+    if draws is None or noisy or d not in SIZES or len(gap) < trend_size(d) + _ENOUGH:
         return present
     w, wide = warp.single(problem.t[problem.rows])[:, :d], warp.single(draws)[:, :d]
-    centre, axes = wide.mean(0), np.diag(1.0 / np.maximum(wide.std(0), 1e-150))
+    centre, axes = wide.mean(0), np.diag(1.0 / np.maximum(wide.std(0), _THIN))
     frames = [Couplings.none(centre, axes)]
     best, threshold = present, present.score + margin * len(gap)
-    hyper = replace(present.hyper, log_amplitude=np.log(0.01), log_shaping=np.log(1e-4))
+    hyper = replace(present.hyper, log_amplitude=np.log(_EXPLAINED[0]), log_shaping=np.log(_EXPLAINED[1]))
     seen: list[Couplings] = []
     for couplings in found(w, gap, frames, warp.kinds != CIRCLE):
         if any(couplings.same(other) for other in seen):
             continue
         seen.append(couplings)
         structure = Structure("rbf", "quadratic", 0.0, warp.with_couplings(couplings))
-        fitted = fit_structure(problem, structure, starts=(present.hyper, hyper), max_evaluations=30)
+        fitted = fit_structure(problem, structure, starts=(present.hyper, hyper), max_evaluations=_EVALUATIONS)
         if fitted.score > max(best.score, threshold):
             best = fitted
     return best

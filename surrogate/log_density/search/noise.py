@@ -22,6 +22,11 @@ __all__ = ["NEGLIGIBLE_NOISE", "noise_judged"]
 NEGLIGIBLE_NOISE = 0.02
 """Noise sd in nats below which a posterior does not notice it."""
 
+_POINTS_PER_COEFFICIENT = 3  # of a quadratic, with fewer of which a curved density looks noisy: a ring of twelve points
+_LITTLE, _MUCH = 0.3, 1.0  # sds in nats from which a fit starts: a little beside the residual, and all that scatters
+_CALM = 2.5  # by which the log amplitude of the residual is lowered where noise takes its place: a twelfth of it
+_EVALUATIONS = 30  # marginal likelihoods from each start: half of a fit, as the start is a fit
+
 
 def noise_judged(problem: FitProblem, present: SurrogateParameters, *, margin: float = 8.0) -> SurrogateParameters:
     """The surrogate with or without a common noise sd, whichever explains the data better.
@@ -44,7 +49,7 @@ def noise_judged(problem: FitProblem, present: SurrogateParameters, *, margin: f
         smooth = _fitted(problem, present, (replace(hyper, log_noise=None),))
         keep = hyper.log_noise > np.log(NEGLIGIBLE_NOISE) and present.score > smooth.score - margin
         return present if keep else smooth
-    few = int(data.finite.sum()) < 3 * trend_size(present.structure.warp.size)
+    few = int(data.finite.sum()) < _POINTS_PER_COEFFICIENT * trend_size(present.structure.warp.size)
     if few or present.exact or present.temperature > 1.0 or data.noise.any():
         return present
     noisy = _fitted(problem, present, _starts(hyper))
@@ -56,11 +61,13 @@ def noise_judged(problem: FitProblem, present: SurrogateParameters, *, margin: f
 def _starts(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
     """The hyperparameters with little noise, and with noise in place of most of the residual."""
     longest = np.maximum(hyper.log_lengthscale, np.log(2.0 * np.sqrt(len(hyper.log_lengthscale))))
-    calm = replace(hyper, log_noise=0.0, log_amplitude=hyper.log_amplitude - 2.5, log_lengthscale=longest)
-    return replace(hyper, log_noise=float(np.log(0.3))), calm
+    calm = replace(
+        hyper, log_noise=float(np.log(_MUCH)), log_amplitude=hyper.log_amplitude - _CALM, log_lengthscale=longest
+    )
+    return replace(hyper, log_noise=float(np.log(_LITTLE))), calm
 
 
 def _fitted(
     problem: FitProblem, present: SurrogateParameters, starts: tuple[Hyperparameters, ...]
 ) -> SurrogateParameters:
-    return fit_structure(problem, present.structure, starts=starts, cold_start=True, max_evaluations=30)
+    return fit_structure(problem, present.structure, starts=starts, cold_start=True, max_evaluations=_EVALUATIONS)

@@ -21,6 +21,20 @@ from surrogate.log_density.training import FitProblem
 __all__ = ["StructureSearch", "choose_structure", "neighbours"]
 
 
+_KERNELS = ("rbf", "matern52")
+_TRENDS = ("quadratic", "constant")
+_COMPRESSED = (0.25, 1.0)  # scales of output warps that compress, in relevant depths: a cliff, and a steep flank
+_EXPANDED = (4.0, 16.0)  # scales in nats of output warps that expand, as heavy tails need
+_WITHIN = 6.0  # scales of such a warp within which all data must lie, as they do under a heavy tail
+_LOWERED = (
+    2.5  # by which the log amplitude is lowered in one variant: another structure may leave a twelfth unexplained
+)
+_SMALL, _LARGE = 1e-3, 0.2  # shapings of the variants: next to none, and a fifth of the depth
+_EVALUATIONS = 30  # marginal likelihoods of the fit of a neighbour, which starts at the best variant
+_MANY = 20  # coordinates above which a structure takes seconds to fit
+_KINDS = range(4)  # of input warps that may be the same for all parameters; a circle is none of them
+
+
 @dataclass(frozen=True)
 class StructureSearch:
     """What is searched for in the structure of a surrogate; all of it unless something is to be measured or tested.
@@ -56,10 +70,10 @@ def neighbours(
         search: Which kinds of structures there are; all unless given.
     """
     depth, search = relevant_depth(d), search or StructureSearch()
-    outputs = [0.0, 0.25 * depth, depth] + [-o for o in (4.0, 16.0) if deepest < 6.0 * o]
+    outputs = [0.0, *(o * depth for o in _COMPRESSED), *(-o for o in _EXPANDED if deepest < _WITHIN * o)]
     warp = structure.warp
     kinds = {tuple(warp.kinds), tuple(warp.plain_kinds)}
-    shapes = product(("rbf", "matern52"), ("quadratic", "constant"), outputs, sorted(kinds))
+    shapes = product(_KERNELS, _TRENDS, outputs, sorted(kinds))
     out = [Structure(k, trend, o, warp.with_kinds(np.array(w))) for k, trend, o, w in shapes]
     out += [replace(structure, warp=warp.with_kinds(np.array(w))) for w in sorted(_rewarped(warp, d) - kinds)]
     out = [s for s in out if search.output_warps or not s.output]
@@ -75,15 +89,15 @@ def _rewarped(warp: InputWarp, d: int) -> set[tuple[int, ...]]:
             kinds = warp.kinds.copy()
             kinds[j] = kind
             out.add(tuple(kinds))
-    for kind in range(4):
+    for kind in _KINDS:
         out.add(tuple(kind if kind in warp.possible_kinds(j) else warp.plain_kinds[j] for j in range(d)))
     return out
 
 
 def _variants(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
     """The hyperparameters with the amplitude as it is or lowered, and the shaping as it is, small or large."""
-    amplitudes = (hyper.log_amplitude, hyper.log_amplitude - 2.5)
-    shapings = {hyper.log_shaping, min(hyper.log_shaping, np.log(1e-3)), np.log(0.2)}
+    amplitudes = (hyper.log_amplitude, hyper.log_amplitude - _LOWERED)
+    shapings = {hyper.log_shaping, min(hyper.log_shaping, np.log(_SMALL)), np.log(_LARGE)}
     return tuple(replace(hyper, log_amplitude=a, log_shaping=c) for a in amplitudes for c in sorted(shapings))
 
 
@@ -127,7 +141,7 @@ def choose_structure(
     finite = int(data.finite.sum())
     warp = present.structure.warp
     determined = trend_size(warp.size) if not data.has_gradients else warp.size + 2
-    if warp.size > 20:  # each structure takes seconds there, and with a few points more a quadratic may prove exact
+    if warp.size > _MANY:  # with a few points more a quadratic may prove exact
         determined += warp.size
     if finite < determined or present.exact:
         return present
@@ -140,7 +154,7 @@ def choose_structure(
         best = max(present, anchor, key=lambda fitted: fitted.score)
     scored = _ranked(problem, present, search or StructureSearch())
     for _, structure, hyper in scored[:refine]:
-        fitted = fit_structure(problem, structure, starts=(hyper,), max_evaluations=30)
+        fitted = fit_structure(problem, structure, starts=(hyper,), max_evaluations=_EVALUATIONS)
         if fitted.score > max(best.score, present.score + margin):
             best = fitted
     excluded = search is not None and not search.couplings
