@@ -22,7 +22,7 @@ def hole_error(seen: int) -> float:
 
 def label_error(view: View, sample: ImportanceSample) -> float:
     """Sd of the log evidence that comes from forbidden regions without a label; 0 where none are known to exist."""
-    if not view.knows_forbidden:
+    if view.model.feasibility.everywhere:
         return 0.0
     return hole_error(points_near(view, sample.x, view.state.data.finite))
 

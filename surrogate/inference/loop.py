@@ -94,7 +94,7 @@ class PosteriorLoop:
                 tell, which the surrogate knows without their values.
             n: Size of the batch; ``n_batch`` unless given. A design has a size of its own.
         """
-        under_way = np.empty((0, self.d)) if pending is None else pending.reshape(-1, self.d)
+        under_way = np.empty((0, self.d)) if pending is None else pending
         view = self.view(state).given(under_way=under_way)
         if state.parameters is None:
             x = design_batch(view)
@@ -175,7 +175,7 @@ def _searching(state: State, signals: Mapping[str, Finding], holes: int) -> Stat
     other way round, or if there are too few draws to tell: then nothing that the search has seen can be relied on.
     """
     moved = signals["moved"].numbers["moved"] if "moved" in signals else 0.0
-    if moved <= MOVED_FAR or state.explored == 0:
+    if not moved > MOVED_FAR or state.explored == 0:
         return state
     error = signals["batch error"].numbers["batch_error"] if "batch error" in signals else 0.0
     return replace(state, explored=holes if np.isfinite(error) else 0)

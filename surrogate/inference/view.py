@@ -66,6 +66,10 @@ class View:
     chosen: Array = field(default_factory=lambda: np.empty((0, 0)))
     found: Mapping[str, Finding] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name in ("under_way", "chosen"):
+            object.__setattr__(self, name, getattr(self, name).reshape(-1, self.setup.d))
+
     def given(self, **changes: Any) -> View:
         """This view with other fields, and with all that was computed: none of it may depend on what changes."""
         out = replace(self, **changes)
@@ -132,11 +136,6 @@ class View:
         parameters = self.state.parameters
         return np.hypot(self.state.data.noise, 0.0 if parameters is None else parameters.noise)
 
-    @property
-    def knows_forbidden(self) -> bool:
-        """Whether regions are known to exist where the log-likelihood is not finite."""
-        return not self.model.feasibility.everywhere
-
     def feasible(self, t: Array, model: LogDensity | None = None) -> Flags:
         """Whether a surrogate takes points for feasible, with shape (m,)."""
         model = model or self.model
@@ -189,6 +188,5 @@ class View:
         u = np.where(self.setup.prior.periodic, u, _FACE + (1.0 - 2.0 * _FACE) * u)
         inner = self.window.unrolled(self.setup.scaled.to_unit(self.setup.prior.quantile(u)))
         inner = inner[self.feasible(inner)]
-        return Exploration(
-            inner, draws_if_feasible(self.model, self.draws, rng) if self.knows_forbidden else self.nowhere, rng
-        )
+        anywhere = self.model.feasibility.everywhere
+        return Exploration(inner, self.nowhere if anywhere else draws_if_feasible(self.model, self.draws, rng), rng)

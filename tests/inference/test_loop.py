@@ -352,7 +352,7 @@ def test_a_check_that_is_left_out_has_no_columns(armed):
 def test_before_a_claim_the_emptiest_part_of_the_warm_posterior_is_asked_for(armed):
     """Unless the trend explains the data: then no process can misjudge anything."""
     loop, gated, state, _ = armed
-    view = loop.view(gated).given(under_way=np.empty((0, 2)))
+    view = loop.view(gated)
     gap, model = Gap().points(view), view.model
     known = model.whiten(view.t)
     emptiness = lambda t: ((model.whiten(t)[:, None] - known) ** 2).sum(-1).min(1)  # noqa: E731
@@ -360,7 +360,7 @@ def test_before_a_claim_the_emptiest_part_of_the_warm_posterior_is_asked_for(arm
         assert len(gap) == 0
     else:
         assert emptiness(gap)[0] == pytest.approx(emptiness(gated.draws.warm).max())
-    exact = loop.view(state).given(under_way=np.empty((0, 2)))
+    exact = loop.view(state)
     assert len(Gap().points(exact)) == (0 if exact.model.exact else 1)
 
 

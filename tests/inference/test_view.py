@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -55,17 +57,11 @@ def test_errors_are_those_of_the_last_three_batches(armed):
 
 
 def test_the_search_begins_in_the_inner_prior_where_points_are_feasible(armed):
-    first = View(armed.setup, armed.state).given(state=_unexplored(armed.state))
+    first = View(armed.setup, armed.state).given(state=replace(armed.state, explored=0))
     inner = first.exploration.inner
     assert np.all((inner >= 0.1) & (inner <= 0.9))
     assert first.feasible(inner).all()
-    assert len(first.exploration.if_feasible) == (1000 if first.knows_forbidden else 0)
-
-
-def _unexplored(state):
-    from dataclasses import replace
-
-    return replace(state, explored=0)
+    assert len(first.exploration.if_feasible) == (0 if first.model.feasibility.everywhere else 1000)
 
 
 def test_there_is_nothing_to_see_at_first():

@@ -28,7 +28,7 @@ class Labels:
 
     def look(self, view: View) -> Finding:
         """As many draws as are missing, in the first round of the search."""
-        if view.setup.knows_width or view.state.explored or not view.knows_forbidden:
+        if view.setup.knows_width or view.state.explored or view.model.feasibility.everywhere:
             return Finding(view.nowhere)
         draws, model = view.exploration.if_feasible, view.model
         every = np.ones(len(view.state.data), dtype=bool)

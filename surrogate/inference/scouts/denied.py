@@ -25,9 +25,9 @@ class Denied:
 
     def points(self, view: View) -> Array:
         """One point; none where nothing infeasible is known, or no draw is denied."""
-        if not view.knows_forbidden:
-            return view.nowhere
         model = view.model
+        if model.feasibility.everywhere:
+            return view.nowhere
         draws = draws_if_feasible(model, view.draws, view.rng("denied"))
         denied = draws[model.feasibility.probability(model.whiten(draws)) < FEASIBLE]
         return denied[farthest(model.infeasible, model.whiten(denied), min(1, len(denied)))]

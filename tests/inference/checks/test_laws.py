@@ -79,7 +79,7 @@ def test_holes_fill_what_design_and_exchanges_leave_open(fresh):
 
 def test_labels_make_up_the_number_of_points_of_the_bulk(fresh):
     every = np.ones(len(fresh.state.data), dtype=bool)
-    missing = max(0, 8 - points_near(fresh, fresh.draws.warm, every)) if fresh.knows_forbidden else 0
+    missing = max(0, 8 - points_near(fresh, fresh.draws.warm, every)) if not fresh.model.feasibility.everywhere else 0
     assert len(Labels().look(fresh).points) == missing
 
 
