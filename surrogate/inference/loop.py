@@ -185,5 +185,5 @@ def _awaiting(state: State, probes: Array) -> State:
     """The state while probes are under way: no others are sent out, and the run does not end."""
     verdict = state.verdict
     if verdict.stop:
-        verdict = Verdict(Phase.EXPLORE, f"{len(probes)} probes for further modes are out")
+        verdict = Verdict(Phase.EXPLORE, f"waiting for {len(probes)} probes for further modes")
     return replace(state, probes=probes, verdict=verdict)

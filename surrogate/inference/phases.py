@@ -97,7 +97,7 @@ def next_verdict(phase: Phase, signals: Iterable[Finding], search: Iterable[Find
     if waiting := [finding for finding in search if finding.claim is Claim.WAITS]:
         return Verdict(Phase.ARMED, waiting[0].reason)
     if verdict.converged and any(len(finding.points) for finding in search):
-        return Verdict(Phase.EXPLORE, "looking for further modes: the found ones do not explain all that was seen")
+        return Verdict(Phase.EXPLORE, "looking for further modes: those found do not explain all evaluations")
     return verdict
 
 
@@ -107,4 +107,4 @@ def _of_signals(phase: Phase, signals: list[Finding]) -> Verdict:
         return Verdict(Phase.DONE, "converged: " + ", ".join(f.grounds for f in reversed(signals) if f.grounds))
     if failing := [finding for finding in signals if not finding.claim.agrees]:
         return Verdict(Phase.LEARN, max(failing, key=lambda finding: finding.excess).reason)
-    return Verdict(Phase.ARMED, "all signals agree; one more batch must move nothing")
+    return Verdict(Phase.ARMED, "all checks agree; one more batch must confirm it")

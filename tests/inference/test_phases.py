@@ -91,14 +91,14 @@ def test_what_is_not_needed_to_confirm_does_not_withdraw_a_claim(verdict, name):
 def test_few_draws_are_no_ground(verdict):
     found = verdict(replace(GOOD, ess=60.0, spread=1e3))
     assert not found.armed
-    assert found.reason == "effective size of the draws 60 below 300"
+    assert found.reason == "effective sample size 60 below 300"
 
 
 def test_with_hardly_any_draws_nothing_is_judged(verdict):
     for phase in (Phase.LEARN, *ARMED):
         found = verdict(replace(GOOD, ess=10.0), phase)
         assert found.phase is Phase.LEARN
-        assert found.reason == "effective size of the draws 10 below 300"
+        assert found.reason == "effective sample size 10 below 300"
 
 
 def test_the_reason_names_the_worst_signal(verdict):

@@ -28,7 +28,7 @@ class EffectiveSize:
         if ess >= _ENOUGH:
             return Finding(view.nowhere, numbers={"ess": ess})
         claim = Claim.REFUTED if too_few_draws(view) else Claim.TOLERATED
-        reason = f"effective size of the draws {ess:.0f} below {_ENOUGH:.0f}"
+        reason = f"effective sample size {ess:.0f} below {_ENOUGH:.0f}"
         return Finding(view.nowhere, claim, reason, {"ess": ess}, np.inf)
 
 

@@ -47,7 +47,7 @@ class Overlooked:
         points = overlooked(inner, candidates, float(view.sample.log_density.max()), rng)
         if not len(points):
             return Finding(points)
-        reason = "the surrogate promises more than all of its draws where none has been"
+        reason = "the surrogate peaks where it has no draws"
         return Finding(points, Claim.WAITS, reason)
 
 
