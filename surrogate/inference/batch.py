@@ -14,7 +14,7 @@ from surrogate.inference.scouts import Place, Scout
 from surrogate.inference.view import View
 from surrogate.selection.posterior import uncertain_batch
 
-__all__ = ["assembled", "batch_size", "design_batch", "with_fast"]
+__all__ = ["assemble", "batch_size", "design_batch", "with_fast"]
 
 
 _SEARCHING = 0.5  # weight of the log-posterior against uncertainty while a posterior is looked for
@@ -46,23 +46,23 @@ def batch_size(view: View) -> int:
     return max(setup.n_batch, share) if noisy else setup.n_batch
 
 
-def assembled(view: View, scouts: Sequence[Scout], n: int) -> Array:
+def assemble(view: View, scouts: Sequence[Scout], n: int) -> Array:
     """The next n points t, more or fewer if scouts want it, with shape (b, d)."""
     phase = view.state.verdict.phase
     if phase is Phase.EXPLORE and view.state.probes is not None:  # the posterior is known: nothing but probes
-        view = view.given(chosen=view.nowhere)
+        view = view.replace(batch=view.nowhere)
     else:
-        view = view.given(chosen=_uncertain(view, n))
+        view = view.replace(batch=_uncertain_draws(view, n))
     first = 0
     for scout in scouts:
-        if phase in scout.phases and not (scout.place is Place.FILL and len(view.chosen) >= n):
+        if phase in scout.phases and not (scout.place is Place.FILL and len(view.batch) >= n):
             points = scout.points(view)
-            view = view.given(chosen=_placed(view.chosen, points, scout.place, first, n))
+            view = view.replace(batch=_place(view.batch, points, scout.place, first, n))
             first += len(points) if scout.place is Place.FIRST else 0
-    return view.chosen
+    return view.batch
 
 
-def _placed(chosen: Array, points: Array, place: Place, first: int, n: int) -> Array:
+def _place(chosen: Array, points: Array, place: Place, first: int, n: int) -> Array:
     """The batch with the points of a scout; ``first`` points in front are of scouts before it."""
     if place is Place.FIRST:
         kept = max(first, len(chosen) - len(points))
@@ -72,7 +72,7 @@ def _placed(chosen: Array, points: Array, place: Place, first: int, n: int) -> A
     return np.concatenate([chosen, points[: n - len(chosen)] if place is Place.FILL else points])
 
 
-def _uncertain(view: View, n: int) -> Array:
+def _uncertain_draws(view: View, n: int) -> Array:
     """Draws at which the posterior is least sure, given what is under way; fewer than n if they depend on each other.
 
     While a posterior is looked for the first is the best that the surrogate is sure enough of.

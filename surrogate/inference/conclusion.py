@@ -101,7 +101,7 @@ def conclude(
     if state.parameters is None:
         lack = shortage(state.data)
         raise ValueError(reason if lack in reason else f"{reason}. {lack}")
-    state = loop.cooled(state)
+    state = loop.cool(state)
     view = loop.view(state)
     model, sample = view.model, view.importance_sample(max(20_000, 2 * n_samples), "final")
     chain = _chain(view, sample, n_samples, max_seconds)

@@ -29,8 +29,8 @@ def farthest(known: Array, candidates: Array, count: int) -> Indices:
 def representatives(known: Array, draws: Array, count: int) -> Indices:
     """Indices of the draws that, with the known points, best represent all draws, greedily.
 
-    Each reduces the mean squared distance of the draws to the nearest of the points and of those chosen by the most:
-    unlike the farthest draws, they lie where the mass is. O(m^2) for m draws, of memory too.
+    Each choice reduces most the mean squared distance from a draw to the nearest known or chosen point. Unlike the
+    farthest draws, these lie where the mass is. O(m^2) time and memory for m draws.
 
     Args:
         known: With shape (n, d), n >= 1.

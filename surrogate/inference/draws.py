@@ -1,4 +1,4 @@
-"""Candidates for posterior inference: draws of the current surrogate posterior, also at raised temperatures."""
+"""Draws of the surrogate posterior, and of a warmer one: the candidates for the next batch."""
 
 from __future__ import annotations
 
@@ -143,8 +143,8 @@ def draw(
 ) -> Draws:
     """Draws of the surrogate posterior by sequential Monte Carlo.
 
-    The particles start from 30 % of the prior and 70 % of Gaussians on the previous draws and on the best points, so
-    that a mode which appears anywhere gets its share.
+    30 % of the particles start from the prior, so that a mode anywhere gets its share, and 70 % from Gaussians on the
+    previous draws and on the best points.
 
     Args:
         model: Surrogate.

@@ -72,7 +72,7 @@ def _on_all_ranks(world: Ranks, call: Call, run: Run, folder: Folder) -> Result:
         with folder() as place:
             result, state = _lead(run.placed(pool, call, place))
         own.append(result)
-        return replace(result, emulator=None), run.loop.cooled(state).to_arrays()  # type: ignore[arg-type]
+        return replace(result, emulator=None), run.loop.cool(state).to_arrays()  # type: ignore[arg-type]
 
     result, arrays = world.run(call, packed, run.stop)
     if own:

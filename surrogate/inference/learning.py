@@ -14,16 +14,16 @@ from surrogate.inference.view import View
 from surrogate.log_density.protocol import Parameters
 from surrogate.problem.dataset import OK
 
-__all__ = ["learned"]
+__all__ = ["learn"]
 
 
 _MISSED = 2.0  # limits of the batch error from which a point was predicted badly enough to look for another structure
 
 
-def learned(view: View, temperature: float) -> View:
+def learn(view: View, temperature: float) -> View:
     """The view of the state with a new surrogate at a temperature, and with draws of it."""
     state, setup = view.state, view.setup
-    view = View(setup, replace(state, parameters=_fitted(view, temperature)), view.before)
+    view = View(setup, replace(state, parameters=_fit(view, temperature)), view.before)
     finite = state.data.status == OK
     draws = draw(
         view.model,
@@ -34,17 +34,17 @@ def learned(view: View, temperature: float) -> View:
         view.rng("draws"),
         n=setup.particles,
     )
-    return view.given(state=replace(view.state, draws=draws))
+    return view.replace(state=replace(view.state, draws=draws))
 
 
-def _fitted(view: View, temperature: float) -> Parameters:
+def _fit(view: View, temperature: float) -> Parameters:
     """The parameters of a new surrogate, with another structure if that explains the data better."""
     state, setup = view.state, view.setup
     return setup.learner.fit(
         setup.problem(state.data, _cloud(view), temperature),
         state.parameters,
         cold_start=state.step % COLD_START_EVERY == 0,
-        search=state.step % STRUCTURE_EVERY == 0 or _missed(view),
+        search=state.step % STRUCTURE_EVERY == 0 or _has_missed(view),
         noise=state.step % NOISE_EVERY == 0,
     )
 
@@ -58,9 +58,9 @@ def _cloud(view: View) -> Array | None:
     return finite if view.setup.reference is not None and is_narrow(finite) else None
 
 
-def _missed(view: View) -> bool:
+def _has_missed(view: View) -> bool:
     """Whether a point of the last batch was predicted worse than convergence would need, by a factor of two."""
     state = view.state
-    last = state.foretold(1)
+    last = state.recent_rows(1)
     error = batch_error(state.data.y[last], state.predicted[last, 0], state.data.y_max, noise=view.noise[last])
     return error > _MISSED * view.setup.thresholds.batch

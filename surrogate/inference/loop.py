@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from surrogate.arrays import Array
-from surrogate.inference.batch import assembled, batch_size, design_batch, with_fast
+from surrogate.inference.batch import assemble, batch_size, design_batch, with_fast
 from surrogate.inference.checks import CHECKS, Check
 from surrogate.inference.depths import MOVED_FAR
 from surrogate.inference.draws import ScaledPrior
 from surrogate.inference.findings import Finding
-from surrogate.inference.learning import learned
+from surrogate.inference.learning import learn
 from surrogate.inference.phases import Phase, Verdict, next_verdict
 from surrogate.inference.scouts import SCOUTS, Scout
 from surrogate.inference.setup import Setup
@@ -56,7 +56,7 @@ class PosteriorLoop:
             columns=columns,
             trace=np.empty((0, len(columns))),
         )
-        return self._learned(state, None) if self._has_enough(state) else state
+        return self._learn(state, None) if self._has_enough(state) else state
 
     @property
     def prior(self) -> Prior:
@@ -95,11 +95,11 @@ class PosteriorLoop:
             n: Size of the batch; ``n_batch`` unless given. A design has a size of its own.
         """
         under_way = np.empty((0, self.d)) if pending is None else pending
-        view = self.view(state).given(under_way=under_way)
+        view = self.view(state).replace(under_way=under_way)
         if state.parameters is None:
             x = design_batch(view)
         else:
-            x = self.scaled.from_unit(assembled(view, self.scouts, n or batch_size(view)))
+            x = self.scaled.from_unit(assemble(view, self.scouts, n or batch_size(view)))
         return x if n or len(under_way) else with_fast(view, x)
 
     def tell(self, state: State, x: Array, evaluations: list[Evaluation]) -> State:
@@ -121,54 +121,54 @@ class PosteriorLoop:
         )
         if before is None and not self._has_enough(state):
             return replace(state, verdict=design_verdict(self.setup, state.data))
-        state = self._learned(state, before)
+        state = self._learn(state, before)
         if state.verdict.stop and state.explored == 0:
             return state  # a search from the beginning leaves nothing open: other points have answered for the probes
-        return _awaiting(state, still_open) if len(still_open) else state
+        return _await(state, still_open) if len(still_open) else state
 
     def _has_enough(self, state: State) -> bool:
         return int(state.data.finite.sum()) >= fewest(self.d)
 
-    def _learned(self, state: State, before: LogDensity | None) -> State:
+    def _learn(self, state: State, before: LogDensity | None) -> State:
         """The state with a new surrogate, and with the verdict of the checks on it."""
         view = View(self.setup, state, before)
-        view = learned(view, next_temperature(view))
+        view = learn(view, next_temperature(view))
         temperature = view.model.temperature
         if temperature > 1.0 or before is None:
             verdict = Verdict(Phase.TEMPERED, f"searching at temperature {temperature:.3g}")
             return with_row(replace(view.state, verdict=verdict, findings={}), self.checks)
-        return with_row(self._judged(view), self.checks)
+        return with_row(self._judge(view), self.checks)
 
-    def _judged(self, view: View) -> State:
+    def _judge(self, view: View) -> State:
         """The state with what the checks find, the verdict, and the points that the checks ask for."""
         phase = view.state.verdict.phase
-        view = self._checked(view, Phase.LEARN)
-        signals = view.found
+        view = self._look(view, Phase.LEARN)
+        signals = view.findings
         verdict = next_verdict(phase, signals.values())
-        view = view.given(state=_searching(view.state, signals, self.setup.holes_to_fill))
+        view = view.replace(state=_restart_search(view.state, signals, self.setup.holes_to_fill))
         if not verdict.armed:
             return replace(view.state, verdict=verdict, findings=signals)
-        view = self._checked(view, verdict.phase)
-        search = [finding for name, finding in view.found.items() if name not in signals]
+        view = self._look(view, verdict.phase)
+        search = [finding for name, finding in view.findings.items() if name not in signals]
         verdict = next_verdict(phase, signals.values(), search)
         probes = np.concatenate([view.nowhere, *(finding.points for finding in search)])
-        return replace(view.state, verdict=verdict, findings=view.found, probes=probes if len(probes) else None)
+        return replace(view.state, verdict=verdict, findings=view.findings, probes=probes if len(probes) else None)
 
-    def _checked(self, view: View, phase: Phase) -> View:
+    def _look(self, view: View, phase: Phase) -> View:
         """The view with what the checks of a phase find that were not made before."""
         for check in self.checks:
-            if phase in check.phases and check.name not in view.found:
-                view = view.given(found={**view.found, check.name: check.look(view)})
+            if phase in check.phases and check.name not in view.findings:
+                view = view.replace(findings={**view.findings, check.name: check.look(view)})
         return view
 
-    def cooled(self, state: State) -> State:
+    def cool(self, state: State) -> State:
         """The state with a surrogate at temperature 1: itself, unless the run ended while it was searching."""
         if state.parameters is None or state.parameters.temperature == 1.0:
             return state
-        return learned(self.view(state), 1.0).state
+        return learn(self.view(state), 1.0).state
 
 
-def _searching(state: State, signals: Mapping[str, Finding], holes: int) -> State:
+def _restart_search(state: State, signals: Mapping[str, Finding], holes: int) -> State:
     """The state in which the search for modes begins again, if the last batch moved the posterior far.
 
     The holes of the prior are filled once more only if a point of the batch was taken for infeasible and is not, or the
@@ -181,7 +181,7 @@ def _searching(state: State, signals: Mapping[str, Finding], holes: int) -> Stat
     return replace(state, explored=holes if np.isfinite(error) else 0)
 
 
-def _awaiting(state: State, probes: Array) -> State:
+def _await(state: State, probes: Array) -> State:
     """The state while probes are under way: no others are sent out, and the run does not end."""
     verdict = state.verdict
     if verdict.stop:

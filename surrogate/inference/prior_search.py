@@ -15,7 +15,7 @@ _FACE = 0.005  # probability at each end of a parameter where nothing is looked 
 def open_minded(view: View) -> LogDensity:
     """A surrogate that falls back to a constant far from the same data: unlike a trend it denies nothing."""
     problem = view.setup.problem(view.state.data, None, view.model.temperature)
-    return view.built(view.setup.learner.open_minded(problem))
+    return view.build(view.setup.learner.open_minded(problem))
 
 
 def candidates(view: View, n: int, model: LogDensity) -> Array:

@@ -52,7 +52,7 @@ def self_check(view: View, sample: ImportanceSample) -> dict[str, float]:
         each path is within reach of re-weighting.
     """
     state, rng = view.state, view.rng("self-check")
-    recent = state.foretold(_CHECKED_BATCHES)
+    recent = state.recent_rows(_CHECKED_BATCHES)
     recent &= state.data.y_max - state.data.y < near_depth(view.d)
     errors = np.abs(state.data.y - state.predicted[:, 0])[recent]
     x = sample.x[rng.choice(len(sample.x), _DRAWS, p=sample.weights)]

@@ -24,19 +24,19 @@ class State:
     """Everything that a run knows; ``ask`` and ``tell`` are functions of it.
 
     Attributes:
-        seed: Of all random numbers.
-        step: Number of batches told.
+        seed: Seed of all random numbers.
+        step: Number of batches so far.
         data: Evaluated points.
         predicted: Mean and sd of the log-likelihood predicted before each evaluation, with shape (n, 2); nan in the
             initial design.
         parameters: The present surrogate; None before there is one.
         previous: The surrogate before the last batch.
         draws: Draws of the present surrogate.
-        probes: Points in scaled coordinates that the next batch must hold, with shape (k, d): the search for further
-            modes.
-        explored: Probes evaluated so far, holes included.
-        pending: Points whose evaluations are under way, with shape (k, d), in runs that have such; some of them may
-            have been told since.
+        probes: Points that checks ask for, in unit coordinates, with shape (k, d); None if there are none. The next
+            batch holds them.
+        explored: Number of probes evaluated since the search for modes last began, holes included.
+        pending: Points x whose evaluations were under way when an asynchronous run last saved its state, with shape
+            (k, d); some may have returned since.
         verdict: The phase that the run is in, and why.
         findings: What the checks found after the last batch, by their names.
         columns: Names of the columns of the trace.
@@ -67,7 +67,7 @@ class State:
         known = name in self.columns
         return self.trace[:, self.columns.index(name)] if known else np.full(len(self.trace), np.nan)
 
-    def foretold(self, batches: int) -> Flags:
+    def recent_rows(self, batches: int) -> Flags:
         """Which of the finite values of the last batches a surrogate had predicted, with shape (n,)."""
         recent = self.data.step >= self.step - batches
         return recent & self.data.finite & np.isfinite(self.predicted[:, 0])

@@ -27,7 +27,7 @@ def next_temperature(view: View) -> float:
         return 1.0
     best = np.sort(state.data.y[state.data.finite])[::-1][: 2 * d + 1]
     from_depth = 2.0 / d * float(np.median(best[0] - best))
-    last = state.foretold(1)
+    last = state.recent_rows(1)
     errors = np.maximum(np.abs(state.data.y - state.predicted[:, 0]) - view.noise, 0.0)[last]
     previous = _FIRST if state.previous is None else state.previous.temperature
     from_error = _ERRORS * float(np.quantile(errors, 0.5, method="lower")) if len(errors) else previous

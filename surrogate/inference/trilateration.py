@@ -1,9 +1,9 @@
-"""Locating a mode that a surrogate does not know of by the distances at which evaluated points lie from it.
+"""Locates a mode that the surrogate does not know of, from the values of points around it.
 
-Each evaluated point has a radius r = sqrt(2 (y_max - y)): for a Gaussian its Mahalanobis distance from the mode. The
-found posterior predicts a radius too. Points that are much closer to a mode than predicted belong to another one, and
-their radii say how far away it is: a few of them locate it as distances to known places locate a position. Probes go
-to the most likely places; each is one more distance, so that they close in.
+The value of a point gives a radius r = sqrt(2 (y_max - y)), for a Gaussian its Mahalanobis distance from the mode. The
+known posterior predicts a radius too. A point whose radius is much smaller than predicted belongs to another mode, and
+its radius says how far away that mode is. A few such points locate the mode, as distances to known places locate a
+position. Probes go to the most likely places; each adds one more distance, so they close in.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from surrogate.samplers.smc import sample_tempered
 __all__ = ["Search", "radius_of", "search"]
 
 
-# A radius may be shorter than predicted by a share of it and a constant. A Gaussian predicts radii well, a shape made
-# of several only roughly.
+# A radius may be smaller than predicted by this share of it plus this constant. One Gaussian predicts radii well, a
+# mixture only roughly.
 _EXCESS_OF_ONE = (0.08, 0.3)
 _EXCESS_OF_SEVERAL = (0.15, 0.5)
-_OUTSIDE = 1.7  # radii of the bulk within which no point is unexplained: other shapes than a Gaussian deviate there
+_OUTSIDE = 1.7  # in radii of the bulk; closer points count as explained, since any shape but a Gaussian deviates there
 _FORESEEN = (0.02, 0.02)  # share of a radius, and constant, by which a surrogate may miss one that it knows
 _COMPONENTS = (1, 2, 4, 8)  # of the mixtures among which BIC chooses
 _DRAWS_PER_NUMBER = 8  # draws for each coordinate of a mean, without which a mixture is not tried
@@ -40,9 +40,9 @@ _TINY = 1e-12  # squared distance, so that a hypothesis on a point has a logarit
 
 
 def radius_of(gap: Array) -> Array:
-    """Radius of points at depths of shape (n,), from the mode of their own: half a nat off for the mode's own depth.
+    """Radius sqrt(2 (gap + 1/2)) of points at depths ``gap`` with shape (n,).
 
-    The best point lies below its mode, so that sqrt(2 gap) alone would put points as high at a distance of nothing.
+    The half nat allows for the best point lying below its own mode: otherwise it would have a radius of zero.
     """
     return np.sqrt(2.0 * gap + 1.0)
 
@@ -52,9 +52,9 @@ class Search:
     """Where a further mode could be.
 
     Attributes:
-        probes: Points to evaluate, with shape (k, d); none when everything that was seen is explained.
-        unexplained: Evaluated points that are much closer to a mode than the found ones say.
-        nearest: Smallest radius among them; infinite if there are none.
+        probes: Points to evaluate, with shape (k, d), k = 0 if the known modes explain all evaluations.
+        unexplained: Number of evaluated points that the known modes do not explain.
+        nearest: Smallest radius among those points; infinite if there are none.
     """
 
     probes: Array
@@ -74,18 +74,19 @@ def search(
     *,
     count: int = 2,
 ) -> Search:
-    """Looks for the mode that the points belong to which the found posterior does not explain.
+    """Looks for the mode behind the points that the known posterior does not explain.
 
     Args:
         t: Finite evaluated points in scaled coordinates, with shape (n, d).
         y: Their log-likelihoods, with shape (n,).
-        draws: Draws of the found posterior, with shape (m, d).
+        draws: Draws of the known posterior, with shape (m, d).
         trend_depth: Depth of the surrogate's trend below its maximum at t, where the trend explains all the data.
-        left_out_depth: Depth at which the surrogate predicts each of t from the others.
+        left_out_depth: Depth that the surrogate predicts for each of t from the others.
         known_depth: Depth of the surrogate below its maximum, from (k, d) to (k,).
         support: Lower and upper corner of the box in which a mode may lie.
         rng: Random numbers.
-        count: Number of probes for the mode; 0 only counts what is unexplained, and looks into unseen components.
+        count: Number of probes for the mode. With 0 unexplained points are only counted; components of the mixture
+            that hold no evaluated point are probed in any case.
 
     Returns:
         The probes. O(50 k n) for k = 1000 hypotheses.
@@ -113,9 +114,9 @@ def search(
 
 
 def _shape(several: Mixture, draws: Array, t: Array, gap: Array, bulk: float, rng: np.random.Generator) -> Mixture:
-    """The found posterior as one Gaussian, if that gives the radii of the evaluated points in the bulk, or as several.
+    """The known posterior as one Gaussian if that predicts the radii of points in the bulk, otherwise as a mixture.
 
-    The values decide, not the draws: these may follow a surrogate that has bent towards a mode it does not know.
+    Values decide, not draws, because the surrogate and with it the draws may have bent towards an unknown mode.
     """
     single = fit_mixture(draws, 1, rng)
     radius = np.sqrt(2.0 * gap)
@@ -142,8 +143,8 @@ def _cloud_mixture(draws: Array, rng: np.random.Generator) -> Mixture:
 def _mixture_depth(mixture: Mixture, draws: Array, t: Array) -> Array:
     """Depth of a mixture below its maximum over the draws it was fitted to, with shape (n,).
 
-    Components with less than 3 % of the weight are left out: a bridge that the surrogate has built towards an unknown
-    mode must not explain it.
+    Components with less than 3 % of the weight are left out: they may be a bridge from a known mode to an unknown one,
+    and must not explain it.
     """
     heavy = mixture.weights >= _BRIDGE
     known = Mixture(mixture.weights[heavy], mixture.means[heavy], mixture.factors[heavy])
@@ -151,7 +152,7 @@ def _mixture_depth(mixture: Mixture, draws: Array, t: Array) -> Array:
 
 
 def _unseen(mixture: Mixture, t: Array) -> Array:
-    """Means of the components, of some weight, in whose bulk no point t was evaluated, with shape (k, d)."""
+    """Means of components with at least 1 % of the weight whose bulk holds no evaluated point, with shape (k, d)."""
     d = t.shape[1]
     z = [np.linalg.solve(low, (t - m).T) for m, low in zip(mixture.means, mixture.factors, strict=True)]
     nearest = np.array([(part**2).sum(0).min() for part in z])
@@ -161,7 +162,7 @@ def _unseen(mixture: Mixture, t: Array) -> Array:
 def _shapes(mixture: Mixture) -> tuple[Array, Array]:
     """Shapes that an unknown mode may have, as Cholesky factors up to size: that of the main mode, and a sphere.
 
-    Of a posterior stretched by a degeneracy the first explains more, of modes without relation the second.
+    The first fits if one degeneracy stretches both modes, the second if the modes are unrelated.
     """
     main = mixture.factors[int(np.argmax(mixture.weights))]
     return main, np.exp(np.log(np.abs(np.diag(main))).mean()) * np.eye(len(main))

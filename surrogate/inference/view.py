@@ -55,22 +55,22 @@ class View:
         state: What it knows.
         before: The surrogate before the last batch, None if there was none.
         under_way: Points x whose evaluations are under way, with shape (k, d): for scouts.
-        chosen: Points t of the next batch as far as it is chosen, with shape (k, d): for scouts.
-        found: What the checks that were made before have found, by their names: for checks.
+        batch: Points t of the next batch as far as it is chosen, with shape (k, d): for scouts.
+        findings: What the checks that were made before have found, by their names: for checks.
     """
 
     setup: Setup
     state: State
     before: LogDensity | None = None
     under_way: Array = field(default_factory=lambda: np.empty((0, 0)))
-    chosen: Array = field(default_factory=lambda: np.empty((0, 0)))
-    found: Mapping[str, Finding] = field(default_factory=dict)
+    batch: Array = field(default_factory=lambda: np.empty((0, 0)))
+    findings: Mapping[str, Finding] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("under_way", "chosen"):
+        for name in ("under_way", "batch"):
             object.__setattr__(self, name, getattr(self, name).reshape(-1, self.setup.d))
 
-    def given(self, **changes: Any) -> View:
+    def replace(self, **changes: Any) -> View:
         """This view with other fields, and with all that was computed: none of it may depend on what changes."""
         out = replace(self, **changes)
         names = {each.name for each in fields(self)}
@@ -106,9 +106,9 @@ class View:
         if self.state.parameters is None:
             msg = "the run has no surrogate yet: too few evaluations with a finite value"
             raise ValueError(msg)
-        return self.built(self.state.parameters)
+        return self.build(self.state.parameters)
 
-    def built(self, parameters: Parameters) -> LogDensity:
+    def build(self, parameters: Parameters) -> LogDensity:
         """The surrogate with some parameters given the evaluations."""
         problem = self.setup.problem(self.state.data)
         return self.setup.learner.build(problem.data, problem.t, parameters, device=problem.device)
@@ -161,7 +161,7 @@ class View:
 
     def errors(self, *, everywhere: bool = False) -> Array:
         """Standardised errors of the last batches, where the posterior depends on them or everywhere."""
-        data, recent = self.state.data, self.state.foretold(RECENT_BATCHES)
+        data, recent = self.state.data, self.state.recent_rows(RECENT_BATCHES)
         y, (mean, sd) = data.y[recent], self.state.predicted[recent].T
         z = (y - mean) / np.sqrt(sd**2 + _ERROR_FLOOR**2 + self.noise[recent] ** 2)
         if everywhere:

@@ -34,7 +34,7 @@ def short_run():
         x = loop.ask(state)
         before = None if state.parameters is None else loop.model(state)
         state = loop.tell(state, x, half_forbidden(x))
-        views[state.verdict.phase] = loop.view(state).given(before=before)
+        views[state.verdict.phase] = loop.view(state).replace(before=before)
         if state.verdict.stop:
             break
     return loop, views

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from surrogate.inference import batch
-from surrogate.inference.batch import assembled
+from surrogate.inference.batch import assemble
 from surrogate.inference.phases import Phase
 from surrogate.inference.scouts import Place
 
@@ -17,7 +17,7 @@ class Fixed:
         self.answer = np.array(points, dtype=float).reshape(-1, 2)
 
     def points(self, view):
-        self.seen = len(view.chosen)
+        self.seen = len(view.batch)
         return self.answer
 
 
@@ -29,10 +29,10 @@ def chosen(armed, monkeypatch):
     """The batch that scouts make of four points, the numbers of these, and the letters of theirs."""
     own = np.arange(8.0).reshape(4, 2)
     names = {tuple(point): str(number) for number, point in enumerate(own)} | {A: "a", B: "b", C: "c"}
-    monkeypatch.setattr(batch, "_uncertain", lambda _, n: own[:n])
+    monkeypatch.setattr(batch, "_uncertain_draws", lambda _, n: own[:n])
 
     def of(*scouts, n=4):
-        return "".join(names[tuple(point)] for point in assembled(armed, scouts, n))
+        return "".join(names[tuple(point)] for point in assemble(armed, scouts, n))
 
     return of
 

@@ -94,7 +94,7 @@ def test_few_draws_are_no_ground(verdict):
     assert found.reason == "effective sample size 60 below 300"
 
 
-def test_with_hardly_any_draws_nothing_is_judged(verdict):
+def test_with_hardly_any_draws_nothing_is_judge(verdict):
     for phase in (Phase.LEARN, *ARMED):
         found = verdict(replace(GOOD, ess=10.0), phase)
         assert found.phase is Phase.LEARN

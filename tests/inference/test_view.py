@@ -11,21 +11,21 @@ from surrogate.problem.prior import Prior
 
 
 def test_the_surrogate_is_built_once_and_when_first_asked_for(armed, monkeypatch):
-    built, real = [], View.built
-    monkeypatch.setattr(View, "built", lambda *given: built.append(1) or real(*given))
+    built, real = [], View.build
+    monkeypatch.setattr(View, "build", lambda *given: built.append(1) or real(*given))
     view = View(armed.setup, armed.state)
     assert not built
-    assert view.model is view.given(chosen=view.nowhere).model
+    assert view.model is view.replace(batch=view.nowhere).model
     assert len(built) == 1
 
 
 def test_what_was_computed_stays_and_what_is_given_changes(armed):
     view = View(armed.setup, armed.state)
     sample = view.sample
-    other = view.given(chosen=view.t[:2])
+    other = view.replace(batch=view.t[:2])
     assert other.sample is sample
-    assert len(other.chosen) == 2
-    assert len(view.chosen) == 0
+    assert len(other.batch) == 2
+    assert len(view.batch) == 0
 
 
 def test_a_stream_depends_on_its_purpose_alone(armed):
@@ -57,7 +57,7 @@ def test_errors_are_those_of_the_last_three_batches(armed):
 
 
 def test_the_search_begins_in_the_inner_prior_where_points_are_feasible(armed):
-    first = View(armed.setup, armed.state).given(state=replace(armed.state, explored=0))
+    first = View(armed.setup, armed.state).replace(state=replace(armed.state, explored=0))
     inner = first.exploration.inner
     assert np.all((inner >= 0.1) & (inner <= 0.9))
     assert first.feasible(inner).all()

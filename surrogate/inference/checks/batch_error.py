@@ -43,14 +43,14 @@ class BatchError:
 def _largest(view: View) -> float:
     state = view.state
     data, last = state.data, state.data.step == state.step - 1
-    if _surprised(view, last):
+    if _is_surprised(view, last):
         return np.inf
     seen = last & data.finite
     seen &= data.y_max - np.fmax(data.y, state.predicted[:, 0]) < seen_depth(view.d)
     return batch_error(data.y[seen], state.predicted[seen, 0], data.y_max, noise=view.noise[seen])
 
 
-def _surprised(view: View, last: Flags) -> bool:
+def _is_surprised(view: View, last: Flags) -> bool:
     """Whether a point that was sure to be feasible was not, or one of the bulk was taken for infeasible."""
     data, before = view.state.data, view.before
     if before is None:

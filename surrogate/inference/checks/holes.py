@@ -29,6 +29,6 @@ class Holes:
         if view.setup.knows_width or view.state.explored:
             return Finding(view.nowhere)
         inner, t = view.exploration.inner, view.window.unrolled(view.t)
-        images = view.found[Exchanges.name].points if Exchanges.name in view.found else view.nowhere
+        images = view.findings[Exchanges.name].points if Exchanges.name in view.findings else view.nowhere
         missing = max(view.setup.holes_to_fill - len(images), 0) if len(inner) else 0
         return Finding(inner[farthest(np.concatenate([t, images]), inner, missing)])

@@ -1,4 +1,4 @@
-"""Whether the found modes explain all that was evaluated."""
+"""Whether the known modes explain all evaluations."""
 
 from __future__ import annotations
 
@@ -27,10 +27,9 @@ _AS_NEAR = 1.5  # ... if it is at most 1.5 times the smallest known
 
 
 class Modes:
-    """No evaluated point is much closer to a mode than the found posterior says; else probes look for that mode.
+    """The known modes explain the values of all evaluated points; otherwise probes look for another mode.
 
-    Where the posterior explains what was seen, as a Gaussian does, none are needed. See
-    `surrogate.inference.trilateration`.
+    See `surrogate.inference.trilateration`.
     """
 
     name = "modes"
@@ -61,7 +60,7 @@ class Modes:
 
 
 def _fruitless_rounds(view: View) -> int:
-    """Rounds of probes that led nowhere, since the search for modes last began."""
+    """Number of rounds of probes without progress since the search for modes last began."""
     state, data = view.state, view.state.data
     step, explored, nearest = map(state.column, ("step", "explored", "open_radius"))
     again = np.flatnonzero(np.diff(explored, append=state.explored) < 0)
@@ -76,10 +75,10 @@ def _fruitless_rounds(view: View) -> int:
 
 
 def fruitless_rounds(nearest: Sequence[float], surprised: Sequence[bool]) -> int:
-    """Rounds of probes since the last that brought the search nearer, by a fifth, to a mode, or surprised it.
+    """Number of rounds of probes since the last progress: a radius smaller by a fifth, or a surprise.
 
-    Probes for a mode that exists close in on it: on targets with two modes each second round did, at the least. Points
-    that a curved or truncated posterior leaves unexplained have no mode to close in on.
+    Probes close in on a mode that exists: on targets with two modes at least every second round did. They cannot where
+    a curved or truncated posterior, not a second mode, leaves points unexplained.
 
     Args:
         nearest: Smallest radius of an unexplained point before each round.
@@ -95,15 +94,15 @@ def fruitless_rounds(nearest: Sequence[float], surprised: Sequence[bool]) -> int
 
 
 def patience(d: int) -> int:
-    """Rounds of probes that may lead nowhere before the search gives up, max(2, d - 1).
+    """Rounds without progress after which the search gives up, max(2, d - 1).
 
-    On three unequal modes in five dimensions four rounds found what an unlimited search of 30 probes did.
+    With three unequal modes in five dimensions, four rounds found what an unlimited search with 30 probes found.
     """
     return max(2, d - 1)
 
 
 def is_surprise(gap: Array, predicted_gap: Array, nearest: Array, d: int) -> Flags:
-    """Whether evaluated points are much nearer to a mode than the surrogate said, and as near as the nearest known.
+    """Whether points turned out much nearer to a mode than predicted, and about as near as the nearest one so far.
 
     Args:
         gap: Depth below the best point, with shape (n,).

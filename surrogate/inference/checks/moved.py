@@ -14,7 +14,7 @@ from surrogate.inference.findings import Claim, Finding
 from surrogate.inference.view import View
 from surrogate.samplers.evidence import ImportanceSample
 
-__all__ = ["Moved", "moved"]
+__all__ = ["Moved", "distance_moved"]
 
 
 _POINTS = 2000  # draws by which both posteriors are compared, a third of the sample
@@ -42,10 +42,10 @@ def _distance(view: View) -> float:
     if before is None or before.temperature > 1.0:
         return np.inf
     rng = copy.deepcopy(view.spread.rng)
-    return moved(sample, view.log_posterior(sample.x, before), sample.log_density, rng)
+    return distance_moved(sample, view.log_posterior(sample.x, before), sample.log_density, rng)
 
 
-def moved(
+def distance_moved(
     sample: ImportanceSample, before: Array, now: Array, rng: np.random.Generator, *, points: int = _POINTS
 ) -> float:
     """Divergence between the previous posterior and the present one by re-weighting present draws.

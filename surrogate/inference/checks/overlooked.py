@@ -13,7 +13,7 @@ from surrogate.inference.findings import Claim, Finding
 from surrogate.inference.setup import inner_box
 from surrogate.inference.view import View
 
-__all__ = ["Overlooked", "overlooked"]
+__all__ = ["Overlooked", "climb"]
 
 
 _CANDIDATES = 4000  # points of the prior from which a climb may begin
@@ -44,14 +44,14 @@ class Overlooked:
             inside = ((t >= low) & (t <= high)).all(1)
             return np.where(inside, view.log_posterior(t), -np.inf)
 
-        points = overlooked(inner, candidates, float(view.sample.log_density.max()), rng)
+        points = climb(inner, candidates, float(view.sample.log_density.max()), rng)
         if not len(points):
             return Finding(points)
         reason = "the surrogate peaks where it has no draws"
         return Finding(points, Claim.WAITS, reason)
 
 
-def overlooked(
+def climb(
     log_density: Callable[[Array], Array],
     candidates: Array,
     top: float,
@@ -62,21 +62,20 @@ def overlooked(
     excess: float = _EXCESS,
     count: int = 2,
 ) -> Array:
-    """Points where a density is higher by ``excess`` nats than all draws of it, with shape (k, d), k at most ``count``.
+    """Points where a density is at least ``excess`` nats higher than at any of its draws, with shape (k, d).
 
-    A surrogate may rise without limit in a corner that has no evaluation, and its draws may never have been there: then
-    they are not draws of it. The best candidates and as many others climb by differences of candidates, in ever smaller
-    steps.
+    The best candidates, and as many random ones, climb for a fixed number of rounds. A step is a scaled difference of
+    two candidates and is taken if it goes uphill; steps shrink from round to round.
 
     Args:
         log_density: From (m, d) to (m,), -inf where impossible.
         candidates: Points from anywhere in the support, with shape (m, d).
-        top: The highest log density among the draws.
+        top: Highest log density among the draws.
         rng: Random numbers.
-        climbers: How many of the candidates climb; half of them are the best, half any.
+        climbers: Number of candidates that climb.
         rounds: Steps of each.
         excess: Nats above the draws.
-        count: Number of points; they are the highest, and of those as high the farthest from it.
+        count: Number k of points at most: the highest, then those farthest from it.
     """
     if len(candidates) < 2:
         return candidates[:0]

@@ -24,4 +24,4 @@ class OwnDraws:
     def points(self, view: View) -> Array:
         """Draws that are not under way, in random order."""
         shuffled = view.rng("own draws").permutation(view.draws.posterior)
-        return view.setup.scaled.not_among(shuffled, view.under_way)[: len(view.chosen) // 2]
+        return view.setup.scaled.not_among(shuffled, view.under_way)[: len(view.batch) // 2]

@@ -41,7 +41,7 @@ class Promising:
 
     def points(self, view: View) -> Array:
         """One point; none if no point is likely enough, checks wait for points, or the posterior has a known width."""
-        if view.setup.knows_width or view.state.probes is not None or len(view.chosen) < 2:
+        if view.setup.knows_width or view.state.probes is not None or len(view.batch) < 2:
             return view.nowhere
         early = _is_early(view)
         if not early and _is_wasteful(view) and view.state.step % _WASTED_EVERY:

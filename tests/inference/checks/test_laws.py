@@ -29,7 +29,7 @@ def fresh(armed):
     """An armed view in the first round of the search."""
     view = View(armed.setup, armed.state, armed.before)
     assert view.model is not None
-    return view.given(state=replace(armed.state, explored=0))
+    return view.replace(state=replace(armed.state, explored=0))
 
 
 def test_it_is_a_check(check):
@@ -65,16 +65,16 @@ def test_too_few_draws_refute_everything_that_needs_them(armed):
 @pytest.mark.parametrize("name", ["labels", "exchanges", "holes", "modes"])
 def test_where_the_width_is_known_no_modes_are_looked_for(name, fresh):
     known = replace(fresh.setup, reference=Reference(np.zeros(2), np.eye(2)))
-    found = next(each for each in CHECKS if each.name == name).look(fresh.given(setup=known))
+    found = next(each for each in CHECKS if each.name == name).look(fresh.replace(setup=known))
     assert found.points.shape == (0, 2)
 
 
 def test_holes_fill_what_design_and_exchanges_leave_open(fresh):
-    view = fresh.given(setup=replace(fresh.setup, n_holes=5))
+    view = fresh.replace(setup=replace(fresh.setup, n_holes=5))
     assert len(Holes().look(view).points) == 5
     images = Finding(view.exploration.inner[:2])
-    assert len(Holes().look(view.given(found={Exchanges.name: images})).points) == 3
-    assert len(Holes().look(view.given(state=replace(view.state, explored=1))).points) == 0
+    assert len(Holes().look(view.replace(findings={Exchanges.name: images})).points) == 3
+    assert len(Holes().look(view.replace(state=replace(view.state, explored=1))).points) == 0
 
 
 def test_labels_make_up_the_number_of_points_of_the_bulk(fresh):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from surrogate.inference.checks.overlooked import overlooked
+from surrogate.inference.checks.overlooked import climb
 
 
 def depth(t, centre=0.3, sd=0.05):
@@ -17,7 +17,7 @@ def corner(t):
 def test_a_rise_in_a_corner_is_climbed(d):
     rng = np.random.default_rng(3)
     inside = lambda t: np.where(((t >= 0) & (t <= 1)).all(1), corner(t), -np.inf)  # noqa: E731
-    found = overlooked(inside, rng.random((4000, d)), 0.0, rng)
+    found = climb(inside, rng.random((4000, d)), 0.0, rng)
     assert 1 <= len(found) <= 2
     assert inside(found).min() > 2.0
 
@@ -25,8 +25,8 @@ def test_a_rise_in_a_corner_is_climbed(d):
 @pytest.mark.parametrize("d", [1, 3, 8])
 def test_where_the_draws_have_seen_the_top_nothing_is_overlooked(d):
     rng = np.random.default_rng(4)
-    assert overlooked(lambda t: -depth(t), rng.random((4000, d)), 0.0, rng).shape == (0, d)
+    assert climb(lambda t: -depth(t), rng.random((4000, d)), 0.0, rng).shape == (0, d)
 
 
 def test_without_candidates_nothing_is_overlooked():
-    assert overlooked(corner, np.empty((0, 2)), 0.0, np.random.default_rng(0)).shape == (0, 2)
+    assert climb(corner, np.empty((0, 2)), 0.0, np.random.default_rng(0)).shape == (0, 2)

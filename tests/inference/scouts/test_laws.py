@@ -14,7 +14,7 @@ def scout(request):
 
 def asked(scout, views):
     """The views of the phases in which a scout is asked, with a batch of four draws."""
-    return [view.given(chosen=view.draws.warm[:4]) for phase, view in views.items() if phase in scout.phases]
+    return [view.replace(batch=view.draws.warm[:4]) for phase, view in views.items() if phase in scout.phases]
 
 
 def test_it_is_a_scout(scout):
@@ -35,5 +35,5 @@ def test_points_are_of_the_prior_and_the_same_again(scout, views):
 def test_points_under_way_are_not_asked_for_again(scout, views):
     for view in asked(scout, views):
         x = view.setup.scaled.from_unit(scout.points(view))
-        again = scout.points(view.given(under_way=x))
+        again = scout.points(view.replace(under_way=x))
         assert not {p.tobytes() for p in view.setup.scaled.from_unit(again)} & {p.tobytes() for p in x}
