@@ -19,7 +19,7 @@ from torch import Tensor
 
 from surrogate.arrays import Array
 from surrogate.gp.derivative import SMOOTH_KERNELS, JointCovariance, JointOperator
-from surrogate.gp.fit import fit
+from surrogate.gp.fitting import fit
 from surrogate.gp.kernels import STATIONARY, Scaled
 from surrogate.gp.means import TREND_DEGREES, Polynomial
 from surrogate.gp.noise import Common, Nugget

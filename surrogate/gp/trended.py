@@ -19,7 +19,7 @@ import numpy as np
 
 from surrogate.arrays import Array, Indices
 from surrogate.gp.evidence.marginal import log_evidences, negative_log_evidence
-from surrogate.gp.fit import fit, merged
+from surrogate.gp.fitting import fit, merged
 from surrogate.gp.kernels import STATIONARY, Scaled, StationaryKernel
 from surrogate.gp.means import Polynomial
 from surrogate.gp.noise import Common, Given, Noise, Nugget, Shaped

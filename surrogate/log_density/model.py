@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from surrogate.arrays import Array, Flags
+from surrogate.gp.posterior import joint_normal
 from surrogate.gp.process import Data
 from surrogate.gp.solvers.cholesky import CholeskyPosterior
 from surrogate.linalg.composed import Correlated, PosteriorAccess, Scaled
 from surrogate.linalg.stationary import CORRELATIONS
 from surrogate.log_density.coordinates.warps import OutputWarp
-from surrogate.log_density.coordinates.whitening import joint_normal
 from surrogate.log_density.feasibility.choice import fit_feasibility
 from surrogate.log_density.feasibility.protocol import Feasibility
 from surrogate.log_density.parameters import SurrogateParameters, relevant_depth, trend_size

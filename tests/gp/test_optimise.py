@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from surrogate.gp import fit as fitting
+from surrogate.gp import fitting
 from surrogate.gp.kernels import RBF, Linear, Scale
 from surrogate.gp.means import Polynomial
 from surrogate.gp.noise import Nugget

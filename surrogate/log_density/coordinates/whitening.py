@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Whitening", "joint_normal"]
+__all__ = ["Whitening"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +50,3 @@ class Whitening:
     def unwhiten(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
         """Points x of the coordinates u, both with shape (n, d)."""
         return self.centre + u @ self.backward
-
-
-def joint_normal(covariance: NDArray[np.float64], count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Normal draws of zero mean with a covariance (m, m), which may be singular; with shape (count, m), O(m^3)."""
-    values, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
-    return np.asarray(rng.standard_normal((count, len(covariance))) @ root.T)

@@ -22,8 +22,8 @@ from scipy.linalg import solve_triangular
 from scipy.special import log_ndtr, ndtr
 
 from surrogate.arrays import Array, Flags
+from surrogate.gp.posterior import joint_normal
 from surrogate.linalg.stationary import CORRELATIONS
-from surrogate.log_density.coordinates.whitening import joint_normal
 from surrogate.log_density.feasibility.points import nearest_to_boundary, trusted
 from surrogate.log_density.feasibility.protocol import Everywhere, FeasibilityArrays
 

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from surrogate.arrays import Array, Flags
-from surrogate.log_density.coordinates.whitening import joint_normal
+from surrogate.gp.posterior import joint_normal
 from surrogate.log_density.feasibility.points import trusted
 from surrogate.log_density.feasibility.protocol import Everywhere, FeasibilityArrays
 
