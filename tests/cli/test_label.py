@@ -165,7 +165,7 @@ def test_a_batch_keeps_no_rows_that_went_out_again(run, label):
     label("ask", run, "-n", 50)
     label("release", run)
     second = label("ask", run, "-n", 5)[1]
-    assert "out           5 in batches 2" in label("status", run)[1]
+    assert "pending       5 in batches 2" in label("status", run)[1]
     assert len(label("ask", run, "--again", 1)[1].splitlines()) == 1
     assert "0 rows are back in the pool" in label("release", run, "--batch", 1)[2]
     assert label("ask", run, "--again", 2)[1] == second
@@ -236,7 +236,7 @@ def test_a_changed_pool_is_noticed(run, label, pool, tmp_path, words):
     assert "has changed since the run was made" in err
     assert "the labels of this run are in labels.jsonl" in err
     pool.unlink()
-    assert "is not there any more" in label(words[0], run, *rest)[2]
+    assert "pool.csv is missing: put it back" in label(words[0], run, *rest)[2]
     pool.write_text(original)
     assert label(words[0], run, *rest)[0] == 0
 
