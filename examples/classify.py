@@ -1,4 +1,4 @@
-"""Where is a likelihood possible at all? A least-squares support vector machine learns the border from many labels.
+"""Where is a likelihood possible at all? A least-squares support vector machine learns it from many points.
 
 It takes more points than scikit-learn's SVC can, on a GPU with ``device="cuda"``, and its model is a text file in
 LIBSVM's format: ``surrogate svm-train`` and ``surrogate svm-predict`` do the same from the command line.
@@ -25,8 +25,8 @@ def main():
     print(f"{machine.n_iter_} products with the kernel matrix, which was never stored")
 
     write_libsvm("labels.txt", x[:5], possible(x[:5]))
-    write_machine("border.model", machine.to_file())
-    again = surrogate.LSSVC.of_file(read_machine("border.model"))
+    write_machine("feasible.model", machine.to_file())
+    again = surrogate.LSSVC.of_file(read_machine("feasible.model"))
     print(f"the same labels from the file: {bool((again.predict(new) == machine.predict(new)).all())}")
 
 

@@ -106,7 +106,7 @@ def warm_log_weights(model: LogDensity, sample: ImportanceSample) -> Array:
 def _path_weights(delta: Array) -> tuple[Array, Array]:
     """Log evidences of paths relative to that of the mean, with shape (k,), and the weights of the draws under each.
 
-    A path of the border that forbids all draws gets the evidence of one of them, and leaves their weights as they were.
+    A path in which all draws are infeasible counts as if one of them were feasible, and leaves their weights alone.
     """
     some = np.asarray(np.isfinite(delta).any(1))
     shown = np.where(some[:, None], delta, 0.0)

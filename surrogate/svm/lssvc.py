@@ -127,7 +127,7 @@ class LSSVC(ClassifierMixin, BaseEstimator):
         return self
 
     def decision_function(self, X: ArrayLike) -> Array:  # noqa: N803
-        """Signed distances from the border, with shape (m, k), or (m,) for two classes; O(m n d)."""
+        """Decision function of each class, with shape (m, k), or of the second of two, with shape (m,); O(m n d)."""
         check_is_fitted(self)
         points = self._tensor(validate_data(self, X, dtype=np.float64, reset=False))
         known, coefficients = self._tensor(self.support_vectors_), self._tensor(self.dual_coef_.T)

@@ -276,7 +276,7 @@ def test_the_predictor_knows_the_weights_of_gradients():
     )
     x = np.random.default_rng(0).uniform(-1, 1, (20, 2))
     predictor = result.predictor()
-    assert len(predictor.slope_points) > 0
+    assert len(predictor.residual.slope_points) > 0
     np.testing.assert_allclose(predictor.log_likelihood(x), result.emulator.log_likelihood(x), rtol=1e-8)
     np.testing.assert_allclose([predictor(row) for row in x], result.emulator.log_likelihood(x), rtol=1e-8)
 

@@ -14,7 +14,7 @@ __all__ = ["Evidence"]
 
 
 class Evidence:
-    """Records the log evidence and its error: of sampling, of the surrogate, and of what is not known of borders."""
+    """Records the log evidence and its error: of sampling, of the surrogate, and of unknown infeasible regions."""
 
     name = "evidence"
     phases = SIGNALS

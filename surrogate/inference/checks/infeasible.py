@@ -11,7 +11,7 @@ __all__ = ["Infeasible"]
 
 
 class Infeasible:
-    """Records the share of the posterior that is expected to be infeasible; paths of the border count in the spread."""
+    """Records the share of the posterior that is expected to be infeasible; its paths count in the spread."""
 
     name = "infeasible"
     phases = SIGNALS

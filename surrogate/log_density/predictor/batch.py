@@ -10,7 +10,6 @@ import numpy as np
 from surrogate.arrays import Array
 from surrogate.log_density.coordinates.warps import OutputWarp
 from surrogate.log_density.feasibility.choice import restored
-from surrogate.log_density.feasibility.protocol import FeasibilityArrays
 from surrogate.log_density.predictor.closures import CORRELATIONS, SLOPES, affine, augmented_trend
 from surrogate.log_density.trust_region import BEND_QUARTIC, BEND_WIDTH
 
@@ -23,25 +22,24 @@ __all__ = ["batch_closure"]
 def batch_closure(p: Predictor) -> Callable[[Array], Array]:
     """The function of many points: numpy's exponential takes half of the time of torch's on processors with AVX-512."""
     to_z, offset = affine(p)
-    warp = p.input_warp if p.is_warped else None
-    correlate, points = CORRELATIONS[p.kernel], _columns(p.points / p.lengthscale)
-    weights, trend, inverse = p.weights, augmented_trend(p), OutputWarp(float(p.constants[2])).inverse
+    warp = p.coordinates.input_warp if p.coordinates.is_warped else None
+    correlate, points = CORRELATIONS[p.residual.kernel], _columns(p.residual.points / p.residual.lengthscale)
+    weights, trend, inverse = p.residual.weights, augmented_trend(p), OutputWarp(float(p.constants[2])).inverse
     low, high = p.box
     sharpness = 1.0 / (BEND_WIDTH * (high - low))
-    slopes = _batch_slopes(p) if len(p.slope_points) else None
-    arrays = FeasibilityArrays(p.feasible_points, p.feasible_weights, p.feasible_root, p.feasible_shape)
-    feasibility = restored(p.feasibility, arrays)
+    slopes = _batch_slopes(p) if len(p.residual.slope_points) else None
+    feasibility = restored(p.feasibility, p.classifier)
     y_max, temperature = map(float, p.constants[:2])
 
     def many(x: Array) -> Array:
         """The log-likelihoods at points with shape (m, d), which is not checked."""
-        z = (x if warp is None else warp.forward((x - p.location) / p.scale)) @ to_z.T
+        z = (x if warp is None else warp.forward((x - p.coordinates.location) / p.coordinates.scale)) @ to_z.T
         z += offset
         value = ((z @ trend) * z).sum(1)
         value += correlate(_halves(z[:, :-1], points)) @ weights
         if slopes is not None:
             value += slopes(z)
-        u = z[:, :-1] * p.lengthscale
+        u = z[:, :-1] * p.residual.lengthscale
         excess = (np.maximum(low - u, 0.0) + np.maximum(u - high, 0.0)) * sharpness
         bend = (excess * excess).sum(1)
         value = inverse(value) - 0.5 * (bend + (BEND_QUARTIC * bend) ** 2)
@@ -52,8 +50,8 @@ def batch_closure(p: Predictor) -> Callable[[Array], Array]:
 
 def _batch_slopes(p: Predictor) -> Callable[[Array], Array]:
     """Contribution of evaluations with derivatives, as in ``single``."""
-    slope = SLOPES[p.kernel]
-    scaled, b = p.slope_points / p.lengthscale, p.slope_weights / p.lengthscale
+    slope = SLOPES[p.residual.kernel]
+    scaled, b = p.residual.slope_points / p.residual.lengthscale, p.residual.slope_weights / p.residual.lengthscale
     along, points = np.column_stack([b, -(scaled * b).sum(1)]).T, _columns(scaled)
     return lambda z: (slope(_halves(z[:, :-1], points)) * (z @ along)).sum(1)
 

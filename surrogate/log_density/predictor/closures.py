@@ -24,20 +24,20 @@ def affine(p: Predictor) -> tuple[Array, Array]:
 
     The last coordinate of z, a one, lets a single product carry what is constant.
     """
-    matrix = p.forward.T / p.lengthscale[:, None]
-    offset = -matrix @ p.centre
-    if not p.is_warped:
-        offset -= matrix @ (p.location / p.scale)
-        matrix = matrix / p.scale
-    return np.concatenate([matrix, np.zeros((1, len(p.centre)))]), np.append(offset, 1.0)
+    matrix = p.coordinates.forward.T / p.residual.lengthscale[:, None]
+    offset = -matrix @ p.coordinates.centre
+    if not p.coordinates.is_warped:
+        offset -= matrix @ (p.coordinates.location / p.coordinates.scale)
+        matrix = matrix / p.coordinates.scale
+    return np.concatenate([matrix, np.zeros((1, len(p.coordinates.centre)))]), np.append(offset, 1.0)
 
 
 def augmented_trend(p: Predictor) -> Array:
     """The trend as a quadratic form of z, with shape (e + 1, e + 1)."""
-    d = len(p.centre)
+    d = len(p.coordinates.centre)
     out = np.zeros((d + 1, d + 1))
-    out[:d, :d] = p.trend[d + 1 :].reshape(d, d) * np.outer(p.lengthscale, p.lengthscale)
-    out[:d, d], out[d, d] = p.trend[1 : d + 1] * p.lengthscale, p.trend[0]
+    out[:d, :d] = p.trend[d + 1 :].reshape(d, d) * np.outer(p.residual.lengthscale, p.residual.lengthscale)
+    out[:d, d], out[d, d] = p.trend[1 : d + 1] * p.residual.lengthscale, p.trend[0]
     return out
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from surrogate.arrays import Array
 from surrogate.linalg.stationary import CORRELATIONS
 from surrogate.log_density.coordinates.couplings import STEEPEST, Couplings
 from surrogate.log_density.coordinates.warps import CIRCLE, EXPANDED_TO
@@ -16,19 +18,72 @@ from surrogate.log_density.feasibility.process import PRIOR_VARIANCE, SURE
 from surrogate.log_density.trust_region import BEND_QUARTIC, BEND_WIDTH
 
 if TYPE_CHECKING:
-    from surrogate.log_density.predictor.numbers import Predictor
+    from surrogate.log_density.predictor.numbers import Predictor, PredictorCoordinates
 
 __all__ = ["PredictorModule"]
 
 
-class PredictorModule(torch.nn.Module):
-    """Points with shape (m, d) to log-likelihoods with shape (m,), in float64."""
+class _Whitened(torch.nn.Module):
+    """Points with shape (m, d) to whitened coordinates with shape (m, e)."""
 
     location: Tensor
     scale: Tensor
     support: Tensor
     centre: Tensor
     forward_map: Tensor
+    bends: Tensor
+    scales: Tensor
+    linears: Tensor
+    frame: Tensor
+    coupling_offset: Tensor
+    coupling_centre: Tensor
+
+    def __init__(self, c: PredictorCoordinates) -> None:
+        super().__init__()
+        self._kinds = [int(kind) for kind in c.warp]
+        self._coupled = len(c.couplings) > 0
+        buffers: dict[str, Array | Tensor] = {
+            name: getattr(c, name) for name in ("location", "scale", "support", "centre")
+        }
+        buffers["forward_map"] = c.forward
+        if self._coupled:
+            of = Couplings.of_array(c.couplings)
+            buffers |= {"bends": of.bend, "scales": of.scale, "linears": of.linear, "frame": of.frame}
+            buffers |= {"coupling_offset": of.offset, "coupling_centre": of.centre}
+        _register(self, buffers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Whitened coordinates of x."""
+        return (self._warped((x - self.location) / self.scale) - self.centre) @ self.forward_map
+
+    def _warped(self, t: Tensor) -> Tensor:
+        out = self._warped_alone(t)
+        if not self._coupled:
+            return out
+        d = len(self._kinds)
+        s = (out[:, :d] - self.coupling_centre) @ self.frame
+        stretch = torch.exp(-(s @ self.scales).clamp(-STEEPEST, STEEPEST))
+        z = (s - self.coupling_offset - s @ self.linears - s.square() @ self.bends) * stretch
+        return torch.cat([z, out[:, d:]], 1)
+
+    def _warped_alone(self, t: Tensor) -> Tensor:
+        if not any(self._kinds):
+            return t
+        columns, sines = [], []
+        for j, kind in enumerate(self._kinds):
+            low, high = self.support[0, j], self.support[1, j]
+            if kind == CIRCLE:
+                angle = 2.0 * math.pi * (t[:, j] - low) / (high - low)
+                columns.append(torch.cos(angle))
+                sines.append(torch.sin(angle))
+            else:
+                columns.append(_warp_column(t[:, j], kind, low, high))
+        return torch.stack(columns + sines, 1)
+
+
+class PredictorModule(torch.nn.Module):
+    """Points with shape (m, d) to log-likelihoods with shape (m,), in float64."""
+
     lengthscale: Tensor
     points: Tensor
     weights: Tensor
@@ -42,54 +97,37 @@ class PredictorModule(torch.nn.Module):
     feasible_points: Tensor
     feasible_weights: Tensor
     feasible_root: Tensor
-    bends: Tensor
-    scales: Tensor
-    linears: Tensor
-    frame: Tensor
-    coupling_offset: Tensor
-    coupling_centre: Tensor
 
     def __init__(self, p: Predictor) -> None:
         super().__init__()
-        self._kinds = [int(kind) for kind in p.warp]
-        self._kernel = p.kernel
+        self._whitened = _Whitened(p.coordinates)
+        self._kernel = p.residual.kernel
         self._y_max, self._temperature, self._output = map(float, p.constants)
-        self._feasibility, self._sloped = p.feasibility, len(p.slope_points) > 0
-        self._feasible_shape = tuple(map(float, p.feasible_shape))
-        e = len(p.centre)
-        buffers = {
-            "location": p.location,
-            "scale": p.scale,
-            "support": p.support,
-            "centre": p.centre,
-            "forward_map": p.forward,
-            "lengthscale": p.lengthscale,
-            "points": _columns(torch.from_numpy(p.points / p.lengthscale)),
-            "weights": p.weights,
+        self._feasibility, self._sloped = p.feasibility, len(p.residual.slope_points) > 0
+        self._feasible_shape = tuple(map(float, p.classifier.shape))
+        e = len(p.coordinates.centre)
+        buffers: dict[str, Array | Tensor] = {
+            "lengthscale": p.residual.lengthscale,
+            "points": _columns(torch.from_numpy(p.residual.points / p.residual.lengthscale)),
+            "weights": p.residual.weights,
             "linear": p.trend[1 : e + 1],
             "quadratic": p.trend[e + 1 :].reshape(e, e),
             "constant": p.trend[:1],
             "box": p.box,
         }
         if self._sloped:
-            scaled = p.slope_weights / p.lengthscale
-            buffers["slope_points"] = _columns(torch.from_numpy(p.slope_points / p.lengthscale))
+            scaled = p.residual.slope_weights / p.residual.lengthscale
+            buffers["slope_points"] = _columns(torch.from_numpy(p.residual.slope_points / p.residual.lengthscale))
             buffers["slope_weights"] = scaled
-            buffers["slope_offsets"] = (p.slope_points / p.lengthscale * scaled).sum(1)
-        self._coupled = len(p.couplings) > 0
-        if self._coupled:
-            of = Couplings.of_array(p.couplings)
-            buffers |= {"bends": of.bend, "scales": of.scale, "linears": of.linear, "frame": of.frame}
-            buffers |= {"coupling_offset": of.offset, "coupling_centre": of.centre}
+            buffers["slope_offsets"] = (p.residual.slope_points / p.residual.lengthscale * scaled).sum(1)
         if self._feasibility != "everywhere":
-            names = ("feasible_points", "feasible_weights", "feasible_root")
-            buffers |= {name: getattr(p, name) for name in names}
-        for name, array in buffers.items():
-            self.register_buffer(name, torch.tensor(np.ascontiguousarray(array), dtype=torch.float64))
+            names = ("points", "weights", "root")
+            buffers |= {f"feasible_{name}": getattr(p.classifier, name) for name in names}
+        _register(self, buffers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Log-likelihoods at x."""
-        u = (self._warped((x - self.location) / self.scale) - self.centre) @ self.forward_map
+        u = self._whitened(x)
         z = u / self.lengthscale
         kernel = CORRELATIONS[self._kernel]
         k = kernel.correlation(_squared_distance(z, self.points))
@@ -123,30 +161,6 @@ class PredictorModule(torch.nn.Module):
         k = torch.exp(-gamma * _squared_distance(u, _columns(self.feasible_points)))
         return (0.5 * (1.0 + k @ self.feasible_weights + intercept)).clamp(0.0, 1.0)
 
-    def _warped(self, t: Tensor) -> Tensor:
-        out = self._warped_alone(t)
-        if not self._coupled:
-            return out
-        d = len(self._kinds)
-        s = (out[:, :d] - self.coupling_centre) @ self.frame
-        stretch = torch.exp(-(s @ self.scales).clamp(-STEEPEST, STEEPEST))
-        z = (s - self.coupling_offset - s @ self.linears - s.square() @ self.bends) * stretch
-        return torch.cat([z, out[:, d:]], 1)
-
-    def _warped_alone(self, t: Tensor) -> Tensor:
-        if not any(self._kinds):
-            return t
-        columns, sines = [], []
-        for j, kind in enumerate(self._kinds):
-            low, high = self.support[0, j], self.support[1, j]
-            if kind == CIRCLE:
-                angle = 2.0 * math.pi * (t[:, j] - low) / (high - low)
-                columns.append(torch.cos(angle))
-                sines.append(torch.sin(angle))
-            else:
-                columns.append(_warp_column(t[:, j], kind, low, high))
-        return torch.stack(columns + sines, 1)
-
     def _unwarped(self, z: Tensor) -> Tensor:
         o = abs(self._output)
         if self._output > 0:
@@ -161,6 +175,12 @@ class PredictorModule(torch.nn.Module):
         excess = (low - u).clamp(min=0.0) + (u - high).clamp(min=0.0)
         bend = (excess / (BEND_WIDTH * (high - low))).square().sum(1)
         return 0.5 * (bend + (BEND_QUARTIC * bend).square())
+
+
+def _register(module: torch.nn.Module, arrays: Mapping[str, Array | Tensor]) -> None:
+    """Makes arrays buffers of a module, in float64."""
+    for name, array in arrays.items():
+        module.register_buffer(name, torch.tensor(np.ascontiguousarray(array), dtype=torch.float64))
 
 
 def _warp_column(t: Tensor, kind: int, low: Tensor, high: Tensor) -> Tensor:

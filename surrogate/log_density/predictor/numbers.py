@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from surrogate.gp.trended import Residual
 from surrogate.log_density.coordinates.couplings import Couplings
 from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
 from surrogate.log_density.feasibility.choice import KINDS
+from surrogate.log_density.feasibility.protocol import FeasibilityArrays
 from surrogate.log_density.predictor.batch import batch_closure
 from surrogate.log_density.predictor.closures import CORRELATIONS
 from surrogate.log_density.predictor.module import PredictorModule
@@ -39,6 +40,62 @@ _CACHED = 250_000  # kernel values of a block that stay in a processor's cache, 
 
 
 @dataclass(frozen=True, eq=False)
+class PredictorCoordinates:
+    """The map of d parameters x to e whitened coordinates u.
+
+    Attributes:
+        location: Of the unit coordinates t = (x - location) / scale, with shape (d,).
+        scale: With shape (d,).
+        warp: Kinds of input warps, with shape (d,), see ``INPUT_WARPS``.
+        support: Lower and upper ends of the support in unit coordinates, with shape (2, d).
+        couplings: Of the warped coordinates, ``Couplings.to_array``; without rows where there are none.
+        centre: Of the whitened coordinates u = (warped t - centre) @ forward, with shape (e,).
+        forward: With shape (e, e).
+    """
+
+    location: Array
+    scale: Array
+    warp: Indices
+    support: Array
+    couplings: Array
+    centre: Array
+    forward: Array
+
+    @property
+    def input_warp(self) -> InputWarp:
+        """The warp of the unit coordinates."""
+        couplings = Couplings.of_array(self.couplings) if len(self.couplings) else None
+        low, high = self.support
+        return InputWarp(self.warp, low, high, couplings)
+
+    @property
+    def is_warped(self) -> bool:
+        """Whether the warp does anything."""
+        return bool(self.warp.any()) or len(self.couplings) > 0
+
+
+@dataclass(frozen=True, eq=False)
+class PredictorResidual:
+    """The share of the kernel in the mean.
+
+    Attributes:
+        kernel: Name of the kernel.
+        lengthscale: With shape (e,).
+        points: Evaluated points in whitened coordinates, with shape (n, e).
+        weights: Of the kernel at the points, with shape (n,).
+        slope_points: Points whose derivatives were known, with shape (m, e); m may be 0.
+        slope_weights: Of the derivatives of the kernel there, with shape (m, e).
+    """
+
+    kernel: str
+    lengthscale: Array
+    points: Array
+    weights: Array
+    slope_points: Array
+    slope_weights: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Predictor:
     """Mean of the surrogate of a log-likelihood, -inf where infeasible, as a function of plain numbers.
 
@@ -48,52 +105,24 @@ class Predictor:
     Attributes:
         names: Of the d parameters.
         bounds: Support of the prior, with shape (d, 2), for information.
-        location: Of the unit coordinates t = (x - location) / scale, with shape (d,).
-        scale: With shape (d,).
-        warp: Kinds of input warps, with shape (d,), see ``INPUT_WARPS``.
-        support: Lower and upper ends of the support in unit coordinates, with shape (2, d).
-        centre: Of the whitened coordinates u = (warped t - centre) @ forward, with shape (e,).
-        forward: With shape (e, e).
-        kernel: Name of the kernel.
-        lengthscale: With shape (e,).
-        points: Evaluated points in whitened coordinates, with shape (n, e).
-        weights: Of the kernel at the points, with shape (n,).
-        slope_points: Points whose derivatives were known, with shape (m, e); m may be 0.
-        slope_weights: Of the derivatives of the kernel there, with shape (m, e).
+        coordinates: From parameters to whitened coordinates.
+        residual: The share of the kernel in the mean.
         trend: c, b and C of the trend c + b.u + u.C.u: with shape (1 + e + e^2,).
         box: Lower and upper corner of the trust region in whitened coordinates, with shape (2, e).
         feasibility: Kind of the classifier of feasible points: "everywhere", "process" or "svm".
-        feasible_points: Its numbers, see ``FeasibilityArrays``, with shape (k, e); k is 0 where all is feasible.
-        feasible_weights: With shape (k,).
-        feasible_root: With shape (k, k), or (0, 0).
-        feasible_shape: With shape (3,).
+        classifier: Its numbers.
         constants: Largest value, temperature and output warp.
-        couplings: Of the warped coordinates, ``Couplings.to_array``; without rows where there are none.
     """
 
     names: tuple[str, ...]
     bounds: Array
-    location: Array
-    scale: Array
-    warp: Indices
-    support: Array
-    centre: Array
-    forward: Array
-    kernel: str
-    lengthscale: Array
-    points: Array
-    weights: Array
-    slope_points: Array
-    slope_weights: Array
+    coordinates: PredictorCoordinates
+    residual: PredictorResidual
     trend: Array
     box: Array
     feasibility: str
-    feasible_points: Array
-    feasible_weights: Array
-    feasible_root: Array
-    feasible_shape: Array
+    classifier: FeasibilityArrays
     constants: Array
-    couplings: Array = field(default_factory=lambda: np.empty((0, 0)))
 
     @classmethod
     def of(
@@ -112,44 +141,28 @@ class Predictor:
         weights, slope_at, slope_weights = residual.weights(gp)
         points = gp.u.cpu().numpy()
         warp = parameters.structure.warp
-        classifier = model.feasibility.arrays(points.shape[1])
-        return cls(
-            names=names,
-            bounds=bounds,
+        coordinates = PredictorCoordinates(
             location=location,
             scale=scale,
             warp=warp.kinds,
             support=np.stack([warp.low, warp.high]),
+            couplings=np.empty((0, len(names))) if warp.couplings is None else warp.couplings.to_array(),
             centre=parameters.whitening.centre,
             forward=parameters.whitening.forward,
-            kernel=residual.kernel,
-            lengthscale=residual.lengthscale,
-            points=points,
-            weights=weights,
-            slope_points=points[slope_at],
-            slope_weights=slope_weights,
+        )
+        return cls(
+            names=names,
+            bounds=bounds,
+            coordinates=coordinates,
+            residual=PredictorResidual(
+                residual.kernel, residual.lengthscale, points, weights, points[slope_at], slope_weights
+            ),
             trend=np.concatenate([part.cpu().numpy().ravel() for part in gp.polynomial]),
             box=np.stack([model.low, model.high]),
-            constants=np.array([model.y_max, parameters.temperature, parameters.structure.output]),
             feasibility=model.feasibility.kind,
-            feasible_points=classifier.points,
-            feasible_weights=classifier.weights,
-            feasible_root=classifier.root,
-            feasible_shape=classifier.shape,
-            couplings=np.empty((0, len(names))) if warp.couplings is None else warp.couplings.to_array(),
+            classifier=model.feasibility.arrays(points.shape[1]),
+            constants=np.array([model.y_max, parameters.temperature, parameters.structure.output]),
         )
-
-    @property
-    def input_warp(self) -> InputWarp:
-        """The warp of the unit coordinates."""
-        couplings = Couplings.of_array(self.couplings) if len(self.couplings) else None
-        low, high = self.support
-        return InputWarp(self.warp, low, high, couplings)
-
-    @property
-    def is_warped(self) -> bool:
-        """Whether the warp does anything."""
-        return bool(self.warp.any()) or len(self.couplings) > 0
 
     def __call__(self, x: ArrayLike) -> float:
         """The log-likelihood at one point with shape (d,), which is not checked; about 10 microseconds for 500 data."""
@@ -180,7 +193,7 @@ class Predictor:
         if points.ndim != 2 or points.shape[1] != len(self.names):
             msg = f"x must have shape (m, {len(self.names)}), got {np.shape(x)}"
             raise ValueError(msg)
-        block = max(1, _CACHED // (len(self.points) + len(self.feasible_points)))
+        block = max(1, _CACHED // (len(self.residual.points) + len(self.classifier.points)))
         parts = [self.many(points[i : i + block]) for i in range(0, len(points), block)]
         return np.concatenate(parts) if parts else np.empty(0)
 
@@ -209,7 +222,10 @@ class Predictor:
 
     def to_arrays(self) -> dict[str, NDArray]:
         """Arrays of numbers and fixed-width text that define it exactly."""
-        return {f"predictor/{entry.name}": np.asarray(getattr(self, entry.name)) for entry in fields(self)}
+        owners = (self, self.coordinates, self.residual)
+        found = {name: np.asarray(getattr(owner, name)) for owner in owners for name in _names(type(owner))}
+        found |= {f"feasible_{name}": getattr(self.classifier, name) for name in _names(FeasibilityArrays)}
+        return {f"predictor/{name}": array for name, array in found.items() if name not in _GROUPS}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray]) -> Predictor:
@@ -218,15 +234,20 @@ class Predictor:
         Raises:
             ValueError: If arrays are missing or do not fit together.
         """
-        names = [entry.name for entry in fields(cls)]
         arrays = _renewed(arrays)
+        names = [*_names(cls), *_names(PredictorCoordinates), *_names(PredictorResidual)]
+        names = [name for name in names if name not in _GROUPS]
+        names += [f"feasible_{name}" for name in _names(FeasibilityArrays)]
         if missing := [name for name in names if f"predictor/{name}" not in arrays]:
             msg = f"this is no predictor: it lacks {', '.join(missing)}"
             raise ValueError(msg)
         values: dict[str, Any] = {name: arrays[f"predictor/{name}"] for name in names}
         _check_shapes(values)
-        words = {"names": tuple(map(str, values["names"]))} | {name: str(values[name]) for name in _WORDS}
-        return cls(**values | words)
+        values |= {"names": tuple(map(str, values["names"]))} | {name: str(values[name]) for name in _WORDS}
+        values["coordinates"] = PredictorCoordinates(**{name: values[name] for name in _names(PredictorCoordinates)})
+        values["residual"] = PredictorResidual(**{name: values[name] for name in _names(PredictorResidual)})
+        values["classifier"] = FeasibilityArrays(*(values[f"feasible_{name}"] for name in _names(FeasibilityArrays)))
+        return cls(**{name: values[name] for name in _names(cls)})
 
 
 def load_predictor(path: str | os.PathLike[str]) -> Predictor:
@@ -247,6 +268,13 @@ def load_predictor(path: str | os.PathLike[str]) -> Predictor:
 
 
 _WORDS = ("kernel", "feasibility")
+_GROUPS = ("coordinates", "residual", "classifier")  # fields that are stored part by part
+
+
+def _names(kind: type) -> list[str]:
+    return [entry.name for entry in fields(kind)]
+
+
 _FORMER_NAMES = {"border": "points", "border_weights": "weights", "border_root": "root", "border_shape": "shape"}
 
 

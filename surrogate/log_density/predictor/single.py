@@ -25,13 +25,13 @@ def single_closure(p: Predictor) -> Callable[[ArrayLike], float]:
     """The function of one point with shape (d,), which is not checked."""
     to_z, offset = affine(p)
     warped = _scalar_warp(p)
-    correlate = CORRELATIONS[p.kernel]
-    scaled = p.points / p.lengthscale
+    correlate = CORRELATIONS[p.residual.kernel]
+    scaled = p.residual.points / p.residual.lengthscale
     points = np.column_stack([scaled, -0.5 * (scaled**2).sum(1)])
-    weights, trend = p.weights, augmented_trend(p)
-    low, high = p.box / p.lengthscale
+    weights, trend = p.residual.weights, augmented_trend(p)
+    low, high = p.box / p.residual.lengthscale
     box = tuple(zip(low.tolist(), high.tolist(), (1.0 / (BEND_WIDTH * (high - low))).tolist(), strict=True))
-    slopes = _scalar_slopes(p) if len(p.slope_points) else None
+    slopes = _scalar_slopes(p) if len(p.residual.slope_points) else None
     feasible = _FEASIBLE[p.feasibility](p) if p.feasibility in _FEASIBLE else None
     y_max, temperature, output = map(float, p.constants[:3])
     inverse = _scalar_inverse(output) if output else None
@@ -63,16 +63,18 @@ def single_closure(p: Predictor) -> Callable[[ArrayLike], float]:
 
 
 def _scalar_warp(p: Predictor) -> Callable[[ArrayLike], Array] | None:
-    if not p.is_warped:
+    if not p.coordinates.is_warped:
         return None
-    warp = p.input_warp
-    return lambda x: warp.forward(((np.asarray(x, dtype=np.float64) - p.location) / p.scale)[None])[0]
+    warp = p.coordinates.input_warp
+    return lambda x: warp.forward(
+        ((np.asarray(x, dtype=np.float64) - p.coordinates.location) / p.coordinates.scale)[None]
+    )[0]
 
 
 def _scalar_slopes(p: Predictor) -> Callable[[Array], float]:
     """Contribution of evaluations with derivatives: sum_i h_i (z - z_i).b_i."""
-    slope = SLOPES[p.kernel]
-    points, b = p.slope_points / p.lengthscale, p.slope_weights / p.lengthscale
+    slope = SLOPES[p.residual.kernel]
+    points, b = p.residual.slope_points / p.residual.lengthscale, p.residual.slope_weights / p.residual.lengthscale
     along = np.column_stack([b, -(points * b).sum(1)])
     points = np.column_stack([points, -0.5 * (points**2).sum(1)])
 
@@ -86,8 +88,13 @@ def _scalar_slopes(p: Predictor) -> Callable[[Array], float]:
 
 def _process(p: Predictor) -> Callable[[Array], float]:
     """Natural log of the probability of being feasible, as ``FeasibilityProcess.log_probability``."""
-    points, weights, root, lengthscale = p.feasible_points, p.feasible_weights, p.feasible_root, p.lengthscale
-    bend, length, smooth = map(float, p.feasible_shape)
+    points, weights, root, lengthscale = (
+        p.classifier.points,
+        p.classifier.weights,
+        p.classifier.root,
+        p.residual.lengthscale,
+    )
+    bend, length, smooth = map(float, p.classifier.shape)
     correlate = CORRELATIONS["rbf" if smooth else "matern52"]
     d = len(lengthscale)
     norms, unit = (points**2).sum(1), -0.5 / (length**2 * d)
@@ -110,8 +117,8 @@ def _process(p: Predictor) -> Callable[[Array], float]:
 
 def _machine(p: Predictor) -> Callable[[Array], float]:
     """Natural log of the probability of being feasible, as ``FeasibilityMachine.log_probability``."""
-    points, weights, lengthscale = p.feasible_points, p.feasible_weights, p.lengthscale
-    intercept, gamma, _ = map(float, p.feasible_shape)
+    points, weights, lengthscale = p.classifier.points, p.classifier.weights, p.residual.lengthscale
+    intercept, gamma, _ = map(float, p.classifier.shape)
     norms = (points**2).sum(1)
 
     def feasible(z: Array) -> float:
