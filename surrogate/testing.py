@@ -126,7 +126,7 @@ def short_run() -> tuple[tuple[Phase, View], ...]:
         state = loop.tell(state, x, [_half_forbidden(point) for point in x])
         if state.parameters is not None:
             nothing = np.empty((0, prior.d))
-            views[state.verdict.phase] = loop.view(state).given(before=before, under_way=nothing)
+            views[state.verdict.phase] = loop.view(state).replace(before=before, under_way=nothing)
     return tuple(views.items())
 
 
@@ -147,7 +147,7 @@ class ScoutContract:
 
     def views(self) -> list[View]:
         """Views in phases in which the scout acts: those of a short run, unless overridden."""
-        chosen = [view.given(chosen=view.draws.warm[:4]) for phase, view in short_run() if phase in self.scout.phases]
+        chosen = [view.replace(batch=view.draws.warm[:4]) for phase, view in short_run() if phase in self.scout.phases]
         _require(bool(chosen), "no view of the short run is in a phase of this scout: override views")
         return chosen
 

@@ -131,7 +131,7 @@ def conclude_at_once(loop: PosteriorLoop, state: State, reason: str) -> Result:
 
     They are equally weighted, a few thousand at most, and the evidence is that of the last iteration.
     """
-    state = loop.cooled(state)
+    state = loop.cool(state)
     view = loop.view(state)
     draws = view.draws.posterior
     log_density = view.log_posterior(draws)
