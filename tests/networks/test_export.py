@@ -55,10 +55,9 @@ def error(model, x=X[1000:], y=Y[1000:]):
         (Recipe("int8", prune=0.7, steps=500), "npz", 0.4, 0.1),
         (Recipe("int8", activations="dynamic"), "pt2", 1.0, 0.02),
         (Recipe("int8", activations="static", aware=True, steps=100), "pt2", 1.0, 0.05),
-        (Recipe("bf16"), "pt2", 1.0, 0.03),
         (Recipe("float32", prune=0.5, structured=True, steps=500), "pt2", 1.0, 0.1),
     ],
-    ids=["int8", "bf16", "pruned", "integers", "aware", "bf16 program", "units"],
+    ids=["int8", "bf16", "pruned", "integers", "aware", "units"],
 )
 def test_a_smaller_file_of_nearly_the_same_error(model, tmp_path, recipe, suffix, share, tolerance):
     path = tmp_path / f"small.{suffix}"

@@ -147,6 +147,7 @@ def test_posterior_of_a_wide_network_is_that_of_the_gaussian_process(method, res
     assert float((variance - exact_variance).norm() / exact_variance.norm()) < 0.05
 
 
+@pytest.mark.slow  # the identities above say the same without chance
 def test_draws_equal_those_of_the_plain_parameters():
     """A network so small that chains in its own parameters converge too; a bound in standard errors."""
     x, y = rows(6)
