@@ -237,10 +237,14 @@ def _from_table(path: Path, names: tuple[str, ...]) -> tuple[NDArray, NDArray]:
         if missing := [name for name in columns if name not in (reader.fieldnames or [])]:
             msg = f"options.initial: {path.name} needs the columns {', '.join(columns)}; missing: {', '.join(missing)}"
             raise ValueError(msg)
-        rows = [
-            [_number(row[name], f"options.initial: {path.name}, row {i}, {name}") for name in columns]
-            for i, row in enumerate(reader, start=1)
-        ]
+        try:
+            rows = [
+                [_number(row[name], f"options.initial: {path.name}, row {i}, {name}") for name in columns]
+                for i, row in enumerate(reader, start=1)
+            ]
+        except csv.Error as error:
+            msg = f"options.initial: {path.name}, line {reader.line_num}: {error}"
+            raise ValueError(msg) from error
     table = np.array(rows).reshape(-1, len(columns))
     return table[:, :-1], table[:, -1]
 

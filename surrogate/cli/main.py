@@ -228,8 +228,12 @@ def _last_row(folder: RunFolder) -> dict[str, float]:
     if not folder.trace_path.exists():
         return {}
     with folder.trace_path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {name: float(value) for name, value in rows[-1].items() if value} if rows else {}
+        try:
+            rows = list(csv.DictReader(file))
+            return {name: float(value) for name, value in rows[-1].items() if value} if rows else {}
+        except (csv.Error, ValueError, TypeError, AttributeError) as error:
+            msg = f"{folder.trace_path} is damaged ({error}); the next iteration of the run writes it anew"
+            raise ValueError(msg) from error
 
 
 def _hours(seconds: float) -> str:

@@ -117,12 +117,27 @@ def is_narrow(t: Array) -> bool:
     return n > d + 1 and bool((t.std(0) < _NARROW).any())
 
 
+_FLAT = 1e-12  # share of the largest variance below which points do not vary along a direction
+
+
+def _factor(covariance: Array) -> Array:
+    """A factor L of the covariance L L^T; directions along which the points do not vary get a wide spread.
+
+    Earlier evaluations may be a scan in which some parameters were fixed.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    if values[0] > _FLAT * values[-1]:
+        return np.linalg.cholesky(covariance)
+    variances = np.where(values > _FLAT * values[-1], values, _FIRST_WIDTH**2)
+    return np.linalg.cholesky((vectors * variances) @ vectors.T)
+
+
 def _starting_mixture(t: Array, y: Array, previous: Draws | None, rng: np.random.Generator) -> Mixture:
     """Gaussians on the previous warm draws and on the best points."""
     d = t.shape[1]
     best = t[np.argsort(-y, kind="stable")[: max(_BEST[0], _BEST[1] * d)]]
     if previous is None:
-        spread = np.linalg.cholesky(np.cov(t.T).reshape(d, d)) if is_narrow(t) else np.diag(np.full(d, _FIRST_WIDTH))
+        spread = _factor(np.cov(t.T).reshape(d, d)) if is_narrow(t) else np.diag(np.full(d, _FIRST_WIDTH))
         return Mixture(np.full(len(best), 1.0 / len(best)), best, np.repeat(spread[None], len(best), 0))
     components = _COMPONENTS if len(previous.warm) > _DRAWS_PER_PARAMETER * d else 1
     cloud = fit_mixture(previous.warm, components, rng).widened(_WIDENED)

@@ -230,6 +230,8 @@ def _by_name(spec: Mapping[str, Any], prior: Prior) -> Any:
 def initial_data(initial: Any, prior: Prior) -> Dataset:
     """Earlier evaluations, a pair (x, y) or a `Dataset`, as a dataset of step -1; empty for None.
 
+    Points that occur several times with one value count once. The columns of a data frame are found by their names.
+
     Raises:
         ValueError: If shapes or values cannot be those of evaluations, or a point lies outside of the prior.
     """
@@ -238,7 +240,7 @@ def initial_data(initial: Any, prior: Prior) -> Dataset:
     if isinstance(initial, Dataset):
         _check_inside(initial.x, prior)
         return replace(initial, step=np.full(len(initial), -1, dtype=np.int64))
-    x, y = _pair(initial, prior.d)
+    x, y = _distinct(*_pair(initial, prior))
     _check_inside(x, prior)
     evaluations = [
         Evaluation(float(v), "ok" if np.isfinite(v) else "infeasible", {}, 0.0, "", 0.0, "initial") for v in y
@@ -246,11 +248,21 @@ def initial_data(initial: Any, prior: Prior) -> Dataset:
     return Dataset.empty(prior.d).append(x, evaluations, -1)
 
 
-def _pair(initial: Any, d: int) -> tuple[Array, Array]:
+def _distinct(x: Array, y: Array) -> tuple[Array, Array]:
+    """The points and values without repetitions, in the order of their first appearance."""
+    first = np.sort(np.unique(np.column_stack([x, y]), axis=0, return_index=True)[1])
+    return x[first], y[first]
+
+
+def _pair(initial: Any, prior: Prior) -> tuple[Array, Array]:
+    d = prior.d
     expected = f"initial must be a pair (x, y) with shapes (n, {d}) and (n,), or a Dataset"
     try:
-        x, y = (np.asarray(part, dtype=np.float64) for part in initial)
+        points, values = initial
+        x, y = np.asarray(_by_name(points, prior.names), dtype=np.float64), np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
+        if isinstance(error, _NamesError):
+            raise
         msg = f"{expected}, got {type(initial).__name__}"
         raise ValueError(msg) from error
     if x.ndim != 2 or x.shape[1] != d or y.shape != (len(x),):
@@ -260,6 +272,25 @@ def _pair(initial: Any, d: int) -> tuple[Array, Array]:
         msg = "initial must hold finite points, and log-likelihoods that are finite or -inf"
         raise ValueError(msg)
     return x, y
+
+
+class _NamesError(ValueError):
+    """The columns of a table are not the parameters."""
+
+
+def _by_name(points: Any, names: tuple[str, ...]) -> Any:
+    """The columns of a data frame in the order of the parameters; other things as they are.
+
+    Raises:
+        ValueError: If its columns have names, and a parameter is not among them.
+    """
+    columns = getattr(points, "columns", None)
+    if columns is None or not all(isinstance(column, str) for column in columns):
+        return points
+    if missing := [name for name in names if name not in list(columns)]:
+        msg = f"initial has the columns {', '.join(columns)}, and none for {', '.join(missing)}"
+        raise _NamesError(msg)
+    return points[list(names)]
 
 
 def _check_inside(x: Array, prior: Prior) -> None:

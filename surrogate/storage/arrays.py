@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -59,11 +63,11 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
 def _unzipped(path: Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [name for name in archive.namelist() if name.endswith(".npy")]
-            return {name.removesuffix(".npy"): _member(archive, name) for name in members}
+            members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
+            return {member.filename.removesuffix(".npy"): _member(archive, member) for member in members}
     except FileNotFoundError:
         raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         msg = (
             f"{path} cannot be read ({type(error).__name__}: {error}). Restore it from a copy, or remove it: "
             "the evaluations of a run are in its journal, and nothing of them is lost"
@@ -71,6 +75,24 @@ def _unzipped(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(msg) from error
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    with archive.open(name) as member:
-        return np.lib.format.read_array(member, allow_pickle=False)
+# Whatever zipfile and the reader of numpy's header, a Python literal, raise for damaged bytes.
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, TypeError, KeyError, IndexError, ArithmeticError, MemoryError, RuntimeError),
+    *(SyntaxError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """An array, for which no more memory is taken than the file has bytes."""
+    if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+        msg = f"{member.filename} is compressed, which arrays of this package are not"
+        raise ValueError(msg)
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(file)
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > member.file_size:
+        msg = f"{member.filename} says that it has shape {shape}, for which it is too short"
+        raise ValueError(msg)
+    with archive.open(member) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)

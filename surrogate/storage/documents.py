@@ -39,11 +39,14 @@ def write_document(document: Mapping[str, Any], path: str | os.PathLike[str]) ->
         )
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+
+
 class _Loader(yaml.SafeLoader):
     """Plain values only; a word that stands twice is an error instead of the last one winning."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        words = [self.construct_object(key, deep=True) for key, _ in node.value]
+        words = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != _MERGE]
         if repeated := [word for i, word in enumerate(words) if word in words[:i]]:
             msg = f"line {node.start_mark.line + 1}: {repeated[0]!r} stands there twice"
             raise ValueError(msg)
@@ -61,12 +64,52 @@ def parse_document(file: Path) -> Any:
     except OSError as error:
         msg = f"cannot be read: {error.strerror}"
         raise ValueError(msg) from error
-    loader = _Loader(text)
+    except UnicodeDecodeError as error:
+        msg = f"is no text in UTF-8: {error.reason} at byte {error.start}"
+        raise ValueError(msg) from error
     try:
-        return loader.get_single_data()
+        loader = _Loader(text)
+    except yaml.YAMLError as error:  # characters that YAML does not allow
+        raise ValueError(" ".join(str(error).split())) from error
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _expanded(node, {})
+        return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         place = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
         msg = f"{place}{error.problem or error}"
         raise ValueError(msg) from error
+    except (yaml.YAMLError, ArithmeticError, AttributeError, KeyError, TypeError) as error:
+        msg = f"a value cannot be read ({type(error).__name__}: {error})"
+        raise ValueError(msg) from error
+    except RecursionError as error:
+        msg = "it is nested too deeply"
+        raise ValueError(msg) from error
     finally:
         loader.dispose()
+
+
+_LARGEST = 1_000_000  # values; aliases of aliases multiply, and nobody writes so many
+
+
+def _expanded(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Number of values under a node once its aliases are written out.
+
+    Raises:
+        ValueError: If there are too many, or an alias stands for something that holds it.
+    """
+    if id(node) in sizes:
+        size = sizes[id(node)]
+    else:
+        sizes[id(node)] = 0  # under way: met again, it holds itself
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        children = [part for pair in pairs for part in pair] if pairs else []
+        children = list(node.value) if isinstance(node, yaml.SequenceNode) else children
+        size = sizes[id(node)] = 1 + sum(_expanded(child, sizes) for child in children)
+    if not 0 < size <= _LARGEST:
+        words = "an alias stands for something that holds it" if size == 0 else "its aliases stand for too many values"
+        msg = f"line {node.start_mark.line + 1}: {words}"
+        raise ValueError(msg)
+    return size

@@ -57,8 +57,8 @@ class Journal:
 
     def _parse(self, line: bytes, number: int) -> Entry:
         try:
-            return _from_json(json.loads(line))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            return _from_json(json.loads(line, parse_constant=_refuse_constant))
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             msg = (
                 f"line {number} of {self.path} is damaged ({type(error).__name__}: {error}). "
                 "Restore the file from a copy, or delete this line: its point is then evaluated again"
@@ -83,25 +83,58 @@ def _to_json(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _from_json(entry: dict[str, Any]) -> Entry:
+def _from_json(line: dict[str, Any]) -> Entry:
+    """The entry that a line of JSON stands for.
+
+    Raises:
+        ValueError: If a value cannot be that of an evaluation; other errors if one is missing or of another kind.
+    """
+    status = line["status"]
     evaluation = Evaluation(
-        y=_y(entry["y"], entry["status"]),
-        status=entry["status"],
-        derived={name: float(value) for name, value in entry["derived"].items()},
-        noise=float(entry["noise"]),
-        reason=entry["reason"],
-        seconds=float(entry["seconds"]),
-        worker=entry["worker"],
-        gradient=tuple(float(value) for value in entry.get("gradient", ())),
+        y=_y(line["y"], status),
+        status=status,
+        derived={name: float(value) for name, value in line["derived"].items()},
+        noise=_number(line["noise"], "noise", low=0.0),
+        reason=_word(line["reason"], "reason"),
+        seconds=_number(line["seconds"], "seconds", low=0.0),
+        worker=_word(line["worker"], "worker"),
+        gradient=tuple(_number(value, "gradient") for value in line.get("gradient", ())),
     )
-    x = np.array([float(value) for value in entry["x"]])
-    return Entry(int(entry["step"]), int(entry["index"]), x, evaluation)
+    x = np.array([_number(value, "x") for value in line["x"]])
+    return Entry(_count(line["step"], "step"), _count(line["index"], "index"), x, evaluation)
 
 
 def _y(value: float | None, status: str) -> float:
     if status == "ok":
-        return float(value)  # type: ignore[arg-type]  # null raises, as it should
+        return _number(value, "y")
     return {"infeasible": -math.inf, "failed": math.nan}[status]
+
+
+def _number(value: Any, name: str, low: float = -math.inf) -> float:
+    """A finite number of at least ``low``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value < math.inf:
+        msg = f"{name} must be a finite number{'' if low == -math.inf else ' of at least 0'}, got {str(value)[:40]!r}"
+        raise ValueError(msg)
+    return float(value)
+
+
+def _count(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**62:
+        msg = f"{name} must be a whole number of at least 0, got {str(value)[:40]!r}"
+        raise ValueError(msg)
+    return value
+
+
+def _word(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        msg = f"{name} must be text, got {str(value)[:40]!r}"
+        raise TypeError(msg)
+    return value
+
+
+def _refuse_constant(word: str) -> float:
+    msg = f"{word} is no number of JSON"
+    raise ValueError(msg)
 
 
 def _spelled(value: float) -> float | str:

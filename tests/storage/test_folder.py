@@ -112,10 +112,10 @@ class TestJournal:
             (b"\0\0\0\0\n", "JSONDecodeError"),
             (b'{"step": 1, "ind\n', "JSONDecodeError"),
             (b'{"step\xff\n', "UnicodeDecodeError"),
-            (b"{}\n", "KeyError: 'y'"),
+            (b"{}\n", "KeyError: 'status'"),
             (b"[1, 2]\n", "TypeError"),
             (b"3\n", "TypeError"),
-            (b'{"step": 0, "index": 0, "x": [1.0], "y": null, "status": "ok"}\n', "TypeError"),
+            (b'{"step": 0, "index": 0, "x": [1.0], "y": null, "status": "ok"}\n', "ValueError: y must"),
             (b'{"step": 0, "index": 0, "x": [1.0], "y": 2.0, "status": "fine"}\n', "KeyError: 'fine'"),
         ],
     )

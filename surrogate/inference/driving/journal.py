@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from surrogate.inference.state import State
 from surrogate.problem.evaluation import Evaluation
+from surrogate.problem.prior import Prior
 from surrogate.storage.folder import RunFolder
 from surrogate.storage.journal import Entry
 
@@ -22,13 +23,16 @@ class RunJournal:
 
     Args:
         folder: Where they are kept on disk; None keeps them in memory only.
+        prior: Of the run, in whose support all entries must lie.
         state: The state that the run starts from.
         failed: Called with the reason of the first failure, as soon as it is known.
     """
 
-    def __init__(self, folder: RunFolder | None, state: State, failed: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, folder: RunFolder | None, prior: Prior, state: State, failed: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._folder = folder
-        self._entries = [] if folder is None else folder.journal.read()
+        self._entries = [] if folder is None else _checked(folder, prior)
         self._lock = threading.Lock()
         self._open = True
         self._step = state.step
@@ -64,6 +68,23 @@ class RunJournal:
         told = evaluated(state)
         with self._lock:
             return sorted((r for r in self._entries if r.x.tobytes() not in told), key=lambda r: (r.step, r.index))
+
+
+def _checked(folder: RunFolder, prior: Prior) -> list[Entry]:
+    """The entries in a folder.
+
+    Raises:
+        ValueError: If a line is damaged, or of a run with other parameters.
+    """
+    entries = folder.journal.read()
+    for number, entry in enumerate(entries, start=1):
+        if entry.x.shape != (prior.d,) or np.isneginf(prior.log_density(entry.x[None])[0]):
+            msg = (
+                f"line {number} of {folder.journal.path} has the point {entry.x.tolist()[:20]}, which is none of this "
+                "prior. Restore the file from a copy, or delete this line"
+            )
+            raise ValueError(msg)
+    return entries
 
 
 def evaluated(state: State) -> set[bytes]:

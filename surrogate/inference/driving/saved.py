@@ -41,7 +41,11 @@ def load_prior(folder: RunFolder) -> Prior:
         FileNotFoundError: If there is no state.
         ValueError: If the state is damaged or the prior holds distributions that are not scipy's.
     """
-    return prior_from_text(str(load_arrays(folder.state_path)["prior"]))
+    arrays = load_arrays(folder.state_path)
+    try:
+        return prior_from_text(str(arrays["prior"]))
+    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
+        raise _damaged(folder, error) from error
 
 
 def load_state(folder: RunFolder, prior: Prior, seed: int | None = None) -> State | None:
@@ -53,16 +57,24 @@ def load_state(folder: RunFolder, prior: Prior, seed: int | None = None) -> Stat
     if not folder.state_path.exists():
         return None
     arrays = load_arrays(folder.state_path)
-    saved, given = json.loads(str(arrays.pop("prior"))), json.loads(prior_to_text(prior))
-    differing = [new["name"] for new, old in zip(given, saved, strict=False) if _essence(new) != _essence(old)]
+    given = json.loads(prior_to_text(prior))
+    try:
+        saved = json.loads(str(arrays.pop("prior")))
+        differing = [new["name"] for new, old in zip(given, saved, strict=False) if _essence(new) != _essence(old)]
+        names = [entry["name"] for entry in saved]
+    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
+        raise _damaged(folder, error) from error
     if differing or len(saved) != len(given):
         msg = (
-            f"{folder.path} holds a run with other parameters ({', '.join(p['name'] for p in saved)}; differing, in "
+            f"{folder.path} holds a run with other parameters ({', '.join(names)}; differing, in "
             f"this order: {', '.join(differing) or 'their number'}). Choose another folder, or resume=False (--force) "
             "to start anew"
         )
         raise ValueError(msg)
-    state = State.from_arrays(arrays)
+    try:
+        state = State.from_arrays(arrays)
+    except (KeyError, IndexError, TypeError, ValueError, ArithmeticError) as error:
+        raise _damaged(folder, error) from error
     if seed is not None and state.seed != seed:
         msg = (
             f"{folder.path} holds a run with seed {state.seed}, got seed {seed}. Continue it with its own seed, "
@@ -70,6 +82,14 @@ def load_state(folder: RunFolder, prior: Prior, seed: int | None = None) -> Stat
         )
         raise ValueError(msg)
     return state
+
+
+def _damaged(folder: RunFolder, error: Exception) -> ValueError:
+    msg = (
+        f"{folder.state_path} is damaged ({type(error).__name__}: {error}). Restore it from a copy, or remove it: "
+        "the run then goes on from its journal"
+    )
+    return ValueError(msg)
 
 
 def _essence(entry: dict[str, Any]) -> dict[str, Any]:
