@@ -126,10 +126,10 @@ def _factor(covariance: Array) -> Array:
     Earlier evaluations may be a scan in which some parameters were fixed.
     """
     values, vectors = np.linalg.eigh(covariance)
-    if values[0] > _FLAT * values[-1]:
-        return np.linalg.cholesky(covariance)
-    variances = np.where(values > _FLAT * values[-1], values, _FIRST_WIDTH**2)
-    return np.linalg.cholesky((vectors * variances) @ vectors.T)
+    if values[0] <= _FLAT * values[-1]:
+        variances = np.where(values > _FLAT * values[-1], values, _FIRST_WIDTH**2)
+        covariance = (vectors * variances) @ vectors.T
+    return np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
 
 
 def _starting_mixture(t: Array, y: Array, previous: Draws | None, rng: np.random.Generator) -> Mixture:

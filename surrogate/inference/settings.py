@@ -259,7 +259,7 @@ def _pair(initial: Any, prior: Prior) -> tuple[Array, Array]:
     expected = f"initial must be a pair (x, y) with shapes (n, {d}) and (n,), or a Dataset"
     try:
         points, values = initial
-        x, y = np.asarray(_by_name(points, prior.names), dtype=np.float64), np.asarray(values, dtype=np.float64)
+        x, y = np.asarray(_columns_of(points, prior.names), dtype=np.float64), np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         if isinstance(error, _NamesError):
             raise
@@ -278,7 +278,7 @@ class _NamesError(ValueError):
     """The columns of a table are not the parameters."""
 
 
-def _by_name(points: Any, names: tuple[str, ...]) -> Any:
+def _columns_of(points: Any, names: tuple[str, ...]) -> Any:
     """The columns of a data frame in the order of the parameters; other things as they are.
 
     Raises:
