@@ -107,12 +107,13 @@ def split(x: np.ndarray, y: np.ndarray, seed: int, initial: int) -> Table:
     return Table(x, (y - y.mean()) / y.std(), test, valid, labelled, pool[:200_000])
 
 
-def network(table: Table, labelled: np.ndarray, pool: np.ndarray, validation: str, seed: int, activation: str):
+def network(table: Table, labelled: np.ndarray, pool: np.ndarray, validation: str, seed: int, options):
     from surrogate.estimators.network import NetworkRegressor
 
     free = (table.x[table.valid], table.y[table.valid]) if validation == "free" else None
     how = "cross" if validation == "cross" else None
-    regressor = NetworkRegressor(activation=activation, validation=how, random_state=seed)
+    kinds = {"activation": options.activation, "uncertainty": options.uncertainty}
+    regressor = NetworkRegressor(**kinds, validation=how, random_state=seed)
     first = None if free else np.arange(len(labelled)) < len(table.labelled)  # drawn at random, all methods alike
     x, y = table.x[labelled], table.y[labelled]
     return regressor.fit(x, y, pool=table.x[pool], validation_data=free, representative=first)
@@ -159,7 +160,7 @@ def learn(table: Table, name: str, seed: int, method: str, validation: str, opti
         start = time.process_time()
         key = (name, seed, validation)
         if step > 0 or key not in first:
-            regressor = network(table, labelled, pool, validation, seed, options.activation)
+            regressor = network(table, labelled, pool, validation, seed, options)
             fit_seconds = time.process_time() - start
         else:
             regressor, fit_seconds = first[key]
@@ -342,6 +343,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--activation", default="relu", choices=["relu", "silu"])
+    parser.add_argument("--uncertainty", default="last-layer", help="of the intervals; results in a file of their own")
     parser.add_argument("--results", type=Path, default=Path("active_learning.csv"))
     parser.add_argument("--peer-python", help="interpreter with bmdal_reg")
     parser.add_argument("--report", action="store_true", help="print the table of the results that are there")

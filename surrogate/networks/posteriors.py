@@ -19,7 +19,7 @@ from surrogate.networks.factors import kronecker_factors
 from surrogate.networks.laplace_posterior import Laplace, laplace
 from surrogate.networks.layers import Scales, curved_layers
 from surrogate.networks.likelihoods import Gaussian
-from surrogate.networks.swag import Swag, SwagMoments
+from surrogate.networks.swag import SwagMoments, outputs_of_draws
 from surrogate.samplers.hamiltonian import hmc
 
 __all__ = ["KINDS", "Drawn", "Linearised", "Member", "Rows", "alike", "members_of", "swag"]
@@ -110,16 +110,16 @@ class Drawn:
     """Networks with the parameters of draws.
 
     Attributes:
-        posterior: Whose form the networks have.
+        model: Whose form the networks have.
         draws: Parameters, with shape (m, p).
     """
 
-    posterior: Swag
+    model: nn.Module
     draws: Tensor
 
     def outputs(self, x: Tensor) -> tuple[Tensor, None]:
         """Outputs of each network, with shape (m, n, c)."""
-        return self.posterior.outputs(x, self.draws), None
+        return outputs_of_draws(self.model, x, self.draws), None
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +198,7 @@ def swag(rows: Rows, module: nn.Sequential, generator: torch.Generator) -> Drawn
             moments.collect()
     posterior = moments.posterior()
     draws = posterior.sample(_SWAG_DRAWS, _on(generator, rows.x.device))
-    return Drawn(posterior, draws)
+    return Drawn(posterior.model, draws)
 
 
 def _on(generator: torch.Generator, device: torch.device) -> torch.Generator:
@@ -255,7 +255,7 @@ def _chains(modules: Sequence[nn.Sequential], rows: Rows, generator: torch.Gener
     )
     kept = chains.x[_THIN - 1 :: _THIN].flatten(0, 1)
     draws = torch.stack([torch.cat([p.flatten() for p in parameters(draw)]) for draw in kept])
-    return Drawn(Swag(model, draws.mean(0), draws.var(0), draws[:2] - draws.mean(0)), draws)
+    return Drawn(model, draws)
 
 
 def _prior_sizes(modules: Sequence[nn.Sequential], rows: Rows) -> list[float]:

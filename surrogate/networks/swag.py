@@ -13,7 +13,7 @@ from torch.func import functional_call, vmap
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.optim.swa_utils import update_bn
 
-__all__ = ["Swag", "SwagMoments"]
+__all__ = ["Swag", "SwagMoments", "outputs_of_draws"]
 
 _LEAST_VARIANCE = 1e-30  # of a parameter, as in the reference code
 _BLOCK = 512  # rows that pass through all drawn networks at once
@@ -61,13 +61,7 @@ class Swag:
         Raises:
             ValueError: If the network has buffers that depend on the data.
         """
-        if any(True for _ in self.model.buffers()):
-            msg = "the network holds averages of its inputs, which differ for each draw: use networks(draws, loader)"
-            raise ValueError(msg)
-        stacked = _unflatten(self.model, draws)
-        each = vmap(lambda values, rows: functional_call(self.model, values, (rows,)), (0, None))
-        with torch.no_grad():
-            return torch.cat([each(stacked, rows.to(draws.dtype)) for rows in x.split(_BLOCK)], 1)
+        return outputs_of_draws(self.model, x, draws)
 
     def networks(self, draws: Tensor, loader: Iterable[object] | None = None) -> Iterator[nn.Module]:
         """One network for each row of parameters with shape (m, p), normalised anew by the batches of a loader."""
@@ -77,6 +71,21 @@ class Swag:
             if loader is not None:
                 update_bn(loader, twin)
             yield twin.eval()
+
+
+def outputs_of_draws(model: nn.Module, x: Tensor, draws: Tensor) -> Tensor:
+    """Outputs of networks of the form of a model, with parameters of shape (m, p), at x, with shape (m, n, ...).
+
+    Raises:
+        ValueError: If the network has buffers that depend on the data.
+    """
+    if any(True for _ in model.buffers()):
+        msg = "the network holds averages of its inputs, which differ for each draw: use networks(draws, loader)"
+        raise ValueError(msg)
+    stacked = _unflatten(model, draws)
+    each = vmap(lambda values, rows: functional_call(model, values, (rows,)), (0, None))
+    with torch.no_grad():
+        return torch.cat([each(stacked, rows.to(draws.dtype)) for rows in x.split(_BLOCK)], 1)
 
 
 def _unflatten(model: nn.Module, draws: Tensor) -> dict[str, Tensor]:
