@@ -20,10 +20,11 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 from surrogate.arrays import Array
+from surrogate.gp import optimise
+from surrogate.gp.parameters import Priors
 from surrogate.linalg.operators import KernelOperator
 
 __all__ = [
@@ -37,7 +38,6 @@ __all__ = [
     "as_tensor",
     "maximise",
     "rescue",
-    "rescued",
     "scale_and_size",
     "scale_terms",
 ]
@@ -45,8 +45,6 @@ __all__ = [
 CALIBRATION = 1024
 """Points whose errors set the output scale where there are too many to count all."""
 
-
-_POWERS = 13  # of ten by which a rescue raises the noise at most: from rounding to that of the signal
 
 T = TypeVar("T")
 
@@ -198,39 +196,8 @@ def rescue(attempt: Callable[[float], T], eta: float) -> tuple[T, float]:
     Raises:
         FloatingPointError: If no noise helps.
     """
-    for power in range(_POWERS):
-        raised = eta * 10.0**power
-        try:
-            return attempt(raised), raised
-        except torch.linalg.LinAlgError:
-            continue
-    msg = f"the covariance cannot be factored even with eta = {raised:g}: are all inputs finite?"
-    raise FloatingPointError(msg)
-
-
-def rescued(objective: Objective, log: list[float]) -> Objective:
-    """The objective with eta raised tenfold as often as the Cholesky factorisation needs it; the etas go into ``log``.
-
-    An infinite value would end the line search of L-BFGS-B, which then reports convergence at a useless point.
-    """
-
-    def value(theta: Array) -> tuple[float, Array]:
-        """The objective at theta, or at the least of the raised etas at which it is finite."""
-        eta = math.exp(theta[0])
-
-        def attempt(raised: float) -> tuple[float, Array]:
-            out = objective(theta if raised == eta else np.append(math.log(raised), theta[1:]))
-            if not (math.isfinite(out[0]) and np.isfinite(out[1]).all()):
-                msg = f"the likelihood is {out[0]} with eta = {raised:g}"
-                raise torch.linalg.LinAlgError(msg)
-            return out
-
-        out, raised = rescue(attempt, eta)
-        if raised != eta:
-            log.append(raised)
-        return out
-
-    return value
+    found = optimise.rescued(lambda factor: attempt(eta * factor))
+    return found.value, eta * found.factor
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,24 +249,16 @@ def maximise(
     Raises:
         FloatingPointError: If the objective is not finite with any noise.
     """
-    bounds = prior.bounds(len(start) - 1)
-    log: list[float] = []
-    safe = rescued(objective, log)
+    d, bounds = len(start) - 1, prior.bounds(len(start) - 1)
+    precision = np.array([prior.eta_sd**-2, *([prior.lengthscale_sd**-2] * d)])
 
-    def posterior(theta: Array) -> tuple[float, Array]:
-        value, gradient = safe(theta)
-        penalty, pull = prior.penalty(theta)
-        return value + penalty, gradient + pull
+    def noisier(theta: Array, factor: float) -> tuple[float, Array]:
+        """The objective with eta times a factor."""
+        return objective(theta if factor == 1.0 else np.append(math.log(math.exp(theta[0]) * factor), theta[1:]))
 
-    result = minimize(
-        posterior,
-        np.clip(start, bounds[:, 0], bounds[:, 1]),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=bounds,
-        options={"maxfun": max_evaluations, "maxcor": 20, "ftol": tolerance},
-    )
-    return Fit(np.asarray(result.x), float(result.fun), int(result.nfev), len(log), str(result.message))
+    priors = Priors(prior.centre(d), precision, bounds[:, 0], bounds[:, 1])
+    found = optimise.maximise(noisier, start, priors, max_evaluations=max_evaluations, tolerance=tolerance)
+    return Fit(found.vector, -found.value, found.n_evaluations, len(found.rescues), found.status)
 
 
 def scale_terms(q: float, n: int, eta: float, noise: float | None) -> tuple[float, float, float]:
