@@ -20,6 +20,7 @@ from surrogate.gp.solvers.exact import ExactPosterior, exact_posterior
 from surrogate.gp.solvers.iterative import PRECISIONS, IterativePosterior, iterative_posterior
 from surrogate.gp.solvers.local import LocalPosterior, local_posterior
 from surrogate.gp.solvers.projected import ComputationAware, actions_of, computation_aware
+from surrogate.problem.repeats import distinct_rows
 from surrogate.rng import torch_generator
 
 __all__ = ["GPRegressor"]
@@ -106,7 +107,8 @@ class GPRegressor(RegressorMixin, BaseEstimator):
     def fit(self, X: NDArray[np.float64], y: NDArray[np.float64]) -> GPRegressor:  # noqa: N803  # scikit-learn's name
         """Finds kernel, hyperparameters and posterior from X with shape (n, d) and y with shape (n,).
 
-        Costs O(n^3) up to 12,000 points, about a minute there on one core, and O(n^2 d) an iteration beyond.
+        Rows that repeat X and y count once, unless y takes few values. Costs O(n^3) up to 12,000 points, about a minute
+        there on one core, and O(n^2 d) an iteration beyond.
 
         Raises:
             ValueError: If the data are not finite, are fewer than 2 points, or a setting is not one of those or does
@@ -117,6 +119,8 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         self._check_settings()
         points, values = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         values = np.asarray(values, dtype=np.float64)
+        if np.ndim(self.noise) == 0:  # noise of each point says that each is an observation
+            points, values = _distinct(points, values)
         self.solver_ = self._chosen_solver(len(values))
         self._center, self._spread = points.mean(0), _spread(points)
         self._offset, self._unit = float(values.mean()), float(_spread(values[:, None])[0])
@@ -267,6 +271,12 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         msg = f"{name} must be one of {choices}, got {value!r}"
         raise ValueError(msg)
+
+
+def _distinct(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The data without copies; all of them if fewer than two rows differ."""
+    rows = distinct_rows(x, y)
+    return (x[rows], y[rows]) if len(rows) > 1 else (x, y)
 
 
 def _spread(values: NDArray[np.float64]) -> NDArray[np.float64]:

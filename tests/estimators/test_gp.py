@@ -284,3 +284,13 @@ def test_known_noise_fixes_the_scale_through_eta():
         Observations(x, y), kernels=("rbf",), noise=0.02, generator=torch.Generator().manual_seed(0)
     )
     assert process.noise_variance == pytest.approx(0.02, rel=1e-9)
+
+
+def test_copies_of_rows_count_once():
+    """A copy is no second observation: it would say that there is no noise."""
+    rng = np.random.default_rng(1)
+    x = rng.uniform(-2, 2, (60, 2))
+    y = np.sin(2 * x[:, 0]) + 0.3 * rng.standard_normal(60)
+    once, copied = GPRegressor().fit(x, y), GPRegressor().fit(np.r_[x, x, x[:5]], np.r_[y, y, y[:5]])
+    assert copied.noise_ == once.noise_
+    np.testing.assert_array_equal(copied.predict(x, return_std=True), once.predict(x, return_std=True))
