@@ -290,7 +290,7 @@ def _add_run(commands: Any) -> None:
     run = commands.add_parser(
         "run",
         help=what,
-        description="Runs a YAML file. A folder that holds a run of it already is gone on with, and this is said.",
+        description="Runs a YAML file. An existing run is resumed, with a message.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

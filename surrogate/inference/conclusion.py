@@ -1,4 +1,4 @@
-"""What a run takes home: the surrogate sampled as it stands, whether or not the run has converged."""
+"""Builds a result from the final state of a run, whether or not the run has converged."""
 
 from __future__ import annotations
 

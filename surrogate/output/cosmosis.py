@@ -40,11 +40,12 @@ def save_chain(
     """
     head = [*(names or samples.names), *samples.derived_names, "log_weight", "prior", "post"]
     settings = {"sampler": "surrogate", "n_varied": len(samples.names)} | dict(metadata or {})
+    mark = "" if record.converged else "unconverged_"  # nobody takes it for the evidence by mistake
     final = {
         "nsample": len(samples.weights),
         "neff": 1.0 / float((samples.weights**2).sum()),
-        "log_z": evidence.log_evidence,
-        "log_z_error": evidence.error,
+        f"{mark}log_z": evidence.log_evidence,
+        f"{mark}log_z_error": evidence.error,
         "converged": record.converged,
         "n_evaluations": record.n_evaluations,
     }

@@ -61,7 +61,10 @@ def _headline(evidence: Evidence, record: Record) -> list[tuple[str, str]]:
     ]
     uncounted = ", ".join(words for words in counts if not words.startswith("0 "))
     return [
-        ("log evidence", plus_minus(evidence.log_evidence, evidence.error).replace("+-", "±")),
+        (
+            "log evidence" if record.converged else "log evidence (not converged)",
+            plus_minus(evidence.log_evidence, evidence.error).replace("+-", "±"),
+        ),
         *([("second estimate", str(evidence.check).removeprefix("log evidence "))] if evidence.check else []),
         ("calls of the likelihood", f"{record.n_evaluations}" + (f" ({uncounted})" if uncounted else "")),
         ("best log-likelihood", f"{data.y_max:.6g}"),

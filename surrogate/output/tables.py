@@ -102,7 +102,7 @@ def summary_table(samples: Samples, evidence: Evidence, record: Record) -> str:
         [
             *lines,
             "",
-            f"log evidence  {plus_minus(evidence.log_evidence, evidence.error)}",
+            f"log evidence  {plus_minus(evidence.log_evidence, evidence.error)}{_doubt(record)}",
             *([str(evidence.check)] if evidence.check else []),
             calls + _uncounted(record),
             verdict(record),
@@ -111,6 +111,11 @@ def summary_table(samples: Samples, evidence: Evidence, record: Record) -> str:
             *left_out(samples),
         ]
     )
+
+
+def _doubt(record: Record) -> str:
+    """What to add to the evidence of a run that has not converged."""
+    return "" if record.converged else "  (NOT CONVERGED: not to be used)"
 
 
 def self_check(record: Record) -> list[str]:
