@@ -1,4 +1,4 @@
-"""Contracts that extensions can test themselves against: kernels, scouts, checks, selection rules, executors.
+"""Contract tests for extensions to inherit: kernels, scouts, checks, selection rules, executors.
 
 Inherit a contract in a test module, say what it is to test, and pytest collects the laws that every such part keeps:
 
@@ -46,13 +46,13 @@ _STEPS = 14  # of the short run at most
 
 
 def _require(holds: bool, law: str) -> None:
-    """Raises AssertionError with the law that is broken, also where Python runs without asserts."""
+    """Raises AssertionError with the violated law, even where Python runs with asserts disabled."""
     if not holds:
         raise AssertionError(law)
 
 
 class KernelContract:
-    """Laws of a covariance function.
+    """Contract tests of a covariance function.
 
     Attributes:
         kernel: An instance with typical hyperparameters.
@@ -63,7 +63,7 @@ class KernelContract:
     d: ClassVar[int] = 2
 
     def points(self, n: int = 12) -> Array:
-        """Points that the kernel takes, with shape (n, d); override it where not every number is allowed."""
+        """Valid inputs of the kernel, with shape (n, d); override it if not every number is allowed."""
         return np.random.default_rng(3).normal(size=(n, self.d))
 
     def test_the_matrix_is_symmetric_and_positive_semidefinite(self) -> None:
@@ -137,7 +137,7 @@ def _half_forbidden(x: Array) -> Evaluation:
 
 
 class ScoutContract:
-    """Laws of a scout.
+    """Contract tests of a scout.
 
     Attributes:
         scout: The scout.
@@ -146,7 +146,7 @@ class ScoutContract:
     scout: ClassVar[Scout]
 
     def views(self) -> list[View]:
-        """Views in phases in which the scout acts: those of a short run, unless overridden."""
+        """Views in phases in which the scout acts; by default those of a short run."""
         chosen = [view.replace(batch=view.draws.warm[:4]) for phase, view in short_run() if phase in self.scout.phases]
         _require(bool(chosen), "no view of the short run is in a phase of this scout: override views")
         return chosen
@@ -172,7 +172,7 @@ class ScoutContract:
 
 
 class CheckContract:
-    """Laws of a check.
+    """Contract tests of a check.
 
     Attributes:
         check: The check.
@@ -181,7 +181,7 @@ class CheckContract:
     check: ClassVar[Check]
 
     def views(self) -> list[View]:
-        """Views at which the check may look: those of a short run, unless overridden."""
+        """Views that the check can look at; by default those of a short run."""
         return [view for phase, view in short_run() if phase is not Phase.TEMPERED and view.before is not None]
 
     def test_it_is_a_check(self) -> None:
@@ -207,7 +207,7 @@ class CheckContract:
 
 
 class RuleContract:
-    """Laws of a rule of batch selection: a function of a kernel matrix, or of access to its columns, and a size.
+    """Contract tests of a selection rule: a function of a kernel matrix (or access to its columns) and a size.
 
     Attributes:
         rule: From access to the kernel matrix (``diag()``, ``columns(index)``, ``shape``) and n to distinct indices.
@@ -216,7 +216,7 @@ class RuleContract:
     rule: ClassVar[Callable[[Any, int], Tensor]]
 
     def select(self, kernel: Tensor, n: int) -> list[int]:
-        """The indices that the rule chooses."""
+        """The indices that the rule under test chooses."""
         return type(self).rule(DenseOperator(kernel), n).tolist()
 
     def kernel(self, m: int = 20) -> Tensor:
@@ -238,7 +238,7 @@ class RuleContract:
 
 
 class ExecutorContract:
-    """Laws of an executor, as ``concurrent.futures`` has them and a run relies on them."""
+    """Contract tests of an executor: the promises of ``concurrent.futures`` on which a run relies."""
 
     make: ClassVar[Callable[[], Executor]]
     """Makes a new executor."""

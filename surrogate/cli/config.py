@@ -1,4 +1,4 @@
-r"""What to run, as a YAML file: read with every word checked, and written back with the defaults filled in.
+r"""The YAML file of a run: reading it, with every key checked, and writing it with the defaults filled in.
 
 likelihood: model.py:log_likelihood        # or package.module:function
 parameters:
@@ -68,7 +68,7 @@ _ENTRY = ("prior", "min", "max", "label", "periodic")
 
 @dataclass(frozen=True, eq=False)
 class RunConfig:
-    """A run as its file describes it.
+    """A run as described by its YAML file.
 
     Attributes:
         log_likelihood: The function, imported.
@@ -84,7 +84,7 @@ class RunConfig:
 
 
 def read_config(path: str | os.PathLike[str]) -> RunConfig:
-    """The run that a YAML file describes; imports the likelihood.
+    """Reads the run that a YAML file describes; imports the likelihood.
 
     Args:
         path: The file; what it names is looked for in its folder first.
@@ -103,7 +103,7 @@ def read_config(path: str | os.PathLike[str]) -> RunConfig:
 def write_config(
     config: RunConfig, path: str | os.PathLike[str], *, overrides: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes what is run, defaults filled in, with the versions of the software; `read_config` reads it back.
+    """Writes the settings of a run, defaults filled in, and the software versions; `read_config` reads the file back.
 
     Args:
         config: The run.
@@ -116,7 +116,7 @@ def write_config(
 
 
 def build(spec: Any, choices: Mapping[str, Callable[..., Any]], *, key: str, where: str) -> Any:
-    """The component that ``spec`` names, made with the rest of it as keyword arguments.
+    """The component that ``spec`` names, built with the other entries of ``spec`` as keyword arguments.
 
     Args:
         spec: A mapping such as ``{dist: norm, loc: 0, scale: 2}``.
@@ -165,7 +165,7 @@ def _read(file: Path, document: Any) -> RunConfig:
 
 
 def _cobaya(file: Path, content: dict[str, Any]) -> RunConfig:
-    """A run of the model in a Cobaya file, with those options of its sampler block that `surrogate.infer` has too."""
+    """A run of the model in a Cobaya file, with those options of its sampler block that `surrogate.infer` also has."""
     interface = importlib.import_module("surrogate.interfaces.cobaya")  # a plug-in, loaded by its name
     problem = interface.problem_of(file)
     block = (content.get("sampler") or {}).get("surrogate") or {}
@@ -178,7 +178,7 @@ def _cobaya(file: Path, content: dict[str, Any]) -> RunConfig:
 
 
 def _option(name: str, value: Any) -> Any:
-    """The value of an option with the numbers that YAML reads as text, such as 1e6, made numbers."""
+    """The value of an option, with text such as 1e6, which YAML does not read as a number, converted to numbers."""
     where = f"options.{name}"
     if value is None or name in _STRUCTURES:
         return value
@@ -190,7 +190,7 @@ def _option(name: str, value: Any) -> Any:
 
 
 def _value_of(name: str, value: Any, prior: Prior) -> Any:
-    """What ``surrogate.infer`` takes for an option of the file."""
+    """The value of an option of the file in the form that ``surrogate.infer`` takes."""
     if value is None or name not in _STRUCTURES:
         return value
     return _initial(Path(value), prior) if name == "initial" else _reference(value, prior)
@@ -295,7 +295,7 @@ def _distributions() -> dict[str, Callable[..., Any]]:
 
 
 def _likelihood(spec: Any, folder: Path) -> tuple[Callable[..., Any], Any]:
-    """The function, and a spelling of it that is valid from any folder."""
+    """The likelihood function, and its specification in a form that is valid from any folder."""
     module_name, function_name = _spelled(spec)
     is_file = module_name.endswith(".py")
     module = _module_from_file(folder / module_name) if is_file else _module(module_name, folder)
@@ -307,7 +307,7 @@ def _likelihood(spec: Any, folder: Path) -> tuple[Callable[..., Any], Any]:
 
 
 def _spelled(spec: Any) -> tuple[str, str]:
-    """The module or file, and the function in it."""
+    """The module or file of a likelihood, and the name of the function in it."""
     parts: list[Any] = str(spec).rsplit(":", 1)
     if isinstance(spec, Mapping):
         _check_words(spec, ("file", "function"), "likelihood")
@@ -322,7 +322,7 @@ def _spelled(spec: Any) -> tuple[str, str]:
 
 
 def _module_from_file(file: Path) -> Any:
-    """The module in a file, under the name that other processes will find it by."""
+    """The module in a file, imported under the name by which other processes will find it."""
     if not file.is_file():
         msg = f"likelihood: there is no file {file}"
         raise ValueError(msg)
@@ -370,7 +370,7 @@ def _mapping(value: Any, where: str, *, instead: str = "") -> dict[Any, Any]:
 
 
 def _check_words(given: Iterable[Any], allowed: Collection[str], where: str, *, besides: str = "") -> None:
-    """Raises on the first word that is not allowed, with the nearest one that is."""
+    """Raises ValueError at the first key that is not allowed; the message names the nearest allowed key."""
     for word in given:
         if word not in allowed:
             place = f"{where}: " if where else ""
@@ -385,7 +385,7 @@ def _nearest(word: str, words: Collection[str]) -> str:
 
 
 def _keywords(make: Callable[..., Any]) -> list[str] | None:
-    """Words that a component takes; None if anything."""
+    """Names of the keyword arguments of a component; None if it accepts any."""
     if isinstance(make, stats.rv_continuous):
         return [*(make.shapes.split(", ") if make.shapes else []), "loc", "scale"]
     try:
@@ -396,7 +396,7 @@ def _keywords(make: Callable[..., Any]) -> list[str] | None:
 
 
 def _number(value: Any, where: str) -> float:
-    """A number; YAML 1.1 reads 1e-3 as text, which people do not expect."""
+    """Converts text such as 1e-3, which YAML 1.1 does not read as a number, to a number."""
     if isinstance(value, bool) or not isinstance(value, (str, numbers.Real)):
         return _refuse(value, where)
     try:

@@ -43,7 +43,7 @@ _ITERATIVE_NUGGET = 1e-6  # of the variance of the residual: below, rounding kee
 
 
 class GradientGPRegressor(RegressorMixin, BaseEstimator):
-    """Regression of a smooth function whose gradients are known at some or all of its points.
+    """Gaussian-process regression of a smooth function with known gradients at some or all of its points.
 
     A polynomial trend plus a stationary residual with a lengthscale for each axis, conditioned on the values and the
     derivatives jointly; the hyperparameters and the sd of the noise are those of the highest marginal likelihood, times
@@ -76,7 +76,7 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
         device: str | None = None,
         random_state: int = 0,
     ) -> None:
-        """Settings; nothing is computed.
+        """Stores the settings; nothing is computed.
 
         Args:
             kernel: "rbf", or "matern52" for functions with two derivatives only.
@@ -128,7 +128,7 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X: ArrayLike, return_std: bool = False) -> Array | tuple[Array, Array]:  # noqa: N803
-        """Mean at points X with shape (m, d), with shape (m,), and on request its sd.
+        """Posterior mean at points X with shape (m, d), with shape (m,), and the sd if ``return_std`` is set.
 
         The mean costs O(m n d); the sd O(m N^2) for N numbers where these were factored, and a solution by conjugate
         gradients for each point where they were not.
@@ -162,7 +162,7 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
         return _Exact(model) if exact else self._iterated(data, model)
 
     def _process(self, d: int) -> Process:
-        """The process before data, in units of a profiled output scale."""
+        """The Gaussian process before data, in units of the profiled output scale."""
         typical = 2.0 * np.sqrt(d)  # points in d dimensions are sqrt(2 d) apart
         prior = LogNormal(float(np.log(typical)), _LENGTHSCALE_SD, *_LENGTHSCALES)
         kernel = Scaled(STATIONARY[self.kernel](np.full(d, typical), prior=prior), 1.0, prior=_AMPLITUDE)
@@ -170,7 +170,7 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
         return Process(kernel, Polynomial(self.trend), noise, scale=None)
 
     def _part(self, data: Data) -> Data:
-        """Random points with as many numbers as may be factored."""
+        """A random subset of the points, as large as a Cholesky factorisation allows."""
         n, d = data.u.shape
         count = max(d + 2, min(n, self.max_exact // (d + 1)))
         rows = np.random.default_rng(self.random_state).permutation(n)[:count]
@@ -190,13 +190,13 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
 
 
 def _positive(sd: Array | float) -> Array:
-    """Standard deviations, with 1 for those of constants."""
+    """The standard deviations, with 1 in place of 0 for constant columns."""
     return np.where(np.asarray(sd) > 0, sd, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
 class _TrendedOperator:
-    """The covariance of all rows, residual and trend."""
+    """The covariance of all values and derivatives: residual plus trend."""
 
     residual: JointOperator
     phi: Tensor
@@ -230,7 +230,7 @@ class _TrendedOperator:
 
 
 def _system(data: Data, model: CholeskyPosterior) -> tuple[_TrendedOperator, float]:
-    """The covariance of all data in units of the output scale, and the variance of the noise."""
+    """The covariance of all data in units of the output scale, and the noise variance."""
     residual, process, device = Residual.of(model), model.process, data.u.device
     lengthscale = torch.as_tensor(residual.lengthscale, device=device)
     at = data.at if data.at is not None else torch.empty(0, dtype=torch.int64, device=device)
@@ -243,24 +243,24 @@ def _system(data: Data, model: CholeskyPosterior) -> tuple[_TrendedOperator, flo
 
 @dataclass(frozen=True, eq=False)
 class _Exact:
-    """Predictions by Cholesky factors."""
+    """Predictions by Cholesky factorisation."""
 
     gp: CholeskyPosterior
     iterations: int = 1
     residual: float = 0.0
 
     def mean(self, u: Array) -> Array:
-        """At scaled points with shape (m, d), with shape (m,)."""
+        """Posterior mean at scaled points u with shape (m, d), with shape (m,)."""
         return self.gp.mean(u)
 
     def variance(self, u: Array) -> Array:
-        """At scaled points with shape (m, d), with shape (m,)."""
+        """Posterior variance at scaled points u with shape (m, d), with shape (m,)."""
         return self.gp.variance(u)
 
 
 @dataclass(frozen=True, eq=False)
 class _Iterative:
-    """Predictions by conjugate gradients; ``gp`` has the hyperparameters, from a part of the points."""
+    """Predictions by conjugate gradients; the hyperparameters are those of ``gp``, which was fitted to a subset."""
 
     gp: CholeskyPosterior
     operator: _TrendedOperator
@@ -273,7 +273,7 @@ class _Iterative:
     residual: float = float("nan")
 
     def solved(self, y: Tensor) -> Solve:
-        """The covariance of all data, noise included, inverted on y, with shape (N,) or (N, k).
+        """Solution of (K + noise) w = y for the covariance K of all data, with shape (N,) or (N, k).
 
         Warns with a ``ConvergenceWarning`` if the tolerance was not reached.
         """
@@ -298,7 +298,7 @@ class _Iterative:
         return list(x.split(max(1, 4_000_000 // self.operator.shape[0])))
 
     def mean(self, u: Array) -> Array:
-        """At scaled points with shape (m, d), with shape (m,); O(m n d)."""
+        """Posterior mean at scaled points u with shape (m, d), with shape (m,); O(m n d)."""
         joint, weights, phi = self.operator.residual.joint, self.weights, self.operator.phi
         if weights is None:
             msg = "the weights are not known yet"
@@ -311,7 +311,7 @@ class _Iterative:
         return torch.cat(parts).cpu().numpy()
 
     def variance(self, u: Array) -> Array:
-        """At scaled points with shape (m, d), with shape (m,); a linear system for each."""
+        """Posterior variance at scaled points u with shape (m, d), with shape (m,); one linear solve per point."""
         joint, amplitude = self.operator.residual.joint, self.operator.residual.variance
         parts = []
         for x in self._blocks(u):

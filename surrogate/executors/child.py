@@ -1,4 +1,4 @@
-"""A child process that has one function and is given its arguments."""
+"""A child process that holds one function and evaluates it at the arguments it receives."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class WorkerStartError(BrokenExecutor):
 
 
 class Child:
-    """A process that has one function, and the line to it; used by one thread at a time, except for `kill`."""
+    """A process that holds one function, and the pipe to it; used by one thread at a time, except for `kill`."""
 
     def __init__(self, payload: bytes) -> None:
         self._payload = payload
@@ -46,7 +46,7 @@ class Child:
         self._waits = False  # whether there is a process that was ready for a task when last heard of
 
     def start(self) -> None:
-        """Starts the process, which is not ready yet.
+        """Starts the process without waiting until it is ready.
 
         Raises:
             WorkerStartError: If it was killed for good.
@@ -61,7 +61,7 @@ class Child:
             theirs.close()
 
     def wait_until_ready(self) -> None:
-        """Sends the function and waits until the process has understood it.
+        """Sends the function and waits until the process has loaded it.
 
         Raises:
             WorkerStartError: If it has not.
@@ -82,7 +82,7 @@ class Child:
 
     @property
     def ended(self) -> bool:
-        """Whether it was killed for good."""
+        """Whether the process was killed for good."""
         return self._ended
 
     @property
@@ -91,7 +91,7 @@ class Child:
         return f"{socket.gethostname()}:{self._process.pid if hasattr(self, '_process') else 0}"
 
     def revive(self) -> None:
-        """Starts a process if there is none that waits for a task; one that does anything else is ended.
+        """Makes sure that an idle process exists: starts one if needed, and kills one that is still busy.
 
         Raises:
             WorkerStartError: If it cannot be started.
@@ -104,7 +104,7 @@ class Child:
         self.wait_until_ready()
 
     def call(self, task: tuple[Any, ...], seconds: float | None = None) -> tuple[bool, Any]:
-        """Whether the task succeeded, and its result or exception.
+        """Runs a task in the process; returns whether it succeeded, and its result or exception.
 
         The process is revived first. A process acknowledges a task before it begins with it: if it has died before
         that (a dying process may look alive for a while), nothing has begun, and the task goes to another process.
@@ -135,7 +135,7 @@ class Child:
         raise WorkerStartError(msg)
 
     def _hand_over(self, message: bytes, limit: float) -> bool:
-        """Whether the process has taken the task; if not, it has ended without beginning with it."""
+        """Sends the task; returns False if the process died before it acknowledged the task."""
         try:
             self._line.send_bytes(message)
             self._receive(limit)
@@ -144,11 +144,11 @@ class Child:
         return True
 
     def hang_up(self) -> None:
-        """Tells an idle process to end."""
+        """Tells an idle process to exit."""
         self._line.close()
 
     def wait_for_end(self) -> None:
-        """Waits some seconds for a process that was told to end."""
+        """Waits a few seconds for a process to exit after it was told to."""
         self._process.join(_PATIENCE)
 
     def kill(self) -> None:
@@ -160,7 +160,7 @@ class Child:
                 self._process.join()
 
     def _retire(self) -> None:
-        """Ends a process that has nothing to give any more."""
+        """Cleans up a process from which no more messages are expected."""
         self._process.kill()
         self._process.join(_PATIENCE)
         self._line.close()
@@ -169,7 +169,7 @@ class Child:
         return ForkingPickler.loads(self._receive(limit))
 
     def _receive(self, limit: float) -> bytes:
-        """The next message; the process is killed if none has come when ``time.monotonic()`` is ``limit``."""
+        """The next message; kills the process if none has arrived when ``time.monotonic()`` reaches ``limit``."""
         try:
             # Grandchildren may keep the line open after the death of the process, so look at the process too.
             while not self._line.poll(max(0.0, min(1.0, limit - time.monotonic()))):
@@ -205,7 +205,7 @@ _REMEDY = (
 
 
 def payload_of(function: Callable[..., Any] | None) -> bytes:
-    """The function as bytes for another process."""
+    """The function serialised for another process."""
     try:
         payload = bytes(ForkingPickler.dumps(function))
     except Exception as error:  # whatever the parts of a user's function may raise
@@ -223,7 +223,7 @@ _ENVIRONMENT_LOCK = threading.Lock()
 
 @contextlib.contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Processes started here use one thread, unless the user has set how many.
+    """Limits child processes started in this block to one thread, unless the user has set a number of threads.
 
     Libraries read the environment when they are loaded, which in a spawned process is before any line of ours.
     """
@@ -246,7 +246,7 @@ _GROUP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "
 
 
 def _serve(line: Connection) -> None:
-    """What a worker process does: receives the function, then tasks until the line is closed."""
+    """Main loop of a worker process: receives the function, then tasks until the pipe is closed."""
     for number in _GROUP_SIGNALS:
         signal.signal(number, lambda *_: None)  # they reach the whole group or job step; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()

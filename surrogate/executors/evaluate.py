@@ -1,4 +1,4 @@
-"""Evaluating a batch of points, wherever the executor takes them."""
+"""Evaluation of a batch of points on any executor."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def evaluate_batch(
     left: list[Flight] | None = None,
     enough: Callable[[], bool] = lambda: False,
 ) -> list[Evaluation]:
-    """Evaluations of points with shape (b, d), in their order, whatever the order in which they finish.
+    """Evaluations of points with shape (b, d), in the order of the points, whatever the order in which they finish.
 
     A vectorised likelihood in a serial executor gets all points in one call.
 
@@ -68,7 +68,7 @@ def evaluate_batch(
     known = dict(done or {})
 
     def keep(index: int, evaluation: Evaluation) -> None:
-        """Records it first: what is known is on the disk."""
+        """Records an evaluation, on disk before in memory."""
         record(index, evaluation)
         known[index] = evaluation
 
@@ -91,7 +91,7 @@ def _fly(
     left: list[Flight] | None,
     enough: Callable[[], bool],
 ) -> None:
-    """Launches points by index and waits for all of them; on the way out leaves what is running."""
+    """Launches points by index and waits for all of them; on an exception hands calls still running to ``left``."""
     try:
         for index, point in points.items():
             flight.launch(index, point)
@@ -108,7 +108,7 @@ def _fly(
 
 
 class Flight:
-    """Points that an executor has and whose evaluations have not come back.
+    """Points that were given to an executor and whose evaluations have not returned.
 
     Args:
         executor: Where they are.
@@ -130,12 +130,12 @@ class Flight:
 
     @property
     def in_air(self) -> tuple[int, ...]:
-        """Indices that have not come back, in the order of launching."""
+        """Indices of the points that have not returned, in the order of launching."""
         return tuple(self._pending.values())
 
     @property
     def waiting(self) -> tuple[int, ...]:
-        """Those among them that no worker has begun, as far as the executor tells."""
+        """Indices of the launched points that no worker has begun, as far as the executor reports."""
         if not self._tells:
             return ()
         return tuple(index for future, index in self._pending.items() if not (future.running() or future.done()))
@@ -146,7 +146,7 @@ class Flight:
         return sum(not future.done() for future in self._pending)
 
     def launch(self, index: int, x: np.ndarray, returned: Callable[[int, Evaluation], None] | None = None) -> None:
-        """Gives a point with shape (d,) to the executor; a serial one is done when this returns.
+        """Gives a point with shape (d,) to the executor; a serial executor has finished it when this returns.
 
         Args:
             index: Of the point.
@@ -176,7 +176,7 @@ class Flight:
             self._announced.set()
 
     def land(self, keep: Callable[[int, Evaluation], None], *, wait_for: int, patience: float | None = None) -> None:
-        """Hands over what has come back, and waits until it is so many, or no more are in the air.
+        """Hands over finished evaluations; waits until there are enough of them, or no more are in flight.
 
         Args:
             keep: Gets the index and the evaluation of each.
@@ -213,14 +213,14 @@ class Flight:
                 wait(self._pending, timeout=_PAUSE, return_when=FIRST_COMPLETED)
 
     def harvest(self, keep: Callable[[int, Evaluation], None]) -> None:
-        """Hands over what has come back, whether or not the end is asked for."""
+        """Hands over all finished evaluations, even if the run has been asked to end."""
         for future, index in list(self._pending.items()):
             if future.done() and isinstance(answer := _answer(future), Evaluation):
                 del self._pending[future]
                 keep(index, answer)
 
     def cancel(self, indices: Iterable[int] | None = None) -> tuple[int, ...]:
-        """Takes back points that no worker has begun, all or some; returns those that were taken back."""
+        """Cancels points that no worker has begun, all or the given number; returns those that were cancelled."""
         chosen = set(self.in_air if indices is None else indices)
         cancelled = {future: index for future, index in self._pending.items() if index in chosen and future.cancel()}
         for future in cancelled:
@@ -228,7 +228,7 @@ class Flight:
         return tuple(cancelled.values())
 
     def check(self) -> None:
-        """Raises RuntimeError if the executor has stopped working: what came back until then was handed over."""
+        """Raises RuntimeError if the executor has stopped working, after handing over what had returned."""
         if self._lost:
             lost = self._lost[0]
             msg = (
@@ -253,7 +253,7 @@ _PAUSE = 0.1  # seconds between looks at whether the end is asked for
 
 
 def _answer(future: Future[Evaluation]) -> Evaluation | Exception | Interrupted:
-    """The evaluation; a failed one if the executor failed at this point; or why the point was never evaluated."""
+    """The evaluation, failed if the executor failed at this point; or why the point was not evaluated."""
     try:
         return future.result()
     except (BrokenExecutor, CancelledError, Interrupted) as error:

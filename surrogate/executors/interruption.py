@@ -1,4 +1,4 @@
-"""Ending a run early: signals, time limits, and calls of a likelihood that have to be left."""
+"""Ending a run early: signals, time limits, and likelihood calls that are abandoned."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGIN
 
 
 class Interrupted(BaseException):  # noqa: N818  # neither an error nor an answer of the likelihood
-    """Evaluations were left because the run is to end; the message is a sentence that says why."""
+    """Evaluations were abandoned because the run is ending; the message is a sentence with the reason."""
 
 
 class StopRequest:
-    """Whether the run is to end, and why: a signal came or the time is up.
+    """Whether the run should end, and why: a signal arrived or the time limit was reached.
 
     Used in a ``with`` statement of the main thread it catches SIGTERM, SIGUSR1 and SIGINT. A second SIGINT raises
     KeyboardInterrupt at once, and so does another signal that comes more than two seconds after the first: batch
@@ -43,18 +43,18 @@ class StopRequest:
         self._came = math.inf
 
     def reason(self) -> str:
-        """A sentence if the run is to end, otherwise nothing."""
+        """The reason to end the run as a sentence; empty while there is none."""
         if not self._reason and self._seconds is not None and time.monotonic() - self._start >= self._seconds:
             self._reason = f"the wall time of {self._seconds:g} s is used up"
         return self._reason
 
     def request(self, reason: str) -> None:
-        """Asks for the end."""
+        """Asks the run to end."""
         self._reason = self._reason or reason
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """A block of the main thread, such as a call of a likelihood, that is left as soon as the end is asked for.
+        """Context for code in the main thread, such as a likelihood call; abandons it as soon as the run should end.
 
         Code outside of Python is left when it returns. Raises `Interrupted`.
         """
@@ -72,7 +72,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def _alarm(self) -> Iterator[None]:
-        """A timer that rings when the time is up, unless the program has one of its own."""
+        """Sets a system timer for the time limit, unless the program already uses one of its own."""
         if self._seconds is None or not _alarm_is_free():
             yield
             return
@@ -117,7 +117,7 @@ _CAME: list[int] = []
 
 
 def asked_to_end() -> str:
-    """The name of a signal that came during a run that is over, as a program that was asked to end begins no other.
+    """Name of a signal that ended a run; once a signal has asked the program to end, no further run begins.
 
     Ctrl-C in an interactive session ends one command, and not the session.
     """
@@ -126,7 +126,7 @@ def asked_to_end() -> str:
 
 
 def forget_signals() -> None:
-    """Lets further runs begin in this process, whatever signal ended one before."""
+    """Allows further runs in this process after a run that was ended by a signal."""
     _CAME.clear()
 
 
@@ -135,7 +135,7 @@ def _alarm_is_free() -> bool:
 
 
 def leaving(seconds: float, ended: Callable[[], bool], *, pause: float = 0.05) -> bool:
-    """Waits until ``ended()``, for at most so many seconds, and says whether it has."""
+    """Waits until ``ended()`` is true, for at most the given number of seconds; returns whether it is."""
     limit = time.monotonic() + seconds
     while not ended():
         if time.monotonic() >= limit:

@@ -1,4 +1,4 @@
-"""Basis functions that stand for a stationary kernel: k(x, x') ~ F(x) F(x')^T with p columns.
+"""Basis functions that approximate a stationary kernel: k(x, x') ~ F(x) F(x')^T with p columns.
 
 With them a process is linear regression: O(n p^2) instead of O(n^3), and any number of points. Sines on a box converge
 fast in one to three dimensions; random Fourier features work in any, with an error that falls as p^-1/2.
@@ -72,7 +72,7 @@ class HilbertBasis:
 
     @classmethod
     def of(cls, kernel: str, x: Tensor, lengthscale: Array, size: int) -> HilbertBasis:
-        """The box around the points x and the ``size`` functions that the kernel gives most variance.
+        """The basis on a box around the points x, of the ``size`` functions with the largest prior variance.
 
         Args:
             kernel: Name of the kernel.
@@ -156,7 +156,7 @@ class FourierBasis:
 
     @classmethod
     def of(cls, kernel: str, x: Tensor, size: int, *, generator: torch.Generator) -> FourierBasis:
-        """With ``size`` features, or one less where that is odd.
+        """A basis with ``size`` features, or one fewer if that is odd.
 
         The frequencies of a Matern kernel have Student's t distribution with 2 nu degrees of freedom.
 
@@ -196,7 +196,7 @@ class FourierBasis:
 
 
 def choose_basis(kernel: str, x: Tensor, lengthscale: Array, size: int, *, seed: int) -> tuple[Basis, str]:
-    """Sines where they hold nearly all of the prior variance of the points, else random Fourier features.
+    """Sines if they hold nearly all of the prior variance of the points, otherwise random Fourier features.
 
     Args:
         kernel: Name of the kernel.

@@ -1,4 +1,4 @@
-"""What covariance functions are, and how they compose: sums, products, scales, chosen columns.
+"""Covariance functions and their composition: sums, products, scales, and kernels of chosen columns.
 
     kernel = Scale(0.5) * Matern52([1.0, 2.0]) + Scale(2.0) * RBF([3.0]).on([0])
 
@@ -30,7 +30,7 @@ SD_PRIOR = LogNormal()
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Where the rows of a covariance come from: the values at n points, then the derivatives at m of them.
+    """The rows of a covariance: values at n points, followed by derivatives at m of them.
 
     Attributes:
         u: With shape (n, d), a numpy array or a tensor.
@@ -47,20 +47,20 @@ class Points:
         return int(n + (0 if self.at is None else len(self.at) * d))
 
     def columns(self, columns: Any) -> Points:
-        """The same points in some of the coordinates."""
+        """The same points restricted to some of the coordinates."""
         return Points(self.u[:, columns], self.at)
 
 
 class Covariance:
-    """Covariance matrix of points at given hyperparameters, which can be differentiated."""
+    """Covariance matrix of a set of points at given hyperparameters, with its derivatives."""
 
     @abstractmethod
     def matrix(self) -> Any:
-        """The matrix, with shape (n, n), n counting derivatives; the caller may overwrite it."""
+        """The matrix with shape (n, n), where n includes derivatives; the caller may overwrite it."""
 
     @abstractmethod
     def contract(self, weights: Any, out: Array, inputs: Any = None) -> float:
-        """The sum of the entries of weights and matrix, with its derivatives.
+        """The sum of weights times matrix entries, and its derivatives with respect to the hyperparameters.
 
         Args:
             weights: ``surrogate.gp.weights.Weights``, with the shape of the matrix; may be overwritten.
@@ -80,7 +80,7 @@ class Kernel(Parametric):
 
     @abstractmethod
     def forward(self, vector: Array, points: Points, factor: float = 1.0) -> Covariance:
-        """The covariance of points among each other.
+        """The covariance matrix of a set of points, in a form that can be differentiated.
 
         Args:
             vector: Log-hyperparameters, with shape (size,), in place of the kernel's own.
@@ -90,14 +90,14 @@ class Kernel(Parametric):
 
     @abstractmethod
     def cross(self, points: Points, x: Tensor) -> Tensor:
-        """Covariance of all rows of the points with the values at x of shape (m, d), with shape (rows, m)."""
+        """Covariance of all rows of the points with the values at x, shape (m, d), with shape (rows, m)."""
 
     @abstractmethod
     def diagonal(self, x: Tensor) -> Tensor:
-        """Variances of the values at x with shape (m, d), with shape (m,)."""
+        """Prior variances of the values at x, shape (m, d), with shape (m,)."""
 
     def covariance(self, x: Tensor, z: Tensor | None = None) -> Tensor:
-        """Covariance of the values at x with those at z, or among each other, with shape (n, m)."""
+        """Covariance of the values at x with those at z (by default x), with shape (n, m)."""
         return self.forward(self.vector(), Points(x)).matrix() if z is None else self.cross(Points(x), z)
 
     def interpolant(self, points: Points, weights: Tensor) -> Callable[[Tensor], Tensor]:
@@ -105,7 +105,7 @@ class Kernel(Parametric):
         return lambda x: self.cross(points, x).T @ weights
 
     def on(self, columns: Sequence[int]) -> Columns:
-        """The same kernel of some of the coordinates."""
+        """The same kernel applied to some of the coordinates."""
         return Columns(self, columns)
 
     def __add__(self, other: Kernel) -> Sum:
@@ -124,7 +124,7 @@ class Scaled(Kernel):
     own_names = ("sd",)
 
     def __init__(self, kernel: Kernel, sd: float, *, prior: LogNormal = SD_PRIOR) -> None:
-        """With the standard deviation that ``kernel`` is given."""
+        """Sets the kernel and the standard deviation that multiplies it."""
         super().__init__(logarithms("sd", sd), (kernel,), (prior,))
 
     @property
@@ -133,7 +133,7 @@ class Scaled(Kernel):
         return float(np.exp(2.0 * self._own[0]))
 
     def forward(self, vector: Array, points: Points, factor: float = 1.0) -> Covariance:
-        """See ``Kernel``: the factor is passed on to the part."""
+        """See ``Kernel``; the factor is passed on to the inner kernel."""
         return _ScaledCovariance(self.parts[0].forward(vector[1:], points, factor * np.exp(2.0 * vector[0])))
 
     def cross(self, points: Points, x: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class Scaled(Kernel):
 
 
 class _ScaledCovariance(Covariance):
-    """A covariance that holds the factor already."""
+    """A covariance whose matrix already includes the factor."""
 
     def __init__(self, part: Covariance) -> None:
         self._part = part
@@ -168,7 +168,7 @@ class Sum(Kernel):
     """k_1 + k_2: a sum of independent processes."""
 
     def __init__(self, first: Kernel, second: Kernel) -> None:
-        """Of two kernels."""
+        """Sets the two kernels."""
         super().__init__(np.empty(0), (first, second), ())
 
     def forward(self, vector: Array, points: Points, factor: float = 1.0) -> Covariance:
@@ -209,7 +209,7 @@ class Product(Kernel):
     """k_1 k_2, entry by entry."""
 
     def __init__(self, first: Kernel, second: Kernel) -> None:
-        """Of two kernels."""
+        """Sets the two kernels."""
         super().__init__(np.empty(0), (first, second), ())
 
     def forward(self, vector: Array, points: Points, factor: float = 1.0) -> Covariance:
@@ -248,14 +248,14 @@ class _ProductCovariance(Covariance):
 
 
 class Columns(Kernel):
-    """A kernel of some of the coordinates.
+    """A kernel applied to some of the coordinates.
 
     Attributes:
         columns: Which ones, in the order in which the kernel takes them.
     """
 
     def __init__(self, kernel: Kernel, columns: Sequence[int]) -> None:
-        """Of the kernel, with the indices of its coordinates, none of them twice."""
+        """Sets the kernel and the indices of its coordinates, which must be distinct."""
         self.columns = tuple(int(j) for j in columns)
         if len(set(self.columns)) != len(self.columns) or not self.columns or min(self.columns) < 0:
             msg = f"columns must be different indices from 0 on, got {list(columns)}"
@@ -263,7 +263,7 @@ class Columns(Kernel):
         super().__init__(np.empty(0), (kernel,), ())
 
     def _rows(self, points: Points) -> Tensor:
-        """Rows of all coordinates in which those of the chosen ones lie."""
+        """Row numbers of the chosen coordinates among the rows of all coordinates."""
         n, d = points.u.shape
         at = points.u.new_empty(0, dtype=torch.int64) if points.at is None else points.at
         first = n + d * torch.arange(len(at), device=at.device)
@@ -322,12 +322,12 @@ class _ColumnsCovariance(Covariance):
 
 
 class Scale(Kernel):
-    """sd^2 everywhere: an unknown constant, or, times another kernel, the scale of that kernel."""
+    """A constant kernel, sd^2: the variance of an unknown constant, or the scale of the kernel that it multiplies."""
 
     own_names = ("sd",)
 
     def __init__(self, sd: float = 1.0, *, prior: LogNormal = SD_PRIOR) -> None:
-        """With the standard deviation of the constant."""
+        """Sets the standard deviation of the constant."""
         super().__init__(logarithms("sd", sd), (), (prior,))
 
     @property
@@ -336,7 +336,7 @@ class Scale(Kernel):
         return float(np.exp(2.0 * self._own[0]))
 
     def times(self, kernel: Kernel) -> Scaled:
-        """The kernel with this scale."""
+        """``kernel`` multiplied by this scale."""
         scaled = Scaled(kernel, 1.0, prior=self._priors[0])
         return scaled.with_vector(np.concatenate([self._own, kernel.vector()]))
 

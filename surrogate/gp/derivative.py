@@ -27,7 +27,7 @@ SMOOTH_KERNELS = tuple(name for name, function in CORRELATIONS.items() if functi
 
 @dataclass(frozen=True, eq=False)
 class JointCovariance:
-    """Covariance of the values at n points and of the derivatives at m of them, for unit amplitude.
+    """Covariance of the values at n points and the derivatives at m of them, for unit amplitude.
 
     Attributes:
         kernel: A correlation function with slopes.
@@ -60,14 +60,14 @@ class JointCovariance:
         return len(self.u) + len(self.at) * self.u.shape[1]
 
     def slopes(self, r2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """k, h, g and q at squared scaled distances of any shape, which may be overwritten."""
+        """k, h, g and q at squared scaled distances of any shape; the input may be overwritten."""
         if self.kernel.slopes is None:
             msg = f"processes with the kernel {self.kernel.name!r} have no derivatives"
             raise ValueError(msg)
         return self.kernel.slopes(r2)
 
     def dense(self) -> Tensor:
-        """The matrix, with shape (n + m d, n + m d); as much memory three times over."""
+        """The matrix, with shape (n + m d, n + m d); needs three times its memory."""
         n, d = self.u.shape
         m = len(self.at)
         r2 = squared_distance(self.z, self.z).fill_diagonal_(0.0)
@@ -103,7 +103,7 @@ class JointCovariance:
 
 
 def log_lengthscale_slopes(joint: JointCovariance, w: Tensor) -> Tensor:
-    """Sum over the rows and columns of w times the derivative of the joint covariance, for each log lengthscale.
+    """Derivatives of sum(w * K) for the joint covariance K, with respect to each log lengthscale.
 
     The derivatives of the matrix, d times its size, are never formed: each block is contracted with w first. The
     factors 1 / l of the derivatives' rows are taken into w, and their own share is counted at the end.
@@ -146,7 +146,7 @@ def log_lengthscale_slopes(joint: JointCovariance, w: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class JointOperator:
-    """A joint covariance met through products and columns: what the solvers of ``surrogate.linalg`` take.
+    """A joint covariance as an operator, with products and columns, for the solvers of ``surrogate.linalg``.
 
     The matrix of n + m d rows is never stored. With M = D.V the product with values v and derivatives V needs n x n
     matrices only, sum_i' g D (D.V) = z (S 1) - S z for S = g M: O(n^2 d) a right-hand side instead of O(n^2 d^2).
@@ -172,12 +172,12 @@ class JointOperator:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the entries."""
+        """Type of the entries."""
         return self.joint.u.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the points are."""
+        """Device of the points."""
         return self.joint.u.device
 
     def diag(self) -> Tensor:
@@ -218,7 +218,7 @@ class JointOperator:
         return stacked / joint.lengthscale[axis]
 
     def submatrix(self, index: Tensor) -> Tensor:
-        """Some of the rows of the same columns, with shape (len(index), len(index))."""
+        """The rows and columns with these indices, with shape (len(index), len(index))."""
         return self.columns(index)[index]
 
     def matmul(self, v: Tensor) -> Tensor:
@@ -239,7 +239,7 @@ class JointOperator:
         return torch.cat([out_values, out_slopes]).mul_(self.variance).reshape(v.shape)
 
     def _block(self, rows: slice, sloped: Tensor, values: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
-        """Products of the value rows of some points, and of the derivative rows of those that have them."""
+        """Products for the value rows of some points, and for the derivative rows of those that have derivatives."""
         joint = self.joint
         z, known = joint.z[rows], joint.z[joint.at]
         k, h, g, _ = joint.slopes(squared_distance(z, joint.z))

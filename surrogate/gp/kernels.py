@@ -1,4 +1,4 @@
-"""Covariance functions: correlation functions of a scaled distance, planes, and what they are composed with.
+"""Covariance functions: stationary kernels, the linear kernel, and the classes that compose them.
 
 kernel = Scale(0.5) * Matern52([1.0, 2.0]) + Scale(2.0) * RBF([3.0]).on([0])
 """
@@ -57,13 +57,13 @@ class StationaryKernel(Kernel):
     def __init__(
         self, lengthscale: float | Sequence[float] | Array = 1.0, *, prior: LogNormal = LENGTHSCALE_PRIOR
     ) -> None:
-        """With one lengthscale for each coordinate, or one for all, all with the same prior."""
+        """Sets one lengthscale per coordinate, or one for all; they share a prior."""
         own = logarithms("lengthscale", lengthscale)
         super().__init__(own, (), (prior,) * len(own))
 
     @property
     def lengthscale(self) -> Array:
-        """With shape (d,) or (1,)."""
+        """Lengthscales, with shape (d,) or (1,)."""
         return np.exp(self._own)
 
     def _joint(self, points: Points, lengthscale: Tensor) -> JointCovariance:
@@ -90,7 +90,7 @@ class StationaryKernel(Kernel):
         return self.function.correlation(squared_distance(points.u / lengthscale, x / lengthscale))
 
     def diagonal(self, x: Tensor) -> Tensor:
-        """See ``Kernel``: ones."""
+        """See ``Kernel``; equal to 1 everywhere."""
         return torch.ones_like(x[:, 0])
 
     def interpolant(self, points: Points, weights: Tensor) -> Callable[[Tensor], Tensor]:
@@ -165,7 +165,7 @@ def _correlations(function: Stationary, z: Array) -> tuple[Array, Array]:
 
 
 class _StationaryCovariance(Covariance):
-    """factor times k(|z - z'|), by numpy or torch. In numpy the factor is left out of the matrices k and h."""
+    """factor times k(|z - z'|), in numpy or torch. In numpy the matrices k and h do not include the factor."""
 
     def __init__(self, z: Any, lengthscale: Any, k: Any, h: Any, factor: float) -> None:
         self._z, self._lengthscale, self._k, self._h, self._factor = z, lengthscale, k, h, factor
@@ -174,7 +174,7 @@ class _StationaryCovariance(Covariance):
         return self._k.clone() if isinstance(self._k, Tensor) else self._factor * self._k
 
     def contract(self, weights: Any, out: Array, inputs: Any = None) -> float:
-        """Sum_j G_ij (z_i - z_j)^2 is two products of n x n with n x d, for G = A * h."""
+        """See ``Covariance``; sum_j G_ij (z_i - z_j)^2 needs two products of n x n with n x d, for G = A * h."""
         z, factor, (total, g, rows, columns) = self._z, self._factor, weights.weighted(self._k, self._h)
         both = rows + columns
         moment = g @ z
@@ -187,7 +187,7 @@ class _StationaryCovariance(Covariance):
 
 
 class _JointCovariance(Covariance):
-    """factor times the covariance of values and derivatives, by torch."""
+    """factor times the joint covariance of values and derivatives, in torch."""
 
     def __init__(self, joint: JointCovariance, factor: float) -> None:
         self._joint, self._factor, self._dense = joint, factor, joint.dense().mul_(factor)
@@ -213,7 +213,7 @@ class Linear(Kernel):
     def __init__(
         self, lengthscale: float | Sequence[float] | Array = 1.0, *, prior: LogNormal = LENGTHSCALE_PRIOR
     ) -> None:
-        """With one lengthscale for each coordinate, or one for all, all with the same prior."""
+        """Sets one lengthscale per coordinate, or one for all; they share a prior."""
         own = logarithms("lengthscale", lengthscale)
         super().__init__(own, (), (prior,) * len(own))
 

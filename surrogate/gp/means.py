@@ -26,7 +26,7 @@ class Mean(Protocol):
         """Derivatives of the scaled basis functions with respect to u, with shape (n, d, p)."""
 
     def polynomial(self, coefficients: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor] | None:
-        """The mean as c + b.u + u.C.u, with shapes (), (d,) and (d, d), C symmetric; None if it is no quadratic."""
+        """The mean as c + b.u + u.C.u, with shapes (), (d,) and (d, d), C symmetric; None if it is not quadratic."""
 
 
 @dataclass(frozen=True)

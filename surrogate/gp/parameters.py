@@ -1,4 +1,4 @@
-"""Values with hyperparameters: names, priors, and one vector of natural logarithms."""
+"""Base of values with hyperparameters: names, priors, and one vector of their natural logarithms."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Priors:
 
     @classmethod
     def of(cls, priors: Sequence[LogNormal]) -> Priors:
-        """From one prior for each entry of the vector."""
+        """The joint prior, from one prior per entry of the vector."""
         rows = np.array([(p.centre, p.sd**-2, p.low, p.high) for p in priors], dtype=np.float64).reshape(-1, 4)
         return cls(rows[:, 0], rows[:, 1], np.log(rows[:, 2]), np.log(rows[:, 3]))
 
@@ -63,7 +63,7 @@ class Priors:
         return np.column_stack([self.low, self.high])
 
     def in_order(self, order: Sequence[int] | Indices) -> Priors:
-        """Those of the vector with its entries in another order."""
+        """The priors in another order of the entries."""
         index = np.asarray(order, dtype=np.int64)
         return Priors(self.centre[index], self.precision[index], self.low[index], self.high[index])
 
@@ -76,7 +76,7 @@ class Priors:
 
 @dataclass(frozen=True, eq=False)
 class JoinedPriors:
-    """Priors of two vectors, one after the other.
+    """Priors of two concatenated vectors.
 
     Attributes:
         first: Of the first entries.
@@ -99,7 +99,7 @@ class JoinedPriors:
 
 
 class Parametric:
-    """A value with hyperparameters of its own and parts that have hyperparameters too. It is never changed.
+    """An immutable value with hyperparameters of its own and with parts that also have hyperparameters.
 
     The vector holds natural logarithms: first those of the value's own, then those of each part in turn.
     A subclass names its own hyperparameters in ``own_names`` and passes their logarithms on when it is made.
@@ -108,7 +108,7 @@ class Parametric:
     own_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, own: Array, parts: tuple[Parametric, ...], priors: tuple[LogNormal, ...]) -> None:
-        """A value with logarithms ``own``, one prior for each of them, and parts."""
+        """Sets the logarithms ``own`` of the hyperparameters, one prior for each, and the parts."""
         if len(priors) != len(own):
             msg = f"{type(self).__name__} needs {len(own)} priors, one for each hyperparameter, got {len(priors)}"
             raise ValueError(msg)
@@ -118,12 +118,12 @@ class Parametric:
 
     @cached_property
     def size(self) -> int:
-        """Number of hyperparameters, those of the parts included."""
+        """Number of hyperparameters, including those of the parts."""
         return len(self._own) + sum(part.size for part in self.parts)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """A name for each entry of the vector; where parts have the same names, prefixed by the place of the part."""
+        """A name for each entry of the vector; where parts share names, the index of the part is put in front."""
         own = self.own_names if len(self.own_names) == len(self._own) else self._numbered()
         if len(self.parts) == 1 and not set(own) & set(self.parts[0].names):
             return own + self.parts[0].names
@@ -142,7 +142,7 @@ class Parametric:
         return np.concatenate([self._own, *(part.vector() for part in self.parts)])
 
     def with_vector(self: P, vector: Array) -> P:
-        """The same with other hyperparameters.
+        """A copy with other hyperparameters.
 
         Raises:
             ValueError: If ``vector`` does not have shape (size,).

@@ -1,4 +1,4 @@
-"""Symmetric weights of the entries of a covariance, as the gradient of a marginal likelihood has them.
+"""Symmetric weights of the entries of a covariance matrix, as in the gradient of a marginal likelihood.
 
 A gradient is a sum of W_ij dK_ij over all i and j. W is held as a matrix A of which only the sum with a symmetric
 matrix matters, so that half of the work can be left out.
@@ -21,7 +21,7 @@ Matrix = TypeVar("Matrix", Array, Tensor)
 
 
 class Weighted(NamedTuple, Generic[Matrix]):
-    """What a stationary kernel needs of its weights.
+    """The sums over weighted entries that a stationary kernel needs for its gradient.
 
     Attributes:
         total: Sum of W times the correlations.
@@ -37,7 +37,7 @@ class Weighted(NamedTuple, Generic[Matrix]):
 
 
 class Weights(Protocol[Matrix]):
-    """W, with ``multiplicity`` times the sum of A dK as the sum of W dK, for dK symmetric with a zero diagonal."""
+    """Weights W as a matrix A: sum(W * dK) = ``multiplicity`` * sum(A * dK) for symmetric dK with zero diagonal."""
 
     multiplicity: ClassVar[float]
 
@@ -49,21 +49,21 @@ class Weights(Protocol[Matrix]):
         """Sum of W times a symmetric matrix with shape (n, n)."""
 
     def times(self, entries: Matrix) -> Weights[Matrix]:
-        """W multiplied by a symmetric matrix, entry by entry."""
+        """W multiplied entry by entry by a symmetric matrix."""
 
     def weighted(self, correlation: Matrix, slope: Matrix) -> Weighted[Matrix]:
-        """Sums with a correlation matrix and its slopes, which may be one array. May overwrite A."""
+        """Weighted sums of a correlation matrix and its slopes, which may be the same array. May overwrite A."""
 
     def full(self) -> Matrix:
         """W itself, with shape (n, n)."""
 
     def copy(self) -> Weights[Matrix]:
-        """The same weights, where these will be overwritten."""
+        """A copy, for callers that overwrite the weights."""
 
 
 @dataclass(frozen=True, eq=False)
 class LowerWeights:
-    """W by its lower triangle, with zeros above the diagonal, in numpy. Nothing is overwritten.
+    """W stored as its lower triangle, with zeros above the diagonal, in numpy. Nothing is overwritten.
 
     Attributes:
         matrix: With shape (n, n), by rows.
@@ -98,7 +98,7 @@ class LowerWeights:
 
 @dataclass(frozen=True, eq=False)
 class FullWeights:
-    """W by any matrix A with the same sums, in torch: W itself, or its lower triangle with all below it doubled.
+    """W as any matrix A with the same sums, in torch: W, or its lower triangle with the off-diagonal doubled.
 
     Attributes:
         matrix: With shape (n, n).

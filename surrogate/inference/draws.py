@@ -1,4 +1,4 @@
-"""Draws of the surrogate posterior, and of a warmer one: the candidates for the next batch."""
+"""Draws of the surrogate posterior and of a tempered (warm) one: the candidates for the next batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Draws", "ScaledPrior", "draw", "is_narrow", "draws_if_feasible", "WA
 
 @dataclass(frozen=True, eq=False)
 class ScaledPrior:
-    """The prior in scaled coordinates t = (x - location) / scale.
+    """The prior in unit coordinates t = (x - location) / scale.
 
     A periodic parameter may have any number of turns in t; `about` opens its circle where there is least of a cloud, so
     that samplers meet one turn with an edge on which hardly anything lies.
@@ -41,11 +41,11 @@ class ScaledPrior:
     seam: Array | None = None
 
     def to_unit(self, x: Array) -> Array:
-        """Scaled coordinates of x."""
+        """Unit coordinates t of the parameters x."""
         return (x - self.location) / self.scale
 
     def from_unit(self, t: Array) -> Array:
-        """Parameters x of the scaled coordinates t."""
+        """Parameters x at the unit coordinates t."""
         return self.location + (t if self.turns is None else self.turns.wrapped(t)) * self.scale
 
     def log_density(self, t: Array) -> Array:
@@ -60,20 +60,20 @@ class ScaledPrior:
         return self.unrolled(self.to_unit(self.sample_x(n, rng)))
 
     def about(self, t: Array) -> ScaledPrior:
-        """The same with its circles open where there is least of the cloud t, with shape (n, d)."""
+        """A copy that cuts open each circle where the draws t, with shape (n, d), are sparsest."""
         return self if self.turns is None else replace(self, seam=self.turns.emptiest(t))
 
     def unrolled(self, t: Array) -> Array:
-        """The points t on the turn that begins at the seam; themselves where there is none."""
+        """The points t, moved by whole turns to start at the cut of each circle; unchanged without a cut."""
         return t if self.turns is None or self.seam is None else self.turns.wrapped(t, self.seam)
 
     def not_among(self, t: Array, x: Array) -> Array:
-        """Those of the points t, with shape (k, d), that are not among the points x."""
+        """The points t, with shape (k, d), that are not among the points x."""
         known = {row.tobytes() for row in x}
         return t[[row.tobytes() not in known for row in self.from_unit(t)]]
 
     def window(self, bounds: Array) -> Array:
-        """Bounds in t, with shape (d, 2), of the support whose bounds in x are given."""
+        """Bounds in t, with shape (d, 2), of the support of the prior in x."""
         out = (bounds - self.location[:, None]) / self.scale[:, None]
         if self.turns is not None and self.seam is not None:
             out[self.turns.columns] = np.stack([self.seam, self.seam + self.turns.period], 1)
@@ -82,7 +82,7 @@ class ScaledPrior:
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """Draws of exp(surrogate) times the prior, in scaled coordinates.
+    """Draws of exp(surrogate) times the prior, in unit coordinates.
 
     Attributes:
         posterior: At temperature 1, with shape (n, d).
@@ -133,7 +133,7 @@ def _factor(covariance: Array) -> Array:
 
 
 def _starting_mixture(t: Array, y: Array, previous: Draws | None, rng: np.random.Generator) -> Mixture:
-    """Gaussians on the previous warm draws and on the best points."""
+    """Mixture of Gaussians at the previous warm draws and at the best points."""
     d = t.shape[1]
     best = t[np.argsort(-y, kind="stable")[: max(_BEST[0], _BEST[1] * d)]]
     if previous is None:
@@ -200,6 +200,6 @@ def draw(
 
 
 def draws_if_feasible(model: LogDensity, draws: Draws, rng: np.random.Generator, *, n: int = 1000) -> Array:
-    """Draws of the posterior as it would be if all points were feasible, with shape (n, d)."""
+    """Draws of the posterior under the assumption that all points are feasible, with shape (n, d)."""
     log_weights = (1.0 - 1.0 / WARM_TEMPERATURE) * model.if_feasible(draws.warm)
     return draws.warm[systematic_resample(log_weights, n, rng)]

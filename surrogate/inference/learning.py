@@ -1,4 +1,4 @@
-"""Fitting the surrogate to what a run knows, and drawing from it."""
+"""Fits the surrogate to the data of a run, and draws from it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MISSED = 2.0  # limits of the batch error from which a point was predicted badl
 
 
 def learn(view: View, temperature: float) -> View:
-    """The view of the state with a new surrogate at a temperature, and with draws of it."""
+    """The view with a new surrogate, fitted at a temperature, and with draws from it."""
     state, setup = view.state, view.setup
     view = View(setup, replace(state, parameters=_fit(view, temperature)), view.before)
     finite = state.data.status == OK
@@ -38,7 +38,7 @@ def learn(view: View, temperature: float) -> View:
 
 
 def _fit(view: View, temperature: float) -> Parameters:
-    """The parameters of a new surrogate, with another structure if that explains the data better."""
+    """Parameters of a new surrogate, with another structure if that explains the data better."""
     state, setup = view.state, view.setup
     return setup.learner.fit(
         setup.problem(state.data, _cloud(view), temperature),
@@ -50,7 +50,7 @@ def _fit(view: View, temperature: float) -> Parameters:
 
 
 def _cloud(view: View) -> Array | None:
-    """Points that set centre and scales of the surrogate: its last draws, or a design about a narrow reference."""
+    """Points that set the centre and scales of the surrogate: the last draws, or a design around a narrow reference."""
     draws = view.state.draws
     if draws is not None:
         return np.concatenate([draws.posterior, draws.warm])
@@ -59,7 +59,7 @@ def _cloud(view: View) -> Array | None:
 
 
 def _has_missed(view: View) -> bool:
-    """Whether a point of the last batch was predicted worse than convergence would need, by a factor of two."""
+    """Whether a point of the last batch was predicted at least two times worse than convergence requires."""
     state = view.state
     last = state.recent_rows(1)
     error = batch_error(state.data.y[last], state.predicted[last, 0], state.data.y_max, noise=view.noise[last])

@@ -1,4 +1,4 @@
-"""The loop: init, ask, tell. Pure functions of an immutable state; evaluating the target is left to others."""
+"""The loop: init, ask and tell, as pure functions of an immutable state; it never evaluates the target."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["PosteriorLoop"]
 
 @dataclass(frozen=True, eq=False)
 class PosteriorLoop:
-    """How a posterior is learned.
+    """The algorithm that learns a posterior, with its scouts and checks.
 
     Attributes:
         setup: The problem, and every choice that is not the data.
@@ -45,7 +45,7 @@ class PosteriorLoop:
     checks: tuple[Check, ...] = CHECKS
 
     def init(self, seed: int, initial: Dataset | None = None) -> State:
-        """A run that has seen nothing, or the evaluations that it is given."""
+        """The initial state of a run, empty or with earlier evaluations."""
         data = Dataset.empty(self.d) if initial is None else initial
         columns = columns_of(self.checks)
         state = State(
@@ -60,7 +60,7 @@ class PosteriorLoop:
 
     @property
     def prior(self) -> Prior:
-        """Of the parameters."""
+        """Prior of the parameters."""
         return self.setup.prior
 
     @property
@@ -74,7 +74,7 @@ class PosteriorLoop:
         return self.setup.d
 
     def model(self, state: State) -> LogDensity:
-        """The present surrogate of a run.
+        """The current surrogate of a run.
 
         Raises:
             ValueError: If the run has none yet.
@@ -82,11 +82,11 @@ class PosteriorLoop:
         return self.view(state).model
 
     def view(self, state: State) -> View:
-        """Everything that can be looked at in a state."""
+        """The view of a state: everything that scouts and checks may look at."""
         return View(self.setup, state)
 
     def ask(self, state: State, pending: Array | None = None, n: int | None = None) -> Array:
-        """The next batch, with shape (b, d): a function of the arguments alone.
+        """The next batch, with shape (b, d): depends on the arguments alone.
 
         Args:
             state: What is known.
@@ -140,7 +140,7 @@ class PosteriorLoop:
         return with_row(self._judge(view), self.checks)
 
     def _judge(self, view: View) -> State:
-        """The state with what the checks find, the verdict, and the points that the checks ask for."""
+        """The state with the findings of the checks, the verdict, and the points that the checks ask for."""
         phase = view.state.verdict.phase
         view = self._look(view, Phase.LEARN)
         signals = view.findings
@@ -155,21 +155,21 @@ class PosteriorLoop:
         return replace(view.state, verdict=verdict, findings=view.findings, probes=probes if len(probes) else None)
 
     def _look(self, view: View, phase: Phase) -> View:
-        """The view with what the checks of a phase find that were not made before."""
+        """The view with the findings of all checks that act in a phase, computed if they are missing."""
         for check in self.checks:
             if phase in check.phases and check.name not in view.findings:
                 view = view.replace(findings={**view.findings, check.name: check.look(view)})
         return view
 
     def cool(self, state: State) -> State:
-        """The state with a surrogate at temperature 1: itself, unless the run ended while it was searching."""
+        """The state with a surrogate at temperature 1; refits only if the run ended at a higher temperature."""
         if state.parameters is None or state.parameters.temperature == 1.0:
             return state
         return learn(self.view(state), 1.0).state
 
 
 def _restart_search(state: State, signals: Mapping[str, Finding], holes: int) -> State:
-    """The state in which the search for modes begins again, if the last batch moved the posterior far.
+    """The state with the search for modes restarted, if the last batch moved the posterior far.
 
     The holes of the prior are filled once more only if a point of the batch was taken for infeasible and is not, or the
     other way round, or if there are too few draws to tell: then nothing that the search has seen can be relied on.
@@ -182,7 +182,7 @@ def _restart_search(state: State, signals: Mapping[str, Finding], holes: int) ->
 
 
 def _await(state: State, probes: Array) -> State:
-    """The state while probes are under way: no others are sent out, and the run does not end."""
+    """The state while probes are in flight: no further probes are sent, and the run does not end."""
     verdict = state.verdict
     if verdict.stop:
         verdict = Verdict(Phase.EXPLORE, f"waiting for {len(probes)} probes for further modes")

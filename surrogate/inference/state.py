@@ -68,7 +68,7 @@ class State:
         return self.trace[:, self.columns.index(name)] if known else np.full(len(self.trace), np.nan)
 
     def recent_rows(self, batches: int) -> Flags:
-        """Which of the finite values of the last batches a surrogate had predicted, with shape (n,)."""
+        """Mask of the finite values of the last batches that a surrogate had predicted, with shape (n,)."""
         recent = self.data.step >= self.step - batches
         return recent & self.data.finite & np.isfinite(self.predicted[:, 0])
 
@@ -99,7 +99,7 @@ class State:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray]) -> State:
-        """The inverse of ``to_arrays``; also reads arrays with three flags in place of a phase and no findings."""
+        """The inverse of ``to_arrays``; also reads the former layout: three flags for the phase, no findings."""
         data = {k.removeprefix("data/"): v for k, v in arrays.items() if k.startswith("data/")}
         draws = Draws(arrays["draws/posterior"], arrays["draws/warm"]) if "draws/posterior" in arrays else None
         return cls(
@@ -121,7 +121,7 @@ class State:
 
 
 def _phase(arrays: dict[str, NDArray]) -> Phase:
-    """The phase, or what the flags stop, converged and armed say in its place."""
+    """The phase, read from its name or from the former flags stop, converged and armed."""
     if "verdict/phase" in arrays:
         return Phase(str(arrays["verdict/phase"]))
     stop, converged, armed = map(bool, arrays["verdict/flags"])
@@ -146,7 +146,7 @@ def _findings_to_arrays(findings: Mapping[str, Finding]) -> dict[str, NDArray]:
 
 
 def _findings_from_arrays(arrays: dict[str, NDArray]) -> dict[str, Finding]:
-    """What `_findings_to_arrays` stored; nothing if the arrays hold none."""
+    """The findings stored by `_findings_to_arrays`; empty if there are none."""
     out = {}
     for name in map(str, arrays.get("findings/names", ())):
         claim, reason, grounds = map(str, arrays[f"findings/{name}/text"])

@@ -1,4 +1,4 @@
-"""A labelling run: what it knows, and the events that change it."""
+"""A labelling run and the events that change it."""
 
 from __future__ import annotations
 
@@ -102,26 +102,26 @@ class LabellingRun:
         return self.state.batches[-1]
 
     def _judge(self, stage: Stage) -> None:
-        """Records the held-out errors of a model that led to no batch, so that a later status has them."""
+        """Records the held-out errors of a model that chose no batch, for a later status."""
         last = self.state.stages[-1] if self.state.stages else None
         if last is None or (last.n_labels, last.rmse) != (stage.n_labels, stage.rmse):
             self._record(judged(stage))
 
     @property
     def undelivered(self) -> Batch | None:
-        """The last batch if it may not have reached anybody; None otherwise."""
+        """The last batch if it may never have reached its reader; None otherwise."""
         last = self.state.batches[-1] if self.state.batches else None
         if last is None or last.delivered or not len(self.state.out_in(last.number)):
             return None
         return last
 
     def delivered(self, batch: Batch) -> None:
-        """Records that a batch has reached whoever asked for it; the command line does this by itself."""
+        """Records that a batch has reached its reader; the command line calls this by itself."""
         if len(batch) and not self.state.batch(batch.number).delivered:
             self._record({"event": "delivered", "batch": batch.number})
 
     def release(self, rows: ArrayLike | None = None) -> int:
-        """Returns pending rows to the pool, all by default, and returns how many there were."""
+        """Returns pending rows (by default all) to the pool; the result is how many there were."""
         out = self.state.rows(OUT)
         chosen = out if rows is None else np.intersect1d(out, np.asarray(rows, dtype=np.int64))
         if len(chosen):
@@ -150,12 +150,12 @@ class LabellingRun:
         return self._tell(Answers(index, values, reasons, int((~given).sum()), _places(index)), correct=correct)
 
     def tell_table(self, path: str | os.PathLike[str], *, correct: bool = False) -> tuple[int, Answers]:
-        """Records the labels in a file; returns how many were new, and what the file says (see `read_answers`)."""
+        """Records the labels in a file; returns how many were new, and the content of the file (see `read_answers`)."""
         answers = read_answers(path, self.pool)
         return self._tell(answers, correct=correct), answers
 
     def fail(self, rows: ArrayLike, reason: str = "failed", *, correct: bool = False) -> int:
-        """Records that rows cannot be labelled and returns how many of them are news.
+        """Records that rows cannot be labelled; returns how many were not known to be so.
 
         Args:
             rows: Rows counted from 0, with shape (k,).
@@ -182,7 +182,7 @@ class LabellingRun:
     # what is known
 
     def model(self) -> FoldModel | None:
-        """The model of the present labels, fitted when first needed; None before there are enough."""
+        """The model of the current labels, fitted on first use; None if there are too few labels."""
         key = hashlib.sha256(self.state.y.tobytes() + self.state.random.tobytes()).digest()
         if self._fitted is None or self._fitted[0] != key:
             with one_thread():
@@ -190,7 +190,7 @@ class LabellingRun:
         return self._fitted[1]
 
     def predict(self, rows: Any = None) -> Prediction:
-        """Predicted labels of rows, with sds and intervals.
+        """Predicted labels of rows, with standard deviations and intervals.
 
         Args:
             rows: A table with the columns of the pool in any form that `label` takes; None for all rows of the pool.
@@ -211,7 +211,7 @@ class LabellingRun:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The learning curve: held-out errors of each model that chose a batch, and of the present one."""
+        """The learning curve: held-out errors of each model that chose a batch, and of the current model."""
         found = self.state.stages
         model = None if self._fitted is None else self._fitted[1]
         if model is not None and (not found or found[-1].n_labels != model.n_labels):
@@ -219,7 +219,7 @@ class LabellingRun:
         return found
 
     def ending(self) -> LabelEnding:
-        """Whether the run is over, and why, judged by the last fitted model."""
+        """Whether the run is over, and why, according to the last fitted model."""
         if self.halted:
             return LabelEnding(True, self.halted)
         return ending(self.state, self.settings, self.stages[-1] if self.stages else None, allowed=self.pool.allowed)
@@ -229,20 +229,20 @@ class LabellingRun:
         return coverage(self.state, self.settings.level, random=random)
 
     def report(self, path: str | os.PathLike[str]) -> None:
-        """Writes one self-contained page."""
+        """Writes a report as one self-contained HTML page."""
         from surrogate.output.learning_curve import save_label_report
 
         save_label_report(summary(self.state, self.settings, self.stages, self.pool.schema.target, self.ending()), path)
 
     def facts(self) -> list[tuple[str, str]]:
-        """Names and figures of a status."""
+        """Names and values that a status shows."""
         copies = self.state.n_labels - len(distinct_labelled(self.pool, self.state))
         return facts(self.state, self.settings, self.stages, copies=copies)
 
     # rows as the user spells them
 
     def original(self, rows: Sequence[int]) -> tuple[list[str], dict[int, list[str]]]:
-        """Names of the columns, and the cells of rows (counted from 0) as the table spells them.
+        """Column names, and the cells of rows (counted from 0) as they are written in the table.
 
         Raises:
             ValueError: If the table was not a file.
@@ -262,5 +262,5 @@ class LabellingRun:
 
 
 def _places(rows: Indices) -> tuple[str, ...]:
-    """Rows as messages call them."""
+    """Names of rows for messages."""
     return tuple(f"row {row} (counted from 0)" for row in rows)

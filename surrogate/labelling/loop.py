@@ -1,4 +1,4 @@
-"""Choosing a batch: a pure function of the table, the settings and the state."""
+"""Choice of a batch: a pure function of the table, the settings and the state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["choose", "distinct_labelled", "first_labels", "fit"]
 
 
 def first_labels(pool: Pool) -> int:
-    """Labels needed for a model: 20, or twice the number of model inputs if that is more, at most 100.
+    """Number of labels needed for a model: 20, or twice the number of model inputs if larger, at most 100.
 
     Until then rows are drawn at random.
     """
@@ -28,7 +28,7 @@ def first_labels(pool: Pool) -> int:
 
 
 def fit(pool: Pool, state: LabelState, settings: LabelSettings) -> FoldModel | None:
-    """The model of the present labels; None if there are too few, or they are all equal."""
+    """The model of the current labels; None if there are too few, or all are equal."""
     rows = distinct_labelled(pool, state)
     if len(rows) < first_labels(pool) or np.ptp(state.y[rows]) == 0.0:
         return None
@@ -38,7 +38,7 @@ def fit(pool: Pool, state: LabelState, settings: LabelSettings) -> FoldModel | N
 
 
 def distinct_labelled(pool: Pool, state: LabelState) -> Rows:
-    """Labelled rows without copies: one of each set with the same columns and label, if possible a random one."""
+    """Labelled rows without duplicates: one of each set with equal columns and label, preferably a random one."""
     rows = state.rows(LABELLED)
     rows = rows[np.argsort(~state.random[rows], kind="stable")]
     return np.sort(rows[distinct_rows(pool.x(rows), state.y[rows])])
@@ -64,7 +64,7 @@ def _fitted(
 def _gain(
     pool: Pool, state: LabelState, settings: LabelSettings, rows: Rows, model: FoldModel
 ) -> tuple[float, float] | None:
-    """Gain from twice the labels, measured with a model of the first half on random rows that both models hold out.
+    """Gain from doubling the labels: a model of their first half against the current one, on random held-out rows.
 
     None if there are too few labels, or too few batches to halve them.
     """
@@ -96,7 +96,7 @@ def _device(name: str | None) -> str:
 
 
 def choose(pool: Pool, state: LabelState, settings: LabelSettings, n: int, model: FoldModel | None) -> Batch:
-    """The next batch: random rows for the audit, then the rows that tell most in addition to all known ones.
+    """The next batch: random rows for the audit, then the rows that add most to all known ones.
 
     Pending rows count as known: diversity depends on where rows lie, not on their labels.
 
@@ -145,7 +145,7 @@ def _selected(
     number: int,
     model: FoldModel,
 ) -> tuple[Rows, str]:
-    """Rows chosen by the features of the model, and a note if some had to be drawn at random instead."""
+    """Rows chosen by the features of the model, and a note if some had to be drawn at random."""
     from surrogate.selection.batch import select_batch
 
     rng = generator(settings.seed, number, "candidates")
@@ -174,7 +174,7 @@ _NOISE = 0.1  # sd of a label in units of the prior's, for rules that take a pos
 
 
 def _transforms(method: str, *, explicit: bool) -> tuple[str, ...]:
-    """A sketch of explicit features, and the posterior kernel for rules that do not start from the known rows."""
+    """Names of the transforms: a sketch of explicit features, and the posterior for rules in mode P."""
     from surrogate.selection.batch import method_and_mode
 
     sketched = ("sketch:512",) if explicit else ()
@@ -185,7 +185,7 @@ _MOST_JUDGED = 1000  # rows that say where labels fail: the machine compares all
 
 
 def _feasible(pool: Pool, state: LabelState, rows: Rows, rng: np.random.Generator) -> Rows:
-    """The rows that do not lie where rows have failed; all rows if failures do not cluster."""
+    """The rows outside the regions where labels failed; all rows if failures do not cluster."""
     from surrogate.log_density.feasibility.svm import fit_machine
 
     failed, labelled = state.rows(FAILED), state.rows(LABELLED)

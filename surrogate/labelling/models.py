@@ -1,4 +1,4 @@
-"""Models of labels: what was learned, its held-out errors, and predictions with intervals that these calibrate."""
+"""Models of labels, with held-out errors and with predictions whose intervals are calibrated by them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ENOUGH_RANDOM = 30  # rows of a random sample that held-out errors may be taken
 
 @dataclass(frozen=True, eq=False)
 class HeldOutErrors:
-    """Errors on labelled rows by models that were fitted without them.
+    """Errors on labelled rows of models that were fitted without these rows.
 
     Attributes:
         error: Label minus prediction, with shape (n,).
@@ -49,7 +49,7 @@ class HeldOutErrors:
 
     @property
     def rmse_error(self) -> float:
-        """Standard error of it, from the spread of the squared errors."""
+        """Standard error of ``rmse``, from the scatter of the squared errors."""
         squares = self.error[self.judged] ** 2
         return float(squares.std(ddof=1) / math.sqrt(len(squares)) / (2.0 * max(self.rmse, 1e-300)))
 
@@ -61,7 +61,7 @@ class HeldOutErrors:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Predicted labels.
+    """Predicted labels, with standard deviations and intervals.
 
     Attributes:
         mean: With shape (m,).
@@ -78,7 +78,7 @@ class Prediction:
     level: float
 
     def table(self) -> Array:
-        """Mean, sd and both ends in columns, with shape (m, 4)."""
+        """Columns mean, sd, low and high, with shape (m, 4)."""
         return np.stack([self.mean, self.sd, self.low, self.high], axis=1)
 
 
@@ -123,15 +123,15 @@ class FoldModel:
 
     @property
     def sd_scale(self) -> float:
-        """Sd in sizes: such that 1.645 of it hold 90 % of the held-out errors."""
+        """Standard deviation in units of the error size, such that 1.645 sd hold 90 % of the held-out errors."""
         return self.calibration.quantile(0.9) / float(stats.norm.ppf(0.95))
 
     def features(self, x: Array) -> Features:
-        """Features for the selection of batches: those of the first member."""
+        """Features of rows for the selection of a batch, from the first member."""
         return self.members[0].features(x)
 
     def stage(self) -> Stage:
-        """The point of the learning curve."""
+        """This model as a point of the learning curve."""
         held_out = self.held_out
         gain, gain_error = self.gain or (math.nan, math.nan)
         return Stage(
@@ -182,7 +182,7 @@ def fit_folds(
     uncertainty: str = "last-layer",
     may_be_ridge: bool = False,
 ) -> FoldModel:
-    """Learns labels, and finds the held-out error of every one of them by cross-validation.
+    """Fits a model to the labels, and computes the held-out error of each label by cross-validation.
 
     A Gaussian process predicts by one more fit to all labels, so that its held-out errors, of fits to fewer, are rather
     too large. Networks predict by the mean of those of the folds. They stop at one epoch, that of the lowest error over
@@ -225,7 +225,7 @@ def fit_folds(
 
 
 def _is_better(one: HeldOutErrors, other: HeldOutErrors) -> bool:
-    """Whether mean squared errors on the same rows differ by more than one standard error of their difference."""
+    """Whether one mean squared error is lower than another by more than one standard error, on the same rows."""
     rows = one.judged & other.judged
     gain = other.error[rows] ** 2 - one.error[rows] ** 2
     return len(gain) > 1 and float(gain.mean()) > float(gain.std(ddof=1)) / math.sqrt(len(gain))
@@ -236,7 +236,7 @@ def _rms(values: Array) -> float:
 
 
 def gain_of(before: Array, after: Array, octaves: float) -> tuple[float, float] | None:
-    """Share by which twice the labels lower the RMSE, and its standard error, from two models and the same rows.
+    """Relative reduction of the RMSE by doubling the labels, and its standard error, from two models and the same rows.
 
     The rows share the noise of their labels: the error of the ratio is a fraction of that of either RMSE. By the delta
     method, from the spread of the differences of squared errors over their means.

@@ -1,4 +1,4 @@
-"""What a run reports: whether choosing rows pays, how the error falls, whether intervals hold, when to stop.
+"""The figures that a run reports: whether selection pays, errors, coverage of intervals, and when to stop.
 
 Chosen rows are not a random sample of the table: they are those that the model knew least, so errors on them are
 larger than elsewhere, and an average over all labels is not the error on the table. Held-out errors are therefore taken
@@ -41,7 +41,7 @@ _FEW = 50  # errors; with 20 Gaussian ones the ratio scatters by 0.07
 
 
 def prospect(stage: Stage, *, n_values: int | None = None) -> str:
-    """Whether choosing rows is likely to pay, from the tails of held-out errors.
+    """Whether selection is likely to pay, from the tails of the held-out errors.
 
     On tables with RMSE / MAE of 1.9 and more, LCMD reached the error of random rows with 46 to 65 % fewer labels; at
     1.37 with 4 to 23 % fewer; at 1.26 with none saved. On one table with a target of a few discrete values (1.75) it
@@ -73,7 +73,7 @@ def prospect(stage: Stage, *, n_values: int | None = None) -> str:
 
 @dataclass(frozen=True)
 class BatchScore:
-    """Errors of a batch, from predictions that were on disk before its labels came.
+    """Errors of a batch, from predictions that were written before its labels arrived.
 
     Attributes:
         number: Of the batch.
@@ -91,7 +91,7 @@ class BatchScore:
 
 
 def score(state: LabelState, batch: Batch) -> BatchScore:
-    """Errors of a batch before its labels were learned."""
+    """Errors of a batch, from the predictions made before its labels were known."""
     told = (state.status[batch.rows] == LABELLED) & (state.last_batch[batch.rows] == batch.number)
     error = state.y[batch.rows] - batch.prediction[:, 0]
     return BatchScore(
@@ -110,7 +110,7 @@ def _rmse(error: Array) -> float:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many labels fell into intervals that were on disk before them.
+    """Number of labels that fell into intervals written before the labels arrived.
 
     Attributes:
         n: Labels.
@@ -124,7 +124,7 @@ class Coverage:
 
     @property
     def share(self) -> float:
-        """Observed coverage, NaN without labels."""
+        """Observed coverage; NaN if there are no labels."""
         return self.inside / self.n if self.n else math.nan
 
     @property
@@ -156,7 +156,7 @@ def coverage(state: LabelState, level: float, *, random: bool) -> Coverage:
 
 
 def gain_per_doubling(stages: tuple[Stage, ...]) -> tuple[float, float] | None:
-    """Share by which twice the labels lower the held-out error, and its standard error.
+    """Relative reduction of the held-out error by doubling the labels, and its standard error.
 
     From a straight line through log RMSE against log labels, weighted by the errors of the stages, over the stages
     since half of the present labels. None with fewer than 4 stages or less than half as many labels again. The stages
@@ -175,14 +175,14 @@ def gain_per_doubling(stages: tuple[Stage, ...]) -> tuple[float, float] | None:
 
 
 def _gain(stages: tuple[Stage, ...]) -> tuple[float, float] | None:
-    """The gain measured with the last model, or else from the line through the learning curve."""
+    """The gain measured with the last model, otherwise the slope of the learning curve."""
     last = stages[-1]
     return (last.gain, last.gain_error) if math.isfinite(last.gain) else gain_per_doubling(stages)
 
 
 @dataclass(frozen=True)
 class LabelEnding:
-    """Whether a run is over.
+    """Whether a run is over, and why.
 
     Attributes:
         over: True when no more rows should be asked for.
@@ -196,7 +196,7 @@ class LabelEnding:
 def ending(
     state: LabelState, settings: LabelSettings, stage: Stage | None, *, allowed: Flags | None = None
 ) -> LabelEnding:
-    """Whether the budget is spent, no row is left, the target is reached or the curve is flat.
+    """Checks whether the budget is spent, no row is left, the target is reached or the curve is flat.
 
     Args:
         state: Labels and batches.
@@ -244,7 +244,7 @@ def _with_error(stage: Stage) -> str:
 def facts(
     state: LabelState, settings: LabelSettings, stages: tuple[Stage, ...], *, copies: int = 0
 ) -> list[tuple[str, str]]:
-    """Names and figures of a status; ``copies`` counts labelled rows that repeat others."""
+    """Names and values that a status shows; ``copies`` counts labelled rows that repeat others."""
     out, failed = state.rows(OUT), state.rows(FAILED)
     in_table = int((state.in_table & (state.status == LABELLED)).sum())
     notes = [f"{in_table} of them in the table"] if in_table else []
@@ -288,7 +288,7 @@ def _of_stage(stages: tuple[Stage, ...], state: LabelState) -> list[tuple[str, s
 
 
 def compared(stage: Stage) -> str:
-    """The errors of a constant and of a ridge regression in the same folds; empty if they were not measured."""
+    """Errors of a constant and of a ridge regression in the same folds; empty if they were not measured."""
     if not math.isfinite(stage.constant):
         return ""
     found = f"RMSE {stage.constant:.4g} of a constant, {stage.ridge:.4g} of a ridge regression"
@@ -304,7 +304,7 @@ def _some(numbers: list[int]) -> str:
 def summary(
     state: LabelState, settings: LabelSettings, stages: tuple[Stage, ...], target: str, end: LabelEnding | None = None
 ) -> LabelSummary:
-    """The content of a report; ``end`` is derived from the rest by default."""
+    """The content of a report; by default ``end`` is derived from the other arguments."""
     end = end or ending(state, settings, stages[-1] if stages else None)
     figures = [[s.n_labels, s.rmse, s.rmse_error, s.mae, s.n_held_out, s.is_random] for s in stages]
     found = facts(state, settings, stages)
@@ -330,7 +330,7 @@ def _batch_errors(state: LabelState) -> Array:
 
 
 def _seen(state: LabelState) -> Array:
-    """Label, mean, interval and kind of each row that was predicted before its label came, with shape (j, 5)."""
+    """Label, mean, interval and kind of each row that was predicted before its label arrived, with shape (j, 5)."""
     parts, last = [np.empty((0, 5))], state.last_batch
     for batch in state.batches:
         told = (state.status[batch.rows] == LABELLED) & (last[batch.rows] == batch.number)

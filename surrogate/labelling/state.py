@@ -1,4 +1,4 @@
-"""The state of a labelling run, and how each event changes it: pure functions from state to state."""
+"""The state of a labelling run, and the pure functions by which events change it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FREE, OUT, LABELLED, FAILED = 0, 1, 2, 3  # nobody has it; somebody has; it has 
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """Held-out errors of one model: a point of the learning curve.
+    """Held-out errors of one model: one point of the learning curve.
 
     Attributes:
         n_labels: Labels that were learned.
@@ -59,7 +59,7 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Rows that were asked for together, with the predictions made before their labels came.
+    """Rows that were chosen together, with the predictions made before their labels arrived.
 
     Attributes:
         number: Counted from 1.
@@ -93,7 +93,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class LabelState:
-    """All that a run knows.
+    """Everything that a labelling run knows.
 
     Attributes:
         y: Labels with shape (n,), NaN where there is none.
@@ -122,12 +122,12 @@ class LabelState:
 
     @property
     def n_labels(self) -> int:
-        """Labels, those of the table included."""
+        """Number of labels, including those in the table."""
         return int((self.status == LABELLED).sum())
 
     @property
     def n_spent(self) -> int:
-        """Rows that count against the budget: labels that were not in the table, pending rows and failed rows."""
+        """Number of rows that count against the budget: labels not from the table, pending rows and failed rows."""
         return int(((self.status != FREE) & ~self.in_table).sum())
 
     def rows(self, *status: int) -> Rows:
@@ -154,7 +154,7 @@ class LabelState:
         return found
 
     def out_in(self, number: int) -> Rows:
-        """Rows of a batch that are still pending, in its order, without those that a later batch asked for again.
+        """Rows of a batch that are still pending, in its order, without rows that a later batch asked for again.
 
         Raises:
             ValueError: If there is no such batch.
@@ -170,7 +170,7 @@ class LabelState:
     # events
 
     def asked(self, batch: Batch) -> LabelState:
-        """The state after a batch was chosen: its rows are pending."""
+        """The state after a batch was chosen; its rows become pending."""
         status, random = self.status.copy(), self.random.copy()
         status[batch.rows] = OUT
         random[batch.rows] = batch.random
@@ -183,7 +183,7 @@ class LabelState:
         return replace(self, stages=(*others, stage))
 
     def delivered(self, number: int) -> LabelState:
-        """The state after a batch has reached whoever asked."""
+        """The state after a batch has reached its reader."""
         batches = tuple(replace(b, delivered=True) if b.number == number else b for b in self.batches)
         return replace(self, batches=batches)
 

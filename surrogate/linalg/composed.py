@@ -1,4 +1,4 @@
-"""Matrices made of others and reached by their diagonal and single columns: scaled, sums, conditioned."""
+"""Matrices built from others and accessed by diagonal and columns: scaled, summed, conditioned."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Scaled:
 
 
 def scaled(base: ColumnAccess, weights: Tensor) -> Scaled:
-    """K_ij = w_i w_j B_ij; where B is scaled already its weights are multiplied."""
+    """K_ij = w_i w_j B_ij; if B is itself scaled, the weights are multiplied."""
     if isinstance(base, Scaled):
         return Scaled(base.base, base.weights * weights)
     return Scaled(base, weights)
@@ -100,7 +100,7 @@ class Summed:
 
 @dataclass(frozen=True, eq=False)
 class Conditioned:
-    """Kernel of the last n of n + k functions given the first k, K = base - F F^T; a column costs O(n k) more.
+    """Covariance of the last n of n + k functions given the first k, K = base - F F^T; O(n k) more per column.
 
     Attributes:
         base: Kernel of all, with shape (k + n, k + n).

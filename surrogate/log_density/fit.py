@@ -19,7 +19,7 @@ __all__ = ["fit_structure", "score_structure"]
 
 
 def _start(problem: FitProblem, structure: Structure, hyper: Hyperparameters) -> SurrogateParameters:
-    """Parameters before the fit, whitened by the draws, or by the prior where there are none."""
+    """Initial parameters of a fit, whitened by the draws, or by the prior if there are none."""
     draws = problem.draws
     warped = _prior_points(structure.warp) if draws is None else structure.warp.forward(draws)
     return SurrogateParameters(
@@ -45,14 +45,14 @@ def _prior_points(warp: InputWarp) -> Array:
 
 
 def _far(y: Array, d: int) -> Flags:
-    """Which points do not count when structures are compared: below half the relevant depth, not of the best p + 2."""
+    """Mask of the points ignored when structures are compared: below half the relevant depth, except the best p + 2."""
     far = -y > 0.5 * relevant_depth(d)
     far[np.argsort(-y, kind="stable")[: trend_size(d) + 2]] = False
     return far
 
 
 def _split(training: Data, y: Array) -> tuple[Data, Data | None]:
-    """All points with the far ones first, and the far ones, given which the others are to be predicted.
+    """All points with the far ones first, and the far points alone (None without any): the score conditions on them.
 
     The evidence of all points would favour a surrogate that describes a cliff, on which no posterior depends. Given
     the far points, the density of the others rewards what helps to predict the relevant ones.
@@ -65,7 +65,7 @@ def _split(training: Data, y: Array) -> tuple[Data, Data | None]:
 
 
 def _offset(y: Array, structure: Structure, d: int) -> float:
-    """What a score adds to the fit: the Jacobian of the output warp at the relevant points, minus the cost."""
+    """Terms that a score adds to the fit: the Jacobian of the output warp at the relevant points, minus the cost."""
     return OutputWarp(structure.output).log_jacobian(y[~_far(y, d)]) - structure.cost
 
 
@@ -85,7 +85,7 @@ def fit_structure(
     log_noise: float | None = None,
     max_evaluations: int = 60,
 ) -> SurrogateParameters:
-    """Parameters of the surrogate with this structure that fits the data best, a posteriori.
+    """Maximum-a-posteriori parameters of the surrogate with this structure.
 
     Args:
         problem: Data, coordinates and temperature.
@@ -117,7 +117,7 @@ def fit_structure(
 
 
 def _movable(warp: InputWarp, whitening: Whitening, t: Array, training: Data, given: Indices) -> Movable:
-    """The training set at points t as a function of the coefficients of the couplings, for a fixed whitening."""
+    """The training set at points t as a function of the coupling coefficients, for a fixed whitening."""
     single, couplings, d = warp.single(t), warp.couplings, t.shape[1]
     if couplings is None:
         msg = "the warp has no couplings to move"
@@ -142,7 +142,7 @@ def _coupling_penalty(warp: InputWarp) -> float:
 def score_structure(
     problem: FitProblem, structure: Structure, hypers: tuple[Hyperparameters, ...]
 ) -> tuple[float, Hyperparameters]:
-    """The best score of a structure over given hyperparameters, and these; one factorisation each, no fit."""
+    """The best score of a structure among given hyperparameters, with these; one factorisation each, no fit."""
     begin = _start(problem, structure, hypers[0])
     training, given = _split(problem.training_set(begin), problem.y)
     size = structure.warp.size

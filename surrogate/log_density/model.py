@@ -1,4 +1,4 @@
-"""The surrogate of a log-likelihood by one Gaussian process in warped and whitened coordinates, and its feasibility."""
+"""The surrogate of a log-likelihood: a Gaussian process in warped and whitened coordinates, times feasibility."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ class ScalarLogDensity:
 
     @property
     def coarse(self) -> bool:
-        """Whether deep points are taken for noise of more than a tenth of their depth."""
+        """Whether the fit explains deep points by noise of more than a tenth of their depth."""
         return self.parameters.coarse
 
     @property
     def device(self) -> torch.device:
-        """Where ``covariance`` is."""
+        """Device on which ``covariance`` is computed."""
         return self.gp.u.device
 
     def whiten(self, t: Array) -> Array:
@@ -85,7 +85,7 @@ class ScalarLogDensity:
         return self.output.inverse(self.gp.mean(self.whiten(t)))
 
     def smooth(self, t: Array) -> Array:
-        """Mean of (y - y_max) / temperature, bent down outside the trust region, with shape (m,).
+        """Mean of (y - y_max) / temperature, lowered outside the trust region, with shape (m,).
 
         Far above the best evaluation it grows only logarithmically: a trend with fewer data than coefficients may
         predict anything in a corner of the prior, and all draws would collapse into that corner.
@@ -103,7 +103,7 @@ class ScalarLogDensity:
         return np.where(high, limit + np.log1p(np.maximum(value - limit, 0.0)), value) if high.any() else value
 
     def if_feasible(self, t: Array) -> Array:
-        """The smooth mean as if all points were feasible, with shape (m,).
+        """The smooth mean, under the assumption that all points are feasible, with shape (m,).
 
         Where points are known to be infeasible it is at most 3 above the best evaluation: beyond a cliff the mean of
         the process may rise without limit.
@@ -128,7 +128,7 @@ class ScalarLogDensity:
             return self._bounded(self._smooth(u), p) + np.log(np.maximum(p, floor))
 
     def predict(self, t: Array) -> tuple[Array, Array]:
-        """Mean and sd of the log-likelihood where it is feasible, each with shape (m,).
+        """Mean and sd of the log-likelihood given that it is feasible, each with shape (m,).
 
         With an output warp the mean is the median and the sd is to first order.
         """
@@ -139,7 +139,7 @@ class ScalarLogDensity:
         return self.y_max + temperature * self.output.inverse(z), temperature * sd
 
     def covariance(self, t: Array, weights: Array) -> Scaled:
-        """Covariance of weights times (y - y_max) / temperature at t, known by columns; O(m n (n + p)) once.
+        """Covariance of weights times (y - y_max) / temperature at t, by columns; O(m n (n + p)) once.
 
         With an output warp it is to first order.
 
@@ -173,7 +173,7 @@ class ScalarLogDensity:
         return -self.temperature * ((offset @ quadratic) * offset).sum(1)
 
     def left_out_depth(self, y: Array) -> Array:
-        """Depth below y_max that the other points predict for each finite value y, with shape (n,); O(n^3).
+        """Leave-one-out prediction of the depth below y_max for each finite value y, with shape (n,); O(n^3).
 
         Points too deep for the process to see keep the depth of their own value.
         """
@@ -204,7 +204,7 @@ class ScalarLogDensity:
 
 
 def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: str = "cpu") -> ScalarLogDensity:
-    """The surrogate with these parameters given the first ``parameters.n`` rows of the data.
+    """Builds the surrogate with these parameters from the first ``parameters.n`` rows of the data.
 
     Args:
         data: Evaluated points.
@@ -234,7 +234,7 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
 
 
 def _contradicted(gp: CholeskyPosterior, training: Data, output: OutputWarp, d: int) -> Flags:
-    """Which points lie below the relevant depth although the process predicts less than half of it, with shape (n,).
+    """Mask of the points below the relevant depth that the process predicts at less than half of it, with shape (n,).
 
     A process that cannot follow a cliff takes the deep points beyond it for noise. They count as infeasible:
     otherwise draws would go there again and again.

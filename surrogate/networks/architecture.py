@@ -1,4 +1,4 @@
-"""The network: plain linear layers, with the sizes and steps that the tangent parametrisation gives them."""
+"""Architecture of the networks: linear layers whose step sizes follow the tangent parametrisation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ACTIVATIONS", "Activation", "Architecture"]
 
 @dataclass(frozen=True)
 class Activation:
-    """A nonlinearity, and the sizes of weights, biases and steps that go with it.
+    """A nonlinearity, with the scales of weights, biases and step sizes that suit it.
 
     Attributes:
         name: "relu" or "silu".
@@ -65,7 +65,7 @@ class Architecture:
     outputs: int = 1
 
     def widths(self) -> tuple[int, ...]:
-        """Numbers of units from the inputs to the outputs."""
+        """Numbers of units of all layers, from the inputs to the outputs."""
         return (self.inputs, *self.hidden, self.outputs)
 
     def scales(self) -> list[tuple[float, float]]:
@@ -74,7 +74,7 @@ class Architecture:
         return [(gain.weight_gain / width**0.5, gain.bias_gain) for width in self.widths()[:-1]]
 
     def build(self, generator: torch.Generator) -> nn.Sequential:
-        """A new network, in single precision, with weights drawn on the generator's device and biases of zero."""
+        """A new network in single precision, with random weights on the generator's device and zero biases."""
         layers: list[nn.Module] = []
         widths = self.widths()
         for fan_in, fan_out, (scale, _) in zip(widths[:-1], widths[1:], self.scales(), strict=True):

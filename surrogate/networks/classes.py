@@ -1,4 +1,4 @@
-"""Probabilities of classes from networks and their posteriors, with a temperature from rows that they have not seen."""
+"""Class probabilities from networks and their posteriors, with a temperature fitted on held-out rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LEAST, _MOST = np.array([-2.0, -12.0]), np.array([4.0, 6.0])
 
 @dataclass(frozen=True, eq=False)
 class Logits:
-    """What the draws of all members say of rows.
+    """Logits of all draws of all members, as means and variances.
 
     Attributes:
         mean: With shape (m, n, c).
@@ -36,12 +36,12 @@ class Logits:
 
     @property
     def uncertain(self) -> bool:
-        """Whether there is any variance."""
+        """Whether any variance is positive."""
         return bool((self.variance > 0).any())
 
 
 def outputs_of(members: Sequence[Member], x: Tensor) -> Logits:
-    """The draws of all members, side by side."""
+    """Draws of all members, concatenated."""
     parts = [member.outputs(x) for member in members]
     variances = [torch.zeros_like(mean) if variance is None else variance for mean, variance in parts]
     return Logits(torch.cat([mean for mean, _ in parts]), torch.cat(variances))
@@ -49,7 +49,7 @@ def outputs_of(members: Sequence[Member], x: Tensor) -> Logits:
 
 @dataclass(frozen=True)
 class Temperature:
-    """p = the mean over draws of softmax(f / (T sqrt(1 + pi / 8 a v))) for logits f with variance v.
+    """Class probabilities p = mean over draws of softmax(f / (T sqrt(1 + pi / 8 a v))), for logits f with variance v.
 
     Attributes:
         temperature: T.
@@ -71,7 +71,7 @@ class Temperature:
 
 
 def fit_temperature(logits: Sequence[Logits], classes: Sequence[Tensor]) -> Temperature:
-    """The temperature of the largest likelihood of classes, and the factor of the variance if there is a variance.
+    """The temperature with the largest likelihood of the classes, and the factor of the variance if there is one.
 
     Args:
         logits: Of rows that the networks have not seen, of several groups of networks.

@@ -1,4 +1,4 @@
-"""Files of trained networks: as they are, and smaller ones for programs without this package."""
+"""Files of trained networks: exact copies, and smaller ones for programs without this package."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _REPEATS = 15  # of a prediction that is timed; the fastest counts, which other 
 
 
 class FittedNetwork(Protocol):
-    """What a fitted ``NetworkRegressor`` has, of what is saved here."""
+    """The attributes of a fitted ``NetworkRegressor`` that are saved here."""
 
     modules_: tuple[nn.Sequential, ...]
     target_mean_: float
@@ -43,7 +43,7 @@ class FittedNetwork(Protocol):
 
 
 class InputMap(Protocol):
-    """Standardised and squashed inputs."""
+    """Standardises and squashes the inputs."""
 
     mean: Array
     scale: Array
@@ -52,7 +52,7 @@ class InputMap(Protocol):
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export costs and saves, of the model as it was and of the file that was written.
+    """Size, error and time of a network before and after an export.
 
     Attributes:
         path: The file.
@@ -72,7 +72,7 @@ class ExportReport:
 
     @property
     def change(self) -> float:
-        """Relative rise of the error; negative where it fell."""
+        """Relative change of the error; negative if it fell."""
         return self.errors[1] / self.errors[0] - 1.0 if self.errors[0] > 0 else float(self.errors[1] > 0)
 
     def __str__(self) -> str:
@@ -86,7 +86,7 @@ class ExportReport:
 
 
 def save_network(model: FittedNetwork, path: str | os.PathLike[str]) -> None:
-    """Writes what a fitted ``NetworkRegressor`` predicts the mean with to a ``.npz`` file of numbers.
+    """Writes the part of a fitted ``NetworkRegressor`` that predicts the mean to a ``.npz`` file of numbers.
 
     ``load_network`` reads it, ``surrogate export`` makes it smaller, and numpy alone evaluates it (see the page on lean
     networks). Error bars are not saved.
@@ -104,7 +104,7 @@ def save_network(model: FittedNetwork, path: str | os.PathLike[str]) -> None:
 
 
 def load_network(path: str | os.PathLike[str]) -> PortableNetwork:
-    """The network in a ``.npz`` file; reads numbers, runs nothing.
+    """Reads the network in a ``.npz`` file, without running any code.
 
     Raises:
         FileNotFoundError: If there is no file.
@@ -122,7 +122,7 @@ def export_network(
     *,
     tolerance: float = 0.02,
 ) -> ExportReport:
-    """Makes a network smaller, writes it, and says what that changed; refuses if the error rises too much.
+    """Writes a smaller version of a network and reports its size and error; raises if the error rises too much.
 
     Three quarters of the rows, drawn by the recipe's seed, are what the smaller network is trained on; it learns the
     outputs of the larger one. The others judge the file itself, read again from the disk.
@@ -212,7 +212,7 @@ def _write(path: Path, model: PortableNetwork, recipe: Recipe, sample: Array) ->
 
 
 def _read(path: Path) -> Function:
-    """The function in a file, by the means that a reader without this package has."""
+    """The prediction function in a file, read without the help of this package."""
     if path.suffix == ".npz":
         return evaluator(load_arrays(path))
     module = torch.export.load(path).module()

@@ -34,7 +34,7 @@ class Kronecker:
     gradients: Tensor
 
     def mixed(self, other: Kronecker, share: float) -> Kronecker:
-        """``share`` of these factors and the rest of the other's."""
+        """The average with other factors, ``share`` being the weight of these."""
         return Kronecker(
             torch.lerp(other.inputs, self.inputs, share), torch.lerp(other.gradients, self.gradients, share)
         )
@@ -54,7 +54,7 @@ class Kronecker:
 
 @dataclass(frozen=True, eq=False)
 class Damped:
-    """Factors that can be inverted.
+    """Cholesky factors of damped Kronecker factors.
 
     Attributes:
         inputs: Lower Cholesky factor of the damped A, with shape (a, a), double precision.

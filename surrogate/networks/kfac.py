@@ -1,4 +1,4 @@
-"""K-FAC: natural-gradient steps with Kronecker factors, step and momentum from the exact quadratic model."""
+"""K-FAC: natural-gradient steps with Kronecker factors; step and momentum minimise an exact quadratic model."""
 
 from __future__ import annotations
 
@@ -89,11 +89,11 @@ class KFAC(torch.optim.Optimizer):
 
     @property
     def damping(self) -> float:
-        """lambda at the next step."""
+        """The damping lambda of the next step."""
         return self.param_groups[0]["damping"]
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step; returns the loss before it.
+        """Takes one step; returns the loss before it.
 
         Raises:
             ValueError: If there is no closure, or it does not evaluate the model once and call ``backward``.
@@ -124,7 +124,7 @@ class KFAC(torch.optim.Optimizer):
         return self.param_groups[0]["params"]
 
     def _evaluate(self, closure: Callable[[], Any]) -> tuple[Any, tuple[Tensor, ...]]:
-        """The loss, and what the model was called with; gradients are left in ``grad``."""
+        """The loss, and the inputs of the model; leaves the gradients in ``grad``."""
         calls: list[tuple[Tensor, ...]] = []
         handle = self._model.register_forward_pre_hook(lambda _, args: calls.append(args))
         try:
@@ -148,7 +148,7 @@ class KFAC(torch.optim.Optimizer):
         return 0.5 * group["weight_decay"] * _dot(self._parameters, self._parameters) if group["weight_decay"] else 0.0
 
     def _refresh(self, args: tuple[Tensor, ...], group: dict[str, Any]) -> None:
-        """Moves the averages of the factors on, and factorises them anew."""
+        """Updates the running averages of the factors, and factorises them."""
         passed = record(self._model, self._layers, *args)
         likelihood, sampled = _likelihood(self._loss, passed.output), passed.output.shape[1] > 1
         new = pass_factors(passed, likelihood, sampled=sampled, generator=self._generator)
@@ -164,7 +164,7 @@ class KFAC(torch.optim.Optimizer):
             state["inputs_root"], state["gradients_root"] = damped.inputs, damped.gradients
 
     def _natural(self, gradients: Sequence[Tensor]) -> list[Tensor]:
-        """The gradient times minus the inverse of the damped factors."""
+        """Minus the gradient, multiplied by the inverse of the damped factors."""
         left, out = list(gradients), []
         for layer in self._layers:
             values = [left.pop(0) for _ in layer.parameters]
@@ -175,7 +175,7 @@ class KFAC(torch.optim.Optimizer):
     def _step(
         self, args: tuple[Tensor, ...], gradients: Sequence[Tensor], group: dict[str, Any]
     ) -> tuple[list[Tensor], float]:
-        """The minimum of the quadratic model over both directions, and the change of loss that it predicts."""
+        """The step that minimises the quadratic model along both directions, and the predicted change of loss."""
         directions = [self._natural(gradients)]
         if all("step" in self.state[p] for p in self._parameters):
             directions.append([self.state[p]["step"] for p in self._parameters])
@@ -190,7 +190,7 @@ class KFAC(torch.optim.Optimizer):
         return step, float(0.5 * slope @ weights)
 
     def _curvature(self, args: tuple[Tensor, ...], directions: Sequence[Sequence[Tensor]]) -> np.ndarray:
-        """Products v^T F w of the directions with the exact Fisher matrix of the batch: one forward pass for each."""
+        """Products v^T F w of the directions, with the exact Fisher matrix of the batch: one forward pass each."""
         names = {id(p): name for name, p in self._model.named_parameters()}
         pushed, f = [], torch.empty(0)
         for direction in directions:
@@ -204,7 +204,7 @@ class KFAC(torch.optim.Optimizer):
         return np.array([[float(likelihood.curvature(f, a, b).mean()) for b in pushed] for a in pushed])
 
     def _adapt(self, change: float, predicted: float, group: dict[str, Any]) -> None:
-        """The Levenberg-Marquardt rule."""
+        """Adapts the damping by the Levenberg-Marquardt rule."""
         ratio = change / predicted
         factor = _SHRINK ** group["adapt_every"]
         if ratio > _GOOD:
@@ -214,7 +214,7 @@ class KFAC(torch.optim.Optimizer):
 
 
 def _load_forward_mode() -> None:
-    """Loads torch's rules of forward differentiation, which on first use warn of how torch itself is written."""
+    """Loads torch's forward-mode rules, whose first use triggers warnings inside torch."""
     with warnings.catch_warnings(), forward_ad.dual_level():
         warnings.simplefilter("ignore", DeprecationWarning)
         forward_ad.make_dual(torch.zeros(1), torch.zeros(1))
@@ -249,7 +249,7 @@ def _roots(state: dict[str, Any]) -> Damped:
 
 
 def _split(layer: Layer, matrix: Tensor) -> list[Tensor]:
-    """Weight and bias of a matrix of parameters."""
+    """Weight and bias from a joint matrix of parameters."""
     if layer.bias is None:
         return [matrix.reshape(layer.weight.shape)]
     return [matrix[:, :-1].reshape(layer.weight.shape), matrix[:, -1].clone()]

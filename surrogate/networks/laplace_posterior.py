@@ -42,7 +42,7 @@ class KroneckerBlock:
 
     @classmethod
     def of(cls, factors: Kronecker, n: int, columns: slice) -> KroneckerBlock:
-        """Diagonalises the factors, the inputs restricted to these columns; O(a^3 + b^3) time."""
+        """The block of these factors, the inputs restricted to some columns; diagonalises in O(a^3 + b^3) time."""
         a, g = (_eigen(m) for m in (factors.inputs[columns, columns], factors.gradients))
         return cls(columns, a[1], g[1], n * g[0][:, None] * a[0])
 
@@ -76,14 +76,14 @@ class FullBlock:
     eigenvalues: Tensor
 
     def covariance(self, inputs: Tensor, gradients: Sequence[Tensor], variances: Tensor) -> Tensor:
-        """As `KroneckerBlock.covariance`, with variances of shape (p,)."""
+        """See `KroneckerBlock.covariance`; the variances have shape (p,)."""
         jacobian = torch.stack([_products(inputs, gradient) for gradient in gradients], 1)
         rotated = (jacobian @ self.vectors) * variances.sqrt()
         return rotated @ rotated.transpose(1, 2)
 
 
 def _products(inputs: Tensor, gradient: Tensor) -> Tensor:
-    """Gradients to the parameters of a layer, with shape (n, b a)."""
+    """Gradients with respect to the parameters of a layer, with shape (n, b a)."""
     return torch.einsum("ntb,nta->nba", gradient, inputs).flatten(1)
 
 
@@ -94,7 +94,7 @@ def _eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class Laplace:
-    """A normal posterior of the parameters, and what it makes of the outputs by linearising the network.
+    """A normal posterior of the parameters, and the predictions that follow by linearising the network.
 
     The precision is the sum over rows of the generalised Gauss-Newton matrix plus the prior's, delta I for each block.
     Outputs are predicted by f(x) and the covariance J(x) V J(x)^T ("GLM predictive"), J the Jacobian with respect to
@@ -207,7 +207,7 @@ class Laplace:
         return replace(self, prior_precision=precisions, noise=level)
 
     def maximised(self, *, per_block: bool = False) -> Laplace:
-        """The posterior with the prior precision and the noise variance of the largest marginal likelihood.
+        """The posterior with the prior precision and noise variance that maximise the marginal likelihood.
 
         Args:
             per_block: Whether each block has a precision of its own.

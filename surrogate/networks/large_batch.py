@@ -1,4 +1,4 @@
-"""Training in large batches: how steps, their number and their arithmetic follow the batch size."""
+"""Training in large batches: how step size, number of steps and precision follow the batch size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _POWER = 2.0 / 3.0
 
 @dataclass(frozen=True)
 class BatchPolicy:
-    """What changes with the batch size, for settings that were tuned at one size.
+    """Changes of the training settings with the batch size, relative to the size at which they were tuned.
 
     A batch of k times the tuned size has a gradient of a k-th of the variance and makes a k-th of the steps. Two things
     are done about it: the step size grows with a power of k, after a warm-up in which it rises linearly from 0; and
@@ -66,20 +66,20 @@ class BatchPolicy:
             raise ValueError(msg)
 
     def rate(self, batch: int) -> float:
-        """What the step size is multiplied by, at least 1."""
+        """Factor of the step size, at least 1."""
         return float(max(1.0, batch / self.tuned) ** self.power)
 
     def rise(self, step: int, total: int, batch: int) -> float:
-        """Factor of the warm-up at a step counted from 0: above 0, at most 1."""
+        """Warm-up factor of the step size at a step counted from 0: above 0, at most 1."""
         count = self.warmup * total if batch > self.tuned else 0.0
         return min(1.0, (step + 1) / count) if count else 1.0
 
     def epochs(self, epochs: int, batch: int) -> int:
-        """Passes through the rows where the tuned batch size would make ``epochs``."""
+        """Number of epochs in place of ``epochs``, which is for the tuned batch size."""
         return math.ceil(epochs * max(1.0, self.least_steps * batch / self.tuned))
 
     def parts(self, batch: int) -> int:
-        """Into how many parts a batch is divided."""
+        """Number of parts into which a batch is divided."""
         return 1 if self.micro_batch is None else -(-batch // self.micro_batch)
 
 
@@ -116,7 +116,7 @@ class Lamb(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """Takes a step; the closure, if there is one, evaluates the loss before it and the loss is returned."""
+        """Takes a step; the closure, if given, evaluates the loss first, and that loss is returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""What outputs of a network say of a target: densities, and their curvature with respect to the outputs."""
+"""Densities of a target given the outputs of a network, and their curvature with respect to the outputs."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Bernoulli:
     weight: float = 1.0
 
     def negative_log_density(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """-log p(y | f) of each row times the weight, with shape (n,); shares between 0 and 1 are let through."""
+        """-log p(y | f) of each row times the weight, with shape (n,); targets may be fractions between 0 and 1."""
         target = targets.reshape(outputs.shape).to(outputs)
         return self.weight * functional.binary_cross_entropy_with_logits(outputs, target, reduction="none").sum(1)
 

@@ -1,4 +1,4 @@
-"""Networks as arrays of numbers, in single precision, half of it or 8-bit integers, that numpy alone can evaluate."""
+"""Networks as arrays in single precision, half precision or 8-bit integers, which numpy alone can evaluate."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SPARSE = 0.5
 
 @dataclass(frozen=True, eq=False)
 class PortableNetwork:
-    """The mean of some networks' outputs as a function of a table's columns.
+    """The mean output of several networks, as a function of the columns of a table.
 
     y = target_mean + target_scale mean_m f_m(b tanh((x - mean) / (b scale))).
 
@@ -52,12 +52,12 @@ class PortableNetwork:
     networks: tuple[nn.Sequential, ...]
 
     def scaled(self, x: ArrayLike) -> Tensor:
-        """What the networks are given, in single precision, with shape (n, d)."""
+        """The scaled inputs of the networks, in single precision, with shape (n, d)."""
         squashed = self.bound * np.tanh((np.asarray(x, dtype=float) - self.mean) / (self.bound * self.scale))
         return torch.from_numpy(squashed.astype(np.float32))
 
     def to_arrays(self, precision: Precision = "float32") -> dict[str, NDArray]:
-        """All of it as arrays, see ``evaluator``.
+        """All numbers as arrays; ``evaluator`` describes them.
 
         Raises:
             ValueError: If the precision is unknown, or a network has other layers.
@@ -79,7 +79,7 @@ class PortableNetwork:
 
     @classmethod
     def of_arrays(cls, arrays: Arrays) -> PortableNetwork:
-        """What ``to_arrays`` wrote, in single precision.
+        """The network that ``to_arrays`` wrote, in single precision.
 
         Raises:
             ValueError: If arrays are missing or do not fit together.
@@ -101,7 +101,7 @@ class PortableNetwork:
     def module(
         self, precision: Precision = "float32", activations: Activations = "none", sample: Tensor | None = None
     ) -> nn.Module:
-        """A torch module from columns, with shape (n, d) in double precision, to predictions with shape (n,).
+        """A torch module that maps columns, with shape (n, d) in double precision, to predictions with shape (n,).
 
         Args:
             precision: Of the weights; with "bf16" the products are in it as well.
@@ -114,7 +114,7 @@ class PortableNetwork:
 
 
 def evaluator(arrays: Arrays) -> Callable[[ArrayLike], Array]:
-    """The function of columns, with shape (n, d), in single precision with numpy alone.
+    """A function that predicts with numpy alone, in single precision, from columns with shape (n, d).
 
     The arrays are: ``inputs/mean``, ``inputs/scale`` and ``inputs/bound``; ``target``, mean and scale; ``activation``;
     and for layer l of network m ``m/l/bias`` and ``m/l/weight``, with shapes (out,) and (out, in). A weight of 16-bit
@@ -141,7 +141,7 @@ def evaluator(arrays: Arrays) -> Callable[[ArrayLike], Array]:
 
 
 class _Whole(nn.Module):
-    """From columns to predictions."""
+    """A module that maps columns to predictions, scaling included."""
 
     mean: Tensor
     divisor: Tensor
@@ -160,7 +160,7 @@ class _Whole(nn.Module):
 
 
 class _HalfLinear(nn.Module):
-    """A linear layer in bfloat16, which sums in single precision."""
+    """A linear layer in bfloat16 that accumulates in single precision."""
 
     weight: Tensor
     bias: Tensor
@@ -187,7 +187,7 @@ def _linear_layers(network: nn.Sequential) -> list[nn.Linear]:
 
 
 def _activation(networks: tuple[nn.Sequential, ...]) -> str:
-    """The name of the one function between the layers; ValueError if that is not what the networks are made of."""
+    """Name of the activation; raises ValueError if the networks are not of linear layers with a single activation."""
     others = {type(part) for network in networks for part in network if not isinstance(part, nn.Linear)}
     names = [name for name, (kind, _) in _FUNCTIONS.items() if others <= {kind}]
     alternate = all(

@@ -1,4 +1,4 @@
-"""Training a stack of networks by Adam with a step size for each tensor, and keeping the best epoch if asked."""
+"""Training a stack of networks by Adam with a step size per tensor; can keep the best epoch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FUSED = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 4)
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long, in batches of what size, and with which steps.
+    """Number of epochs, batch size and learning rates.
 
     Attributes:
         epochs: Passes through the data; more if the policy says so.
@@ -41,14 +41,14 @@ class Schedule:
         return self.policy.epochs(self.epochs, min(self.batch_size, rows))
 
     def rate(self, step: int, total: int, batch: int) -> float:
-        """Learning rate of a step, counted from 0."""
+        """Learning rate at a step, counted from 0."""
         policy = self.policy
         return self.learning_rate * policy.rate(batch) * policy.rise(step, total, batch) * (1.0 - step / total)
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Rows that choose the epoch.
+    """Held-out rows on which the best epoch is chosen.
 
     Attributes:
         x: With shape (M, v, d), rows for each network of the stack.
@@ -63,7 +63,7 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """A trained stack.
+    """Result of training a stack of networks.
 
     Attributes:
         stack: The networks as they were at the end of the chosen epoch.
@@ -89,7 +89,7 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 def parameter_groups(
     stack: Stack, scales: Sequence[tuple[float, float]], learning_rate: float, *, eps: float = 1e-8
 ) -> list[dict[str, object]]:
-    """Groups for Adam with which ordinary layers step as layers of the tangent parametrisation do.
+    """Parameter groups with which Adam trains ordinary layers as in the tangent parametrisation.
 
     With W = c V the gradient to V is c times that to W. Adam divides a gradient by its own size, so that a step of V is
     as long as before and W = c V moves by c times it: the step size of W is c times the step size of V. For the sum of
@@ -115,7 +115,7 @@ def train(
     stop: int | None = None,
     loss: Loss = squared_error,
 ) -> Training:
-    """Minimises each network's loss on its own rows; a network does not notice the others.
+    """Minimises the loss of each network on its own rows; the networks do not influence each other.
 
     A step of a 512-512 network on 256 rows is 0.4 GFLOP forward and backward, and next to nothing else: one core at
     90 GFLOP/s takes 5 ms for it. Without ``held_out`` the last epoch is kept, which the falling step size makes a good
@@ -183,7 +183,7 @@ def _step(
 
 
 class _Best:
-    """Keeps the numbers of each network from the epoch that did best on its held-out rows."""
+    """Keeps the parameters of each network at its best epoch on held-out rows."""
 
     def __init__(self, stack: Stack, held_out: HeldOut, loss: Loss) -> None:
         self._stack, self._held_out, self._loss = stack, held_out, loss
@@ -210,7 +210,7 @@ class _Best:
 
 
 class _Last:
-    """Keeps the last epoch."""
+    """Keeps the parameters of the last epoch."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack, self._epoch = stack, 0

@@ -1,4 +1,4 @@
-"""Pieces of a self-contained HTML page: no scripts, no links, pictures inside."""
+"""Parts of a self-contained HTML page: no scripts, no links, images embedded."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ footer { margin-top: 2.5rem; color: #566473; font-size: .85rem; }
 
 
 def page(title: str, parts: Iterable[str]) -> str:
-    """The whole page; the parts are HTML."""
+    """The whole page as HTML, made of parts in HTML."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -53,17 +53,17 @@ def page(title: str, parts: Iterable[str]) -> str:
 
 
 def verdict_line(text: str, *, good: bool) -> str:
-    """The sentence on top, green or amber."""
+    """The sentence at the top of the page, in green or amber."""
     return f'<p class="verdict {"yes" if good else "no"}">{escape(text)}</p>'
 
 
 def section(title: str, *parts: str) -> str:
-    """A heading and what stands under it."""
+    """A heading followed by content."""
     return "\n".join([f"<h2>{escape(title)}</h2>", *parts])
 
 
 def numbers(pairs: Iterable[tuple[str, str]]) -> str:
-    """Names above their values, side by side."""
+    """Values side by side, each below its name."""
     cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in pairs)
     return f'<dl class="numbers">{cells}</dl>'
 
@@ -85,14 +85,14 @@ def note(text: str) -> str:
 
 
 def image(figure: Figure, words: str) -> str:
-    """A figure as a PNG inside of the page; ``words`` stand in for it where it cannot be seen."""
+    """A figure as a PNG embedded in the page, with ``words`` as its alternative text."""
     dpi = 130
     data = base64.b64encode(png(figure, dpi=dpi)).decode()
     return f'<img alt="{escape(words)}" src="data:image/png;base64,{data}">'
 
 
 def duration(seconds: float) -> str:
-    """Seconds in a unit that suits them.
+    """A duration in seconds as text, in a suitable unit.
 
     >>> duration(0.0123), duration(4.56), duration(5000.0)
     ('12 ms', '4.6 s', '1 h 23 min')

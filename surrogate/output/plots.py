@@ -84,7 +84,7 @@ def corner_figure(samples: Samples, record: Record) -> Figure:
 
 @dataclass(frozen=True)
 class _Unit:
-    """How a parameter is shown: divided by a power of ten, between two ends, with a label."""
+    """The scale of a parameter's axis: a power of ten, two ends and a label."""
 
     name: str
     label: str
@@ -111,7 +111,7 @@ class _Unit:
 
 @dataclass(frozen=True, eq=False)
 class _Points:
-    """Evaluated points by kind; ``gap`` is how far below the best the log-posterior of the near ones is."""
+    """Evaluated points by kind; ``gap`` is the depth in log-posterior of the near ones."""
 
     near: Array
     gap: Array
@@ -123,7 +123,7 @@ class _Points:
 
     @classmethod
     def of(cls, record: Record) -> _Points:
-        """The points of a run; near are those higher than the lowest of 1000 draws from a normal posterior."""
+        """The points of a run; near points are above the lowest of 1000 draws from a normal posterior."""
         data, d = record.data, record.data.d
         x = data.x[data.finite]
         height = record.log_posterior
@@ -177,7 +177,7 @@ def _draw_marginal(axes: Axes, samples: MCSamples, unit: _Unit) -> None:
 
 
 def _draw_rug(axes: Axes, points: _Points, unit: _Unit) -> None:
-    """The points of a run with one parameter, where they have no pair to be drawn on."""
+    """Draws the points of a run with one parameter as ticks along the axis."""
     x = points.near[:, 0] / unit.scale
     near: dict[str, Any] = {"c": -points.gap, "cmap": _MAP, "vmin": -points.depth, "vmax": 0, "ec": "white", "lw": 0.4}
     axes.scatter(x, np.full(len(x), 0.04), s=18, zorder=3, **near)
@@ -197,7 +197,7 @@ def _draw_pair(axes: Axes, samples: MCSamples, horizontal: _Unit, vertical: _Uni
 
 
 def _draw_points(axes: Axes, points: _Points, horizontal: tuple[int, _Unit], vertical: tuple[int, _Unit]) -> None:
-    """The evaluated points on a pair of parameters, each given by its number and its unit."""
+    """Draws the evaluated points in the panel of two parameters, each given by its index and its axis scale."""
     (j, across), (i, up) = horizontal, vertical
     area = min(1.0, axes.bbox.width / axes.figure.dpi / 2.0)  # smaller where panels are small
 
@@ -212,7 +212,7 @@ def _draw_points(axes: Axes, points: _Points, horizontal: tuple[int, _Unit], ver
 
 
 def _label_edges(axes: NDArray[Any], units: list[_Unit]) -> None:
-    """Ticks everywhere, at the same places in a column or row, with numbers and names at the left and the bottom."""
+    """Sets ticks on all panels, equal along a column or row, and labels at the left and the bottom."""
     d = len(units)
     for k, unit in enumerate(units):
         ticks = _ticks(unit)
@@ -231,7 +231,7 @@ def _label_edges(axes: NDArray[Any], units: list[_Unit]) -> None:
 
 
 def _ticks(unit: _Unit) -> Array:
-    """Round numbers, not so near to an end that their labels meet those of the next panel."""
+    """Round numbers as ticks, far enough from the ends that labels of neighbouring panels do not meet."""
     from matplotlib.ticker import MaxNLocator
 
     values = np.asarray(MaxNLocator(4).tick_values(unit.low, unit.high))
@@ -248,7 +248,7 @@ def _plain_numbers() -> Any:
 
 
 def _add_legend(figure: Figure, corner: Axes, points: _Points) -> None:
-    """The legend and the colour scale, in the empty upper right, or beside the only panel."""
+    """Draws the legend and the colour scale in the empty upper right, or beside a single panel."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.lines import Line2D
@@ -304,7 +304,7 @@ def trace_figure(evidence: Evidence, record: Record) -> Figure:
 
 
 def evaluations_figure(record: Record) -> Figure:
-    """How far below the best each evaluation was, and the best so far."""
+    """The depth of each evaluation below the best one, and the best value so far."""
     from matplotlib.figure import Figure
 
     with style():
@@ -357,7 +357,7 @@ def _draw_evidence(axes: Axes, evidence: Evidence, record: Record, n: Array) -> 
 
 
 def _recent_range(value: Array, error: Array) -> tuple[float, float]:
-    """Ends of an axis on which the later half of the values and their errors can be read; early ones may be cut off."""
+    """Axis limits that show the later half of the values with their errors; early values may be cut off."""
     later = slice(len(value) // 2, None)
     low, high = float((value - error)[later].min()), float((value + error)[later].max())
     margin = 0.1 * (high - low) or 1.0
@@ -396,7 +396,7 @@ def _column(record: Record, name: str) -> Array:
 
 
 def _usable(label: str, name: str) -> str:
-    """The label if matplotlib can set it, otherwise the name in upright letters."""
+    """The label if matplotlib can render it, otherwise the name in upright letters."""
     from matplotlib.mathtext import MathTextParser
 
     try:

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run: no scripts, no links, pictures inside."""
+"""Report of a run as one self-contained HTML page: no scripts, no links, images embedded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LISTED = 100  # failed evaluations that get a row of their own
 
 
 def save_report(samples: Samples, evidence: Evidence, record: Record, path: str | os.PathLike[str]) -> None:
-    """Writes the report, in one piece.
+    """Writes the report to a file atomically.
 
     Raises:
         OSError: If the file cannot be written.
@@ -34,7 +34,7 @@ def save_report(samples: Samples, evidence: Evidence, record: Record, path: str 
 
 
 def report_html(samples: Samples, evidence: Evidence, record: Record) -> str:
-    """The page as text."""
+    """The report as HTML text."""
     from surrogate.output.plots import corner_figure, evaluations_figure
 
     title = f"Posterior of {', '.join(samples.names)}"

@@ -1,4 +1,4 @@
-"""An evaluation: what one call of a target returned, and how that answer is read."""
+"""Evaluations: the results of calls of a target, and how the answers are parsed."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class UnusableError(Exception):
 
 
 def read_answer(answer: Any, names: tuple[str, ...], *, noise: float) -> Evaluation:
-    """The evaluation that an answer means; ``noise`` is the sd of an answer that comes without one."""
+    """Converts an answer to an evaluation; ``noise`` is the sd of an answer without its own."""
     value, extra = _split(answer)
     y = _number(value, "the log-likelihood")
     if math.isnan(y) or y == math.inf:
@@ -103,7 +103,7 @@ def read_answer(answer: Any, names: tuple[str, ...], *, noise: float) -> Evaluat
 
 
 def _split(answer: Any) -> tuple[Any, Any]:
-    """The value of an answer, and the second part or None."""
+    """The value of an answer and, if it is a pair, the second part, otherwise None."""
     if not isinstance(answer, tuple):
         return answer, None
     if len(answer) != 2 or answer[1] is None:
@@ -149,7 +149,7 @@ def _number(value: Any, what: str) -> float:
 
 
 def unstack_answers(answer: Any, b: int) -> list[Any]:
-    """The answer for each of b points, in the form in which a likelihood of one point would give it."""
+    """The answers for b points, each in the form that a likelihood of one point would return."""
     value, extra = _split(answer)
     y = _column(value, b, "the log-likelihood")
     if extra is None:

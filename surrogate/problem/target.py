@@ -80,7 +80,7 @@ class Posterior:
         object.__setattr__(self, "_by_name", _takes_names(self.log_likelihood, self.prior.names))
 
     def evaluate(self, x: np.ndarray) -> Evaluation:
-        """The evaluation of the point x, with shape (d,).
+        """Evaluates the point x, with shape (d,).
 
         Exceptions of the likelihood become failed evaluations; only KeyboardInterrupt and SystemExit are raised.
 
@@ -96,7 +96,7 @@ class Posterior:
         return self._timed(x, lambda answer: [self._evaluation(answer)], n=1)[0]
 
     def evaluate_many(self, x: np.ndarray) -> list[Evaluation]:
-        """The evaluations of points with shape (b, d), by one call of a vectorised likelihood.
+        """Evaluates points with shape (b, d) by one call of a vectorised likelihood.
 
         After an exception all points have failed; a NaN or +inf fails its own point only. A likelihood that is not
         vectorised is called once for each point.
@@ -112,7 +112,7 @@ class Posterior:
         return self._timed(x, lambda answer: [self._evaluation(one) for one in self._unstack(answer, len(x))], n=len(x))
 
     def _timed(self, x: np.ndarray, read: Callable[[Any], list[Evaluation]], *, n: int) -> list[Evaluation]:
-        """The evaluations of n points by one call of the likelihood on x."""
+        """The evaluations of n points by a single call of the likelihood at x, with its duration."""
         start = time.perf_counter()
         try:
             evaluations = read(self._call(x))
@@ -138,7 +138,7 @@ class Posterior:
             return Evaluation.failure(str(error))
 
     def _unstack(self, answer: Any, b: int) -> list[Any]:
-        """The answers for each of b points, as a likelihood of one point would give them."""
+        """The answers for b points, each in the form that a likelihood of one point would return."""
         if not self.gradient:
             return unstack_answers(answer, b)
         rest, gradients = gradient_part(answer)
@@ -150,7 +150,7 @@ class Posterior:
 
 
 def _takes_names(function: Callable[..., Any], names: tuple[str, ...]) -> bool:
-    """Whether the function takes the parameters by name rather than as one array.
+    """Whether the function takes the parameters by name instead of as one array.
 
     Raises:
         TypeError: If it takes neither.
@@ -173,7 +173,7 @@ def _takes_names(function: Callable[..., Any], names: tuple[str, ...]) -> bool:
 
 
 def _arguments_of(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
-    """Arguments of a function; None if its signature is unknown or takes anything."""
+    """Names of the arguments of a function; None if its signature is unknown or open-ended."""
     try:
         arguments = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Ensemble Markov chain Monte Carlo of a density that is cheap and vectorised, such as a finished surrogate.
+"""Ensemble Markov chain Monte Carlo for a cheap, vectorised density, such as a finished surrogate.
 
 The one module that meets emcee: its driver and its stretch and differential-evolution moves (written out for all
 walkers at once), joined by jumps drawn from a Student-t mixture fitted to the draws themselves.
@@ -41,7 +41,7 @@ _WIDE = (2.0, 0.2)  # for the same reason: components this much wider, and their
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """Draws of a density, with diagnostics.
+    """Draws from a density, with diagnostics.
 
     Attributes:
         samples: Equally weighted draws in random order, with shape (n, d).
@@ -78,7 +78,7 @@ def sample_ensemble(
     bounds: ArrayLike | None = None,
     jumps: bool = True,
 ) -> Chain:
-    """Draws of a density that are worth ``ess`` independent ones.
+    """Draws from a density with an effective sample size of ``ess``.
 
     Every step moves each half of the walkers given the other half (emcee's scheme), by one of four Metropolis
     proposals: an independent draw of a Student-t mixture, differential evolution with gamma <= 2.38 / sqrt(2 d) or
@@ -129,7 +129,7 @@ def sample_ensemble(
 
 @dataclass(frozen=True)
 class _Limit:
-    """What remains: a number of steps, and the monotonic time at which to stop."""
+    """Remaining limits: a number of steps, and the monotonic time at which to stop."""
 
     steps: int
     deadline: float
@@ -177,7 +177,7 @@ class _Track:
 
     @cached_property
     def slowest(self) -> float:
-        """The largest autocorrelation time of the parameters, or ``_TAIL`` that of their squares and the log density.
+        """The largest autocorrelation time of the parameters; for their squares and the log density ``_TAIL`` times it.
 
         The latter reveal walkers that stick to a tail or never enter it, which the means of a symmetric target hide.
         """
@@ -198,7 +198,7 @@ class _Track:
         return _Track(self.x[k - 1 :: k], self.log_density[k - 1 :: k], k * self.thin)
 
     def joined(self, x: Sequence[NDArray], log_density: Sequence[NDArray]) -> _Track:
-        """The track with further states, thinned by two as often as it takes to fit into memory."""
+        """The track with further states appended, thinned by two until it fits into memory."""
         track = replace(
             self, x=np.concatenate([self.x, x]), log_density=np.concatenate([self.log_density, log_density])
         )
@@ -209,7 +209,7 @@ class _Track:
 
 @dataclass(frozen=True, eq=False)
 class _Density:
-    """The target in coordinates without edges, with the Jacobian of the map."""
+    """The target in unbounded coordinates, with the Jacobian of the map."""
 
     log_density: LogDensity
     coordinates: Unbounded
@@ -237,7 +237,7 @@ class _Kernel:
 
     @classmethod
     def fitted(cls, density: _Density, x: NDArray, rng: np.random.Generator, *, jumps: bool = True) -> _Kernel:
-        """The kernel whose independent proposals follow the draws x with shape (m, d)."""
+        """A kernel whose independence proposals are fitted to the draws x with shape (m, d)."""
         chosen = rng.choice(len(x), size=_FITTED, replace=False) if len(x) > _FITTED else slice(None)
         mixture = _best_mixture(density.coordinates.forward(x[chosen]), rng)
         proposals, weights = zip(*_proposals(mixture)[0 if jumps else 1 :], strict=True)
@@ -305,7 +305,7 @@ def _proposals(mixture: Mixture) -> list[tuple[Proposal, float]]:
 
 
 def _best_mixture(u: NDArray, rng: np.random.Generator) -> Mixture:
-    """The Gaussian mixture with the least BIC, given the tails of a Student-t.
+    """The Gaussian mixture with the lowest BIC, given Student-t tails.
 
     Twice as many components are tried until the criterion rises.
     """
@@ -331,13 +331,13 @@ def _independent(mine: NDArray, mixture: Mixture, random: np.random.RandomState)
 
 
 def _difference(mine: NDArray, others: NDArray, random: np.random.RandomState) -> tuple[NDArray, NDArray]:
-    """Differential evolution, from the usual step down to 1/30 of it: long thin bends admit only short steps."""
+    """Differential-evolution move with the usual step down to 1/30 of it; thin curved regions need short steps."""
     scale = 10 ** (-1.5 * random.random_sample((len(mine), 1)))
     return mine + 2.38 / np.sqrt(2 * mine.shape[1]) * scale * _gap(mine, others, random), np.zeros(len(mine))
 
 
 def _swap(mine: NDArray, others: NDArray, random: np.random.RandomState) -> tuple[NDArray, NDArray]:
-    """Differential evolution by a whole gap between two others, which may be the gap between two modes."""
+    """Differential-evolution move by the full difference of two walkers, which may lead from one mode to another."""
     return mine + _gap(mine, others, random), np.zeros(len(mine))
 
 
@@ -354,7 +354,7 @@ def _stretch(mine: NDArray, others: NDArray, random: np.random.RandomState) -> t
 
 
 def _until_worth(ess: float, kernel: _Kernel, state: State, limit: _Limit) -> tuple[State, _Track]:
-    """A track that is worth ``ess`` draws, or drifts, or has used up the limit."""
+    """Walks until the track has an effective sample size of ``ess``, or drifts, or the limit is reached."""
     track, more = _Track.empty(state.coords.shape), 2.0 * _WARM_UP
     while True:
         state, track = kernel.walk(state, track, limit.less(track.steps).within(int(more)))
@@ -365,7 +365,7 @@ def _until_worth(ess: float, kernel: _Kernel, state: State, limit: _Limit) -> tu
 
 
 def _missing(track: _Track, ess: float) -> float:
-    """Number of steps that the track lacks, negative when it has more than enough."""
+    """Number of steps still needed for ``ess``; negative if there are more than enough."""
     return max(ess / track.x.shape[1], _RELIABLE) * track.slowest - track.steps
 
 

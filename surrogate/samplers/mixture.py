@@ -53,7 +53,7 @@ class Mixture:
         return self._shares(x).T
 
     def _shares(self, x: Array) -> Array:
-        """``responsibilities`` with shape (k, m): one contiguous row for each component."""
+        """Posterior probabilities of the components with shape (k, m), contiguous by component."""
         joint = self._joint(x)
         share = np.exp(np.subtract(joint, joint.max(0), out=joint), out=joint)
         share /= share.sum(0)
@@ -91,7 +91,7 @@ def _log_radial(r2: Array, d: int, dof: float) -> Array:
 
 
 def _cholesky(covariance: Array, floor: Array) -> Array:
-    """Cholesky factor of a covariance whose eigenvalues may vanish; ``floor`` is added to the diagonal as needed."""
+    """Cholesky factor of a possibly singular covariance; adds ``floor`` to the diagonal as needed."""
     for power in range(-8, 3):
         try:
             return np.asarray(np.linalg.cholesky(covariance + 10.0**power * np.diag(floor)), dtype=np.float64)
@@ -101,7 +101,7 @@ def _cholesky(covariance: Array, floor: Array) -> Array:
 
 
 def _choleskys(covariances: Array, floor: Array) -> Array:
-    """``_cholesky`` of each of several covariances, with shape (k, d, d)."""
+    """``_cholesky`` of each covariance, with shape (k, d, d)."""
     try:
         return np.asarray(np.linalg.cholesky(covariances + 1e-8 * np.diag(floor)), dtype=np.float64)
     except np.linalg.LinAlgError:

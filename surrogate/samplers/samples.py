@@ -77,7 +77,7 @@ class Samples:
 
     @property
     def mean(self) -> Array:
-        """Means, with shape (d,); of periodic parameters the circular mean, within the bounds."""
+        """Means, with shape (d,); circular means, within the bounds, for periodic parameters."""
         mean = self.weights @ self.unrolled
         for j in np.flatnonzero(self.periodic):
             low, high = self.bounds[j]
@@ -97,7 +97,7 @@ class Samples:
 
     @property
     def varying(self) -> Flags:
-        """Which derived values are finite for all draws and not all the same, with shape (k,)."""
+        """Mask of the derived values that are finite for all draws and not constant, with shape (k,)."""
         finite = np.isfinite(self.derived).all(axis=0)
         values = np.where(finite, self.derived, 0.0)
         return np.asarray(finite & (values != values[:1]).any(axis=0), dtype=np.bool_)
@@ -109,7 +109,7 @@ class Samples:
         return replace(self, derived=self.derived[:, kept], derived_names=names, derived_error=error)
 
     def interval(self, level: float = 0.68) -> Array:
-        """Equal-tailed credible intervals, with shape (d, 2); those of a periodic parameter may leave its bounds.
+        """Equal-tailed credible intervals, with shape (d, 2); for a periodic parameter they may leave its bounds.
 
         Args:
             level: Posterior probability between the ends.
@@ -142,7 +142,7 @@ def weighted_quantile(x: ArrayLike, weights: ArrayLike, q: ArrayLike) -> Array:
 
 
 def equal_tailed_interval(x: ArrayLike, weights: ArrayLike, level: float) -> Array:
-    """Intervals with as much weight below as above, with shape (d, 2).
+    """Intervals with equal weight below and above, with shape (d, 2).
 
     Raises:
         ValueError: If ``level`` is not between 0 and 1.

@@ -1,4 +1,4 @@
-"""The front door of batch selection: features of a pool -> transforms -> a rule -> a batch."""
+"""Batch selection: features of a pool -> transforms -> a rule -> a batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["METHODS", "NEED_FEATURES", "Selection", "method_and_mode", "select_b
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """A batch.
+    """A selected batch: indices into the pool, and a status.
 
     Attributes:
         indices: Distinct points of the pool in the order of selection, with shape (k,), k <= n.
@@ -32,7 +32,7 @@ class Selection:
 
     @property
     def complete(self) -> bool:
-        """Whether there are as many as asked for."""
+        """Whether the batch has the requested size."""
         return self.status == "complete"
 
 
@@ -178,7 +178,7 @@ def _check_features(pool: Any, train: Any) -> None:
 
 
 def method_and_mode(name: str) -> tuple[str, str]:
-    """Rule and mode of a name: "lcmd" and "tp" for "lcmd-tp" or "lcmd"; the mode of "random" is "".
+    """Rule and mode from a name: "lcmd" and "tp" for "lcmd-tp" or "lcmd"; the mode of "random" is "".
 
     Raises:
         ValueError: If there is no such method, or it has no modes.

@@ -1,4 +1,4 @@
-"""Features of points: kernels over candidates and labelled points, with or without explicit features."""
+"""Features of candidates and labelled points, explicit or given by a kernel alone."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Features(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the numbers are."""
+        """Device of the features."""
         return self.rows.device
 
     @property
@@ -76,7 +76,7 @@ class Features(ABC):
 
     @abstractmethod
     def to(self, dtype: torch.dtype) -> Features:
-        """The same points in another precision."""
+        """The same points in another dtype."""
 
     def dense(self) -> Tensor:
         """phi(x), with shape (n, p).
@@ -95,7 +95,7 @@ class Features(ABC):
         raise ValueError(_unknown(self))
 
     def stored(self) -> Features:
-        """The same kernel, with everything computed that its columns need."""
+        """An equivalent object that has precomputed everything its columns need."""
         return self
 
 
@@ -108,7 +108,7 @@ def _unknown(features: Features) -> str:
 
 @dataclass(frozen=True, eq=False)
 class DenseFeatures(Features):
-    """Stored features.
+    """Features stored as a matrix.
 
     Attributes:
         matrix: phi(x), with shape (n, p).
@@ -155,7 +155,7 @@ class DenseFeatures(Features):
         return DenseFeatures(self.matrix[index])
 
     def to(self, dtype: torch.dtype) -> DenseFeatures:
-        """In another precision."""
+        """The same features in another dtype."""
         return DenseFeatures(self.matrix.to(dtype))
 
     def projector(self, p: int, generator: torch.Generator) -> Projector:
@@ -176,7 +176,7 @@ class Kernel(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class KernelFeatures(Features):
-    """Points under a kernel whose features are infinitely many.
+    """Points under a kernel that has infinitely many features.
 
     Attributes:
         kernel: The kernel.
@@ -204,13 +204,13 @@ class KernelFeatures(Features):
         return KernelFeatures(self.kernel, self.x[index])
 
     def to(self, dtype: torch.dtype) -> KernelFeatures:
-        """In another precision."""
+        """The same points in another dtype."""
         return KernelFeatures(self.kernel, self.x.to(dtype))
 
 
 @dataclass(frozen=True, eq=False)
 class CovarianceFeatures(Features):
-    """Points of a covariance that is available by columns, such as a posterior over the whole pool.
+    """Points under a covariance available by columns, such as a posterior over the whole pool.
 
     Attributes:
         access: Access to the covariance of all points.
@@ -241,7 +241,7 @@ class CovarianceFeatures(Features):
         return CovarianceFeatures(self.access, self.index[index], self.variances[index])
 
     def to(self, dtype: torch.dtype) -> CovarianceFeatures:
-        """The same with results in another precision."""
+        """The same covariance, with results in another dtype."""
         return replace(self, variances=self.variances.to(dtype))
 
 
@@ -251,7 +251,7 @@ def linear_features(x: Tensor) -> DenseFeatures:
 
 
 def prediction_features(samples: Tensor) -> DenseFeatures:
-    """Empirical covariance of predictions: of the members of an ensemble, trees, or draws from a posterior.
+    """Features whose kernel is the empirical covariance of predictions by ensemble members, trees or posterior draws.
 
     Args:
         samples: Predictions, with shape (m, n), one row per member or draw, at least two.
@@ -273,7 +273,7 @@ def prediction_features(samples: Tensor) -> DenseFeatures:
 
 @dataclass(frozen=True, eq=False)
 class _Columns:
-    """Columns of a matrix, or of a lazy one as `linear_operator` makes them."""
+    """Columns of a matrix, or of a lazy matrix of `linear_operator`."""
 
     covariance: Any
 
@@ -286,7 +286,7 @@ class _Columns:
 
 
 def covariance_features(covariance: Any) -> CovarianceFeatures:
-    """Points under a known covariance: of a surrogate, of gpytorch, or any matrix.
+    """Points under a known covariance: a surrogate's, one of gpytorch, or any matrix.
 
     Args:
         covariance: A matrix with shape (n, n), a gpytorch `MultivariateNormal` (its lazy covariance is used, and its

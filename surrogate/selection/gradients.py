@@ -58,11 +58,11 @@ class FactoredFeatures(Features):
         return FactoredFeatures(tuple((u[index], v[index]) for u, v in self.factors))
 
     def to(self, dtype: torch.dtype) -> FactoredFeatures:
-        """In another precision."""
+        """The same features in another dtype."""
         return FactoredFeatures(tuple((u.to(dtype), v.to(dtype)) for u, v in self.factors))
 
     def projector(self, p: int, generator: torch.Generator) -> Projector:
-        """Sums of products of independent random projections of the factors, see `ProductSketch`.
+        """Random projections of the outer products, see `ProductSketch`.
 
         psi = sum_l (u_l R_l) * (v_l S_l) / sqrt(p), as in Holzmueller et al. (2023), arXiv:2203.09410, sec. 3.2.4. We
         depart from it where a factor has one column: its product with the other is projected at once, with less noise.
@@ -78,7 +78,7 @@ class FactoredFeatures(Features):
 
 @dataclass(frozen=True, eq=False)
 class GradientFeatures(Features):
-    """Gradients of a network with respect to its parameters: its finite-width tangent kernel, computed when needed.
+    """Gradients of a network with respect to its parameters, computed on demand: its finite-width tangent kernel.
 
     Holds the network and the inputs only; blocks of points pass through the network when a kernel or a sketch is asked
     for, so that a pool of a million points needs no more memory than its sketch.
@@ -106,7 +106,7 @@ class GradientFeatures(Features):
         scales: Sequence[tuple[float, float]] | None = None,
         last: int | None = None,
     ) -> GradientFeatures:
-        """Features of points x under a network; a copy of it is kept, and neither is changed.
+        """Features of points x under a network, of which a copy is kept.
 
         Args:
             module: Any network whose parameters are those of `nn.Linear` layers, each used once; the activations are
@@ -131,18 +131,18 @@ class GradientFeatures(Features):
 
     @property
     def dim(self) -> int:
-        """Number of parameters that are differentiated."""
+        """Number of differentiated parameters."""
         return self.subset(slice(0, 1)).stored().dim
 
     def blocks(self) -> Iterator[tuple[slice, FactoredFeatures]]:
-        """Slices of the points and their gradients."""
+        """Slices of the points, with the gradients of each."""
         for start in range(0, self.n, self.block):
             part = slice(start, min(start + self.block, self.n))
             factors = layer_factors(self.module, self.x[part], scales=self.scales, last=self.last)
             yield part, FactoredFeatures(tuple(factors))
 
     def stored(self) -> FactoredFeatures:
-        """The factors of all points: n times the sum of the widths of the layers."""
+        """The factors of all points, which need n times the sum of the layer widths in memory."""
         parts = [features.factors for _, features in self.blocks()]
         return FactoredFeatures(
             tuple((torch.cat(us), torch.cat(vs)) for us, vs in map(_pairs, zip(*parts, strict=True)))
@@ -153,7 +153,7 @@ class GradientFeatures(Features):
         return torch.cat([features.diag() for _, features in self.blocks()])
 
     def gram(self, other: GradientFeatures) -> Tensor:
-        """Inner products of gradients, with shape (n, m)."""
+        """Inner products of the gradients, with shape (n, m)."""
         right = other.stored()
         return torch.cat([features.gram(right) for _, features in self.blocks()])
 
@@ -166,11 +166,11 @@ class GradientFeatures(Features):
         return replace(self, x=self.x[index])
 
     def to(self, dtype: torch.dtype) -> GradientFeatures:
-        """Computed in another precision."""
+        """The same gradients in another dtype."""
         return replace(self, module=frozen_copy(self.module, dtype), x=self.x.to(dtype))
 
     def projector(self, p: int, generator: torch.Generator) -> Projector:
-        """As `FactoredFeatures.projector`, by blocks."""
+        """See `FactoredFeatures.projector`; computed in blocks."""
         sketch = self.subset(slice(0, 1)).stored().sketch(p, generator)
 
         def blockwise(features: GradientFeatures) -> Tensor:

@@ -1,4 +1,4 @@
-"""Batches that tell most about a Gaussian process: largest determinant, and smallest variance afterwards (BAIT)."""
+"""Batches that are most informative about a Gaussian process: largest determinant, or smallest variance (BAIT)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _NoisyGram:
 
 
 def max_determinant(features: Features, n: int, *, noise: float) -> Tensor:
-    """Indices that greedily maximise det(K + noise^2), each the point with the largest variance given those before.
+    """Indices that greedily maximise det(K + noise^2): each has the largest variance given the points before it.
 
     O(m n p) with p explicit features, in place of m n^2 and n columns of the kernel without.
 
@@ -49,7 +49,7 @@ def max_determinant(features: Features, n: int, *, noise: float) -> Tensor:
 
 
 def _floor(dtype: torch.dtype) -> float:
-    """Variance relative to the largest that counts as none."""
+    """Variance, relative to the largest, below which a point counts as known."""
     return 10.0 * torch.finfo(dtype).eps
 
 
@@ -130,7 +130,7 @@ class _Weights:
 
     @classmethod
     def of(cls, phi: Tensor, m: Tensor | None, moment: Tensor | None, noise: float) -> _Weights:
-        """The state before any step; without M the prior has unit covariance."""
+        """The state before the first step; by default M is the identity."""
         prior = torch.eye(phi.shape[1], dtype=phi.dtype, device=phi.device) if m is None else m
         state = cls(phi, prior, moment, noise)
         state.variance = phi.new_empty(len(phi))
@@ -144,7 +144,7 @@ class _Weights:
         return state
 
     def take(self, *, preview: bool = True) -> bool:
-        """Adds the best point; False if none has anything to tell."""
+        """Adds the best point; returns False if no point is informative."""
         i = int(torch.where(self._open, self._scores(), -torch.inf).argmax())
         gain = float(self.variance[i] if self._moment is None else self.reduction[i])
         if not (bool(self._open[i]) and gain > (self.floor if self._moment is None else 0.0)):
@@ -155,7 +155,7 @@ class _Weights:
         return True
 
     def drop(self) -> bool:
-        """Removes the point whose loss costs least; False if rounding leaves none that can be removed."""
+        """Removes the point whose loss costs least; returns False if rounding prevents it."""
         index = torch.tensor(self.chosen, device=self._phi.device)
         spare = self._noise - self.variance[index]
         cost = torch.where(spare > 0, self.reduction[index].clamp(min=0.0) / spare, torch.inf)
@@ -166,7 +166,7 @@ class _Weights:
         return True
 
     def only(self, index: Tensor | list[int]) -> _Weights:
-        """The same with these points alone."""
+        """A copy restricted to these points."""
         few = _Weights(self._phi[index], self._m.clone(), self._moment, self._noise)
         few.variance, few.reduction, few.floor = self.variance[index], self.reduction[index], self.floor
         few._open = self._open[index]
@@ -176,7 +176,7 @@ class _Weights:
         return self.variance if self._moment is None else self.reduction / (self.variance + self._noise + 1e-8)
 
     def _update(self, i: int, gain: float, *, preview: bool) -> None:
-        """M <- M - gain m m^T with m = M phi_i, and what follows from it."""
+        """Updates M <- M - gain m m^T with m = M phi_i, and the quantities derived from M."""
         m = self._m @ self._phi[i]
         along, through = self._pair(i, preview=preview)
         square = 0.0
@@ -205,7 +205,7 @@ class _Weights:
         return along, torch.addmv(torch.addmv(pair[1], before.T, y, alpha=-1.0), after.T, x, alpha=-1.0)
 
     def _compute(self, wanted: list[int]) -> None:
-        """Pairs of these points from the present M."""
+        """Pairs for these points, computed from the current M."""
         m = self._phi[wanted] @ self._m
         rows = m if self._moment is None else torch.stack([m, m @ self._moment @ self._m], 1).flatten(0, 1)
         self._pairs = dict(zip(wanted, (rows @ self._phi.T).view(len(wanted), -1, len(self._phi)), strict=True))
@@ -213,7 +213,7 @@ class _Weights:
         self._history = self._phi.new_empty(len(wanted), 2, len(self._phi))
 
     def _preview(self) -> list[int]:
-        """The next points if there were only those that score best now."""
+        """Likely next points: those that the rule would choose among the points with the best scores now."""
         index = torch.where(self._open, self._scores(), -torch.inf).topk(min(_CROWD, len(self._phi))).indices
         few = self.only(index)
         while len(few.chosen) < _AHEAD and few.take(preview=False):

@@ -43,7 +43,7 @@ class PoolAndTrain:
     train: Features | None = None
 
     def each(self, function: Callable[[Features], Features]) -> PoolAndTrain:
-        """Applies a function to both."""
+        """Applies a function to the pool and to the labelled points."""
         return PoolAndTrain(function(self.pool), None if self.train is None else function(self.train))
 
     @property
@@ -63,7 +63,7 @@ Transform = Callable[[PoolAndTrain], PoolAndTrain]
 
 
 def scale(split: PoolAndTrain) -> PoolAndTrain:
-    """The kernel over its mean diagonal at the labelled points (at the pool if there are none)."""
+    """The kernel divided by its mean diagonal at the labelled points (at the pool if there are none)."""
     reference = split.pool if split.train is None else split.train
     mean = reference.diag().double().mean()
     if not (torch.isfinite(mean) and mean > 0):
@@ -101,7 +101,7 @@ def posterior(noise: float = 1e-3, *, given: str = "train", scaled: bool = True)
         raise ValueError(msg)
 
     def transform(split: PoolAndTrain) -> PoolAndTrain:
-        """In double precision; O(n f^2) time with f features, O(n m^2) with m known points under a kernel alone."""
+        """See ``posterior``; double precision, O(n f^2) time for f features, else O(n m^2) for m known points."""
         split = (scale(split) if scaled else split).each(lambda features: features.to(torch.float64))
         known = split.known if given == "train" else split.pool
         if known.dim is not None and known.dim <= max(1024, 3 * known.n):
@@ -149,7 +149,7 @@ def _cholesky(matrix: Tensor, ridge: float) -> Tensor:
 
 
 def kfac_posterior(noise: float = 1e-3) -> Transform:
-    """The kernel of what remains unknown after labels, by the Kronecker factors of K-FAC: cheap for any network.
+    """The kernel of the remaining uncertainty given the labels, by K-FAC's Kronecker factors: cheap for any network.
 
     As `posterior`, with the matrix of each layer's gradients u (x) v at n labelled points replaced by n A (x) G, and
     noise^2 added to it by factored damping (see ``Kronecker``). The features stay outer products, of
@@ -171,7 +171,7 @@ def kfac_posterior(noise: float = 1e-3) -> Transform:
         raise ValueError(msg)
 
     def transform(split: PoolAndTrain) -> PoolAndTrain:
-        """Factored features, in the precision that they had."""
+        """See ``kfac_posterior``; returns factored features in their original precision."""
         known, pool = _factored(split.known), _factored(split.pool)
         unit = float(known.diag().double().mean()) ** 0.5
         whiten = [_whitener(u, v, noise * unit) for u, v in known.factors]
@@ -194,7 +194,7 @@ def _factored(features: Features) -> FactoredFeatures:
 
 
 def _whitener(u: Tensor, v: Tensor, noise: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Of the factors of one layer; ``noise`` in the units of the gradients."""
+    """Whitening maps from the factors of one layer; ``noise`` is in the units of the gradients."""
     n, left, right = len(u), u.double(), v.double()
     damped = Kronecker(left.T @ left / n, right.T @ right / n).damped(noise**2 / n)
 
@@ -224,7 +224,7 @@ def sketch(p: int = 512, *, generator: torch.Generator | None) -> Transform:
         raise ValueError(msg)
 
     def transform(split: PoolAndTrain) -> PoolAndTrain:
-        """The features themselves if there are no more than p."""
+        """See ``sketch``; features of at most p dimensions are returned unchanged."""
         dim = split.pool.dim
         if dim is not None and dim <= p:
             return split.each(lambda features: DenseFeatures(features.dense()))
@@ -262,7 +262,7 @@ def acs_grad(noise: float = 1e-3) -> Transform:
     conditioned = posterior(noise, scaled=False)
 
     def transform(split: PoolAndTrain) -> PoolAndTrain:
-        """A product of two kernels, in double precision."""
+        """See ``acs_grad``; the product of two kernels, in double precision."""
         split = scale(split).each(lambda features: features.to(torch.float64).stored())
         after = conditioned(split)
         factor = torch.tensor(noise**-2, dtype=torch.float64, device=split.pool.device)
@@ -273,7 +273,7 @@ def acs_grad(noise: float = 1e-3) -> Transform:
 
 
 def acs_rf(p: int = 512, noise: float = 1e-3, *, generator: torch.Generator) -> Transform:
-    """Random features of the expected gain in log-likelihood by the label of a point, with noise of a known sd.
+    """Random features of the expected gain in log-likelihood from the label of a point, for known noise.
 
     The expected log-likelihood of a label given theta plus the entropy of its prediction is
     log(1 + v / noise^2) / 2 - ((theta.phi)^2 + v) / (2 noise^2), v the posterior variance at the point and theta a
@@ -285,7 +285,7 @@ def acs_rf(p: int = 512, noise: float = 1e-3, *, generator: torch.Generator) -> 
     """
 
     def transform(split: PoolAndTrain) -> PoolAndTrain:
-        """Features with shape (n, p); O(n f (f + p)) time for f features before."""
+        """Features with shape (n, p); O(n f (f + p)) time for f input features."""
         split = scale(split).each(lambda features: features.to(torch.float64))
         phi = split.known.dense()
         factor = _cholesky(phi.T @ phi, noise**2)
@@ -304,7 +304,7 @@ def acs_rf(p: int = 512, noise: float = 1e-3, *, generator: torch.Generator) -> 
 
 
 def acs_rf_hyper(p: int, y: Tensor, *, generator: torch.Generator) -> Transform:
-    """Random features of the expected gain in log-likelihood by a label, with noise of unknown variance.
+    """Random features of the expected gain in log-likelihood from the label of a point, for unknown noise variance.
 
     Conjugate model: theta ~ N(0, s^2) for each (scaled) feature and s^2 ~ inverse gamma(1, 1). Given the labels,
     theta ~ N(m, s^2 V) with V = (Phi^T Phi + 1)^-1, m = V Phi^T y, and s^2 ~ inverse gamma(a, b) with a = 1 + n / 2 and
@@ -326,7 +326,7 @@ def acs_rf_hyper(p: int, y: Tensor, *, generator: torch.Generator) -> Transform:
     """
 
     def transform(split: PoolAndTrain) -> PoolAndTrain:
-        """Features with shape (n, p); O(n f (f + p)) time for f features before."""
+        """Features with shape (n, p); O(n f (f + p)) time for f input features."""
         split = scale(split).each(lambda features: features.to(torch.float64))
         phi = split.known.dense()
         target = y.to(phi).flatten()
@@ -366,7 +366,7 @@ def _normal(rows: int, p: int, like: Tensor, generator: torch.Generator) -> Tens
 
 
 def weighted(weights: Tensor) -> Transform:
-    """The pool's features times positive weights, such as powers of a posterior density; labelled points keep one.
+    """The pool's features times positive weights, such as powers of a posterior density; labelled points keep weight 1.
 
     Raises:
         ValueError: If weights are negative or not finite, or, when applied, not as many as points.
@@ -376,7 +376,7 @@ def weighted(weights: Tensor) -> Transform:
         raise ValueError(msg)
 
     def transform(split: PoolAndTrain) -> PoolAndTrain:
-        """The same kernel with rows and columns times the weights."""
+        """The kernel with rows and columns multiplied by the weights."""
         if weights.shape != (split.pool.n,):
             msg = f"weights must have shape ({split.pool.n},), got {tuple(weights.shape)}"
             raise ValueError(msg)
@@ -389,7 +389,7 @@ def weighted(weights: Tensor) -> Transform:
 
 
 def named_transform(spec: str, generator: torch.Generator | None) -> Transform:
-    """The transform of a short name with its numbers, such as "sketch:512" or "acs-rf:512,0.001".
+    """The transform with a short name and arguments, such as "sketch:512" or "acs-rf:512,0.001".
 
     Args:
         spec: One of "scale", "posterior", "posterior-pool", "posterior-kfac", "sketch", "acs-grad" and "acs-rf", after

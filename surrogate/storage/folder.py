@@ -1,4 +1,4 @@
-"""The folder of a run: where its files are, and who may write to it."""
+"""The folder of a run: its files, and the lock on it."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ RUN_FILES = (
 
 
 class RunFiles:
-    """Names of the files that runs of every kind have; ``path`` is their folder."""
+    """Paths of the files that every kind of run has; ``path`` is their folder."""
 
     path: Path
 
     @property
     def state_path(self) -> Path:
-        """State of the loop, or the table of a labelling run: numbers only."""
+        """File of the loop's state, or of the table of a labelling run: numbers only."""
         return self.path / "state.npz"
 
     @property
     def config_path(self) -> Path:
-        """What was asked for, with defaults filled in."""
+        """File of the settings, with defaults filled in."""
         return self.path / "config.yaml"
 
     @property
     def trace_path(self) -> Path:
-        """One row per iteration, or per fit of a labelling run."""
+        """File with one row per iteration, or per fit of a labelling run."""
         return self.path / "trace.csv"
 
     @property
     def report_path(self) -> Path:
-        """The report, one page."""
+        """File of the one-page report."""
         return self.path / "report.html"
 
 
 class RunFolder(RunFiles):
-    """The folder of one run: where its files are, and a lock that keeps a second process out.
+    """The folder of one run: its files, and a lock that keeps other processes out.
 
     Reading needs no lock; `create` takes it and `close` or the end of the process gives it back.
 
@@ -69,31 +69,31 @@ class RunFolder(RunFiles):
 
     @property
     def journal(self) -> Journal:
-        """All evaluations, one per line."""
+        """Journal of all evaluations, one per line."""
         return Journal(self.path / "evaluations.jsonl")
 
     @property
     def reweighting_journal(self) -> Journal:
-        """Evaluations at draws of the finished surrogate."""
+        """Journal of the evaluations at draws of the finished surrogate."""
         return Journal(self.path / "reweighting.jsonl")
 
     @property
     def chain_root(self) -> Path:
-        """Root of the names of the GetDist files that the run itself wrote, re-weighted if it was asked to."""
+        """Common root of the GetDist files that the run itself writes, re-weighted if requested."""
         return self.path / "chain"
 
     @property
     def samples_root(self) -> Path:
-        """Root of the names of those that were drawn afterwards."""
+        """Common root of the GetDist files of samples drawn after the run."""
         return self.path / "samples"
 
     @property
     def holds_run(self) -> bool:
-        """Whether a run has left evaluations or a state here."""
+        """Whether the folder holds evaluations or a state of a run."""
         return self.journal.path.exists() or self.state_path.exists()
 
     def claim(self, *, into: bool = False) -> None:
-        """Makes sure that a run may write here: into a new or empty folder, or into that of a former run.
+        """Checks that a run may write here: the folder is new, empty, or that of an earlier run.
 
         What a run writes is listed in ``.surrogate``; nothing else is ever replaced or removed.
 
@@ -120,7 +120,7 @@ class RunFolder(RunFiles):
             raise ValueError(msg)
 
     def create(self, *, force: bool = False) -> RunFolder:
-        """Makes the folder if need be, locks it and removes what killed processes left half written.
+        """Creates the folder if needed, locks it, and removes files left half-written by killed processes.
 
         Args:
             force: Whether to start anew: the files of a former run are removed, but for its journal, which is renamed
@@ -146,7 +146,7 @@ class RunFolder(RunFiles):
         return self
 
     def close(self) -> None:
-        """Gives the lock back; once is enough and twice does no harm."""
+        """Releases the lock; may be called more than once."""
         if self._lock is not None:
             release(self._lock)
             self._lock = None
@@ -170,7 +170,7 @@ class RunFolder(RunFiles):
 
     @property
     def _manifest(self) -> Path:
-        """The names of the files that a run writes: its presence says that those here are a run's."""
+        """The file that marks the folder as that of a run, and lists the names that a run writes."""
         return self.path / ".surrogate"
 
     def _old_journal(self, number: int) -> Path:
@@ -178,7 +178,7 @@ class RunFolder(RunFiles):
 
 
 def _probe(folder: Path) -> None:
-    """Writes a byte to the folder and takes it away again."""
+    """Writes a byte to the folder and removes it, to check that the folder is writable."""
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(b"0")
         sync(file)

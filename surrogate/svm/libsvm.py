@@ -27,7 +27,7 @@ _SPARSEST = 1000  # values of a larger table to one that is given
 
 
 def read_libsvm(path: _Path, *, n_features: int | None = None) -> tuple[Array, Array]:
-    """A table of labelled points, dense.
+    """Reads a table of labelled points, as dense arrays.
 
     Args:
         path: File.
@@ -56,7 +56,7 @@ def read_libsvm(path: _Path, *, n_features: int | None = None) -> tuple[Array, A
 
 
 def write_libsvm(path: _Path, x: ArrayLike, y: ArrayLike) -> None:
-    """Writes points x with shape (n, d) and labels y with shape (n,); zeros are left out.
+    """Writes points x with shape (n, d) and labels y with shape (n,), omitting zeros.
 
     Raises:
         ValueError: If the shapes do not fit together or a value is not finite.
@@ -75,7 +75,7 @@ def write_libsvm(path: _Path, x: ArrayLike, y: ArrayLike) -> None:
 
 @dataclass(frozen=True, eq=False)
 class MachineFile:
-    """The numbers of a support vector machine.
+    """The numbers that define a support vector machine.
 
     Attributes:
         kernel: "linear" or "rbf".
@@ -96,7 +96,7 @@ class MachineFile:
 
 
 def write_machine(path: _Path, machine: MachineFile) -> None:
-    """Writes a machine; one of two classes as LIBSVM's C-SVC, which differs from it in training alone.
+    """Writes a machine; two classes become LIBSVM's C-SVC, which has the same decision function.
 
     Raises:
         OSError: If the file cannot be written.
@@ -123,7 +123,7 @@ def write_machine(path: _Path, machine: MachineFile) -> None:
 
 
 def read_machine(path: _Path) -> MachineFile:
-    """The machine that `write_machine` wrote, or a C-SVC of two classes that LIBSVM did.
+    """Reads a machine written by `write_machine`, or a two-class C-SVC written by LIBSVM.
 
     Raises:
         ValueError: If the file is malformed, with the line, or holds a machine of another kind.
@@ -176,7 +176,7 @@ def _machine(path: _Path, header: dict[str, list[str]], lines: list[tuple[int, l
 
 
 def _lines(path: _Path) -> Iterable[tuple[int, list[str]]]:
-    """Numbers and words of the lines that hold something."""
+    """Line number and words of each line that is not blank."""
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             if words := line.partition("#")[0].split():
@@ -195,7 +195,7 @@ def _finite(word: str, what: str) -> float:
 
 
 def _entries(words: list[str], n_features: int | None) -> dict[int, float]:
-    """Values by index, from 0 on."""
+    """Values by index, starting from 0."""
     entries: dict[int, float] = {}
     last = 0
     for word in words:
@@ -238,5 +238,5 @@ def _vector(row: Array) -> str:
 
 
 def spelled_label(label: float) -> str:
-    """The label with all its digits, whole numbers without a point."""
+    """The label as text with all its digits; whole numbers without a decimal point."""
     return str(int(label)) if float(label).is_integer() else repr(float(label))

@@ -1,4 +1,4 @@
-"""Noise of y ~ N(X b, s^2 (K + eta I)) for a fixed kernel matrix K: one ratio eta to search, everything else profiled.
+"""Noise of y ~ N(X b, s^2 (K + eta I)) for a fixed kernel matrix K; b and s^2 are profiled, eta is searched.
 
 The coefficients b of the trend are integrated out with a flat prior (restricted likelihood) and s^2 is at its best
 value for each eta, so that what is left is a function of one variable, with O(n) operations a value after one
@@ -20,7 +20,7 @@ __all__ = ["NoiseEstimate", "NoiseProfile"]
 
 @dataclass(frozen=True)
 class NoiseEstimate:
-    """Where the profile likelihood is largest.
+    """The noise at which the profile likelihood is largest.
 
     Attributes:
         eta: Noise variance over signal variance; inf where all is noise.
@@ -64,7 +64,7 @@ class NoiseProfile:
 
     @classmethod
     def of(cls, kernel: Tensor, y: Tensor, *, trend: Tensor | None = None) -> NoiseProfile:
-        """From K with shape (n, n), y with shape (n,) and X with shape (n, m); one eigendecomposition, O(n^3).
+        """The profile for K with shape (n, n), y with shape (n,) and X with shape (n, m): one eigendecomposition.
 
         Eigenvalues below n eps times the largest are rounding and are set to that.
 
@@ -83,11 +83,11 @@ class NoiseProfile:
         return cls(eigenvalues.clamp(min=least), vectors.T @ y)
 
     def signal_variance(self, eta: float) -> float:
-        """The best s^2 for this eta."""
+        """The s^2 that maximises the likelihood for this eta."""
         return float((self.rotated.square() / (self.eigenvalues + eta)).mean())
 
     def value(self, eta: float) -> float:
-        """l(eta) in nats: O(n). At eta = inf that of noise alone."""
+        """l(eta) in nats, O(n); at eta = inf the log-likelihood of noise alone."""
         p = len(self.rotated)
         if math.isinf(eta):
             return -0.5 * p * (math.log(2.0 * math.pi * float(self.rotated.square().mean())) + 1.0)
@@ -101,12 +101,12 @@ class NoiseProfile:
         return 0.5 * len(inverse) * float((weight * inverse).sum() / weight.sum() - inverse.mean())
 
     def derivative_bound(self, eta: float) -> float:
-        """|dl/deta| is no more than this: no weighting moves a mean by more than the range of its terms."""
+        """Upper bound of |dl/deta|: a weighted mean differs from the plain one by at most the range of its terms."""
         low, high = float(self.eigenvalues[0]), float(self.eigenvalues[-1])
         return 0.5 * len(self.rotated) * (1.0 / (eta + low) - 1.0 / (eta + high))
 
     def asymptote(self, eta: float) -> float:
-        """What dl/deta tends to at large eta: -p/2 (a0 / eta^2 + a1 / eta^3), with a relative error of O(eta^-2).
+        """Leading terms of dl/deta for large eta: -p/2 (a0 / eta^2 + a1 / eta^3), with a relative error of O(eta^-2).
 
         a0 = sum w^2 lambda / sum w^2 - mean(lambda): positive where y follows the kernel more than noise would, and
         then l falls at large eta. A negative a0 means that l rises towards pure noise.
@@ -119,7 +119,7 @@ class NoiseProfile:
         return -0.5 * len(self.rotated) * (a0 / eta**2 + a1 / eta**3)
 
     def maximise(self, *, bounds: tuple[float, float] | None = None, per_decade: int = 4) -> NoiseEstimate:
-        """The best eta: every sign change of the derivative on a grid in log eta is polished, the ends are compared.
+        """The eta of largest likelihood: refines every sign change of the derivative on a grid, and compares the ends.
 
         The likelihood may have several maxima, or its largest value at no noise or at nothing but noise.
 
@@ -155,7 +155,7 @@ def _contrasts(trend: Tensor, n: int) -> Tensor:
 
 
 def _falling_roots(derivative: Callable[[float], float], grid: list[float]) -> list[float]:
-    """Where the derivative goes from plus to minus: maxima, by Brent's method in log eta."""
+    """Maxima: roots at which the derivative falls from plus to minus, by Brent's method in log eta."""
     values = [derivative(eta) for eta in grid]
     brackets = [(grid[i], grid[i + 1]) for i in range(len(grid) - 1) if values[i] > 0.0 >= values[i + 1]]
     return [

@@ -49,7 +49,7 @@ def nearest(x: Tensor, targets: Tensor, m: int) -> Tensor:
 
 
 def correlations(kernel: Stationary, z: Tensor) -> tuple[Tensor, Tensor]:
-    """k and h of ``Stationary.evaluate``, with shape (b, m, m), for scaled points with shape (b, m, d)."""
+    """k and h of ``Stationary.evaluate`` between scaled points, shape (b, m, d), with shape (b, m, m)."""
     z = z - z[:, -1:]  # about the target: the expanded square loses no digits for neighbours
     norm = z.square().sum(-1)
     r2 = torch.baddbmm(norm[:, :, None] + norm[:, None, :], z, z.mT, alpha=-2.0).clamp_(min=0.0)
@@ -58,7 +58,7 @@ def correlations(kernel: Stationary, z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def nearest_others(z: Tensor, targets: Tensor, m: int) -> Tensor:
-    """Indices of the m points nearest to some of the points, these themselves left out, with shape (b, m).
+    """Indices of the m nearest other points, for some of the points, with shape (b, m).
 
     Args:
         z: All points, with shape (n, d).
@@ -80,7 +80,7 @@ def nearest_others(z: Tensor, targets: Tensor, m: int) -> Tensor:
 def local_prediction(
     kernel: Stationary, z: Tensor, y: Tensor, new: Tensor, rows: Tensor, *, noise: float | Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Mean and variance of g at new points given some points for each, in units of s: O(b m^3 / 3).
+    """Mean and variance of g at new points, each conditioned on its own m points, in units of s: O(b m^3 / 3).
 
     Args:
         kernel: Correlation function.
@@ -131,7 +131,7 @@ def predict_locally(process: ScaledProcess, data: Observations, new: Tensor, m: 
 
 @dataclass(frozen=True, eq=False)
 class LocalPosterior:
-    """The process at each point given its nearest neighbours alone: nothing to solve before a prediction.
+    """A process conditioned, at each new point, on its nearest neighbours alone; nothing is solved before a prediction.
 
     Predictions at different points come from different data, so that they have no joint covariance, and the mean is
     not quite continuous.
@@ -166,7 +166,7 @@ class LocalPosterior:
 def local_posterior(
     process: ScaledProcess, data: Observations, *, neighbours: int = 256, calibration: Tensor
 ) -> LocalPosterior:
-    """The process given the neighbours of each point; the constant is the mean of the values.
+    """The posterior conditioned on nearest neighbours; the constant is the mean of the values.
 
     Args:
         process: Kernel and hyperparameters. A scale that it has is kept.

@@ -50,15 +50,15 @@ class Asynchronous:
 
     @property
     def uncounted(self) -> int:
-        """Calls that the state does not hold."""
+        """Number of calls that the state does not yet include."""
         return len(self._taken - evaluated(self.state))
 
     def harvest(self) -> None:
-        """Closes the journal, to which answers go by themselves."""
+        """Closes the journal; evaluations are written as they arrive, so nothing is left to collect."""
         self._journal.close()
 
     def run(self, state: State) -> State:
-        """Evaluates until the run is over, takes back what nobody has begun, and returns the last state."""
+        """Evaluates until the run is over, cancels points that no worker has begun, and returns the last state."""
         self.state = state
         untold = self._journal.untold(state)
         self._taken = evaluated(state) | {r.x.tobytes() for r in untold}
@@ -74,13 +74,13 @@ class Asynchronous:
         return self.state
 
     def _launch_again(self) -> None:
-        """Launches what was under way when the run ended before: whoever answers by files may have done so since."""
+        """Launches the points that were in flight when the run was interrupted; answers on file may exist by now."""
         state = self.state
         if state.pending is not None and not self._run.over(state):
             self._launch(fresh(state.pending, self._taken))
 
     def _propose(self) -> int:
-        """Fills the queue anew, and returns how many answers the next fit waits for."""
+        """Refills the queue of points, and returns how many evaluations the next fit waits for."""
         state, flight = self.state, self._flight
         start = time.monotonic()
         spare = 0 if state.verdict.converged else self._pace.expected(self._workers)  # begun while new ones are chosen
@@ -101,11 +101,11 @@ class Asynchronous:
         return self._quota if state.parameters is not None else self._design_quota(len(flight.in_air))
 
     def _under_way(self, numbers: Iterable[int]) -> NDArray:
-        """The points of these numbers, with shape (k, d)."""
+        """The points with these numbers, with shape (k, d)."""
         return np.array([self._points[number] for number in numbers]).reshape(-1, self._run.loop.d)
 
     def _design_quota(self, n: int) -> int:
-        """How many points of a design are waited for, whichever come first: no worker is idle before the first fit."""
+        """Number of design points to wait for, in any order, so that no worker is idle before the first fit."""
         return max(int(np.ceil(0.7 * n)), n - self._workers)
 
     @property
@@ -122,12 +122,12 @@ class Asynchronous:
             self._flight.launch(number, point, self._keep)
 
     def _take_back(self, numbers: Iterable[int]) -> None:
-        """Points that nobody has begun are free again."""
+        """Cancels points that no worker has begun; they may be chosen again."""
         for number in self._flight.cancel(numbers):
             self._taken.discard(self._points[number].tobytes())
 
     def _land(self, enough: int) -> None:
-        """Waits until enough has come back for a fit, or nothing more is worth waiting for."""
+        """Waits until enough evaluations have returned for a fit, or until no more are worth waiting for."""
         flight, patience = self._flight, self._patience()
         flight.land(self._arrived, wait_for=1, patience=patience)
         while self._landed and flight.in_air and len(self._landed) < enough and not self._broken():
@@ -141,11 +141,11 @@ class Asynchronous:
             self.state = replace(self.state, probes=None)
 
     def _broken(self) -> bool:
-        """Whether so many calls have failed that the run ends, without waiting for the others."""
+        """Whether enough calls have failed to end the run at once, without waiting for the others."""
         return self._run.budget.broken(self.state, [evaluation for _, evaluation in self._landed])
 
     def _patience(self) -> float | None:
-        """How long to wait for probes when nothing else is pending, in seconds; None: for ever."""
+        """How long to wait, in seconds, when only probes are pending; None for no limit."""
         state = self.state
         if state.probes is None or not state.verdict.converged or state.explored < 3 * len(state.probes):
             return None
@@ -155,7 +155,7 @@ class Asynchronous:
         self._landed.append((self._points[number], evaluation))
 
     def _keep(self, number: int, evaluation: Evaluation) -> None:
-        """Puts an evaluation on disk, from whatever thread it arrives in."""
+        """Writes an evaluation to disk, from the thread in which it arrives."""
         self._journal.append(self.state.step, None, self._points[number], evaluation)
 
     def _tell(self, landed: list[tuple[NDArray, Evaluation]]) -> None:
@@ -167,7 +167,7 @@ class Asynchronous:
 
 
 def useful_workers(executor: Executor, loop: PosteriorLoop) -> int:
-    """Points that an asynchronous run keeps in flight: one for each worker, and no more than 4 d.
+    """Number of points that an asynchronous run keeps in flight: one per worker, at most 4 d.
 
     Points chosen without the values of more than that many others are hardly better than a space-filling design.
     """

@@ -1,4 +1,4 @@
-"""How long calls and fits take."""
+"""Durations of calls and fits."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class Pace:
         self._busy = self._asking = self.call = 0.0
 
     def proposed(self, seconds: float) -> None:
-        """Notes how long choosing points took."""
+        """Records how long it took to choose points."""
         self._asking = seconds
 
     def told(self, seconds: float, calls: list[float]) -> None:
-        """Notes how long a fit took, and the calls that it learned from."""
+        """Records how long a fit took, and the durations of the calls that it added."""
         self._busy = seconds + self._asking
         if calls:
             share = 1.0 if self.call == 0.0 else 0.2
             self.call += share * (float(np.mean(calls)) - self.call)
 
     def expected(self, workers: int) -> int:
-        """Points begun during one fit and proposal; at most one each."""
+        """Expected number of points that workers begin during one fit and proposal; at most one each."""
         if self.call <= 0.0:
             return workers if self._busy else 0
         return min(int(np.ceil(workers * self._busy / self.call)), workers)

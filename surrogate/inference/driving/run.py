@@ -1,4 +1,4 @@
-"""What a run needs beside its state: how to choose points, what to evaluate and where, and when to stop."""
+"""What a run needs besides its state: the loop, the target, the executor, and the rules for stopping."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Call = Callable[[NDArray], Evaluation]
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What stays the same from the start of a run to its end.
+    """Everything about a run that does not change from its start to its end.
 
     Attributes:
         loop: How to choose points.
@@ -64,11 +64,11 @@ class Run:
     observers: Sequence[Observer] = ()
 
     def placed(self, executor: Executor, call: Call, folder: RunFolder | None) -> Run:
-        """This run on an executor and in a folder; a plain call is left out, so that vectorised targets get batches."""
+        """A copy with an executor and a folder; drops a plain ``call``, so vectorised targets get whole batches."""
         return replace(self, executor=executor, call=call if self.settings.limits.special else None, folder=folder)
 
     def ask(self, state: State, taken: set[bytes], pending: NDArray | None = None, n: int | None = None) -> NDArray:
-        """The next points of the loop, without copies and without the points that are taken: evaluated or under way.
+        """The next points of the loop, without duplicates and without points already evaluated or in flight.
 
         The loop repeats itself where nothing has changed, and its draws hold copies.
         """
@@ -80,7 +80,7 @@ class Run:
         return fresh(self.loop.ask(state, known), taken)
 
     def tell(self, state: State, x: NDArray, evaluations: list[Evaluation]) -> State:
-        """The next state, after it is on disk and the observers have seen it; left at once if the run is to end."""
+        """The next state, after it was saved and shown to the observers; interrupted at once if the run should end."""
         with self.stop.interruptible():
             state = self.loop.tell(state, x, evaluations)
         self.keep(state)
@@ -94,16 +94,16 @@ class Run:
             save_state(self.folder, state, self.loop.prior, self.provenance)
 
     def failed(self, reason: str) -> None:
-        """Shows the observers why the first call failed."""
+        """Shows the observers the reason of the first failed call."""
         for observe in self.observers:
             getattr(observe, "failed", lambda _: None)(reason)
 
     def over(self, state: State) -> str:
-        """Why no more points are to be evaluated; empty if the run goes on."""
+        """The reason why no more points should be evaluated; empty if the run continues."""
         return state.verdict.reason if state.verdict.stop else self.budget.spent(state)
 
 
 def fresh(x: NDArray, taken: set[bytes]) -> NDArray:
-    """The points x, with shape (b, d), without copies and without those that are taken."""
+    """The points x, with shape (b, d), without duplicates and without the points that are taken."""
     first = {point.tobytes(): index for index, point in reversed(list(enumerate(x)))}
     return x[sorted(index for point, index in first.items() if point not in taken)]

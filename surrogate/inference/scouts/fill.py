@@ -1,4 +1,4 @@
-"""Warm draws for the rest of a batch."""
+"""The scout that fills the rest of a batch with warm draws."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Fill"]
 
 
 class Fill:
-    """Warm draws where the candidates hold less independent uncertainty than a batch has points."""
+    """Warm draws for the places in a batch that the candidates cannot fill with independent uncertainty."""
 
     name = "fill"
     phases = LEARNING - {Phase.EXPLORE}

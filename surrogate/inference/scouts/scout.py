@@ -1,4 +1,4 @@
-"""What a scout is: an idea where to evaluate next."""
+"""The interface of scouts, which propose points to evaluate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Place", "Scout"]
 
 
 class Place(Enum):
-    """Where in a batch the points of a scout go.
+    """The place of a scout's points in the batch.
 
     Attributes:
         FIRST: In front, after those that are there already; as many points at the end of the batch give way.
@@ -30,7 +30,7 @@ class Place(Enum):
 
 @runtime_checkable
 class Scout(Protocol):
-    """An idea where to evaluate next, beside where the surrogate is least sure of the posterior.
+    """Proposes points to evaluate for a purpose other than reducing the uncertainty of the posterior.
 
     Attributes:
         name: By which it is left out.
@@ -43,4 +43,4 @@ class Scout(Protocol):
     place: Place
 
     def points(self, view: View) -> Array:
-        """Points to evaluate, in scaled coordinates, with shape (k, d), k >= 0: a function of the view alone."""
+        """Points to evaluate, in unit coordinates, with shape (k, d), k >= 0: depends on the view alone."""

@@ -30,7 +30,7 @@ class Stopped(BaseException):  # not an Exception: those of a likelihood are rec
 
 @dataclass(frozen=True, eq=False)
 class CobayaLikelihood:
-    """The log-likelihood of a Cobaya model, external priors included, with its derived parameters and chi2s.
+    """The log-likelihood of a Cobaya model, including external priors, with its derived parameters and chi2s.
 
     Attributes:
         model: The model.
@@ -106,13 +106,13 @@ def _as_float(value: Any) -> float:
 
 
 def _rebuilt(info: dict[str, Any], packages_path: str | None, bounds: Array) -> CobayaLikelihood:
-    """The same likelihood in another process: models do not travel, their description does."""
+    """Rebuilds the likelihood in another process from its description, since models cannot be pickled."""
     return CobayaLikelihood(get_model(info, packages_path=packages_path), bounds)
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A model as `surrogate.infer` needs it.
+    """A Cobaya model in the form that `surrogate.infer` needs.
 
     Attributes:
         log_likelihood: Its likelihood.
@@ -126,7 +126,7 @@ class Problem:
 
 
 def problem_of(target: Any) -> Problem:
-    """The problem of a Cobaya model, of its description, or of its yaml file.
+    """Builds the problem from a Cobaya model, its description or its yaml file.
 
     Raises:
         ValueError: If Cobaya cannot make a model of it.
@@ -165,7 +165,7 @@ def prior_of(model: Model) -> Prior:
 
 
 def reference_of(model: Model, covariance: Array | None = None) -> Reference | None:
-    """Where the posterior is expected, by the `ref` of all parameters; None if one has none.
+    """Where `ref` expects the posterior; None if any parameter has no `ref`.
 
     Args:
         model: The model.
@@ -183,5 +183,5 @@ def reference_of(model: Model, covariance: Array | None = None) -> Reference | N
 
 
 def _moments(pdf: Any) -> tuple[float, float]:
-    """Mean and sd of a reference: a distribution, or a number, nan where there is none."""
+    """Mean and sd of a `ref`, which is a distribution or a number; nan where there is none."""
     return (float(pdf.mean()), float(pdf.std())) if hasattr(pdf, "mean") and hasattr(pdf, "rvs") else (float(pdf), 0.0)

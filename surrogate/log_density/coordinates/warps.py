@@ -1,4 +1,4 @@
-"""Monotone warps of one axis: of inputs with bounds, and of the log-density itself."""
+"""Monotone warps of one axis: of bounded parameters, and of the log-density."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _EDGE = 1e-7  # of the range: points on a face are taken this far inside
 
 @dataclass(frozen=True, eq=False)
 class InputWarp:
-    """A warp for each parameter. No Jacobian is needed: the log-density is modelled, and sampled in the original axes.
+    """A warp for each parameter; needs no Jacobian, since the log-density itself is modelled.
 
     A periodic parameter, whose support is one turn, becomes two coordinates: the cosine and the sine of its angle. Any
     function of these is periodic. A stationary kernel of them is the exp-sine-squared kernel (MacKay 1998,
@@ -48,7 +48,7 @@ class InputWarp:
 
     @classmethod
     def identity(cls, low: Array, high: Array, periodic: Flags | None = None) -> InputWarp:
-        """No warps but those of periodic parameters, which a mask with shape (d,) marks."""
+        """The identity, except for periodic parameters, which a mask with shape (d,) marks."""
         kinds = np.zeros(len(low), dtype=np.int64)
         if periodic is not None:
             kinds[periodic] = CIRCLE
@@ -66,28 +66,28 @@ class InputWarp:
 
     @property
     def chosen(self) -> int:
-        """Number of parameters whose warp is not the plain one."""
+        """Number of parameters with a warp other than the plain one."""
         return int((self.kinds != self.plain_kinds).sum())
 
     def with_kinds(self, kinds: Indices) -> InputWarp:
-        """The same warp with other kinds, without the couplings of parameters whose kind has changed."""
+        """A copy with other kinds, without the couplings of the parameters whose kind has changed."""
         if self.couplings is None:
             return replace(self, kinds=kinds)
         return replace(self, kinds=kinds).with_couplings(self.couplings.of_parameters(kinds == self.kinds))
 
     def with_couplings(self, couplings: Couplings | None) -> InputWarp:
-        """The same warp with these couplings; with none if they couple nothing."""
+        """A copy with these couplings; without any if the given ones are inactive."""
         return replace(self, couplings=couplings if couplings is not None and couplings.size else None)
 
     def possible_kinds(self, parameter: int) -> list[int]:
-        """Kinds that the support of a parameter permits; a periodic one stays on its circle."""
+        """Kinds that the support of a parameter permits; a periodic parameter always stays on its circle."""
         if self.kinds[parameter] == CIRCLE:
             return [CIRCLE]
         low, high = np.isfinite(self.low[parameter]), np.isfinite(self.high[parameter])
         return [0, *([1] if low else []), *([2] if high else []), *([3] if low and high else [])]
 
     def forward(self, t: Array) -> Array:
-        """Warped coordinates of t (m, d), with shape (m, size): cosines in place, sines in further columns."""
+        """Warped coordinates of t (m, d), with shape (m, size): cosines in place, sines in additional columns."""
         out = self.single(t)
         if self.couplings is None:
             return out
@@ -142,7 +142,7 @@ class InputWarp:
 
 @dataclass(frozen=True)
 class OutputWarp:
-    """A warp z(y) of the log-density y relative to its maximum, with gap g = -y.
+    """A warp z(y) of the log-density y relative to its maximum, in terms of the depth g = -y.
 
     A positive ``scale`` o compresses depths, z = -o log(1 + g / o), for likelihoods that fall faster than a quadratic.
     A negative one expands them, z = -o expm1(g / o) with o = -scale, for heavy tails. Zero leaves y as it is.
@@ -160,7 +160,7 @@ class OutputWarp:
         return y
 
     def inverse(self, z: Array) -> Array:
-        """y(z); above zero, where there are no data, a compressing warp saturates at o, an expanding one ends linearly.
+        """Inverse y(z); above zero, where there are no data, it saturates for compressing warps, else becomes linear.
 
         The best of a few points may lie some nats below the mode, with all of the bulk in between: an expanding warp
         that became linear at the best point would flatten the top of a heavy-tailed density.

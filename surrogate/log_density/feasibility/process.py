@@ -1,4 +1,4 @@
-"""Feasibility by a Gaussian process classifier: it says where the boundary lies and how sure that is.
+"""Feasibility by a Gaussian-process classifier: where the boundary lies, and with what uncertainty.
 
     feasible(u) = [f(u) > 0],   f ~ GP(0, A (1 + u.u' / d + c k_l(|u - u'|))),
 
@@ -39,7 +39,7 @@ _MOST_POINTS = 400  # beyond, those nearest to the boundary: expectation propaga
 
 @dataclass(frozen=True)
 class Shape:
-    """How the boundary may bend.
+    """Hyperparameters of the classifier's kernel.
 
     Attributes:
         bend: Variance c of what bends the plane, in units of that of the plane; 0 for a plane.
@@ -77,7 +77,7 @@ SHAPES = (
 
 @dataclass(frozen=True, eq=False)
 class FeasibilityProcess:
-    """A fitted classifier.
+    """A fitted Gaussian-process classifier of feasibility.
 
     Attributes:
         points: The points that it was fitted to, with shape (n, d).
@@ -100,17 +100,17 @@ class FeasibilityProcess:
 
     @property
     def everywhere(self) -> bool:
-        """False: infeasible points are known."""
+        """Always False, because infeasible points are known."""
         return False
 
     def margin(self, u: Array) -> Array:
-        """Mean of f over its sd, positive where feasible is more likely, with shape (m,); O(m n^2)."""
+        """Mean of f over its sd, positive where a point is more likely feasible, with shape (m,); O(m n^2)."""
         k = self.shape.covariance(self.points, u)
         variance = np.maximum(self.shape.variance(u) - ((self.root @ k) ** 2).sum(0), 0.0)
         return (self.weights @ k) / np.sqrt(1.0 + variance)
 
     def probability(self, u: Array) -> Array:
-        """Probability of being feasible, with shape (m,): exactly 0 or 1 where the other class has less than 2 %."""
+        """Probability of being feasible, with shape (m,); set to 0 below 2 % and to 1 above 98 %."""
         return np.clip((ndtr(self.margin(u)) - SURE) / (1.0 - 2.0 * SURE), 0.0, 1.0)
 
     def log_probability(self, u: Array) -> Array:
@@ -119,7 +119,7 @@ class FeasibilityProcess:
             return np.log(self.probability(u))
 
     def doubt(self, u: Array) -> Array:
-        """Variance p (1 - p) of whether a point is feasible, with shape (m,), for p without the cut at 2 %."""
+        """Variance p (1 - p) of the feasibility of a point, with shape (m,), with p not rounded at 2 %."""
         p = ndtr(self.margin(u))
         return p * (1.0 - p)
 
@@ -135,17 +135,17 @@ class FeasibilityProcess:
         return np.where(f > 0.0, -log_ndtr(self.margin(u)), -np.inf)
 
     def correlated(self, u: Array) -> tuple[Array, Array]:
-        """Prior covariance K of f at u, (m, m), and H, (n, m): given the data it is K - H^T H; O(m^2 d + m n^2)."""
+        """Prior covariance K of f at u, (m, m), and H, (n, m); the posterior is K - H^T H. O(m^2 d + m n^2)."""
         return self.shape.covariance(u, u), self.root @ self.shape.covariance(self.points, u)
 
     def arrays(self, d: int) -> FeasibilityArrays:  # noqa: ARG002  # the points have d coordinates
-        """The numbers that define it, but for the evidence."""
+        """The numbers that define the classifier, except for its evidence."""
         shape = np.array([self.shape.bend, self.shape.length, float(self.shape.smooth)])
         return FeasibilityArrays(self.points, self.weights, self.root, shape)
 
     @classmethod
     def of_arrays(cls, arrays: FeasibilityArrays) -> FeasibilityProcess:
-        """The inverse of ``arrays``, without an evidence."""
+        """The inverse of ``arrays``; the evidence is unknown."""
         bend, length, smooth = map(float, arrays.shape)
         return cls(arrays.points, arrays.weights, arrays.root, Shape(bend, length, bool(smooth)), float("nan"))
 
@@ -201,7 +201,7 @@ class _Sites:
         return float(out)
 
     def updated(self, sign: Array, damping: float) -> _Sites:
-        """All sites, moved towards the moments of the exact posterior of each point alone."""
+        """All sites after one update towards the moments of the exact posterior of each point."""
         tau_cavity, nu_cavity = self.cavity
         mean, variance = nu_cavity / tau_cavity, 1.0 / tau_cavity
         z = sign * mean / np.sqrt(1.0 + variance)
@@ -232,7 +232,7 @@ def _fitted(u: Array, sign: Array, shape: Shape) -> FeasibilityProcess:
 
 
 def fit_process(u: Array, feasible: Flags, *, doubtful: Flags | None = None) -> FeasibilityProcess | Everywhere:
-    """The classifier with the largest evidence among several shapes of the kernel.
+    """The classifier with the largest evidence among several kernels.
 
     Of more than 400 points those nearest to the boundary are used.
 

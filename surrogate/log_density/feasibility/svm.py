@@ -51,7 +51,7 @@ class FeasibilityMachine:
 
     @property
     def everywhere(self) -> bool:
-        """False: infeasible points are known."""
+        """Always False, because infeasible points are known."""
         return False
 
     def _kernel(self, u: Array, v: Array) -> Array:
@@ -72,7 +72,7 @@ class FeasibilityMachine:
             return np.log(self.probability(u))
 
     def doubt(self, u: Array) -> Array:
-        """Variance p (1 - p) of whether a point is feasible, with shape (m,), for p the logistic of twice the margin.
+        """Variance p (1 - p) of the feasibility of a point, with shape (m,), for p the logistic of twice the margin.
 
         Wider than ``probability``: beyond the margins a class is likely, not certain.
         """
@@ -91,11 +91,11 @@ class FeasibilityMachine:
             return np.where(f > -ndtri(p), -np.log(p), -np.inf)
 
     def correlated(self, u: Array) -> tuple[Array, Array]:
-        """The kernel at u, (m, m), and no data, zeros with shape (1, m)."""
+        """The kernel matrix at u, (m, m), and zeros with shape (1, m), since it is not conditioned on data."""
         return self._kernel(u, u), np.zeros((1, len(u)))
 
     def arrays(self, d: int) -> FeasibilityArrays:  # noqa: ARG002  # the support vectors have d coordinates
-        """The numbers that define it."""
+        """The numbers that define the classifier."""
         shape = np.array([self.intercept, self.gamma, 0.0])
         return FeasibilityArrays(self.support, self.weights, np.empty((0, 0)), shape)
 
@@ -163,7 +163,7 @@ def fit_machine(
 
 
 def fit_least_squares(u: Array, feasible: Flags, *, device: str = "cpu") -> FeasibilityMachine:
-    """The least-squares support vector machine with the fewest points on the wrong side, of several widths.
+    """The least-squares support vector machine with the fewest misclassified points, among several widths.
 
     For more points than libsvm can take: one linear system for each width, tile by tile on any device. Its decision
     function is a regression of the classes +1 and -1, which serves as a margin too: halfway between them both classes

@@ -1,4 +1,4 @@
-"""A predictor: the log-likelihood that a run has learned as plain numbers, and their files.
+"""The learned log-likelihood as plain numbers, and the files that hold them.
 
 ``.npz`` holds numbers that ``load_predictor`` reads without running anything; ``.pt2`` is a program of ``torch.export``
 for programs that have torch and not this package.
@@ -70,13 +70,13 @@ class PredictorCoordinates:
 
     @property
     def is_warped(self) -> bool:
-        """Whether the warp does anything."""
+        """Whether the input warp differs from the identity."""
         return bool(self.warp.any()) or len(self.couplings) > 0
 
 
 @dataclass(frozen=True, eq=False)
 class PredictorResidual:
-    """The share of the kernel in the mean.
+    """The kernel part of the posterior mean.
 
     Attributes:
         kernel: Name of the kernel.
@@ -128,7 +128,7 @@ class Predictor:
     def of(
         cls, model: ScalarLogDensity, names: tuple[str, ...], bounds: Array, location: Array, scale: Array
     ) -> Predictor:
-        """The numbers of a surrogate whose unit coordinates are (x - location) / scale.
+        """The predictor of a surrogate whose unit coordinates are (x - location) / scale.
 
         Raises:
             ValueError: If the kernel is not one of the package's own, which have names.
@@ -165,22 +165,22 @@ class Predictor:
         )
 
     def __call__(self, x: ArrayLike) -> float:
-        """The log-likelihood at one point with shape (d,), which is not checked; about 10 microseconds for 500 data."""
+        """The log-likelihood at one point with shape (d,), which is not checked; about 10 us for 500 points."""
         return self.single(x)
 
     @cached_property
     def single(self) -> Callable[[ArrayLike], float]:
-        """The function of one point, for loops in which every microsecond counts."""
+        """A function of one point, for loops in which every microsecond counts."""
         return single_closure(self)
 
     @cached_property
     def many(self) -> Callable[[Array], Array]:
-        """The function of points with shape (m, d) in one block, which ``log_likelihood`` calls in turn."""
+        """A function of points with shape (m, d) in one block; ``log_likelihood`` calls it block by block."""
         return batch_closure(self)
 
     @cached_property
     def module(self) -> PredictorModule:
-        """The function of points with shape (m, d) as a torch module in float64, which ``.to(device)`` moves."""
+        """A torch module in float64 that takes points with shape (m, d); ``.to(device)`` moves it."""
         return PredictorModule(self)
 
     def log_likelihood(self, x: ArrayLike) -> Array:
@@ -198,7 +198,7 @@ class Predictor:
         return np.concatenate(parts) if parts else np.empty(0)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a file, by its suffix: ``.npz`` of numbers, or ``.pt2``, a program of ``torch.export``.
+        """Writes a file: numbers with the suffix ``.npz``, or a program of ``torch.export`` with ``.pt2``.
 
         Keep and send the first: reading it runs no code. The second is a program in torch's format, which
         ``torch.export.load`` turns into a module of points with shape (m, d); load it only if you trust its writer.
@@ -251,7 +251,7 @@ class Predictor:
 
 
 def load_predictor(path: str | os.PathLike[str]) -> Predictor:
-    """The predictor in a ``.npz`` file, as ``Result.export`` writes it.
+    """Reads the predictor in a ``.npz`` file written by ``Result.export``.
 
     The file holds numbers and names. It is read without pickle, nothing in it is executed, and arrays that do not fit
     together are refused: the worst that a stranger's file can do is give wrong numbers. A ``.pt2`` file is a program
@@ -279,7 +279,7 @@ _FORMER_NAMES = {"border": "points", "border_weights": "weights", "border_root":
 
 
 def _renewed(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
-    """Arrays of former versions with today's names: some had no couplings, and feasibility was always a process."""
+    """Arrays of an older format with the names of the current one: no couplings, and feasibility always a process."""
     if "predictor/warp" in arrays:
         arrays = {"predictor/couplings": np.empty((0, arrays["predictor/warp"].size)), **arrays}
     if "predictor/border_weights" not in arrays:
@@ -291,7 +291,7 @@ def _renewed(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
 
 
 def _check_shapes(values: dict[str, NDArray]) -> None:
-    """Refuses arrays whose shapes or types do not fit together."""
+    """Raises ValueError if the shapes or types of the arrays do not fit together."""
     d, (e,), n = len(values["warp"]), values["centre"].shape or (0,), len(np.atleast_1d(values["weights"]))
     m, k = len(np.atleast_2d(values["slope_weights"])), len(np.atleast_1d(values["feasible_weights"]))
     root = (k, k) if str(values["feasibility"]) == "process" else (0, 0)
