@@ -1,0 +1,98 @@
+"""Hidden modes: hypotheses, what excludes them, and the point that would exclude most."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from surrogate.inference.hidden_modes import Hypotheses, best_point, draw_hypotheses, hidden_probability
+from surrogate.samplers.mixture import Mixture
+
+D = 2
+UNIT = (np.zeros(D), np.ones(D))
+KNOWN = Mixture(np.ones(1), np.full((1, D), 0.5), 0.05 * np.eye(D)[None])
+LOG_INTEGRAL = np.log(2.0 * np.pi * 0.05**2)
+
+
+def depth(t):
+    """Of the known mode, the only one there is."""
+    return 0.5 * ((np.atleast_2d(t) - 0.5) ** 2).sum(1) / 0.05**2
+
+
+def hypotheses(seed=0):
+    return draw_hypotheses(KNOWN, LOG_INTEGRAL, UNIT, np.random.default_rng(seed))
+
+
+def slow_open(one, t, depths):
+    """Whether no point excludes each hypothesis, one pair after the other."""
+    out = one.open.copy()
+    for h in range(len(one.open)):
+        for point, deep in zip(t, depths, strict=True):
+            value = one.peaks[h] - 0.5 * (((point - one.centres[h]) / one.widths[h]) ** 2).sum()
+            if np.isfinite(deep) and value > -deep + 1.0 + 0.1 * deep:
+                out[h] = False
+    return out
+
+
+def test_parity_with_one_pair_after_the_other():
+    drawn = draw_hypotheses(KNOWN, LOG_INTEGRAL, UNIT, np.random.default_rng(3), count=300)
+    t = np.random.default_rng(4).random((7, D))
+    depths = depth(t)
+    depths[2] = np.inf
+    np.testing.assert_array_equal(drawn.given(t, depths).open, slow_open(drawn, t, depths))
+
+
+def test_the_known_mode_is_no_hypothesis():
+    drawn = hypotheses()
+    near = ((drawn.centres - 0.5) ** 2).sum(1) < (2.0 * 0.05) ** 2
+    assert near.any()
+    assert not drawn.open[near].any()
+
+
+def test_peaks_have_the_mass_that_they_stand_for():
+    drawn = hypotheses()
+    log_mass = drawn.peaks + 0.5 * D * np.log(2.0 * np.pi) + np.log(drawn.widths).sum(1)
+    share = 1.0 / (1.0 + np.exp(LOG_INTEGRAL - log_mass))
+    assert share.min() >= 0.05 - 1e-12
+    assert share.max() <= 0.95 + 1e-12
+
+
+def test_more_evaluations_never_open_a_hypothesis():
+    drawn, t = hypotheses(), np.random.default_rng(1).random((20, D))
+    before = drawn
+    for n in range(1, 21):
+        after = drawn.given(t[:n], depth(t[:n]))
+        assert not (after.open & ~before.open).any()
+        before = after
+    assert before.share_open < 0.5 * drawn.share_open
+
+
+def test_a_true_second_mode_is_never_excluded():
+    """Evaluations of two modes are consistent with the hypothesis that is the second one."""
+    centre, width = np.array([0.2, 0.8]), np.full(D, 0.04)
+    truth = Hypotheses(centre[None], width[None], np.zeros(1), np.ones(1, dtype=bool))
+    t = np.random.default_rng(2).random((200, D))
+    second = 0.5 * (((t - centre) / width) ** 2).sum(1)
+    assert truth.given(t, np.minimum(depth(t), second)).open.all()
+
+
+def test_the_best_point_excludes_what_it_promises():
+    drawn = hypotheses()
+    point, share = best_point(drawn, depth, np.random.default_rng(5))
+    assert point.shape == (1, D)
+    left = drawn.given(point, depth(point))
+    assert drawn.share_open - left.share_open == pytest.approx(share)
+    random = [drawn.given(t, depth(t)).share_open for t in np.random.default_rng(6).random((50, 1, D))]
+    assert left.share_open <= np.quantile(random, 0.1)
+
+
+def test_points_predicted_infeasible_are_not_proposed():
+    point, share = best_point(hypotheses(), lambda t: np.full(len(t), np.inf), np.random.default_rng(7))
+    assert point.shape == (0, D)
+    assert share == 0.0
+
+
+def test_probability_by_bayes():
+    assert hidden_probability(0.0, 0.5) == 0.0
+    assert hidden_probability(1.0, 0.3) == pytest.approx(0.3)
+    assert hidden_probability(0.2, 0.5) == pytest.approx(0.1 / 0.6)
