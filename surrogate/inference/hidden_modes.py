@@ -32,8 +32,6 @@ AXIS_SD = 0.5
 SLACK, RELATIVE_SLACK = 1.0, 0.1
 """A hypothesis is excluded where it lies higher than what was seen by 1 nat and a tenth of the depth: modes are not
 exactly Gaussian, and the less so the farther out."""
-_KNOWN_NATS = 3.0
-"""A centre within this depth plus d of a known component belongs to that component."""
 _BLOCK = 2_000_000  # distances that are in memory at once
 
 
@@ -79,7 +77,7 @@ class Hypotheses:
                 mode may be cut by a forbidden region.
         """
         finite = np.isfinite(depth)
-        t, limit = t[finite], -depth[finite] + SLACK + RELATIVE_SLACK * depth[finite]
+        t, limit = t[finite], _limit(depth[finite])
         still_open = self.open.copy()
         index = np.flatnonzero(still_open)
         for rows in np.array_split(index, max(1, len(index) * len(t) // _BLOCK)):
@@ -89,13 +87,20 @@ class Hypotheses:
 
 
 def draw_hypotheses(
-    known: Mixture, log_integral: float, support: tuple[Array, Array], rng: np.random.Generator, *, count: int = 4000
+    known: Mixture,
+    log_integral: float,
+    depth: Callable[[Array], Array],
+    support: tuple[Array, Array],
+    rng: np.random.Generator,
+    *,
+    count: int = 4000,
 ) -> Hypotheses:
-    """Hypotheses about a further mode beside the known ones; those that are the known ones are not open.
+    """Hypotheses about a further mode beside the known ones; open where the surrogate lies clearly below their peaks.
 
     Args:
         known: Gaussian components of the known posterior, in unit coordinates.
         log_integral: Log of the integral of the known posterior over unit coordinates, relative to the best value.
+        depth: Depth below the best value that the surrogate predicts, from points with shape (m, d) to (m,).
         support: Lower and upper corner of the box in which a mode may lie, each with shape (d,).
         rng: Random numbers.
         count: Number of hypotheses.
@@ -110,17 +115,12 @@ def draw_hypotheses(
     share = rng.uniform(SMALLEST_SHARE, 1.0 - SMALLEST_SHARE, count)
     log_mass = log_integral + np.log(share / (1.0 - share))
     peaks = log_mass - 0.5 * d * np.log(2.0 * np.pi) - log_widths.sum(1)
-    return Hypotheses(centres, np.exp(log_widths), peaks, ~_is_known(known, centres))
+    return Hypotheses(centres, np.exp(log_widths), peaks, peaks > _limit(depth(centres)))
 
 
-def _is_known(known: Mixture, centres: Array) -> Flags:
-    """Whether centres lie in the bulk of a known component, with shape (h,)."""
-    d = centres.shape[1]
-    inside = np.zeros(len(centres), dtype=bool)
-    for mean, factor in zip(known.means, known.factors, strict=True):
-        z = np.linalg.solve(factor, (centres - mean).T)
-        inside |= 0.5 * (z**2).sum(0) < _KNOWN_NATS + d
-    return inside
+def _limit(depth: Array) -> Array:
+    """What a hypothesis may say at points of this depth at most, with the same shape; -inf where infeasible."""
+    return np.where(np.isfinite(depth), SLACK - (1.0 - RELATIVE_SLACK) * depth, -np.inf)
 
 
 def best_point(
@@ -150,8 +150,7 @@ def best_point(
     t, predicted = t[np.isfinite(predicted)], predicted[np.isfinite(predicted)]
     if len(t) == 0:
         return t, 0.0
-    limit = -predicted + SLACK + RELATIVE_SLACK * predicted
-    excluded = (hypotheses.log_likelihood(t) > limit).sum(0)
+    excluded = (hypotheses.log_likelihood(t) > _limit(predicted)).sum(0)
     best = int(excluded.argmax())
     return t[best : best + 1], float(excluded[best]) / len(hypotheses.open)
 

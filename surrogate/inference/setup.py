@@ -60,6 +60,7 @@ class Setup:
         tempered: Whether the log-density is mapped at a raised temperature while all points lie far below its mode.
         feasibility_doubt: Whether doubt about which points are feasible counts in the choice of batches.
         jumps: Whether the final sampler also draws from a mixture.
+        explore: How long further modes are looked for: "fast", "normal" or "thorough".
 
     Raises:
         ValueError: If there are gradients and periodic parameters, whose circles have directions without derivatives.
@@ -81,6 +82,7 @@ class Setup:
     tempered: bool = True
     feasibility_doubt: bool = True
     jumps: bool = True
+    explore: str = "normal"
 
     def __post_init__(self) -> None:
         if self.gradient and self.prior.periodic.any():

@@ -18,7 +18,7 @@ from surrogate.inference.depths import bulk_depth
 from surrogate.samplers.mixture import Mixture, fit_mixture
 from surrogate.samplers.smc import sample_tempered
 
-__all__ = ["Search", "radius_of", "search"]
+__all__ = ["Search", "mixture_of", "radius_of", "search"]
 
 
 # A radius may be smaller than predicted by this share of it plus this constant. One Gaussian predicts radii well, a
@@ -93,7 +93,7 @@ def search(
     """
     bulk = np.sqrt(2.0 * bulk_depth(t.shape[1]))
     gap = y.max() - y
-    several = _cloud_mixture(draws, rng)
+    several = mixture_of(draws, rng)
     mixture = _shape(several, draws, t, gap, bulk, rng)
     depth = _mixture_depth(mixture, draws, t) if trend_depth is None else trend_depth
     predicted, radius = np.sqrt(2.0 * depth), radius_of(gap)
@@ -125,7 +125,7 @@ def _shape(several: Mixture, draws: Array, t: Array, gap: Array, bulk: float, rn
     return single if np.sqrt((misfit**2).mean()) < _GAUSSIAN else several
 
 
-def _cloud_mixture(draws: Array, rng: np.random.Generator) -> Mixture:
+def mixture_of(draws: Array, rng: np.random.Generator) -> Mixture:
     """Gaussian mixture fitted to draws, with the number of components chosen by BIC."""
     n, d = draws.shape
     best, lowest = None, np.inf

@@ -5,6 +5,7 @@ from surrogate.inference.checks.check import SEARCH, SIGNALS, Check
 from surrogate.inference.checks.effective_size import EffectiveSize
 from surrogate.inference.checks.evidence import Evidence
 from surrogate.inference.checks.exchanges import Exchanges
+from surrogate.inference.checks.hidden import Hidden
 from surrogate.inference.checks.holes import Holes
 from surrogate.inference.checks.infeasible import Infeasible
 from surrogate.inference.checks.labels import Labels
@@ -27,4 +28,5 @@ CHECKS: tuple[Check, ...] = (
     Exchanges(),
     Holes(),
     Modes(),
+    Hidden(),
 )
