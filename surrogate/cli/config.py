@@ -57,8 +57,9 @@ DEFAULTS: dict[str, Any] = {
     "reweight": None,
     "gradient": False,
     "feasibility": "process",
+    "explore": "normal",
 }
-_TEXTS = ("executor", "mode", "device", "feasibility")
+_TEXTS = ("executor", "mode", "device", "feasibility", "explore")
 _FLAGS = ("isolate", "into", "vectorized", "gradient")
 _NUMBERS = ("max_walltime", "max_eval_seconds", "noise")  # all others are whole numbers
 _STRUCTURES = ("initial", "reference")

@@ -15,6 +15,7 @@ from surrogate.executors.blas import one_thread
 from surrogate.inference.draws import ScaledPrior
 from surrogate.inference.driving.budget import calls
 from surrogate.inference.driving.saved import load_prior, load_state
+from surrogate.inference.hidden_modes import EXPECTED_SHIFT, SMALLEST_SHARE
 from surrogate.inference.loop import PosteriorLoop
 from surrogate.inference.reliability import self_check, surrogate_error, unseen_share
 from surrogate.inference.result import Result
@@ -107,8 +108,9 @@ def conclude(
     chain = _chain(view, sample, n_samples, max_seconds)
     if not state.verdict.converged:
         reason = f"{reason}; {_looked_at(view)}"
-    elif np.isfinite(state.column("open_radius")[-1]):
-        reason = f"{reason}; some points are better than the found modes explain, yet probes found no other mode"
+    elif np.isfinite(_hidden(state)):
+        share = f"{100.0 * SMALLEST_SHARE:g} %"
+        reason = f"{reason}; a further mode with more than {share} of the mass: probability {_hidden(state):.1%}"
     check = _evidence_check(view, sample, chain)
     mean_error, sd_error, evidence_spread = surrogate_error(view, sample)
     record = Record(
@@ -120,9 +122,10 @@ def conclude(
         trace=tuple(dict(row) for row in state.rows()),
         surrogate_error={"mean": mean_error * loop.scaled.scale, "sd": sd_error},
         sampler=_quality(chain, sample),
-        check=self_check(view, sample) if len(sample.x) else {},
+        check={**(self_check(view, sample) if len(sample.x) else {}), "hidden_mode": _hidden(state)},
     )
-    evidence = Evidence(model.y_max + sample.log_integral, _evidence_error(check, evidence_spread), check)
+    error = _evidence_error(check, evidence_spread, _hidden(state))
+    evidence = Evidence(model.y_max + sample.log_integral, error, check)
     return Result(_samples(loop, state, model, chain), evidence, record, Emulator(model, loop.scaled))
 
 
@@ -167,9 +170,19 @@ def _evidence_check(view: View, sample: ImportanceSample, chain: Chain) -> Evide
     return EvidenceCheck(first, sample.log_integral_error, second, bridge.log_integral_error)
 
 
-def _evidence_error(evidence: EvidenceCheck, spread: float) -> float:
-    """Standard error of the log evidence: of sampling and of the surrogate, and the difference if there is one."""
-    errors = [evidence.importance_error, spread]
+def _hidden(state: State) -> float:
+    """Probability of a mode that the run has not found, with more than 5 % of the mass; nan where it was not looked."""
+    probability = state.column("hidden")
+    return float(probability[-1]) if len(probability) else np.nan
+
+
+def _evidence_error(evidence: EvidenceCheck, spread: float, hidden: float) -> float:
+    """Standard error of the log evidence.
+
+    Of sampling, of the surrogate, of a hidden mode (its expected size), and the difference between two estimates if it
+    is larger than their errors allow.
+    """
+    errors = [evidence.importance_error, spread, EXPECTED_SHIFT * np.nan_to_num(hidden)]
     if not evidence.agrees and np.isfinite(evidence.difference):
         errors.append(evidence.bridge - evidence.importance)
     return float(np.linalg.norm(errors))

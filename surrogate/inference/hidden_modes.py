@@ -21,7 +21,18 @@ import numpy as np
 from surrogate.arrays import Array, Flags
 from surrogate.samplers.mixture import Mixture
 
-__all__ = ["Hypotheses", "best_point", "draw_hypotheses", "hidden_probability"]
+__all__ = [
+    "EXPECTED_SHIFT",
+    "GAINS",
+    "Hypotheses",
+    "best_point",
+    "check_effort",
+    "draw_hypotheses",
+    "hidden_probability",
+]
+
+GAINS = {"fast": 0.03, "normal": 0.005, "thorough": 0.001}
+"""Probability of a hidden mode by which an evaluation must lower it to be worth its cost, by effort."""
 
 SMALLEST_SHARE = 0.05
 """Share of the mass from which a mode matters."""
@@ -32,6 +43,8 @@ AXIS_SD = 0.5
 SLACK, RELATIVE_SLACK = 1.0, 0.1
 """A hypothesis is excluded where it lies higher than what was seen by 1 nat and a tenth of the depth: modes are not
 exactly Gaussian, and the less so the farther out."""
+EXPECTED_SHIFT = 0.89
+"""By how much a hidden mode raises the log evidence on average: -log(1 - s) for a share s between 5 and 95 %."""
 _BLOCK = 2_000_000  # distances that are in memory at once
 
 
@@ -153,6 +166,18 @@ def best_point(
     excluded = (hypotheses.log_likelihood(t) > _limit(predicted)).sum(0)
     best = int(excluded.argmax())
     return t[best : best + 1], float(excluded[best]) / len(hypotheses.open)
+
+
+def check_effort(effort: str) -> str:
+    """The effort of a search for further modes, if there is one of that name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if effort not in GAINS:
+        msg = f"explore must be one of {', '.join(map(repr, GAINS))}, got {effort!r}"
+        raise ValueError(msg)
+    return effort
 
 
 def hidden_probability(share_open: float, prior: float) -> float:

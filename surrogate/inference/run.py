@@ -91,7 +91,7 @@ def infer(
             best point must show; "trust" continues it with any.
         settings: What few runs need, by name: ``mode``, ``max_eval_seconds``, ``max_failures``, ``isolate``,
             ``retries``, ``into``, ``callback``, ``n_samples``, ``reweight``, ``gradient``, ``feasibility``,
-            ``fast``; see `surrogate.inference.settings.Settings`.
+            ``explore``, ``fast``; see `surrogate.inference.settings.Settings`.
 
     Returns:
         Samples, evidence, verdict, the evaluated points and the emulator.
@@ -124,6 +124,7 @@ def infer(
         fast=fast_points(asked.fast, posterior.prior.names),
         gradient=asked.gradient,
         feasibility=asked.feasibility,
+        explore=asked.explore,
     )
     loop = PosteriorLoop(setup)
     run = Run(

@@ -12,6 +12,7 @@ from surrogate.arrays import Array
 from surrogate.executors.calls import Limits
 from surrogate.inference.design import Reference
 from surrogate.inference.fast import FastPoints
+from surrogate.inference.hidden_modes import check_effort
 from surrogate.log_density.feasibility.choice import check_kind
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
@@ -55,6 +56,8 @@ class Settings:
             d + 1 numbers, and designs are smaller. Not with periodic parameters.
         feasibility: What learns where the log-likelihood is -inf: "process", a Gaussian process classifier, or "svm", a
             support vector machine.
+        explore: How long to look for further modes once the posterior is known: "fast", "normal" or "thorough" go on as
+            long as an evaluation makes a hidden mode less probable by 3, 0.5 or 0.1 %. The status says what is left.
         fast: Names of parameters that cost little to change, and how many further values of them to evaluate wherever
             the others change; points that share the others follow each other, which needs batches: not in the mode
             "async".
@@ -75,6 +78,7 @@ class Settings:
     reweight: int | None = None
     gradient: bool = False
     feasibility: str = "process"
+    explore: str = "normal"
     fast: tuple[Sequence[str], int] | None = None
 
     def __post_init__(self) -> None:
@@ -88,6 +92,7 @@ class Settings:
             )
             raise ValueError(msg)
         check_kind(self.feasibility)
+        check_effort(self.explore)
         check_counts(n_samples=self.n_samples, reweight=self.reweight)
         Limits(self.max_eval_seconds, self.isolate, self.retries)  # checks them
 
@@ -125,6 +130,7 @@ class GivenSettings(TypedDict, total=False):
     reweight: int | None
     gradient: bool
     feasibility: str
+    explore: str
     fast: tuple[Sequence[str], int] | None
 
 

@@ -112,7 +112,7 @@ def test_options(folder):
     config = with_options(
         folder,
         "{{seed: 3, max_evaluations: 1e2, max_walltime: 1e4, executor: 'processes:2', vectorized: true, device: null,"
-        " feasibility: svm,"
+        " feasibility: svm, explore: fast,"
         " reference: {{b: 2, a: 1}}}}",
     )
     assert config.options.pop("reference").tolist() == [1.0, 2.0]
@@ -124,6 +124,7 @@ def test_options(folder):
         "vectorized": True,
         "device": None,
         "feasibility": "svm",
+        "explore": "fast",
     }
     assert isinstance(config.options["max_evaluations"], int)
 

@@ -9,16 +9,13 @@ import numpy as np
 from surrogate.arrays import Array
 from surrogate.inference.checks.check import SEARCH
 from surrogate.inference.findings import Finding
-from surrogate.inference.hidden_modes import best_point, draw_hypotheses, hidden_probability
+from surrogate.inference.hidden_modes import GAINS, best_point, draw_hypotheses, hidden_probability
 from surrogate.inference.setup import inner_box
 from surrogate.inference.trilateration import mixture_of
 from surrogate.inference.view import View
 
-__all__ = ["GAINS", "Hidden"]
+__all__ = ["Hidden"]
 
-
-GAINS = {"fast": 0.03, "normal": 0.004, "thorough": 0.001}
-"""Probability of a hidden mode by which an evaluation must lower it to be worth its cost."""
 
 _DRAWS = 2000  # of the posterior, to which a mixture is fitted
 _ROUND = 4  # points of a round: later ones profit from what the first have shown

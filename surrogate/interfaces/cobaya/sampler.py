@@ -58,6 +58,7 @@ class SurrogateSampler(CovmatSampler):
     retries: int = 0
     device: str | None = None
     feasibility: str = "process"
+    explore: str = "normal"
     interim_every: int = 10
     speeds: dict[str, Any] = dict(_SPEEDS)
     sampler_type: str = "nested"
@@ -147,6 +148,7 @@ class SurrogateSampler(CovmatSampler):
                 fast=(self._fast_params, self._speeds["fast_points"]),
                 device=self.device,
                 feasibility=self.feasibility,
+                explore=self.explore,
                 progress=False,
                 callback=self._observe,
             )
