@@ -10,7 +10,7 @@ import numpy as np
 from surrogate.arrays import Array
 from surrogate.inference.batch import assemble, batch_size, design_batch, with_fast
 from surrogate.inference.checks import CHECKS, Check
-from surrogate.inference.depths import MOVED_FAR
+from surrogate.inference.depths import MOVED_FAR, relevant_depth
 from surrogate.inference.draws import ScaledPrior
 from surrogate.inference.findings import Finding
 from surrogate.inference.learning import learn
@@ -46,7 +46,7 @@ class PosteriorLoop:
 
     def init(self, seed: int, initial: Dataset | None = None) -> State:
         """The initial state of a run, empty or with earlier evaluations."""
-        data = Dataset.empty(self.d) if initial is None else initial
+        data = Dataset.empty(self.d) if initial is None else initial.with_walls(relevant_depth(self.d))
         columns = columns_of(self.checks)
         state = State(
             seed=seed,
@@ -113,7 +113,7 @@ class PosteriorLoop:
         state = replace(
             state,
             step=state.step + 1,
-            data=state.data.append(x, evaluations, state.step),
+            data=state.data.append(x, evaluations, state.step).with_walls(relevant_depth(self.d)),
             predicted=np.concatenate([state.predicted, predicted]),
             previous=state.parameters,
             probes=None,

@@ -25,7 +25,8 @@ class Dataset:
 
     Attributes:
         x: Points, with shape (n, d).
-        y: Log-likelihoods, with shape (n,): finite, -inf where infeasible, NaN where failed.
+        y: Log-likelihoods, with shape (n,): finite; where infeasible -inf, or the number that stands for it, see
+            ``with_walls``; NaN where failed.
         noise: Standard deviations of y, with shape (n,); 0 where exact.
         status: Codes `OK`, `INFEASIBLE` or `FAILED`, with shape (n,).
         derived: Derived values, with shape (n, k); NaN where a row has none.
@@ -132,6 +133,22 @@ class Dataset:
     def has_gradients(self) -> bool:
         """Whether the derivatives of some row are known."""
         return bool(np.isfinite(self.gradient).any())
+
+    def with_walls(self, depth: float) -> Dataset:
+        """The same data, in which values that stand for "impossible" count as infeasible.
+
+        Programs mark impossible points by a number such as -1e30 or -99. A value that occurs more than once far below
+        the best one is such a mark: a likelihood that varies does not repeat a value exactly.
+
+        Args:
+            depth: How far below the best value a mark lies at least, in nats.
+        """
+        values, counts = np.unique(self.y[np.isfinite(self.y)], return_counts=True)
+        marks = values[(counts > 1) & (self.y_max - values > depth)]
+        if not len(marks):
+            return self
+        status = np.where(self.finite & np.isin(self.y, marks), INFEASIBLE, self.status)
+        return replace(self, status=status.astype(np.uint8))
 
     def head(self, n: int) -> Dataset:
         """The first n rows, or all if there are fewer; columns of derived values stay."""

@@ -10,7 +10,7 @@ import signal
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.special import betaln, gammaln, ndtr
+from scipy.special import betaln, gammaln
 
 import likelihoods
 import surrogate
@@ -572,55 +572,3 @@ def test_the_files_of_a_run(tmp_path):
     assert {"evaluations.jsonl", "state.npz", "trace.csv", "chain.txt", "chain.paramnames", "chain.ranges"} <= names
     lines = (tmp_path / "runs" / "normal" / "trace.csv").read_text().splitlines()
     assert len(lines) == 1 + len(result.trace)
-
-
-@pytest.mark.parametrize("height", [-1e30, -1e4])
-def test_a_wall_of_finite_values_is_a_forbidden_region(height):
-    """Codes mark impossible points by a large negative number: the run ends, and gives the evidence of the rest."""
-
-    def log_likelihood(x):
-        if x[0] + x[1] > 1.0:
-            return height
-        return -0.5 * (((x[0] - 0.3) / 0.2) ** 2 + ((x[1] - 0.4) / 0.3) ** 2)
-
-    result = surrogate.infer(log_likelihood, {"a": (-1, 2), "b": (-2, 3)}, seed=2, progress=False)
-    share = ndtr(0.3 / np.hypot(0.2, 0.3))
-    exact = np.log(2.0 * np.pi * 0.2 * 0.3 * share / 15.0)
-    assert abs(result.log_evidence - exact) < 4.0 * result.log_evidence_error
-
-
-def bowl(x):
-    return -0.5 * float((x**2).sum())
-
-
-@pytest.mark.parametrize("n", [1, 10, 100])
-def test_any_number_of_samples_may_be_asked_for(n):
-    result = surrogate.infer(bowl, [(-3, 3)] * 2, n_samples=n, progress=False)
-    assert result.converged
-    assert len(result.samples) >= n
-    assert np.isfinite(result.samples).all()
-
-
-def test_a_likelihood_may_change_the_working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (other := tmp_path / "other").mkdir()
-
-    def wandering(x):
-        os.chdir(other)
-        return bowl(x)
-
-    assert surrogate.infer(wandering, [(-3, 3)] * 2, output="runs/one", progress=False).converged
-    assert (tmp_path / "runs" / "one" / "chain.txt").exists()
-    assert list(other.iterdir()) == []
-
-
-def test_errors_that_the_caller_asked_numpy_for_are_not_raised_inside(tmp_path):
-    narrow = [(-1, 2), (-3, 3)]
-    with np.errstate(all="raise"):
-        result = surrogate.infer(
-            lambda x: -0.5 * ((x[0] / 0.1) ** 2 + (x[1] / 0.3) ** 2), narrow, progress=False, output=tmp_path
-        )
-        assert result.converged
-        result.predict([[2.0, 3.0]])
-        surrogate.load_result(tmp_path, n_samples=100)
-        assert np.geterr()["under"] == "raise"

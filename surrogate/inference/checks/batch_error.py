@@ -8,7 +8,7 @@ from surrogate.arrays import Array, Flags
 from surrogate.inference.checks.check import SIGNALS, unmeasured
 from surrogate.inference.checks.effective_size import too_few_draws
 from surrogate.inference.checks.spread import TOLERANCE
-from surrogate.inference.depths import bulk_depth, seen_depth
+from surrogate.inference.depths import bulk_depth, relevant_depth, seen_depth
 from surrogate.inference.findings import Claim, Finding
 from surrogate.inference.view import View
 from surrogate.problem.dataset import FAILED
@@ -47,6 +47,7 @@ def _largest(view: View) -> float:
         return np.inf
     seen = last & data.finite
     seen &= data.y_max - np.fmax(data.y, state.predicted[:, 0]) < seen_depth(view.d)
+    seen &= view.feasible(view.t) | (data.y_max - data.y < relevant_depth(view.d))  # a wall is learned as infeasible
     return batch_error(data.y[seen], state.predicted[seen, 0], data.y_max, noise=view.noise[seen])
 
 
