@@ -81,8 +81,8 @@ class Hypotheses:
             square += ((t[:, axis] - centres[:, axis, None]) / widths[:, axis, None]) ** 2
         return self.peaks[self.open, None] - 0.5 * square
 
-    def given(self, t: Array, depth: Array) -> Hypotheses:
-        """What is left of them after evaluations at t, with shape (n, d).
+    def exclude(self, t: Array, depth: Array) -> Hypotheses:
+        """The same hypotheses after evaluations at t, some of them closed.
 
         Args:
             t: Evaluated points.

@@ -39,7 +39,7 @@ def test_parity_with_one_pair_after_the_other():
     t = np.random.default_rng(4).random((7, D))
     depths = depth(t)
     depths[2] = np.inf
-    np.testing.assert_array_equal(drawn.given(t, depths).open, slow_open(drawn, t, depths))
+    np.testing.assert_array_equal(drawn.exclude(t, depths).open, slow_open(drawn, t, depths))
 
 
 def test_what_the_surrogate_knows_is_no_hypothesis():
@@ -62,7 +62,7 @@ def test_more_evaluations_never_open_a_hypothesis():
     drawn, t = hypotheses(), np.random.default_rng(1).random((20, D))
     before = drawn
     for n in range(1, 21):
-        after = drawn.given(t[:n], depth(t[:n]))
+        after = drawn.exclude(t[:n], depth(t[:n]))
         assert not (after.open & ~before.open).any()
         before = after
     assert before.share_open < 0.5 * drawn.share_open
@@ -74,16 +74,16 @@ def test_a_true_second_mode_is_never_excluded():
     truth = Hypotheses(centre[None], width[None], np.zeros(1), np.ones(1, dtype=bool))
     t = np.random.default_rng(2).random((200, D))
     second = 0.5 * (((t - centre) / width) ** 2).sum(1)
-    assert truth.given(t, np.minimum(depth(t), second)).open.all()
+    assert truth.exclude(t, np.minimum(depth(t), second)).open.all()
 
 
 def test_the_best_point_excludes_what_it_promises():
     drawn = hypotheses()
     point, share = best_point(drawn, depth, np.random.default_rng(5))
     assert point.shape == (1, D)
-    left = drawn.given(point, depth(point))
+    left = drawn.exclude(point, depth(point))
     assert drawn.share_open - left.share_open == pytest.approx(share)
-    random = [drawn.given(t, depth(t)).share_open for t in np.random.default_rng(6).random((50, 1, D))]
+    random = [drawn.exclude(t, depth(t)).share_open for t in np.random.default_rng(6).random((50, 1, D))]
     assert left.share_open <= np.quantile(random, 0.1)
 
 

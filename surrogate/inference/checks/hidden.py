@@ -45,7 +45,7 @@ class Hidden:
         log_integral = sample.log_integral - _log_prior_density(view)
         depth, box = _predicted_depth(view), inner_box(view.setup, view.window)
         hypotheses = draw_hypotheses(known, log_integral, depth, box, rng)
-        hypotheses = hypotheses.given(view.t, np.where(data.finite, data.y_max - data.y, np.inf))
+        hypotheses = hypotheses.exclude(view.t, np.where(data.finite, data.y_max - data.y, np.inf))
         probability = hidden_probability(hypotheses.share_open, prior)
         points = [view.nowhere]
         for _ in range(_ROUND):
@@ -54,7 +54,7 @@ class Hidden:
             if hidden_probability(hypotheses.share_open, prior) - left < GAINS[view.setup.explore]:
                 break
             points.append(point)
-            hypotheses = hypotheses.given(point, depth(point))
+            hypotheses = hypotheses.exclude(point, depth(point))
         return Finding(np.concatenate(points), numbers={"hidden": probability})
 
 
