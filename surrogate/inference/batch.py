@@ -11,6 +11,7 @@ from surrogate.inference.design import design
 from surrogate.inference.paths import inflation
 from surrogate.inference.phases import Phase
 from surrogate.inference.scouts import Place, Scout
+from surrogate.inference.setup import design_size
 from surrogate.inference.view import View
 from surrogate.selection.posterior import uncertain_batch
 
@@ -29,11 +30,11 @@ def design_batch(view: View) -> Array:
     further = max(setup.d, setup.n_batch)
     if len(view.under_way):  # what of the initial design is neither evaluated nor under way, or else further points
         known = {x.tobytes() for x in (*data.x, *view.under_way)}
-        initial = design(setup.prior, 0, setup.design_size, view.state.seed, reference=setup.reference)
+        initial = design(setup.prior, 0, design_size(setup), view.state.seed, reference=setup.reference)
         if rest := [x for x in initial if x.tobytes() not in known]:
             return np.array(rest)
         return design(setup.prior, len(known), further, view.state.seed, reference=setup.reference)
-    n = further if len(data) else setup.design_size
+    n = further if len(data) else design_size(setup)
     best = data.x[np.argmax(np.where(data.finite, data.y, -np.inf))] if data.finite.any() else None
     return design(setup.prior, len(data), n, view.state.seed, best=best, reference=setup.reference)
 

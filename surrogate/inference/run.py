@@ -72,36 +72,28 @@ def infer(
         output: Folder for the evaluations, the state and the products; a run that is there is continued.
         seed: The same seed gives the same run.
         executor: None or "serial", "threads:N", "processes:N", "mpi", "files:FOLDER", or a
-            ``concurrent.futures.Executor``. Under mpirun or srun None is "mpi": all ranks call this function, evaluate,
-            and get the result; with "serial" each has a run of its own.
+            ``concurrent.futures.Executor``. Under mpirun or srun, None means "mpi": all ranks call this function,
+            evaluate, and get the result; with "serial" each rank has a run of its own.
         max_evaluations: Calls of the likelihood allowed; 70 d^1.5 unless given.
-        max_walltime: Seconds after which the run ends as on SIGTERM, SIGUSR1 or SIGINT: calls under way are left, the
-            state is on disk, the surrogate is sampled as it is, and the result is ``interrupted``.
+        max_walltime: Seconds after which the run ends as on SIGTERM: the surrogate is sampled as it is.
         batch_size: Points per batch; max(2, d // 2) unless given.
         initial: Earlier evaluations: a pair (x, y) with shapes (n, d) and (n,), or a ``Dataset``.
-        reference: Where the posterior is expected: a point (d,), a pair (mean, covariance or sds), draws (n, d), or a
-            dict of values by name.
+        reference: Where the posterior is expected: a point, (mean, covariance or sds), draws (n, d), or values by name.
         vectorized: Whether the likelihood takes (b, d) arrays and returns (b,).
-        noise: Sd of the likelihood's answers, when they are noisy and come without one. Where nobody says so, noise of
-            one sd everywhere is found by evidence, which takes some 40 points in four dimensions.
+        noise: Sd of noisy values that come without one; undeclared noise of a common sd is found by evidence.
         device: Where the Gaussian process runs: "cpu", "cuda", "cuda:1", or "auto".
         progress: Whether to show progress on standard error.
-        resume: "auto" continues a run that is in ``output``, True insists on one, False starts anew. A run is continued
-            with the likelihood that it was made with, which its source and, where that has changed, its value at the
-            best point must show; "trust" continues it with any.
-        settings: What few runs need, by name: ``mode``, ``max_eval_seconds``, ``max_failures``, ``isolate``,
-            ``retries``, ``into``, ``callback``, ``n_samples``, ``reweight``, ``gradient``, ``feasibility``,
-            ``explore``, ``fast``; see `surrogate.inference.settings.Settings`.
+        resume: "auto" resumes a run in ``output``, True insists on one, False starts a new one. A run is resumed with
+            the likelihood it was made with, judged by its source and its value at the best point; "trust" takes any.
+        settings: Further options by name, see `surrogate.inference.settings.Settings`.
 
     Returns:
         Samples, evidence, verdict, the evaluated points and the emulator.
 
     Raises:
-        ValueError: If an argument has a wrong value, or no surrogate could be made; the message then holds the first
-            failures.
-        TypeError: If an argument has a wrong type, or there is none of its name.
-        UnfinishedError: If the run was interrupted before it had a surrogate; a run with an output folder goes on when
-            it is called again.
+        ValueError: If an argument has a wrong value, or no surrogate could be made; the message names the failures.
+        TypeError: If an argument has a wrong type or an unknown name.
+        UnfinishedError: If the run was interrupted before it had a surrogate; with an output folder it can be resumed.
 
     >>> import surrogate
     >>> result = surrogate.infer(lambda a, b: -a**2 - (b - a)**2, {"a": (-5, 5), "b": (-5, 5)}, progress=False)

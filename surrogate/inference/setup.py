@@ -22,7 +22,7 @@ from surrogate.problem.dataset import Dataset
 from surrogate.problem.prior import Prior
 from surrogate.samplers.coordinates import Turns
 
-__all__ = ["Setup", "inner_box"]
+__all__ = ["Setup", "design_size", "inner_box"]
 
 
 _TAIL = 0.05  # probability beyond each of the quantiles that set the scale of a parameter whose support is no box
@@ -114,25 +114,12 @@ class Setup:
         return self.batch_size or max(2, self.d // 2)
 
     @property
-    def design_size(self) -> int:
-        """Points of the initial design: at least 3 d, and more where a quadratic needs them in any case."""
-        d = self.d
-        if self.gradient:
-            return self.n_initial or d + _SPARE
-        if self.n_initial is None and self.knows_width:  # far outside of a narrow design a free trend has no limit
-            return min(trend_size(d) + _SPARE, _NARROW_DESIGN * d)
-        if d > MANY_PARAMETERS:  # with fewer data than coefficients it chases corners of the prior, which are many
-            return self.n_initial or trend_size(d) + _SPARE
-        least, most = (int(number * d) for number in _DESIGN)
-        return self.n_initial or max(least, _MIN_DESIGN, min(most, int(_DESIGN_OF_TREND * trend_size(d))))
-
-    @property
     def holes_to_fill(self) -> int:
         """Space-filling points to evaluate before convergence is claimed."""
         if self.n_holes is not None:
             return self.n_holes
         total = (_LOOKED_AT_WITH_GRADIENTS if self.gradient else _LOOKED_AT) * self.d
-        return max(0, total - self.design_size) if self.reference is None else 0
+        return max(0, total - design_size(self)) if self.reference is None else 0
 
     @property
     def knows_width(self) -> bool:
@@ -150,6 +137,19 @@ class Setup:
         if data.has_gradients:
             data = replace(data, gradient=data.gradient * self.scaled.scale)
         return FitProblem(data, self.scaled.to_unit(data.x), draws, temperature, self.device, self.feasibility)
+
+
+def design_size(setup: Setup) -> int:
+    """Points of the initial design: at least 3 d, and more where a quadratic needs them in any case."""
+    d = setup.d
+    if setup.gradient:
+        return setup.n_initial or d + _SPARE
+    if setup.n_initial is None and setup.knows_width:  # far outside of a narrow design a free trend has no limit
+        return min(trend_size(d) + _SPARE, _NARROW_DESIGN * d)
+    if d > MANY_PARAMETERS:  # with fewer data than coefficients it chases corners of the prior, which are many
+        return setup.n_initial or trend_size(d) + _SPARE
+    least, most = (int(number * d) for number in _DESIGN)
+    return setup.n_initial or max(least, _MIN_DESIGN, min(most, int(_DESIGN_OF_TREND * trend_size(d))))
 
 
 def inner_box(setup: Setup, window: ScaledPrior) -> tuple[Array, Array]:

@@ -240,7 +240,7 @@ class KernelOperator:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
-        return len(self.scaled), len(self._columns)
+        return len(self.scaled), len(_columns(self))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -252,10 +252,6 @@ class KernelOperator:
         """Device of the points."""
         return self.scaled.device
 
-    @property
-    def _columns(self) -> Tensor:
-        return self.scaled if self.others is None else self.others
-
     def to(self, dtype: torch.dtype, *, precision: str = "full") -> KernelOperator:
         """The same kernel in another dtype and precision: the inner operator of iterative refinement."""
         _check(self.kernel, self.scaled, dtype, precision)
@@ -265,7 +261,7 @@ class KernelOperator:
     def cross(self, x: Tensor) -> KernelOperator:
         """The rectangular kernel between new points x, with shape (m, d), and these: shape (m, n), for predictions."""
         z = ((x.double() - self.center) / self.lengthscale).to(self.dtype)
-        return replace(self, scaled=z, others=self._columns)
+        return replace(self, scaled=z, others=_columns(self))
 
     def selected(self, index: Tensor) -> KernelOperator:
         """The square kernel matrix of some of the points, with shape (k, k)."""
@@ -273,7 +269,7 @@ class KernelOperator:
 
     def to_columns(self, index: Tensor) -> KernelOperator:
         """Some of the columns as an operator, with shape (n, k)."""
-        return replace(self, others=self._columns[index])
+        return replace(self, others=_columns(self)[index])
 
     def transpose(self) -> KernelOperator:
         """Rows and columns exchanged."""
@@ -288,12 +284,12 @@ class KernelOperator:
 
     def column(self, i: int) -> Tensor:
         """Column i, with shape (n,), from differences: exact on the diagonal."""
-        r2 = (self.scaled - self._columns[i]).square().sum(1)
+        r2 = (self.scaled - _columns(self)[i]).square().sum(1)
         return self.outputscale * self.kernel.correlation(r2)
 
     def columns(self, index: Tensor) -> Tensor:
         """Some of the columns, with shape (n, len(index)), from differences: repeated points are exactly equal."""
-        r2 = squared_difference(self.scaled, self._columns[index])
+        r2 = squared_difference(self.scaled, _columns(self)[index])
         return self.kernel.correlation(r2).mul_(self.outputscale)
 
     def submatrix(self, index: Tensor) -> Tensor:
@@ -307,14 +303,14 @@ class KernelOperator:
     def matmul(self, v: Tensor) -> Tensor:
         """Product with v, with shape (m, k) or (m,)."""
         columns = as_columns(v, self)
-        if self._fused():
+        if _is_fused(self):
             from surrogate.linalg.fused import kernel_product
 
-            out = kernel_product(self.kernel.name, self.scaled, self._columns, columns, precision=self.precision)
+            out = kernel_product(self.kernel.name, self.scaled, _columns(self), columns, precision=self.precision)
             return out.mul_(self.outputscale).reshape(-1, *v.shape[1:])
         out = columns.new_zeros(self.shape[0], columns.shape[1])
-        for a, b in self._tiles():
-            k = self.kernel.correlation(self._distances(a, b))
+        for a, b in _tiles(self):
+            k = self.kernel.correlation(_distances(self, a, b))
             out[a] += product(k, columns[b], self.precision)
             if self.others is None and a != b:
                 out[b] += product(k.T, columns[a], self.precision)
@@ -337,37 +333,45 @@ class KernelOperator:
         u, v = as_columns(u, self.transpose(), "u"), as_columns(v, self)
         total = self.scaled.new_zeros(self.scaled.shape[1])
         value = self.scaled.new_zeros(())
-        for a, b in self._tiles():
-            k, h = self.kernel.evaluate(self._distances(a, b))
+        for a, b in _tiles(self):
+            k, h = self.kernel.evaluate(_distances(self, a, b))
             weight = u[a] @ v[b].T
             if self.others is None and a != b:
                 weight += v[a] @ u[b].T
             value += (weight * k).sum()
             weight *= h
-            left, right = self.scaled[a], self._columns[b]
+            left, right = self.scaled[a], _columns(self)[b]
             total += weight.sum(1) @ left.square() + weight.sum(0) @ right.square()
             total -= 2.0 * ((weight @ right) * left).sum(0)
         return total * self.outputscale, value * self.outputscale
 
-    def _fused(self) -> bool:
-        """Whether one Triton program makes the product: on CUDA, in float32, for the kernels known by name."""
-        known = CORRELATIONS.get(self.kernel.name) is self.kernel
-        on_card = not self.tiled and self.device.type == "cuda" and self.dtype == torch.float32
-        return known and on_card and importlib.util.find_spec("triton") is not None
 
-    def _tiles(self) -> Iterator[tuple[slice, slice]]:
-        """Pairs of slices that cover the matrix, or its upper triangle where it is symmetric."""
-        for i in range(0, self.shape[0], self.block):
-            first = i if self.others is None else 0
-            for j in range(first, self.shape[1], self.block):
-                yield slice(i, i + self.block), slice(j, j + self.block)
+def _columns(k: KernelOperator) -> Tensor:
+    """Scaled points of the columns, with shape (m, d)."""
+    return k.scaled if k.others is None else k.others
 
-    def _distances(self, a: slice, b: slice) -> Tensor:
-        """Squared distances of a tile, zero on the diagonal of the matrix, where rounding would show most."""
-        r2 = squared_distance(self.scaled[a], self._columns[b])
-        if self.others is None and a == b:
-            r2.fill_diagonal_(0.0)
-        return r2
+
+def _is_fused(k: KernelOperator) -> bool:
+    """Whether one Triton program makes the product: on CUDA, in float32, for the kernels known by name."""
+    known = CORRELATIONS.get(k.kernel.name) is k.kernel
+    on_card = not k.tiled and k.device.type == "cuda" and k.dtype == torch.float32
+    return known and on_card and importlib.util.find_spec("triton") is not None
+
+
+def _tiles(k: KernelOperator) -> Iterator[tuple[slice, slice]]:
+    """Pairs of slices that cover the matrix, or its upper triangle where it is symmetric."""
+    for i in range(0, k.shape[0], k.block):
+        first = i if k.others is None else 0
+        for j in range(first, k.shape[1], k.block):
+            yield slice(i, i + k.block), slice(j, j + k.block)
+
+
+def _distances(k: KernelOperator, a: slice, b: slice) -> Tensor:
+    """Squared distances of a tile, zero on the diagonal of the matrix, where rounding would show most."""
+    r2 = squared_distance(k.scaled[a], _columns(k)[b])
+    if k.others is None and a == b:
+        r2.fill_diagonal_(0.0)
+    return r2
 
 
 def _check(kernel: str | Stationary, x: Tensor, dtype: torch.dtype, precision: str) -> None:
