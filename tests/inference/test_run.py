@@ -413,7 +413,7 @@ BAD_ANSWERS = {
     "list": ([1.0, 2.0], "the log-likelihood is not a real number but list"),
     "tuple": ((1.0, 2.0, 3.0), r"returned a tuple \(float, float, float\)"),
     "negative noise": ((1.0, -0.1), "noise sd must be finite and >= 0, got -0.1"),
-    "exception": (raising, r"ArithmeticError: no convergence in the solver \(in raising, test_infer.py line \d+"),
+    "exception": (raising, r"ArithmeticError: no convergence in the solver \(in raising, test_run.py line \d+"),
 }
 
 
@@ -523,7 +523,7 @@ def test_priors_that_are_refused(prior, error, message):
         ({"mode": "fast"}, ValueError, "mode must be 'auto', 'sync' or 'async', got 'fast'"),
         ({"feasibility": "gp"}, ValueError, "feasibility must be one of 'process', 'svm', got 'gp'"),
         ({"retries": -1}, ValueError, "retries must be a whole number of at least 0, got -1"),
-        ({"resume": "always"}, ValueError, "resume must be 'auto', True or False, got 'always'"),
+        ({"resume": "always"}, ValueError, "resume must be 'auto', 'trust', True or False, got 'always'"),
     ],
 )
 def test_options_that_are_refused(options, error, message):
