@@ -133,7 +133,7 @@ def build(spec: Any, choices: Mapping[str, Callable[..., Any]], *, key: str, whe
     """
     name = spec.get(key) if isinstance(spec, Mapping) else None
     if not isinstance(name, str):
-        msg = f"{where} must be a mapping with the word '{key}', got {spec!r}"
+        msg = f"{where} must be a mapping with the key '{key}', got {spec!r}"
         raise ValueError(msg)
     _check_words([name], choices, f"{where}.{key}")
     arguments = {word: value for word, value in spec.items() if word != key}
@@ -152,7 +152,7 @@ def _read(file: Path, document: Any) -> RunConfig:
         return _cobaya(file, content)
     _check_words(content, _SECTIONS, "")
     if missing := [word for word in ("likelihood", "parameters") if not content.get(word)]:
-        msg = f"{missing[0]} is missing: a run needs likelihood and parameters"
+        msg = f"{missing[0]} is missing: a run needs the entries likelihood and parameters"
         raise ValueError(msg)
     prior = Prior(tuple(_parameter(*item) for item in _mapping(content["parameters"], "parameters").items()))
     function, source = _likelihood(content["likelihood"], file.parent)
@@ -211,7 +211,10 @@ def _reference(value: Any, prior: Prior) -> Any:
         table = np.array([[_number(part, where) for part in entry] for entry in ordered])
         return table[:, 0], table[:, 1]
     if any(pairs):
-        msg = f"{where} must be a value for every parameter, or a pair [mean, sd] for every one, not some of each"
+        msg = (
+            f"{where} must give a value for every parameter or a pair [mean, sd] for every "
+            "parameter, not a mixture of both"
+        )
         raise ValueError(msg)
     return np.array([_number(entry, where) for entry in ordered])
 
@@ -365,7 +368,7 @@ def _attribute(module: Any, dotted: str) -> Callable[..., Any]:
 
 def _mapping(value: Any, where: str, *, instead: str = "") -> dict[Any, Any]:
     if not isinstance(value, dict):
-        msg = f"{where} must be {f'{instead} or ' if instead else ''}a mapping of words to values, got {value!r}"
+        msg = f"{where} must be {f'{instead} or ' if instead else ''}a mapping of keys to values, got {value!r}"
         raise ValueError(msg)
     return value
 
@@ -377,7 +380,7 @@ def _check_words(given: Iterable[Any], allowed: Collection[str], where: str, *, 
             place = f"{where}: " if where else ""
             words = [besides, *allowed] if besides else list(allowed)
             listed = f"; allowed: {', '.join(words)}" if len(words) <= 20 else ""
-            msg = f"{place}unknown word {word!r}{_nearest(str(word), words)}{listed}"
+            msg = f"{place}unknown key {word!r}{_nearest(str(word), words)}{listed}"
             raise ValueError(msg)
 
 

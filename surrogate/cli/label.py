@@ -189,7 +189,7 @@ def _columns(options: argparse.Namespace) -> dict[str, Any]:
 
 def _declare(found: dict[str, Any], name: str, kind: Any) -> None:
     if name in found:
-        msg = f"column {name!r} is declared twice: it has one meaning"
+        msg = f"column {name!r} is declared twice: declare it once"
         raise ValueError(msg)
     found[name] = kind
 

@@ -232,7 +232,7 @@ def _last_row(folder: RunFolder) -> dict[str, float]:
             rows = list(csv.DictReader(file))
             return {name: float(value) for name, value in rows[-1].items() if value} if rows else {}
         except (csv.Error, ValueError, TypeError, AttributeError) as error:
-            msg = f"{folder.trace_path} is damaged ({error}); the next iteration of the run writes it anew"
+            msg = f"{folder.trace_path} is damaged ({error}); the next iteration of the run rewrites it"
             raise ValueError(msg) from error
 
 

@@ -121,7 +121,7 @@ def _check_classes(table: str, y: NDArray[np.float64]) -> None:
         return
     what = f"the label {odd[0]:g}" if len(odd) else f"{len(labels)} different labels in {len(y)} rows"
     msg = (
-        f"{table} has {what}, as a table for regression; svm-train makes classifiers alone. Use surrogate.GPRegressor "
+        f"{table} has {what}, as in a table for regression; svm-train fits classifiers only. Use surrogate.GPRegressor "
         "for numbers, or --many-classes if these are classes"
     )
     raise ValueError(msg)

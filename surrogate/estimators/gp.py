@@ -147,7 +147,7 @@ class GPRegressor(RegressorMixin, BaseEstimator):
             msg = f"noise must be 'fit', 'profile', or standard deviations of 0 or more, got {self.noise!r}"
             raise ValueError(msg)
         if self.rank is not None and not self.rank >= 1:
-            msg = f"rank must be positive, or None for that of the solver, got {self.rank!r}"
+            msg = f"rank must be positive, or None for the solver's default, got {self.rank!r}"
             raise ValueError(msg)
 
     def _chosen_solver(self, n: int) -> str:
@@ -155,10 +155,10 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         most = _MOST_EXACT.get(torch.device(self.device).type, _MOST_EXACT["cpu"])
         solver = ("cg" if n > most else "cholesky") if self.solver == "auto" else self.solver
         if self.precision not in ("auto", "float64") and solver != "cg":
-            msg = f"precision={self.precision!r} is one of solver='cg', got {solver!r}, which needs float64"
+            msg = f"precision={self.precision!r} needs solver='cg', got solver={solver!r}, which computes in float64"
             raise ValueError(msg)
         if self.rank is not None and self.solver == "cholesky" and self.evidence != "basis":
-            msg = f"solver='cholesky' has no rank, got {self.rank}: give another solver, or rank=None"
+            msg = f"solver='cholesky' takes no rank, got {self.rank}: use another solver or rank=None"
             raise ValueError(msg)
         if isinstance(self.noise, str) and self.noise == "profile" and n > most:
             msg = f"noise='profile' decomposes an n x n matrix and takes up to {most} points, got {n}: give noise='fit'"
@@ -255,7 +255,7 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         given = np.ndim(self.noise_) == 1
         if include_noise and given:
-            msg = "include_noise must be False where noise was given for each point: that at X is not known"
+            msg = "include_noise must be False if noise was given for each point: the noise at X is not known"
             raise ValueError(msg)
         x = self._standardised(validate_data(self, X, dtype=np.float64, reset=False))
         mean = self._offset + self._unit * self._posterior.mean(x).cpu().numpy()

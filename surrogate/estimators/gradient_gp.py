@@ -301,7 +301,7 @@ class _Iterative:
         """Posterior mean at scaled points u with shape (m, d), with shape (m,); O(m n d)."""
         joint, weights, phi = self.operator.residual.joint, self.weights, self.operator.phi
         if weights is None:
-            msg = "the weights are not known yet"
+            msg = "the weights have not been computed yet"
             raise ValueError(msg)
         coefficients = phi.T @ weights
         parts = [

@@ -96,7 +96,7 @@ class NetworkEstimator(BaseEstimator):
             representative: See ``fit``.
         """
         if len(targets[1]) and settings.validation not in {"cross", None}:
-            msg = f"validation must be None or 'cross' where validation_data is given, got {self.validation!r}"
+            msg = f"validation must be None or 'cross' if validation_data is given, got {self.validation!r}"
             raise ValueError(msg)
         architecture = Architecture(x[0].shape[1], settings.hidden, settings.activation, outputs)
         before = self._before(architecture) if self.warm_start else ()
@@ -118,7 +118,7 @@ class NetworkEstimator(BaseEstimator):
         linear = [layer for layer in modules[0] if isinstance(layer, nn.Linear)] if modules else []
         widths = (*(layer.in_features for layer in linear), linear[-1].out_features) if linear else ()
         if modules and widths != architecture.widths():
-            msg = f"warm_start goes on from networks of widths {widths}, got {architecture.widths()}"
+            msg = f"warm_start continues from networks of widths {widths}, got {architecture.widths()}"
             raise ValueError(msg)
         return modules
 
@@ -208,7 +208,7 @@ class Settings:
     def check_rows(self, n: int) -> None:
         """Raises ValueError if there are too many rows for Markov chains."""
         if self.uncertainty == "mcmc" and n > _MOST_FOR_CHAINS:
-            msg = f"uncertainty='mcmc' is for up to {_MOST_FOR_CHAINS} rows, got {n}: take 'kfac' or 'ensemble'"
+            msg = f"uncertainty='mcmc' is for up to {_MOST_FOR_CHAINS} rows, got {n}: use 'kfac' or 'ensemble'"
             raise ValueError(msg)
 
 
@@ -223,7 +223,7 @@ def _members(value: int | None, kind: str) -> int:
     """How many networks to a group."""
     if kind == "mcmc":
         if value is not None:
-            msg = f"uncertainty='mcmc' has {_CHAINS} chains: n_members must be None, got {value}"
+            msg = f"uncertainty='mcmc' always runs {_CHAINS} chains: n_members must be None, got {value}"
             raise ValueError(msg)
         return _CHAINS
     if value is None:
@@ -243,7 +243,7 @@ def _positive(name: str, value: int) -> int:
 
 def _widths(hidden: Sequence[int]) -> tuple[int, ...]:
     if isinstance(hidden, str) or not isinstance(hidden, Iterable):
-        msg = f"hidden must be a sequence of widths, one a layer, such as (64, 64), got {hidden!r}"
+        msg = f"hidden must be a sequence of widths, one per layer, such as (64, 64), got {hidden!r}"
         raise TypeError(msg)
     return tuple(_positive("hidden", width) for width in hidden)
 

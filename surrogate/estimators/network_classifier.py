@@ -124,6 +124,6 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         rows, labels = validate_data(self, x, y, dtype=np.float64, reset=False)
         if not np.isin(labels, self.classes_).all():
             unknown = np.setdiff1d(labels, self.classes_).tolist()
-            msg = f"validation_data has classes that y has not: {unknown}"
+            msg = f"validation_data has classes that y does not have: {unknown}"
             raise ValueError(msg)
         return rows, np.searchsorted(self.classes_, labels)

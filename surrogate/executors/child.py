@@ -71,12 +71,13 @@ class Child:
             error = self._answer()
         except (WorkerDiedError, OSError):
             msg = (
-                f"{self._obituary()} before it was ready; its own message is above. A script that uses processes must "
+                f"{self._obituary()} before it was ready; its error message is above. A script that "
+                "uses processes must "
                 "start its work under  if __name__ == '__main__':  because every process imports the script"
             )
             raise WorkerStartError(msg) from None
         if error is not None:
-            msg = f"the likelihood did not arrive in a worker process ({error}). {_REMEDY}"
+            msg = f"a worker process could not load the likelihood ({error}). {_REMEDY}"
             raise WorkerStartError(msg)
         self._waits = True
 
@@ -128,8 +129,8 @@ class Child:
                 self._waits = True
                 return answer
         msg = (
-            f"{_ATTEMPTS} worker processes in a row ended before they began with a call, the last one: "
-            f"{self._obituary()}. Look for what ends them, such as a limit of memory or of the batch system; "
+            f"{_ATTEMPTS} worker processes in a row ended before they began a call; the last one: "
+            f"{self._obituary()}. Look for what ends them, such as a limit on memory or of the batch system; "
             "fewer processes need less memory: executor='processes:N' with a smaller N"
         )
         raise WorkerStartError(msg)

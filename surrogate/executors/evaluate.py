@@ -233,7 +233,7 @@ class Flight:
             lost = self._lost[0]
             msg = (
                 f"the executor {self._executor!r} stopped working: {len(self._lost)} of {self._launched} points have "
-                f"no answer ({type(lost).__name__}: {lost}). The others are recorded. Start again to go on from "
+                f"no answer ({type(lost).__name__}: {lost}). The others are recorded. Run again to continue from "
                 "there; executor='processes:N' replaces processes that die"
             )
             raise RuntimeError(msg) from lost

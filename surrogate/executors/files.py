@@ -132,7 +132,7 @@ def _value(answer: Any) -> Any:
     extra = answer.get("derived", answer.get("noise"))
     if "gradient" in answer:
         if "noise" in answer:
-            msg = "an answer has a 'noise' or a 'gradient', not both"
+            msg = "an answer may have 'noise' or 'gradient', not both"
             raise ValueError(msg)
         extra = {**(extra if isinstance(extra, dict) else {}), "gradient": answer["gradient"]}
     return y if extra is None else (y, extra)

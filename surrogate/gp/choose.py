@@ -133,7 +133,7 @@ def choose_process(
         msg = f"evidence must be one of {EVIDENCES}, got {evidence!r}"
         raise ValueError(msg)
     if noise == 0.0 and evidence == "minibatch":
-        msg = "evidence='minibatch' needs noise, got noise=0: give 'exact' or 'neighbours' for exact values"
+        msg = "evidence='minibatch' needs noise, got noise=0: use 'exact' or 'neighbours' for values without noise"
         raise ValueError(msg)
     n = len(data)
     least = max(n, 10) * torch.finfo(torch.float64).eps

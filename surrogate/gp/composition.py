@@ -215,7 +215,7 @@ class Product(Kernel):
     def forward(self, vector: Array, points: Points, factor: float = 1.0) -> Covariance:
         """See ``Kernel``."""
         if points.at is not None:
-            msg = "derivatives among the data need a kernel without products; a sum of scaled kernels will do"
+            msg = "data with derivatives need a kernel without products; use a sum of scaled kernels"
             raise ValueError(msg)
         (first, second), size = self.parts, self.parts[0].size
         return _ProductCovariance(
@@ -258,7 +258,7 @@ class Columns(Kernel):
         """Sets the kernel and the indices of its coordinates, which must be distinct."""
         self.columns = tuple(int(j) for j in columns)
         if len(set(self.columns)) != len(self.columns) or not self.columns or min(self.columns) < 0:
-            msg = f"columns must be different indices from 0 on, got {list(columns)}"
+            msg = f"columns must be distinct indices, counted from 0, got {list(columns)}"
             raise ValueError(msg)
         super().__init__(np.empty(0), (kernel,), ())
 

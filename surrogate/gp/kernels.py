@@ -197,7 +197,7 @@ class _JointCovariance(Covariance):
 
     def contract(self, weights: FullWeights, out: Array, inputs: Any = None) -> float:
         if inputs is not None:
-            msg = "inputs cannot be moved where derivatives are known"
+            msg = "derivatives with respect to inputs are not available for data with derivatives"
             raise ValueError(msg)
         symmetric = (weights.matrix + weights.matrix.T).mul_(0.5 * self._factor)
         slopes = log_lengthscale_slopes(self._joint, symmetric).cpu().numpy()
@@ -220,7 +220,7 @@ class Linear(Kernel):
     def forward(self, vector: Array, points: Points, factor: float = 1.0) -> Covariance:
         """See ``Kernel``; values only."""
         if points.at is not None:
-            msg = "a Linear kernel takes no derivatives among the data: a mean with slopes does the same"
+            msg = "a Linear kernel cannot be used for data with derivatives: use the mean Polynomial('linear') instead"
             raise ValueError(msg)
         lengthscale = _scale(vector, points.u)
         return _LinearCovariance(points.u / lengthscale, lengthscale, factor)

@@ -209,7 +209,7 @@ class Process(Parametric):
         """Covariance function of the residual."""
         kernel = self.parts[0]
         if not isinstance(kernel, Kernel):
-            msg = f"the first part of a process is its kernel, got {type(kernel).__name__}"
+            msg = f"the first argument of Process must be a kernel, got {type(kernel).__name__}"
             raise TypeError(msg)
         return kernel
 
@@ -218,7 +218,7 @@ class Process(Parametric):
         """Independent variances of the data."""
         noise = self.parts[1]
         if not isinstance(noise, Noise):
-            msg = f"the second part of a process is its noise, got {type(noise).__name__}"
+            msg = f"the second argument of Process must be a noise, got {type(noise).__name__}"
             raise TypeError(msg)
         return noise
 

@@ -152,7 +152,7 @@ class ScaledProcess:
             ValueError: If the process has no scale yet.
         """
         if self.scale is None:
-            msg = "a process has a scale once it is conditioned on data, got None: take that of the posterior"
+            msg = "the process has no output scale before it is conditioned on data: use posterior.process"
             raise ValueError(msg)
         return self.scale**2
 

@@ -119,7 +119,7 @@ def _is_asynchronous(run: Run) -> bool:
     used = useful_workers(run.executor, run.loop) if asynchronous else run.loop.setup.n_batch
     if workers > used and mode != "auto":
         remedy = "more do not make it faster" if asynchronous else "mode='async' or a larger batch_size uses more"
-        msg = f"{workers} workers, of which {used} are used at a time: {remedy}"
+        msg = f"{workers} workers, of which only {used} are used at a time: {remedy}"
         warnings.warn(msg, RuntimeWarning, stacklevel=2)
     return asynchronous
 

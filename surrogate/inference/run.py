@@ -141,9 +141,7 @@ def _problem(target: Any) -> Any:
     """Likelihood, prior and reference of something that brings its own prior."""
     kind = "cobaya" if isinstance(target, (str, os.PathLike)) else type(target).__module__.split(".")[0]
     if kind not in _PIPELINES:
-        msg = (
-            f"infer needs a prior beside the log-likelihood, unless it gets a Cobaya model or yaml file; got {target!r}"
-        )
+        msg = f"infer needs a prior besides the log-likelihood, except for a Cobaya model or yaml file; got {target!r}"
         raise TypeError(msg)
     return importlib.import_module(_PIPELINES[kind]).problem_of(target)
 

@@ -177,7 +177,10 @@ def usable_device(spec: str | None) -> str:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
         what = str(error).splitlines()[0]
-        msg = f"device {name!r} cannot be used ({what}); 'cpu' always can, 'auto' takes what is there"
+        msg = (
+            f"device {name!r} cannot be used ({what}); use 'cpu', which always works, or 'auto', "
+            "which takes what is available"
+        )
         raise ValueError(msg) from error
     return name
 
@@ -294,7 +297,7 @@ def _columns_of(points: Any, names: tuple[str, ...]) -> Any:
     if columns is None or not all(isinstance(column, str) for column in columns):
         return points
     if missing := [name for name in names if name not in list(columns)]:
-        msg = f"initial has the columns {', '.join(columns)}, and none for {', '.join(missing)}"
+        msg = f"initial has the columns {', '.join(columns)}, but no column for {', '.join(missing)}"
         raise _NamesError(msg)
     return points[list(names)]
 

@@ -86,11 +86,11 @@ def fit(model: Any, likelihood: Any, *, max_evaluations: int = 60) -> Fit:
         FloatingPointError: If the kernel matrix cannot be factored with any noise.
     """
     if not isinstance(model.covar_module, gpytorch.kernels.ScaleKernel):
-        msg = f"fit needs a ScaleKernel, whose output scale it finds, got {type(model.covar_module).__name__}"
+        msg = f"fit needs a ScaleKernel, because it fits the output scale, got {type(model.covar_module).__name__}"
         raise TypeError(msg)
     process = process_of(model, likelihood)
     if isinstance(operator_of(model, likelihood), ModelOperator):
-        msg = "fit needs a forward that is the kernel of the inputs themselves: train this one by gpytorch"
+        msg = "fit needs a model whose forward applies the kernel to unchanged inputs: train this one with gpytorch"
         raise TypeError(msg)
     kernel = CORRELATIONS[process.kernel]
     x, y = model.train_inputs[0].detach().double(), model.train_targets.detach().double()

@@ -67,7 +67,8 @@ def read_answers(path: str | os.PathLike[str], pool: Pool) -> Answers:
     table = read_table(path, text=[*keys, schema.target, *categories])
     if absent := [name for name in (*keys, schema.target) if name not in table.columns]:
         msg = (
-            f"{table.source} lacks the column {absent[0]!r}: labels need {', '.join(map(repr, keys))} to say which row "
+            f"{table.source} lacks the column {absent[0]!r}: a file of labels needs "
+            f"{', '.join(map(repr, keys))} to say which row "
             f"is meant, and {schema.target!r}; it has {', '.join(map(repr, table.columns))}"
         )
         raise ValueError(msg)
@@ -196,7 +197,7 @@ def events_of(answers: Answers, state: LabelState, *, correct: bool) -> list[dic
         was = f"the label {before:g}" if known[at] else "no label, because labelling failed"
         now = f"{answers.y[at]:g}" if works[at] else f"failed: {answers.reasons[at]}"
         msg = (
-            f"{answers.places[at]}: this row has {was} already, and now {now} ({int(changed.sum())} such rows). "
+            f"{answers.places[at]}: this row already has {was}, got {now} ({int(changed.sum())} such rows). "
             "Correct labels with --correct, or correct=True; nothing was recorded"
         )
         raise ValueError(msg)

@@ -65,7 +65,7 @@ class LabelJournal:
         except (ValueError, TypeError, KeyError) as error:
             msg = (
                 f"line {number} of {self.path} is damaged ({type(error).__name__}: {error}). Restore the file from a "
-                "copy, or delete this line: its labels can be told again"
+                "copy, or delete this line and record its labels again"
             )
             raise ValueError(msg) from error
 

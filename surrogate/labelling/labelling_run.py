@@ -248,7 +248,7 @@ class LabellingRun:
             ValueError: If the table was not a file.
         """
         if not self.recipe.source:
-            msg = "the table of this run was not a file: ask and tell from Python, with rows counted from 0"
+            msg = "the table of this run was not a file: use ask and tell in Python, with rows counted from 0"
             raise ValueError(msg)
         return original_rows(self.recipe.source, rows)
 

@@ -37,7 +37,7 @@ def open_run(path: str | os.PathLike[str], *, writing: bool = True, wait: float 
     """
     folder = LabelFolder.at(path)
     if not folder.holds_run:
-        msg = f"{path} holds no labelling run; 'surrogate label init' makes one"
+        msg = f"{path} holds no labelling run; 'surrogate label init' starts one"
         raise ValueError(msg)
     if writing:
         _lock(folder, wait)

@@ -77,7 +77,8 @@ class Pool:
                 schema, numbers, codes = _read(table, declared)
             except ValueError as error:
                 msg = (
-                    f"{error}. Note that {declared.target!r}, the target, is no column of the table, which has: {names}"
+                    f"{error}. The target {declared.target!r} is not a column of the table either; its "
+                    f"columns are {names}"
                 )
                 raise ValueError(msg) from error
         y, allowed = _labels(table, declared.target), _allowed(table, declared.mask)

@@ -60,7 +60,7 @@ class Recipe:
                 LabelSettings.of_document(document["settings"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
-            msg = f"config.yaml lacks or misspells {error}; restore it, or start the run again in another folder"
+            msg = f"config.yaml is incomplete or invalid: {error}; restore it, or start the run again in another folder"
             raise ValueError(msg) from error
 
     def declared(self) -> Declared:
@@ -80,7 +80,7 @@ class Recipe:
         if not self.source:
             return
         if not Path(self.source).is_file():
-            msg = f"the pool {self.source} is missing: put it back, or write its new path into config.yaml (pool: path)"
+            msg = f"the pool {self.source} is missing: restore it, or write its new path into config.yaml (pool: path)"
             raise ValueError(msg)
         if (now := digest(self.source)) != self.digest:
             msg = (

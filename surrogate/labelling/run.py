@@ -72,7 +72,7 @@ def label(
     if oracle is None:
         return new_run(pool, target, columns, chosen, output=output)
     if chosen.budget is None and chosen.target_error is None and chosen.flat is None:
-        msg = "with an oracle a run needs an end: budget=, target_error= or flat="
+        msg = "a run with an oracle needs a stopping rule: give budget=, target_error= or flat="
         raise ValueError(msg)
     labels = Oracle.of(oracle, pool)
     say = _say if progress else _silent

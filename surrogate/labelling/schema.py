@@ -55,7 +55,7 @@ class Declared:
                 msg = f"there is no column {name!r}{hint}"
                 raise ValueError(msg)
             if said.count(name) > 1:
-                msg = f"column {name!r} is declared twice: it has one meaning"
+                msg = f"column {name!r} is declared twice: declare it once"
                 raise ValueError(msg)
 
 
@@ -124,7 +124,7 @@ class Schema:
         aside = {declared.target, declared.mask, *declared.ids, *declared.ignored}
         columns = tuple(_column(table, name, declared) for name in table.columns if name not in aside)
         if not columns:
-            msg = f"{table.source} has no column beside the target {declared.target!r} that a model could learn from"
+            msg = f"{table.source} has no column besides the target {declared.target!r} that a model could learn from"
             raise ValueError(msg)
         return cls(declared.target, columns, declared.ids, declared.ignored, declared.mask)
 
@@ -189,7 +189,7 @@ def _column(table: Table, name: str, declared: Declared) -> Column:
     ordinal = (declared.ordinal or {}).get(name)
     if ordinal is not None:
         if len(set(ordinal)) < len(ordinal) or len(ordinal) < 2:
-            msg = f"the scale of column {name!r} must be at least two different words, got {', '.join(ordinal)}"
+            msg = f"the order of column {name!r} must list at least two different words, got {', '.join(ordinal)}"
             raise ValueError(msg)
         return Column(name, tuple(ordinal), ordered=True)
     if name not in declared.categorical and not isinstance(table.columns[name], list):
@@ -201,8 +201,9 @@ def _column(table: Table, name: str, declared: Declared) -> Column:
         _check_commas(table, name, words)
     if len(words) > _MOST_CATEGORIES:
         msg = (
-            f"column {name!r} of {table.source} holds {len(words)} different words (such as {_some(words)}), at most "
-            f"{_MOST_CATEGORIES} can be categories: declare it as an id or as ignored, or group the words"
+            f"column {name!r} of {table.source} holds {len(words)} different words (such as "
+            f"{_some(words)}), but a categorical column may hold at most "
+            f"{_MOST_CATEGORIES}: declare it as an id or as ignored, or group the words"
         )
         raise ValueError(msg)
     return Column(name, tuple(words))
@@ -256,6 +257,6 @@ def _coded(table: Table, column: Column) -> Codes:
         if word.strip().lower() in MISSING:
             raise ValueError(_gap(table, column.name, int(bad[0]), "is missing", len(bad), word.strip()))
         hint = did_you_mean(word, column.categories, otherwise=f"; known: {', '.join(column.categories[:10])}")
-        msg = f"{table.source}, row {bad[0] + 1}, column {column.name!r}: {word!r} is no known category{hint}"
+        msg = f"{table.source}, row {bad[0] + 1}, column {column.name!r}: {word!r} is not a known category{hint}"
         raise ValueError(msg)
     return codes

@@ -141,7 +141,7 @@ class LabelState:
             ValueError: If there is none.
         """
         if not 1 <= number <= len(self.batches):
-            msg = f"there is no batch {number}: {len(self.batches)} have been asked for"
+            msg = f"there is no batch {number}: there are {len(self.batches)} batches"
             raise ValueError(msg)
         return self.batches[number - 1]
 

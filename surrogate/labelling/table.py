@@ -85,7 +85,8 @@ class Table:
         array = np.asarray(data)
         if array.ndim != 2 or not np.issubdtype(array.dtype, np.number):
             msg = (
-                "a pool must be the path of a table, a mapping of names to columns, a DataFrame or numbers with shape "
+                "the pool must be the path of a table, a mapping of names to columns, a DataFrame or "
+                "numbers with shape "
                 f"(n, d); got {type(data).__name__} with shape {np.shape(data)}"
             )
             raise TypeError(msg)
@@ -185,7 +186,9 @@ def read_table(path: str | os.PathLike[str], *, text: Collection[str] = ()) -> T
         msg = f"{path} cannot be read: {error.strerror or error}"
         raise ValueError(msg) from error
     except UnicodeDecodeError as error:
-        msg = f"{path} is no UTF-8 text ({error.reason} at byte {error.start}); save it as CSV in UTF-8, or as .parquet"
+        msg = (
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as CSV in UTF-8, or as .parquet"
+        )
         raise ValueError(msg) from error
 
 

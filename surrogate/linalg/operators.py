@@ -382,7 +382,10 @@ def _check(kernel: str | Stationary, x: Tensor, dtype: torch.dtype, precision: s
         msg = f"x must have shape (n, d), got {tuple(x.shape)}"
         raise ValueError(msg)
     if dtype not in (torch.float64, torch.float32):
-        msg = f"dtype must be torch.float64 or torch.float32, got {dtype}; give lower ones as precision of the products"
+        msg = (
+            f"dtype must be torch.float64 or torch.float32, got {dtype}; set precision= to compute "
+            "products in a lower one"
+        )
         raise TypeError(msg)
     if precision not in PRECISIONS:
         msg = f"precision must be one of {sorted(PRECISIONS)}, got {precision!r}"

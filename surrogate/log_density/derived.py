@@ -77,7 +77,7 @@ class DerivedModel:
             elif log_likelihood is not None:
                 values[:, j] = column.intercept + column.slope * log_likelihood
             else:
-                msg = f"{self.names[j]!r} follows from the log-likelihood, which is not given"
+                msg = f"{self.names[j]!r} is computed from the log-likelihood, which was not given"
                 raise ValueError(msg)
         return values
 

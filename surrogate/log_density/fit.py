@@ -120,7 +120,7 @@ def _movable(warp: InputWarp, whitening: Whitening, t: Array, training: Data, gi
     """The training set at points t as a function of the coupling coefficients, for a fixed whitening."""
     single, couplings, d = warp.single(t), warp.couplings, t.shape[1]
     if couplings is None:
-        msg = "the warp has no couplings to move"
+        msg = "the warp has no couplings to optimise"
         raise ValueError(msg)
 
     def at(coefficients: Array) -> Data:

@@ -71,6 +71,6 @@ def _scalar(parameters: Parameters) -> SurrogateParameters:
         TypeError: If they are not.
     """
     if not isinstance(parameters, SurrogateParameters):
-        msg = f"a scalar surrogate needs SurrogateParameters, got {type(parameters).__name__} of another kind of run"
+        msg = f"a scalar surrogate needs SurrogateParameters, got {type(parameters).__name__} from another kind of run"
         raise TypeError(msg)
     return parameters

@@ -180,7 +180,7 @@ def _check_kind(path: Path, recipe: Recipe) -> None:
         msg = f"a lean network is written as .npz (numbers) or .pt2 (a program of torch), got {path.name}"
         raise ValueError(msg)
     if path.suffix == ".npz" and recipe.activations != "none":
-        msg = f"activations {recipe.activations!r} are for .pt2: readers of .npz compute in single precision"
+        msg = f"activations {recipe.activations!r} need a .pt2 file: readers of .npz compute in single precision"
         raise ValueError(msg)
 
 

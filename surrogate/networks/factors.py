@@ -84,7 +84,7 @@ def _cholesky(matrix: Tensor, damping: float) -> Tensor:
     damped.diagonal().add_(damping)
     factor, info = torch.linalg.cholesky_ex(damped)
     if int(info) or not bool(factor.isfinite().all()):
-        msg = f"a Kronecker factor with damping {damping:.2g} is not positive definite: take a larger damping"
+        msg = f"a Kronecker factor with damping {damping:.2g} is not positive definite: use a larger damping"
         raise ValueError(msg)
     return factor
 

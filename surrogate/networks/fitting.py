@@ -131,7 +131,7 @@ def learn(
     """
     names = [(split, member) for split in range(len(splits)) for member in range(task.members)]
     if start and len(start) != len(names):
-        msg = f"training must go on from {len(names)} networks, got {len(start)}"
+        msg = f"training must continue from {len(names)} networks, got {len(start)}"
         raise ValueError(msg)
     streams = [torch_generator(task.seed, purpose, *name, "batches") for name in names]
     stack = Stack.of(start or [_fresh(task, purpose, *name) for name in names])
@@ -163,7 +163,7 @@ def _fresh(task: Task, purpose: str, split: int, member: int) -> nn.Sequential:
 
 def _check_finite(stack: Stack) -> None:
     if not all(bool(value.isfinite().all()) for value in stack.parameters.values()):
-        msg = "training diverged: weights are not finite; take an Activation with a lower learning_rate"
+        msg = "training diverged: weights are not finite; use an Activation with a lower learning_rate"
         raise FloatingPointError(msg)
 
 

@@ -140,7 +140,7 @@ class KFAC(torch.optim.Optimizer):
             )
             raise ValueError(msg)
         if not np.isfinite(_number(loss)):
-            msg = f"the loss is {_number(loss)}: take a larger damping, or check the data"
+            msg = f"the loss is {_number(loss)}: use a larger damping, or check the data"
             raise FloatingPointError(msg)
         return loss, calls[0]
 
@@ -265,7 +265,7 @@ def _minimum(curvature: np.ndarray, slope: np.ndarray) -> np.ndarray:
     if not np.isfinite(curvature).all() or not np.isfinite(slope).all() or not size[0] > 0:
         if not slope.any():
             return np.zeros(len(slope))  # at a stationary point
-        msg = f"the quadratic model is not finite (curvature {curvature.tolist()}): take a larger damping"
+        msg = f"the quadratic model is not finite (curvature {curvature.tolist()}): use a larger damping"
         raise FloatingPointError(msg)
     size = np.where(size > 0, size, 1.0)
     scaled = curvature / np.outer(size, size)

@@ -92,7 +92,7 @@ def _check(layer: Layer) -> None:
     if isinstance(module, nn.Conv1d | nn.Conv2d) and (
         module.groups != 1 or module.padding_mode != "zeros" or isinstance(module.padding, str)
     ):
-        msg = f"convolution {layer.name!r} must have one group and be padded by a number of zeros, got {module}"
+        msg = f"convolution {layer.name!r} must have one group and zero padding of fixed width, got {module}"
         raise ValueError(msg)
 
 
@@ -168,7 +168,10 @@ class _Tap:
     def input(self) -> Tensor:
         """The one input, as rows of the linear map."""
         if len(self.inputs) != 1:
-            msg = f"layer {self.layer.name!r} must be used once in a pass, was used {len(self.inputs)} times"
+            msg = (
+                f"layer {self.layer.name!r} must be used exactly once per forward pass, was used "
+                f"{len(self.inputs)} times"
+            )
             raise ValueError(msg)
         return self.layer.inputs(self.inputs[0])
 

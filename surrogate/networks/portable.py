@@ -91,10 +91,10 @@ class PortableNetwork:
             bound = float(arrays["inputs/bound"])
             target_mean, target_scale = (float(number) for number in arrays["target"])
         except KeyError as error:
-            msg = f"these arrays are no network: {error} is missing or unknown"
+            msg = f"these arrays are not a network: {error} is missing or unknown"
             raise ValueError(msg) from error
         if not networks or networks[0][0].in_features != len(mean) or mean.shape != scale.shape:
-            msg = f"these arrays are no network of {len(mean)} columns: the first layer does not fit"
+            msg = f"these arrays are not a network of {len(mean)} columns: the first layer has another size"
             raise ValueError(msg)
         return cls(mean, scale, bound, target_mean, target_scale, networks)
 

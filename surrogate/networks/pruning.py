@@ -96,7 +96,7 @@ def _part_of_units(model: nn.Sequential, share: float) -> float:
     """The part p with which widths d, p w_1, ..., p w_L, 1 leave this share of the weights out."""
     shapes = [layer.weight.shape for layer in model if isinstance(layer, nn.Linear)]
     if len(shapes) < 2:
-        msg = "a network without hidden layers has no units to take out"
+        msg = "a network without hidden layers has no units to remove"
         raise ValueError(msg)
     inner = sum(rows * columns for rows, columns in shapes[1:-1])
     outer = sum(rows * columns for rows, columns in (shapes[0], shapes[-1]))
@@ -113,5 +113,5 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 def _check(share: float) -> None:
     if not 0.0 <= share < 1.0:
-        msg = f"the share of weights to leave out must be in [0, 1), got {share}"
+        msg = f"the fraction of weights to prune must be in [0, 1), got {share}"
         raise ValueError(msg)

@@ -80,7 +80,7 @@ class QuantisedLinear(nn.Module):
         self.register_buffer("sums", integers.sum(1, dtype=torch.int32).to(scale.dtype))
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().clone())
         if activations == "static" and sample is None:
-            msg = "static ranges need a sample of the layer's inputs"
+            msg = "static quantisation needs a sample of the layer's inputs"
             raise ValueError(msg)
         ends = static_ends(sample) if activations == "static" and sample is not None else None
         self.register_buffer("ends", ends)

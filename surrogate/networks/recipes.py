@@ -51,10 +51,10 @@ class Recipe:
             msg = f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}"
             raise ValueError(msg)
         if self.precision != "int8" and (self.aware or self.activations != "none"):
-            msg = f"activations and training aware of rounding go with int8 alone, got {self.precision!r}"
+            msg = f"activations= and aware=True need precision='int8', got {self.precision!r}"
             raise ValueError(msg)
         if not 0.0 <= self.prune < 1.0:
-            msg = f"prune must be a share in [0, 1), got {self.prune}"
+            msg = f"prune must be a fraction in [0, 1), got {self.prune}"
             raise ValueError(msg)
         if self.steps < 0:
             msg = f"steps must be at least 0, got {self.steps}"

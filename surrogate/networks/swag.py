@@ -80,7 +80,10 @@ def outputs_of_draws(model: nn.Module, x: Tensor, draws: Tensor) -> Tensor:
         ValueError: If the network has buffers that depend on the data.
     """
     if any(True for _ in model.buffers()):
-        msg = "the network holds averages of its inputs, which differ for each draw: use networks(draws, loader)"
+        msg = (
+            "the network holds running averages (such as batch norm), which differ for each draw: "
+            "use networks(draws, loader)"
+        )
         raise ValueError(msg)
     stacked = _unflatten(model, draws)
     each = vmap(lambda values, rows: functional_call(model, values, (rows,)), (0, None))

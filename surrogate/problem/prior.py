@@ -50,7 +50,7 @@ class Parameter:
         density = _Uniform(*self.prior) if isinstance(self.prior, tuple) else _density_of(self.name, self.prior)
         object.__setattr__(self, "_density", density)
         if self.periodic and not np.all(np.isfinite(density.bounds)):
-            msg = f"parameter '{self.name}' is periodic and so needs finite bounds, got {density.bounds}"
+            msg = f"parameter '{self.name}' is periodic and therefore needs finite bounds, got {density.bounds}"
             raise ValueError(msg)
 
 
@@ -72,7 +72,7 @@ class Prior:
         object.__setattr__(self, "parameters", tuple(self.parameters))
         for parameter in self.parameters:
             if not isinstance(parameter, Parameter):
-                msg = f"a prior is made of Parameter(name, prior), got {parameter!r}"
+                msg = f"a prior must consist of Parameter(name, prior) objects, got {parameter!r}"
                 raise TypeError(msg)
         if not self.parameters:
             msg = "a prior needs at least one parameter, got none"

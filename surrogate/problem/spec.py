@@ -44,8 +44,8 @@ def _parameter(entry: dict[str, Any]) -> Parameter:
     family = getattr(stats, entry["distribution"], None)
     if not isinstance(family, stats.rv_continuous):
         msg = (
-            f"the prior of '{entry['name']}' is the distribution {entry['distribution']!r}, which is not one of "
-            "scipy.stats: pass the prior again to continue this run"
+            f"the prior of '{entry['name']}' is the distribution {entry['distribution']!r}, which scipy.stats does not "
+            "have: pass the prior again to continue this run"
         )
         raise ValueError(msg)
     return Parameter(entry["name"], family(*entry["args"], **entry["kwds"]), **common)

@@ -172,7 +172,7 @@ def _halves(chain: ArrayLike, *, least: int = 2) -> NDArray:
     values = _three_axes(chain)
     half = len(values) // 2
     if half < least:
-        msg = f"a chain cut in halves needs at least {2 * least} steps, got {len(values)}"
+        msg = f"a chain split in halves needs at least {2 * least} steps, got {len(values)}"
         raise ValueError(msg)
     return np.concatenate([values[:half], values[-half:]], axis=1)
 

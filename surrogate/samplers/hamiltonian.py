@@ -293,7 +293,7 @@ def _check(start: Tensor, n_draws: int, n_warmup: int, count: int, target: float
         msg = f"start must be floating-point numbers with shape (chains, d), got {start.dtype} {tuple(start.shape)}"
         raise ValueError(msg)
     if n_draws < 1 or n_warmup < 0 or count < 1:
-        msg = "n_draws and the steps of a draw must be at least 1 and n_warmup at least 0, "
+        msg = "n_draws and the steps per draw must be at least 1 and n_warmup at least 0, "
         msg += f"got {n_draws}, {count} and {n_warmup}"
         raise ValueError(msg)
     if not 0.0 < target < 1.0:

@@ -70,7 +70,7 @@ def smooth_weights(log_ratios: Array) -> SmoothedWeights:
     """
     log_w = np.asarray(log_ratios, dtype=np.float64)
     if log_w.ndim != 1 or not len(log_w) or np.isnan(log_w).any() or not np.isfinite(log_w.max(initial=-np.inf)):
-        msg = f"log ratios must be (n,) numbers below infinity and not all -inf, got shape {log_w.shape}"
+        msg = f"log ratios must have shape (n,), be below infinity and not all be -inf; got shape {log_w.shape}"
         raise ValueError(msg)
     log_w = log_w - log_w.max()
     n = len(log_w)

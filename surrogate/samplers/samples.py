@@ -51,10 +51,10 @@ class Samples:
         expected = {"x": (n, d), "log_posterior": (n,), "log_prior": (n,), "derived": (n, k), "bounds": (d, 2)}
         if wrong := [name for name, shape in expected.items() if getattr(self, name).shape != shape]:
             words = ", ".join(f"{name} with shape {getattr(self, name).shape}, not {expected[name]}" for name in wrong)
-            msg = f"{n} weights, {d} names and {k} derived names do not fit: {words}"
+            msg = f"{n} weights, {d} names and {k} derived names do not match: {words}"
             raise ValueError(msg)
         if len(self.labels) != d:
-            msg = f"labels must be as many as the {d} names, got {len(self.labels)}"
+            msg = f"there must be one label for each of the {d} names, got {len(self.labels)}"
             raise ValueError(msg)
 
     @property

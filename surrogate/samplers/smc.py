@@ -95,7 +95,7 @@ def sample_tempered(
     x = start.copy()
     f = log_density(x)
     if not np.isfinite(f).any():
-        msg = "none of the starting particles has a finite log density"
+        msg = "none of the starting points has a finite log density"
         raise ValueError(msg)
     f = np.where(np.isfinite(f), f, -np.inf)
     base = log_start(x)

@@ -188,7 +188,7 @@ def method_and_mode(name: str) -> tuple[str, str]:
         if name.endswith(f"-{suffix}"):
             base, mode = name[: -len(suffix) - 1], suffix
     if base not in METHODS or (mode and not METHODS[base][1]):
-        msg = f"method must be one of {sorted(METHODS)}, those with a mode followed by -p or -tp, got {name!r}"
+        msg = f"method must be one of {sorted(METHODS)}, optionally followed by -p or -tp if it has modes, got {name!r}"
         raise ValueError(msg)
     return base, mode or METHODS[base][1]
 

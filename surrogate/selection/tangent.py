@@ -228,7 +228,7 @@ class _Tap:
             msg = f"each linear layer must be used once, on a matrix of {n} rows; {self.layer} was used on {shapes}"
             raise ValueError(msg)
         if self.outputs[0]._version != 0:
-            msg = f"the output of {self.layer} was written over in place: use an activation that returns a new tensor"
+            msg = f"the output of {self.layer} was modified in place: use an activation that returns a new tensor"
             raise ValueError(msg)
         return self.inputs[0]
 

@@ -143,7 +143,7 @@ def _cholesky(matrix: Tensor, ridge: float) -> Tensor:
     matrix.diagonal().add_(ridge)
     factor, info = torch.linalg.cholesky_ex(matrix)
     if int(info):
-        msg = f"the kernel plus a noise variance of {ridge:.3g} is singular in float64: scale it or give more noise"
+        msg = f"the kernel plus a noise variance of {ridge:.3g} is singular in float64: scale it or use more noise"
         raise ValueError(msg)
     return factor
 

@@ -29,7 +29,7 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         OSError: If the file cannot be written; a former one is then intact.
     """
     if "format" in arrays:
-        msg = "no array may be called 'format': that is the number of the layout of the file"
+        msg = "no array may be called 'format', the name of the format number of the file"
         raise ValueError(msg)
     converted = {name: np.asarray(array) for name, array in arrays.items()}
     if objects := [name for name, array in converted.items() if array.dtype.hasobject]:
@@ -54,7 +54,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     if number is None or number.shape or number != FORMAT:
         msg = (
             f"{path} has format {'(none)' if number is None else number}, and this version reads {FORMAT}. "
-            "Use the version that wrote it, or start anew in another folder"
+            "Use the version that wrote it, or start again in another folder"
         )
         raise ValueError(msg)
     return arrays
@@ -70,7 +70,7 @@ def _unzipped(path: Path) -> dict[str, np.ndarray]:
     except _DAMAGE as error:
         msg = (
             f"{path} cannot be read ({type(error).__name__}: {error}). Restore it from a copy, or remove it: "
-            "the evaluations of a run are in its journal, and nothing of them is lost"
+            "the evaluations of a run are in its journal and are not lost"
         )
         raise ValueError(msg) from error
 
@@ -85,14 +85,14 @@ _DAMAGE = (
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     """An array, for which no more memory is taken than the file has bytes."""
     if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
-        msg = f"{member.filename} is compressed, which arrays of this package are not"
+        msg = f"{member.filename} is compressed; this package writes and reads uncompressed arrays only"
         raise ValueError(msg)
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = header(file)
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > member.file_size:
-        msg = f"{member.filename} says that it has shape {shape}, for which it is too short"
+        msg = f"{member.filename} is too short for the shape {shape} in its header"
         raise ValueError(msg)
     with archive.open(member) as file:
         return np.lib.format.read_array(file, allow_pickle=False)

@@ -23,7 +23,7 @@ def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         content = parse_document(Path(path))
         if not isinstance(content, dict):
-            msg = f"the file must be a mapping of words to values, got {content!r}"
+            msg = f"the file must be a mapping of keys to values, got {content!r}"
             raise ValueError(msg)
         return content
     except ValueError as error:
@@ -48,7 +48,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         words = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != _MERGE]
         if repeated := [word for i, word in enumerate(words) if word in words[:i]]:
-            msg = f"line {node.start_mark.line + 1}: {repeated[0]!r} stands there twice"
+            msg = f"line {node.start_mark.line + 1}: {repeated[0]!r} appears twice"
             raise ValueError(msg)
         return super().construct_mapping(node, deep=deep)
 
@@ -65,7 +65,7 @@ def parse_document(file: Path) -> Any:
         msg = f"cannot be read: {error.strerror}"
         raise ValueError(msg) from error
     except UnicodeDecodeError as error:
-        msg = f"is no text in UTF-8: {error.reason} at byte {error.start}"
+        msg = f"is not UTF-8 text: {error.reason} at byte {error.start}"
         raise ValueError(msg) from error
     try:
         loader = _Loader(text)

@@ -110,12 +110,16 @@ class RunFolder(RunFiles):
         taken = [name for name in others if name in RUN_FILES]
         if taken:
             names = ", ".join(taken)
-            msg = f"{self.path} holds no run, but files that a run would replace ({names}). Choose another folder"
+            msg = (
+                f"{self.path} holds no run, but it holds files that a run would replace ({names}). "
+                "Choose another folder"
+            )
             raise ValueError(msg)
         if others and not into:
             shown = ", ".join(others[:3]) + (" and others" if len(others) > 3 else "")
             msg = (
-                f"{self.path} holds files that are not of a run ({shown}). Choose another folder, or into=True (--into)"
+                f"{self.path} holds files that do not belong to a run ({shown}). Choose another "
+                "folder, or into=True (--into)"
             )
             raise ValueError(msg)
 
@@ -123,7 +127,7 @@ class RunFolder(RunFiles):
         """Creates the folder if needed, locks it, and removes files left half-written by killed processes.
 
         Args:
-            force: Whether to start anew: the files of a former run are removed, but for its journal, which is renamed
+            force: Whether to start a new run: removes the files of the former run, and renames its journal
                 to ``evaluations.1.jsonl`` or the next free number.
 
         Raises:

@@ -133,7 +133,7 @@ def _word(value: Any, name: str) -> str:
 
 
 def _refuse_constant(word: str) -> float:
-    msg = f"{word} is no number of JSON"
+    msg = f"{word} is not a number in JSON"
     raise ValueError(msg)
 
 

@@ -43,10 +43,15 @@ def _lock(file: IO[str]) -> None:
     except BlockingIOError:
         file.seek(0)
         holder = file.read() or "another process"
-        msg = f"{Path(file.name).parent} is in use by {holder}. Wait for it or end it, or choose another output folder"
+        msg = (
+            f"{Path(file.name).parent} is in use by {holder}. Wait for that process, end it, or "
+            "choose another output folder"
+        )
         raise RuntimeError(msg) from None
     except (ImportError, OSError) as error:
-        msg = f"no lock in {Path(file.name).parent} ({error}): see to it yourself that no second process runs there"
+        msg = (
+            f"no lock in {Path(file.name).parent} ({error}): make sure yourself that no second process uses the folder"
+        )
         warnings.warn(msg, RuntimeWarning, stacklevel=4)
 
 

@@ -135,10 +135,10 @@ def read_machine(path: _Path) -> MachineFile:
         if words == ["SV"]:
             return _machine(path, header, lines[place + 1 :])
         if words[0] in header or len(words) < 2:
-            msg = f"{path}, line {number}: expected a word and its numbers, got {' '.join(words)[:60]!r}"
+            msg = f"{path}, line {number}: expected a keyword followed by numbers, got {' '.join(words)[:60]!r}"
             raise ValueError(msg)
         header[words[0]] = words[1:]
-    msg = f"{path} is no model: it lacks the line 'SV'"
+    msg = f"{path} is not a model file: it has no line 'SV'"
     raise ValueError(msg)
 
 
@@ -150,13 +150,13 @@ def _machine(path: _Path, header: dict[str, list[str]], lines: list[tuple[int, l
         gamma = _finite(header["gamma"][0], "gamma") if kernel == "rbf" else 0.0
         total = int(header["total_sv"][0])
     except (KeyError, ValueError) as error:
-        msg = f"the header of {path} lacks or spoils {error}"
+        msg = f"the header of {path} is incomplete or invalid: {error}"
         raise ValueError(msg) from None
     two = kind == "c_svc" and len(labels) == 2
     if kernel not in ("linear", "rbf") or not (two or kind == "ls_svc_one_vs_rest"):
         msg = (
             f"{path} holds a {kind} of {len(labels)} classes with a {kernel} kernel, which cannot be used here: "
-            "expected a linear or rbf kernel, and a c_svc of two classes or one of several from this package"
+            "expected a linear or rbf kernel, and a two-class c_svc or a model written by this package"
         )
         raise ValueError(msg)
     c = 1 if two else len(labels)
@@ -219,14 +219,15 @@ def _dense(rows: list[dict[int, float]], n_features: int | None, path: _Path) ->
     given = sum(map(len, rows))
     if len(rows) * d > max(_SMALL, _SPARSEST * given):
         msg = (
-            f"{path} has {len(rows)} points of {d} features, of which {given} are given: too few for the dense table "
-            f"that is made of them. Is the index {d} meant?"
+            f"{path} has {len(rows)} points of {d} features, of which only {given} are given: too "
+            "sparse for the dense table "
+            f"that they become. Is the index {d} a mistake?"
         )
         raise ValueError(msg)
     try:
         out = np.zeros((len(rows), d))
     except MemoryError as error:
-        msg = f"{path} has {len(rows)} points of {d} features: too many for the memory of this machine once it is dense"
+        msg = f"{path} has {len(rows)} points of {d} features: too many for the memory of this machine as a dense table"
         raise ValueError(msg) from error
     for i, row in enumerate(rows):
         out[i, list(row)] = list(row.values())

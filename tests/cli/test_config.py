@@ -154,13 +154,13 @@ def test_initial_points_of_another_run(folder):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("likelihod: x", "unknown word 'likelihod'; did you mean 'likelihood'.*allowed: likelihood, parameters"),
+        ("likelihod: x", "unknown key 'likelihod'; did you mean 'likelihood'.*allowed: likelihood, parameters"),
         ("parameters: {{a: [0, 1]}}", "likelihood is missing"),
         ("likelihood: m:f", "parameters is missing"),
-        ("", "must be a mapping of words to values, got None"),
-        ("- 1", r"must be a mapping of words to values, got \[1\]"),
+        ("", "must be a mapping of keys to values, got None"),
+        ("- 1", r"must be a mapping of keys to values, got \[1\]"),
         ("a: [1", "line 1: .*expected"),
-        ("likelihood: m:f\nlikelihood: m:g", "line 1: 'likelihood' stands there twice"),
+        ("likelihood: m:f\nlikelihood: m:g", "line 1: 'likelihood' appears twice"),
         ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
         ("likelihood: m\nparameters: {{a: [0, 1]}}", "likelihood must be 'package.module:function'.*got 'm'"),
         ("likelihood: nowhere.py:f\nparameters: {{a: [0, 1]}}", "there is no file .*nowhere.py"),
@@ -170,7 +170,7 @@ def test_initial_points_of_another_run(folder):
         ),
         ("likelihood: {model}:loglikelihood\nparameters: {{a: [0, 1]}}", "did you mean 'log_likelihood'"),
         ("likelihood: {model}:constant\nparameters: {{a: [0, 1]}}", "constant must be a function, got int"),
-        ("likelihood: {{fil: x.py}}\nparameters: {{a: [0, 1]}}", "likelihood: unknown word 'fil'; did you mean 'file'"),
+        ("likelihood: {{fil: x.py}}\nparameters: {{a: [0, 1]}}", "likelihood: unknown key 'fil'; did you mean 'file'"),
         ("likelihood: {{file: x.txt, function: f}}\nparameters: {{a: [0, 1]}}", "must end in .py, got 'x.txt'"),
     ],
 )
@@ -191,13 +191,13 @@ def test_mistakes_in_the_file(folder, text, message):
         ("{{a: {{min: 0}}}}", r"two numbers \[low, high\], got \[0, None\]"),
         ("{{a: {{min: 0, max: 1, prior: [0, 1]}}}}", "either min and max, or prior, got min, max, prior"),
         ("{{a: {{label: x}}}}", "either min and max, or prior, got label"),
-        ("{{a: {{minimum: 0}}}}", "parameters.a: unknown word 'minimum'; did you mean 'min'.*allowed: prior, min, max"),
+        ("{{a: {{minimum: 0}}}}", "parameters.a: unknown key 'minimum'; did you mean 'min'.*allowed: prior, min, max"),
         ("{{a: {{min: 0, max: 1, periodic: 1}}}}", "periodic must be true or false, got 1"),
         ("{{a: {{min: 0, max: 1, label: 1}}}}", "label must be text, got 1"),
-        ("{{a: {{prior: {{dist: nrm}}}}}}", "parameters.a.prior.dist: unknown word 'nrm'; did you mean 'norm'"),
-        ("{{a: {{prior: {{dist: poisson, mu: 3}}}}}}", "unknown word 'poisson'"),
-        ("{{a: {{prior: {{loc: 0}}}}}}", "parameters.a.prior must be a mapping with the word 'dist'"),
-        ("{{a: {{prior: {{dist: norm, sigma: 1}}}}}}", "unknown word 'sigma'; .*allowed: dist, loc, scale"),
+        ("{{a: {{prior: {{dist: nrm}}}}}}", "parameters.a.prior.dist: unknown key 'nrm'; did you mean 'norm'"),
+        ("{{a: {{prior: {{dist: poisson, mu: 3}}}}}}", "unknown key 'poisson'"),
+        ("{{a: {{prior: {{loc: 0}}}}}}", "parameters.a.prior must be a mapping with the key 'dist'"),
+        ("{{a: {{prior: {{dist: norm, sigma: 1}}}}}}", "unknown key 'sigma'; .*allowed: dist, loc, scale"),
         ("{{a: {{prior: {{dist: norm, scale: wide}}}}}}", "parameters.a.prior.scale must be a number, got 'wide'"),
         ("{{a: {{prior: norm}}}}", r"parameters.a.prior must be \[low, high\] or a mapping"),
         ("{{}}", "parameters is missing"),
@@ -211,15 +211,15 @@ def test_mistakes_in_the_parameters(folder, parameters, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("{{sead: 1}}", "options: unknown word 'sead'; did you mean 'seed'"),
-        ("{{output: here}}", "options: unknown word 'output'"),
+        ("{{sead: 1}}", "options: unknown key 'sead'; did you mean 'seed'"),
+        ("{{output: here}}", "options: unknown key 'output'"),
         ("{{seed: 1.5}}", "options.seed must be a whole number, got 1.5"),
         ("{{max_evaluations: many}}", "options.max_evaluations must be a number, got 'many'"),
         ("{{vectorized: 1}}", "options.vectorized must be true or false, got 1"),
         ("{{executor: 4}}", "options.executor must be text, got 4"),
         ("{{reference: {{a: 1}}}}", "missing: b"),
-        ("{{reference: {{a: 1, b: [1, 2]}}}}", "not some of each"),
-        ("{{reference: {{c: 1}}}}", "options.reference: unknown word 'c'"),
+        ("{{reference: {{a: 1, b: [1, 2]}}}}", "not a mixture of both"),
+        ("{{reference: {{c: 1}}}}", "options.reference: unknown key 'c'"),
         ("{{initial: nothing.csv}}", "there is no file"),
         ("{{initial: run.yaml}}", "a .csv table or the evaluations.jsonl of a run"),
         ("[1]", "options must be a mapping"),
@@ -286,7 +286,7 @@ def test_defaults_are_those_of_infer():
 
 def test_build_makes_what_is_named():
     assert build({"kind": "int", "x": 3}, {"int": lambda x: x + 1}, key="kind", where="here") == 4
-    with pytest.raises(ValueError, match="here.kind: unknown word 'itn'; did you mean 'int'"):
+    with pytest.raises(ValueError, match="here.kind: unknown key 'itn'; did you mean 'int'"):
         build({"kind": "itn"}, {"int": int}, key="kind", where="here")
-    with pytest.raises(ValueError, match="here: unknown word 'z'; allowed: kind, x"):
+    with pytest.raises(ValueError, match="here: unknown key 'z'; allowed: kind, x"):
         build({"kind": "int", "z": 3}, {"int": lambda x: x}, key="kind", where="here")

@@ -68,4 +68,4 @@ def test_words_are_checked(folder, words, capsys):
 def test_a_file_that_is_no_network_is_told(folder, capsys):
     save_arrays(folder / "model.npz", {"x": np.zeros(3)})
     assert export(folder) == 2
-    assert "no network" in capsys.readouterr().err
+    assert "not a network" in capsys.readouterr().err

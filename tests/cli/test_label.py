@@ -218,7 +218,7 @@ def test_other_labels_need_correct(run, label, tmp_path):
     before = journal(run)
     status, _, err = label("tell", run, tmp_path / "labels.csv")
     assert status == 2
-    assert "row 1, column 'price': this row has the label" in err
+    assert "row 1, column 'price': this row already has the label" in err
     assert "--correct" in err
     assert journal(run) == before
     assert "0 recorded, 2 corrected; 30 labels in all" in label("tell", run, tmp_path / "labels.csv", "--correct")[2]
@@ -236,7 +236,7 @@ def test_a_changed_pool_is_noticed(run, label, pool, tmp_path, words):
     assert "has changed since the run was made" in err
     assert "the labels of this run are in labels.jsonl" in err
     pool.unlink()
-    assert "pool.csv is missing: put it back" in label(words[0], run, *rest)[2]
+    assert "pool.csv is missing: restore it" in label(words[0], run, *rest)[2]
     pool.write_text(original)
     assert label(words[0], run, *rest)[0] == 0
 
@@ -255,11 +255,11 @@ def test_init_does_not_overwrite(run, label, pool):
         (["--target", "price", "--ignore", "note", "--categorical", "note"], "'note' is declared twice"),
         (
             ["--target", "price", "--ignore", "note", "--ordinal", "kind=low<high"],
-            "'house' is no known category|'flat' is",
+            "'house' is not a known category|'flat' is",
         ),
         (["--target", "price", "--ignore", "note", "--model", "tree"], "model must be 'auto' or one of"),
         (["--target", "price", "--ignore", "note", "--audit", "2"], "audit must be a share"),
-        (["--target", "cost", "--ignore", "note"], "price.*Note that 'cost', the target, is no column of the table"),
+        (["--target", "cost", "--ignore", "note"], "price.*The target 'cost' is not a column of the table"),
         (["--target", "price", "--ignore", "note", "--method", "bait-f"], "'bait-f' needs features, and a Gaussian"),
     ],
 )

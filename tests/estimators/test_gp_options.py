@@ -175,8 +175,8 @@ def test_it_can_be_cloned():
         ({"noise": np.ones(3)}, r"noise must be one standard deviation or have shape \(400,\)"),
         ({"noise": np.full(N, np.nan)}, "noise must be 'fit', 'profile', or standard"),
         ({"rank": 0}, "rank must be positive"),
-        ({"solver": "cholesky", "rank": 5}, "solver='cholesky' has no rank"),
-        ({"precision": "float32"}, "precision='float32' is one of solver='cg'"),
+        ({"solver": "cholesky", "rank": 5}, "solver='cholesky' takes no rank"),
+        ({"precision": "float32"}, "precision='float32' needs solver='cg'"),
         ({"evidence": "minibatch", "noise": 0.0}, "evidence='minibatch' needs noise"),
     ],
 )

@@ -97,7 +97,7 @@ def test_rows_apart_choose_and_are_counted(moons):
     x, y = moons
     model = NetworkClassifier(**SMALL).fit(x[:100], y[:100], validation_data=(x[100:150], y[100:150]), pool=x)
     assert model.n_labels_ == 150
-    with pytest.raises(ValueError, match="validation_data has classes that y has not: \\['other'\\]"):
+    with pytest.raises(ValueError, match="validation_data has classes that y does not have: \\['other'\\]"):
         model.fit(x[:100], y[:100], validation_data=(x[:2], np.array(["left", "other"])))
 
 
@@ -106,7 +106,7 @@ def test_rows_apart_choose_and_are_counted(moons):
     [
         ({"uncertainty": "bootstrap"}, "uncertainty must be one of last-layer, kfac, swag, ensemble, mcmc"),
         ({"uncertainty": "ensemble", "n_members": 1}, "needs n_members of at least 2, got 1"),
-        ({"uncertainty": "mcmc", "n_members": 2}, "has 4 chains: n_members must be None, got 2"),
+        ({"uncertainty": "mcmc", "n_members": 2}, "always runs 4 chains: n_members must be None, got 2"),
     ],
     ids=["kind", "one member", "chains"],
 )

@@ -366,7 +366,8 @@ class TestWhatCannotBeSent:
 
     def test_what_does_not_arrive(self):
         with pytest.raises(
-            RuntimeError, match="did not arrive in a worker process .*ImportError: no module named cosmology"
+            RuntimeError,
+            match="a worker process could not load the likelihood .*ImportError: no module named cosmology",
         ):
             ProcessExecutor(1, functions.Unloadable())
 

@@ -240,11 +240,14 @@ def test_a_composition_is_that_of_gpytorch():
     [
         (lambda: RBF([1.0, -2.0]), "lengthscale must be positive and finite"),
         (lambda: Scale(0.0), "sd must be positive and finite, got 0.0"),
-        (lambda: RBF(1.0).on([0, 0]), r"columns must be different indices from 0 on, got \[0, 0\]"),
-        (lambda: RBF(1.0).on([]), "columns must be different indices"),
+        (lambda: RBF(1.0).on([0, 0]), r"columns must be distinct indices, counted from 0, got \[0, 0\]"),
+        (lambda: RBF(1.0).on([]), "columns must be distinct indices"),
         (lambda: Matern32(1.0).forward(np.zeros(1), Points(points(), torch.tensor([0]))), "gradients need a kernel"),
         (lambda: KERNELS["product"].forward(np.zeros(4), Points(points(), torch.tensor([0]))), "without products"),
-        (lambda: Linear(1.0).forward(np.zeros(1), Points(points(), torch.tensor([0]))), "takes no derivatives"),
+        (
+            lambda: Linear(1.0).forward(np.zeros(1), Points(points(), torch.tensor([0]))),
+            "cannot be used for data with derivatives",
+        ),
     ],
 )
 def test_misuse_is_told(make, message):

@@ -46,7 +46,7 @@ def test_the_columns_of_a_table_are_found_by_name():
     a, b = np.array([0.1, 0.2]), np.array([2.1, 2.2])
     data = initial_data((Table({"b": b, "chi2": b, "a": a}), [1.0, 2.0]), Prior.of(PRIOR))
     np.testing.assert_array_equal(data.x, np.c_[a, b])
-    with pytest.raises(ValueError, match="initial has the columns b, c, and none for a"):
+    with pytest.raises(ValueError, match="initial has the columns b, c, but no column for a"):
         initial_data((Table({"b": b, "c": a}), [1.0, 2.0]), Prior.of(PRIOR))
 
 

@@ -52,7 +52,7 @@ def test_predict_refuses_other_dimensions():
 def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"log_prior with shape \(3,\), not \(4000,\)"):
         result(log_prior=np.zeros(3))
-    with pytest.raises(ValueError, match="as many as the 2 names, got 1"):
+    with pytest.raises(ValueError, match="one label for each of the 2 names, got 1"):
         result(labels=("a",))
 
 

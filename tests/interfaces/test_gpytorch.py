@@ -234,5 +234,5 @@ def test_misuse_is_told():
         fit(model, likelihood)
     with pytest.raises(TypeError, match="active_dims"):
         fit(*other("one dimension"))
-    with pytest.raises(TypeError, match="the kernel of the inputs themselves"):
+    with pytest.raises(TypeError, match="applies the kernel to unchanged inputs"):
         fit(*other("features"))

@@ -205,7 +205,7 @@ def test_gains_are_measured_for_those_who_ask(tmp_path):
         ([40], [np.inf], "must be finite"),
         ([40], [1.0, 2.0], "must both have shape"),
         ([4.5], [1.0], "must be whole numbers"),
-        ([0], [99.0], "has the label .* already, and now 99"),
+        ([0], [99.0], "already has the label .*, got 99"),
     ],
 )
 def test_labels_that_are_refused(tmp_path, rows, y, message):
@@ -221,7 +221,9 @@ def test_corrections():
     run.tell([0], [99.0], correct=True)
     assert run.state.y[0] == 99.0
     assert run.model() is not before
-    with pytest.raises(ValueError, match=r"row 1 \(counted from 0\): this row has the label .* Correct labels with"):
+    with pytest.raises(
+        ValueError, match=r"row 1 \(counted from 0\): this row already has the label .* Correct labels with"
+    ):
         run.fail([1], "lost")
     assert run.state.n_labels == 30
     assert run.fail([1], "lost", correct=True) == 1
@@ -325,7 +327,7 @@ def test_predictions_need_a_model_and_columns():
     ("given", "error", "message"),
     [
         ({"buget": 3}, TypeError, "unknown setting 'buget'; did you mean 'budget'"),
-        ({"oracle": oracle}, ValueError, "a run needs an end: budget="),
+        ({"oracle": oracle}, ValueError, "needs a stopping rule: give budget="),
         ({"columns": {"a": "word"}}, ValueError, "column 'a' must be 'categorical', 'id'"),
         ({"columns": {"c": "id"}}, ValueError, "no column 'c'"),
         ({"method": "lcdm"}, ValueError, "method must be one of .* got 'lcdm'"),
@@ -344,7 +346,7 @@ def test_no_run_there(tmp_path):
 def test_a_damaged_recipe_is_named(tmp_path):
     surrogate.label(table(labelled=30), output=tmp_path, model="linear").close()
     LabelFolder.at(tmp_path).config_path.write_text("pool: {path: x}\n")
-    with pytest.raises(ValueError, match=r"config.yaml lacks or misspells 'sha256'"):
+    with pytest.raises(ValueError, match=r"config.yaml is incomplete or invalid: 'sha256'"):
         open_run(tmp_path)
 
 

@@ -118,5 +118,5 @@ def test_events_that_do_not_fit(event):
 def test_batches_by_number():
     state = replay(start(), EVENTS)
     assert state.batch(2).rows.tolist() == [4, 3]
-    with pytest.raises(ValueError, match="no batch 3: 2 have been asked for"):
+    with pytest.raises(ValueError, match="no batch 3: there are 2 batches"):
         state.batch(3)

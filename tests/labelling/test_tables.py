@@ -97,7 +97,7 @@ def test_broken_files(write, text, message):
 def test_other_encodings_are_named(tmp_path):
     path = tmp_path / "pool.csv"
     path.write_bytes("name\nMüller\n".encode("latin-1"))
-    with pytest.raises(ValueError, match="no UTF-8 text"):
+    with pytest.raises(ValueError, match="not UTF-8 text"):
         read_table(path)
 
 
@@ -186,17 +186,17 @@ def test_documents_and_arrays_come_back(houses):
         ("a,y\n1,inf\n", Declared("y"), "row 1, column 'y': the label is infinite"),
         ("a,y\n1,2\n", Declared("y", categorical=("b",)), "no column 'b'"),
         ("a,y\n1,2\n", Declared("y", categorical=("a",), ignored=("a",)), "'a' is declared twice"),
-        ("a,y\n1,2\n", Declared("y", ignored=("a",)), "no column beside the target"),
+        ("a,y\n1,2\n", Declared("y", ignored=("a",)), "no column besides the target"),
         ("price,y\n1,2\n", Declared("prize"), "no column 'prize'; did you mean 'price'"),
         ("i,a,y\nu,1,2\nu,1,2\n", Declared("y", ids=("i",)), "row 2: the id 'u' stands in row 1 too"),
         ("m,a,y\n1,1,2\n2,1,2\n", Declared("y", mask="m"), "row 2, column 'm': a mask is 0 or 1, got 2"),
-        ("a,y\nu,1\nv,1\n", Declared("y", ordinal={"a": ("u", "w")}), "row 2, column 'a': 'v' is no known category"),
+        ("a,y\nu,1\nv,1\n", Declared("y", ordinal={"a": ("u", "w")}), "row 2, column 'a': 'v' is not a known category"),
         ("a,y\n", Declared("y"), "has no rows"),
         ("a;y\n0,5;\n1,5;\n", Declared("y"), "row 1, column 'a': '0,5' is text: write the decimal point as '.'"),
         ("a;y\n1;2\n2;2,5\n", Declared("y"), "row 2, column 'y': '2,5' is not a number: write the decimal point"),
         ('a,y\n"1,000",\n"2,500",\n', Declared("y"), "column 'a': '1,000' is text: .* separators of thousands"),
         ("a,y\nNone,\nBrick,\n", Declared("y"), "or as categorical if 'None' is one of its words"),
-        ("a,y\n1,\n,\n", Declared("z"), "row 2, column 'a'.*Note that 'z', the target, is no column"),
+        ("a,y\n1,\n,\n", Declared("z"), "row 2, column 'a'.*The target 'z' is not a column"),
     ],
 )
 def test_what_is_refused(write, text, declared, message):
@@ -254,7 +254,7 @@ def test_a_table_without_the_target_has_no_labels(write):
 
 def test_unknown_words_in_other_tables(houses, write):
     other = read_table(write("size,kind,grade\n1,flat,low\n2,hous,low\n"))
-    with pytest.raises(ValueError, match="row 2, column 'kind': 'hous' is no known category; did you mean 'house'"):
+    with pytest.raises(ValueError, match="row 2, column 'kind': 'hous' is not a known category; did you mean 'house'"):
         houses.schema.read(other)
     with pytest.raises(ValueError, match="lacks the columns 'grade'"):
         houses.schema.read(read_table(write("size,kind\n1,flat\n")))
@@ -312,7 +312,7 @@ def test_events_of_answers(houses, write):
     same = answer(houses, write, "id,price\na,100\nb,5\n")
     assert events_of(same, state, correct=False) == [{"event": "told", "rows": [1], "y": [5.0]}]
     other = answer(houses, write, "id,price\na,101\nd,failed\n")
-    with pytest.raises(ValueError, match="row 1, column 'price': this row has the label 100 already, and now 101"):
+    with pytest.raises(ValueError, match="row 1, column 'price': this row already has the label 100, got 101"):
         events_of(other, state, correct=False)
     assert events_of(other, state, correct=True) == [
         {"event": "corrected", "rows": [0], "y": [101.0], "before": [100.0]},

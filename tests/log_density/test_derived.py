@@ -93,7 +93,7 @@ def test_a_straight_line_of_the_log_likelihood_needs_no_regression():
     assert model.error[0] == 0.0
     assert model.error[1] > 0.0
     np.testing.assert_allclose(model.predict(new, at_new)[:, 0], 3.0 - 2.0 * at_new, rtol=1e-12)
-    with pytest.raises(ValueError, match="'chi2' follows from the log-likelihood"):
+    with pytest.raises(ValueError, match="'chi2' is computed from the log-likelihood"):
         model.predict(new)
 
 

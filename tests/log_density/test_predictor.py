@@ -183,7 +183,7 @@ def test_other_suffixes_are_refused(tmp_path):
 def test_numbers_that_do_not_fit_are_refused(name, value, tmp_path):
     arrays = emulator_of().predictor(NAMES, BOUNDS).to_arrays()
     save_arrays(tmp_path / "p.npz", arrays | {f"predictor/{name}": value})
-    with pytest.raises(ValueError, match="no predictor"):
+    with pytest.raises(ValueError, match="not a predictor"):
         load_predictor(tmp_path / "p.npz")
 
 

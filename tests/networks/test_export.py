@@ -156,7 +156,7 @@ def test_the_reader_of_the_page_needs_nothing_of_this_package(model, tmp_path, s
     ("change", "match"),
     [
         ({"path": "small.onnx"}, r"\.npz .* or \.pt2"),
-        ({"recipe": Recipe(activations="dynamic")}, r"are for \.pt2"),
+        ({"recipe": Recipe(activations="dynamic")}, r"need a \.pt2 file"),
         ({"x": X[:, :3]}, "4 columns"),
         ({"x": np.full_like(X, np.nan)}, "finite"),
     ],
@@ -171,7 +171,7 @@ def test_misuse_is_told(model, tmp_path, change, match):
     ("options", "match"),
     [
         ({"precision": "int4"}, "precision"),
-        ({"precision": "bf16", "aware": True}, "int8 alone"),
+        ({"precision": "bf16", "aware": True}, "need precision='int8'"),
         ({"prune": 1.0}, "prune"),
         ({"steps": -1}, "steps"),
     ],

@@ -168,7 +168,7 @@ def test_whitened_rows_have_the_inverse_as_inner_product():
         (nn.Sequential(nn.Tanh()), "got none"),
         (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), "got others in 1.weight, 1.bias: freeze the rest"),
         (nn.Conv2d(2, 2, 3, groups=2), "must have one group"),
-        (nn.Conv2d(2, 2, 3, padding="same"), "padded by a number of zeros"),
+        (nn.Conv2d(2, 2, 3, padding="same"), "zero padding of fixed width"),
     ],
     ids=["no layer", "others", "groups", "padding"],
 )
@@ -183,7 +183,7 @@ def test_misuse_is_refused():
     with pytest.raises(ValueError, match="must be trained together"):
         curved_layers(model)
     shared = nn.Linear(2, 2)
-    with pytest.raises(ValueError, match="must be used once in a pass, was used 2 times"):
+    with pytest.raises(ValueError, match="must be used exactly once per forward pass, was used 2 times"):
         kronecker_factors(nn.Sequential(shared, shared), [torch.ones(1, 2)], Gaussian())
     with pytest.raises(ValueError, match="at least one batch"):
         kronecker_factors(nn.Linear(2, 2), [], Gaussian())
@@ -191,5 +191,5 @@ def test_misuse_is_refused():
         kronecker_factors(nn.Sequential(nn.Conv1d(1, 1, 1)), [torch.ones(2, 1, 3)], Gaussian())
     with pytest.raises(ValueError, match="variance must be positive, got 0"):
         Gaussian(0.0)
-    with pytest.raises(ValueError, match="not positive definite: take a larger damping"):
+    with pytest.raises(ValueError, match="not positive definite: use a larger damping"):
         Kronecker(-torch.eye(2), torch.eye(2)).damped(1e-20)

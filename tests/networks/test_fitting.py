@@ -43,6 +43,6 @@ def test_a_network_learns_the_same_from_repeated_rows(validation):
 
 def test_a_width_alone_is_refused_with_what_is_meant():
     with pytest.raises(
-        TypeError, match=r"hidden must be a sequence of widths, one a layer, such as \(64, 64\), got 64"
+        TypeError, match=r"hidden must be a sequence of widths, one per layer, such as \(64, 64\), got 64"
     ):
         NetworkRegressor(hidden=64).fit(np.zeros((4, 1)), np.arange(4.0))

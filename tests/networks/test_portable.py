@@ -88,7 +88,10 @@ def test_bytes_of_8_bits():
         (lambda: portable(network(nn.GELU)).to_arrays(), "got .'GELU'. between"),
         (lambda: portable(nn.Sequential(nn.Linear(5, 1), nn.ReLU())).to_arrays(), "linear layers"),
         (lambda: PortableNetwork.of_arrays({"x": X}), "'activation' is missing"),
-        (lambda: PortableNetwork.of_arrays({**portable().to_arrays(), "inputs/mean": np.zeros(4)}), "does not fit"),
+        (
+            lambda: PortableNetwork.of_arrays({**portable().to_arrays(), "inputs/mean": np.zeros(4)}),
+            "the first layer has another size",
+        ),
     ],
 )
 def test_misuse_is_told(make, match):

@@ -148,7 +148,7 @@ def test_warm_start_needs_the_same_network(table):
     model = NetworkRegressor(**SMALL, calibration=None, warm_start=True).fit(x, y)
     with pytest.raises(ValueError, match=r"networks of widths \(3, 24, 24, 1\), got \(2, 24, 24, 1\)"):
         model.fit(x[:, :2], y)
-    with pytest.raises(ValueError, match="must go on from 2 networks, got 1"):
+    with pytest.raises(ValueError, match="must continue from 2 networks, got 1"):
         model.set_params(n_members=2).fit(x, y)
 
 
@@ -182,7 +182,7 @@ def test_wrong_settings_are_refused(table, settings, message):
 
 def test_wrong_uses_are_refused(table):
     x, y = table
-    with pytest.raises(ValueError, match="must be None or 'cross' where validation_data is given, got 'holdout'"):
+    with pytest.raises(ValueError, match="must be None or 'cross' if validation_data is given, got 'holdout'"):
         NetworkRegressor(**SMALL, validation="holdout").fit(x, y, validation_data=(x, y))
     with pytest.raises(ValueError, match="X has 2 features, but NetworkRegressor is expecting 3"):
         NetworkRegressor(**SMALL).fit(x, y, pool=x[:, :2])

@@ -231,7 +231,11 @@ class TestPriorOf:
             ([0, 1], ValueError, r"got an array with shape \(2,\)"),
             (np.zeros((2, 3)), ValueError, r"got an array with shape \(2, 3\)"),
             ([(0, 1), (0, 1, 2)], TypeError, "a prior is a dict .* got list"),
-            ([Parameter("a", (0, 1)), (0, 1)], TypeError, r"made of Parameter\(name, prior\), got \(0, 1\)"),
+            (
+                [Parameter("a", (0, 1)), (0, 1)],
+                TypeError,
+                r"must consist of Parameter\(name, prior\) objects, got \(0, 1\)",
+            ),
             ([Parameter("a", (0, 1))] * 2, ValueError, "names must differ, got 'a' more than once"),
         ],
         ids=str,
@@ -242,7 +246,7 @@ class TestPriorOf:
 
     def test_periodic_needs_bounds(self):
         assert Parameter("a", st.uniform(0, 1), periodic=True).periodic
-        with pytest.raises(ValueError, match="parameter 'a' is periodic and so needs finite bounds"):
+        with pytest.raises(ValueError, match="parameter 'a' is periodic and therefore needs finite bounds"):
             Parameter("a", st.norm(), periodic=True)
 
 

@@ -55,5 +55,5 @@ def test_what_is_no_distribution_is_refused(name):
     text = json.dumps(
         [{"name": "a", "label": None, "periodic": False, "distribution": name, "args": [0.0, 1.0], "kwds": {}}]
     )
-    with pytest.raises(ValueError, match=rf"prior of 'a' is the distribution '{name}', which is not one of"):
+    with pytest.raises(ValueError, match=rf"prior of 'a' is the distribution '{name}', which scipy.stats does not"):
         prior_from_text(text)

@@ -103,7 +103,7 @@ def test_not_a_number_is_rejected_and_counted():
     [
         ({"n_draws": 0}, "n_draws"),
         ({"n_warmup": -1}, "n_warmup"),
-        ({"n_leapfrog": 0}, "steps of a draw"),
+        ({"n_leapfrog": 0}, "steps per draw"),
         ({"target_acceptance": 1.0}, "target_acceptance"),
     ],
 )

@@ -94,5 +94,5 @@ def test_few_draws_are_only_normalised():
 
 @pytest.mark.parametrize("bad", [[], [np.nan, 0.0], [np.inf, 0.0], [-np.inf, -np.inf], [[0.0]]])
 def test_what_cannot_be_weighed_is_refused(bad):
-    with pytest.raises(ValueError, match="log ratios must be"):
+    with pytest.raises(ValueError, match="log ratios must have shape"):
         smooth_weights(np.array(bad))

@@ -117,5 +117,5 @@ def test_cost_in_calls():
 
 def test_a_start_without_finite_density_is_refused():
     start, log_start = wide(1)
-    with pytest.raises(ValueError, match="none of the starting particles has a finite log density"):
+    with pytest.raises(ValueError, match="none of the starting points has a finite log density"):
         sample_tempered(lambda x: np.full(len(x), -np.inf), start, log_start, (1.0,), np.random.default_rng(0))

@@ -139,7 +139,7 @@ class Overwriting(nn.Module):
         (nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 1)), "others in"),
         (nn.Sequential(nn.ReLU()), "others in no layer"),
         (nn.Sequential(nn.Linear(3, 4), nn.Unflatten(1, (2, 2))), "expected outputs with shape"),
-        (Overwriting(), "written over in place"),
+        (Overwriting(), "modified in place"),
     ],
     ids=["twice", "norm", "none", "shape", "in place"],
 )

@@ -288,7 +288,7 @@ class TestArrays:
         save_arrays(path, ARRAYS)
         content = path.read_bytes()
         path.write_bytes(content[: int(size * len(content)) if isinstance(size, float) else size])
-        with pytest.raises(ValueError, match=r"state\.npz cannot be read .* nothing of them is lost"):
+        with pytest.raises(ValueError, match=r"state\.npz cannot be read .* are not lost"):
             load_arrays(path)
 
     def test_a_flipped_bit_is_found(self, tmp_path):
@@ -423,7 +423,9 @@ def holder(tmp_path):
 
 class TestLock:
     def test_another_process_is_named(self, tmp_path, holder):
-        with pytest.raises(RuntimeError, match=rf"is in use by process {holder.pid} on \S+\. Wait for it or end it"):
+        with pytest.raises(
+            RuntimeError, match=rf"is in use by process {holder.pid} on \S+\. Wait for that process, end it"
+        ):
             RunFolder(tmp_path).create()
 
     def test_a_refused_create_touches_nothing(self, tmp_path, holder):
@@ -487,7 +489,7 @@ class TestLock:
             raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
         monkeypatch.setattr(fcntl, "flock", unsupported)
-        with pytest.warns(RuntimeWarning, match=r"no lock in .*No locks available.*no second process runs there"):
+        with pytest.warns(RuntimeWarning, match=r"no lock in .*No locks available.*no second process uses the folder"):
             RunFolder(tmp_path).create().close()
 
 
@@ -505,7 +507,9 @@ class TestForeign:
 
     def test_a_folder_with_other_files_is_refused(self, foreign):
         before = self.contents(foreign)
-        with pytest.raises(ValueError, match=r"holds files that are not of a run \(chain\.py, paper\.tex.*--into"):
+        with pytest.raises(
+            ValueError, match=r"holds files that do not belong to a run \(chain\.py, paper\.tex.*--into"
+        ):
             RunFolder(foreign).claim()
         assert self.contents(foreign) == before
 

@@ -84,7 +84,9 @@ def test_a_machine_survives_its_file(tmp_path, labels, kernel):
 def test_a_machine_of_libsvm_for_several_classes_is_refused_with_what_is_read(tmp_path):
     write_machine(tmp_path / "m", LSSVC().fit(*table(labels=4)).to_file())
     (tmp_path / "m").write_text((tmp_path / "m").read_text().replace("ls_svc_one_vs_rest", "c_svc"))
-    with pytest.raises(ValueError, match="c_svc of 4 classes .* expected a linear or rbf kernel, and a c_svc of two"):
+    with pytest.raises(
+        ValueError, match="c_svc of 4 classes .* expected a linear or rbf kernel, and a two-class c_svc"
+    ):
         read_machine(tmp_path / "m")
 
 
@@ -113,11 +115,11 @@ def test_a_machine_of_two_classes_follows_the_conventions_of_libsvm(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text.replace("SV\n", "", 1).replace("total_sv", "total_sv"), "expected a word|lacks the line"),
+        (lambda text: text.replace("SV\n", "", 1).replace("total_sv", "total_sv"), "expected a keyword|no line 'SV'"),
         (lambda text: text.replace("c_svc", "nu_svc"), "holds a nu_svc of 2 classes"),
         (lambda text: text.replace("kernel_type rbf", "kernel_type sigmoid"), "with a sigmoid kernel"),
-        (lambda text: text.replace("rho", "row"), "lacks or spoils 'rho'"),
-        (lambda text: text.replace("gamma 0", "gamma x0"), "lacks or spoils the gamma"),
+        (lambda text: text.replace("rho", "row"), "incomplete or invalid: 'rho'"),
+        (lambda text: text.replace("gamma 0", "gamma x0"), "incomplete or invalid: the gamma"),
         (lambda text: text + "1 1:1\n", "must have 40 support vectors"),
         (lambda text: text.replace("\n0", "\nx0").replace("\n-", "\nx-"), r"line \d+: the coefficient"),
     ],

@@ -103,13 +103,13 @@ class IterativeEvidence:
             ValueError: If ``tolerance`` is not in (0, 0.01].
         """
         if not 0.0 < tolerance <= 0.01:
-            msg = f"tolerance must be in (0, 0.01], got {tolerance}: values from looser solves are wrong by nats"
+            msg = f"tolerance must be in (0, 0.01], got {tolerance}: with a looser one the evidence is wrong by nats"
             raise ValueError(msg)
         generator = torch.Generator(device=data.x.device).manual_seed(seed)
         operator = KernelOperator.of(kernel, data.x, lengthscale=as_tensor(np.exp(theta[1:]), data.x))
         factor = accelerated_cholesky(operator, min(rank, len(data)), generator=generator)
         if factor.pivots is None:
-            msg = "a preconditioner made of columns has pivots"
+            msg = "a preconditioner made of columns needs pivots"
             raise RuntimeError(msg)
         return cls(kernel, data, factor.pivots, seed, noise, probes, tolerance)
 

@@ -73,7 +73,7 @@ class NoiseProfile:
         """
         n = len(y)
         if kernel.shape != (n, n):
-            msg = f"kernel must have shape ({n}, {n}), that of y twice, got {tuple(kernel.shape)}"
+            msg = f"kernel must have shape ({n}, {n}) for {n} values y, got {tuple(kernel.shape)}"
             raise ValueError(msg)
         if trend is not None:
             basis = _contrasts(trend, n)

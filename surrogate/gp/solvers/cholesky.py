@@ -131,7 +131,7 @@ def with_input_slopes(process: Process, data: Data, vector: Array) -> tuple[floa
         torch.linalg.LinAlgError: If the covariance is not positive definite in floating point.
     """
     if data.at is not None:
-        msg = "inputs cannot be moved where derivatives are known"
+        msg = "derivatives with respect to inputs are not available for data with derivatives"
         raise ValueError(msg)
     value, gradient, slopes = _evidence(process, data, vector, by_inputs=True)
     return value, gradient, slopes.cpu().numpy()
@@ -270,7 +270,7 @@ class CholeskyPosterior:
             ValueError: If it is no quadratic, or there are several outputs.
         """
         if self._polynomial is None:
-            msg = "only the mean of one output that is a quadratic at most can be written as a polynomial"
+            msg = "only a process with one output and a mean that is at most quadratic can be written as a polynomial"
             raise ValueError(msg)
         return self._polynomial
 

@@ -144,7 +144,7 @@ def _pivots(operator: Operator, k: int, *, greedy: bool, generator: torch.Genera
         return pivoted_cholesky(operator, k)[1]
     pivots = accelerated_cholesky(operator, k, generator=generator).pivots
     if pivots is None:
-        msg = "a factor made of columns has pivots"
+        msg = "a factor made of columns needs pivots"
         raise RuntimeError(msg)
     return pivots
 
@@ -249,7 +249,7 @@ def train_blocks(
         Wenger et al. (2024), arXiv:2411.01036, eq. 11
     """
     if data.relative_noise is not None:
-        msg = "the noise must be the same for all points, got one for each"
+        msg = "the noise must be the same for all points, got one value per point"
         raise ValueError(msg)
     x, operator, rest = data.x, process.operator(data.x), data.y - data.y.mean()
     mask = blocks != 0.0

@@ -80,7 +80,8 @@ def _checked(folder: RunFolder, prior: Prior) -> list[Entry]:
     for number, entry in enumerate(entries, start=1):
         if entry.x.shape != (prior.d,) or np.isneginf(prior.log_density(entry.x[None])[0]):
             msg = (
-                f"line {number} of {folder.journal.path} has the point {entry.x.tolist()[:20]}, which is none of this "
+                f"line {number} of {folder.journal.path} has the point {entry.x.tolist()[:20]}, which "
+                "does not belong to this "
                 "prior. Restore the file from a copy, or delete this line"
             )
             raise ValueError(msg)

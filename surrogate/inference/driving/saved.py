@@ -68,7 +68,7 @@ def load_state(folder: RunFolder, prior: Prior, seed: int | None = None) -> Stat
         msg = (
             f"{folder.path} holds a run with other parameters ({', '.join(names)}; differing, in "
             f"this order: {', '.join(differing) or 'their number'}). Choose another folder, or resume=False (--force) "
-            "to start anew"
+            "to start a new run"
         )
         raise ValueError(msg)
     try:
@@ -78,7 +78,7 @@ def load_state(folder: RunFolder, prior: Prior, seed: int | None = None) -> Stat
     if seed is not None and state.seed != seed:
         msg = (
             f"{folder.path} holds a run with seed {state.seed}, got seed {seed}. Continue it with its own seed, "
-            "choose another folder, or resume=False (--force) to start anew"
+            "choose another folder, or resume=False (--force) to start a new run"
         )
         raise ValueError(msg)
     return state
@@ -87,7 +87,7 @@ def load_state(folder: RunFolder, prior: Prior, seed: int | None = None) -> Stat
 def _damaged(folder: RunFolder, error: Exception) -> ValueError:
     msg = (
         f"{folder.state_path} is damaged ({type(error).__name__}: {error}). Restore it from a copy, or remove it: "
-        "the run then goes on from its journal"
+        "the run then continues from its journal"
     )
     return ValueError(msg)
 

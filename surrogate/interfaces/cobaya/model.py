@@ -134,7 +134,7 @@ def problem_of(target: Any) -> Problem:
     try:
         model = target if isinstance(target, Model) else get_model(_description(target))
     except LoggedError as error:
-        msg = f"Cobaya can make no model of {target if isinstance(target, str | os.PathLike) else 'this'}: {error}"
+        msg = f"Cobaya cannot make a model of {target if isinstance(target, str | os.PathLike) else 'this'}: {error}"
         raise ValueError(msg) from error
     prior = prior_of(model)
     return Problem(CobayaLikelihood(model, prior.bounds), prior, reference_of(model))

@@ -117,10 +117,10 @@ class InputWarp:
             ValueError: If a parameter is periodic (its circle also has a radial direction) or coordinates are coupled.
         """
         if self.couplings is not None:
-            msg = "derivatives cannot be warped by couplings"
+            msg = "derivatives of the log-likelihood cannot be used with couplings"
             raise ValueError(msg)
         if (self.kinds == CIRCLE).any():
-            msg = "derivatives with respect to periodic parameters cannot be warped"
+            msg = "derivatives with respect to periodic parameters cannot be used"
             raise ValueError(msg)
         out = np.ones_like(t)
         width = np.where(np.isfinite(self.high - self.low), self.high - self.low, 1.0)

@@ -239,7 +239,7 @@ class Predictor:
         names = [name for name in names if name not in _GROUPS]
         names += [f"feasible_{name}" for name in _names(FeasibilityArrays)]
         if missing := [name for name in names if f"predictor/{name}" not in arrays]:
-            msg = f"this is no predictor: it lacks {', '.join(missing)}"
+            msg = f"this is not a predictor: it lacks {', '.join(missing)}"
             raise ValueError(msg)
         values: dict[str, Any] = {name: arrays[f"predictor/{name}"] for name in names}
         _check_shapes(values)
@@ -262,7 +262,10 @@ def load_predictor(path: str | os.PathLike[str]) -> Predictor:
         ValueError: If it is damaged or is no predictor.
     """
     if Path(path).suffix == ".pt2":
-        msg = f"{path} is a program: torch.export.load reads it, if you trust its writer; load_predictor takes .npz"
+        msg = (
+            f"{path} is a program: read it with torch.export.load if you trust its author; "
+            "load_predictor reads .npz only"
+        )
         raise ValueError(msg)
     return Predictor.from_arrays(load_arrays(Path(path)))
 
@@ -307,5 +310,5 @@ def _check_shapes(values: dict[str, NDArray]) -> None:
     wrong += [name for name in expected if name not in ("names", *_WORDS) and values[name].dtype.kind not in "fi"]
     wrong += [] if str(values["feasibility"]) in ("everywhere", *KINDS) else ["feasibility"]
     if wrong or e != d + int((values["warp"] == CIRCLE).sum()) or str(values["kernel"]) not in CORRELATIONS:
-        msg = f"this is no predictor of this version: {', '.join(wrong) or 'kernel or warps'} do not fit"
+        msg = f"this is not a predictor of this version: {', '.join(wrong) or 'kernel or warps'} do not fit"
         raise ValueError(msg)

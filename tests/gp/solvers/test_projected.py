@@ -203,7 +203,7 @@ def test_misuse_is_told():
         computation_aware(PROCESS, Observations(x, y), torch.ones(3, 2, dtype=x.dtype))
     with pytest.raises(ValueError, match="k must be in 0..1"):
         computation_aware(PROCESS, Observations(x, y), torch.ones(N, 1, dtype=x.dtype)).first(2)
-    with pytest.raises(ValueError, match="has a scale once"):
+    with pytest.raises(ValueError, match="has no output scale before"):
         _ = replace(PROCESS, scale=None).variance
 
 
