@@ -55,7 +55,7 @@ def test_a_malformed_line_is_refused_with_its_number(tmp_path, line, message):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("# nothing\n", "no points"), ("1 900000000:1\n" * 3, "index 900000000 meant")]
+    ("text", "message"), [("# nothing\n", "no points"), ("1 900000000:1\n" * 3, "index 900000000 a mistake")]
 )
 def test_unusable_tables_are_refused(tmp_path, text, message):
     (tmp_path / "a").write_text(text)
