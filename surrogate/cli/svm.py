@@ -63,7 +63,7 @@ def add_svm_commands(commands: Any) -> None:
 
 
 def as_libsvm_spells(words: Sequence[str]) -> list[str]:
-    """The words of a command line, with LIBSVM's spellings replaced by those of the parser here.
+    """Arguments of a command line, with LIBSVM's spellings replaced by those of this parser.
 
     ``-wLABEL W`` becomes ``-w LABEL W``. LIBSVM's ``-h 0`` and ``-h 1`` switch its shrinking heuristic, which there is
     not here, and are left out: ``-h`` alone prints the help.

@@ -166,7 +166,7 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         return solver
 
     def _given_noise(self, n: int) -> tuple[float | None, NDArray[np.float64] | None]:
-        """Mean noise variance in units of the variance of y, None to estimate it; and those of the points over it.
+        """Mean noise variance in units of the variance of y (None: estimate it), and the points' relative variances.
 
         Raises:
             ValueError: If there are several but not one for each point.

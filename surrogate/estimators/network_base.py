@@ -1,4 +1,4 @@
-"""What the estimators of networks have in common: settings, the map of the inputs, and which rows train and judge."""
+"""Base class of network estimators: settings, the map of the inputs, and the split into training and held-out rows."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class NetworkEstimator(BaseEstimator):
         self.device = device
 
     def transform_inputs(self, X: ArrayLike) -> Tensor:  # noqa: N803
-        """What the networks are given: standardised and squashed, single precision, with shape (n, d)."""
+        """Inputs of the networks: standardised and squashed, in single precision, with shape (n, d)."""
         check_is_fitted(self)
         x = validate_data(self, X, dtype=np.float64, reset=False)
         return self.scaling_.tensor(x, _device(self.device))
@@ -138,7 +138,7 @@ class NetworkEstimator(BaseEstimator):
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """What training gave.
+    """The result of training.
 
     Attributes:
         task: What was learned.
@@ -258,7 +258,7 @@ def _activation(value: str | Activation) -> Activation:
 
 
 def _validation(value: str | None) -> tuple[str | None, float]:
-    """What kind, and which share of the labels is unseen."""
+    """The kind of validation, and the fraction of labels it holds out."""
     if value is None:
         return None, 1.0 / _FOLDS
     if value == "cross":

@@ -21,7 +21,7 @@ __all__ = ["Limits", "guarded"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What one call of the likelihood may do.
+    """Limits on one call of the likelihood.
 
     Attributes:
         seconds: Time that it may take; None for any. Needs a child process.
@@ -153,7 +153,7 @@ class _Children:
                 self._idle.setdefault(key, []).append(child)
 
     def kill(self, key: str) -> None:
-        """Ends those of a key; a call that is under way fails."""
+        """Kills the children of one key; a running call fails."""
         with self._lock:
             children = self._all.pop(key, [])
             self._idle.pop(key, None)
@@ -161,7 +161,7 @@ class _Children:
             child.kill()
 
     def kill_all(self) -> None:
-        """Ends those of all keys."""
+        """Kills the children of all keys."""
         for key in list(self._all):
             self.kill(key)
 

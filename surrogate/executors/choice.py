@@ -65,7 +65,7 @@ def workers_of(executor: Executor) -> int | None:
 
 
 def _workers_of_others(executor: Executor) -> int | None:
-    """The same for executors of the standard library, mpi4py and dask."""
+    """Number of workers of executors of the standard library, mpi4py and dask."""
     for name in ("_max_workers", "num_workers"):
         if isinstance(number := getattr(executor, name, None), int):
             return number

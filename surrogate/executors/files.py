@@ -121,7 +121,7 @@ class FilesExecutor(Executor):
 
 
 def _value(answer: Any) -> Any:
-    """What a likelihood would have returned; text if it failed."""
+    """The answer in the form that a likelihood returns; text if it failed."""
     if not isinstance(answer, dict):
         msg = f"an answer must be an object with 'log_likelihood' or 'failed', got {type(answer).__name__}"
         raise TypeError(msg)

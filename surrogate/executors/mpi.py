@@ -41,7 +41,7 @@ class Ranks:
         self.size = int(self._world.Get_size())
 
     def run(self, call: Callable[..., Any], main: Callable[[Executor], Any], stop: StopRequest) -> Any:
-        """What ``main(executor)`` returns or raises on rank 0, on all ranks; collective.
+        """Runs ``main(executor)`` on rank 0, and returns or raises its outcome on all ranks; collective.
 
         Rank 0 runs ``main`` while the others evaluate ``call`` for it. An exception of any other rank ends the job.
 
@@ -193,7 +193,7 @@ class MPIExecutor(Executor):
         return self._threads.submit(fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Takes no more points; those that no rank has begun are cancelled if not ``wait``."""
+        """Stops accepting points; without ``wait``, cancels those that no rank has begun."""
         self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
 
     def _run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002
@@ -300,7 +300,7 @@ def _launched() -> int:
 
 @contextlib.contextmanager
 def ending_the_job_by_exceptions() -> Iterator[None]:
-    """What is raised inside ends all ranks with its traceback: the others would wait for this one for ever.
+    """Context in which an exception ends all ranks with its traceback, since the others would wait for ever.
 
     From then on this holds for whatever ends the program too.
     """

@@ -1,4 +1,4 @@
-"""The choice of a kernel and of its hyperparameters, for few points or a million."""
+"""Choice of a kernel and its hyperparameters, for few points or a million."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _FLOOR = {"matern12": 0.05, "matern32": 0.05}
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """What all fits of one choice share.
+    """Settings and data shared by all fits of one choice.
 
     Attributes:
         data: Standardised points and values.

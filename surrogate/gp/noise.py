@@ -19,7 +19,7 @@ __all__ = ["Common", "Given", "Noise", "NoiseColumns", "NoiseSum", "Nugget", "Sh
 
 
 class NoiseColumns(Protocol):
-    """What noise may depend on, for each datum, all with the shape of y."""
+    """Quantities of each datum on which noise may depend, all with the shape of y."""
 
     @property
     def gap(self) -> Any:
@@ -57,7 +57,7 @@ class Noise(Parametric):
         """The variances with log-hyperparameters ``vector`` in place of the noise's own, and their derivatives."""
 
     def raised(self, factor: float) -> Noise:  # noqa: ARG002 - most noises have no nugget
-        """The same with a nugget that is larger by a factor; what a covariance that cannot be factored needs."""
+        """The same with the nugget multiplied by a factor, for covariances that cannot be factored."""
         return self
 
     def __add__(self, other: Noise) -> NoiseSum:
@@ -71,7 +71,7 @@ class NoiseSum(Noise):
     parts: tuple[Noise, ...]
 
     def __init__(self, *parts: Noise) -> None:
-        """Of the parts, in this order."""
+        """Sets the parts, in this order."""
         super().__init__(np.empty(0), parts, ())
 
     def forward(self, vector: Array, data: NoiseColumns) -> Variances:
@@ -102,7 +102,7 @@ class Nugget(Noise):
     own_names = ("nugget",)
 
     def __init__(self, ratio: float, *, fitted: bool = False, prior: LogNormal | None = None) -> None:
-        """With the ratio of noise variance to squared output scale, and whether it is a hyperparameter or stays.
+        """Sets the ratio of noise variance to squared output scale, and whether it is fitted.
 
         Raises:
             ValueError: If the ratio is negative, or zero and fitted.
@@ -135,7 +135,7 @@ class Given(Noise):
     """Noise whose sd came with each datum."""
 
     def __init__(self, *, relative: bool = False) -> None:
-        """Nothing is fitted. ``relative``: whether the sds are in units of the output scale instead of those of y."""
+        """Sets known standard deviations; ``relative`` means in units of the output scale instead of y."""
         self._relative = relative
         super().__init__(np.empty(0), (), ())
 
@@ -150,7 +150,7 @@ class Common(Noise):
     own_names = ("noise",)
 
     def __init__(self, sd: float, *, prior: LogNormal | None = None) -> None:
-        """With the standard deviation."""
+        """Sets the standard deviation."""
         super().__init__(logarithms("sd", sd), (), (prior or LogNormal(),))
 
     def forward(self, vector: Array, data: NoiseColumns) -> Variances:
@@ -160,12 +160,12 @@ class Common(Noise):
 
 
 class Shaped(Noise):
-    """Noise with the sd c times the gap: data far below the region that matters may be missed by that much."""
+    """Noise with the sd c times the depth, so that data far below the relevant region need not be fitted closely."""
 
     own_names = ("shaping",)
 
     def __init__(self, coefficient: float, *, prior: LogNormal | None = None) -> None:
-        """With the sd per unit of gap, c."""
+        """Sets the sd per unit of depth, c."""
         super().__init__(logarithms("coefficient", coefficient), (), (prior or LogNormal(),))
 
     def forward(self, vector: Array, data: NoiseColumns) -> Variances:

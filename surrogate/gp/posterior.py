@@ -1,4 +1,4 @@
-"""What every Gaussian process answers once it has been conditioned on data."""
+"""The interface of a Gaussian process conditioned on data."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Data:
         slope: Array | None = None,
         device: torch.device | str = "cpu",
     ) -> Data:
-        """From numpy arrays, with no gap and no noise unless given.
+        """Data from numpy arrays; depths and noise are zero by default.
 
         Args:
             u: With shape (n, d).
@@ -233,12 +233,12 @@ class Process(Parametric):
         return (() if self.is_profiled else self.own_names) + self.kernel.names + self.noise.names
 
     def split(self, vector: Array) -> tuple[float | None, Array, Array]:
-        """Logarithm of the scale (None if it is profiled), hyperparameters of the kernel and those of the noise."""
+        """Logarithm of the scale (None if profiled), hyperparameters of the kernel, and those of the noise."""
         own, kernel = len(self._own), self.parts[0].size
         return float(vector[0]) if own else None, vector[own : own + kernel], vector[own + kernel :]
 
     def raised(self, factor: float) -> Process:
-        """The same with a nugget that is larger by a factor."""
+        """The same process with the nugget multiplied by a factor."""
         process = Process(self.kernel, self.mean, self.noise.raised(factor), scale=None)
         process._own, process._priors = self._own, self._priors
         return process

@@ -225,7 +225,7 @@ class Fit:
 
     @property
     def lengthscale(self) -> Array:
-        """With shape (d,)."""
+        """Lengthscales, with shape (d,)."""
         return np.exp(self.theta[1:])
 
 

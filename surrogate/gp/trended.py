@@ -93,7 +93,7 @@ class Hyperparameters:
         return np.array([first, first + d + 1, *range(first + 1, first + d + 1), *scaled, *noisy])
 
     def of_process(self) -> Array:
-        """The same in the order of the vector of the process."""
+        """A copy in the order of the process's vector."""
         out, vector = np.empty(len(self.order)), self.vector()
         out[self.order] = vector
         return out
@@ -126,23 +126,23 @@ class HyperPrior:
     noise_bounds: tuple[float, float] = (1e-3, 1e3)
 
     def amplitude(self) -> LogNormal:
-        """Of a."""
+        """Prior of the amplitude a."""
         return LogNormal(0.0, self.amplitude_sd, *self.amplitude_bounds)
 
     def lengthscale(self, d: int) -> LogNormal:
-        """Of l in d dimensions."""
+        """Prior of the lengthscales l in d dimensions."""
         return LogNormal(float(np.log(2.0 * np.sqrt(d))), self.lengthscale_sd, *self.lengthscale_bounds)
 
     def shaping(self) -> LogNormal:
-        """Of c."""
+        """Prior of the shaping c."""
         return LogNormal(low=self.shaping_bounds[0], high=self.shaping_bounds[1])
 
     def scale(self) -> LogNormal:
-        """Of s."""
+        """Prior of the output scale s."""
         return LogNormal(0.0, self.scale_sd, *self.scale_bounds)
 
     def noise(self) -> LogNormal:
-        """Of v."""
+        """Prior of the noise variance v."""
         return LogNormal(0.0, self.noise_sd, *self.noise_bounds)
 
 
@@ -179,7 +179,7 @@ class Trended:
         return self.process(hyper).condition(data)
 
     def priors(self, hyper: Hyperparameters) -> Priors:
-        """Those of hyperparameters of this kind, in the order of ``Hyperparameters.vector``."""
+        """Priors of the hyperparameters, in the order of ``Hyperparameters.vector``."""
         return Priors.of(self.process(hyper).priors).in_order(hyper.order)
 
     def negative_log_evidence(self, data: Data, vector: Array, *, given: Data | None = None) -> tuple[float, Array]:
@@ -251,7 +251,7 @@ class Residual:
 
     @classmethod
     def of(cls, posterior: CholeskyPosterior) -> Residual:
-        """That of a posterior.
+        """The hyperparameters of a posterior.
 
         Raises:
             TypeError: If its kernel is not a scaled stationary one.
@@ -264,7 +264,7 @@ class Residual:
         return cls(part.function.name, part.lengthscale, kernel.variance)
 
     def weights(self, posterior: CholeskyPosterior) -> tuple[Array, Indices, Array]:
-        """Weights of the mean: of k(u, u_i), with shape (n,), and of its derivatives with respect to u_i.
+        """Weights of the posterior mean: of k(u, u_i), with shape (n,), and of its derivatives with respect to u_i.
 
         The latter are given by the m points that have them and their weights, with shape (m, d).
         """
@@ -310,7 +310,7 @@ class Movable:
 def fit_movable(
     family: Trended, data: Movable, starts: Sequence[Hyperparameters], *, max_evaluations: int = 60
 ) -> tuple[Hyperparameters, Array, Fit]:
-    """As ``Trended.fit``, of hyperparameters and coefficients together.
+    """See ``Trended.fit``; fits hyperparameters and coupling coefficients together.
 
     Returns:
         The hyperparameters, the coefficients, and the fit.

@@ -27,7 +27,7 @@ def parts() -> tuple[str, ...]:
 
 
 def without(loop: PosteriorLoop, name: str) -> PosteriorLoop:
-    """The loop without one of its parts, or without all that looks for further modes: "explore".
+    """The loop without one of its parts; "explore" leaves out everything that looks for further modes.
 
     Raises:
         ValueError: If there is no part of that name.

@@ -1,4 +1,4 @@
-"""The next batch: a design, or points where the surrogate is least sure of the posterior, and those of the scouts."""
+"""Choice of the next batch: a design, or the points that reduce uncertainty most, and those of the scouts."""
 
 from __future__ import annotations
 

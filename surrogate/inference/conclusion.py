@@ -69,7 +69,7 @@ class Emulator:
         return self.model.y_max + self.model.relative(self._unit(x)) * self.model.temperature
 
     def predictor(self, names: tuple[str, ...], bounds: Array) -> Predictor:
-        """The same function as numbers, see ``Predictor``."""
+        """The emulator as plain numbers, see ``Predictor``."""
         return self.model.predictor(names, bounds, self.scaled.location, self.scaled.scale)
 
     def log_prior(self, x: ArrayLike) -> Array:

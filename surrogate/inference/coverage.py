@@ -1,4 +1,4 @@
-"""Points that cover others: the farthest from what is known, and those that represent a set best."""
+"""Points that cover others: the farthest from known points, and the most representative ones of a set."""
 
 from __future__ import annotations
 

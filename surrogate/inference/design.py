@@ -37,7 +37,7 @@ class Reference:
 
     @classmethod
     def of(cls, spec: object, d: int) -> Reference:
-        """From a point (d,), a pair (mean, covariance), or draws (n, d) with n > d.
+        """The reference from a point (d,), a pair (mean, covariance), or draws (n, d) with n > d.
 
         Raises:
             ValueError: If the shapes fit none of the three, or values are not finite.

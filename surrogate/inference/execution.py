@@ -65,7 +65,7 @@ def execute(run: Run, executor: Any, folder: Folder) -> Result:
 
 
 def _on_all_ranks(world: Ranks, call: Call, run: Run, folder: Folder) -> Result:
-    """The result of rank 0; the others build the emulator again from the state, as it is not made to be sent."""
+    """The result of rank 0; other ranks rebuild the emulator from the state, since it cannot be sent."""
     own: list[Result] = []
 
     def packed(pool: Executor) -> tuple[Result, dict[str, NDArray]]:
@@ -161,7 +161,7 @@ GRACE = 10.0
 
 
 def _reweighted(run: Run, result: Result, n: int) -> Result:
-    """The result with true evaluations at n of its draws, or without them if the run is to end."""
+    """The result with true evaluations at n of its draws, or without them if the run should end."""
     try:
         return reweighted(
             result,

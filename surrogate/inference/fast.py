@@ -64,7 +64,7 @@ class FastPoints:
 
 
 def _conditional(cloud: Array, slow: list[int], fast: list[int]) -> tuple[NDArray, NDArray, NDArray]:
-    """Mean, slope on the slow parameters and Cholesky factor of the fast ones in a cloud."""
+    """Mean, slope on the slow parameters and Cholesky factor of the fast parameters, from draws."""
     covariance = np.atleast_2d(np.cov(cloud.T))
     inner, cross = covariance[np.ix_(fast, fast)], covariance[np.ix_(slow, fast)]
     slope = np.linalg.lstsq(covariance[np.ix_(slow, slow)], cross, rcond=_SINGULAR)[0]

@@ -1,4 +1,4 @@
-"""What a check reports: points to evaluate, what it says about the claim that the posterior is known, and why."""
+"""Findings of checks: points to evaluate, the effect on the claim of convergence, and the reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Claim", "Finding"]
 
 
 class Claim(Enum):
-    """What a check says about the claim that the posterior is known.
+    """The effect of a check on the claim that the posterior is known.
 
     A claim is made when all checks agree, and stands if they confirm it after one more batch, see
     `surrogate.inference.phases.next_verdict`.

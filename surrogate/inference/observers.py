@@ -1,4 +1,4 @@
-"""What watches a run: chains along the way, the progress display, the user's callback, the trace on disk."""
+"""Observers of a run: interim chains, the progress display, the user's callback, the trace on disk."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def observers_of(run: Run) -> Iterator[Observer]:
 
 
 class _Interim:
-    """Chains of the surrogate as it is, for a twentieth of the time, so that a long run that is killed leaves one."""
+    """Writes interim chains of the current surrogate, using a twentieth of the time, in case the run is killed."""
 
     def __init__(self, loop: PosteriorLoop, folder: RunFolder) -> None:
         self._loop = loop

@@ -24,7 +24,7 @@ _NEVER = 1e-300  # weight in place of zero, so that a logarithm exists
 
 @dataclass(frozen=True, eq=False)
 class PathSpread:
-    """How far the posteriors of joint paths lie from that of the mean of a surrogate.
+    """Divergences of the posteriors of joint paths from the posterior of the surrogate's mean.
 
     Attributes:
         bulk: The 95 % quantile over paths of the divergence from the posterior of the mean, in nats.
@@ -52,7 +52,7 @@ def spread_of_paths(
     paths: int = _PATHS,
     points: int = _POINTS,
 ) -> PathSpread:
-    """How far the posteriors of joint paths lie from that of the mean, on the bulk and on warmer draws.
+    """Divergences of the posteriors of joint paths from that of the mean, on the bulk and on warmer draws.
 
     Args:
         model: Surrogate at temperature 1.
@@ -104,7 +104,7 @@ def warm_log_weights(model: LogDensity, sample: ImportanceSample) -> Array:
 
 
 def _path_weights(delta: Array) -> tuple[Array, Array]:
-    """Log evidences of paths relative to that of the mean, with shape (k,), and the weights of the draws under each.
+    """Log evidences of paths relative to that of the mean, shape (k,), and the weights of the draws under each path.
 
     A path in which all draws are infeasible counts as if one of them were feasible, and leaves their weights alone.
     """

@@ -12,7 +12,7 @@ __all__ = ["LEARNING", "Phase", "Verdict", "next_verdict"]
 
 
 class Phase(Enum):
-    """What a run is doing.
+    """The phase of a run.
 
     Attributes:
         DESIGN: It evaluates the initial design; there is no surrogate yet.

@@ -1,4 +1,4 @@
-"""What a posterior run is told before it begins: the problem, and every choice that is not the data."""
+"""The fixed inputs of a posterior run: the problem and every setting, but not the data."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Setup:
 
     @property
     def knows_width(self) -> bool:
-        """Whether the posterior is said to have a place and a width: then no further modes are looked for."""
+        """Whether the place and width of the posterior were given; if so, no further modes are looked for."""
         return self.reference is not None and self.reference.covariance is not None
 
     @cached_property
@@ -133,7 +133,7 @@ class Setup:
         return ScalarLearner(Structure.plain(low, high, self.prior.periodic), self.search)
 
     def problem(self, data: Dataset, draws: Array | None = None, temperature: float = 1.0) -> FitProblem:
-        """What a surrogate is fitted to: data with derivatives with respect to scaled coordinates, and draws t."""
+        """The data of a fit: values, derivatives with respect to unit coordinates, and draws t."""
         if data.has_gradients:
             data = replace(data, gradient=data.gradient * self.scaled.scale)
         return FitProblem(data, self.scaled.to_unit(data.x), draws, temperature, self.device, self.feasibility)

@@ -21,7 +21,7 @@ def fewest(d: int) -> int:
 
 
 def design_verdict(setup: Setup, data: Dataset) -> Verdict:
-    """Whether the design goes on after this many evaluations without a surrogate."""
+    """Whether the design continues after this many evaluations without a surrogate."""
     limit = setup.max_design or int(np.ceil(_MAX_DESIGN * setup.d**1.5))
     if len(data) >= limit:
         return Verdict(Phase.GAVE_UP, f"gave up: {shortage(data)}")
@@ -30,7 +30,7 @@ def design_verdict(setup: Setup, data: Dataset) -> Verdict:
 
 
 def shortage(data: Dataset) -> str:
-    """What a run without a surrogate lacks, the first reasons of failures, and the remedy."""
+    """Why a run has no surrogate, the first reasons of failures, and the remedy."""
     finite, failed = int(data.finite.sum()), int((data.status == FAILED).sum())
     text = (
         f"{finite} finite values in {len(data)} evaluations, at least {fewest(data.x.shape[1])} are needed "

@@ -16,7 +16,7 @@ _FIRST = 1e6  # in place of the temperature before the first
 
 
 def next_temperature(view: View) -> float:
-    """Temperature of the next fit: above 1 while the points lie far below what a posterior would show.
+    """Temperature of the next fit: above 1 while the points lie deeper than a posterior would explain.
 
     The median depth of the best 2 d + 1 points, times 2 / d, is the temperature of draws from exp(y / T) of a
     quadratic; 1.5 times the median error of the last batch says how well the surrogate knows its way. The smaller of

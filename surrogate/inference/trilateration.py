@@ -40,7 +40,7 @@ _TINY = 1e-12  # squared distance, so that a hypothesis on a point has a logarit
 
 
 def radius_of(gap: Array) -> Array:
-    """Radius sqrt(2 (gap + 1/2)) of points at depths ``gap`` with shape (n,).
+    """Radius sqrt(2 (gap + 1/2)) of points at depth ``gap``, with shape (n,).
 
     The half nat allows for the best point lying below its own mode: otherwise it would have a radius of zero.
     """
@@ -160,7 +160,7 @@ def _unseen(mixture: Mixture, t: Array) -> Array:
 
 
 def _shapes(mixture: Mixture) -> tuple[Array, Array]:
-    """Shapes that an unknown mode may have, as Cholesky factors up to size: that of the main mode, and a sphere.
+    """Candidate shapes of an unknown mode, as Cholesky factors up to scale: that of the main mode, and a sphere.
 
     The first fits if one degeneracy stretches both modes, the second if the modes are unrelated.
     """

@@ -36,7 +36,7 @@ def evaluate(u: Array) -> tuple[float, ...]:
 
 
 def evaluate_or_nan(u: Array) -> tuple[float, ...]:
-    """The same, with nan for what raises: an exception would end the pool."""
+    """The log-likelihood, with nan in place of an exception, which would end the pool."""
     try:
         return evaluate(u)
     except Exception as error:  # whatever a module may raise is a failed evaluation
@@ -87,7 +87,7 @@ class SurrogateSampler(ParallelSampler):
         self.converged = True
 
     def _log_likelihoods(self, u: Array) -> tuple[Array, dict[str, Array]]:
-        """Of points u with shape (b, d), through CosmoSIS's pool, with the extra outputs."""
+        """Log-likelihoods of points u with shape (b, d), through CosmoSIS's pool, with the extra outputs."""
         answers = list((self.pool.map if self.pool else map)(evaluate_or_nan, list(u)))
         width = max(map(len, answers))
         table = np.array([(*a, *[np.nan] * (width - len(a))) for a in answers])

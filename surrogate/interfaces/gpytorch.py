@@ -143,7 +143,7 @@ class ModelOperator:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the covariances."""
+        """Type of the covariances."""
         return self.rows.dtype
 
     @property
@@ -156,7 +156,7 @@ class ModelOperator:
         return self.rows if self.others is None else self.others
 
     def between(self, a: Tensor, b: Tensor) -> Tensor:
-        """With shape (..., n, m), for points with shapes (..., n, d) and (..., m, d)."""
+        """Covariance between points with shapes (..., n, d) and (..., m, d), with shape (..., n, m)."""
         # A row more: of square blocks with a linear part gpytorch would take roots, and add to the diagonal for them.
         n = a.shape[-2] + 1
         with torch.no_grad():
@@ -320,7 +320,7 @@ class NystromLikelihood(gpytorch.likelihoods.GaussianLikelihood):
         self.seed = seed
 
     def marginal(self, function_dist: Any, *params: Any, **kwargs: Any) -> Any:
-        """As in gpytorch, with a covariance that knows its preconditioner."""
+        """See gpytorch; the covariance also carries its preconditioner."""
         out = super().marginal(function_dist, *params, **kwargs)
         covariance = out.lazy_covariance_matrix
         if not isinstance(covariance, AddedDiagLinearOperator):

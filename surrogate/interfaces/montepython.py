@@ -70,7 +70,7 @@ def _parameter(name: str, entry: Any) -> Parameter:
 
 
 def _word(name: str) -> str:
-    """A name without the characters that are not those of a word, such as 100*theta_s or ln10^{10}A_s."""
+    """A name of letters, digits, '_', '.' and '-' only, from names such as 100*theta_s or ln10^{10}A_s."""
     word = re.sub(r"[^\w.-]+", "_", name).strip("_")
     return word if word[:1].isalpha() else f"p_{word}"
 

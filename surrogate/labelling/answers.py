@@ -27,7 +27,7 @@ _FAILED = "failed"
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Labels and failures of rows, as they were given.
+    """Labels and failures of rows, as given by the user.
 
     Attributes:
         rows: Counted from 0, with shape (k,).

@@ -118,5 +118,5 @@ def _say(words: str) -> None:
 
 
 def _silent(words: str) -> None:
-    """Says nothing."""
+    """Discards a message."""
     del words

@@ -144,7 +144,7 @@ def quadrature(
 
 
 def trace_slope(solve: Solve, n: int, *, columns: slice = slice(None)) -> float:
-    """By how much of the probes' error in the trace `quadrature` corrects the logarithms.
+    """Fraction of the probes' error in the trace by which `quadrature` corrects the logarithms.
 
     Nearly 1 for P near K + noise; 0, no correction, where fewer than 4 probes, or one that took no iteration, say too
     little of it.
@@ -250,14 +250,14 @@ class KnownTrace:
 
     @classmethod
     def of(cls, operator: Operator, *, noise: float | Tensor, preconditioner: NystromPreconditioner) -> KnownTrace:
-        """By one product of K with as many columns as P has."""
+        """From one product of K with as many columns as P has."""
         w = preconditioner.complement()
         shift = torch.as_tensor(noise, dtype=w.dtype, device=w.device).expand(len(w))
         return cls(operator, noise, preconditioner, w, operator.matmul(w) + shift[:, None] * w)
 
     @property
     def diagonal(self) -> Tensor:
-        """Of K + noise, with shape (n,)."""
+        """Diagonal of K + noise, with shape (n,)."""
         return self.operator.diag() + self.noise
 
     @property

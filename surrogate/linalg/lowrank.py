@@ -52,7 +52,7 @@ class Product(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the entries."""
+        """Type of the entries."""
 
     @property
     def device(self) -> torch.device:

@@ -20,7 +20,7 @@ _TILE = {"cuda": 16384, "cpu": 384}  # rows and columns of a tile: 1 GB of float
 
 
 class Operator(Protocol):
-    """What the solvers need of a symmetric matrix K with shape (n, n)."""
+    """The interface of a symmetric matrix K with shape (n, n) for the solvers."""
 
     @property
     def shape(self) -> tuple[int, int]:

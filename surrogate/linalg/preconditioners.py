@@ -27,7 +27,7 @@ class Preconditioner(Protocol):
         """Draws from N(0, P), with shape (n, count)."""
 
     def to(self, dtype: torch.dtype) -> Preconditioner:
-        """The same in another dtype, for the corrections of a refinement."""
+        """The same preconditioner in another dtype, for the corrections of a refinement."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class DiagonalPreconditioner:
         return normal * self.diagonal.sqrt()[:, None]
 
     def to(self, dtype: torch.dtype) -> DiagonalPreconditioner:
-        """The same in another dtype."""
+        """The same preconditioner in another dtype."""
         return DiagonalPreconditioner(self.diagonal.to(dtype))
 
 
@@ -93,7 +93,7 @@ class NystromPreconditioner:
 
     @classmethod
     def of(cls, factor: LowRank | Tensor, noise: float | Tensor) -> NystromPreconditioner:
-        """From a factor F with shape (n, k) and the noise variance, or variances with shape (n,); O(n k^2).
+        """Built from a factor F with shape (n, k) and the noise variance, or variances with shape (n,); O(n k^2).
 
         Raises:
             ValueError: If a variance is not positive.
@@ -113,7 +113,7 @@ class NystromPreconditioner:
     def build(
         cls, operator: Operator, noise: float | Tensor, *, rank: int, generator: torch.Generator
     ) -> NystromPreconditioner:
-        """Of a matrix K, with up to ``rank`` randomly pivoted columns: ``rank`` columns of K and O(n rank^2)."""
+        """Built from up to ``rank`` randomly pivoted columns of K: ``rank`` columns of K and O(n rank^2)."""
         return cls.of(accelerated_cholesky(operator, min(rank, operator.shape[0]), generator=generator), noise)
 
     @property
@@ -122,7 +122,7 @@ class NystromPreconditioner:
         return self.factor.factor.shape[1]
 
     def to(self, dtype: torch.dtype) -> NystromPreconditioner:
-        """The same in another dtype, for the corrections of a refinement."""
+        """The same preconditioner in another dtype, for the corrections of a refinement."""
         low_rank = LowRank(self.factor.factor.to(dtype), self.factor.pivots)
         return replace(self, factor=low_rank, noise=self.noise.to(dtype), basis=self.basis.to(dtype))
 

@@ -28,7 +28,7 @@ _ENOUGH = 0.8  # of the tolerance is what the last correction of a refinement ai
 
 @dataclass(frozen=True, eq=False)
 class Solve:
-    """What an iterative solver found.
+    """The result of an iterative solver.
 
     Attributes:
         x: Solution, with the shape of b.
@@ -418,6 +418,6 @@ def _apply(operator: Operator, v: Tensor, noise: float | Tensor) -> Tensor:
 
 
 def _norms(b: Tensor) -> Tensor:
-    """Norms of the columns, 1 for those that are zero."""
+    """Norms of the columns, with 1 in place of 0."""
     norms = b.norm(dim=0)
     return torch.where(norms > 0.0, norms, 1.0)

@@ -76,7 +76,7 @@ class Structure:
 
 @dataclass(frozen=True, eq=False)
 class SurrogateParameters:
-    """What defines a scalar surrogate, besides the data.
+    """Everything that defines a scalar surrogate, besides the data.
 
     Attributes:
         hyper: Hyperparameters of the process.
@@ -116,7 +116,7 @@ class SurrogateParameters:
         return self.hyper.log_shaping > np.log(_COARSE_SHAPING)
 
     def numbers(self) -> dict[str, float]:
-        """What the trace of a run shows of it."""
+        """Numbers for the trace of a run."""
         log_scale = self.hyper.log_scale
         return {
             "amplitude": float(np.exp(self.hyper.log_amplitude)),

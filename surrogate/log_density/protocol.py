@@ -1,4 +1,4 @@
-"""What the posterior loop asks of any surrogate of a log-density, and of the way in which one is learned.
+"""Protocols of surrogates for the posterior loop: the surrogate, its parameters, and how it is learned.
 
 A kind of surrogate is three things: ``Parameters``, the numbers that a run saves; ``LogDensity``, the fitted model that
 these numbers and the evaluations give; and a ``Learner``, which makes the one from the data and the other from both.
@@ -37,7 +37,7 @@ class Parameters(Protocol):
         ...
 
     def numbers(self) -> dict[str, float]:
-        """What the trace of a run shows of it: amplitude, shaping, output_scale and rescues, NaN where absent."""
+        """Numbers for the trace: amplitude, shaping, output_scale and rescues, NaN where absent."""
         ...
 
     def to_arrays(self) -> dict[str, NDArray]:

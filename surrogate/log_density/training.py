@@ -1,4 +1,4 @@
-"""What a scalar surrogate is fitted to: the evaluations that its process sees, in warped and whitened coordinates."""
+"""Training data of a scalar surrogate: evaluations in warped and whitened coordinates."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_DEEP = 400  # points, deep ones included, with which a factorisation takes
 
 @dataclass(frozen=True, eq=False)
 class FitProblem:
-    """What a surrogate is fitted to.
+    """The data that a surrogate is fitted to.
 
     Attributes:
         data: Evaluated points, at least one of them finite; derivatives are with respect to t.

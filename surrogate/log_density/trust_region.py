@@ -1,4 +1,4 @@
-"""How a log-density is bent down outside the box of its data: the constants that all forward passes share."""
+"""Lowering of a log-density outside the box of its data: constants shared by all implementations."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ class BlockButterflyLinear(nn.Module):
 
     @classmethod
     def of(cls, layer: nn.Linear, *, block_size: int = 32, n_factors: int = 3, rank: int = 16) -> BlockButterflyLinear:
-        """The layer whose W is near that of a dense layer in the Frobenius norm, with the same bias.
+        """The layer closest to a dense layer in the Frobenius norm, with the same bias.
 
         Alternates between B, given U V', and the best U V' given B; each round lowers the error. Exact where W is of
         this form with rank 0. O(rounds min(in, out)^2 max(in, out)) time.

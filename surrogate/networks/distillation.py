@@ -1,4 +1,4 @@
-"""Training a smaller network to give what a larger one gives."""
+"""Distillation: training a smaller network on the outputs of a larger one."""
 
 from __future__ import annotations
 

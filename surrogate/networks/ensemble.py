@@ -35,7 +35,7 @@ class Stack:
         return len(next(iter(self.parameters.values())))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Output of each network for rows of its own: shape (M, n, d) to (M, n), or (M, n, c) with c outputs."""
+        """Output of each network for its own rows: shape (M, n, d) to (M, n), or (M, n, c) with c outputs."""
         if len(self) == 1:  # no batched product for a single one: a seventh slower
             only = {name: value.squeeze(0) for name, value in self.parameters.items()}
             return functional_call(self.skeleton, only, (x[0],)).squeeze(-1)[None]

@@ -1,4 +1,4 @@
-"""From scaled rows to trained networks: which rows each network sees, and which judge it."""
+"""Training networks on scaled rows, with a split into training and held-out rows."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is to be learned.
+    """Data and settings of a fit.
 
     Attributes:
         x: Scaled inputs, with shape (n, d).
@@ -82,7 +82,7 @@ def folds(
     eligible: NDArray[np.int64] | None = None,
     groups: NDArray[np.int64] | None = None,
 ) -> list[Split]:
-    """Splits of n rows, each with ``fold`` unseen rows of its own.
+    """Splits of n rows, each with its own ``fold`` held-out rows.
 
     Args:
         n: Number of rows.

@@ -1,4 +1,4 @@
-"""What trained networks are unsure of: one way to choose between the posteriors, for numbers and for classes."""
+"""Posteriors of trained networks: one way to choose among them, for regression and classification."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _TYPICAL_NOISE = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What a network has seen.
+    """The rows that a network was trained on.
 
     Attributes:
         x: Scaled inputs, with shape (n, d).
@@ -64,7 +64,7 @@ class Member(Protocol):
     """A network, or draws of one, and what it is unsure of."""
 
     def outputs(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Outputs of m draws, with shape (m, n, c), and the variance around each, None for none; double precision."""
+        """Outputs of m draws, with shape (m, n, c), and the variance around each or None; double precision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,7 @@ class Drawn:
 
 @dataclass(frozen=True, eq=False)
 class _Alone:
-    """A network without a posterior of its own, in double precision."""
+    """A network without a posterior, in double precision."""
 
     module: nn.Module
 
@@ -175,7 +175,7 @@ def _laplace(rows: Rows, module: nn.Sequential, structure: str) -> Laplace:
 
 
 def swag(rows: Rows, module: nn.Sequential, generator: torch.Generator) -> Drawn:
-    """Goes on from a trained network by gradient descent with a constant step, and draws from the moments of the path.
+    """Continues from a trained network by gradient descent with constant step, and draws from the moments of the path.
 
     The step is half the inverse of the mean squared gradient of the outputs in the tangent parametrisation. The
     curvature of the mean square error is at most twice that mean, so that the path stays near the minimum, and wanders.

@@ -14,7 +14,7 @@ __all__ = ["keeping_zeros", "pruned", "without_units"]
 
 
 def pruned(model: nn.Module, share: float) -> nn.Module:
-    """A copy of a network without this share of its weights, biases apart: they are zero.
+    """A copy of a network in which this fraction of the weights (not of the biases) is zero.
 
     Which go is decided over all linear layers together by w^2 over the sum of those in the layer that are not smaller,
     so that no layer loses too much. Train on within ``keeping_zeros``.
@@ -49,7 +49,7 @@ def _scores(weight: Tensor) -> Tensor:
 
 @contextmanager
 def keeping_zeros(model: nn.Module) -> Iterator[None]:
-    """Within it, training leaves weights of linear layers that are zero as they are."""
+    """Context in which training keeps zero weights of linear layers at zero."""
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     for layer in layers:
         prune.custom_from_mask(layer, "weight", layer.weight.detach() != 0)

@@ -1,4 +1,4 @@
-"""From a trained network to a smaller one of nearly the same outputs: what to leave out, and training after it."""
+"""Recipes that make a trained network smaller at nearly the same outputs: pruning, rounding, further training."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ class RepriorisedBNN:
 
     @property
     def n_parameters(self) -> int:
-        """Coordinates D: those of the hidden layers, then those of the readout."""
+        """Number of coordinates D: the hidden layers', then the readout's."""
         return self.network.n_hidden + self.network.n_readout
 
     def potential(self, hidden: Tensor) -> Tensor:

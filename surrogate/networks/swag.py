@@ -130,7 +130,7 @@ class SwagMoments:
         return parameters_to_vector(self._model.parameters()).detach().double()
 
     def collect(self) -> None:
-        """Takes the network as it is now for one more snapshot.
+        """Adds the current network as a snapshot.
 
         Raises:
             FloatingPointError: If a parameter is not finite.

@@ -125,5 +125,5 @@ def _label(name: str) -> str:
 
 
 def _one_line(label: str) -> str:
-    """The label without what a .paramnames file gives a meaning to: line ends, # for comments, ! for backslashes."""
+    """The label without characters special to .paramnames files: line ends, # for comments, ! for backslashes."""
     return " ".join(re.sub(r"\\?[!#]", "", label).split())

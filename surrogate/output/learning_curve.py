@@ -29,7 +29,7 @@ _BLUE, _RED, _GREY, _BAND = "#2f5d8c", "#d1495b", "#8a96a3", "#d3e0ee"
 
 @dataclass(frozen=True, eq=False)
 class LabelSummary:
-    """What is shown of a run.
+    """The data that a report shows.
 
     Attributes:
         target: Column of the labels.

@@ -21,7 +21,7 @@ _HISTORY = 6  # rows that the pace of convergence is read from: older ones were 
 
 
 def limits_of_signals() -> dict[str, float]:
-    """What each signal of the trace must fall below for convergence, by its column."""
+    """Limits below which the signals of the trace must fall for convergence, by column."""
     limits = Thresholds()
     return {
         "spread": limits.spread,
@@ -33,7 +33,7 @@ def limits_of_signals() -> dict[str, float]:
 
 
 def evaluations_left(rows: Sequence[Mapping[str, Any]], limits: Mapping[str, float]) -> int | None:
-    """Evaluations until the worst signal crosses its limit, if it goes on falling by the same factor each.
+    """Estimated evaluations until the worst signal reaches its limit, from its recent exponential decrease.
 
     A straight line through the logs of the last few rows; a rough guess, which is all that anyone can know.
 
@@ -98,12 +98,12 @@ class Progress:
             self._write(line + "\n")
 
     def say(self, message: str) -> None:
-        """Shows a message on a line of its own, now."""
+        """Prints a message on its own line, immediately."""
         erase = "\r\x1b[K" if self._live and self._rows else ""
         self._write(f"{erase}{message}\n")
 
     def close(self, message: str = "") -> None:
-        """Ends the display with a message on a line of its own."""
+        """Ends the display with a message on its own line."""
         erase = "\r\x1b[K" if self._live and self._rows else ""
         self._write(erase + (f"{message}\n" if message else ""))
 

@@ -1,4 +1,4 @@
-"""What a finished run hands to tables, pictures and reports, beside its samples: the evidence and the record."""
+"""Data of a finished run for tables, plots and reports, besides its samples: the evidence and the record."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is to be learned: parameters and priors, targets and what they answer, datasets."""
+"""Inputs of a run: parameters and priors, targets and their answers, datasets."""

@@ -135,7 +135,7 @@ class Dataset:
         return bool(np.isfinite(self.gradient).any())
 
     def with_walls(self, depth: float) -> Dataset:
-        """The same data, in which values that stand for "impossible" count as infeasible.
+        """The same data, with values that stand for "impossible" counted as infeasible.
 
         Programs mark impossible points by a number such as -1e30 or -99. A value that occurs more than once far below
         the best one is such a mark: a likelihood that varies does not repeat a value exactly.

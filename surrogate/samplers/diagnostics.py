@@ -113,7 +113,7 @@ def split_rhat(chain: ArrayLike) -> NDArray:
 
 
 def rank_rhat(chain: ArrayLike) -> NDArray:
-    """Rank-normalised split R-hat, the larger of those of location and of spread, for each parameter.
+    """Rank-normalised split R-hat of each parameter: the larger of those for location and scale.
 
     Unlike ``split_rhat`` it notices walkers that agree in mean and differ in spread, and it is defined for heavy
     tails. Vehtari et al. ask for less than 1.01.

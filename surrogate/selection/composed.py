@@ -42,11 +42,11 @@ class PosteriorFeatures(Features):
         return PosteriorFeatures(self.base.subset(index), self.half[index])
 
     def to(self, dtype: torch.dtype) -> PosteriorFeatures:
-        """In another precision."""
+        """The same features in another dtype."""
         return PosteriorFeatures(self.base.to(dtype), self.half.to(dtype))
 
     def stored(self) -> PosteriorFeatures:
-        """With the columns of the base computed."""
+        """The same features, with the columns of the base precomputed."""
         return PosteriorFeatures(self.base.stored(), self.half)
 
 
@@ -89,7 +89,7 @@ class WeightedFeatures(Features):
         return WeightedFeatures(self.base.subset(index), self.weights[index] if self.weights.ndim else self.weights)
 
     def to(self, dtype: torch.dtype) -> WeightedFeatures:
-        """In another precision."""
+        """The same features in another dtype."""
         return WeightedFeatures(self.base.to(dtype), self.weights.to(dtype))
 
     def projector(self, p: int, generator: torch.Generator) -> Projector:
@@ -98,13 +98,13 @@ class WeightedFeatures(Features):
         return lambda features: project(features.base).mul_(features.weights[..., None])
 
     def stored(self) -> WeightedFeatures:
-        """With the columns of the base computed."""
+        """The same features, with the columns of the base precomputed."""
         return WeightedFeatures(self.base.stored(), self.weights)
 
 
 @dataclass(frozen=True, eq=False)
 class SumFeatures(Features):
-    """The sum of kernels, such as those of the members of an ensemble: the features side by side.
+    """The sum of several kernels, such as those of an ensemble: concatenated features.
 
     Attributes:
         parts: Features of the same points.
@@ -143,7 +143,7 @@ class SumFeatures(Features):
         return SumFeatures(tuple(part.subset(index) for part in self.parts))
 
     def to(self, dtype: torch.dtype) -> SumFeatures:
-        """In another precision."""
+        """The same features in another dtype."""
         return SumFeatures(tuple(part.to(dtype) for part in self.parts))
 
     def projector(self, p: int, generator: torch.Generator) -> Projector:
@@ -159,7 +159,7 @@ class SumFeatures(Features):
         return project
 
     def stored(self) -> SumFeatures:
-        """With the columns of the parts computed."""
+        """The same features, with the columns of the parts precomputed."""
         return SumFeatures(tuple(part.stored() for part in self.parts))
 
 
@@ -202,7 +202,7 @@ class ProductFeatures(Features):
         return ProductFeatures(self.left.subset(index), self.right.subset(index))
 
     def to(self, dtype: torch.dtype) -> ProductFeatures:
-        """In another precision."""
+        """The same features in another dtype."""
         return ProductFeatures(self.left.to(dtype), self.right.to(dtype))
 
     def projector(self, p: int, generator: torch.Generator) -> Projector:
@@ -211,5 +211,5 @@ class ProductFeatures(Features):
         return lambda features: left(features.left).mul_(right(features.right)).mul_(p**0.5)
 
     def stored(self) -> ProductFeatures:
-        """With the columns of both computed."""
+        """The same features, with the columns of both precomputed."""
         return ProductFeatures(self.left.stored(), self.right.stored())

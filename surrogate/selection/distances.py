@@ -62,7 +62,7 @@ class Distances(Protocol):
         """
 
     def restricted(self, index: Tensor) -> Distances:
-        """The same centres with some of the points alone: to find out what is likely."""
+        """The same centres with a subset of the points, for previews."""
 
 
 def kernel_distances(pool: Features, train: Features | None) -> Distances:
@@ -122,7 +122,7 @@ class KernelDistances:
         return self._columns.pop(i)
 
     def restricted(self, index: Tensor) -> KernelDistances:
-        """The same centres with some of the points alone."""
+        """The same centres with a subset of the points."""
         few = KernelDistances(self._pool.subset(index), None)
         few.squared, few.owner, few.centres = self.squared[index], self.owner[index], self.centres
         return few

@@ -58,7 +58,7 @@ def _feasibility_gram(feasibility: Feasibility, u: Array, device: torch.device) 
 def _given(
     pending: Array | None, model: LogDensity, t: Array, weights: Array, *, doubt: bool
 ) -> tuple[ColumnAccess, Array | None]:
-    """The kernel over candidates given pending points, and the share of its diagonal that these leave open."""
+    """The kernel over candidates given pending points, and the fraction of its diagonal that remains."""
     if pending is None or len(pending) == 0:
         return uncertainty_gram(model, t, weights, doubt=doubt), None
     # Weights of pending points change nothing but rounding.

@@ -76,7 +76,7 @@ def _by_clusters(distances: Distances, sizes: Tensor, n: int, *, preview: bool) 
 
 
 def _cluster_preview(distances: Distances, sizes: Tensor) -> Tensor:
-    """What the rule would take next if there were only the far points of the largest clusters."""
+    """Likely next points: those that the rule would choose among the far points of the largest clusters."""
     sizes = sizes[: distances.centres]
     largest = sizes.topk(min(_AHEAD, len(sizes))).indices
     room = sizes.new_zeros(distances.centres + _AHEAD)
@@ -118,7 +118,7 @@ def _by_distance(distances: Distances, n: int, *, preview: bool) -> list[int]:
 
 
 def _distance_preview(distances: Distances) -> Tensor:
-    """What the rule would take next if there were only the farthest points."""
+    """Likely next points: those that the rule would choose among the farthest points."""
     index = distances.squared.topk(min(_CROWD, len(distances.squared))).indices
     chosen = _by_distance(distances.restricted(index), _AHEAD, preview=False)
     return index[torch.tensor(chosen[1:], dtype=torch.int64, device=index.device)]

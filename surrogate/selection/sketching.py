@@ -16,7 +16,7 @@ _ROWS = 1024  # that pass at once: they stay in the cache
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """A random linear map R of vectors with E (R x)_i (R y)_i = x.y for each of its p outputs.
+    """A random linear map R with E (R x)_i (R y)_i = x.y for each of its p outputs.
 
     Vectors at least as long as p are cut into blocks of 32; every block is rotated at random (Haar) and the blocks are
     mixed with the signs of a Hadamard matrix: p outputs in O(32 + p / 32) operations each instead of one for every

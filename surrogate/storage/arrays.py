@@ -1,4 +1,4 @@
-"""Arrays of numbers in one npz file, with the number of its layout and without pickles."""
+"""Arrays of numbers in one npz file, with a format number and without pickles."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What `save_arrays` wrote.
+    """Reads the arrays written by `save_arrays`.
 
     Raises:
         FileNotFoundError: If there is no file.

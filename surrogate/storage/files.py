@@ -102,7 +102,7 @@ def _cut_off_partial_line(file: IO[bytes]) -> None:
 
 
 def sync(file: IO[bytes]) -> None:
-    """Writes what a file still buffers to the disk."""
+    """Flushes a file to disk."""
     file.flush()
     os.fsync(file.fileno())
 

@@ -78,7 +78,7 @@ class BasisSums:
 
     @classmethod
     def of(cls, basis: Basis, data: Observations, lengthscale: Array) -> BasisSums:
-        """By one pass over the data: O(n p^2) time, O(p^2) memory beyond a block of features."""
+        """The evidence after one pass over the data: O(n p^2) time, O(p^2) memory beyond a block of features."""
         gram = data.x.new_zeros(basis.size, basis.size)
         projection, square = data.x.new_zeros(basis.size), 0.0
         for f, y, _ in feature_blocks(basis, data, lengthscale):
@@ -137,7 +137,7 @@ class BasisEvidence:
 
     @classmethod
     def of(cls, basis: Basis, data: Observations, noise: float | None = None) -> BasisEvidence:
-        """With one pass over the data for sines on a box."""
+        """The evidence after one pass over the data, for sines on a box."""
         sums = BasisSums.of(_Unweighted(basis), data, np.empty(0)) if isinstance(basis, HilbertBasis) else None
         return cls(basis, data, noise, sums)
 

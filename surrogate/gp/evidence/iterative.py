@@ -97,7 +97,7 @@ class IterativeEvidence:
         probes: int = 10,
         tolerance: float = 0.01,
     ) -> IterativeEvidence:
-        """With pivots drawn at ``theta``: O(n rank^2).
+        """The evidence with pivots drawn at ``theta``: O(n rank^2).
 
         Raises:
             ValueError: If ``tolerance`` is not in (0, 0.01].

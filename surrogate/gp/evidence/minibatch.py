@@ -20,7 +20,7 @@ _RATE, _DECAY = 0.1, 50.0  # of Adam: its first step in a logarithm, and the ste
 
 @dataclass(frozen=True)
 class _Moments:
-    """Running means of a gradient and of its square (Adam)."""
+    """Running means of a gradient and of its square, as in Adam."""
 
     mean: Array
     square: Array

@@ -56,7 +56,7 @@ class NeighbourEvidence:
         lengthscale: Array,
         noise: float | None = None,
     ) -> NeighbourEvidence:
-        """With the m points nearest to each target in units of the lengthscales; O(b n d).
+        """The evidence with the m nearest points of each target, in units of the lengthscales; O(b n d).
 
         Args:
             kernel: Correlation function.

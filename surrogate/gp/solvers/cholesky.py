@@ -89,7 +89,7 @@ def cholesky_in_place(k: Tensor) -> Tensor:
 
 
 def _inverse_lower(lower: Tensor) -> Tensor:
-    """A matrix whose lower triangle is that of (L L^T)^-1; the rest is unspecified.
+    """A matrix with the lower triangle of (L L^T)^-1; the upper triangle is unspecified.
 
     LAPACK's own routine on the CPU: it leaves out the copies that make torch's twice as slow.
     """
@@ -124,7 +124,7 @@ def negative_log_evidence(process: Process, data: Data, vector: Array) -> tuple[
 
 
 def with_input_slopes(process: Process, data: Data, vector: Array) -> tuple[float, Array, Array]:
-    """As ``negative_log_evidence``, with the derivatives of the value with respect to the inputs u, with shape (n, d).
+    """See ``negative_log_evidence``; adds its derivatives with respect to the inputs u, with shape (n, d).
 
     Raises:
         ValueError: If there are derivatives among the data.

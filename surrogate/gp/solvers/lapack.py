@@ -118,7 +118,7 @@ def _weights(part: _Part) -> Array:
 
 
 def negative_log_evidence(process: Process, points: FewPoints, vector: Array, *, given: int = 0) -> tuple[float, Array]:
-    """As ``solvers.cholesky.negative_log_evidence``: O(n^3).
+    """See ``solvers.cholesky.negative_log_evidence``: O(n^3).
 
     Args:
         process: Kernel, mean and noise.

@@ -1,4 +1,4 @@
-"""What must hold before a claim: one file, one check. `CHECKS` are those of a run, in the order of their turns."""
+"""The checks, one per file, that must pass before a claim of convergence. `CHECKS` has all, in order."""
 
 from surrogate.inference.checks.batch_error import BatchError
 from surrogate.inference.checks.check import SEARCH, SIGNALS, Check

@@ -63,7 +63,7 @@ def _is_surprised(view: View, last: Flags) -> bool:
 
 
 def batch_error(y: Array, predicted: Array, y_max: float, *, noise: Array | float = 0.0) -> float:
-    """Largest |y - predicted| / (0.25 + 0.1 gap) over a batch; the gap is the depth of the higher of both.
+    """Largest |y - predicted| / (0.25 + 0.1 depth) over a batch, with the depth of the higher of the two.
 
     What noise explains, 2.5 of its standard deviations, is no error.
     """

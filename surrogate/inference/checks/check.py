@@ -1,4 +1,4 @@
-"""What a check is: something that must hold before a run claims to know the posterior."""
+"""The interface of checks, which must pass before a run claims convergence."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Check(Protocol):
         """Names of the numbers that go to the trace, each with the value for steps in which it is not measured."""
 
     def look(self, view: View) -> Finding:
-        """What the check finds: a function of the view alone."""
+        """The finding of the check: depends on the view alone."""
 
 
 def unmeasured(check: Check, view: View) -> Finding:
-    """The finding of a check that cannot be made, with the values of its columns for such steps."""
+    """The finding of a check that cannot be computed, with placeholder values for its columns."""
     return Finding(view.nowhere, Claim.REFUTED, f"{check.name} not measured", check.columns)

@@ -1,4 +1,4 @@
-"""Whether the surrogate is higher somewhere than all of its draws."""
+"""Check that the surrogate is nowhere higher than at all of its draws."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def climb(
     excess: float = _EXCESS,
     count: int = 2,
 ) -> Array:
-    """Points where a density is at least ``excess`` nats higher than at any of its draws, with shape (k, d).
+    """Points where a density exceeds its value at all of its draws by ``excess`` nats or more, with shape (k, d).
 
     The best candidates, and as many random ones, climb for a fixed number of rounds. A step is a scaled difference of
     two candidates and is taken if it goes uphill; steps shrink from round to round.

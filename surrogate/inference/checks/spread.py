@@ -1,4 +1,4 @@
-"""Whether the posteriors of paths of the surrogate agree with that of its mean."""
+"""Check that the posteriors of paths of the surrogate agree with the posterior of its mean."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Spread:
     columns = {"spread": np.inf, "warm_spread": np.inf, "evidence_spread": np.inf, "inflation": 1.0}
 
     def look(self, view: View) -> Finding:
-        """The worst of the three is told; the one on the bulk has to confirm a claim."""
+        """Reports the largest of the three spreads; the one on the bulk must confirm a claim."""
         if too_few_draws(view):
             return unmeasured(self, view)
         limits, bulk = view.setup.thresholds, view.spread.bulk

@@ -1,4 +1,4 @@
-"""Where to evaluate next: one file, one scout, one idea. `SCOUTS` are those of a run, in the order of their turns."""
+"""The scouts, one per file, which propose points to evaluate. `SCOUTS` has all, in order."""
 
 from surrogate.inference.scouts.denied import Denied
 from surrogate.inference.scouts.fill import Fill

@@ -14,7 +14,7 @@ __all__ = ["Denied"]
 
 
 class Denied:
-    """Of the draws that the surrogate takes for infeasible, the one farthest from all points that were.
+    """The draw that the surrogate takes for infeasible and that is farthest from all infeasible points.
 
     A part of the posterior that is cut off by mistake is in no other check, because the surrogate is sure of it.
     """

@@ -1,4 +1,4 @@
-"""What the checks of the last batch want to be evaluated."""
+"""The scout for points that the checks of the last batch request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Probes"]
 
 
 class Probes:
-    """The points that the checks of the last batch found, as far as they are not under way."""
+    """The points that the checks of the last batch requested, unless they are in flight."""
 
     name = "probes"
     phases = LEARNING

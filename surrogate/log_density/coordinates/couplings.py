@@ -52,7 +52,7 @@ class Couplings:
 
     @classmethod
     def none(cls, centre: Array, frame: Array) -> Couplings:
-        """Couplings none of which is active."""
+        """Couplings of which none is active."""
         d = len(centre)
         zero, off = np.zeros((d, d)), np.zeros((d, d), dtype=bool)
         return cls(zero, zero, zero, np.zeros(d), off, off, centre, frame)

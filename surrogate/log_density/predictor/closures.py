@@ -1,4 +1,4 @@
-"""What the numpy forms of a predictor share: its affine maps, and correlation functions of minus half of r^2.
+"""Parts shared by the numpy forms of a predictor: affine maps, and correlation functions of -r^2 / 2.
 
 Correlations are those of ``surrogate.linalg.stationary`` written for numpy and e = -r^2 / 2, which saves a fifth of the
 time of a batch and half of that of a single point; a test compares each with the definition there.

@@ -107,7 +107,7 @@ class Misfit:
         return self.value < len(self.w) * _EXACT**2
 
     def left_by_trend(self, columns: Array) -> Array:
-        """Weighted columns (n, k) without what a quadratic can explain of them."""
+        """Weighted columns (n, k) minus their best fit by a quadratic."""
         columns = columns * self.weight[:, None]
         return columns - self.basis @ (self.basis.T @ columns)
 
@@ -174,7 +174,7 @@ class Misfit:
         return here
 
     def _increases(self) -> Array:
-        """What the misfit grows by to first order if a coefficient is put to zero, with shape (k,)."""
+        """First-order increase of the misfit when a coefficient is set to zero, with shape (k,)."""
         columns = self.left_by_trend(self.couplings.jacobian(self.w, self.slope))
         square = columns.T @ columns
         inverse = np.linalg.inv(square + _SINGULAR * (1.0 + np.trace(square)) * np.eye(len(square)))

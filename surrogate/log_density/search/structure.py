@@ -37,7 +37,7 @@ _KINDS = range(4)  # of input warps that may be the same for all parameters; a c
 
 @dataclass(frozen=True)
 class StructureSearch:
-    """What is searched for in the structure of a surrogate; all of it unless something is to be measured or tested.
+    """The parts of the structure that are searched; switched off individually for measurements and tests.
 
     Attributes:
         structures: Kernel, trend and warps, by their evidence; without it the structure stays plain.
@@ -95,7 +95,7 @@ def _rewarped(warp: InputWarp, d: int) -> set[tuple[int, ...]]:
 
 
 def _variants(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
-    """The hyperparameters with the amplitude as it is or lowered, and the shaping as it is, small or large."""
+    """Variants of the hyperparameters: amplitude unchanged or lowered, shaping unchanged, small or large."""
     amplitudes = (hyper.log_amplitude, hyper.log_amplitude - _LOWERED)
     shapings = {hyper.log_shaping, min(hyper.log_shaping, np.log(_SMALL)), np.log(_LARGE)}
     return tuple(replace(hyper, log_amplitude=a, log_shaping=c) for a in amplitudes for c in sorted(shapings))
