@@ -73,7 +73,7 @@ class RunConfig:
 
     Attributes:
         log_likelihood: The function, imported.
-        prior: Of the parameters.
+        prior: Prior of the parameters.
         options: Keyword arguments for ``surrogate.infer``: those that the file sets.
         document: The file as it was read, its paths made absolute.
     """

@@ -53,7 +53,7 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
 
     Attributes:
         n_features_in_: Number d of inputs.
-        lengthscale_: Of the residual, in units of the inputs, with shape (d,).
+        lengthscale_: Lengthscales of the residual, in units of the inputs, with shape (d,).
         noise_: Sd of the noise of the values, in units of y. That of a derivative is as much per sd of its input.
         residual_: Relative residual of the linear system; 0 where it was solved exactly.
         n_iter_: Products with the kernel matrix; 1 where it was factored.
@@ -82,7 +82,7 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
             kernel: "rbf", or "matern52" for functions with two derivatives only.
             trend: "constant", "linear" or "quadratic".
             max_exact: Values and derivatives up to which matrices are factored.
-            rank: Of the preconditioner beyond that.
+            rank: Rank of the preconditioner beyond that.
             tol: Relative residual at which conjugate gradients stop.
             max_iter: Most products with the kernel matrix; a warning says when they did not suffice.
             device: Such as "cuda"; the CPU unless given.

@@ -65,7 +65,7 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         warm_start: Whether another ``fit`` goes on from the weights of the last one. Saves nothing by itself: take
             fewer epochs. The error bars come from networks trained from scratch.
         random_state: Seed of weights, batches and splits.
-        device: As torch spells it; None for the CPU, "auto" for a CUDA device if there is one.
+        device: A device as named in torch; None for the CPU, "auto" for a CUDA device if there is one.
 
     Attributes:
         modules_: The networks, ``nn.Sequential`` of ``nn.Linear`` and nonlinearities, single precision.

@@ -91,7 +91,7 @@ class NetworkEstimator(BaseEstimator):
             settings: Checked.
             x: Rows to be learned, and rows that only choose the epoch, with shapes (n, d) and (m, d).
             targets: Of both, scaled, or classes.
-            outputs: Of each network.
+            outputs: Outputs of each network.
             pool: See ``fit``.
             representative: See ``fit``.
         """
@@ -144,7 +144,7 @@ class Learned:
         task: What was learned.
         groups: Networks to predict with.
         judged: Those whose errors on unseen rows size the uncertainty; none if nothing is to be sized.
-        kind: Of posterior.
+        kind: Kind of posterior.
     """
 
     task: Task

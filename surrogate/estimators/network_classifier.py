@@ -42,7 +42,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         calibration: "unseen" finds the temperature by rows left out by ``validation``; None leaves T and a at 1.
         warm_start: Whether another ``fit`` goes on from the weights of the last one.
         random_state: Seed of weights, batches and splits.
-        device: As torch spells it; None for the CPU, "auto" for a CUDA device if there is one.
+        device: A device as named in torch; None for the CPU, "auto" for a CUDA device if there is one.
 
     Attributes:
         classes_: The classes, sorted.

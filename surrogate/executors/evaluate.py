@@ -149,7 +149,7 @@ class Flight:
         """Gives a point with shape (d,) to the executor; a serial executor has finished it when this returns.
 
         Args:
-            index: Of the point.
+            index: Index of the point.
             x: The point.
             returned: Called with the evaluation as soon as it is back, in whatever thread; ``land`` waits for its end.
         """

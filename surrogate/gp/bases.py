@@ -203,7 +203,7 @@ def choose_basis(kernel: str, x: Tensor, lengthscale: Array, size: int, *, seed:
         x: With shape (n, d).
         lengthscale: With shape (d,).
         size: Number of features.
-        seed: Of the frequencies, which depend on nothing else but the kernel, the size and d.
+        seed: Seed of the frequencies, which depend on nothing else but the kernel, the size and d.
 
     Returns:
         The basis, and what it is in words.

@@ -45,11 +45,11 @@ class Search:
     Attributes:
         data: Standardised points and values.
         noise: Mean noise variance where it is known and positive; None to estimate it.
-        prior: Of the hyperparameters.
+        prior: Prior of the hyperparameters.
         order: The points in random order, with shape (n,).
         generator: Draws what a fit needs; on the CPU.
         size: Number of basis functions.
-        feature_seed: Of random basis functions.
+        feature_seed: Seed of random basis functions.
     """
 
     data: Observations
@@ -64,7 +64,7 @@ class Search:
         """From ``start``, or from two starts, the second with more noise and longer lengthscales, where points are few.
 
         Args:
-            name: Of the kernel.
+            name: Name of the kernel.
             rows: The points that count.
             start: Theta to start from; the prior's mean where it is None.
         """

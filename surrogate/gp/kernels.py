@@ -48,7 +48,7 @@ class StationaryKernel(Kernel):
     Subclasses name the function; one that has derivatives too allows for derivatives among the data.
 
     Attributes:
-        function: Of the squared scaled distance.
+        function: Function of the squared scaled distance.
     """
 
     function: ClassVar[Stationary]

@@ -97,7 +97,7 @@ def maximise(
     Args:
         objective: Negative log evidence and its gradient.
         start: With shape (p,); moved into the bounds.
-        priors: Of the p entries.
+        priors: Priors of the p entries.
         max_evaluations: Limit of the optimiser.
         tolerance: Relative decrease of the objective at which to stop.
 

@@ -24,7 +24,7 @@ class LogNormal:
 
     Attributes:
         centre: Mean of the logarithm.
-        sd: Of the logarithm; inf for a flat prior.
+        sd: Standard deviation of the logarithm; inf for a flat prior.
         low: Smallest value.
         high: Largest value.
     """
@@ -79,8 +79,8 @@ class JoinedPriors:
     """Priors of two concatenated vectors.
 
     Attributes:
-        first: Of the first entries.
-        second: Of the rest.
+        first: Priors of the first entries.
+        second: Priors of the rest.
     """
 
     first: Priors

@@ -88,7 +88,7 @@ class Data:
             noise: With shape (n,).
             unit: With shape (n,).
             slope: Derivatives of y with respect to u, with shape (n, d); nan where unknown.
-            device: Of the tensors.
+            device: Device of the tensors.
         """
         n = len(y)
         known = np.empty(0, dtype=np.int64) if slope is None else np.flatnonzero(np.isfinite(slope).all(1))
@@ -198,7 +198,7 @@ class Process(Parametric):
             noise: A nugget of 1e-6 unless given. It bounds the condition number of the covariance by about
                 n k(0) / 1e-6, and an sd of 1e-3 of the scale is far below what a fit can notice.
             scale: Output scale; None to have it profiled.
-            prior: Of the output scale.
+            prior: Prior of the output scale.
         """
         own = np.empty(0) if scale is None else logarithms("scale", scale)
         super().__init__(own, (kernel, Nugget(1e-6) if noise is None else noise), (prior,) * len(own))

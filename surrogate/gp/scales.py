@@ -162,11 +162,11 @@ class ScalePrior:
     """Weak independent normal priors on log eta and on the log-lengthscales, with bounds.
 
     Attributes:
-        eta_sd: Of log eta, about log 0.01: twelve decades lie within three standard deviations.
+        eta_sd: Standard deviation of log eta, about log 0.01: twelve decades lie within three standard deviations.
         lengthscale_sd: Of log l, about log sqrt(d), for inputs of unit variance: a column that says nothing may get a
             lengthscale of a hundred for some five nats.
-        eta_bounds: Of eta. The floor bounds the condition number of K by about n / eta.
-        lengthscale_bounds: Of l.
+        eta_bounds: Bounds of eta. The floor bounds the condition number of K by about n / eta.
+        lengthscale_bounds: Bounds of l.
     """
 
     eta_sd: float = 4.5
@@ -287,8 +287,8 @@ def scale_and_size(
     For each factor on a grid from 1/100 to 1 the best scale is that which makes the mean square of errors over sds one.
 
     Args:
-        errors: Of predictions, with shape (b,).
-        variances: Of the function, in units of s^2, with shape (b,).
+        errors: Errors of predictions, with shape (b,).
+        variances: Variances of the function, in units of s^2, with shape (b,).
         noise: In units of s^2.
         scale: s where it is known.
     """

@@ -106,13 +106,13 @@ class HyperPrior:
     Attributes:
         amplitude_sd: Of log a, about 0: a may fall to the lower bound when the trend explains everything.
         lengthscale_sd: Of log l, about log(2 sqrt(d)): points in d whitened dimensions are sqrt(2 d) apart.
-        amplitude_bounds: Of a. The lower one keeps a trace of doubt about the trend.
-        shaping_bounds: Of c. A point keeps at least three standard deviations of its gap.
-        lengthscale_bounds: Of l.
-        scale_sd: Of log s, about 0.
-        scale_bounds: Of s.
-        noise_sd: Of log v, about 0: noise of the order of one matters to a posterior.
-        noise_bounds: Of v, in units of the log-likelihood.
+        amplitude_bounds: Bounds of a. The lower one keeps a trace of doubt about the trend.
+        shaping_bounds: Bounds of c. A point keeps at least three standard deviations of its gap.
+        lengthscale_bounds: Bounds of l.
+        scale_sd: Standard deviation of log s, about 0.
+        scale_bounds: Bounds of s.
+        noise_sd: Standard deviation of log v, about 0: noise of the order of one matters to a posterior.
+        noise_bounds: Bounds of v, in units of the log-likelihood.
     """
 
     amplitude_sd: float = 2.0
@@ -155,7 +155,7 @@ class Trended:
         trend: Polynomial trend.
         nugget: Noise variance in units of the squared output scale. It bounds the condition number of the covariance
             by about n a^2 / nugget, and an sd of 1e-3 is far below what a posterior can notice.
-        prior: Of the hyperparameters.
+        prior: Prior of the hyperparameters.
     """
 
     kernel: str = "rbf"
@@ -196,7 +196,7 @@ class Trended:
         Args:
             data: Training points.
             hypers: At least one; all of them with a scale, or none, and so for the noise.
-            given: As in ``fit``.
+            given: See ``fit``.
         """
         priors, vectors = self.priors(hypers[0]), [hyper.of_process() for hyper in hypers]
         values = log_evidences(self.process(hypers[0]), data, vectors, given=given)
@@ -242,7 +242,7 @@ class Residual:
     Attributes:
         kernel: Name of the correlation function.
         lengthscale: With shape (d,).
-        variance: Of the residual, in units of the squared output scale.
+        variance: Variance of the residual, in units of the squared output scale.
     """
 
     kernel: str

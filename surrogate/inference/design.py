@@ -93,7 +93,7 @@ def space_filling(prior: Prior, first: int, n: int, seed: int, *, inner: float =
         prior: Prior, mapped through its quantiles.
         first: Points of the sequence already used.
         n: Number of points.
-        seed: Of the scrambling.
+        seed: Seed of the scrambling.
         inner: Central probability of each parameter that is covered; all of a periodic one, which has no faces.
 
     Returns:
@@ -140,7 +140,7 @@ def design(
         prior: Prior.
         first: Number of design points evaluated before.
         n: Number of points.
-        seed: Of the run.
+        seed: Seed of the run.
         reference: Where the posterior is expected.
         best: Best point so far, with shape (d,), when too few are finite.
 

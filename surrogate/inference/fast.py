@@ -40,7 +40,7 @@ class FastPoints:
         Args:
             x: Points with shape (b, d).
             cloud: Draws that set the widths, with shape (n, d).
-            prior: Of the parameters.
+            prior: Prior of the parameters.
             rng: Random numbers.
 
         Returns:

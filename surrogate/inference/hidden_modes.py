@@ -148,7 +148,7 @@ def best_point(
     Candidates are centres of open hypotheses. O(h m d) for m candidates.
 
     Args:
-        hypotheses: Of which some may be open.
+        hypotheses: Hypotheses, some of which may be open.
         depth: Depth that the surrogate predicts, from points with shape (m, d) to (m,); infinite where a point is
             predicted infeasible, which is not worth an evaluation.
         rng: Random numbers.

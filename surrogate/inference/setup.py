@@ -42,7 +42,7 @@ class Setup:
     """The problem of a run, and every choice that is not the data.
 
     Attributes:
-        prior: Of the parameters.
+        prior: Prior of the parameters.
         reference: Where the posterior is expected, if anywhere.
         batch_size: Points per batch; max(2, d // 2) unless given.
         n_initial: Points of the initial design; 3 d to 4.5 d unless given.

@@ -311,7 +311,7 @@ class NystromLikelihood(gpytorch.likelihoods.GaussianLikelihood):
 
     Args:
         rank: Columns of the preconditioner.
-        seed: Of the pivots; they are drawn anew at each value of the hyperparameters from the same numbers.
+        seed: Seed of the pivots; they are drawn anew at each value of the hyperparameters from the same numbers.
     """
 
     def __init__(self, *, rank: int = 300, seed: int = 0, **arguments: Any) -> None:

@@ -44,7 +44,7 @@ class Lesson:
         x: Rows, with shape (n, d).
         y: Labels, with shape (n,).
         pool: Rows without labels, with shape (m, d), that help to standardise the columns.
-        seed: Of the folds and the networks.
+        seed: Seed of the folds and the networks.
         folds: Number of folds.
         device: Where to fit.
         uncertainty: Posterior of networks: "last-layer", "kfac" or "swag".
@@ -95,7 +95,7 @@ class _Network:
         scaling: Map of the inputs.
         scales: Constants of the gradient kernel.
         centre: Added to the output times ``unit``.
-        unit: Of the target.
+        unit: Unit of the target.
         device: Where it is.
     """
 
@@ -162,7 +162,7 @@ class _Centred:
     """A stationary kernel as selection takes it, of points about a centre: this changes nothing but rounding.
 
     Attributes:
-        kernel: Of the fitted process.
+        kernel: Kernel of the fitted process.
         centre: With shape (d,).
     """
 
@@ -243,11 +243,11 @@ class _Ridge:
     """Ridge regression on standardised columns.
 
     Attributes:
-        centre: Of the columns, with shape (d,).
-        scale: Of the columns, with shape (d,).
+        centre: Centre of the columns, with shape (d,).
+        scale: Scale of the columns, with shape (d,).
         intercept: Label at the centre.
         slope: With shape (d,).
-        covariance: Of the slopes in units of the noise variance, with shape (d, d).
+        covariance: Covariance of the slopes in units of the noise variance, with shape (d, d).
         noise: Variance of a label.
     """
 

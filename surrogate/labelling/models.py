@@ -193,7 +193,7 @@ def fit_folds(
         x: Rows, with shape (n, d).
         y: Labels, with shape (n,).
         random: Whether a row belongs to a random sample of the table, with shape (n,).
-        seed: Of the folds and the networks.
+        seed: Seed of the folds and the networks.
         pool: Rows without labels, with shape (m, d), that help to standardise the columns.
         folds: Number of folds.
         device: Where to fit.

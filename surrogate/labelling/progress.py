@@ -49,7 +49,7 @@ def prospect(stage: Stage, *, n_values: int | None = None) -> str:
     https://arxiv.org/abs/2203.09410, R^2 = 0.76.
 
     Args:
-        stage: Of the model.
+        stage: Point of the learning curve for the model.
         n_values: Different labels that there are; None for many.
     """
     if n_values is not None and n_values <= _FEW_VALUES:
@@ -76,7 +76,7 @@ class BatchScore:
     """Errors of a batch, from predictions that were written before its labels arrived.
 
     Attributes:
-        number: Of the batch.
+        number: Number of the batch.
         told: Labels that have come.
         out: Rows still pending.
         chosen: RMSE on chosen rows, NaN if there are none.
@@ -201,7 +201,7 @@ def ending(
     Args:
         state: Labels and batches.
         settings: Limits.
-        stage: Of the present labels, if a model was fitted to them.
+        stage: Point of the learning curve for the current labels, if a model was fitted to them.
         allowed: Whether a row may be asked for, with shape (n,); all unless given.
     """
     if settings.budget is not None and state.n_spent >= settings.budget:

@@ -29,7 +29,7 @@ class Recipe:
         digest: SHA-256 of the table.
         rows: Its number of rows.
         schema: Meaning of its columns.
-        settings: Of the run.
+        settings: Settings of the run.
     """
 
     source: str
@@ -138,7 +138,7 @@ def encoded(recipe: Recipe, pool: Pool, rows: Any) -> Array:
     """Model inputs of other rows that have the columns of the pool, with shape (m, d).
 
     Args:
-        recipe: Of the run.
+        recipe: Recipe of the run.
         pool: Its rows.
         rows: A table in any form that `surrogate.label` takes.
 

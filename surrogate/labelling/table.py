@@ -70,7 +70,7 @@ class Table:
 
         Args:
             data: A mapping of names to sequences, a pandas DataFrame, or numbers with shape (n, d).
-            names: Of the columns of an array; x0, x1, ... unless given.
+            names: Names of the columns of an array; x0, x1, ... unless given.
 
         Raises:
             ValueError: If columns differ in length, or an array has another shape.

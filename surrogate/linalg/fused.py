@@ -37,7 +37,7 @@ def kernel_product(kind: str, a: Tensor, b: Tensor, v: Tensor, *, precision: str
         a: Scaled points of the rows, with shape (n, d), in float32.
         b: Scaled points of the columns, with shape (m, d).
         v: With shape (m, k).
-        precision: Of the product with v; the kernel is computed in float32.
+        precision: Precision of the product with v; the kernel is computed in float32.
     """
     scale = v.abs().amax(0).clamp_(min=torch.finfo(v.dtype).tiny)  # for half precision: no overflow
     rows, columns, right = a.T.contiguous(), b.T.contiguous(), v / scale

@@ -126,7 +126,7 @@ def quadrature(
     scatter doubled.
 
     Args:
-        solve: Of (K + noise) x = z, with zero start.
+        solve: Solution of (K + noise) x = z, with zero start.
         n: Size of K.
         preconditioner: The P of the run.
         columns: Which right-hand sides were probes: one run serves the data and the probes.
@@ -150,7 +150,7 @@ def trace_slope(solve: Solve, n: int, *, columns: slice = slice(None)) -> float:
     little of it.
 
     Args:
-        solve: Of (K + noise) x = z, with zero start.
+        solve: Solution of (K + noise) x = z, with zero start.
         n: Size of K.
         columns: Which right-hand sides were probes.
     """
@@ -205,7 +205,7 @@ def trace_gradient(
         z: Probes, with shape (n, t).
         noise: Variance of the run, or variances with shape (n,).
         preconditioner: P of the run.
-        known: Of this K, noise and P; P must have pivots.
+        known: Quantities already computed for this K, noise and P; P must have pivots.
         slope: That of `trace_slope`.
 
     References:

@@ -218,7 +218,7 @@ class KernelOperator:
             outputscale: Variance.
             block: Rows and columns of a tile; 384 on the CPU and 16,384 on CUDA where it is None.
             dtype: torch.float64 or torch.float32; that of x where it is None.
-            precision: Of the products, one of ``PRECISIONS``.
+            precision: Precision of the products, one of ``PRECISIONS``.
 
         Raises:
             ValueError: If the name, the shape, the precision or a scale is not one of those.

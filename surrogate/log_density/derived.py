@@ -50,7 +50,7 @@ class DerivedModel:
     """Regressions of k quantities.
 
     Attributes:
-        names: Of the k quantities.
+        names: Names of the k quantities.
         error: Held-out errors, with shape (k,): root mean square over the evaluated points in the bulk of the posterior
             of the difference to the prediction from the other points. NaN where there were too few points.
         whitening: To the coordinates of the regressions.
@@ -98,7 +98,7 @@ def fit_derived(
         x: Evaluated points with a finite log-posterior, with shape (n, d), in any affine coordinates.
         height: Log-posterior there, with shape (n,).
         values: Derived values there, with shape (n, k); rows that are not finite do not count.
-        names: Of the k quantities.
+        names: Names of the k quantities.
         draws: Draws of the posterior in the same coordinates, with shape (m, d): they set the scales.
         log_likelihood: At the points, with shape (n,). A quantity that is a straight line of it follows from the
             surrogate without a regression.

@@ -93,7 +93,7 @@ def fit_structure(
         starts: Where the optimiser starts.
         cold_start: Whether to start from the default hyperparameters as well; without ``starts`` it always does.
         log_noise: Log sd of the common noise at a cold start; None for no such noise.
-        max_evaluations: Of the marginal likelihood, per start.
+        max_evaluations: Maximum number of evaluations of the marginal likelihood, per start.
     """
     data, y = problem.data, problem.y
     spread = float(np.std(data.y[data.status == OK])) / problem.temperature

@@ -19,7 +19,7 @@ class Activation:
         name: "relu" or "silu".
         weight_gain: sigma_w: a weight of a layer with d inputs is sigma_w / sqrt(d) times a standard normal variable.
         bias_gain: sigma_b: the factor of the biases, which start at 0.
-        learning_rate: Of Adam in the tangent parametrisation; it falls linearly to 0 over the training.
+        learning_rate: Learning rate of Adam in the tangent parametrisation; it falls linearly to 0 over the training.
     """
 
     name: str

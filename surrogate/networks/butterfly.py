@@ -53,8 +53,8 @@ class BlockButterflyLinear(nn.Module):
         n_factors: Partners of each block; at most the logarithm of the number of blocks of the shorter side.
         rank: Columns of U and V; 0 for none.
         bias: Whether there is b.
-        device: Of the parameters.
-        dtype: Of the parameters.
+        device: Device of the parameters.
+        dtype: Dtype of the parameters.
         generator: For the starting values, on ``device``; by default torch's own.
 
     Raises:

@@ -74,7 +74,7 @@ def fit_temperature(logits: Sequence[Logits], classes: Sequence[Tensor]) -> Temp
     """The temperature with the largest likelihood of the classes, and the factor of the variance if there is one.
 
     Args:
-        logits: Of rows that the networks have not seen, of several groups of networks.
+        logits: Logits of rows that the networks have not seen, of several groups of networks.
         classes: Integers from 0, with shape (n,) for each.
     """
     free = 2 if any(part.uncertain for part in logits) else 1

@@ -35,7 +35,7 @@ def distil(
         teacher: Its outputs are what is learned.
         x: Inputs, with shape (n, d).
         generator: For the batches, on the CPU.
-        steps: Of Adam.
+        steps: Steps of Adam.
         batch_size: Rows in a step, drawn anew for each.
         learning_rate: Relative step at the start.
         mix: Largest share of the other row; 0 for the rows themselves.

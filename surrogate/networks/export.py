@@ -58,8 +58,8 @@ class ExportReport:
         path: The file.
         bytes: Sizes of the files.
         errors: Root mean square errors on the rows that are judged by.
-        milliseconds_one: Of a prediction of one row.
-        milliseconds_many: Of a prediction of 1000 rows.
+        milliseconds_one: Milliseconds of a prediction of one row.
+        milliseconds_many: Milliseconds of a prediction of 1000 rows.
         n_judged: Rows judged by.
     """
 

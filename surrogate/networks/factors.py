@@ -58,7 +58,7 @@ class Damped:
 
     Attributes:
         inputs: Lower Cholesky factor of the damped A, with shape (a, a), double precision.
-        gradients: Of the damped G, with shape (b, b).
+        gradients: Lower Cholesky factor of the damped G, with shape (b, b).
     """
 
     inputs: Tensor
@@ -96,11 +96,11 @@ def pass_factors(
 
     Args:
         passed: The evaluation, n rows.
-        likelihood: Of the outputs.
+        likelihood: Likelihood of the outputs.
         sampled: Whether gradients are taken at one target for each row, drawn from the model: one pass back, and the
             true Fisher matrix in expectation. Otherwise from all roots of the Hessian in the outputs, exactly: one
             pass back for each of the c outputs.
-        generator: Of the targets drawn.
+        generator: Generator for drawing targets.
     """
     f = passed.output.detach()
     directions = [likelihood.sampled_gradients(f, generator)] if sampled else likelihood.roots(f)
@@ -137,7 +137,7 @@ def kronecker_factors(
     Args:
         model: A network of linear and convolutional layers, in evaluation mode.
         batches: Inputs, each with shape (m, ...).
-        likelihood: Of the outputs.
+        likelihood: Likelihood of the outputs.
         layers: Whose factors; by default `curved_layers`.
         scales: Factors (c_w, c_b) of each layer, see `record`.
 

@@ -47,10 +47,10 @@ class Task:
     Attributes:
         x: Scaled inputs, with shape (n, d).
         y: Scaled targets, or classes, integers from 0, with shape (n,).
-        architecture: Of every network.
-        schedule: Of every training.
+        architecture: Architecture of every network.
+        schedule: Schedule of every training.
         members: Networks to a group.
-        seed: Of everything drawn.
+        seed: Seed of all random numbers.
         classes: Whether targets are classes, and outputs their logits.
     """
 
@@ -88,7 +88,7 @@ def folds(
         n: Number of rows.
         fold: Unseen rows of a split.
         count: Number of splits.
-        seed: Of the order in which rows are drawn.
+        seed: Seed of the order in which rows are drawn.
         device: Where the indices are.
         eligible: Rows that may be unseen; all unless given.
         groups: Of the rows, with shape (n,): rows of a group with an unseen one are not seen either. Splits stay equal
@@ -184,7 +184,7 @@ def calibrated(task: Task, groups: Sequence[Group], members: Sequence[Sequence[M
     Args:
         task: What was learned.
         groups: Networks that were trained on the same rows.
-        members: Of each group, see `posteriors`.
+        members: Members of each group, see `posteriors`.
     """
     errors, columns = [], []
     for group, some in zip(groups, members, strict=True):

@@ -51,7 +51,7 @@ class KFAC(torch.optim.Optimizer):
         weight_decay: eta: eta / 2 times the sum of squares of all parameters is added to the loss.
         adapt_every: Steps between changes of the damping.
         refresh_every: Steps between new factors; what is between two is cheaper, and less exact.
-        generator: Of the targets drawn, on the model's device; None takes torch's own.
+        generator: Generator for drawing targets, on the model's device; None uses torch's global one.
 
     Departures from the paper: no rescaling of the factored damping by trials (section 6.6) and no block tri-diagonal
     form; with one output the factors are exact, as a draw costs the same.

@@ -31,7 +31,7 @@ class KroneckerBlock:
     Attributes:
         columns: Which inputs of the layer, in the order of `record`, the block is about.
         input_vectors: Eigenvectors of A in columns, with shape (a, a).
-        gradient_vectors: Of G, with shape (b, b).
+        gradient_vectors: Eigenvectors of G, with shape (b, b).
         eigenvalues: n times the products of eigenvalues, with shape (b, a).
     """
 
@@ -50,8 +50,8 @@ class KroneckerBlock:
         """J V J^T of each row, with shape (n, c, c), for V diagonal in the block's basis.
 
         Args:
-            inputs: Of the layer, with shape (n, t, a).
-            gradients: Of each output to the layer's outputs, each with shape (n, t, b).
+            inputs: Inputs of the layer, with shape (n, t, a).
+            gradients: Gradients of each output with respect to the layer's outputs, each with shape (n, t, b).
             variances: With shape (b, a).
         """
         u = inputs[:, :, self.columns] @ self.input_vectors

@@ -19,7 +19,7 @@ class Layer:
     """One linear or convolutional layer of a network.
 
     Attributes:
-        name: As in ``named_modules``.
+        name: Name, as in ``named_modules``.
         module: The layer.
     """
 
@@ -102,9 +102,9 @@ class Pass:
 
     Attributes:
         layers: Whose inputs and outputs were kept.
-        output: Of the network, with shape (n, c); part of the autograd graph.
-        inputs: Of each layer as a linear map, with shape (n, t, a), a bias as a last input of 1.
-        outputs: Of each layer, as the network has them, in the autograd graph.
+        output: Output of the network, with shape (n, c); part of the autograd graph.
+        inputs: Inputs of each layer as a linear map, with shape (n, t, a), a bias as a last input of 1.
+        outputs: Outputs of each layer, as the network has them, in the autograd graph.
     """
 
     layers: Sequence[Layer]
@@ -129,7 +129,7 @@ def record(model: nn.Module, layers: Sequence[Layer], *args: Tensor, scales: Seq
 
     Args:
         model: Any network with outputs of shape (n,) or (n, c).
-        layers: Of this network, see `curved_layers`.
+        layers: Layers of this network, see `curved_layers`.
         args: What the network is called with; rows of the batch along the first axis.
         scales: Factors (c_w, c_b) of the inputs and of the bias' input of each layer, as in the tangent parametrisation
             y = c_w V x + c_b b; by default 1.

@@ -36,7 +36,7 @@ class PortableNetwork:
     y = target_mean + target_scale mean_m f_m(b tanh((x - mean) / (b scale))).
 
     Attributes:
-        mean: Of the columns, with shape (d,).
+        mean: Mean of the columns, with shape (d,).
         scale: With shape (d,).
         bound: b.
         target_mean: Added to the output.
@@ -104,8 +104,8 @@ class PortableNetwork:
         """A torch module that maps columns, with shape (n, d) in double precision, to predictions with shape (n,).
 
         Args:
-            precision: Of the weights; with "bf16" the products are in it as well.
-            activations: Of "int8", see ``quantisation.QuantisedLinear``.
+            precision: Precision of the weights; with "bf16" the products are in it as well.
+            activations: Quantisation of activations with "int8", see ``quantisation.QuantisedLinear``.
             sample: For "static": columns, with shape (n, d).
         """
         given = None if sample is None else self.scaled(sample.numpy())

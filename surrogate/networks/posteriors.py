@@ -45,7 +45,7 @@ class Rows:
     Attributes:
         x: Scaled inputs, with shape (n, d).
         y: Scaled targets, or classes, with shape (n,).
-        architecture: Of the networks.
+        architecture: Architecture of the networks.
         classes: Whether targets are classes.
     """
 

@@ -68,7 +68,7 @@ def without_units(model: nn.Sequential, share: float, x: Tensor) -> nn.Sequentia
 
     Args:
         model: Linear layers with biases and functions of single numbers between them.
-        share: Of the weights.
+        share: Fraction of the weights.
         x: Inputs, with shape (n, d).
 
     Raises:

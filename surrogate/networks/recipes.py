@@ -25,14 +25,14 @@ class Recipe:
     """How a network is made smaller.
 
     Attributes:
-        precision: Of the weights: "float32", "bf16" or "int8".
+        precision: Precision of the weights: "float32", "bf16" or "int8".
         activations: What "int8" does to the inputs of hidden layers: "none" leaves them, "dynamic" and "static" round
             them too, so that the products are of integers.
         prune: Share of the weights that are left out.
         structured: Whether whole hidden units are left out, which makes it faster too, or single weights.
         aware: Whether the network is trained on while it computes with the rounded numbers of "int8".
-        steps: Of that training, and of the one after pruning, by the network's own outputs; 0 for none.
-        seed: Of everything drawn.
+        steps: Steps of that training, and of the one after pruning, on the network's own outputs; 0 for none.
+        seed: Seed of all random numbers.
 
     Raises:
         ValueError: If a value is unknown or out of range.

@@ -39,7 +39,7 @@ class WideNetwork:
 
     Attributes:
         inputs: Columns d.
-        width: Of every hidden layer.
+        width: Width of every hidden layer.
         depth: Hidden layers, at least 1.
         activation: "gelu", "relu", "tanh" or "erf".
         weight_sd: Prior standard deviation of weights, times the square root of the layer's inputs.
@@ -221,7 +221,7 @@ class RepriorisedBNN:
             method: "hmc", or "pcn" for preconditioned Crank-Nicolson, which needs no gradients and is for very wide
                 networks.
             n_steps: Leapfrog steps, or proposals, of each draw.
-            seed: Of everything drawn.
+            seed: Seed of all random numbers.
         """
         stream = torch_generator(seed, "repriorised", device=self.x.device)
         start = self._normal((n_chains, self.network.n_hidden), stream)

@@ -68,7 +68,7 @@ class Training:
     Attributes:
         stack: The networks as they were at the end of the chosen epoch.
         epochs: The epoch chosen for each, counted from 1, with shape (M,).
-        held_out_loss: Of the held-out rows after each epoch, with shape (epochs, M); no rows without such rows.
+        held_out_loss: Loss of the held-out rows after each epoch, with shape (epochs, M); no rows without such rows.
     """
 
     stack: Stack

@@ -32,7 +32,7 @@ def save_chain(
         evidence: Written at the end.
         record: Whose verdict is written at the end.
         path: The file.
-        names: Of the parameters, such as ``cosmological_parameters--omega_m``; those of the samples unless given.
+        names: Names of the parameters, such as ``cosmological_parameters--omega_m``; those of the samples unless given.
         metadata: Settings for the head of the file.
 
     Raises:

@@ -33,9 +33,9 @@ def save_chain(
     Args:
         samples: Draws to write.
         record: Whose best fit is written.
-        folder: Of the chains; it is made if need be.
-        names: Of the parameters as MontePython spells them; those of the samples unless given.
-        derived_names: Of the derived values, likewise.
+        folder: Folder of the chains; it is made if need be.
+        names: Names of the parameters as MontePython spells them; those of the samples unless given.
+        derived_names: Names of the derived values, likewise.
 
     Returns:
         The chain file.

@@ -122,7 +122,7 @@ def hmc(
         start: Where the chains begin, with shape (w, d); its dtype and device are those of the run. Double precision
             unless the energy is smooth to single precision.
         n_draws: Draws of each chain that are kept.
-        generator: Of torch, on the device of ``start``.
+        generator: Torch generator, on the device of ``start``.
         n_warmup: Draws of each chain before that, which tune the step and are not kept.
         n_leapfrog: Leapfrog steps of a trajectory.
         target_acceptance: Acceptance rate to which the step size is tuned; 0.65 is the most efficient in many
@@ -178,7 +178,7 @@ def preconditioned_crank_nicolson(
             ``vmap``.
         start: Where the chains begin, with shape (w, d).
         n_draws: Draws of each chain that are kept.
-        generator: Of torch, on the device of ``start``.
+        generator: Torch generator, on the device of ``start``.
         n_warmup: Proposals of each chain before that, which tune the step and are not kept.
         thin: Proposals for each draw that is kept.
         target_acceptance: Of the search for the step. If more are accepted even at b = 1, the step stays 1.

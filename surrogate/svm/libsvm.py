@@ -80,7 +80,7 @@ class MachineFile:
     Attributes:
         kernel: "linear" or "rbf".
         gamma: Coefficient of the kernel exp(-gamma |x - x'|^2); not used by the linear one.
-        labels: Of the k classes, with shape (k,).
+        labels: Labels of the k classes, with shape (k,).
         support: Support vectors, with shape (n, d).
         coefficients: With shape (c, n), for c = k classes against the rest, or c = 1 where k = 2 and the second class
             is positive.

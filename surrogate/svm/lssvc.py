@@ -80,10 +80,10 @@ class LSSVC(ClassifierMixin, BaseEstimator):
         Args:
             C: Weight of the squared errors against the margin.
             kernel: "rbf", exp(-gamma |x - x'|^2), or "linear", x.x'.
-            gamma: Of the kernel; "scale" is 1 / (d variance of X), "auto" is 1 / d.
+            gamma: Gamma of the kernel; "scale" is 1 / (d variance of X), "auto" is 1 / d.
             class_weight: Factors on C by class, "balanced" for the inverse frequencies.
             solver: "cholesky", "cg", or "auto" for the first up to 3,000 points.
-            rank: Of the Nystrom preconditioner; min(1000, n / 10) unless given, 0 for none.
+            rank: Rank of the Nystrom preconditioner; min(1000, n / 10) unless given, 0 for none.
             tol: Relative residual at which conjugate gradients stop.
             max_iter: Most products with K; a warning says when they did not suffice.
             device: Such as "cuda"; the CPU unless given.

@@ -124,7 +124,7 @@ class BasisEvidence:
         basis: The functions.
         data: Values about zero.
         noise: Mean noise variance where it is known: then s^2 = noise / eta; None to profile s.
-        sums: Of functions without weights, where these alone depend on the lengthscales; None for other bases.
+        sums: Sums of functions without weights, where these alone depend on the lengthscales; None for other bases.
 
     References:
         Solin & Sarkka (2020), arXiv:1401.5508, section 3; Timonen & Lahdesmaki (2023), arXiv:2111.01931

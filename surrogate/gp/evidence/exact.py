@@ -59,7 +59,7 @@ def marginal_with_noise(
         kernel: Correlation function.
         data: In float64.
         theta: (log eta, log l_1, ..., log l_d).
-        log_noise: Of the mean noise variance; None to profile s, and then the gradient ends with theta.
+        log_noise: Logarithm of the mean noise variance; None to profile s, and then the gradient ends with theta.
 
     Raises:
         torch.linalg.LinAlgError: If K is not positive definite in floating point.

@@ -35,7 +35,7 @@ class MarginalEstimate:
     Attributes:
         value: Negative log marginal likelihood in nats.
         gradient: With respect to theta, with shape (d + 1,).
-        standard_error: Of the value, by its random part, in nats.
+        standard_error: Standard error of the value, by its random part, in nats.
         residual: Largest relative residual of the solves.
         iterations: Products with the kernel matrix.
     """
@@ -62,8 +62,8 @@ class IterativeEvidence:
     Attributes:
         kernel: Correlation function.
         data: Values about zero.
-        pivots: Of the preconditioner, with shape (rank,).
-        seed: Of the probes.
+        pivots: Pivots of the preconditioner, with shape (rank,).
+        seed: Seed of the probes.
         noise: Mean noise variance where it is known: then s^2 = noise / eta; None to profile s.
         probes: Number of them.
         tolerance: Relative residual of the solves. 0.01 is the knee: at 1 the value is wrong by hundreds of nats,

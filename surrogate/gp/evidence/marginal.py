@@ -49,7 +49,7 @@ def log_evidences(process: Process, data: Data, vectors: Sequence[Array], *, giv
         process: Kernel, mean and noise.
         data: The data.
         vectors: With shape (size,) each.
-        given: As in ``negative_log_evidence``.
+        given: See ``negative_log_evidence``.
 
     Returns:
         -inf where the covariance cannot be factored.

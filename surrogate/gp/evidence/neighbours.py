@@ -35,7 +35,7 @@ class NeighbourEvidence:
         y: With shape (b, m + 1).
         n: Number of points in the data set.
         noise: Mean noise variance where it is known: then s^2 = noise / eta instead of the profiled one.
-        relative_noise: As in ``Observations``, with shape (b, m + 1); None where all points have the same noise.
+        relative_noise: See ``Observations``, with shape (b, m + 1); None where all points have the same noise.
     """
 
     kernel: Stationary

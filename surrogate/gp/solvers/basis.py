@@ -24,7 +24,7 @@ class BasisPosterior:
         basis: The p functions.
         lower: Cholesky factor of Z = F^T R^-1 F + eta I, with shape (p, p).
         coefficients: Posterior mean, with shape (p,).
-        constant: Of the mean.
+        constant: Constant of the mean.
         log_likelihood: Log marginal likelihood in nats.
         residual: Relative residual of the normal equations.
         status: How it came about.

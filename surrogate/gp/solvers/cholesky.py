@@ -235,7 +235,7 @@ class CholeskyPosterior:
         scale: Output scale s; with shape (q,) for several outputs.
         log_evidence: Log marginal likelihood in nats.
         alpha: K^-1 y in units of the squared output scale, with the shape of y.
-        coefficients: Of the basis functions of the mean, with shape (p,) or (p, q).
+        coefficients: Coefficients of the basis functions of the mean, with shape (p,) or (p, q).
     """
 
     process: Process

@@ -27,7 +27,7 @@ class ExactPosterior:
         lower: L with L L^T = k(X, X) + eta R, with shape (n, n).
         weights: (k(X, X) + eta R)^-1 (y - constant), with shape (n,).
         ones: L^-1 1, with shape (n,).
-        constant: Of the mean.
+        constant: Constant of the mean.
         log_likelihood: Log marginal likelihood in nats, with the best constant.
         residual: Relative residual of the weights.
         status: How it came about.

@@ -44,9 +44,9 @@ class IterativePosterior:
         process: Kernel and hyperparameters.
         data: All the points.
         weights: (k(X, X) + eta R)^-1 (y - constant), with shape (n,), up to the rest.
-        constant: Of the mean.
+        constant: Constant of the mean.
         rest: y - constant - (k(X, X) + eta R) weights, with shape (n,).
-        factor: Of the variance given the neighbours, from held-out errors; 1 leaves it as the bound that it is.
+        factor: Factor of the variance given the neighbours, from held-out errors; 1 leaves it as the bound that it is.
         residual: |rest| / |y - constant|.
         status: What the solver said.
     """
@@ -101,7 +101,7 @@ def iterative_posterior(
         data: In float64.
         generator: Draws the pivots and the points held out; on the device of the points.
         tolerance: Relative residual to stop at; neighbours make up for it in the mean.
-        rank: Of the preconditioner; a sixteenth of the points, but 1,000 to 3,000, or 2^31 / n, where it is None.
+        rank: Rank of the preconditioner; a sixteenth of the points, but 1,000 to 3,000, or 2^31 / n, where it is None.
         max_iterations: Most products with the kernel matrix, of each of the two solutions.
         precision: Of the products, one of ``PRECISIONS``; corrections make up for it in float64. Half precision runs on
             the tensor cores of a GPU; on a CPU, which has none, it is imitated and slower.

@@ -82,8 +82,8 @@ class ConjugateGradients:
         rank: Columns of the preconditioner; None for a sixteenth of the points, but 1,000 to 3,000.
         tolerance: Relative residual to stop at.
         max_iterations: Most products with the kernel matrix, of each of two solutions.
-        precision: Of the products: "auto", "float64", "float32" or "float16".
-        seed: Of the pivots and of the points held out.
+        precision: Precision of the products: "auto", "float64", "float32" or "float16".
+        seed: Seed of the pivots and of the points held out.
     """
 
     rank: int | None = None
@@ -112,7 +112,7 @@ class Local:
 
     Attributes:
         neighbours: Number of them.
-        seed: Of the points whose errors set the size of the variances.
+        seed: Seed of the points whose errors set the size of the variances.
     """
 
     neighbours: int = 256
@@ -132,7 +132,7 @@ class Projections:
     Attributes:
         size: Number of them; all the points where these are fewer.
         policy: One of ``POLICIES``.
-        seed: Of random pivots.
+        seed: Seed of random pivots.
     """
 
     size: int = 500
@@ -153,7 +153,7 @@ class BasisFunctions:
 
     Attributes:
         size: Number of them.
-        seed: Of random frequencies.
+        seed: Seed of random frequencies.
     """
 
     size: int = 1000

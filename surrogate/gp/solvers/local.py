@@ -140,8 +140,8 @@ class LocalPosterior:
         process: Kernel and hyperparameters.
         data: All the points, values about the constant.
         neighbours: Number m of neighbours.
-        constant: Of the mean.
-        factor: Of the variance, from the errors of points left out.
+        constant: Constant of the mean.
+        factor: Factor of the variance, from the errors of points left out.
         residual: nan: no system is solved for all the points.
         status: How it came about.
     """

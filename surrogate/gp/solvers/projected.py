@@ -45,7 +45,7 @@ class ComputationAware:
         x: Points, with shape (n, d).
         directions: D = S L^-T, with shape (n, k), orthonormal in the inner product of K + eta R: C = D D^T.
         projected: D^T (y - constant), with shape (k,).
-        constant: Of the mean.
+        constant: Constant of the mean.
         residual: Relative residual of the system that all the data would solve: what the projections leave of y.
         status: How it came about.
 
@@ -236,8 +236,8 @@ def train_blocks(
         process: With a scale. Kernel and lengthscales are kept.
         data: Points with equal noise. K is not stored: a step costs O(n^2 (d + k)) time and O(n k) memory.
         blocks: Actions to start from, with shape (n, k), each row with one entry that is not zero.
-        steps: Of Adam.
-        rate: Of Adam.
+        steps: Steps of Adam.
+        rate: Learning rate of Adam.
 
     Returns:
         The process with its new noise and scale, the actions, and the bound in nats after each step.

@@ -23,7 +23,7 @@ class RunJournal:
 
     Args:
         folder: Where they are kept on disk; None keeps them in memory only.
-        prior: Of the run, in whose support all entries must lie.
+        prior: Prior of the run, in whose support all entries must lie.
         state: The state that the run starts from.
         failed: Called with the reason of the first failure, as soon as it is known.
     """

@@ -37,7 +37,7 @@ class Run:
         budget: How many calls it may make.
         settings: What few runs need.
         stop: Whether the run is to end early.
-        seed: Of all random numbers.
+        seed: Seed of all random numbers.
         initial: Earlier evaluations.
         progress: Whether to show progress.
         trust: Whether to go on with the evaluations of a folder without a look at the likelihood they are of.

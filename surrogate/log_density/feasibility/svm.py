@@ -36,7 +36,7 @@ class FeasibilityMachine:
         support: Support vectors, with shape (k, d).
         weights: Their signed multipliers, with shape (k,).
         intercept: Added to the sum.
-        gamma: Of the kernel exp(-gamma |u - u'|^2).
+        gamma: Gamma of the kernel exp(-gamma |u - u'|^2).
     """
 
     support: Array

@@ -44,12 +44,12 @@ class PredictorCoordinates:
     """The map of d parameters x to e whitened coordinates u.
 
     Attributes:
-        location: Of the unit coordinates t = (x - location) / scale, with shape (d,).
+        location: Location of the unit coordinates t = (x - location) / scale, with shape (d,).
         scale: With shape (d,).
         warp: Kinds of input warps, with shape (d,), see ``INPUT_WARPS``.
         support: Lower and upper ends of the support in unit coordinates, with shape (2, d).
-        couplings: Of the warped coordinates, ``Couplings.to_array``; without rows where there are none.
-        centre: Of the whitened coordinates u = (warped t - centre) @ forward, with shape (e,).
+        couplings: Couplings of the warped coordinates, ``Couplings.to_array``; without rows where there are none.
+        centre: Centre of the whitened coordinates u = (warped t - centre) @ forward, with shape (e,).
         forward: With shape (e, e).
     """
 
@@ -82,9 +82,9 @@ class PredictorResidual:
         kernel: Name of the kernel.
         lengthscale: With shape (e,).
         points: Evaluated points in whitened coordinates, with shape (n, e).
-        weights: Of the kernel at the points, with shape (n,).
+        weights: Weights of the kernel at the points, with shape (n,).
         slope_points: Points whose derivatives were known, with shape (m, e); m may be 0.
-        slope_weights: Of the derivatives of the kernel there, with shape (m, e).
+        slope_weights: Weights of the derivatives of the kernel there, with shape (m, e).
     """
 
     kernel: str
@@ -103,7 +103,7 @@ class Predictor:
     shape (m, d). The prior is not part of it.
 
     Attributes:
-        names: Of the d parameters.
+        names: Names of the d parameters.
         bounds: Support of the prior, with shape (d, 2), for information.
         coordinates: From parameters to whitened coordinates.
         residual: The share of the kernel in the mean.
