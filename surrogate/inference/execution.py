@@ -108,7 +108,10 @@ def _start(run: Run) -> State:
     state = None if run.folder is None else load_state(run.folder, run.loop.prior, run.seed)
     if state is None:
         return run.loop.init(run.seed, run.initial)
-    check_provenance(run, state)
+    try:
+        check_provenance(run, state)
+    except Interrupted as interruption:
+        raise UnfinishedError(str(interruption)) from interruption
     return state
 
 
