@@ -26,7 +26,7 @@ _COVERAGE = 0.9  # at which the standard deviation is right
 
 
 class NetworkRegressor(RegressorMixin, NetworkEstimator):
-    """A wide network, or several, for tables: the regressor of batch active learning.
+    """Regression on tables with one or several wide networks, as in batch active learning.
 
     Inputs are standardised and squashed (``InputScaling``), the target is standardised. The settings are those that
     Holzmueller et al. (2023) tuned on 15 tables: two hidden layers of 512, Adam on batches of 256 for 256 epochs with a
@@ -134,7 +134,7 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         return self
 
     def predict(self, X: ArrayLike, return_std: bool = False) -> Any:  # noqa: N803
-        """Mean of the networks' outputs, and on request its standard deviation, each with shape (n,).
+        """Mean of the networks' outputs, with shape (n,), and its standard deviation if ``return_std`` is set.
 
         In double precision: a row's prediction does not depend on the rows beside it.
 
@@ -148,7 +148,7 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         return mean, calibration.quantile(_COVERAGE) / stats.norm.ppf(0.5 + _COVERAGE / 2) * size
 
     def predict_interval(self, X: ArrayLike, coverage: float = 0.9) -> tuple[Array, Array]:  # noqa: N803
-        """Lower and upper ends, each with shape (n,), of intervals that hold this share of the targets.
+        """Lower and upper ends, each with shape (n,), of intervals that contain this share of the targets.
 
         Raises:
             ValueError: If ``coverage`` is not between 0 and 1, or ``calibration`` was None.
@@ -180,7 +180,7 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
 
 
 def _distinct(x: Array, y: Array, eligible: Indices) -> Indices:
-    """Rows that are observations of their own, each one that may be left out if there is one; all if fewer than two."""
+    """Distinct rows without copies, eligible for holding out where possible; all rows if there are fewer than two."""
     order = np.r_[eligible, np.setdiff1d(np.arange(len(y)), eligible)]
     rows = np.sort(order[distinct_rows(x[order], y[order])])
     return rows if len(rows) > 1 else np.arange(len(y))

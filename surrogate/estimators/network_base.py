@@ -34,7 +34,7 @@ _MOST_FOR_CHAINS = 2000  # rows: a gradient goes over all of them, some thousand
 
 
 class NetworkEstimator(BaseEstimator):
-    """Settings, and training on the rows that they ask for."""
+    """Base class: settings, and training on the rows that the settings ask for."""
 
     modules_: tuple[nn.Sequential, ...]
     kernel_scales_: list[tuple[float, float]]
@@ -85,7 +85,7 @@ class NetworkEstimator(BaseEstimator):
         pool: ArrayLike | None,
         representative: ArrayLike | None,
     ) -> Learned:
-        """Trains, and keeps what regressors and classifiers have in common.
+        """Trains the networks, in the part that regressors and classifiers share.
 
         Args:
             settings: Checked.
@@ -113,7 +113,7 @@ class NetworkEstimator(BaseEstimator):
         return learned
 
     def _before(self, architecture: Architecture) -> tuple[nn.Sequential, ...]:
-        """Networks of an earlier fit to go on from; none before the first."""
+        """Networks of an earlier fit to continue from; none before the first fit."""
         modules = getattr(self, "modules_", ())
         linear = [layer for layer in modules[0] if isinstance(layer, nn.Linear)] if modules else []
         widths = (*(layer.in_features for layer in linear), linear[-1].out_features) if linear else ()
@@ -153,7 +153,7 @@ class Learned:
     kind: str
 
     def members(self) -> tuple[list[Member], list[list[Member]]]:
-        """The networks to predict with, and those to be judged, with their posteriors."""
+        """The networks for predictions and those for calibration, with their posteriors."""
         if self.judged is self.groups:
             judged = posteriors(self.task, self.groups, self.kind)
             every = [member for some in judged for member in some]
@@ -220,7 +220,7 @@ def _uncertainty(kind: str) -> str:
 
 
 def _members(value: int | None, kind: str) -> int:
-    """How many networks to a group."""
+    """Number of networks per group."""
     if kind == "mcmc":
         if value is not None:
             msg = f"uncertainty='mcmc' always runs {_CHAINS} chains: n_members must be None, got {value}"
@@ -289,7 +289,7 @@ def _device(name: str | None) -> torch.device:
 
 
 def eligible_rows(representative: ArrayLike | None, n: int) -> Indices:
-    """Indices of the rows that may be left out.
+    """Indices of the rows that may be held out.
 
     Raises:
         ValueError: If ``representative`` is not booleans with shape (n,), two of them true.
@@ -307,7 +307,7 @@ def eligible_rows(representative: ArrayLike | None, n: int) -> Indices:
 def _learned(
     settings: Settings, task: Task, same: Indices, eligible: Indices, before: Sequence[nn.Sequential]
 ) -> Learned:
-    """The networks to predict with, and those whose errors on unseen rows size the uncertainty.
+    """The networks for predictions, and those whose errors on held-out rows calibrate the uncertainty.
 
     ``same`` numbers the inputs, with shape (n,): rows with the same inputs are left out together.
     """

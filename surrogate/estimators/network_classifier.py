@@ -1,4 +1,4 @@
-"""The network as a scikit-learn classifier: fit, probabilities that hold, clone, pipelines."""
+"""The network as a scikit-learn classifier: fit, calibrated probabilities, clone, pipelines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["NetworkClassifier"]
 
 
 class NetworkClassifier(ClassifierMixin, NetworkEstimator):
-    """A wide network, or several, for classes: `NetworkRegressor` with one logit a class and the cross-entropy.
+    """Classification of tables with wide networks: `NetworkRegressor` with one logit per class and cross-entropy loss.
 
     Probabilities are the mean over draws of the posterior of softmax(f / (T sqrt(1 + pi / 8 a v))), f the logits and v
     their variance. The temperature T and the factor a have the largest likelihood of the classes of rows that networks

@@ -62,7 +62,7 @@ class Emulator:
         return self.model.predict(self._unit(x))
 
     def log_likelihood(self, x: ArrayLike) -> Array:
-        """The log-likelihood that is sampled, -inf where infeasible, with shape (m,); the fast path, without sd.
+        """The sampled log-likelihood, -inf where infeasible, with shape (m,); faster than ``predict``, without sd.
 
         For single points ``predictor()`` is faster by far.
         """
@@ -87,7 +87,7 @@ class Emulator:
 def conclude(
     loop: PosteriorLoop, state: State, reason: str, n_samples: int, *, max_seconds: float | None = None
 ) -> Result:
-    """Samples the surrogate of a run as it stands.
+    """Samples the current surrogate of a run, and returns the result.
 
     Args:
         loop: The loop of the run.
@@ -130,7 +130,7 @@ def conclude(
 
 
 def conclude_at_once(loop: PosteriorLoop, state: State, reason: str) -> Result:
-    """The draws that the run itself worked with, when there is no time to sample its surrogate.
+    """Builds the result from the draws of the run's last step, if there is no time to sample the surrogate.
 
     They are equally weighted, a few thousand at most, and the evidence is that of the last iteration.
     """
@@ -171,7 +171,7 @@ def _evidence_check(view: View, sample: ImportanceSample, chain: Chain) -> Evide
 
 
 def _hidden(state: State) -> float:
-    """Probability of a mode that the run has not found, with more than 5 % of the mass; nan where it was not looked."""
+    """Probability of an undiscovered mode with more than 5 % of the mass; nan if the run did not search for one."""
     probability = state.column("hidden")
     return float(probability[-1]) if len(probability) else np.nan
 
@@ -189,7 +189,7 @@ def _evidence_error(evidence: EvidenceCheck, spread: float, hidden: float) -> fl
 
 
 def _status(reason: str, chain: Chain, evidence: EvidenceCheck) -> str:
-    """Why the run stopped, and what is wrong with its final draws if anything is."""
+    """Why the run stopped, and any problem of its final draws."""
     words = [reason]
     if not chain.converged:
         words.append(f"its final chain did not converge: {chain.reason}")
@@ -199,12 +199,12 @@ def _status(reason: str, chain: Chain, evidence: EvidenceCheck) -> str:
 
 
 def _looked_at(view: View) -> str:
-    """A clause on how much of the prior could hold further modes."""
+    """A clause that states how much of the prior could hold further modes."""
     return f"further modes are not excluded in {100.0 * unseen_share(view):.2g} % of the prior"
 
 
 def _chain(view: View, sample: ImportanceSample, n_samples: int, max_seconds: float | None) -> Chain:
-    """Draws of the surrogate posterior, in scaled coordinates."""
+    """Draws of the surrogate posterior, in unit coordinates."""
     rng = view.rng("final")
     start = _walkers(sample, max(WALKERS, 4 * view.d), rng) if sample.ess > 100 else view.draws.posterior
     return sample_ensemble(
@@ -264,7 +264,7 @@ def _derived_values(loop: PosteriorLoop, state: State, samples: Array, log_likel
 
 
 def _derived_model(loop: PosteriorLoop, state: State, samples: Array, circles: InputWarp) -> DerivedModel | None:
-    """Regressions of the derived values on the evaluated points, in scaled coordinates; None if there are none.
+    """Regressions of the derived values on the evaluated points, in unit coordinates; None if there are none.
 
     Periodic parameters enter by their cosine and sine.
     """

@@ -34,17 +34,17 @@ class Phase(Enum):
 
     @property
     def over(self) -> bool:
-        """Whether nothing more is to be evaluated."""
+        """Whether no more points should be evaluated."""
         return self in (Phase.DONE, Phase.GAVE_UP)
 
     @property
     def converged(self) -> bool:
-        """Whether the posterior is known, as far as the modes go that were found."""
+        """Whether the posterior is known, apart from modes that may not have been found."""
         return self in (Phase.EXPLORE, Phase.DONE)
 
     @property
     def armed(self) -> bool:
-        """Whether one batch that changes nothing would be convergence."""
+        """Whether one more batch without change would establish convergence."""
         return self in (Phase.ARMED, Phase.EXPLORE, Phase.DONE)
 
 
@@ -71,12 +71,12 @@ class Verdict:
 
     @property
     def converged(self) -> bool:
-        """Whether the posterior is known, as far as the modes go that were found."""
+        """Whether the posterior is known, apart from modes that may not have been found."""
         return self.phase.converged
 
     @property
     def armed(self) -> bool:
-        """Whether one batch that changes nothing would be convergence."""
+        """Whether one more batch without change would establish convergence."""
         return self.phase.armed
 
 

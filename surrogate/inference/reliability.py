@@ -1,4 +1,4 @@
-"""How far the result of a run can be trusted: what its surrogate does not know, and how well it has predicted."""
+"""How far the result of a run can be trusted: uncertainty of the surrogate, and the quality of its predictions."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def self_check(view: View, sample: ImportanceSample) -> dict[str, float]:
 
 
 def unseen_share(view: View, *, n: int = _CANDIDATES) -> float:
-    """Share of the prior where the posterior could have mass that the run does not know of.
+    """Fraction of the prior that may hold posterior mass unknown to the run.
 
     A surrogate with a constant mean is asked, which unlike a trend denies nothing: places where the mean plus three sds
     reaches the depth of the bulk, and the surrogate itself lies at twice that depth.

@@ -1,4 +1,4 @@
-"""A run whose evaluations are hardly ever finite: whether to go on with the design, and what to tell the user."""
+"""Runs with hardly any finite evaluations: whether to continue the design, and the message for the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that one iteration of a run may look at, computed once, when it is first asked for."""
+"""The view of one iteration: everything that scouts and checks may use, computed on first use."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Exploration:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What one iteration may look at. Points t are in scaled coordinates.
+    """Everything that one iteration may use. Points t are in unit coordinates.
 
     Attributes:
         setup: What the run was told before it began.
@@ -71,14 +71,14 @@ class View:
             object.__setattr__(self, name, getattr(self, name).reshape(-1, self.setup.d))
 
     def replace(self, **changes: Any) -> View:
-        """This view with other fields, and with all that was computed: none of it may depend on what changes."""
+        """A copy with other fields that keeps all cached results, which must not depend on the changed fields."""
         out = replace(self, **changes)
         names = {each.name for each in fields(self)}
         vars(out).update({name: value for name, value in vars(self).items() if name not in names})
         return out
 
     def rng(self, *purpose: int | str) -> np.random.Generator:
-        """The random numbers of this step for a purpose."""
+        """Random generator of this step for a purpose."""
         return generator(self.state.seed, self.state.step, *purpose)
 
     @property
@@ -115,7 +115,7 @@ class View:
 
     @property
     def draws(self) -> Draws:
-        """Draws of the present surrogate.
+        """Draws of the current surrogate.
 
         Raises:
             ValueError: If the run has none yet.
@@ -127,17 +127,17 @@ class View:
 
     @cached_property
     def window(self) -> ScaledPrior:
-        """The prior with its circles open where there is least of the posterior."""
+        """The prior with its circles cut open where the posterior is smallest."""
         return self.setup.scaled.about(self.draws.posterior)
 
     @cached_property
     def noise(self) -> Array:
-        """Sd of the noise of each value, what came with it and what the surrogate found, with shape (n,)."""
+        """Noise sd of each value, given and estimated, with shape (n,)."""
         parameters = self.state.parameters
         return np.hypot(self.state.data.noise, 0.0 if parameters is None else parameters.noise)
 
     def feasible(self, t: Array, model: LogDensity | None = None) -> Flags:
-        """Whether a surrogate takes points for feasible, with shape (m,)."""
+        """Whether a surrogate predicts points to be feasible, with shape (m,)."""
         model = model or self.model
         return model.feasibility.probability(model.whiten(t)) > FEASIBLE
 
@@ -170,12 +170,12 @@ class View:
 
     @cached_property
     def inflation(self) -> float:
-        """Factor on the variance of the surrogate by which its last predictions were worse than it said, at least 1."""
+        """Factor of the surrogate's variance that its last prediction errors require, at least 1."""
         return inflation(self.errors())
 
     @cached_property
     def spread(self) -> PathSpread:
-        """How far the posteriors of paths of the surrogate lie from that of its mean."""
+        """Divergence of the posteriors of paths from the posterior of the surrogate's mean."""
         return spread_of_paths(self.model, self.sample, self.rng("signals"), inflate=self.inflation)
 
     @cached_property

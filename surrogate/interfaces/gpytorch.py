@@ -199,7 +199,7 @@ class ModelOperator:
 
 
 def operator_of(model: Any, likelihood: Any) -> KernelOperator | ModelOperator:
-    """The covariance of the training points in float64: by tiles where the kernel is known here, else by the model.
+    """Covariance of the training points in float64: tiled if this package has the kernel, otherwise by the model.
 
     Whether the model's ``forward`` is that kernel of its inputs is checked on a few of them.
     """
@@ -216,7 +216,7 @@ def operator_of(model: Any, likelihood: Any) -> KernelOperator | ModelOperator:
 
 
 def _in_double(model: Any) -> Any:
-    """A copy in float64, without what it has cached for predictions, which cannot be copied."""
+    """A copy in float64 without cached predictions, which cannot be copied."""
     cache, model.prediction_strategy = model.prediction_strategy, None
     try:
         return copy.deepcopy(model).double().eval()
@@ -277,7 +277,7 @@ def _noise(likelihood: Any) -> float | Tensor:
 
 
 def _local_variance(operator: ModelOperator, noise: float | Tensor, new: Tensor, variance: Tensor) -> Tensor:
-    """Variance given the points of the highest correlation, with shape (b,): O(b (n d + 256^3))."""
+    """Variance given the most correlated training points, with shape (b,): O(b (n d + 256^3))."""
     points = operator.rows
     n, m = len(points), min(_NEIGHBOURS, len(points))
     noises = torch.as_tensor(noise, dtype=points.dtype, device=points.device).expand(n)
@@ -297,13 +297,13 @@ class _Preconditioned(AddedDiagLinearOperator):
     """Kernel plus noise that keeps its preconditioner when the kernel is evaluated, where gpytorch's own drops it."""
 
     def evaluate_kernel(self) -> LinearOperator:
-        """The same with the kernel as a matrix."""
+        """The same, with the kernel as a matrix."""
         done = super().evaluate_kernel()
         return type(self)(done._linear_op, done._diag_tensor, preconditioner_override=self.preconditioner_override)
 
 
 class NystromLikelihood(gpytorch.likelihoods.GaussianLikelihood):
-    """A Gaussian likelihood whose covariance brings a randomly pivoted preconditioner to gpytorch's own solvers.
+    """A Gaussian likelihood that gives gpytorch's solvers a randomly pivoted preconditioner.
 
     gpytorch preconditions with 15 greedily chosen columns from 2,000 points on. Columns drawn by randomly pivoted
     Cholesky, more of them and at any size cut iterations and the scatter of the log-determinant; set a tolerance of

@@ -124,7 +124,7 @@ def _matern12_value(r2: Numbers) -> Numbers:
 
 
 def _matern12(r2: Numbers) -> tuple[Numbers, Numbers]:
-    """The slope is infinite at r = 0, where it only ever multiplies 0: zero is returned there."""
+    """exp(-r); its slope, infinite at r = 0, is set to zero there, where it is only multiplied by 0."""
     r = _root_in_place(r2)
     k = _exp_in_place(-r)
     if isinstance(r, np.ndarray):

@@ -1,4 +1,4 @@
-"""Linear and convolutional layers of any network as linear maps: their inputs, and gradients to their outputs."""
+"""Linear and convolutional layers of a network as linear maps: inputs, and gradients with respect to outputs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Layer:
         return _patches(self.module, value)
 
     def outputs(self, value: Tensor) -> Tensor:
-        """Outputs, or gradients to them, as rows of the same map, with shape (n, t, b)."""
+        """Outputs, or gradients with respect to them, as rows of the same map, with shape (n, t, b)."""
         if isinstance(self.module, nn.Linear):
             return value.reshape(len(value), -1, value.shape[-1])
         return value.flatten(2).transpose(1, 2)
@@ -65,7 +65,7 @@ def _patches(module: nn.Module, value: Tensor) -> Tensor:
 
 
 def curved_layers(model: nn.Module) -> list[Layer]:
-    """The layers with parameters to be trained, in the order in which they were registered.
+    """The layers with trainable parameters, in the order of registration.
 
     Raises:
         ValueError: If there are none, or other parameters are to be trained: freeze them by ``requires_grad_(False)``.
@@ -125,7 +125,7 @@ class Pass:
 
 
 def record(model: nn.Module, layers: Sequence[Layer], *args: Tensor, scales: Sequence[Scales] | None = None) -> Pass:
-    """Evaluates a network and keeps what goes into its layers and what comes out.
+    """Evaluates a network and records the inputs and outputs of its layers.
 
     Args:
         model: Any network with outputs of shape (n,) or (n, c).
@@ -150,7 +150,7 @@ def record(model: nn.Module, layers: Sequence[Layer], *args: Tensor, scales: Seq
 
 
 class _Tap:
-    """Catches the input and the output of one layer during one pass."""
+    """Records the input and the output of one layer during one pass."""
 
     def __init__(self, layer: Layer) -> None:
         self.layer = layer

@@ -61,7 +61,7 @@ class Rows:
 
 
 class Member(Protocol):
-    """A network, or draws of one, and what it is unsure of."""
+    """A network, or draws of one, with its uncertainty."""
 
     def outputs(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Outputs of m draws, with shape (m, n, c), and the variance around each or None; double precision."""
@@ -84,7 +84,7 @@ class Linearised:
 
 
 def alike(members: Sequence[Member], others: Sequence[Member]) -> list[Member]:
-    """The members, each Laplace approximation with the mean hyperparameters of the others, in logarithms.
+    """The members, with the hyperparameters of each Laplace approximation set to the geometric mean of ``others``.
 
     The marginal likelihood of one network is a noisy guide, above all to the noise of a network that fits its rows
     exactly. Variances of different networks are comparable only with the same hyperparameters, and errors of some of
@@ -107,7 +107,7 @@ def alike(members: Sequence[Member], others: Sequence[Member]) -> list[Member]:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Networks with the parameters of draws.
+    """Networks whose parameters are posterior draws.
 
     Attributes:
         model: Whose form the networks have.
@@ -160,7 +160,7 @@ def _last_layer(rows: Rows, module: nn.Sequential, _: torch.Generator) -> Linear
 
 
 def _kfac(rows: Rows, module: nn.Sequential, _: torch.Generator) -> Linearised:
-    """With a prior precision for each layer: one for all is far too small for the first layers of a wide network."""
+    """The K-FAC posterior with a prior precision per layer: a single one is far too small for wide first layers."""
     return Linearised(_laplace(rows, module, "kronecker").maximised(per_block=True))
 
 
@@ -202,7 +202,7 @@ def swag(rows: Rows, module: nn.Sequential, generator: torch.Generator) -> Drawn
 
 
 def _on(generator: torch.Generator, device: torch.device) -> torch.Generator:
-    """The generator itself on the CPU, a new one with a seed from it elsewhere."""
+    """The generator itself if it is on the CPU, otherwise a new one seeded from it."""
     if device.type == "cpu":
         return generator
     seed = int(torch.randint(2**62, (1,), generator=generator))
@@ -210,7 +210,7 @@ def _on(generator: torch.Generator, device: torch.device) -> torch.Generator:
 
 
 def _groups(module: nn.Sequential, rows: Rows) -> list[dict[str, object]]:
-    """Steps of W = c V are c^2 times those of V: the gradient is, and the step of V once more."""
+    """Parameter groups in which steps of W = c V are c^2 times those of V (gradient and step each gain a factor c)."""
     twin, sample = copy.deepcopy(module), rows.x[:_BATCH]
     factors, _ = kronecker_factors(twin, [sample], Gaussian(), scales=rows.scales)
     outputs = len(factors[-1].gradients)
@@ -266,6 +266,6 @@ def _prior_sizes(modules: Sequence[nn.Sequential], rows: Rows) -> list[float]:
 
 
 def _tangent(module: nn.Module, constants: Sequence[float]) -> Tensor:
-    """Parameters in prior standard deviations, in one row."""
+    """Parameters in units of their prior standard deviations, as one row."""
     values = zip(module.parameters(), constants, strict=True)
     return torch.cat([p.detach().double().flatten() / c for p, c in values])

@@ -64,7 +64,7 @@ class Swag:
         return outputs_of_draws(self.model, x, draws)
 
     def networks(self, draws: Tensor, loader: Iterable[object] | None = None) -> Iterator[nn.Module]:
-        """One network for each row of parameters with shape (m, p), normalised anew by the batches of a loader."""
+        """One network per row of parameters with shape (m, p), with normalisation statistics recomputed on a loader."""
         for row in draws:
             twin = copy.deepcopy(self.model)
             vector_to_parameters(row.to(next(twin.parameters()).dtype), twin.parameters())
@@ -74,7 +74,7 @@ class Swag:
 
 
 def outputs_of_draws(model: nn.Module, x: Tensor, draws: Tensor) -> Tensor:
-    """Outputs of networks of the form of a model, with parameters of shape (m, p), at x, with shape (m, n, ...).
+    """Outputs at x of networks like ``model`` with parameters of shape (m, p), with shape (m, n, ...).
 
     Raises:
         ValueError: If the network has buffers that depend on the data.
@@ -112,7 +112,7 @@ class SwagMoments:
     """
 
     def __init__(self, model: nn.Module, *, rank: int = 20) -> None:
-        """Collects from this network, and keeps the last ``rank`` deviations: O(rank p) memory.
+        """Sets the network, and keeps its last ``rank`` deviations: O(rank p) memory.
 
         Raises:
             ValueError: If the rank is below 2.

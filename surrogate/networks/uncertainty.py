@@ -1,4 +1,4 @@
-"""How far off networks may be: what their posteriors say, and its size from errors on rows they have not seen."""
+"""Error bars of networks: variances of their posteriors, scaled by errors on held-out rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Calibration", "calibrate", "in_blocks", "spreads"]
 
 
 def spreads(members: Sequence[Member], x: Tensor, *, disagree: bool) -> tuple[Tensor, Tensor]:
-    """Mean of the networks' outputs, and what may go with its error.
+    """Mean of the networks' outputs, and the features that predict its error.
 
     Args:
         members: Networks of one output with their posteriors; two or more if ``disagree``.
@@ -59,7 +59,7 @@ def in_blocks(function: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, *, bl
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Errors on unseen rows as a Student t variable of variable size.
+    """A model of held-out errors: Student t with a size that depends on the predicted variance.
 
     The size at x is sqrt(b + sum_j a_j u_j(x)) for the columns u_j of ``spreads``.
 
@@ -80,7 +80,7 @@ class Calibration:
         return np.sqrt(self.noise + columns @ self.weights)
 
     def quantile(self, coverage: float) -> float:
-        """How many sizes to go to either side for an interval that holds this share of the errors.
+        """Number of sizes on either side of the mean for an interval that holds this fraction of the errors.
 
         The conformal quantile, the ceil((k + 1) coverage)-th smallest of the k ratios, which for exchangeable rows
         covers at least that share whatever the distribution; beyond the largest ratio the fitted Student t.
@@ -115,7 +115,7 @@ def calibrate(errors: Array, columns: Array) -> Calibration:
 
 
 def _negative_log_likelihood(theta: Array, z: Array, u: Array) -> tuple[float, Array]:
-    """Of errors z, and its gradient; theta holds the logarithms of b, of the a_j and of the degrees of freedom t."""
+    """Negative log-likelihood of errors z, and its gradient; theta holds the logarithms of b, the a_j and t."""
     t, parts = math.exp(theta[-1]), np.exp(theta[:-1]) * np.column_stack([np.ones(len(u)), u])
     variance = parts.sum(1)
     ratio = z**2 / (t * variance)

@@ -17,7 +17,7 @@ _DIGITS = 8  # significant ones in Cobaya's chains
 
 
 def shared_out(parts: Array, total: Array, error: Array) -> Array:
-    """Parts with shape (n, k) that add up to the total, with shape (n,).
+    """Parts with shape (n, k), adjusted to add up to the total, with shape (n,).
 
     What is missing is shared out in proportion to the variance of each part, from its error with shape (k,); equally if
     there are none.
@@ -34,7 +34,7 @@ def chain_columns(
     log_priors: Mapping[str, Array],
     log_likelihoods: Mapping[str, Array],
 ) -> dict[str, Array]:
-    """The columns of a chain in Cobaya's order, totals being the sums of what is written of the parts.
+    """The columns of a chain in Cobaya's order; totals are sums of the parts as written.
 
     Args:
         weights: With shape (n,).
@@ -58,12 +58,12 @@ def chain_columns(
 
 
 def _rounded(values: Array) -> Array:
-    """To the digits that are written; zeros without a sign."""
+    """Values rounded to the written digits; zeros without a sign."""
     return np.array([float(f"{v:.{_DIGITS}g}") for v in np.asarray(values).tolist()]) + 0.0
 
 
 def save_chain(path: Path, columns: Mapping[str, Array]) -> None:
-    """Writes a chain in one piece: a header with the names, then rows of eight digits.
+    """Writes a chain atomically: a header with the names, then rows with eight digits.
 
     Raises:
         OSError: If it cannot be written.

@@ -1,4 +1,4 @@
-"""The posterior for GetDist, in memory and as files; the one module that meets it for samples."""
+"""The posterior for GetDist, in memory and as files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _mcsamples(kind: type[MCSamples], samples: Samples) -> MCSamples:
 
 
 def save_chain(samples: Samples, root: str | os.PathLike[str]) -> None:
-    """Writes the chain in GetDist's layout, each file in one piece.
+    """Writes the chain in GetDist's layout, each file atomically.
 
     ``root.txt`` has the columns weight, minus log-posterior, parameters, derived values; of these only those that are
     finite for all draws, because GetDist cannot load others.
@@ -109,7 +109,7 @@ def _ranges(samples: Samples) -> list[tuple[float | None, float | None, bool]]:
 
 
 def _derived_names(samples: Samples) -> list[str]:
-    """Names without the characters that GetDist gives a meaning to, made different from all others."""
+    """Names without the characters that are special in GetDist, and made unique."""
     taken, names = set(samples.names), []
     for raw in samples.derived_names:
         name = re.sub(r"[^\w.\-+]+", "_", raw) or "_"

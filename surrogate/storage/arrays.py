@@ -20,7 +20,7 @@ FORMAT = 1
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays of numbers and of fixed-width text to an npz file, all of it or nothing.
+    """Writes arrays of numbers and of fixed-width text to an npz file, atomically.
 
     The same arrays give the same bytes.
 
@@ -83,7 +83,7 @@ _DAMAGE = (
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    """An array, for which no more memory is taken than the file has bytes."""
+    """Reads one array; never allocates more memory than the size of the file."""
     if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
         msg = f"{member.filename} is compressed; this package writes and reads uncompressed arrays only"
         raise ValueError(msg)

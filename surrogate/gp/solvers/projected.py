@@ -1,4 +1,4 @@
-"""Gaussian processes that know what they did not compute: conditioned on a few projections of the data, not on all.
+"""Computation-aware Gaussian processes: conditioned on a few projections of the data, with the error in the variance.
 
 With actions S, with shape (n, k), the process is conditioned on S^T y alone:
 
@@ -63,7 +63,7 @@ class ComputationAware:
     status: str = ""
 
     def first(self, k: int) -> ComputationAware:
-        """The process after the first k actions, its residual not known: directions are nested.
+        """The process after the first k actions, without its residual; possible because the actions are nested.
 
         Raises:
             ValueError: If there are not so many.
@@ -150,7 +150,7 @@ def _pivots(operator: Operator, k: int, *, greedy: bool, generator: torch.Genera
 
 
 def _blocks(scaled: Tensor, y: Tensor, k: int) -> Tensor:
-    """y restricted to the cells of a tree that halves the points k - 1 times along their widest axis."""
+    """Block actions: y restricted to the cells of a tree that halves the points k - 1 times along the widest axis."""
     cells = [torch.arange(len(y), device=y.device)]
     while len(cells) < k:
         cell = cells.pop(max(range(len(cells)), key=lambda i: len(cells[i])))
@@ -166,7 +166,7 @@ def _blocks(scaled: Tensor, y: Tensor, k: int) -> Tensor:
 
 
 def residual_actions(operator: Operator, y: Tensor, k: int, *, noise: float | Tensor) -> Tensor:
-    """Residuals y - (K + noise) v after each of k steps of conjugate gradients, made conjugate twice over.
+    """Residuals y - (K + noise) v of k steps of conjugate gradients, made conjugate in two passes.
 
     Fewer come back where the residual is exhausted. Costs k products with K and O(n k^2).
 
@@ -227,7 +227,7 @@ def computation_aware(process: ScaledProcess, data: Observations, actions: Tenso
 def train_blocks(
     process: ScaledProcess, data: Observations, blocks: Tensor, *, steps: int = 50, rate: float = 0.1
 ) -> tuple[ScaledProcess, Tensor, list[float]]:
-    """Entries of block actions, noise and scale that raise the evidence lower bound, by Adam.
+    """Trains block actions, noise and scale by Adam to maximise the evidence lower bound.
 
     The bound is log p(y | process) less the divergence from the computation-aware posterior to the exact one, both over
     g(X); it needs S^T K S and the marginal variances alone. The lengthscales stay where they are.
@@ -274,7 +274,7 @@ def train_blocks(
 
 
 class _Product(torch.autograd.Function):
-    """K S by an operator without entries to differentiate: the derivative with respect to S is a product with K^T."""
+    """K S as a differentiable product with an operator: the derivative with respect to S is a product with K^T."""
 
     @staticmethod
     def forward(ctx: Any, actions: Tensor, operator: Operator) -> Tensor:
@@ -287,7 +287,7 @@ class _Product(torch.autograd.Function):
 
 
 def evidence_bound(operator: Operator, y: Tensor, actions: Tensor, *, eta: Tensor, variance: Tensor) -> Tensor:
-    """E_q log p(y | g) - KL(q || prior) in nats, q the computation-aware posterior of s g(X).
+    """Evidence lower bound E_q log p(y | g) - KL(q || prior) in nats, q the computation-aware posterior of s g(X).
 
     One product of K with k columns; differentiable with respect to the actions, eta and the variance.
 

@@ -1,4 +1,4 @@
-"""Whether the values of the last batch were predicted."""
+"""Check that the values of the last batch were predicted."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _NOISE_SDS = 2.5  # sds of the noise that are no error: one in eighty is larger
 
 
 class BatchError:
-    """The points that were just evaluated had been predicted: their values, and whether they are feasible."""
+    """Requires that the last batch was predicted well: the values, and whether they are feasible."""
 
     name = "batch error"
     phases = SIGNALS
     columns = {"batch_error": np.inf}
 
     def look(self, view: View) -> Finding:
-        """The largest error, infinite if a point was infeasible for sure and is not, or the other way round."""
+        """The largest error; infinite if a point's feasibility was predicted with certainty and wrongly."""
         if too_few_draws(view):
             return unmeasured(self, view)
         error, limit = _largest(view), view.setup.thresholds.batch
@@ -52,7 +52,7 @@ def _largest(view: View) -> float:
 
 
 def _is_surprised(view: View, last: Flags) -> bool:
-    """Whether a point that was sure to be feasible was not, or one of the bulk was taken for infeasible."""
+    """Whether a point surely predicted feasible was infeasible, or a point of the bulk was predicted infeasible."""
     data, before = view.state.data, view.before
     if before is None:
         return False

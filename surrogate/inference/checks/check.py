@@ -21,7 +21,7 @@ SEARCH = frozenset({Phase.ARMED, Phase.DONE})
 
 @runtime_checkable
 class Check(Protocol):
-    """Something that must hold before a run claims to know the posterior.
+    """A condition that must hold before a run claims convergence.
 
     Attributes:
         name: By which it is left out, and by which its finding is kept.
@@ -33,7 +33,7 @@ class Check(Protocol):
 
     @property
     def columns(self) -> Mapping[str, float]:
-        """Names of the numbers that go to the trace, each with the value for steps in which it is not measured."""
+        """Names of the numbers for the trace, each with its value in steps where it is not measured."""
 
     def look(self, view: View) -> Finding:
         """The finding of the check: depends on the view alone."""

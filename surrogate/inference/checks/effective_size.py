@@ -1,4 +1,4 @@
-"""Whether there are draws enough to judge anything."""
+"""Check that there are enough draws for the other checks."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _ENOUGH = 300.0  # effective draws with which a claim may be made: 6 % of an sd,
 
 
 class EffectiveSize:
-    """The effective number of weighted draws of the surrogate posterior is high enough."""
+    """Requires a high enough effective number of weighted draws of the surrogate posterior."""
 
     name = "effective size"
     phases = SIGNALS
     columns = {"ess": 0.0}
 
     def look(self, view: View) -> Finding:
-        """Too few draws come before any other reason; a claim that was made is not withdrawn for some too few."""
+        """Refuses a claim if there are too few draws, before all other reasons; does not withdraw an earlier claim."""
         ess = view.sample.ess
         if ess >= _ENOUGH:
             return Finding(view.nowhere, numbers={"ess": ess})
@@ -33,5 +33,5 @@ class EffectiveSize:
 
 
 def too_few_draws(view: View) -> bool:
-    """Whether nothing can be judged by the draws."""
+    """Whether there are too few draws to judge anything."""
     return view.sample.ess < _FEWEST

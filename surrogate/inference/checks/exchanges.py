@@ -1,4 +1,4 @@
-"""Whether a likelihood is symmetric in parameters with the same prior."""
+"""Check whether the likelihood is symmetric in parameters with the same prior."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _PROBABILITIES = (0.01, 0.3, 0.7, 0.99)  # two priors are the same if their quan
 
 
 class Exchanges:
-    """The best point is evaluated with parameters of equal priors exchanged, where the surrogate denies it."""
+    """Requests the best point with parameters of equal priors exchanged, where the surrogate is low there."""
 
     name = "exchanges"
     phases = SEARCH
     columns: dict[str, float] = {}
 
     def look(self, view: View) -> Finding:
-        """The first of these images, in the first round of the search."""
+        """The first of the exchanged points, in the first round of the search."""
         if view.setup.knows_width or view.state.explored:
             return Finding(view.nowhere)
         return Finding(_images(view)[: max(view.setup.holes_to_fill, _FEWEST)])
 
 
 def _images(view: View) -> Array:
-    """The best point with parameters exchanged, where the surrogate lies below the bulk, with shape (k, d)."""
+    """The best point with parameters exchanged, if the surrogate there is below the bulk, with shape (k, d)."""
     data, model = view.state.data, view.model
     best = data.x[np.argmax(np.where(data.finite, data.y, -np.inf))]
     t = view.setup.scaled.to_unit(best[exchanges(equal_priors(view.setup.prior), view.d)])
@@ -45,13 +45,13 @@ def _images(view: View) -> Array:
 
 
 def equal_priors(prior: Prior) -> list[Indices]:
-    """Columns of parameters that have the same prior, group by group."""
+    """Groups of columns of parameters that have the same prior."""
     quantiles = prior.quantile(np.array(_PROBABILITIES)[:, None] * np.ones((len(_PROBABILITIES), prior.d)))
     return [np.flatnonzero((quantiles == column).all(0)) for column in np.unique(quantiles, axis=1).T[:, :, None]]
 
 
 def exchanges(groups: Sequence[Indices], d: int) -> Indices:
-    """Permutations of d parameters under which a likelihood may well be symmetric, with shape (k, d).
+    """Permutations of d parameters under which a likelihood may be symmetric, with shape (k, d).
 
     Components of a mixture, lines of a spectrum and terms of a sum may be exchanged: their parameters come in groups of
     equal priors. First all groups exchange the same two members at once; then blocks of one group do, as if it held

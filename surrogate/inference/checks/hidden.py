@@ -1,4 +1,4 @@
-"""Whether the evaluations leave room for a further mode."""
+"""Check whether the evaluations leave room for a further mode."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SEVERAL_MODES = 0.5
 
 
 class Hidden:
-    """Points are evaluated as long as each makes a hidden mode less probable by a stated amount.
+    """Requests points as long as each lowers the probability of a hidden mode by a stated amount.
 
     See `surrogate.inference.hidden_modes`. The probability that is left is part of the status of a run.
     """
@@ -64,7 +64,7 @@ def _log_prior_density(view: View) -> float:
 
 
 def _predicted_depth(view: View) -> Callable[[Array], Array]:
-    """Depth below the best value that the surrogate predicts; infinite where it takes points for infeasible."""
+    """Depth below the best value that the surrogate predicts; infinite where it predicts infeasibility."""
 
     def depth(t: Array) -> Array:
         mean, _ = view.model.predict(t)

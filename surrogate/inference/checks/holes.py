@@ -1,4 +1,4 @@
-"""Whether the prior has a mode where no model of the data can see one: where no point has fallen."""
+"""Check of the emptiest regions of the prior, where no model of the data could see a mode."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Holes"]
 
 
 class Holes:
-    """The points of the inner prior farthest from all evaluations are evaluated.
+    """Requests the points of the inner prior that are farthest from all evaluations.
 
     They see what no model of the data can: a mode in whose domain no point has fallen. Exchanges of parameters count
     among them.
@@ -25,7 +25,7 @@ class Holes:
     columns: dict[str, float] = {}
 
     def look(self, view: View) -> Finding:
-        """As many points as the design and the exchanges leave open, in the first round of the search."""
+        """As many points as the design and the exchanges leave in the budget, in the first round of the search."""
         if view.setup.knows_width or view.state.explored:
             return Finding(view.nowhere)
         inner, t = view.exploration.inner, view.window.unrolled(view.t)

@@ -1,4 +1,4 @@
-"""How much of the posterior may turn out to be infeasible, for the record."""
+"""Records how much of the posterior may turn out to be infeasible."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Infeasible"]
 
 
 class Infeasible:
-    """Records the share of the posterior that is expected to be infeasible; its paths count in the spread."""
+    """Records the expected infeasible fraction of the posterior; its uncertainty is part of the spread."""
 
     name = "infeasible"
     phases = SIGNALS

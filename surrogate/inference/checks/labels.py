@@ -1,4 +1,4 @@
-"""Labels of the bulk, where forbidden regions are known to exist."""
+"""Check of feasibility in the bulk, if infeasible regions are known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BEYOND = 4  # labels of the bulk in addition to two for each parameter, so that
 
 
 class Labels:
-    """Where forbidden regions are known, 2 d + 4 points of the bulk are evaluated, spread as its mass is.
+    """Requires 2 d + 4 evaluated points in the bulk, spread by mass, if infeasible regions are known.
 
     A hole in the bulk, or a part of it cut off by mistake, shows in nothing but whether points there are feasible.
     """
@@ -27,7 +27,7 @@ class Labels:
     columns: dict[str, float] = {}
 
     def look(self, view: View) -> Finding:
-        """As many draws as are missing, in the first round of the search."""
+        """As many draws as are still needed, in the first round of the search."""
         if view.setup.knows_width or view.state.explored or view.model.feasibility.everywhere:
             return Finding(view.nowhere)
         draws, model = view.exploration.if_feasible, view.model

@@ -1,4 +1,4 @@
-"""Whether the known modes explain all evaluations."""
+"""Check that the known modes explain all evaluations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _AS_NEAR = 1.5  # ... if it is at most 1.5 times the smallest known
 
 
 class Modes:
-    """The known modes explain the values of all evaluated points; otherwise probes look for another mode.
+    """Requires that the known modes explain the values of all evaluated points; otherwise requests probes.
 
     See `surrogate.inference.trilateration`.
     """
@@ -60,7 +60,7 @@ class Modes:
 
 
 def _fruitless_rounds(view: View) -> int:
-    """Number of rounds of probes without progress since the search for modes last began."""
+    """Number of rounds of probes without progress since the search for modes last started."""
     state, data = view.state, view.state.data
     step, explored, nearest = map(state.column, ("step", "explored", "open_radius"))
     again = np.flatnonzero(np.diff(explored, append=state.explored) < 0)
@@ -102,7 +102,7 @@ def patience(d: int) -> int:
 
 
 def is_surprise(gap: Array, predicted_gap: Array, nearest: Array, d: int) -> Flags:
-    """Whether points turned out much nearer to a mode than predicted, and about as near as the nearest one so far.
+    """Whether points are much nearer to a mode than predicted, and about as near as the nearest one so far.
 
     Args:
         gap: Depth below the best point, with shape (n,).

@@ -1,4 +1,4 @@
-"""Whether the last batch left the posterior where it was."""
+"""Check that the last batch did not move the posterior."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _POINTS = 2000  # draws by which both posteriors are compared, a third of the sa
 
 
 class Moved:
-    """The posterior is where it was before the last batch: a claim needs one more batch that does not move it."""
+    """Requires that the last batch did not move the posterior; a claim needs one more such batch."""
 
     name = "moved"
     phases = SIGNALS
     columns = {"moved": np.inf}
 
     def look(self, view: View) -> Finding:
-        """The divergence between both posteriors, infinite if the former one was at a raised temperature."""
+        """The divergence between the last two posteriors; infinite if the former had a raised temperature."""
         if too_few_draws(view):
             return unmeasured(self, view)
         distance, limit = _distance(view), view.setup.thresholds.moved
@@ -48,7 +48,7 @@ def _distance(view: View) -> float:
 def distance_moved(
     sample: ImportanceSample, before: Array, now: Array, rng: np.random.Generator, *, points: int = _POINTS
 ) -> float:
-    """Divergence between the previous posterior and the present one by re-weighting present draws.
+    """Divergence between the previous and the current posterior, by re-weighting the current draws.
 
     Args:
         sample: Weighted draws of the present posterior.

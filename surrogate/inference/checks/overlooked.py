@@ -24,7 +24,7 @@ _MOVED_AXES = 0.7  # share of the axes that a step moves along
 
 
 class Overlooked:
-    """The surrogate posterior is nowhere higher than all draws of it.
+    """Requires that the surrogate posterior is nowhere higher than at all of its draws.
 
     A surrogate may rise without limit in a corner that has no evaluation, and its draws may never have been there:
     then they are not draws of it.
@@ -35,7 +35,7 @@ class Overlooked:
     columns: dict[str, float] = {}
 
     def look(self, view: View) -> Finding:
-        """The highest points off the faces of the prior: at a face a density may rise without end, and hold nothing."""
+        """The highest points away from the faces of the prior, where a density may diverge without holding mass."""
         rng, window = view.rng("overlooked"), view.window
         candidates = np.concatenate([window.sample(_CANDIDATES, rng), window.unrolled(view.draws.warm)])
         low, high = inner_box(view.setup, window)

@@ -17,7 +17,7 @@ TOLERANCE = 4.0
 
 
 class Spread:
-    """Posteriors of joint paths of the surrogate lie close to that of its mean, by re-weighting one set of draws.
+    """Requires that the posteriors of joint paths agree with that of the mean, by re-weighting one set of draws.
 
     On the bulk; on warmer draws that ignore the trust region, where it shows an arm of the posterior that the mean has
     cut off; and in the evidence. Where feasibility is in doubt it has paths, too.

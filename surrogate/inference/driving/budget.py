@@ -1,4 +1,4 @@
-"""How many calls of the likelihood a run may make, and how many of them may fail."""
+"""The budget of a run: how many calls it may make, and how many of them may fail."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class Budget:
     earlier: int = 0
 
     def left(self, state: State) -> int:
-        """Calls that may still be made."""
+        """Number of calls that may still be made."""
         return self.max_evaluations - calls(state)
 
     def spent(self, state: State) -> str:
-        """A sentence if the budget is used up, otherwise nothing."""
+        """The reason as a sentence if the budget is used up, otherwise an empty text."""
         if self.left(state) <= 0:
             return f"the budget of {self.max_evaluations} evaluations is used up; last: {state.verdict.reason}"
         return self._failed(state)
 
     def broken(self, state: State, landed: Sequence[Evaluation]) -> bool:
-        """Whether the failures of a state, and of calls that it does not hold yet, are as many as to end the run."""
+        """Whether enough calls have failed to end the run, including calls that the state does not yet hold."""
         return bool(self._judged(_Calls.of(state).followed_by(landed), state))
 
     def _failed(self, state: State) -> str:

@@ -76,7 +76,7 @@ def drive(run: Run, state: State, *, asynchronous: bool = False) -> Ending:
 
 
 def _with_journal(loop: PosteriorLoop, state: State, journal: RunJournal) -> State:
-    """The state with the part of a batch that has come back."""
+    """The state with the part of a batch that has returned."""
     untold = journal.untold(state)
     if not untold:
         return state

@@ -1,4 +1,4 @@
-"""The evaluations of a run that have come back, on disk if the run has a folder."""
+"""The evaluations that have returned, on disk if the run has a folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["RunJournal", "evaluated"]
 
 
 class RunJournal:
-    """Evaluations in the order in which they came back; safe to use from several threads.
+    """Evaluations in the order in which they returned; safe to use from several threads.
 
     Args:
         folder: Where they are kept on disk; None keeps them in memory only.
@@ -41,7 +41,7 @@ class RunJournal:
         self._has_failed = False
 
     def append(self, step: int, index: int | None, x: NDArray, evaluation: Evaluation) -> None:
-        """Keeps an evaluation, unless the journal is closed; without an index it gets the next one of its step."""
+        """Adds an evaluation, unless the journal is closed; by default with the next index of its step."""
         with self._lock:
             if not self._open:
                 return
@@ -59,12 +59,12 @@ class RunJournal:
             self._failed(evaluation.reason)
 
     def close(self) -> None:
-        """The folder may belong to another run from now on: what comes later is dropped."""
+        """Closes the journal; later evaluations are dropped, since the folder may then belong to another run."""
         with self._lock:
             self._open = False
 
     def untold(self, state: State) -> list[Entry]:
-        """What the state does not hold, in the order of steps and indices."""
+        """Entries that the state does not hold, in the order of steps and indices."""
         told = evaluated(state)
         with self._lock:
             return sorted((r for r in self._entries if r.x.tobytes() not in told), key=lambda r: (r.step, r.index))

@@ -1,4 +1,4 @@
-"""Which likelihood a run was made with, and whether that of today is the same."""
+"""The identity of a run's likelihood, and whether the current likelihood is the same."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _REMEDY = (
 
 
 def provenance_of(posterior: Posterior) -> str:
-    """The name of a likelihood, a hash of its source, and the options that change what its answers mean, as JSON."""
+    """The name of a likelihood, a hash of its source, and the options that affect its answers, as JSON."""
     function = _innermost(posterior.log_likelihood)
     named = function if hasattr(function, "__qualname__") else type(function)
     return json.dumps(
@@ -46,7 +46,7 @@ def provenance_of(posterior: Posterior) -> str:
 
 
 def check_provenance(run: Run, state: State) -> None:
-    """Refuses to go on with a run whose likelihood was another one.
+    """Raises ValueError if a run to be continued had another likelihood.
 
     Where the source of the likelihood has changed or cannot be read, it is called at the best point of the run, and
     must give the same value there: that costs one call, which does not count.
@@ -71,7 +71,7 @@ def check_provenance(run: Run, state: State) -> None:
 
 
 def _compare_at_best(run: Run, state: State, names: str) -> None:
-    """Calls the likelihood at the best point that the run has evaluated itself, if there is one."""
+    """Calls the likelihood at the best point evaluated by the run itself, if there is one, and compares the values."""
     data = state.data
     rows = np.flatnonzero(data.finite & (data.step >= 0))
     if not len(rows):
@@ -94,7 +94,7 @@ def _innermost(function: Any) -> Any:
 
 
 def _source_hash(function: Any) -> str:
-    """A hash of the source and of plain values that it is bound to; empty where the source cannot be read."""
+    """A hash of the source and of plain values bound to it; empty if the source cannot be read."""
     bound: list[Any] = []
     while isinstance(function, functools.partial):
         bound += [function.args, tuple(sorted(function.keywords.items()))]
@@ -128,7 +128,7 @@ def _contents(cell: Any) -> Any:
 
 
 def _spelled(value: Any) -> str:
-    """Plain values as text; whatever else by its type: its text may hold an address, and a list may be a record."""
+    """Plain values as text; others by their type, since their text may contain addresses."""
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return f"{value.dtype}{value.shape}{hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}"
     if isinstance(value, tuple):

@@ -18,13 +18,13 @@ __all__ = ["load_prior", "load_provenance", "load_state", "save_state", "write_t
 
 
 def save_state(folder: RunFolder, state: State, prior: Prior, provenance: str = "") -> None:
-    """Writes the state, the prior and which likelihood the run is of, all of it or nothing."""
+    """Writes the state, the prior and the likelihood's provenance atomically."""
     words = {"prior": np.array(prior_to_text(prior)), "provenance": np.array(provenance)}
     save_arrays(folder.state_path, state.to_arrays() | words)
 
 
 def load_provenance(folder: RunFolder) -> str:
-    """Which likelihood the run in a folder is of; empty if it has no state, or does not say.
+    """Provenance of the likelihood of the run in a folder; empty if none was recorded.
 
     Raises:
         ValueError: If the state is damaged.

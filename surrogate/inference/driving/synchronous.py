@@ -1,4 +1,4 @@
-"""Batch after batch: the next points are chosen once all of the last ones have come back."""
+"""Evaluation in batches: the next batch is chosen when the last one has returned."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Synchronous:
         return self.state
 
     def _resumed(self, state: State, x: NDArray) -> tuple[NDArray, dict[int, Evaluation]]:
-        """The batch as it was before an interruption, and what the journal holds of it by index.
+        """The batch before an interruption, and its evaluations in the journal by index.
 
         The journal of an asynchronous run holds points that this mode would not propose: they make up the batch.
         """

@@ -1,4 +1,4 @@
-"""A part of the posterior that is taken for infeasible on weak ground, before the run claims to know it."""
+"""Scout for parts of the posterior that are predicted infeasible on weak evidence, before a claim."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The emptiest part of the warm posterior, before the run claims to know it."""
+"""Scout for the emptiest part of the warm posterior, before a claim."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""True values at plain draws of the surrogate posterior, before the run claims to know it."""
+"""Scout that evaluates random draws of the surrogate posterior, before a claim."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ class OwnDraws:
     place = Place.FIRST
 
     def points(self, view: View) -> Array:
-        """Draws that are not under way, in random order."""
+        """Draws that are not in flight, in random order."""
         shuffled = view.rng("own draws").permutation(view.draws.posterior)
         return view.setup.scaled.not_among(shuffled, view.under_way)[: len(view.batch) // 2]

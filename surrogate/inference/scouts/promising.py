@@ -1,4 +1,4 @@
-"""The point of the whole prior that is most likely to matter."""
+"""Scout for the point of the whole prior that is most likely to matter."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WASTED_EVERY = 6  # steps from one call to the next then
 
 
 class Promising:
-    """The point of the prior most likely to matter, in place of the last of a batch of several.
+    """The point of the prior most likely to matter; it replaces the last point of a batch of several.
 
     Early on, and on odd steps while deep points are taken for noise, a surrogate with a constant mean is asked: the
     trend denies whatever lies far from the mode that it describes.
@@ -69,7 +69,7 @@ def _is_early(view: View) -> bool:
 
 
 def _is_wasteful(view: View) -> bool:
-    """Whether several of the last calls brought nothing that the posterior depends on."""
+    """Whether several of the last calls returned values on which the posterior does not depend."""
     data, temperature = view.state.data, view.model.temperature
     recent = data.step >= view.state.step - _RECENT
     wasted = recent & ~(data.y_max - data.y < relevant_depth(view.d) * temperature)
