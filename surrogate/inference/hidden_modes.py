@@ -108,7 +108,7 @@ def draw_hypotheses(
     *,
     count: int = 4000,
 ) -> Hypotheses:
-    """Hypotheses about a further mode beside the known ones; open where the surrogate lies clearly below their peaks.
+    """Random hypotheses about a further mode; open if the surrogate is clearly below their peaks.
 
     Args:
         known: Gaussian components of the known posterior, in unit coordinates.

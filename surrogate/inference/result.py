@@ -1,4 +1,4 @@
-"""The result of a run: samples, evidence, record and surrogate, and what can be made of them."""
+"""The result of a run: samples, evidence, record and surrogate, with methods for plots, tables and files."""
 
 from __future__ import annotations
 

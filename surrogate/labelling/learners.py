@@ -260,7 +260,7 @@ class _Ridge:
 
     @classmethod
     def fit(cls, x: Array, y: Array) -> _Ridge:
-        """The regression whose penalty has the lowest error of leaving out one row; O(n d min(n, d))."""
+        """The ridge regression with the penalty of lowest leave-one-out error; O(n d min(n, d))."""
         n, centre, scale = len(y), x.mean(axis=0), x.std(axis=0)
         scale = np.where(scale > 1e-12 * np.abs(x).max(axis=0, initial=0.0), scale, 1.0)
         u, s, vt = np.linalg.svd((x - centre) / scale, full_matrices=False)
@@ -290,7 +290,7 @@ class _Ridge:
 
 
 def fit_ridge(lesson: Lesson, parts: Indices | None = None) -> Fitted:
-    """A ridge regression on all labels, with held-out errors by fold; ``parts`` numbers the folds, its own if None."""
+    """A ridge regression on all labels, with held-out errors; ``parts`` gives each row its fold, None draws them."""
     parts = lesson.parts() if parts is None else parts
     error, variance = np.full(len(parts), math.nan), np.full(len(parts), math.nan)
     for fold in np.unique(parts[parts >= 0]):

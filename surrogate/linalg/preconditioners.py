@@ -15,7 +15,7 @@ __all__ = ["DiagonalPreconditioner", "NystromPreconditioner", "Preconditioner"]
 
 
 class Preconditioner(Protocol):
-    """A positive definite matrix P near K + noise that is cheap to solve with."""
+    """A positive definite approximation P of K + noise that is cheap to solve with."""
 
     def solve(self, v: Tensor) -> Tensor:
         """P^-1 v, with shape (n, k)."""
@@ -32,7 +32,7 @@ class Preconditioner(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class DiagonalPreconditioner:
-    """A diagonal matrix: all that is needed where only the noise differs from point to point.
+    """A diagonal preconditioner, sufficient if only the noise differs between points.
 
     Attributes:
         diagonal: With shape (n,), positive.

@@ -70,7 +70,7 @@ class LogDensity(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where ``covariance`` is."""
+        """Device on which ``covariance`` is computed."""
         ...
 
     @property

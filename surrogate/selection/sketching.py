@@ -40,7 +40,7 @@ class Projection:
 
     @staticmethod
     def suits(width: int, p: int) -> bool:
-        """Whether vectors of that length are rotated by blocks."""
+        """Whether vectors of this length are projected by block rotations."""
         return width >= p and p % _BLOCK == 0
 
     @classmethod

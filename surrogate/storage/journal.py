@@ -48,7 +48,7 @@ class Journal:
         append_line(self.path, json.dumps(_to_json(entry), allow_nan=False).encode())
 
     def read(self) -> list[Entry]:
-        """All entrys in the order of writing; none if there is no file.
+        """All entries in the order of writing; none if there is no file.
 
         Raises:
             ValueError: If a line other than an unfinished last one is damaged.

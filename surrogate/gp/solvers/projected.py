@@ -80,7 +80,7 @@ class ComputationAware:
         return self.process.operator(self.x).cross(new).matmul(self.directions).T
 
     def mean(self, new: Tensor) -> Tensor:
-        """With shape (b,), for new points with shape (b, d): O(b n (d + k)), or O(b n d) for the mean alone."""
+        """Posterior mean at new points, with shape (b,): O(b n (d + k)), or O(b n d) for the mean alone."""
         weights = self.directions @ self.projected
         return self.constant + self.process.operator(self.x).cross(new).matmul(weights)
 

@@ -18,6 +18,6 @@ class Probes:
     place = Place.EXTRA
 
     def points(self, view: View) -> Array:
-        """All of them: a check that found something waits for its answer."""
+        """All requested points, since the checks wait for their values."""
         probes = view.state.probes
         return view.nowhere if probes is None else view.setup.scaled.not_among(probes, view.under_way)

@@ -66,7 +66,7 @@ def _log_priors(model: Model, result: Result, rows: Indices) -> dict[str, Array]
 def _log_likelihoods(
     model: Model, total: Array, emulated: Mapping[str, Array], error: Mapping[str, float]
 ) -> dict[str, Array]:
-    """Log-likelihoods by name, whose sum is the total; a single one is the total itself."""
+    """Log-likelihoods by name, which add up to the total; a single likelihood equals the total."""
     names = list(model.likelihood)
     if len(names) == 1:
         return {names[0]: total}

@@ -1,4 +1,4 @@
-"""Noise that came without an sd, found by evidence as one more hyperparameter.
+"""Undeclared noise of the values, estimated by evidence as an additional hyperparameter.
 
 A process without noise explains scatter by a residual with short lengthscales, and a run never converges. The same
 structure with a common noise sd v is fitted as well, and replaces the first once its score is higher by several nats.
