@@ -23,6 +23,10 @@ from surrogate.problem.evaluation import Evaluation
 __all__ = ["Asynchronous", "useful_workers"]
 
 
+_MOST_ABANDONED = 0.25
+"""Share of the probes that a run may abandon at its end."""
+
+
 class Asynchronous:
     """A point for each worker as soon as it is free, chosen given the points in flight.
 
@@ -128,11 +132,11 @@ class Asynchronous:
 
     def _land(self, enough: int) -> None:
         """Waits until enough evaluations have returned for a fit, or until no more are worth waiting for."""
-        flight, patience = self._flight, self._patience()
-        flight.land(self._arrived, wait_for=1, patience=patience)
+        flight = self._flight
+        flight.land(self._arrived, wait_for=1, patience=self._patience())
         while self._landed and flight.in_air and len(self._landed) < enough and not self._broken():
             before = len(self._landed)
-            flight.land(self._arrived, wait_for=1, patience=patience)
+            flight.land(self._arrived, wait_for=1, patience=self._patience())
             if len(self._landed) == before:
                 break
         flight.check()
@@ -146,8 +150,10 @@ class Asynchronous:
 
     def _patience(self) -> float | None:
         """How long to wait, in seconds, when only probes are pending; None for no limit."""
-        state = self.state
-        if state.probes is None or not state.verdict.converged or state.explored < 3 * len(state.probes):
+        state, pending = self.state, len(self._flight.in_air)
+        if state.probes is None or not state.verdict.converged:
+            return None
+        if pending > _MOST_ABANDONED * (state.explored + len(state.probes)):
             return None
         return 2.0 * self._pace.call
 
