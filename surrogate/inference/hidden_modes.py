@@ -31,7 +31,7 @@ __all__ = [
     "hidden_probability",
 ]
 
-GAINS = {"fast": 0.03, "normal": 0.005, "thorough": 0.001}
+GAINS = {"fast": 0.03, "normal": 0.008, "thorough": 0.001}
 """Probability of a hidden mode by which an evaluation must lower it to be worth its cost, by effort."""
 
 SMALLEST_SHARE = 0.05
