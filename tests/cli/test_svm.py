@@ -120,4 +120,4 @@ def test_many_classes_are_taken_from_those_who_mean_them(tmp_path):
 def test_a_wild_index_is_a_sentence(tmp_path, capsys):
     (tmp_path / "t").write_text("1 1:1\n-1 2147483647:1\n")
     assert main(["svm-train", f"{tmp_path}/t"]) == 2
-    assert "Is the index 2147483647 meant?" in capsys.readouterr().err
+    assert "Is the index 2147483647 a mistake?" in capsys.readouterr().err
