@@ -29,8 +29,8 @@ class Hidden:
     """Requests points as long as each lowers the probability of a hidden mode by a stated amount.
 
     See `surrogate.inference.hidden_modes`. The probability that is left is part of the status of a run.
-    Not computed for periodic parameters, on whose circles a Gaussian hypothesis means nothing, nor with a reference that has
-    a width; the probability is then NaN and the status does not state one.
+    Not computed for periodic parameters, on whose circles a Gaussian hypothesis means nothing, nor with a reference
+    that has a width; the probability is then NaN, and the status does not state one.
     """
 
     name = "hidden"
