@@ -274,7 +274,7 @@ def test_options_in_d_notation_and_deep_merging(tmp_path):
     )
     assert sampler.products()["result"].n_evaluations == 12
     assert len(sampler.samples()) == 300
-    assert sampler._speeds["fast_points"] == 0
+    assert sampler._speeds.fast_points == 0
 
 
 @pytest.mark.parametrize(

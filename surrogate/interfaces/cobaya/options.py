@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from surrogate.problem.words import did_you_mean
 
-__all__ = ["merged", "number_of"]
+__all__ = ["Numbers", "Speeds", "number_of"]
 
 _DIMENSIONAL = re.compile(r"\s*(\d*\.?\d*)\s*d\s*\^?\s*(\d*\.?\d*)\s*", flags=re.IGNORECASE)
 
@@ -38,18 +39,67 @@ def number_of(value: Any, d: int, name: str) -> int | None:
     return int(number)
 
 
-def merged(default: Mapping[str, Any], given: Any, where: str) -> dict[str, Any]:
-    """The defaults, replaced by what is given.
+@dataclass(frozen=True)
+class Numbers:
+    """The options in d-notation as numbers; None where there is no value.
 
-    Raises:
-        ValueError: If something unknown is given.
+    Attributes:
+        max_evaluations: Likelihood calls at most.
+        batch_size: Points chosen together.
+        n_samples: Rows of the chain.
+        reweight: Draws evaluated for weights.
+        recompute: Draws evaluated without new weights.
     """
-    given = {} if given is None else given
-    if not isinstance(given, Mapping):
-        msg = f"{where} must be a block of options ({', '.join(default)}), got {given!r}"
-        raise ValueError(msg)
-    for name in given:
-        if name not in default:
-            msg = f"unknown option '{name}' in {where}{did_you_mean(str(name), default)} (known: {', '.join(default)})"
+
+    max_evaluations: int | None
+    batch_size: int | None
+    n_samples: int | None
+    reweight: int | None
+    recompute: int | None
+
+    @classmethod
+    def of(cls, options: Any, d: int) -> Numbers:
+        """The numbers of a sampler, which has the options as attributes.
+
+        Raises:
+            ValueError: If one is no number, or if draws are evaluated with and without weights.
+        """
+        numbers = cls(**{name: number_of(getattr(options, name), d, name) for name in cls.__dataclass_fields__})
+        if numbers.reweight and numbers.recompute:
+            msg = "give either 'reweight' or 'recompute': both evaluate draws of the surrogate"
             raise ValueError(msg)
-    return {**default, **given}
+        return numbers
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Use of parameters that are cheap to change.
+
+    Attributes:
+        fast_points: Extra values of the fast parameters for each choice of the slow ones.
+        fast_params: Names of the fast parameters; None for Cobaya's fast block.
+        measure: Whether to measure the speeds first.
+    """
+
+    fast_points: int = 0
+    fast_params: list[str] | None = None
+    measure: bool = False
+
+    @classmethod
+    def of(cls, given: Any) -> Speeds:
+        """The block ``speeds``; what it does not set has its default.
+
+        Raises:
+            ValueError: If it has an unknown option.
+        """
+        known = tuple(cls.__dataclass_fields__)
+        given = {} if given is None else given
+        if not isinstance(given, Mapping):
+            msg = f"speeds must be a block of options ({', '.join(known)}), got {given!r}"
+            raise ValueError(msg)
+        for name in given:
+            if name not in known:
+                suggestion = did_you_mean(str(name), known)
+                msg = f"unknown option '{name}' in speeds{suggestion} (known: {', '.join(known)})"
+                raise ValueError(msg)
+        return cls(**given)

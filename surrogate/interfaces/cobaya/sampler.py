@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from cobaya import mpi
 from cobaya.log import LoggedError
 from cobaya.sampler import CovmatSampler
-from cobaya.yaml import yaml_dump
 
 from surrogate._version import __version__
-from surrogate.arrays import Array
 from surrogate.inference.design import Reference
 from surrogate.inference.fast import count_slow
+from surrogate.interfaces.cobaya.files import OutputFiles, patterns
 from surrogate.interfaces.cobaya.model import CobayaLikelihood, Stopped, prior_of, reference_of
-from surrogate.interfaces.cobaya.options import merged, number_of
-from surrogate.interfaces.cobaya.products import append_progress, collection_of, columns_of
-from surrogate.output.cobaya import save_chain, save_covariance, save_log_evidence
-from surrogate.storage.files import replacing
+from surrogate.interfaces.cobaya.options import Numbers, Speeds
+from surrogate.interfaces.cobaya.products import collection_of, columns_of
 
 if TYPE_CHECKING:
     from cobaya.collection import SampleCollection
@@ -31,63 +26,41 @@ if TYPE_CHECKING:
 
 __all__ = ["SurrogateSampler"]
 
-_FOLDER = "surrogate"
 _ROWS = 10_000  # of the chain
 _INTERIM_ROWS = 1000  # of the chain of an unfinished run
-_SPEEDS = {"fast_points": 0, "fast_params": None, "measure": False}
+_MAY_CHANGE = (
+    *("max_evaluations", "max_walltime", "n_samples", "reweight", "recompute", "interim_every", "device", "executor"),
+    *("mode", "max_eval_seconds", "max_failures", "isolate", "retries", "covmat", "covmat_params"),
+)  # options that may differ when a run is resumed
 
 
 class SurrogateSampler(CovmatSampler):
-    """A sampler that learns a surrogate of the likelihood and samples that."""
+    """A sampler that learns a surrogate of the likelihood and samples that.
 
-    # Options, with their defaults: `docs/cobaya.md` explains each. `seed` comes from the base class.
-    max_evaluations: int | str | None = None
-    max_walltime: float | None = None
-    batch_size: int | str | None = None
-    n_samples: int | str = _ROWS
-    reweight: int | str | None = None
-    recompute: int | str | None = None
-    use_ref: bool = True
-    covmat: Any = None
-    covmat_params: Any = None
-    executor: str | None = None
-    mode: str = "auto"
-    max_eval_seconds: float | None = None
-    max_failures: int | None = None
-    isolate: bool = False
-    retries: int = 0
-    device: str | None = None
-    feasibility: str = "process"
-    explore: str = "normal"
-    interim_every: int = 10
-    speeds: dict[str, Any] = dict(_SPEEDS)
+    Its options are in ``sampler.yaml``; Cobaya makes them attributes.
+    """
+
+    file_base_name = "sampler"
     sampler_type: str = "nested"
     supports_periodic_params = True
-
-    _at_resume_prefer_new = ["max_evaluations", "max_walltime", "n_samples", "reweight", "recompute", "interim_every"]
-    _at_resume_prefer_new += ["device", "executor", "mode", "max_eval_seconds", "max_failures", "isolate", "retries"]
-    _at_resume_prefer_new += ["version", "covmat", "covmat_params"]
+    _at_resume_prefer_new = [*CovmatSampler._at_resume_prefer_new, *_MAY_CHANGE]
 
     def initialize(self) -> None:
         """Checks the options."""
-        d = self.model.prior.d()
         try:
             self._prior = prior_of(self.model)
-            names = ("max_evaluations", "batch_size", "n_samples", "reweight", "recompute")
-            self._numbers = {name: number_of(getattr(self, name), d, name) for name in names}
-            self._speeds = merged(_SPEEDS, self.speeds, "speeds")
+            self._numbers = Numbers.of(self, self.model.prior.d())
+            self._speeds = Speeds.of(self.speeds)
         except (ValueError, TypeError) as error:
             raise LoggedError(self.log, str(error)) from error
-        if self._numbers["reweight"] and self._numbers["recompute"]:
-            raise LoggedError(self.log, "give either 'reweight' or 'recompute': both evaluate draws of the surrogate")
+        self._files = OutputFiles(self.output, self.get_name(), mpi.size())
         self._result: Result | None = None
         self._collection: SampleCollection | None = None
 
     @classmethod
-    def get_class_options(cls, input_options: Any = MappingProxyType({})) -> dict[str, Any]:
-        """The options above, and nothing that Cobaya alone sets."""
-        options = super().get_class_options(input_options)
-        return {name: value for name, value in options.items() if name != "supports_periodic_params"}
+    def get_class_options(cls, input_options: Any = None) -> dict[str, Any]:  # noqa: ARG003
+        """The only option that is not in ``sampler.yaml``."""
+        return {"sampler_type": cls.sampler_type}
 
     @classmethod
     def output_files_regexps(
@@ -97,15 +70,7 @@ class SurrogateSampler(CovmatSampler):
         minimal: bool = False,
     ) -> list[tuple[re.Pattern[str], str | None]]:
         """Files that prove an old run, and all files that a run writes."""
-        prefix = output.prefix_regexp_str
-        found: list[tuple[re.Pattern[str], str | None]] = [
-            (output.collection_regexp(name=None), None),
-            (re.compile(prefix + r"checkpoint$"), None),
-        ]
-        if minimal:
-            return found
-        found += [(re.compile(prefix + ending + "$"), None) for ending in ("covmat", "logZ", "progress")]
-        return [*found, (re.compile(".*"), output.add_suffix(_FOLDER, separator="_"))]
+        return patterns(output, minimal=minimal)
 
     @classmethod
     def get_version(cls) -> str:
@@ -125,27 +90,28 @@ class SurrogateSampler(CovmatSampler):
 
         likelihood = CobayaLikelihood(self.model, self._prior.bounds)
         if mpi.is_main_process():
-            self._write_checkpoint(converged=False, n_evaluations=0)
+            self._files.write_checkpoint(converged=False, n_evaluations=0)
+        numbers, fast = self._numbers, self._fast_params()
         try:
             self._result = infer(
                 likelihood,
                 self._prior,
-                output=self._folder,
-                seed=self._seed,
+                output=self._files.folder,
+                seed=_whole_seed(self.seed),
                 resume="auto" if self.output and self.output.is_resuming() else False,
                 executor=self.executor or (None if mpi.size() > 1 else "serial"),
                 reference=self._reference(),
-                max_evaluations=self._numbers["max_evaluations"],
+                max_evaluations=numbers.max_evaluations,
                 mode=self.mode,
                 max_walltime=self.max_walltime,
                 max_eval_seconds=self.max_eval_seconds,
                 max_failures=self.max_failures,
                 isolate=self.isolate,
                 retries=self.retries,
-                batch_size=self._numbers["batch_size"],
-                n_samples=self._numbers["n_samples"] or _ROWS,
-                reweight=self._numbers["reweight"] or self._numbers["recompute"],
-                fast=(self._fast_params, self._speeds["fast_points"]),
+                batch_size=numbers.batch_size,
+                n_samples=numbers.n_samples or _ROWS,
+                reweight=numbers.reweight or numbers.recompute,
+                fast=(fast, self._speeds.fast_points),
                 device=self.device,
                 feasibility=self.feasibility,
                 explore=self.explore,
@@ -157,30 +123,18 @@ class SurrogateSampler(CovmatSampler):
         except (ValueError, RuntimeError) as error:
             raise LoggedError(self.log, "%s", error) from error
         if mpi.is_main_process():
-            self._finish(self._result)
+            self._finish(self._result, fast)
 
-    @property
     def _fast_params(self) -> list[str]:
         """Parameters that are cheap to change: those named, or those in Cobaya's fast block."""
-        if not self._speeds["fast_points"]:
+        if not self._speeds.fast_points:
             return []
-        if self._speeds["fast_params"] is not None:
-            return list(self._speeds["fast_params"])
-        if self._speeds["measure"]:
+        if self._speeds.fast_params is not None:
+            return list(self._speeds.fast_params)
+        if self._speeds.measure:
             self.model.measure_and_set_speeds(n=3, discard=1, random_state=self._rng)
         blocks, factors = self.model.get_param_blocking_for_sampler(split_fast_slow=True)
         return [name for block, factor in zip(blocks, factors, strict=True) if factor > 1 for name in block]
-
-    @property
-    def _folder(self) -> str | None:
-        return self.output.add_suffix(_FOLDER, separator="_") if self.output else None
-
-    @property
-    def _seed(self) -> int:
-        seed = getattr(self, "seed", None)
-        if seed is None:
-            return 0
-        return seed if isinstance(seed, int) else int(np.random.SeedSequence(seed).generate_state(1)[0])
 
     def _reference(self) -> Reference | None:
         if not self.use_ref:
@@ -202,57 +156,27 @@ class SurrogateSampler(CovmatSampler):
             row["best"],
             row["spread"],
         )
-        if not self.output:
-            return
-        append_progress(Path(self.progress_filename()), row)
-        self._write_checkpoint(converged=False, n_evaluations=int(row["n_evaluations"]))
-        if self.interim_every and row["step"] % self.interim_every == 0 and row["temperature"] == 1.0:
+        self._files.write_progress(row)
+        due = self.interim_every and row["step"] % self.interim_every == 0 and row["temperature"] == 1.0
+        if self._files and due:
             from surrogate.inference.conclusion import load_result
 
-            found = load_result(str(self._folder), n_samples=_INTERIM_ROWS, prior=self._prior)
-            save_chain(Path(self._chain_path), self._columns(found))
+            found = load_result(str(self._files.folder), n_samples=_INTERIM_ROWS, prior=self._prior)
+            self._files.write_chain(columns_of(self.model, found, equal=bool(self._numbers.recompute)))
 
-    # Products
-
-    def _finish(self, result: Result) -> None:
-        columns = self._columns(result, n_rows=self._numbers["n_samples"] or _ROWS)
-        if self.output:
-            save_chain(Path(self._chain_path), columns)
-            save_covariance(Path(self.covmat_filename()), result.names, result.covariance)
-            self._write_evidence(result)
-            self._write_checkpoint(converged=result.converged, n_evaluations=result.n_evaluations)
+    def _finish(self, result: Result, fast: list[str]) -> None:
+        """Writes the products and logs the summary."""
+        rows, equal = self._numbers.n_samples or _ROWS, bool(self._numbers.recompute)
+        columns = columns_of(self.model, result, n_rows=rows, equal=equal)
+        if warning := self._files.write_result(result, columns):
+            self.log.warning(warning)
         self._collection = collection_of(self.model, columns, sample_type=self.sampler_type)
         tell = self.log.info if result.converged else self.log.warning
-        if fast := self._fast_params:
+        if fast:
             slow = count_slow(result.data.x, tuple(result.names.index(name) for name in fast))
             tell("%d slow calls, and %d with only %s changed", slow, len(result.data) - slow, ", ".join(fast))
         for line in result.summary().splitlines():
             tell(line)
-
-    def _write_evidence(self, result: Result) -> None:
-        """Writes `.logZ`, unless the run has not converged: scripts read nothing but the numbers."""
-        path = Path(self.output.folder) / f"{self.output.prefix}.logZ"
-        if result.converged:
-            save_log_evidence(path, result.log_evidence, result.log_evidence_error)
-        else:
-            path.unlink(missing_ok=True)
-            self.log.warning("%s is not written, as the run has not converged.", path.name)
-
-    def _columns(self, result: Result, *, n_rows: int | None = None) -> dict[str, Array]:
-        return columns_of(self.model, result, n_rows=n_rows, equal=bool(self._numbers["recompute"]))
-
-    @property
-    def _chain_path(self) -> str:
-        return self.output.prepare_collection(name="1")[0]
-
-    # Files that say how far a run is
-
-    def _write_checkpoint(self, *, converged: bool, n_evaluations: int) -> None:
-        if not self.output:
-            return
-        entry = {"converged": bool(converged), "mpi_size": mpi.size(), "n_evaluations": n_evaluations}
-        with replacing(Path(self.checkpoint_filename())) as file:
-            file.write(yaml_dump({"sampler": {self.get_name(): entry}}).encode())
 
     # What scripts ask for
 
@@ -281,3 +205,10 @@ class SurrogateSampler(CovmatSampler):
             "logZstd": result.log_evidence_error if result is not None and claimed else None,
             "result": result,
         }
+
+
+def _whole_seed(seed: Any) -> int:
+    """A seed of Cobaya, which may be a sequence, as one whole number; 0 for None."""
+    if seed is None:
+        return 0
+    return seed if isinstance(seed, int) else int(np.random.SeedSequence(seed).generate_state(1)[0])
