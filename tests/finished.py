@@ -64,7 +64,7 @@ def trace(data, rows=5):
             "evidence_spread": np.inf if step == 1 else 0.4 / step,
             "batch_error": 3.0 / step,
             "moved": np.nan if step == 1 else 1.0 / step**3,
-            "border": 0.0,
+            "infeasible": 0.0,
             "ess": 1000.0,
         }
         for step in range(1, rows + 1)

@@ -22,8 +22,8 @@ class NoiseColumns(Protocol):
     """Quantities of each datum on which noise may depend, all with the shape of y."""
 
     @property
-    def gap(self) -> Any:
-        """How far the point lies below the region that matters, 0 inside it."""
+    def depth(self) -> Any:
+        """Depth of the point below the region that matters, 0 in it."""
 
     @property
     def noise_variance(self) -> Any:
@@ -170,6 +170,6 @@ class Shaped(Noise):
 
     def forward(self, vector: Array, data: NoiseColumns) -> Variances:
         """See ``Noise``."""
-        sd = np.exp(vector[0]) * data.gap
+        sd = np.exp(vector[0]) * data.depth
         variance = sd * sd
         return Variances(0.0, variance, ((variance, 2.0),))

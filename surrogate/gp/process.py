@@ -54,7 +54,7 @@ class Data:
         u: Inputs, with shape (n, d).
         y: The values and after them the derivatives, point by point, with shape (n + m d,); for several outputs that
             share a kernel, with shape (n + m d, q).
-        gap: For each row of y, with shape (n + m d,), how far its point lies below the region that matters.
+        depth: For each row of y, with shape (n + m d,), its depth below the region that matters, 0 in it.
         noise: For each row the sd that came with it, in units of y, 0 where exact.
         at: Points whose derivatives are known, with shape (m,); None if there are none.
         unit: For each row what a unit of common noise is in units of y; None where it is one.
@@ -62,7 +62,7 @@ class Data:
 
     u: Tensor
     y: Tensor
-    gap: Tensor
+    depth: Tensor
     noise: Tensor
     at: Tensor | None = None
     unit: Tensor | None = None
@@ -73,7 +73,7 @@ class Data:
         u: Array,
         y: Array,
         *,
-        gap: Array | None = None,
+        depth: Array | None = None,
         noise: Array | None = None,
         unit: Array | None = None,
         slope: Array | None = None,
@@ -84,7 +84,7 @@ class Data:
         Args:
             u: With shape (n, d).
             y: With shape (n,), or (n, q) without derivatives.
-            gap: With shape (n,).
+            depth: With shape (n,).
             noise: With shape (n,).
             unit: With shape (n,).
             slope: Derivatives of y with respect to u, with shape (n, d); nan where unknown.
@@ -92,7 +92,7 @@ class Data:
         """
         n = len(y)
         known = np.empty(0, dtype=np.int64) if slope is None else np.flatnonzero(np.isfinite(slope).all(1))
-        columns = [np.zeros(n) if gap is None else gap, np.zeros(n) if noise is None else noise]
+        columns = [np.zeros(n) if depth is None else depth, np.zeros(n) if noise is None else noise]
         columns += [] if unit is None else [unit]
         if slope is not None and len(known):
             y = np.concatenate([y, slope[known].ravel()])
@@ -135,7 +135,7 @@ class Data:
             slopes = n + d * place[index[at]][:, None] + torch.arange(d, device=self.u.device)
             of_y = torch.cat([index, slopes.reshape(-1)])
         unit = None if self.unit is None else self.unit[of_y]
-        return Data(self.u[index], self.y[of_y], self.gap[of_y], self.noise[of_y], at, unit)
+        return Data(self.u[index], self.y[of_y], self.depth[of_y], self.noise[of_y], at, unit)
 
     def begins_with(self, other: Data) -> bool:
         """Whether the first points of this set are those of the other; compared once."""
@@ -159,7 +159,7 @@ class Data:
         """The same numbers for ``surrogate.gp.solvers.lapack``, made once for each mean."""
         if mean not in self._few:
             sides = np.asfortranarray(torch.cat([self.basis(mean), self.y[:, None]], 1).numpy())
-            columns = (self.gap, self.noise_variance, self.unit_variance)
+            columns = (self.depth, self.noise_variance, self.unit_variance)
             self._few[mean] = FewPoints(self.u.numpy(), sides, *(column.numpy() for column in columns))
         return self._few[mean]
 

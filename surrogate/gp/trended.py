@@ -1,13 +1,13 @@
 """A trend with a stationary residual and shaped noise: the processes of the package's own surrogates.
 
     y = s (phi(u).b + a g(u)) + noise,   b ~ N(0, I),   g ~ GP(0, k(|u - u'|_lengthscale)),
-    noise variance = s^2 nugget + (c gap)^2 + sigma^2 + v^2.
+    noise variance = s^2 nugget + (c depth)^2 + sigma^2 + v^2.
 
-The gap of a point says how far it lies below the region that matters; the *shaping* coefficient c is fitted: where the
-trend is exact it falls to its floor and distant points count in full, where it is not they stop spoiling the mode.
+The depth is that below the region that matters. The *shaping* coefficient c is fitted: where the trend is exact it
+falls to its floor and deep points count in full; where it is not they stop spoiling the mode.
 c is in absolute units, so that with c below one a distant point is never taken for a high one, and the output scale s
-is a hyperparameter. Without gaps and noise s may be profiled out instead: leave it out of the vector. sigma is the sd
-that came with a value, v one that is the same for all and fitted, where there is reason to think that values are noisy.
+is a hyperparameter. Without shaping and noise s may be profiled out instead: leave it out of the vector. sigma is the
+sd that came with a value; v is the same for all values and fitted, if there is reason to think that they are noisy.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Hyperparameters:
 
     Attributes:
         log_amplitude: Sd of the residual in units of the output scale.
-        log_shaping: Noise sd per unit of gap (relative to the output scale when that is profiled).
+        log_shaping: Noise sd per unit of depth (relative to the output scale when that is profiled).
         log_lengthscale: With shape (d,), in whitened units.
         log_scale: Output scale; None when it is profiled.
         log_noise: Sd v of noise that did not come with the values; None where they are taken as they are. It needs an
@@ -107,7 +107,7 @@ class HyperPrior:
         amplitude_sd: Of log a, about 0: a may fall to the lower bound when the trend explains everything.
         lengthscale_sd: Of log l, about log(2 sqrt(d)): points in d whitened dimensions are sqrt(2 d) apart.
         amplitude_bounds: Bounds of a. The lower one keeps a trace of doubt about the trend.
-        shaping_bounds: Bounds of c. A point keeps at least three standard deviations of its gap.
+        shaping_bounds: Bounds of c. A point keeps at least three standard deviations of its depth.
         lengthscale_bounds: Bounds of l.
         scale_sd: Standard deviation of log s, about 0.
         scale_bounds: Bounds of s.

@@ -99,5 +99,5 @@ def with_fast(view: View, x: Array) -> Array:
     setup, state = view.setup, view.state
     if setup.fast is None or not len(x):
         return x
-    cloud = x if state.draws is None else setup.scaled.from_unit(state.draws.posterior)
-    return setup.fast.extended(x, cloud, setup.prior, view.rng("fast"))
+    draws = x if state.draws is None else setup.scaled.from_unit(state.draws.posterior)
+    return setup.fast.extended(x, draws, setup.prior, view.rng("fast"))

@@ -140,10 +140,10 @@ def _starting_mixture(t: Array, y: Array, previous: Draws | None, rng: np.random
         spread = _factor(np.cov(t.T).reshape(d, d)) if is_narrow(t) else np.diag(np.full(d, _FIRST_WIDTH))
         return Mixture(np.full(len(best), 1.0 / len(best)), best, np.repeat(spread[None], len(best), 0))
     components = _COMPONENTS if len(previous.warm) > _DRAWS_PER_PARAMETER * d else 1
-    cloud = fit_mixture(previous.warm, components, rng).widened(_WIDENED)
+    last = fit_mixture(previous.warm, components, rng).widened(_WIDENED)
     spread = _NEXT_WIDTH * np.linalg.cholesky(np.cov(previous.warm.T).reshape(d, d) + _JITTER * np.eye(d))
     points = Mixture(np.full(len(best), 1.0 / len(best)), best, np.repeat(spread[None], len(best), 0))
-    return cloud.joined(points, _FROM_BEST)
+    return last.joined(points, _FROM_BEST)
 
 
 def draw(

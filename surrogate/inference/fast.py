@@ -1,4 +1,4 @@
-"""Further points at the same slow parameters: nearly free where changing only the fast ones costs little."""
+"""Further points at the same slow parameters, which cost little if only the fast ones change."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _TINY = 1e-300  # variance of a parameter whose draws do not differ
 
 @dataclass(frozen=True)
 class FastPoints:
-    """How many values of the fast parameters are evaluated at each choice of the slow ones.
+    """Further evaluations at the same slow parameters.
 
     Attributes:
         columns: Positions of the fast parameters.
-        count: Further values of them for each point.
+        count: Further points for each point.
     """
 
     columns: tuple[int, ...]
     count: int
 
-    def extended(self, x: Array, cloud: Array, prior: Prior, rng: np.random.Generator) -> Array:
+    def extended(self, x: Array, draws: Array, prior: Prior, rng: np.random.Generator) -> Array:
         """Each point followed by ``count`` others that differ from it in the fast parameters only.
 
-        These are drawn from the normal distribution that they have in the cloud, given the slow ones; where that leaves
-        the prior the value of the point itself is kept.
+        Their values come from a normal distribution fitted to the draws, given the slow parameters. A point that would
+        leave the prior stays what it is.
 
         Args:
             x: Points with shape (b, d).
-            cloud: Draws that set the widths, with shape (n, d).
+            draws: Draws that set the widths, with shape (n, d).
             prior: Prior of the parameters.
             rng: Random numbers.
 
@@ -50,12 +50,12 @@ class FastPoints:
         slow = [j for j in range(x.shape[1]) if j not in fast]
         out = np.repeat(x, 1 + self.count, axis=0)
         turns = Turns.of(prior.bounds, prior.periodic)
-        seam = None if turns is None else turns.emptiest(cloud)
+        seam = None if turns is None else turns.emptiest(draws)
         place = out if turns is None else turns.wrapped(out, seam)
-        cloud = cloud if turns is None else turns.wrapped(cloud, seam)
-        mean, slope, factor = _conditional(cloud, slow, fast)
+        draws = draws if turns is None else turns.wrapped(draws, seam)
+        mean, slope, factor = _conditional(draws, slow, fast)
         drawn = out.copy()
-        drawn[:, fast] = mean + (place[:, slow] - cloud[:, slow].mean(0)) @ slope
+        drawn[:, fast] = mean + (place[:, slow] - draws[:, slow].mean(0)) @ slope
         drawn[:, fast] += rng.standard_normal((len(out), len(fast))) @ factor.T
         drawn = drawn if turns is None else turns.wrapped(drawn)
         further = (np.arange(len(out)) % (1 + self.count) > 0) & np.isfinite(prior.log_density(drawn))
@@ -63,14 +63,14 @@ class FastPoints:
         return out
 
 
-def _conditional(cloud: Array, slow: list[int], fast: list[int]) -> tuple[NDArray, NDArray, NDArray]:
+def _conditional(draws: Array, slow: list[int], fast: list[int]) -> tuple[NDArray, NDArray, NDArray]:
     """Mean, slope on the slow parameters and Cholesky factor of the fast parameters, from draws."""
-    covariance = np.atleast_2d(np.cov(cloud.T))
+    covariance = np.atleast_2d(np.cov(draws.T))
     inner, cross = covariance[np.ix_(fast, fast)], covariance[np.ix_(slow, fast)]
     slope = np.linalg.lstsq(covariance[np.ix_(slow, slow)], cross, rcond=_SINGULAR)[0]
     rest = inner - cross.T @ slope
     floor = _THIN * np.diag(inner) + _TINY
-    return cloud[:, fast].mean(0), slope, np.linalg.cholesky(0.5 * (rest + rest.T) + np.diag(floor))
+    return draws[:, fast].mean(0), slope, np.linalg.cholesky(0.5 * (rest + rest.T) + np.diag(floor))
 
 
 def count_slow(x: Array, columns: tuple[int, ...]) -> int:

@@ -41,7 +41,7 @@ def _fit(view: View, temperature: float) -> Parameters:
     """Parameters of a new surrogate, with another structure if that explains the data better."""
     state, setup = view.state, view.setup
     return setup.learner.fit(
-        setup.problem(state.data, _cloud(view), temperature),
+        setup.problem(state.data, _scale_points(view), temperature),
         state.parameters,
         cold_start=state.step % COLD_START_EVERY == 0,
         search=state.step % STRUCTURE_EVERY == 0 or _has_missed(view),
@@ -49,7 +49,7 @@ def _fit(view: View, temperature: float) -> Parameters:
     )
 
 
-def _cloud(view: View) -> Array | None:
+def _scale_points(view: View) -> Array | None:
     """Points that set the centre and scales of the surrogate: the last draws, or a design around a narrow reference."""
     draws = view.state.draws
     if draws is not None:

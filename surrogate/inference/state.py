@@ -18,6 +18,9 @@ from surrogate.problem.dataset import Dataset
 
 __all__ = ["State"]
 
+_FORMER_COLUMNS = {"border": "infeasible"}
+"""New names of columns of the trace, by the names that older files have."""
+
 
 @dataclass(frozen=True, eq=False)
 class State:
@@ -99,7 +102,10 @@ class State:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray]) -> State:
-        """The inverse of ``to_arrays``; also reads the former layout: three flags for the phase, no findings."""
+        """The inverse of ``to_arrays``.
+
+        Older layouts can be read, too: three flags in place of the phase, no findings, other names of columns.
+        """
         data = {k.removeprefix("data/"): v for k, v in arrays.items() if k.startswith("data/")}
         draws = Draws(arrays["draws/posterior"], arrays["draws/warm"]) if "draws/posterior" in arrays else None
         return cls(
@@ -115,7 +121,7 @@ class State:
             explored=int(arrays["explored"]),
             verdict=Verdict(_phase(arrays), str(arrays["verdict/reason"])),
             findings=_findings_from_arrays(arrays),
-            columns=tuple(map(str, arrays["trace_columns"])),
+            columns=tuple(_FORMER_COLUMNS.get(name, name) for name in map(str, arrays["trace_columns"])),
             trace=arrays["trace"],
         )
 
@@ -151,7 +157,8 @@ def _findings_from_arrays(arrays: dict[str, NDArray]) -> dict[str, Finding]:
     for name in map(str, arrays.get("findings/names", ())):
         claim, reason, grounds = map(str, arrays[f"findings/{name}/text"])
         *values, excess = map(float, arrays[f"findings/{name}/numbers"])
-        numbers = dict(zip(map(str, arrays[f"findings/{name}/names"]), values, strict=True))
+        names = (_FORMER_COLUMNS.get(each, each) for each in map(str, arrays[f"findings/{name}/names"]))
+        numbers = dict(zip(names, values, strict=True))
         out[name] = Finding(arrays[f"findings/{name}/points"], Claim(claim), reason, numbers, excess, grounds)
     return out
 

@@ -39,12 +39,12 @@ _TOLERANCE = 0.3  # of log distances: other shapes than an ellipsoid change a ra
 _TINY = 1e-12  # squared distance, so that a hypothesis on a point has a logarithm
 
 
-def radius_of(gap: Array) -> Array:
-    """Radius sqrt(2 (gap + 1/2)) of points at depth ``gap``, with shape (n,).
+def radius_of(depth: Array) -> Array:
+    """Radius sqrt(2 (depth + 1/2)) of points at a depth, with shape (n,).
 
     The half nat allows for the best point lying below its own mode: otherwise it would have a radius of zero.
     """
-    return np.sqrt(2.0 * gap + 1.0)
+    return np.sqrt(2.0 * depth + 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +92,11 @@ def search(
         The probes. O(50 k n) for k = 1000 hypotheses.
     """
     bulk = np.sqrt(2.0 * bulk_depth(t.shape[1]))
-    gap = y.max() - y
+    depth = y.max() - y
     several = mixture_of(draws, rng)
-    mixture = _shape(several, draws, t, gap, bulk, rng)
-    depth = _mixture_depth(mixture, draws, t) if trend_depth is None else trend_depth
-    predicted, radius = np.sqrt(2.0 * depth), radius_of(gap)
+    mixture = _shape(several, draws, t, depth, bulk, rng)
+    known = _mixture_depth(mixture, draws, t) if trend_depth is None else trend_depth
+    predicted, radius = np.sqrt(2.0 * known), radius_of(depth)
     share, constant = _EXCESS_OF_ONE if len(mixture.weights) == 1 else _EXCESS_OF_SEVERAL
     unexplained = (predicted - radius > share * predicted + constant) & (predicted > _OUTSIDE * bulk)
     foreseen = np.abs(radius_of(left_out_depth) - radius) < _FORESEEN[0] * radius + _FORESEEN[1]
@@ -113,13 +113,13 @@ def search(
     return Search(probes, int(unexplained.sum()), float(radius[unexplained].min()))
 
 
-def _shape(several: Mixture, draws: Array, t: Array, gap: Array, bulk: float, rng: np.random.Generator) -> Mixture:
+def _shape(several: Mixture, draws: Array, t: Array, depth: Array, bulk: float, rng: np.random.Generator) -> Mixture:
     """The known posterior as one Gaussian if that predicts the radii of points in the bulk, otherwise as a mixture.
 
     Values decide, not draws, because the surrogate and with it the draws may have bent towards an unknown mode.
     """
     single = fit_mixture(draws, 1, rng)
-    radius = np.sqrt(2.0 * gap)
+    radius = np.sqrt(2.0 * depth)
     inside = radius < bulk
     misfit = (np.sqrt(2.0 * _mixture_depth(single, draws, t)) - radius)[inside]
     return single if np.sqrt((misfit**2).mean()) < _GAUSSIAN else several

@@ -149,11 +149,11 @@ def _fit_column(u: Array, depth: Array, values: Array, max_points: int) -> tuple
     rows = _rows(depth, np.isfinite(values), d, max_points)
     if len(rows) < d + 2:
         return _Column(np.nan, 1.0, None), np.nan
-    v, gap = values[rows], np.maximum(0.0, depth[rows] - 0.25 * relevant_depth(d))
+    v, excess = values[rows], np.maximum(0.0, depth[rows] - 0.25 * relevant_depth(d))
     centre, scale = float(v.mean()), float(v.std())
     if scale <= 1e-12 * abs(centre):
         return _Column(centre, 1.0, None), 0.0
-    data, family = Data.of(u[rows], (v - centre) / scale, gap=gap), Trended("rbf", Polynomial("quadratic"))
+    data, family = Data.of(u[rows], (v - centre) / scale, depth=excess), Trended("rbf", Polynomial("quadratic"))
     hyper, _ = family.fit(data, [Hyperparameters.default(d)], max_evaluations=40)
     gp = family.condition(data, hyper)
     residual = scale * gp.leave_one_out()[_bulk(depth[rows], d)]

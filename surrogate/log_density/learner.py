@@ -9,7 +9,7 @@ from surrogate.log_density.fit import fit_structure
 from surrogate.log_density.model import ScalarLogDensity, build
 from surrogate.log_density.parameters import Structure, SurrogateParameters
 from surrogate.log_density.protocol import Parameters
-from surrogate.log_density.search.noise import noise_judged
+from surrogate.log_density.search.noise import choose_noise
 from surrogate.log_density.search.structure import StructureSearch, choose_structure
 from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
@@ -52,7 +52,7 @@ class ScalarLearner:
         )
         if search and self.search.structures:
             fitted = choose_structure(problem, fitted, search=self.search)
-        return noise_judged(problem, fitted) if noise and self.search.noise else fitted
+        return choose_noise(problem, fitted) if noise and self.search.noise else fitted
 
     def open_minded(self, problem: FitProblem) -> SurrogateParameters:
         """Parameters with a constant trend and no warps: unlike a quadratic it denies nothing far from the data."""

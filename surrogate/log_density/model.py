@@ -18,7 +18,7 @@ from surrogate.log_density.feasibility.choice import fit_feasibility
 from surrogate.log_density.feasibility.protocol import Feasibility
 from surrogate.log_density.parameters import SurrogateParameters, relevant_depth, trend_size
 from surrogate.log_density.predictor import Predictor
-from surrogate.log_density.training import FitProblem, family, kept
+from surrogate.log_density.training import FitProblem, family, visible
 from surrogate.log_density.trust_region import BEND_QUARTIC, BEND_WIDTH
 from surrogate.problem.dataset import FAILED, INFEASIBLE, Dataset
 
@@ -179,7 +179,7 @@ class ScalarLogDensity:
         """
         temperature = self.temperature
         depth = self.y_max - y
-        rows = kept(y, temperature, self.gp.u.shape[1])
+        rows = visible(y, temperature, self.gp.u.shape[1])
         residual = self.gp.leave_one_out()[: int(rows.sum())]
         z = self.output.forward(-depth[rows] / temperature) - residual
         with np.errstate(over="ignore"):  # a prediction may be as deep as it likes

@@ -15,7 +15,7 @@ from surrogate.log_density.coordinates.warps import OutputWarp
 from surrogate.log_density.parameters import Structure, SurrogateParameters, relevant_depth, trend_size
 from surrogate.problem.dataset import OK, Dataset
 
-__all__ = ["FitProblem", "family", "kept"]
+__all__ = ["FitProblem", "family", "visible"]
 
 
 _MAX_SLOPES = 2000  # derivatives in a kernel matrix: 125 points in 16 dimensions
@@ -51,7 +51,7 @@ class FitProblem:
     def rows(self) -> Flags:
         """Rows of the data that the process sees, with shape (n,)."""
         rows = self.data.status == OK
-        rows[rows] = kept(self.data.y[rows], self.temperature, self.d)
+        rows[rows] = visible(self.data.y[rows], self.temperature, self.d)
         return rows
 
     @cached_property
@@ -63,12 +63,12 @@ class FitProblem:
         """These rows as the process takes them, in the coordinates of a surrogate."""
         output = OutputWarp(parameters.structure.output)
         z = output.forward(self.y)
-        gap = np.maximum(0.0, float(output.forward(np.array(-0.5 * relevant_depth(self.d)))) - z)
+        depth = np.maximum(0.0, float(output.forward(np.array(-0.5 * relevant_depth(self.d)))) - z)
         unit = 1.0 / self.temperature / output.slope(z)
         u = parameters.whitening.whiten(parameters.structure.warp.forward(self.t[self.rows]))
         slope = self.slopes(parameters)[0] if self.data.has_gradients else None
         noise = unit * self.data.noise[self.rows]
-        return Data.of(u, z, gap=gap, noise=noise, unit=unit, slope=slope, device=self.device)
+        return Data.of(u, z, depth=depth, noise=noise, unit=unit, slope=slope, device=self.device)
 
     def slopes(self, parameters: SurrogateParameters) -> tuple[Array, Array]:
         """Derivatives of the warped log-density with respect to whitened coordinates, by the chain rule.
@@ -91,11 +91,11 @@ class FitProblem:
         return slope, np.where(np.isfinite(slope).all(1), log_jacobian, 0.0)
 
 
-def kept(y: Array, temperature: float, d: int) -> Flags:
-    """Which finite values the process sees: all down to the relevant depth, and the best 400 (or 3 p) in any case."""
-    gap = (y.max() - y) / temperature
-    keep = gap < relevant_depth(d)
-    keep[np.argsort(gap, kind="stable")[: max(_MOST_DEEP, 3 * trend_size(d))]] = True
+def visible(y: Array, temperature: float, d: int) -> Flags:
+    """Mask of the finite values that the process sees: those above the relevant depth, and the best 400 (or 3 p)."""
+    depth = (y.max() - y) / temperature
+    keep = depth < relevant_depth(d)
+    keep[np.argsort(depth, kind="stable")[: max(_MOST_DEEP, 3 * trend_size(d))]] = True
     return keep
 
 

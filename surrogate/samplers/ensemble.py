@@ -333,15 +333,15 @@ def _independent(mine: NDArray, mixture: Mixture, random: np.random.RandomState)
 def _difference(mine: NDArray, others: NDArray, random: np.random.RandomState) -> tuple[NDArray, NDArray]:
     """Differential-evolution move with the usual step down to 1/30 of it; thin curved regions need short steps."""
     scale = 10 ** (-1.5 * random.random_sample((len(mine), 1)))
-    return mine + 2.38 / np.sqrt(2 * mine.shape[1]) * scale * _gap(mine, others, random), np.zeros(len(mine))
+    return mine + 2.38 / np.sqrt(2 * mine.shape[1]) * scale * _step(mine, others, random), np.zeros(len(mine))
 
 
 def _swap(mine: NDArray, others: NDArray, random: np.random.RandomState) -> tuple[NDArray, NDArray]:
     """Differential-evolution move by the full difference of two walkers, which may lead from one mode to another."""
-    return mine + _gap(mine, others, random), np.zeros(len(mine))
+    return mine + _step(mine, others, random), np.zeros(len(mine))
 
 
-def _gap(mine: NDArray, others: NDArray, random: np.random.RandomState) -> NDArray:
+def _step(mine: NDArray, others: NDArray, random: np.random.RandomState) -> NDArray:
     i = random.randint(len(others), size=len(mine))
     j = (i + random.randint(1, len(others), size=len(mine))) % len(others)
     return others[i] - others[j]

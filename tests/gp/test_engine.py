@@ -40,7 +40,7 @@ def data(n=12, slope=None, outputs=None):
     return Data.of(
         u,
         y,
-        gap=np.maximum(0.0, u[:, 0]),
+        depth=np.maximum(0.0, u[:, 0]),
         noise=rng.uniform(0.05, 0.3, n),
         unit=rng.uniform(0.5, 2.0, n),
         slope=slope,
@@ -118,7 +118,7 @@ def test_slopes_with_respect_to_inputs(kernel, noise):
         for step in (1e-5, -1e-5):
             u = table.u.clone()
             u[i, j] += step
-            other = Data(u, table.y, table.gap, table.noise, unit=table.unit)
+            other = Data(u, table.y, table.depth, table.noise, unit=table.unit)
             moved.append(negative_log_evidence(process, other, process.vector())[0])
         assert slopes[i, j] == pytest.approx((moved[0] - moved[1]) / 2e-5, rel=1e-5, abs=1e-5)
     with pytest.raises(ValueError, match="inputs are not available for data with derivatives"):
@@ -141,7 +141,7 @@ def test_several_outputs_share_a_kernel(scale):
     """Evidence, gradient, mean, variance and left-out errors are those of each output alone."""
     noise = Nugget(1e-3) + Shaped(0.1)
     process, table = Process(KERNELS["rbf"], Polynomial("linear"), noise, scale=scale), data(outputs=3)
-    alone = [Data(table.u, y, table.gap, table.noise) for y in table.y.T]
+    alone = [Data(table.u, y, table.depth, table.noise) for y in table.y.T]
     together, x = process.condition(table), points(5, seed=3)
     posteriors = [process.condition(part) for part in alone]
     assert together.log_evidence == pytest.approx(sum(p.log_evidence for p in posteriors), rel=1e-12)

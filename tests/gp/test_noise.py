@@ -20,8 +20,8 @@ NOISES = {
 
 def data(n=6):
     rng = np.random.default_rng(0)
-    gap, noise, unit = (np.abs(rng.standard_normal(n)) for _ in range(3))
-    return Data.of(rng.standard_normal((n, 2)), np.zeros(n), gap=gap, noise=noise, unit=unit)
+    depth, noise, unit = (np.abs(rng.standard_normal(n)) for _ in range(3))
+    return Data.of(rng.standard_normal((n, 2)), np.zeros(n), depth=depth, noise=noise, unit=unit)
 
 
 def variances(noise, vector):
@@ -43,7 +43,7 @@ def test_slopes_agree_with_central_differences(name):
 
 def test_a_sum_adds_variances():
     table = data()
-    expected = 1e-3 + (0.1 * table.gap) ** 2 + table.noise**2 + (0.3 * table.unit) ** 2
+    expected = 1e-3 + (0.1 * table.depth) ** 2 + table.noise**2 + (0.3 * table.unit) ** 2
     np.testing.assert_allclose(variances(NOISES["all"], NOISES["all"].vector()), expected, rtol=1e-12)
 
 

@@ -30,10 +30,10 @@ def start(request):
     return STARTS[request.param]
 
 
-def training(*, n=N, gaps=True, seed=0):
+def training(*, n=N, depths=True, seed=0):
     u = np.random.default_rng(seed).standard_normal((n, D))
     y = -0.5 * (u**2).sum(1) + 0.5 * np.sin(1.5 * u[:, 0]) * u[:, 1]
-    return Data.of(u, y, gap=np.maximum(0.0, -y - 1.0) if gaps else None)
+    return Data.of(u, y, depth=np.maximum(0.0, -y - 1.0) if depths else None)
 
 
 def split(data, count=12):
@@ -71,7 +71,7 @@ def test_gradient_is_that_of_finite_differences(start, condition_on):
 
 def test_given_points_are_divided_out():
     """What remains is log p(others | given), of the model conditioned on the given points."""
-    data, given = split(training(gaps=False))
+    data, given = split(training(depths=False))
     hyper = Hyperparameters.default(D, scale=1.3)
     model, rest = RECIPE.condition(given, hyper), data.subset(np.arange(12, N))
     u = rest.u.numpy()

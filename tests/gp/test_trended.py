@@ -56,7 +56,7 @@ def data(device):
 def training(device="cpu", *, n=N):
     u = points(n)
     noise = np.where(np.arange(n) % 3 == 0, 0.1, 0.0)
-    return Data.of(u, function(u), gap=np.maximum(0.0, (u**2).sum(1) - 2.0), noise=noise, device=device)
+    return Data.of(u, function(u), depth=np.maximum(0.0, (u**2).sum(1) - 2.0), noise=noise, device=device)
 
 
 def covariance(recipe, a, b, hyper, scale):
@@ -70,8 +70,8 @@ def covariance(recipe, a, b, hyper, scale):
 
 def dense(recipe, data, hyper):
     """The matrix of the data and the output scale, the obvious way."""
-    u, y, gap, noise = (part.cpu().numpy() for part in (data.u, data.y, data.gap, data.noise))
-    shaping = np.exp(hyper.log_shaping) * gap
+    u, y, depth, noise = (part.cpu().numpy() for part in (data.u, data.y, data.depth, data.noise))
+    shaping = np.exp(hyper.log_shaping) * depth
     if hyper.log_scale is not None:
         scale = np.exp(hyper.log_scale)
         k = covariance(recipe, u, u, hyper, scale)
@@ -106,7 +106,7 @@ def test_gradient_is_that_of_automatic_differentiation(trend, hyper):
     phi, n = recipe.trend.basis(data.u), len(data.y)
 
     def variance(theta):
-        shaped = (torch.exp(theta[1]) * data.gap).square()
+        shaped = (torch.exp(theta[1]) * data.depth).square()
         return shaped if len(theta) == D + 2 else (shaped + data.noise.square()) * torch.exp(-2 * theta[D + 2])
 
     def value(theta):
@@ -192,7 +192,7 @@ def test_it_is_the_process_of_gpytorch(kernel, trend):
     recipe, data, x = Trended(kernel, Polynomial(trend), nugget=NUGGET), training(), points(15, seed=1)
     model = recipe.condition(data, SCALED)
     scale = model.scale
-    noise = scale**2 * NUGGET + (np.exp(SCALED.log_shaping) * data.gap) ** 2 + data.noise**2
+    noise = scale**2 * NUGGET + (np.exp(SCALED.log_shaping) * data.depth) ** 2 + data.noise**2
     likelihood = gpytorch.likelihoods.FixedNoiseGaussianLikelihood(noise)
     inputs = torch.cat([data.u, recipe.trend.basis(data.u)], 1)
     other = OfGpytorch(inputs, data.y, likelihood, OF_GPYTORCH[kernel], SCALED, recipe.trend.size(D)).double()
@@ -277,7 +277,7 @@ def test_the_order_of_the_data_does_not_matter(recipe, data, hyper):
 @pytest.mark.parametrize("factor", [1e-6, 1e6])
 def test_values_in_other_units(recipe, data, factor):
     """Units of y multiply the profiled scale and the mean, and cost n log(factor)."""
-    other = Data(data.u, factor * data.y, data.gap, data.noise)
+    other = Data(data.u, factor * data.y, data.depth, data.noise)
     a, b = recipe.condition(data, PROFILED), recipe.condition(other, PROFILED)
     x = points(8, seed=8)
     assert b.scale == pytest.approx(factor * a.scale, rel=1e-9)
@@ -286,11 +286,11 @@ def test_values_in_other_units(recipe, data, factor):
 
 
 def test_a_shaped_point_is_a_point_with_noise(recipe):
-    """The gap enters as noise c gap and in no other way."""
+    """The depth enters as noise c depth and in no other way."""
     data = training()
-    gap_only = Data(data.u, data.y, data.gap, torch.zeros_like(data.y))
-    noise_only = Data(data.u, data.y, torch.zeros_like(data.y), np.exp(SCALED.log_shaping) * data.gap)
-    a, b = (recipe.negative_log_evidence(part, SCALED.vector())[0] for part in (gap_only, noise_only))
+    depth_only = Data(data.u, data.y, data.depth, torch.zeros_like(data.y))
+    noise_only = Data(data.u, data.y, torch.zeros_like(data.y), np.exp(SCALED.log_shaping) * data.depth)
+    a, b = (recipe.negative_log_evidence(part, SCALED.vector())[0] for part in (depth_only, noise_only))
     assert a == pytest.approx(b, rel=1e-12)
 
 

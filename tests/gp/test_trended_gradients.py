@@ -27,9 +27,9 @@ def table(n=7, seed=0):
 @pytest.mark.parametrize("kernel", ["rbf", "matern52"])
 @pytest.mark.parametrize("log_scale", [None, 0.5])
 def test_gradient_of_the_marginal_likelihood(kernel, log_scale):
-    u, y, gap, slope = table()
+    u, y, depth, slope = table()
     noise = None if log_scale is None else np.full(len(y), 0.1)
-    data = Data.of(u, y, gap=gap, noise=noise, slope=slope)
+    data = Data.of(u, y, depth=depth, noise=noise, slope=slope)
     theta = Hyperparameters(0.3, -1.0, np.array([0.1, -0.4, 0.3]), log_scale).vector()
     _, gradient = recipe(kernel).negative_log_evidence(data, theta)
     for i, move in enumerate(1e-5 * np.eye(len(theta))):
@@ -80,19 +80,19 @@ def test_variance_is_that_of_the_dense_formula():
 
 
 def test_subset_keeps_the_derivatives_of_its_points():
-    u, y, gap, slope = table()
-    part = Data.of(u, y, gap=gap, slope=slope).subset(np.array([4, 2, 0]))
-    expected = Data.of(u[[4, 2, 0]], y[[4, 2, 0]], gap=gap[[4, 2, 0]], slope=slope[[4, 2, 0]])
-    for name in ("u", "y", "gap", "noise", "at"):
+    u, y, depth, slope = table()
+    part = Data.of(u, y, depth=depth, slope=slope).subset(np.array([4, 2, 0]))
+    expected = Data.of(u[[4, 2, 0]], y[[4, 2, 0]], depth=depth[[4, 2, 0]], slope=slope[[4, 2, 0]])
+    for name in ("u", "y", "depth", "noise", "at"):
         torch.testing.assert_close(getattr(part, name), getattr(expected, name))
 
 
 def test_no_known_derivative_is_the_process_of_values():
-    u, y, gap, _ = table()
-    unknown = Data.of(u, y, gap=gap, slope=np.full_like(u, np.nan))
+    u, y, depth, _ = table()
+    unknown = Data.of(u, y, depth=depth, slope=np.full_like(u, np.nan))
     theta = Hyperparameters.default(D, scale=1.0).vector()
     assert unknown.at is None
     assert (
         recipe().negative_log_evidence(unknown, theta)[0]
-        == (recipe().negative_log_evidence(Data.of(u, y, gap=gap), theta)[0])
+        == (recipe().negative_log_evidence(Data.of(u, y, depth=depth), theta)[0])
     )

@@ -13,7 +13,7 @@ from surrogate.inference.checks import CHECKS
 from surrogate.inference.design import Reference
 from surrogate.inference.loop import PosteriorLoop
 from surrogate.inference.reliability import self_check, surrogate_error
-from surrogate.inference.scouts.gap import Gap
+from surrogate.inference.scouts.emptiest import Emptiest
 from surrogate.inference.setup import Setup
 from surrogate.inference.state import State
 from surrogate.inference.trace import columns_of
@@ -343,25 +343,25 @@ def test_a_check_that_is_left_out_has_no_columns(armed):
     x = loop.ask(gated)
     rest = without(loop, "infeasible")
     state = rest.tell(replace(gated, trace=np.empty((0, 0)), columns=()), x, half_forbidden(x))
-    assert state.columns == tuple(name for name in columns_of(CHECKS) if name != "border")
+    assert state.columns == tuple(name for name in columns_of(CHECKS) if name != "infeasible")
     state = rest.tell(gated, x, half_forbidden(x))
-    assert np.isnan(state.column("border")[-1])
-    assert np.isfinite(state.column("border")[:-1]).all()
+    assert np.isnan(state.column("infeasible")[-1])
+    assert np.isfinite(state.column("infeasible")[:-1]).all()
 
 
 def test_before_a_claim_the_emptiest_part_of_the_warm_posterior_is_asked_for(armed):
     """Unless the trend explains the data: then no process can misjudge anything."""
     loop, gated, state, _ = armed
     view = loop.view(gated)
-    gap, model = Gap().points(view), view.model
+    emptiest, model = Emptiest().points(view), view.model
     known = model.whiten(view.t)
     emptiness = lambda t: ((model.whiten(t)[:, None] - known) ** 2).sum(-1).min(1)  # noqa: E731
     if model.exact:
-        assert len(gap) == 0
+        assert len(emptiest) == 0
     else:
-        assert emptiness(gap)[0] == pytest.approx(emptiness(gated.draws.warm).max())
+        assert emptiness(emptiest)[0] == pytest.approx(emptiness(gated.draws.warm).max())
     exact = loop.view(state)
-    assert len(Gap().points(exact)) == (0 if exact.model.exact else 1)
+    assert len(Emptiest().points(exact)) == (0 if exact.model.exact else 1)
 
 
 def test_borders_that_forbid_all_draws_are_told(armed, monkeypatch):

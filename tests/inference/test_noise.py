@@ -17,7 +17,7 @@ from surrogate.gp.trended import Hyperparameters, Trended
 from surrogate.inference.checks.batch_error import batch_error
 from surrogate.log_density.fit import fit_structure
 from surrogate.log_density.parameters import Structure
-from surrogate.log_density.search.noise import noise_judged
+from surrogate.log_density.search.noise import choose_noise
 from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
@@ -29,7 +29,7 @@ def training(n=25, d=2, seed=0, **columns):
     rng = np.random.default_rng(seed)
     u = rng.standard_normal((n, d))
     y = np.sin(2 * u[:, 0]) - (u**2).sum(1) + 0.5 * rng.standard_normal(n)
-    return Data.of(u, y, gap=np.maximum(0, -y - 2), **columns)
+    return Data.of(u, y, depth=np.maximum(0, -y - 2), **columns)
 
 
 THETA = np.array([0.3, np.log(0.05), 0.2, -0.1, 0.7, np.log(0.4)])
@@ -38,7 +38,7 @@ THETA = np.array([0.3, np.log(0.05), 0.2, -0.1, 0.7, np.log(0.4)])
 def test_a_common_noise_is_the_same_as_that_noise_given():
     """v for all points, or the same sd with each of them."""
     given = Data.of(*(getattr(training(), name).numpy() for name in ("u", "y")), noise=np.full(25, 0.4))
-    given = replace(given, gap=training().gap)
+    given = replace(given, depth=training().depth)
     value, gradient = RECIPE.negative_log_evidence(training(), THETA)
     other, slope = RECIPE.negative_log_evidence(given, THETA[:-1])
     assert value == pytest.approx(other, rel=1e-12)
@@ -131,7 +131,7 @@ def test_undeclared_noise_is_taken_up(sd):
     """Its sd to five standard errors of 40 - 10 degrees of freedom."""
     data, t = quadratic_data(sd)
     present = fit_structure(FitProblem(data, t), Structure.plain(np.zeros(3), np.ones(3)))
-    found = noise_judged(FitProblem(data, t), present)
+    found = choose_noise(FitProblem(data, t), present)
     assert np.exp(found.hyper.log_noise) == pytest.approx(sd, rel=5 / np.sqrt(60))
     assert found.score > present.score + 8.0
 
@@ -142,18 +142,18 @@ def test_exact_values_are_left_alone():
     y = data.y + 3.0 * np.sin(4 * t[:, 0]) * t[:, 1]
     data = replace(data, y=y)
     present = fit_structure(FitProblem(data, t), Structure.plain(np.zeros(3), np.ones(3)))
-    assert noise_judged(FitProblem(data, t), present) is present
+    assert choose_noise(FitProblem(data, t), present) is present
     declared = replace(data, noise=np.full(40, 0.1))
-    assert noise_judged(FitProblem(declared, t), present) is present
+    assert choose_noise(FitProblem(declared, t), present) is present
 
 
 def test_noise_that_vanished_is_dropped():
     data, t = quadratic_data(0.0)
     present = fit_structure(FitProblem(data, t), Structure.plain(np.zeros(3), np.ones(3)))
     noisy = replace(present, hyper=replace(present.hyper, log_noise=np.log(1e-3)))
-    assert noise_judged(FitProblem(data, t), noisy).hyper.log_noise is None
+    assert choose_noise(FitProblem(data, t), noisy).hyper.log_noise is None
     audible = replace(present, hyper=replace(present.hyper, log_noise=0.0))
-    assert noise_judged(FitProblem(data, t), audible) is audible
+    assert choose_noise(FitProblem(data, t), audible) is audible
 
 
 @pytest.mark.slow

@@ -184,6 +184,18 @@ def test_what_a_state_with_flags_was_searching():
         assert State.from_arrays(with_flags(arrays, learning)).verdict.phase is phase
 
 
+def test_former_names_of_columns_can_be_read():
+    """In the trace, and among the numbers of findings."""
+    numbers = {"infeasible": 0.25}
+    now = state(
+        columns=("step", "infeasible", "spread"), findings={"infeasible": Finding(np.empty((0, 3)), numbers=numbers)}
+    )
+    arrays = now.to_arrays()
+    arrays["trace_columns"] = np.array(["step", "border", "spread"])
+    arrays["findings/infeasible/names"] = np.array(["border"])
+    check_same(State.from_arrays(arrays), now)
+
+
 def test_a_column_that_the_trace_lacks_is_nan():
     np.testing.assert_array_equal(state().column("open_radius"), np.full(3, np.nan))
     np.testing.assert_array_equal(state().column("explored"), state().trace[:, 1])

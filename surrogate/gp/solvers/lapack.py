@@ -36,14 +36,14 @@ class FewPoints:
     Attributes:
         u: With shape (n, d).
         sides: The basis functions of the mean and y, with shape (n, p + 1), by columns.
-        gap: With shape (n,), see ``surrogate.gp.noise.NoiseColumns``; so are the others.
+        depth: With shape (n,), see ``surrogate.gp.noise.NoiseColumns``; so are the others.
         noise_variance: With shape (n,).
         unit_variance: With shape (n,).
     """
 
     u: Array
     sides: Array
-    gap: Array
+    depth: Array
     noise_variance: Array
     unit_variance: Array
 

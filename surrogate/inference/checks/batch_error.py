@@ -70,6 +70,6 @@ def batch_error(y: Array, predicted: Array, y_max: float, *, noise: Array | floa
     if len(y) == 0:
         return 0.0
     top = max(y_max, float(predicted.max()))
-    gap = top - np.maximum(y, predicted)
+    depth = top - np.maximum(y, predicted)
     error = np.maximum(np.abs(y - predicted) - _NOISE_SDS * noise, 0.0)
-    return float((error / (_UNIT + _UNIT_PER_DEPTH * gap)).max())
+    return float((error / (_UNIT + _UNIT_PER_DEPTH * depth)).max())

@@ -1,4 +1,4 @@
-"""Records how much of the posterior may turn out to be infeasible."""
+"""Record of the share of the posterior that may be infeasible."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Infeasible:
 
     name = "infeasible"
     phases = SIGNALS
-    columns = {"border": 0.0}
+    columns = {"infeasible": 0.0}
 
     def look(self, view: View) -> Finding:
-        """The expected share."""
+        """The share, between 0 and 1."""
         if too_few_draws(view):
             return unmeasured(self, view)
         p = view.model.feasibility.probability(view.model.whiten(view.sample.x))
-        return Finding(view.nowhere, Claim.STANDS, numbers={"border": float(view.sample.weights @ (1.0 - p))})
+        return Finding(view.nowhere, Claim.STANDS, numbers={"infeasible": float(view.sample.weights @ (1.0 - p))})

@@ -69,8 +69,8 @@ def _fruitless_rounds(view: View) -> int:
     surprised = []
     for round_step, radius in zip(step[rounds], nearest[rounds], strict=True):
         rows = (data.step == round_step) & data.finite & np.isfinite(state.predicted[:, 0])
-        gap, predicted_gap = data.y_max - data.y[rows], data.y_max - state.predicted[rows, 0]
-        surprised.append(bool(is_surprise(gap, predicted_gap, radius, view.d).any()))
+        depth, predicted_depth = data.y_max - data.y[rows], data.y_max - state.predicted[rows, 0]
+        surprised.append(bool(is_surprise(depth, predicted_depth, radius, view.d).any()))
     return fruitless_rounds(nearest[rounds].tolist(), surprised)
 
 
@@ -101,15 +101,15 @@ def patience(d: int) -> int:
     return max(2, d - 1)
 
 
-def is_surprise(gap: Array, predicted_gap: Array, nearest: Array, d: int) -> Flags:
+def is_surprise(depth: Array, predicted_depth: Array, nearest: Array, d: int) -> Flags:
     """Whether points are much nearer to a mode than predicted, and about as near as the nearest one so far.
 
     Args:
-        gap: Depth below the best point, with shape (n,).
-        predicted_gap: The same, as predicted before the evaluation; negative where more was expected than the best.
+        depth: Depth below the best point, with shape (n,).
+        predicted_depth: The same, as predicted before the evaluation; negative where more was expected than the best.
         nearest: Smallest radius of an unexplained point at that time.
         d: Number of parameters.
     """
-    radius, predicted = radius_of(gap), radius_of(np.maximum(predicted_gap, 0.0))
-    outside = predicted_gap > bulk_depth(d)
+    radius, predicted = radius_of(depth), radius_of(np.maximum(predicted_depth, 0.0))
+    outside = predicted_depth > bulk_depth(d)
     return outside & (radius < _SURPRISE[0] * predicted - _SURPRISE[1]) & (radius < _AS_NEAR * nearest)

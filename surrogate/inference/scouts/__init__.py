@@ -1,8 +1,8 @@
 """The scouts, one per file, which propose points to evaluate. `SCOUTS` has all, in order."""
 
 from surrogate.inference.scouts.denied import Denied
+from surrogate.inference.scouts.emptiest import Emptiest
 from surrogate.inference.scouts.fill import Fill
-from surrogate.inference.scouts.gap import Gap
 from surrogate.inference.scouts.own_draws import OwnDraws
 from surrogate.inference.scouts.probes import Probes
 from surrogate.inference.scouts.promising import Promising
@@ -10,4 +10,4 @@ from surrogate.inference.scouts.scout import Place, Scout
 
 __all__ = ["SCOUTS", "Place", "Scout"]
 
-SCOUTS: tuple[Scout, ...] = (OwnDraws(), Gap(), Denied(), Promising(), Fill(), Probes())
+SCOUTS: tuple[Scout, ...] = (OwnDraws(), Emptiest(), Denied(), Promising(), Fill(), Probes())

@@ -21,14 +21,14 @@ from surrogate.log_density.fit import fit_structure
 from surrogate.log_density.parameters import Structure, SurrogateParameters, trend_size
 from surrogate.log_density.training import FitProblem
 
-__all__ = ["Misfit", "coupled", "found"]
+__all__ = ["Misfit", "choose_couplings", "coupling_sets"]
 
 
 SIZES = range(3, 11)
 """Numbers of parameters for which couplings are looked for: with two the process itself learns as fast, with more than
 ten paths take seconds."""
 
-_WEIGHTS = (1.0, 0.1)  # a point at a gap g counts as if its value had an sd in proportion to 1 + weight g
+_WEIGHTS = (1.0, 0.1)  # a value at a depth g counts as if its sd were proportional to 1 + weight g
 _KINDS = (("bend",), ("scale",), ("bend", "scale"))
 _DECISIVE = 3.0  # drop of the criterion a point: the root mean square falls to a fifth
 _EXACT = 1e-6  # root mean square of a misfit that is rounding
@@ -196,7 +196,7 @@ def _path(start: Misfit, candidates: list[Coupling], most: int, *, tried: int = 
     return best
 
 
-def found(w: Array, gap: Array, frames: list[Couplings], free: Flags) -> Iterator[Couplings]:
+def coupling_sets(w: Array, depth: Array, frames: list[Couplings], free: Flags) -> Iterator[Couplings]:
     """Sets of couplings that explain the values far better than none, for several weights of deep points.
 
     The first that explains them exactly is the last. Sets that merely help are not worth their risk: with them the
@@ -204,7 +204,7 @@ def found(w: Array, gap: Array, frames: list[Couplings], free: Flags) -> Iterato
 
     Args:
         w: Points, with shape (n, d).
-        gap: Their depth below the highest, with shape (n,).
+        depth: Their depths below the highest, with shape (n,).
         frames: Couplings, none at work, in whose frames to look.
         free: Which coordinates may be coupled, with shape (d,).
     """
@@ -212,8 +212,8 @@ def found(w: Array, gap: Array, frames: list[Couplings], free: Flags) -> Iterato
     most = min(_SIZE_PER_PARAMETER * d, n - trend_size(d) - _ENOUGH // 2)
     for empty in frames:
         for weight in _WEIGHTS:
-            scaled = 1.0 / (1.0 + weight * gap)
-            start = Misfit.of(empty, w, -gap * scaled, scaled)
+            scaled = 1.0 / (1.0 + weight * depth)
+            start = Misfit.of(empty, w, -depth * scaled, scaled)
             best = start
             for kinds in _KINDS:
                 pairs = [(kind, i, j) for kind in kinds for i in range(d) for j in range(d) if i != j]
@@ -227,7 +227,7 @@ def found(w: Array, gap: Array, frames: list[Couplings], free: Flags) -> Iterato
                 return
 
 
-def coupled(problem: FitProblem, present: SurrogateParameters, *, margin: float = 0.5) -> SurrogateParameters:
+def choose_couplings(problem: FitProblem, present: SurrogateParameters, *, margin: float = 0.5) -> SurrogateParameters:
     """The present surrogate, or one with couplings whose score is higher by ``margin`` nats a point.
 
     Nothing is looked for where values are noisy, as no set then stands out. A search takes 0.2 s of CPU time for 60
@@ -240,18 +240,18 @@ def coupled(problem: FitProblem, present: SurrogateParameters, *, margin: float 
         present: The fitted surrogate.
         margin: Nats a point by which couplings must win: a wrong set may gain ten in all, and does harm.
     """
-    d, draws, gap = problem.d, problem.draws, -problem.y
+    d, draws, depth = problem.d, problem.draws, -problem.y
     warp = present.structure.warp
     noisy = problem.data.noise.any() or present.hyper.log_noise is not None
-    if draws is None or noisy or d not in SIZES or len(gap) < trend_size(d) + _ENOUGH:
+    if draws is None or noisy or d not in SIZES or len(depth) < trend_size(d) + _ENOUGH:
         return present
     w, wide = warp.single(problem.t[problem.rows])[:, :d], warp.single(draws)[:, :d]
     centre, axes = wide.mean(0), np.diag(1.0 / np.maximum(wide.std(0), _THIN))
     frames = [Couplings.none(centre, axes)]
-    best, threshold = present, present.score + margin * len(gap)
+    best, threshold = present, present.score + margin * len(depth)
     hyper = replace(present.hyper, log_amplitude=np.log(_EXPLAINED[0]), log_shaping=np.log(_EXPLAINED[1]))
     seen: list[Couplings] = []
-    for couplings in found(w, gap, frames, warp.kinds != CIRCLE):
+    for couplings in coupling_sets(w, depth, frames, warp.kinds != CIRCLE):
         if any(couplings.same(other) for other in seen):
             continue
         seen.append(couplings)

@@ -16,7 +16,7 @@ from surrogate.log_density.fit import fit_structure
 from surrogate.log_density.parameters import SurrogateParameters, trend_size
 from surrogate.log_density.training import FitProblem
 
-__all__ = ["NEGLIGIBLE_NOISE", "noise_judged"]
+__all__ = ["NEGLIGIBLE_NOISE", "choose_noise"]
 
 
 NEGLIGIBLE_NOISE = 0.02
@@ -28,13 +28,13 @@ _CALM = 2.5  # by which the log amplitude of the residual is lowered where noise
 _EVALUATIONS = 30  # marginal likelihoods from each start: half of a fit, as the start is a fit
 
 
-def noise_judged(problem: FitProblem, present: SurrogateParameters, *, margin: float = 8.0) -> SurrogateParameters:
+def choose_noise(problem: FitProblem, present: SurrogateParameters, *, margin: float = 8.0) -> SurrogateParameters:
     """The surrogate with or without a common noise sd, whichever explains the data better.
 
     On a Gaussian with noise of sd 1 in four dimensions the score of the noisy surrogate is 5 to 9 nats higher with 30
     to 46 points and then grows by about 0.6 a point. With fewer than three points per
-    coefficient of a quadratic nothing is decided: twelve points of a ring look like noise. Noise that was found is
-    judged again at each call, and dropped once it is negligible.
+    coefficient of a quadratic nothing is decided: twelve points of a ring look like noise. A noise sd in the present
+    surrogate is tested again at each call, and dropped once it is negligible.
 
     Args:
         problem: What it was fitted to; where some values come with a noise sd of their own nothing is done.
@@ -46,16 +46,16 @@ def noise_judged(problem: FitProblem, present: SurrogateParameters, *, margin: f
     """
     hyper, data = present.hyper, problem.data
     if hyper.log_noise is not None:
-        smooth = _fitted(problem, present, (replace(hyper, log_noise=None),))
+        smooth = _fit(problem, present, (replace(hyper, log_noise=None),))
         keep = hyper.log_noise > np.log(NEGLIGIBLE_NOISE) and present.score > smooth.score - margin
         return present if keep else smooth
     few = int(data.finite.sum()) < _POINTS_PER_COEFFICIENT * trend_size(present.structure.warp.size)
     if few or present.exact or present.temperature > 1.0 or data.noise.any():
         return present
-    noisy = _fitted(problem, present, _starts(hyper))
+    noisy = _fit(problem, present, _starts(hyper))
     log_noise = noisy.hyper.log_noise
-    found = log_noise is not None and log_noise > np.log(NEGLIGIBLE_NOISE)
-    return noisy if found and noisy.score > present.score + margin else present
+    matters = log_noise is not None and log_noise > np.log(NEGLIGIBLE_NOISE)
+    return noisy if matters and noisy.score > present.score + margin else present
 
 
 def _starts(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
@@ -67,7 +67,5 @@ def _starts(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
     return replace(hyper, log_noise=float(np.log(_LITTLE))), calm
 
 
-def _fitted(
-    problem: FitProblem, present: SurrogateParameters, starts: tuple[Hyperparameters, ...]
-) -> SurrogateParameters:
+def _fit(problem: FitProblem, present: SurrogateParameters, starts: tuple[Hyperparameters, ...]) -> SurrogateParameters:
     return fit_structure(problem, present.structure, starts=starts, cold_start=True, max_evaluations=_EVALUATIONS)

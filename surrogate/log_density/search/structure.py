@@ -15,7 +15,7 @@ from surrogate.gp.trended import Hyperparameters
 from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
 from surrogate.log_density.fit import fit_structure, score_structure
 from surrogate.log_density.parameters import Structure, SurrogateParameters, relevant_depth, trend_size
-from surrogate.log_density.search.couplings import coupled
+from surrogate.log_density.search.couplings import choose_couplings
 from surrogate.log_density.training import FitProblem
 
 __all__ = ["StructureSearch", "choose_structure", "neighbours"]
@@ -65,8 +65,8 @@ def neighbours(
     Args:
         structure: The present one, which is not among the result.
         d: Number of parameters.
-        deepest: Largest gap among the data; an expanding warp is offered only if all data lie within 6 of its scale, as
-            they do under a heavy tail.
+        deepest: Largest depth of the data. An expanding warp is offered only if this is at most 6 times its scale, as
+            under a heavy tail.
         search: Which kinds of structures there are; all unless given.
     """
     depth, search = relevant_depth(d), search or StructureSearch()
@@ -160,4 +160,4 @@ def choose_structure(
     excluded = search is not None and not search.couplings
     if excluded or data.has_gradients or problem.draws is None or best.exact:
         return best
-    return coupled(problem, best)
+    return choose_couplings(problem, best)

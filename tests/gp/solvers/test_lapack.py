@@ -18,7 +18,11 @@ def training(n=40, d=3, **options):
     rng = np.random.default_rng(n)
     u = rng.standard_normal((n, d))
     y = -0.5 * (u**2).sum(1) + 0.3 * np.sin(2.0 * u[:, 0])
-    options = {"gap": np.maximum(0.0, -y - 2.0), "noise": np.full(n, 0.05), "unit": rng.uniform(0.5, 2.0, n)} | options
+    options = {
+        "depth": np.maximum(0.0, -y - 2.0),
+        "noise": np.full(n, 0.05),
+        "unit": rng.uniform(0.5, 2.0, n),
+    } | options
     return Data.of(u, y, **options)
 
 
@@ -97,8 +101,8 @@ def test_derivatives_and_other_types_go_through_torch():
 
 def test_data_are_left_as_they_are():
     data = training()
-    before = [part.clone() for part in (data.u, data.y, data.gap, data.noise)]
+    before = [part.clone() for part in (data.u, data.y, data.depth, data.noise)]
     for _ in range(2):
         Trended("rbf", Polynomial()).negative_log_evidence(data, np.zeros(6))
-    for part, kept in zip((data.u, data.y, data.gap, data.noise), before, strict=True):
+    for part, kept in zip((data.u, data.y, data.depth, data.noise), before, strict=True):
         assert torch.equal(part, kept)

@@ -5,7 +5,7 @@ from surrogate.inference.checks.batch_error import batch_error
 
 
 def test_batch_error():
-    """|y - prediction| in units of 0.25 + 0.1 gap, the largest of the batch."""
+    """|y - prediction| in units of 0.25 + 0.1 depth, the largest of the batch."""
     assert batch_error(np.empty(0), np.empty(0), 0.0) == 0.0
     assert batch_error(np.array([-1.0]), np.array([-1.0]), 0.0) == 0.0
     assert batch_error(np.array([0.0]), np.array([-0.5]), 0.0) == pytest.approx(2.0)
@@ -14,5 +14,5 @@ def test_batch_error():
 
 
 def test_a_prediction_above_the_best_value_is_measured_from_itself():
-    """Otherwise the gap would be negative and the unit shrink to nothing."""
+    """Otherwise the depth would be negative and the unit shrink to nothing."""
     assert batch_error(np.array([-1.0]), np.array([3.0]), 0.0) == pytest.approx(16.0)

@@ -31,7 +31,7 @@ def test_points_are_of_the_prior_and_the_same_again(scout, views):
         np.testing.assert_array_equal(scout.points(view), t)
 
 
-@pytest.mark.parametrize("scout", [each for each in SCOUTS if each.name in ("own draws", "gap", "probes")])
+@pytest.mark.parametrize("scout", [each for each in SCOUTS if each.name in ("own draws", "emptiest", "probes")])
 def test_points_under_way_are_not_asked_for_again(scout, views):
     for view in asked(scout, views):
         x = view.setup.scaled.from_unit(scout.points(view))

@@ -14,7 +14,7 @@ from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.fit import fit_structure
 from surrogate.log_density.model import build
 from surrogate.log_density.parameters import Structure
-from surrogate.log_density.search.couplings import Misfit, coupled, found
+from surrogate.log_density.search.couplings import Misfit, choose_couplings, coupling_sets
 from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
@@ -59,7 +59,7 @@ CASES = {
 def test_the_right_couplings_leave_rounding(case, seed):
     function, n, d, expected = CASES[case]
     x, y = near(function, n, d, seed, 1.2)
-    last = list(found(x, y.max() - y, [frame_of(x, y)], np.ones(d, dtype=bool)))[-1]
+    last = list(coupling_sets(x, y.max() - y, [frame_of(x, y)], np.ones(d, dtype=bool)))[-1]
     weight = 1.0 / (1.0 + 0.4 * (y.max() - y))
     misfit = Misfit.of(last, x, (y - y.max()) * weight, weight)
     assert misfit.exact
@@ -69,7 +69,7 @@ def test_the_right_couplings_leave_rounding(case, seed):
 def test_coordinates_that_are_not_free_are_left_alone():
     x, y = near(funnel, 40, 4, 1, 1.2)
     free = np.array([False, True, True, True])
-    for couplings in found(x, y.max() - y, [frame_of(x, y)], free):
+    for couplings in coupling_sets(x, y.max() - y, [frame_of(x, y)], free):
         assert all(0 not in pair[1:] for pair in couplings.pairs)
 
 
@@ -102,7 +102,7 @@ def test_a_funnel_becomes_a_gaussian():
     x, y = near(funnel, 34, 4, 1, 1.2)
     cloud = x[np.argsort(-y)[:15]]
     present = fit_structure(FitProblem(dataset(x, y), x, cloud), plain(4))
-    better = coupled(FitProblem(dataset(x, y), x, cloud), present)
+    better = choose_couplings(FitProblem(dataset(x, y), x, cloud), present)
     new = np.random.default_rng(9).normal(0.0, 1.0, (200, 4))
     new = new[funnel(new) > y.max() - 12.0]
     error = [np.abs(build(dataset(x, y), x, p).predict(new)[0] - funnel(new)) for p in (present, better)]
@@ -113,20 +113,20 @@ def test_a_funnel_becomes_a_gaussian():
 def test_a_ring_stays_a_ring():
     x, y = near(ring, 40, 3, 1, 1.5)
     present = fit_structure(FitProblem(dataset(x, y), x, x), plain(3))
-    assert coupled(FitProblem(dataset(x, y), x, x), present) is present
+    assert choose_couplings(FitProblem(dataset(x, y), x, x), present) is present
 
 
 def test_noisy_values_are_left_alone():
     x, y = near(funnel, 34, 4, 1, 1.2)
     noisy = Dataset.empty(4).append(x, [Evaluation(float(v), "ok", {}, 0.5) for v in y], 0)
     present = fit_structure(FitProblem(noisy, x, x), plain(4))
-    assert coupled(FitProblem(noisy, x, x), present) is present
+    assert choose_couplings(FitProblem(noisy, x, x), present) is present
 
 
 def test_too_few_points_decide_nothing():
     x, y = near(funnel, 18, 4, 1, 1.2)
     present = fit_structure(FitProblem(dataset(x, y), x, x), plain(4))
-    assert coupled(FitProblem(dataset(x, y), x, x), present) is present
+    assert choose_couplings(FitProblem(dataset(x, y), x, x), present) is present
 
 
 @pytest.mark.parametrize("kernel", ["rbf", "matern52"])
@@ -136,10 +136,10 @@ def test_slopes_with_respect_to_inputs_are_those_of_finite_differences(kernel):
     theta, h = np.array([0.1, -3.0, 0.3, 0.5, 0.8, 0.2]), 1e-6
 
     def value(inputs):
-        return recipe.negative_log_evidence(Data.of(inputs, y, gap=np.abs(y)), theta)
+        return recipe.negative_log_evidence(Data.of(inputs, y, depth=np.abs(y)), theta)
 
     hyper = Hyperparameters.of(theta, 3)
-    found = with_input_slopes(recipe.process(hyper), Data.of(u, y, gap=np.abs(y)), hyper.of_process())
+    found = with_input_slopes(recipe.process(hyper), Data.of(u, y, depth=np.abs(y)), hyper.of_process())
     plain_value, gradient, slopes = found[0], found[1][hyper.order], found[2]
     assert plain_value == pytest.approx(value(u)[0], rel=1e-12)
     np.testing.assert_allclose(gradient, value(u)[1], rtol=1e-9)
@@ -154,7 +154,7 @@ def test_the_gradient_of_a_movable_set_is_that_of_finite_differences():
     w, y = rng.standard_normal((20, 3)), rng.standard_normal(20)
     couplings = Couplings.none(np.zeros(3), np.eye(3)).only([("bend", 0, 1), ("scale", 0, 2)])
     data = Movable(
-        lambda c: Data.of(couplings.at(c).forward(w), y, gap=np.abs(y)),
+        lambda c: Data.of(couplings.at(c).forward(w), y, depth=np.abs(y)),
         lambda c, slopes: couplings.at(c).jacobian(w, slopes).sum(0),
         np.array([0.2, 0.3, -0.1]),
         np.array([2, 5, 11]),

@@ -10,21 +10,21 @@ from surrogate.inference.phases import Phase
 from surrogate.inference.scouts.scout import Place
 from surrogate.inference.view import View
 
-__all__ = ["Gap"]
+__all__ = ["Emptiest"]
 
 
-class Gap:
+class Emptiest:
     """The warm draw farthest from all evaluated points.
 
-    Where a process misjudges how a density bends it is sure of places that no point is near.
+    A process that misjudges how a density bends is too sure of places far from all points.
     """
 
-    name = "gap"
+    name = "emptiest"
     phases = frozenset({Phase.ARMED})
     place = Place.FIRST
 
     def points(self, view: View) -> Array:
-        """One point; none where the trend explains the data, and nothing can be misjudged."""
+        """One point; none if the trend alone explains the data, since nothing can then be misjudged."""
         model, setup = view.model, view.setup
         if model.exact:
             return view.nowhere
