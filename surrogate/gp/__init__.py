@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from surrogate.gp.bases import FourierBasis as FourierBasis
     from surrogate.gp.bases import HilbertBasis as HilbertBasis
     from surrogate.gp.bases import choose_basis as choose_basis
+    from surrogate.gp.categories import Correlated as Correlated
+    from surrogate.gp.categories import Overlap as Overlap
+    from surrogate.gp.categories import Rounded as Rounded
+    from surrogate.gp.categories import Unstructured as Unstructured
+    from surrogate.gp.categories import ZeroSum as ZeroSum
     from surrogate.gp.choose import EVIDENCES as EVIDENCES
     from surrogate.gp.choose import choose_process as choose_process
     from surrogate.gp.choose import with_profiled_noise as with_profiled_noise
@@ -84,6 +89,7 @@ _HOMES = {
     "Common": "surrogate.gp.noise",
     "ComputationAware": "surrogate.gp.solvers.projected",
     "ConjugateGradients": "surrogate.gp.solvers.large",
+    "Correlated": "surrogate.gp.categories",
     "Data": "surrogate.gp.process",
     "EVIDENCES": "surrogate.gp.choose",
     "Evidence": "surrogate.gp.scales",
@@ -110,6 +116,7 @@ _HOMES = {
     "NoiseProfile": "surrogate.gp.evidence.profile",
     "Nugget": "surrogate.gp.noise",
     "Observations": "surrogate.gp.scales",
+    "Overlap": "surrogate.gp.categories",
     "POLICIES": "surrogate.gp.solvers.projected",
     "Polynomial": "surrogate.gp.means",
     "Posterior": "surrogate.gp.posterior",
@@ -117,13 +124,16 @@ _HOMES = {
     "Product": "surrogate.gp.kernels",
     "Projections": "surrogate.gp.solvers.large",
     "RBF": "surrogate.gp.kernels",
+    "Rounded": "surrogate.gp.categories",
     "Scale": "surrogate.gp.kernels",
     "ScalePrior": "surrogate.gp.scales",
     "ScaledProcess": "surrogate.gp.scales",
     "Shaped": "surrogate.gp.noise",
     "Solver": "surrogate.gp.process",
     "Sum": "surrogate.gp.kernels",
+    "Unstructured": "surrogate.gp.categories",
     "Zero": "surrogate.gp.means",
+    "ZeroSum": "surrogate.gp.categories",
     "actions_of": "surrogate.gp.solvers.projected",
     "basis_posterior": "surrogate.gp.solvers.basis",
     "choose_basis": "surrogate.gp.bases",

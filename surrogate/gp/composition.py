@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from surrogate.arrays import Array
-from surrogate.gp.parameters import LogNormal, Parametric, logarithms
+from surrogate.gp.parameters import LogNormal, Parametric, Prior, logarithms
 from surrogate.gp.weights import FullWeights
 
 __all__ = ["SD_PRIOR", "Columns", "Covariance", "Kernel", "Points", "Product", "Scale", "Scaled", "Sum"]
@@ -123,7 +123,7 @@ class Scaled(Kernel):
 
     own_names = ("sd",)
 
-    def __init__(self, kernel: Kernel, sd: float, *, prior: LogNormal = SD_PRIOR) -> None:
+    def __init__(self, kernel: Kernel, sd: float, *, prior: Prior = SD_PRIOR) -> None:
         """Sets the kernel and the standard deviation that multiplies it."""
         super().__init__(logarithms("sd", sd), (kernel,), (prior,))
 

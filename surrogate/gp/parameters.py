@@ -13,7 +13,7 @@ import numpy as np
 
 from surrogate.arrays import Array, Indices
 
-__all__ = ["JoinedPriors", "LogNormal", "Parametric", "Priors", "logarithms"]
+__all__ = ["JoinedPriors", "LogNormal", "Normal", "Parametric", "Prior", "Priors", "logarithms"]
 
 P = TypeVar("P", bound="Parametric")
 
@@ -34,6 +34,37 @@ class LogNormal:
     low: float = 1e-6
     high: float = 1e6
 
+    @property
+    def of_entry(self) -> tuple[float, float, float, float]:
+        """Mean, inverse variance and bounds of the entry of the vector."""
+        return self.centre, self.sd**-2, math.log(self.low), math.log(self.high)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Prior of a hyperparameter of either sign, which stands in the vector itself instead of its logarithm.
+
+    Attributes:
+        centre: Mean.
+        sd: Standard deviation.
+        low: Smallest value.
+        high: Largest value.
+    """
+
+    centre: float = 0.0
+    sd: float = 1.0
+    low: float = -20.0
+    high: float = 20.0
+
+    @property
+    def of_entry(self) -> tuple[float, float, float, float]:
+        """Mean, inverse variance and bounds of the entry of the vector."""
+        return self.centre, self.sd**-2, self.low, self.high
+
+
+Prior = LogNormal | Normal
+"""Prior of one hyperparameter."""
+
 
 @dataclass(frozen=True, eq=False)
 class Priors:
@@ -52,10 +83,10 @@ class Priors:
     high: Array
 
     @classmethod
-    def of(cls, priors: Sequence[LogNormal]) -> Priors:
+    def of(cls, priors: Sequence[Prior]) -> Priors:
         """The joint prior, from one prior per entry of the vector."""
-        rows = np.array([(p.centre, p.sd**-2, p.low, p.high) for p in priors], dtype=np.float64).reshape(-1, 4)
-        return cls(rows[:, 0], rows[:, 1], np.log(rows[:, 2]), np.log(rows[:, 3]))
+        rows = np.array([prior.of_entry for prior in priors], dtype=np.float64).reshape(-1, 4)
+        return cls(rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3])
 
     @property
     def bounds(self) -> Array:
@@ -101,14 +132,15 @@ class JoinedPriors:
 class Parametric:
     """An immutable value with hyperparameters of its own and with parts that also have hyperparameters.
 
-    The vector holds natural logarithms: first those of the value's own, then those of each part in turn.
+    The vector holds natural logarithms, and hyperparameters of either sign (those with a ``Normal`` prior) as they are:
+    first the value's own, then those of each part in turn.
     A subclass names its own hyperparameters in ``own_names`` and passes their logarithms on when it is made.
     """
 
     own_names: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, own: Array, parts: tuple[Parametric, ...], priors: tuple[LogNormal, ...]) -> None:
-        """Sets the logarithms ``own`` of the hyperparameters, one prior for each, and the parts."""
+    def __init__(self, own: Array, parts: tuple[Parametric, ...], priors: tuple[Prior, ...]) -> None:
+        """Sets the entries ``own`` of the vector, one prior for each, and the parts."""
         if len(priors) != len(own):
             msg = f"{type(self).__name__} needs {len(own)} priors, one for each hyperparameter, got {len(priors)}"
             raise ValueError(msg)
@@ -133,7 +165,7 @@ class Parametric:
         return tuple(f"{self.own_names[0]}[{j}]" for j in range(len(self._own)))
 
     @property
-    def priors(self) -> tuple[LogNormal, ...]:
+    def priors(self) -> tuple[Prior, ...]:
         """A prior for each entry of the vector."""
         return self._priors + tuple(prior for part in self.parts for prior in part.priors)
 

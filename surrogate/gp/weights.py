@@ -57,6 +57,9 @@ class Weights(Protocol[Matrix]):
     def full(self) -> Matrix:
         """W itself, with shape (n, n)."""
 
+    def grouped(self, members: Matrix) -> Array:
+        """M^T W M for members M with shape (n, c): sums of W over groups of rows and columns, with shape (c, c)."""
+
     def copy(self) -> Weights[Matrix]:
         """A copy, for callers that overwrite the weights."""
 
@@ -91,6 +94,11 @@ class LowerWeights:
         """See ``Weights``."""
         return self.matrix + np.tril(self.matrix, -1).T
 
+    def grouped(self, members: Array) -> Array:
+        """See ``Weights``; O(n^2 c)."""
+        half = members.T @ (self.matrix @ members)
+        return half + half.T - members.T @ (self.matrix.diagonal()[:, None] * members)
+
     def copy(self) -> LowerWeights:
         """See ``Weights``."""
         return self
@@ -124,6 +132,11 @@ class FullWeights:
     def full(self) -> Tensor:
         """See ``Weights``."""
         return 0.5 * (self.matrix + self.matrix.T)
+
+    def grouped(self, members: Tensor) -> Array:
+        """See ``Weights``; O(n^2 c)."""
+        half = (members.T @ (self.matrix @ members)).cpu().numpy()
+        return 0.5 * (half + half.T)
 
     def copy(self) -> FullWeights:
         """See ``Weights``."""

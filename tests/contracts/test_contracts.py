@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from surrogate.executors import ProcessExecutor, SerialExecutor
+from surrogate.gp.categories import Correlated, Rounded
 from surrogate.gp.kernels import RBF, Linear, Matern12, Matern32, Matern52, Scale
 from surrogate.inference.checks import CHECKS
 from surrogate.inference.scouts import SCOUTS
@@ -26,6 +27,15 @@ class TestMatern32OfOneColumn(KernelContract):
 
 class TestSumOfProducts(KernelContract):
     kernel = Scale(0.5) * Matern52([1.0, 2.0]) + Scale(2.0) * (Matern12(1.0).on([0]) * Linear(1.5).on([1]))
+
+
+class TestMixedColumns(KernelContract):
+    kernel = Correlated(3, 2).on([0]) * Matern52(1.0).on([1]) + Scale(0.7) * Rounded(RBF(0.8)).on([1])
+
+    def points(self, n=12):
+        x = super().points(n)
+        x[:, 0] = np.arange(n) % 3
+        return x
 
 
 def of(contract, **members):

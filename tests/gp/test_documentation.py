@@ -24,6 +24,14 @@ def run(name):
     return names
 
 
+def test_the_page_on_mixed_inputs():
+    names = run("mixed.md")
+    x, y, posterior = (names[key] for key in ("x", "y", "posterior"))
+    assert float(abs(posterior.mean(x) - y).max()) < 0.01
+    for kernel in ("Overlap", "Correlated", "Unstructured", "Rounded"):
+        assert kernel in names
+
+
 def test_the_page_on_processes():
     names = run("gp.md")
     aware, posterior, new = names["aware"], names["posterior"], names["x"][:20] + 0.1

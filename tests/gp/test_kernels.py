@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.gaussian_process import kernels as sklearn_kernels
 
+from surrogate.gp.categories import Correlated, Overlap, Rounded, Unstructured, ZeroSum
 from surrogate.gp.kernels import (
     RBF,
     STATIONARY,
@@ -45,6 +46,21 @@ KERNELS = {
     "linear with one lengthscale": Linear(0.6),
     "all": Scale(0.5) * (Scale(0.3) + Linear(2.0) + Matern52(LENGTHSCALE) * RBF([0.5, 2.0]).on([0, 2])).on([1, 0, 2]),
 }
+LOADINGS = [[1.2, 0.3], [-0.4, 0.8], [0.9, -0.5], [0.2, 0.1]]
+CATEGORIES = {  # the first column is continuous, the second of 4 categories and the third of integers
+    "zero-sum": ZeroSum(4).on([1]),
+    "overlap": Overlap(4, 0.8).on([1]),
+    "correlated": Correlated(4, 2).with_loadings(LOADINGS).on([1]),
+    "unstructured": Unstructured(4, 2).with_factor(LOADINGS, [0.3, 0.1, 1.0, 0.5]).on([1]),
+    "integers": Rounded(Matern52(0.9)).on([2]),
+    "integers on a grid": Rounded(RBF([0.7, 1.3]), step=0.5, origin=0.1).on([2, 0]),
+    "a smooth function of each category": Correlated(4).on([1]) * (Scale(0.7) * Matern52(0.8).on([0])),
+    "main effects and interactions": Scale(0.5) * RBF(0.8).on([0])
+    + Scale(0.4) * ZeroSum(4).on([1])
+    + Scale(0.3) * (RBF(1.2).on([0]) * ZeroSum(4).on([1]))
+    + Scale(0.8) * (Rounded(Matern52(1.5)).on([2]) * Unstructured(4, 1).on([1])),
+}
+KERNELS |= CATEGORIES
 SMOOTH = {
     "rbf": RBF(LENGTHSCALE),
     "matern52": Matern52(0.8),
@@ -55,6 +71,15 @@ SMOOTH = {
 
 def points(n=7, seed=0):
     return torch.as_tensor(np.random.default_rng(seed).standard_normal((n, D)))
+
+
+def points_for(kernel, n=7, seed=0):
+    """Points that the kernel takes."""
+    x = points(n, seed)
+    if any(kernel is mixed for mixed in CATEGORIES.values()):
+        rng = np.random.default_rng(seed + 50)
+        x[:, 1], x[:, 2] = (torch.as_tensor(rng.integers(low, 4, n)) for low in (-1, 0))  # -1: not in the data
+    return x
 
 
 def symmetric(n, seed=5):
@@ -68,30 +93,31 @@ def kernel(request):
 
 
 def test_a_matrix_is_symmetric_and_positive_semi_definite(kernel):
-    k = kernel.covariance(points(30))
+    k = kernel.covariance(points_for(kernel, 30))
     torch.testing.assert_close(k, k.T, rtol=0, atol=1e-14)
     values = torch.linalg.eigvalsh(k)
     assert float(values[0]) > -1e-12 * float(values[-1])
 
 
 def test_variances_are_the_diagonal(kernel):
-    torch.testing.assert_close(kernel.diagonal(points()), kernel.covariance(points()).diagonal())
+    x = points_for(kernel)
+    torch.testing.assert_close(kernel.diagonal(x), kernel.covariance(x).diagonal())
 
 
 def test_covariances_with_others_are_blocks_of_the_matrix(kernel):
-    x = points(12)
+    x = points_for(kernel, 12)
     torch.testing.assert_close(kernel.covariance(x[:5], x[5:]), kernel.covariance(x)[:5, 5:], rtol=1e-12, atol=1e-13)
 
 
 def test_an_interpolant_is_a_product_with_the_covariances(kernel):
-    x, new, weights = points(9), points(4, seed=1), points(9, seed=2)
+    x, new, weights = points_for(kernel, 9), points_for(kernel, 4, seed=1), points(9, seed=2)
     for w in (weights[:, 0], weights):
         expected = kernel.cross(Points(x), new).T @ w
         torch.testing.assert_close(kernel.interpolant(Points(x), w)(new), expected, rtol=1e-11, atol=1e-12)
 
 
 def test_numpy_and_torch_are_one_function(kernel):
-    x, w = points(), symmetric(7)
+    x, w = points_for(kernel), symmetric(7)
     forms = [
         (kernel.forward(kernel.vector(), Points(x.numpy())), LowerWeights(np.tril(w))),
         (kernel.forward(kernel.vector(), Points(x)), FullWeights(torch.as_tensor(w).clone())),
@@ -111,7 +137,7 @@ def test_numpy_and_torch_are_one_function(kernel):
 @pytest.mark.parametrize("factor", [1.0, 0.3])
 def test_gradients_agree_with_central_differences(kernel, factor):
     """Of a weighted sum of the entries, with respect to hyperparameters and inputs."""
-    x, w, vector = points(), symmetric(7), kernel.vector()
+    x, w, vector = points_for(kernel), symmetric(7), kernel.vector()
 
     def total(v, u):
         return float((torch.as_tensor(w) * kernel.forward(v, Points(u), factor).matrix()).sum())
@@ -134,7 +160,8 @@ def test_the_vector_and_its_names_and_priors(kernel):
     moved = kernel.with_vector(vector + 0.1)
     np.testing.assert_array_equal(moved.vector(), vector + 0.1)
     np.testing.assert_array_equal(kernel.vector(), vector)
-    torch.testing.assert_close(moved.covariance(points()), kernel.forward(vector + 0.1, Points(points())).matrix())
+    x = points_for(kernel)
+    torch.testing.assert_close(moved.covariance(x), kernel.forward(vector + 0.1, Points(x)).matrix())
     with pytest.raises(ValueError, match=rf"vector must have shape \({kernel.size},\)"):
         kernel.with_vector(np.zeros(kernel.size + 1))
 
