@@ -1,12 +1,16 @@
 """Measures `surrogate.infer`, and peers beside it, on folders of problems with known answers.
 
 A folder holds `problems.py`, with `PUBLIC` (names) and `get(name)` (an object with `bounds`, `loglike` and `logz`),
-and `metrics.py`, with `compare(problem, samples, weights, logz)`. The package's own targets, `scripts/targets`, are
-always there too. Every run is a process of its own with one thread.
+and `metrics.py`, with `compare(problem, samples, weights, logz)`. A file of such problems may be named in place of the
+folder: `FOLDER/third_party.py` holds posteriors of public collections with their reference draws. Such problems have a
+`prior` of their own, a `tolerance` of the divergence gskl, which alone decides what is solved, and a `view` in which it
+is taken. The package's own targets, `scripts/targets`, are always there too. Every run is a process of its own with one
+thread.
 
     scripts/bench_posterior.py FOLDER --problems gauss4,ring2,needle6 --seeds 1-5 --output results.csv
     scripts/bench_posterior.py --problems angle3,torus3
     scripts/bench_posterior.py scripts/generated --jobs 2 --output generated.csv
+    scripts/bench_posterior.py FOLDER/third_party.py --seeds 1-5 --report benchmarks/third_party.md
     scripts/bench_posterior.py FOLDER --peer gpry --peer-python other/bin/python
     scripts/bench_posterior.py FOLDER --problems banana2,lognormal4 --seeds 1-2 --ablate
     scripts/bench_posterior.py FOLDER --problems banana2 --ablate probes,holes
@@ -33,7 +37,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from peers.common import load_module
+from peers.common import load_module, problems_file
 
 WORKERS = Path(__file__).resolve().parent / "peers"
 TARGETS = Path(__file__).resolve().parent / "targets"
@@ -75,7 +79,7 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Suite:
-    """A folder of problems and how far from the truth a sample of one of them is."""
+    """A folder or file of problems and how far from the truth a sample of one of them is."""
 
     folder: Path
     problems: ModuleType
@@ -83,13 +87,31 @@ class Suite:
 
     @classmethod
     def of(cls, folder: Path) -> Suite:
-        """The suite in a folder."""
-        return cls(folder, load_module(folder / "problems.py"), load_module(folder / "metrics.py"))
+        """The suite in a folder, or in a file beside its metrics."""
+        problems = problems_file(folder)
+        return cls(folder, load_module(problems), load_module(problems.parent / "metrics.py"))
 
     @property
     def names(self) -> list[str]:
         """Names of its problems."""
-        return list(self.problems.PUBLIC)
+        return list(self.problems.PUBLIC if hasattr(self.problems, "PUBLIC") else self.problems.ALL)
+
+
+@dataclass(frozen=True, eq=False)
+class Viewed:
+    """A problem with reference draws, in the coordinates in which its moments are meant."""
+
+    problem: Any
+
+    @property
+    def logz(self) -> float | None:
+        """Log-evidence, None if it is unknown."""
+        logz: float | None = self.problem.logz
+        return logz
+
+    def reference(self, n: int, seed: int) -> np.ndarray:
+        """Exact draws with shape (n, k)."""
+        return np.asarray(self.problem.view(self.problem.reference(n, seed)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,15 +152,22 @@ def environment(task: Task) -> dict[str, str]:
     return os.environ | ONE_THREAD | path | {"SURROGATE_BENCH_WITHOUT": task.without}
 
 
-def is_solved(gskl: float, mmtv: float, dlogz: float | None) -> bool:
+def is_solved(gskl: float, mmtv: float, dlogz: float | None, tolerance: float | None = None) -> bool:
+    """Whether a posterior is right; a tolerance of gskl, where a problem has one, decides alone."""
+    if tolerance is not None:
+        return gskl < tolerance
     return gskl < LIMITS["gskl"] and mmtv < LIMITS["mmtv"] and (dlogz is None or abs(dlogz) < LIMITS["dlogz"])
 
 
 def judge(answer: dict[str, Any], arrays: Path, problem: Any, metrics: ModuleType) -> dict[str, Any]:
     """Numbers of a finished run: its answer and its distance from the truth."""
     with np.load(arrays, allow_pickle=False) as sample:
-        weights = sample["weights"]
-        distance = metrics.compare(problem, sample["samples"], weights, answer["log_evidence"])
+        weights, samples = sample["weights"], sample["samples"]
+        if hasattr(problem, "view"):
+            samples, viewed = problem.view(samples), Viewed(problem)
+        else:
+            viewed = problem
+        distance = metrics.compare(viewed, samples, weights, answer["log_evidence"])
     gskl, mmtv, dlogz = float(distance["gskl"]), float(distance["mmtv"]), distance["dlogz"]
     error = answer["log_evidence_error"]
     return {
@@ -151,7 +180,7 @@ def judge(answer: dict[str, Any], arrays: Path, problem: Any, metrics: ModuleTyp
         "cpu": answer["cpu"],
         "wall": answer["wall"],
         "converged": answer["converged"],
-        "solved": is_solved(gskl, mmtv, dlogz),
+        "solved": is_solved(gskl, mmtv, dlogz, getattr(problem, "tolerance", None)),
         "status": answer["status"],
     }
 

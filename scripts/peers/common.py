@@ -65,6 +65,11 @@ def load_module(path: Path) -> ModuleType:
     return module
 
 
+def problems_file(suite: Path) -> Path:
+    """The file with the problems of a suite: `problems.py` of a folder, or the file itself."""
+    return suite / "problems.py" if suite.is_dir() else suite
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("suite", type=Path)
@@ -78,7 +83,7 @@ def _arguments() -> argparse.Namespace:
 def work(run: Callable[[Any, Counted, int, int | None], Outcome]) -> None:
     """Runs `run(problem, log_likelihood, seed, max_evaluations)` on what the command line names, and answers."""
     arguments = _arguments()
-    problem = load_module(arguments.suite / "problems.py").get(arguments.problem)
+    problem = load_module(problems_file(arguments.suite)).get(arguments.problem)
     log_likelihood = Counted(problem)
     cpu, wall = time.process_time(), time.perf_counter()
     outcome = run(problem, log_likelihood, arguments.seed, arguments.max_evaluations)

@@ -16,7 +16,10 @@ import surrogate
 
 
 def prior_of(problem: Any) -> Any:
-    """Bounds, or parameters where some of them are periodic."""
+    """The problem's own prior, or bounds, or parameters where some of them are periodic."""
+    if hasattr(problem, "prior"):
+        turns = problem.periodic
+        return {name: surrogate.Parameter(name, prior, periodic=name in turns) for name, prior in problem.prior.items()}
     periodic = getattr(problem, "periodic", ())
     if not any(periodic):
         return problem.bounds

@@ -8,9 +8,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["TREND_DEGREES", "Mean", "Polynomial", "Zero"]
+__all__ = ["STEEPEST_TILT", "TREND_DEGREES", "Mean", "Polynomial", "Quadratic", "Tilted", "Zero"]
 
 TREND_DEGREES = {"constant": 0, "linear": 1, "quadratic": 2}
+
+Quadratic = tuple[Tensor, Tensor, Tensor]
+"""c, b and C of c + b.u + u.C.u, with shapes (), (d,) and (d, d), C symmetric."""
+
+STEEPEST_TILT = 200.0
+"""Largest exponent of a tilted mean: the square of its exponential is still a number."""
 
 
 class Mean(Protocol):
@@ -109,3 +115,64 @@ class Polynomial:
             quadratic[i, j] = 3.0 * coefficients[d + 1 :]
             quadratic = 0.5 * (quadratic + quadratic.T)
         return c, b, quadratic
+
+
+@dataclass(frozen=True)
+class Tilted:
+    """P(u) + exp(a.u) Q(w): a polynomial, and a quadratic times an exponential.
+
+    It describes the log-likelihood of a regression whose noise is a parameter exactly: -n log s - RSS(b) / (2 s^2) is
+    linear in v = log s plus a quadratic in the coefficients b, times exp(-2 v). Prior sds are those of ``Polynomial``.
+
+    Attributes:
+        along: a, the d entries of the gradient of the exponent.
+        across: Rows of the matrix B of w = u B, d rows with k entries each.
+        full: Whether P is a full quadratic of u; else it is a constant plus a slope along a.
+    """
+
+    along: tuple[float, ...]
+    across: tuple[tuple[float, ...], ...]
+    full: bool = False
+
+    def _parts(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """a, B, the direction of a, and exp(a.u) with shape (n, 1)."""
+        a, b = u.new_tensor(self.along), u.new_tensor(self.across).reshape(len(self.along), -1)
+        return a, b, a / a.norm(), (u @ a).clamp(-STEEPEST_TILT, STEEPEST_TILT).exp()[:, None]
+
+    def size(self, d: int) -> int:
+        """Number p of basis functions: those of P, and (k + 1)(k + 2) / 2."""
+        return (_FULL.size(d) if self.full else 2) + _FULL.size(len(self.across[0]))
+
+    def basis(self, u: Tensor) -> Tensor:
+        """See ``Mean``."""
+        _, b, direction, tilt = self._parts(u)
+        plain = _FULL.basis(u) if self.full else _LINE.basis((u @ direction)[:, None])
+        return torch.cat([plain, tilt * _FULL.basis(u @ b)], 1)
+
+    def slopes(self, u: Tensor) -> Tensor:
+        """See ``Mean``."""
+        a, b, direction, tilt = self._parts(u)
+        w, line = u @ b, (u @ direction)[:, None]
+        plain = _FULL.slopes(u) if self.full else direction[:, None] * _LINE.slopes(line)
+        inner = torch.einsum("dk,nkp->ndp", b, _FULL.slopes(w)) + a[:, None] * _FULL.basis(w)[:, None]
+        return torch.cat([plain, tilt[:, :, None] * inner], 2)
+
+    def polynomial(self, coefficients: Tensor, d: int) -> None:  # noqa: ARG002 - see Mean
+        """See ``Mean``: None, because it is not quadratic."""
+        return
+
+    def quadratics(self, coefficients: Tensor) -> tuple[Quadratic, Quadratic]:
+        """P and Q as quadratics of u."""
+        d = len(self.along)
+        _, b, direction, _ = self._parts(coefficients.new_zeros(1, d))
+        split = self.size(d) - _FULL.size(b.shape[1])
+        if self.full:
+            plain = _FULL.polynomial(coefficients[:split], d)
+        else:
+            c, slope, _ = _LINE.polynomial(coefficients[:split], 1)
+            plain = c, slope * direction, coefficients.new_zeros(d, d)
+        c, linear, quadratic = _FULL.polynomial(coefficients[split:], b.shape[1])
+        return plain, (c, b @ linear, b @ quadratic @ b.T)
+
+
+_FULL, _LINE = Polynomial("quadratic"), Polynomial("linear")

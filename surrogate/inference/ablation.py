@@ -14,7 +14,7 @@ from surrogate.inference.setup import Setup
 __all__ = ["parts", "without"]
 
 
-_SEARCHED = ("structures", "input_warps", "output_warps", "couplings", "noise")
+_SEARCHED = ("structures", "input_warps", "output_warps", "couplings", "divisions", "noise")
 _SETTINGS = ("temperature", "feasibility_doubt", "jumps")
 _EXPLORING = ("promising", "labels", "exchanges", "holes", "modes")
 _NEEDED = (Fill.name, Probes.name)  # without them a batch is not what was asked for

@@ -101,7 +101,7 @@ def fit_structure(
     cold = replace(Hyperparameters.default(size, scale=0.1 * spread + 1e-3), log_noise=log_noise)
     begin = _start(problem, structure, cold)
     training = problem.training_set(begin)
-    processes = family(structure)
+    processes = family(structure, begin.whitening)
     begins = [*starts, *([cold] if cold_start or not starts else [])]
     offset = _offset(y, structure, size) + _slope_offset(problem, begin)
     if structure.warp.couplings is not None:
@@ -147,6 +147,8 @@ def score_structure(
     training, given = _split(problem.training_set(begin), problem.y)
     size = structure.warp.size
     offset = _offset(problem.y, structure, size) + _slope_offset(problem, begin) - _coupling_penalty(structure.warp)
-    scores = [value + offset for value in family(structure).log_posteriors(training, hypers, given=given)]
+    scores = [
+        value + offset for value in family(structure, begin.whitening).log_posteriors(training, hypers, given=given)
+    ]
     best = int(np.argmax(scores))
     return scores[best], hypers[best]

@@ -162,8 +162,8 @@ class ScalarLogDensity:
         None unless the trend is a concave quadratic of the log-density itself and has fewer coefficients than data.
         """
         structure, d = self.parameters.structure, t.shape[1]
-        if structure.warp.size > d:  # the trend on a circle has its maximum elsewhere than that on the plane
-            return None
+        if structure.warp.size > d or structure.division is not None:
+            return None  # a trend on a circle has its maximum elsewhere than one on the plane; so has a divided one
         if structure.trend != "quadratic" or structure.output != 0.0 or self.gp.size < trend_size(d) + 2:
             return None
         _, b, quadratic = (part.cpu().numpy() for part in self.gp.polynomial)
@@ -218,7 +218,7 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
     data, t = data.head(parameters.n), t[: parameters.n]
     problem = FitProblem(data, t, temperature=parameters.temperature, device=device)
     training, rows = problem.training_set(parameters), problem.rows
-    gp = family(parameters.structure).condition(training, parameters.hyper)
+    gp = family(parameters.structure, parameters.whitening).condition(training, parameters.hyper)
     u = parameters.whitening.whiten(parameters.structure.warp.forward(t))
     inside = u[rows]
     pad = _PADDING * (inside.max(0) - inside.min(0)) + 1e-9

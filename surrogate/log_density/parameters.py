@@ -14,7 +14,7 @@ from surrogate.log_density.coordinates.couplings import Couplings
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
 
-__all__ = ["Structure", "SurrogateParameters", "relevant_depth", "trend_size"]
+__all__ = ["Division", "Structure", "SurrogateParameters", "relevant_depth", "trend_size"]
 
 
 _EXACT_LOG_AMPLITUDE = -2.5  # of the residual in units of the output scale: below 8 % it corrects the trend, no more
@@ -32,6 +32,28 @@ def relevant_depth(d: int) -> float:
     return 20.0 + 4.0 * d
 
 
+@dataclass(frozen=True)
+class Division:
+    """A quadratic trend that is divided by a power of a positive parameter.
+
+    With a noise sd s among the parameters of a regression the log-likelihood is -n log s - RSS(b) / (2 s^2): a slope in
+    log s, and a quadratic of the other parameters b divided by s^2. The parameter has the warp "log".
+
+    Attributes:
+        parameter: Number of the divisor.
+        power: Exponent of the parameter that multiplies the quadratic: -2 for an sd, -1 for a variance.
+        full: Whether a quadratic that is not divided is added, as a prior inside of the likelihood makes it.
+    """
+
+    parameter: int
+    power: int
+    full: bool = False
+
+    def size(self, d: int) -> int:
+        """Number of coefficients of the trend in d coordinates."""
+        return (trend_size(d) if self.full else 2) + trend_size(d - 1)
+
+
 @dataclass(frozen=True, eq=False)
 class Structure:
     """The discrete choices of a surrogate.
@@ -41,12 +63,14 @@ class Structure:
         trend: Name of the trend.
         output: Scale of the output warp, see ``OutputWarp``.
         warp: Input warp.
+        division: How a quadratic trend is divided by a parameter; None where it is not.
     """
 
     kernel: str
     trend: str
     output: float
     warp: InputWarp
+    division: Division | None = None
 
     @classmethod
     def plain(cls, low: Array, high: Array, periodic: Flags | None = None) -> Structure:
@@ -55,7 +79,8 @@ class Structure:
 
     def same(self, other: Structure) -> bool:
         """Whether all choices agree."""
-        mine, theirs = (self.kernel, self.trend, self.output), (other.kernel, other.trend, other.output)
+        mine = (self.kernel, self.trend, self.output, self.division)
+        theirs = (other.kernel, other.trend, other.output, other.division)
         if mine != theirs or bool((self.warp.kinds != other.warp.kinds).any()):
             return False
         if self.warp.couplings is None or other.warp.couplings is None:
@@ -66,12 +91,18 @@ class Structure:
     def cost(self) -> float:
         """Nats by which a structure must be more probable than the plain one.
 
-        2 per warped parameter, 3 for an output warp and for each coefficient of couplings, 8 for a rough kernel: a few
-        points of a steep function look rough, and a rough kernel learns slowly. Without this cost ring-shaped
-        posteriors needed half as many evaluations again.
+        2 per warped parameter, 3 for an output warp, a division and each coefficient of couplings, 8 for a rough
+        kernel: a few points of a steep function look rough, and a rough kernel learns slowly. Without this cost
+        ring-shaped posteriors needed half as many evaluations again.
         """
-        coupled = 0 if self.warp.couplings is None else len(self.warp.couplings.vector)
-        return 2.0 * float(self.warp.chosen) + 3.0 * ((self.output != 0.0) + coupled) + 8.0 * (self.kernel != "rbf")
+        others = (self.output != 0.0) + (self.division is not None)
+        others += 0 if self.warp.couplings is None else len(self.warp.couplings.vector)
+        return 2.0 * float(self.warp.chosen) + 3.0 * others + 8.0 * (self.kernel != "rbf")
+
+    @property
+    def size(self) -> int:
+        """Number of coefficients of its trend, if that is quadratic."""
+        return trend_size(self.warp.size) if self.division is None else self.division.size(self.warp.size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,8 +158,11 @@ class SurrogateParameters:
 
     def to_arrays(self) -> dict[str, NDArray]:
         """Arrays of numbers and fixed-width text that define it exactly."""
-        warp = self.structure.warp
-        return ({} if warp.couplings is None else {"warp/couplings": warp.couplings.to_array()}) | {
+        warp, division = self.structure.warp, self.structure.division
+        optional = {} if warp.couplings is None else {"warp/couplings": warp.couplings.to_array()}
+        if division is not None:
+            optional["division"] = np.array([division.parameter, division.power, int(division.full)])
+        return optional | {
             "kind": np.array("scalar"),
             "hyper": self.hyper.vector(),
             "centre": self.whitening.centre,
@@ -149,10 +183,14 @@ class SurrogateParameters:
         low, high = arrays["warp/support"]
         warp = InputWarp(arrays["warp/kinds"], low, high, couplings)
         kernel, trend, *kind = map(str, arrays["names"])
+        division = None
+        if "division" in arrays:
+            parameter, power, full = map(int, arrays["division"])
+            division = Division(parameter, power, bool(full))
         return cls(
             hyper=Hyperparameters.of(arrays["hyper"], warp.size),
             whitening=Whitening(arrays["centre"], arrays["forward"], arrays["backward"]),
-            structure=Structure(kernel, trend, output, warp),
+            structure=Structure(kernel, trend, output, warp, division),
             temperature=temperature,
             n=int(arrays["counts"][0]),
             score=score,

@@ -8,16 +8,18 @@ from functools import cached_property
 import numpy as np
 
 from surrogate.arrays import Array, Flags
-from surrogate.gp.means import Polynomial
+from surrogate.gp.means import Polynomial, Tilted
 from surrogate.gp.process import Data
 from surrogate.gp.trended import Trended
 from surrogate.log_density.coordinates.warps import OutputWarp
-from surrogate.log_density.parameters import Structure, SurrogateParameters, relevant_depth, trend_size
+from surrogate.log_density.coordinates.whitening import Whitening
+from surrogate.log_density.parameters import Division, Structure, SurrogateParameters, relevant_depth, trend_size
 from surrogate.problem.dataset import OK, Dataset
 
 __all__ = ["FitProblem", "family", "visible"]
 
 
+_THIN = 1e-18  # share of the largest variance below which other coordinates do not vary among themselves
 _MAX_SLOPES = 2000  # derivatives in a kernel matrix: 125 points in 16 dimensions
 _MOST_DEEP = 400  # points, deep ones included, with which a factorisation takes a few milliseconds
 
@@ -99,6 +101,20 @@ def visible(y: Array, temperature: float, d: int) -> Flags:
     return keep
 
 
-def family(structure: Structure) -> Trended:
+def family(structure: Structure, whitening: Whitening) -> Trended:
     """The processes that a structure names, up to their hyperparameters."""
-    return Trended(structure.kernel, Polynomial(structure.trend))
+    if structure.division is None:
+        return Trended(structure.kernel, Polynomial(structure.trend))
+    return Trended(structure.kernel, _tilted(structure.division, whitening))
+
+
+def _tilted(division: Division, whitening: Whitening) -> Tilted:
+    """The trend of a division, in whitened coordinates: the divisor's logarithm is linear in these.
+
+    The other coordinates are whitened among themselves.
+    """
+    j, backward = division.parameter, whitening.backward
+    others = np.delete(backward, j, axis=1)
+    values, vectors = np.linalg.eigh(others.T @ others)
+    across = others @ vectors / np.sqrt(np.maximum(values, _THIN * values[-1]))
+    return Tilted(tuple(division.power * backward[:, j]), tuple(map(tuple, across)), division.full)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.preprocessing import PolynomialFeatures
 
-from surrogate.gp.means import TREND_DEGREES, Polynomial
+from surrogate.gp.means import TREND_DEGREES, Polynomial, Tilted
 
 CASES = [(name, d) for name in TREND_DEGREES for d in (1, 2, 5)]
 
@@ -52,3 +52,34 @@ def test_quadratic_part_is_symmetric(case):
 def test_other_degrees_are_refused():
     with pytest.raises(ValueError, match=r"trend must be one of \['constant', 'linear', 'quadratic'\], got 'cubic'"):
         Polynomial("cubic")
+
+
+@pytest.fixture(params=[False, True], ids=["line", "full"])
+def tilted(request):
+    along, across = points(3, 1)[:, 0].numpy(), points(3, 2).numpy()
+    return Tilted(tuple(along), tuple(map(tuple, across)), request.param)
+
+
+def test_tilted_basis_is_a_polynomial_and_a_quadratic_times_an_exponential(tilted):
+    u = points(10, 3)
+    a, b = torch.tensor(tilted.along), torch.tensor(tilted.across)
+    quadratic = Polynomial("quadratic").basis(u @ b)
+    plain = (
+        Polynomial("quadratic").basis(u) if tilted.full else torch.stack([10.0 + 0 * u[:, 0], 10 * u @ a / a.norm()], 1)
+    )
+    expected = torch.cat([plain, torch.exp(u @ a)[:, None] * quadratic], 1)
+    assert tilted.size(3) == expected.shape[1]
+    torch.testing.assert_close(tilted.basis(u), expected)
+
+
+def test_tilted_slopes_are_the_derivatives_of_the_basis(tilted):
+    u = points(4, 3)
+    expected = torch.autograd.functional.jacobian(tilted.basis, u).diagonal(dim1=0, dim2=2).permute(2, 1, 0)
+    torch.testing.assert_close(tilted.slopes(u), expected)
+
+
+def test_tilted_quadratics_are_the_combination_of_the_basis(tilted):
+    u, coefficients = points(10, 3), points(tilted.size(3), 1)[:, 0]
+    plain, times = (c + u @ b + ((u @ q) * u).sum(1) for c, b, q in tilted.quadratics(coefficients))
+    value = plain + torch.exp(u @ torch.tensor(tilted.along)) * times
+    torch.testing.assert_close(value, tilted.basis(u) @ coefficients)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from surrogate.arrays import Array
+from surrogate.gp.means import STEEPEST_TILT
 from surrogate.log_density.coordinates.warps import OutputWarp
 from surrogate.log_density.feasibility.choice import restored
-from surrogate.log_density.predictor.closures import CORRELATIONS, SLOPES, affine, augmented_trend
+from surrogate.log_density.predictor.closures import CORRELATIONS, SLOPES, affine, augmented_trend, tilted_trend
 from surrogate.log_density.trust_region import BEND_QUARTIC, BEND_WIDTH
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def batch_closure(p: Predictor) -> Callable[[Array], Array]:
     sharpness = 1.0 / (BEND_WIDTH * (high - low))
     slopes = _batch_slopes(p) if len(p.residual.slope_points) else None
     feasibility = restored(p.feasibility, p.classifier)
+    tilted = tilted_trend(p)
     y_max, temperature = map(float, p.constants[:2])
 
     def many(x: Array) -> Array:
@@ -37,6 +39,8 @@ def batch_closure(p: Predictor) -> Callable[[Array], Array]:
         z += offset
         value = ((z @ trend) * z).sum(1)
         value += correlate(_halves(z[:, :-1], points)) @ weights
+        if tilted is not None:
+            value += np.exp(np.clip(z @ tilted[0], -STEEPEST_TILT, STEEPEST_TILT)) * ((z @ tilted[1]) * z).sum(1)
         if slopes is not None:
             value += slopes(z)
         u = z[:, :-1] * p.residual.lengthscale

@@ -16,7 +16,7 @@ from surrogate.arrays import Array
 if TYPE_CHECKING:
     from surrogate.log_density.predictor.numbers import Predictor
 
-__all__ = ["CORRELATIONS", "SLOPES", "affine", "augmented_trend"]
+__all__ = ["CORRELATIONS", "SLOPES", "affine", "augmented_trend", "tilted_trend"]
 
 
 def affine(p: Predictor) -> tuple[Array, Array]:
@@ -34,10 +34,23 @@ def affine(p: Predictor) -> tuple[Array, Array]:
 
 def augmented_trend(p: Predictor) -> Array:
     """The trend as a quadratic form of z, with shape (e + 1, e + 1)."""
-    d = len(p.coordinates.centre)
-    out = np.zeros((d + 1, d + 1))
-    out[:d, :d] = p.trend[d + 1 :].reshape(d, d) * np.outer(p.residual.lengthscale, p.residual.lengthscale)
-    out[:d, d], out[d, d] = p.trend[1 : d + 1] * p.residual.lengthscale, p.trend[0]
+    return _augmented(p.trend, p.residual.lengthscale)
+
+
+def tilted_trend(p: Predictor) -> tuple[Array, Array] | None:
+    """a and C of the tilted trend exp(a.z) z.C.z, with shapes (e + 1,) and (e + 1, e + 1); None if there is none."""
+    if not len(p.tilted):
+        return None
+    e = len(p.coordinates.centre)
+    return np.append(p.tilted[:e] * p.residual.lengthscale, 0.0), _augmented(p.tilted[e:], p.residual.lengthscale)
+
+
+def _augmented(quadratic: Array, lengthscale: Array) -> Array:
+    """c + b.u + u.C.u as a quadratic form of z, with shape (e + 1, e + 1)."""
+    e = len(lengthscale)
+    out = np.zeros((e + 1, e + 1))
+    out[:e, :e] = quadratic[e + 1 :].reshape(e, e) * np.outer(lengthscale, lengthscale)
+    out[:e, e], out[e, e] = quadratic[1 : e + 1] * lengthscale, quadratic[0]
     return out
 
 

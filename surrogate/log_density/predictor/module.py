@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from surrogate.arrays import Array
+from surrogate.gp.means import STEEPEST_TILT
 from surrogate.linalg.stationary import CORRELATIONS
 from surrogate.log_density.coordinates.couplings import STEEPEST, Couplings
 from surrogate.log_density.coordinates.warps import CIRCLE, EXPANDED_TO
@@ -93,6 +94,10 @@ class PredictorModule(torch.nn.Module):
     linear: Tensor
     quadratic: Tensor
     constant: Tensor
+    tilt: Tensor
+    tilted_linear: Tensor
+    tilted_quadratic: Tensor
+    tilted_constant: Tensor
     box: Tensor
     feasible_points: Tensor
     feasible_weights: Tensor
@@ -115,6 +120,10 @@ class PredictorModule(torch.nn.Module):
             "constant": p.trend[:1],
             "box": p.box,
         }
+        self._tilted = len(p.tilted) > 0
+        if self._tilted:
+            buffers |= {"tilt": p.tilted[:e], "tilted_linear": p.tilted[e + 1 : 2 * e + 1]}
+            buffers |= {"tilted_quadratic": p.tilted[2 * e + 1 :].reshape(e, e), "tilted_constant": p.tilted[e : e + 1]}
         if self._sloped:
             scaled = p.residual.slope_weights / p.residual.lengthscale
             buffers["slope_points"] = _columns(torch.from_numpy(p.residual.slope_points / p.residual.lengthscale))
@@ -132,6 +141,9 @@ class PredictorModule(torch.nn.Module):
         kernel = CORRELATIONS[self._kernel]
         k = kernel.correlation(_squared_distance(z, self.points))
         value = self.constant + u @ self.linear + ((u @ self.quadratic) * u).sum(1) + k @ self.weights
+        if self._tilted:
+            inner = self.tilted_constant + u @ self.tilted_linear + ((u @ self.tilted_quadratic) * u).sum(1)
+            value = value + (u @ self.tilt).clamp(-STEEPEST_TILT, STEEPEST_TILT).exp() * inner
         if self._sloped:
             _, h = kernel.evaluate(_squared_distance(z, self.slope_points))
             value = value + (h * (z @ self.slope_weights.T - self.slope_offsets)).sum(1)

@@ -18,6 +18,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from surrogate.arrays import Array, Indices
+from surrogate.gp.means import Quadratic, Tilted
+from surrogate.gp.solvers.cholesky import CholeskyPosterior
 from surrogate.gp.trended import Residual
 from surrogate.log_density.coordinates.couplings import Couplings
 from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
@@ -108,6 +110,8 @@ class Predictor:
         coordinates: From parameters to whitened coordinates.
         residual: The share of the kernel in the mean.
         trend: c, b and C of the trend c + b.u + u.C.u: with shape (1 + e + e^2,).
+        tilted: a, c, b and C of exp(a.u) (c + b.u + u.C.u), which is added to it: with shape (1 + 2 e + e^2,), or (0,)
+            where there is none.
         box: Lower and upper corner of the trust region in whitened coordinates, with shape (2, e).
         feasibility: Kind of the classifier of feasible points: "everywhere", "process" or "svm".
         classifier: Its numbers.
@@ -119,6 +123,7 @@ class Predictor:
     coordinates: PredictorCoordinates
     residual: PredictorResidual
     trend: Array
+    tilted: Array
     box: Array
     feasibility: str
     classifier: FeasibilityArrays
@@ -139,7 +144,7 @@ class Predictor:
             msg = f"only kernels {sorted(CORRELATIONS)} can be exported, got {residual.kernel}"
             raise ValueError(msg)
         weights, slope_at, slope_weights = residual.weights(gp)
-        points = gp.u.cpu().numpy()
+        points, (trend, tilted) = gp.u.cpu().numpy(), _trends(gp)
         warp = parameters.structure.warp
         coordinates = PredictorCoordinates(
             location=location,
@@ -157,7 +162,8 @@ class Predictor:
             residual=PredictorResidual(
                 residual.kernel, residual.lengthscale, points, weights, points[slope_at], slope_weights
             ),
-            trend=np.concatenate([part.cpu().numpy().ravel() for part in gp.polynomial]),
+            trend=trend,
+            tilted=tilted,
             box=np.stack([model.low, model.high]),
             feasibility=model.feasibility.kind,
             classifier=model.feasibility.arrays(points.shape[1]),
@@ -270,6 +276,19 @@ def load_predictor(path: str | os.PathLike[str]) -> Predictor:
     return Predictor.from_arrays(load_arrays(Path(path)))
 
 
+def _trends(gp: CholeskyPosterior) -> tuple[Array, Array]:
+    """The numbers ``trend`` and ``tilted`` of a predictor."""
+    mean = gp.process.mean
+    if not isinstance(mean, Tilted):
+        return _flat(gp.polynomial), np.empty(0)
+    plain, tilted = mean.quadratics(gp.coefficients)
+    return _flat(plain), np.concatenate([mean.along, _flat(tilted)])
+
+
+def _flat(quadratic: Quadratic) -> Array:
+    return np.concatenate([part.cpu().numpy().ravel() for part in quadratic])
+
+
 _WORDS = ("kernel", "feasibility")
 _GROUPS = ("coordinates", "residual", "classifier")  # fields that are stored part by part
 
@@ -282,7 +301,8 @@ _FORMER_NAMES = {"border": "points", "border_weights": "weights", "border_root":
 
 
 def _renewed(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
-    """Arrays of an older format with the names of the current one: no couplings, and feasibility always a process."""
+    """Arrays of an older format with the current names: no couplings, no tilt, and feasibility always a process."""
+    arrays = {"predictor/tilted": np.empty(0), **arrays}
     if "predictor/warp" in arrays:
         arrays = {"predictor/couplings": np.empty((0, arrays["predictor/warp"].size)), **arrays}
     if "predictor/border_weights" not in arrays:
@@ -298,11 +318,12 @@ def _check_shapes(values: dict[str, NDArray]) -> None:
     d, (e,), n = len(values["warp"]), values["centre"].shape or (0,), len(np.atleast_1d(values["weights"]))
     m, k = len(np.atleast_2d(values["slope_weights"])), len(np.atleast_1d(values["feasible_weights"]))
     root = (k, k) if str(values["feasibility"]) == "process" else (0, 0)
+    tilted = 1 + 2 * e + e * e if np.size(values["tilted"]) else 0
     rows = Couplings.rows(d) if len(np.atleast_1d(values["couplings"])) else 0
     expected = {
         "names": (d,), "bounds": (d, 2), "location": (d,), "scale": (d,), "warp": (d,), "support": (2, d),
         "centre": (e,), "forward": (e, e), "kernel": (), "lengthscale": (e,), "points": (n, e), "weights": (n,),
-        "slope_points": (m, e), "slope_weights": (m, e), "trend": (1 + e + e * e,), "box": (2, e),
+        "slope_points": (m, e), "slope_weights": (m, e), "trend": (1 + e + e * e,), "tilted": (tilted,), "box": (2, e),
         "feasibility": (), "feasible_points": (k, e), "feasible_weights": (k,), "feasible_root": root,
         "feasible_shape": (3,), "constants": (3,), "couplings": (rows, d),
     }  # fmt: skip

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from surrogate.arrays import Array
+from surrogate.gp.means import STEEPEST_TILT
 from surrogate.log_density.coordinates.warps import EXPANDED_TO
 from surrogate.log_density.feasibility.process import PRIOR_VARIANCE, SURE
-from surrogate.log_density.predictor.closures import CORRELATIONS, SLOPES, affine, augmented_trend
+from surrogate.log_density.predictor.closures import CORRELATIONS, SLOPES, affine, augmented_trend, tilted_trend
 from surrogate.log_density.trust_region import BEND_QUARTIC, BEND_WIDTH
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def single_closure(p: Predictor) -> Callable[[ArrayLike], float]:
     box = tuple(zip(low.tolist(), high.tolist(), (1.0 / (BEND_WIDTH * (high - low))).tolist(), strict=True))
     slopes = _scalar_slopes(p) if len(p.residual.slope_points) else None
     feasible = _FEASIBLE[p.feasibility](p) if p.feasibility in _FEASIBLE else None
+    tilted = tilted_trend(p)
     y_max, temperature, output = map(float, p.constants[:3])
     inverse = _scalar_inverse(output) if output else None
 
@@ -43,6 +45,10 @@ def single_closure(p: Predictor) -> Callable[[ArrayLike], float]:
         e = points.dot(z)
         e -= 0.5 * (z.dot(z) - 1.0)  # now minus half the squared distances
         value = float(z.dot(trend.dot(z))) + float(weights.dot(correlate(e)))
+        if tilted is not None:
+            value += math.exp(min(max(float(tilted[0].dot(z)), -STEEPEST_TILT), STEEPEST_TILT)) * float(
+                z.dot(tilted[1].dot(z))
+            )
         if slopes is not None:
             value += slopes(z)
         if inverse is not None:

@@ -12,9 +12,9 @@ from itertools import product
 import numpy as np
 
 from surrogate.gp.trended import Hyperparameters
-from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
+from surrogate.log_density.coordinates.warps import CIRCLE, INPUT_WARPS, InputWarp
 from surrogate.log_density.fit import fit_structure, score_structure
-from surrogate.log_density.parameters import Structure, SurrogateParameters, relevant_depth, trend_size
+from surrogate.log_density.parameters import Division, Structure, SurrogateParameters, relevant_depth, trend_size
 from surrogate.log_density.search.couplings import choose_couplings
 from surrogate.log_density.training import FitProblem
 
@@ -32,6 +32,9 @@ _LOWERED = (
 _SMALL, _LARGE = 1e-3, 0.2  # shapings of the variants: next to none, and a fifth of the depth
 _EVALUATIONS = 30  # marginal likelihoods of the fit of a neighbour, which starts at the best variant
 _MANY = 20  # coordinates above which a structure takes seconds to fit
+_LOG = INPUT_WARPS.index("log")
+_POWERS = (-2, -1)  # of a parameter that divides the trend: a standard deviation, and a variance
+_SPARE = 2  # values more than the trend of a division has coefficients, from which it can be told from others
 _KINDS = range(4)  # of input warps that may be the same for all parameters; a circle is none of them
 
 
@@ -44,6 +47,7 @@ class StructureSearch:
         input_warps: Warps of the parameters are among the choices.
         output_warps: Warps of the log-density are.
         couplings: Coordinates that are bent and scaled by others are.
+        divisions: Trends divided by a parameter are.
         noise: Noise that the likelihood did not declare.
     """
 
@@ -51,6 +55,7 @@ class StructureSearch:
     input_warps: bool = True
     output_warps: bool = True
     couplings: bool = True
+    divisions: bool = True
     noise: bool = True
 
 
@@ -81,6 +86,27 @@ def neighbours(
     return [other for other in out if not other.same(structure)]
 
 
+def divided(warp: InputWarp, values: int, search: StructureSearch) -> list[Structure]:
+    """Structures with a quadratic trend divided by a power of each parameter that has a lower bound.
+
+    Args:
+        warp: Input warp, with whose support the others are left unwarped.
+        values: Number of finite values; only trends with fewer coefficients are offered.
+        search: Without warps of parameters there are none.
+    """
+    out: list[Structure] = []
+    if not (search.input_warps and search.divisions) or warp.size < 2:
+        return out
+    for parameter, power, full in product(range(len(warp.kinds)), _POWERS, (False, True)):
+        division = Division(parameter, power, full)
+        if _LOG in warp.possible_kinds(parameter) and values >= division.size(warp.size) + _SPARE:
+            kinds = warp.plain_kinds.copy()
+            kinds[parameter] = _LOG
+            plain = InputWarp(kinds, warp.low, warp.high)
+            out.append(Structure("rbf", "quadratic", 0.0, plain, division))
+    return out
+
+
 def _rewarped(warp: InputWarp, d: int) -> set[tuple[int, ...]]:
     """Kinds of input warps that differ from the present ones in one parameter, or are the same for all."""
     out = set()
@@ -102,14 +128,12 @@ def _variants(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
 
 
 def _ranked(
-    problem: FitProblem, present: SurrogateParameters, search: StructureSearch
+    problem: FitProblem, present: SurrogateParameters, structures: list[Structure]
 ) -> list[tuple[float, Structure, Hyperparameters]]:
-    """Scores of the neighbours, the best first, and the variant of the present hyperparameters that gave each."""
-    data = problem.data
-    deepest = float(data.y_max - data.y[data.finite].min()) / problem.temperature
+    """Scores of structures, the best first, and the variant of the present hyperparameters that gave each."""
     variants = _variants(present.hyper)
     scored = []
-    for structure in neighbours(present.structure, problem.d, deepest, search=search):
+    for structure in structures:
         value, hyper = score_structure(problem, structure, variants)
         scored.append((value, structure, hyper))
     return sorted(scored, key=lambda entry: -entry[0])
@@ -137,14 +161,17 @@ def choose_structure(
         margin: Nats by which a neighbour must win.
         search: Which kinds of structures there are; all unless given.
     """
-    data = problem.data
+    data, search = problem.data, search or StructureSearch()
     finite = int(data.finite.sum())
     warp = present.structure.warp
     determined = trend_size(warp.size) if not data.has_gradients else warp.size + 2
     if warp.size > _MANY:  # with a few points more a quadratic may prove exact
         determined += warp.size
-    if finite < determined or present.exact:
+    if present.exact:
         return present
+    structures = [] if warp.size > _MANY else divided(warp, finite, search)
+    if finite < determined:
+        return _refined(problem, present, _ranked(problem, present, structures)[:1], present, margin)
     plain = Structure.plain(warp.low, warp.high, warp.kinds == CIRCLE)
     best = present
     if not plain.same(present.structure):
@@ -152,12 +179,25 @@ def choose_structure(
         if anchor.exact:
             return anchor
         best = max(present, anchor, key=lambda fitted: fitted.score)
-    scored = _ranked(problem, present, search or StructureSearch())
-    for _, structure, hyper in scored[:refine]:
+    deepest = float(data.y_max - data.y[data.finite].min()) / problem.temperature
+    structures += neighbours(present.structure, problem.d, deepest, search=search)
+    structures = [other for other in structures if not other.same(present.structure)]
+    best = _refined(problem, present, _ranked(problem, present, structures)[:refine], best, margin)
+    if not search.couplings or data.has_gradients or problem.draws is None or best.exact:
+        return best
+    return choose_couplings(problem, best)
+
+
+def _refined(
+    problem: FitProblem,
+    present: SurrogateParameters,
+    scored: list[tuple[float, Structure, Hyperparameters]],
+    best: SurrogateParameters,
+    margin: float,
+) -> SurrogateParameters:
+    """The best so far, or one of the scored structures whose fit beats it, and the present one by a margin."""
+    for _, structure, hyper in scored:
         fitted = fit_structure(problem, structure, starts=(hyper,), max_evaluations=_EVALUATIONS)
         if fitted.score > max(best.score, present.score + margin):
             best = fitted
-    excluded = search is not None and not search.couplings
-    if excluded or data.has_gradients or problem.draws is None or best.exact:
-        return best
-    return choose_couplings(problem, best)
+    return best

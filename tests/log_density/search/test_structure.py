@@ -5,8 +5,9 @@ import pytest
 
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.fit import fit_structure
-from surrogate.log_density.parameters import Structure, trend_size
-from surrogate.log_density.search.structure import choose_structure, neighbours
+from surrogate.log_density.model import build
+from surrogate.log_density.parameters import Division, Structure, SurrogateParameters, trend_size
+from surrogate.log_density.search.structure import StructureSearch, choose_structure, divided, neighbours
 from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
@@ -108,3 +109,40 @@ def test_a_choice_does_not_lower_the_score():
     for log_density in (lambda x: np.logaddexp(normal(x), normal(x - 0.4)), lambda x: -5 * np.abs(x - 0.5).sum(1)):
         data, x, before = present(log_density)
         assert choose_structure(FitProblem(data, x), before).score >= before.score
+
+
+def regression(x):
+    """Log-likelihood of 20 data on a line, whose slope, offset and noise sd are the parameters."""
+    z = np.linspace(-1.0, 2.0, 20)
+    y = 3.0 + 2.0 * z + np.sin(9.0 * z)
+    return np.array([-20 * np.log(s) - 0.5 * ((y - a - b * z) ** 2).sum() / s**2 for a, b, s in x])
+
+
+def test_divided_trend_is_exact_for_a_regression():
+    """With no more values than it has coefficients and two, it predicts all others, which differ by 1e6 nats."""
+    rng = np.random.default_rng(1)
+    low, width = np.array([-100.0, -100.0, 0.0]), np.array([200.0, 200.0, 50.0])
+    t = rng.random((60, 3)) * 0.98 + 0.01
+    data, n = dataset(low + width * t, regression(low + width * t)), Division(2, -2).size(3) + 4
+    problem = FitProblem(data.head(n), t[:n])
+    found = choose_structure(problem, fit_structure(problem, Structure.plain(np.zeros(3), np.ones(3))))
+    assert found.structure.division == Division(2, -2)
+    assert found.exact
+    error = build(data.head(n), t[:n], found).predict(t)[0] - data.y
+    assert np.abs(error / (1.0 + data.y_max - data.y)).max() < 1e-3
+
+
+def test_divisions_need_a_lower_bound_and_enough_values():
+    free = Structure.plain(np.array([-np.inf, 0.0]), np.full(2, np.inf)).warp
+    assert {s.division.parameter for s in divided(free, 100, StructureSearch())} == {1}
+    assert not divided(free, Division(1, -2).size(2) + 1, StructureSearch())
+    assert not divided(free, 100, StructureSearch(divisions=False))
+
+
+def test_division_is_kept_in_arrays():
+    x = np.random.default_rng(0).random((12, 2))
+    warp = Structure.plain(np.zeros(2), np.ones(2)).warp.with_kinds(np.array([1, 0]))
+    fitted = fit_structure(
+        FitProblem(dataset(x, normal(x)), x), Structure("rbf", "quadratic", 0.0, warp, Division(0, -1))
+    )
+    assert SurrogateParameters.from_arrays(fitted.to_arrays()).structure.same(fitted.structure)
