@@ -21,7 +21,7 @@ from surrogate.arrays import Array, Indices
 from surrogate.gp.evidence.marginal import log_evidences, negative_log_evidence
 from surrogate.gp.fitting import fit, merged
 from surrogate.gp.kernels import STATIONARY, Scaled, StationaryKernel
-from surrogate.gp.means import Polynomial
+from surrogate.gp.means import Mean, Polynomial
 from surrogate.gp.noise import Common, Given, Noise, Nugget, Shaped
 from surrogate.gp.optimise import Fit, maximise
 from surrogate.gp.parameters import JoinedPriors, LogNormal, Priors
@@ -152,14 +152,14 @@ class Trended:
 
     Attributes:
         kernel: Name of the correlation function of the residual, in ``surrogate.gp.kernels.STATIONARY``.
-        trend: Polynomial trend.
+        trend: Basis functions of the mean, such as a polynomial.
         nugget: Noise variance in units of the squared output scale. It bounds the condition number of the covariance
             by about n a^2 / nugget, and an sd of 1e-3 is far below what a posterior can notice.
         prior: Prior of the hyperparameters.
     """
 
     kernel: str = "rbf"
-    trend: Polynomial = Polynomial("quadratic")
+    trend: Mean = Polynomial("quadratic")
     nugget: float = 1e-6
     prior: HyperPrior = HyperPrior()
 

@@ -12,7 +12,6 @@ __all__ = ["next_temperature"]
 _ERRORS = 1.5  # median errors in a temperature: at a lower one errors would decide where the draws go
 _MOST = 3.0  # factor by which a temperature may rise from one batch to the next
 _COLD = 1.2  # temperature below which a posterior is mapped as it is
-_FIRST = 1e6  # in place of the temperature before the first
 
 
 def next_temperature(view: View) -> float:
@@ -29,7 +28,7 @@ def next_temperature(view: View) -> float:
     from_depth = 2.0 / d * float(np.median(best[0] - best))
     last = state.recent_rows(1)
     errors = np.maximum(np.abs(state.data.y - state.predicted[:, 0]) - view.noise, 0.0)[last]
-    previous = _FIRST if state.previous is None else state.previous.temperature
+    previous = np.inf if state.previous is None else state.previous.temperature
     from_error = _ERRORS * float(np.quantile(errors, 0.5, method="lower")) if len(errors) else previous
     temperature = max(1.0, min(from_depth, from_error, _MOST * previous))
     return temperature if temperature > _COLD else 1.0

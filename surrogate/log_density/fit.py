@@ -96,7 +96,8 @@ def fit_structure(
         max_evaluations: Maximum number of evaluations of the marginal likelihood, per start.
     """
     data, y = problem.data, problem.y
-    spread = float(np.std(data.y[data.status == OK])) / problem.temperature
+    with np.errstate(over="ignore"):  # the fit moves an infinite scale to its bound
+        spread = float(np.std(data.y[data.status == OK])) / problem.temperature
     size = structure.warp.size
     cold = replace(Hyperparameters.default(size, scale=0.1 * spread + 1e-3), log_noise=log_noise)
     begin = _start(problem, structure, cold)

@@ -14,6 +14,7 @@ __all__ = ["FAILED", "INFEASIBLE", "OK", "Dataset"]
 
 OK, INFEASIBLE, FAILED = 0, 1, 2
 
+_BEYOND = 1e12  # usual depths beyond which a value stands for "impossible": rounding leaves four digits of the others
 _CODES = {"ok": OK, "infeasible": INFEASIBLE, "failed": FAILED}
 
 
@@ -138,17 +139,26 @@ class Dataset:
         """The same data, with values that stand for "impossible" counted as infeasible.
 
         Programs mark impossible points by a number such as -1e30 or -99. A value that occurs more than once far below
-        the best one is such a mark: a likelihood that varies does not repeat a value exactly.
+        the best one is such a mark: a likelihood that varies does not repeat a value exactly. Values beyond all
+        reckoning, such as -1e200, mean the same: next to them all others are rounding.
 
         Args:
             depth: How far below the best value a mark lies at least, in nats.
         """
         values, counts = np.unique(self.y[np.isfinite(self.y)], return_counts=True)
-        marks = values[(counts > 1) & (self.y_max - values > depth)]
-        if not len(marks):
+        with np.errstate(over="ignore"):  # a depth may exceed all numbers
+            impossible = (counts > 1) & (self.y_max - values > depth)
+            impossible |= self.y_max - values > _BEYOND * self._usual_depth()
+        marked = self.finite & np.isin(self.y, values[impossible])
+        if not marked.any():
             return self
-        status = np.where(self.finite & np.isin(self.y, marks), INFEASIBLE, self.status)
+        status = np.where(marked, INFEASIBLE, self.status)
         return replace(self, status=status.astype(np.uint8))
+
+    def _usual_depth(self) -> float:
+        """Median depth of the best 2 d + 1 finite values, at least one nat."""
+        best = np.sort(self.y[self.finite])[::-1][: 2 * self.d + 1]
+        return max(1.0, float(np.median(best[0] - best))) if len(best) else 1.0
 
     def head(self, n: int) -> Dataset:
         """The first n rows, or all if there are fewer; columns of derived values stay."""

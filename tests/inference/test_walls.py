@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 import surrogate
 
@@ -47,6 +48,16 @@ def check(height, region, seed):
 
 def test_a_wall_of_the_usual_mark():
     assert check(-1e30, "half-space", 1).n_evaluations < 80
+
+
+def test_values_near_the_end_of_all_numbers():
+    """A half-line where a program overflows, with a normal density on the rest."""
+    result = surrogate.infer(
+        lambda x: -1e300 * x[0] if x[0] > 1.0 else -0.5 * (x[0] / 0.5) ** 2, [(-2.0, 2.0)], seed=1, progress=False
+    )
+    assert result.converged, result.status
+    evidence = np.log(0.5 * np.sqrt(2.0 * np.pi) / 4.0 * norm.cdf(2.0))
+    assert abs(result.log_evidence - evidence) < max(4.0 * result.log_evidence_error, 0.05)
 
 
 @pytest.mark.slow

@@ -37,3 +37,13 @@ def test_minus_infinity_and_failures_are_no_marks():
     evaluations = [Evaluation(0.0, "ok"), Evaluation(-np.inf, "infeasible"), Evaluation(-np.inf, "infeasible")]
     data = Dataset.empty(1).append(np.zeros((3, 1)), evaluations, 0)
     assert data.with_walls(24.0) is data
+
+
+def test_values_beyond_all_reckoning_are_marks():
+    data = dataset(0.0, -3.0, -1e3, -5e3, -1e12, -1e200, -1.7e308).with_walls(24.0)
+    np.testing.assert_array_equal(data.status, [OK, OK, OK, OK, OK, INFEASIBLE, INFEASIBLE])
+
+
+def test_a_function_with_a_large_scale_stays():
+    data = dataset(*(-1e20 * np.arange(1.0, 6.0)))
+    assert data.with_walls(24.0) is data

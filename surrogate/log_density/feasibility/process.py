@@ -34,6 +34,9 @@ PRIOR_VARIANCE = 1e4
 """A: prior variance of f at the origin, in units of the probit's step."""
 SURE = 0.02
 """A class less likely than this counts as excluded."""
+_NUGGET = 1e-6  # variance added at each point, in units of the prior variance at the origin ...
+_RAISED = (1e-9, 1e-6, 1e-3)  # ... or of the largest prior variance, where rounding needs more: points very far out
+_FARTHEST = 1e3  # distance from the origin to which points are drawn in where no kernel can be factored
 _MOST_POINTS = 400  # beyond, those nearest to the boundary: expectation propagation costs O(n^3) a sweep
 
 
@@ -225,10 +228,19 @@ def _propagated(K: Array, sign: Array, *, sweeps: int = 60, damping: float = 0.7
     return sites
 
 
-def _fitted(u: Array, sign: Array, shape: Shape) -> FeasibilityProcess:
-    K = shape.covariance(u, u) + 1e-6 * PRIOR_VARIANCE * np.eye(len(u))
-    sites = _propagated(K, sign)
-    return FeasibilityProcess(u, sites.weights, sites.root, shape, sites.log_evidence(sign))
+def _fitted(u: Array, sign: Array, shape: Shape) -> FeasibilityProcess | None:
+    """The classifier with a shape; None if its matrices cannot be factored with any nugget."""
+    K = shape.covariance(u, u)
+    for nugget in (_NUGGET * PRIOR_VARIANCE, *(relative * K.diagonal().max() for relative in _RAISED)):
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is left out below
+                sites = _propagated(K + nugget * np.eye(len(u)), sign)
+                fitted = FeasibilityProcess(u, sites.weights, sites.root, shape, sites.log_evidence(sign))
+        except np.linalg.LinAlgError:
+            continue
+        if np.isfinite(fitted.log_evidence) and np.isfinite(fitted.root).all():
+            return fitted
+    return None
 
 
 def fit_process(u: Array, feasible: Flags, *, doubtful: Flags | None = None) -> FeasibilityProcess | Everywhere:
@@ -255,4 +267,11 @@ def fit_process(u: Array, feasible: Flags, *, doubtful: Flags | None = None) -> 
         return Everywhere()
     rows = nearest_to_boundary(u, feasible, _MOST_POINTS)
     u, sign = u[rows], np.where(feasible[rows], 1.0, -1.0)
-    return max((_fitted(u, sign, shape) for shape in SHAPES), key=lambda fitted: fitted.log_evidence)
+    if fitted := [found for shape in SHAPES if (found := _fitted(u, sign, shape)) is not None]:
+        return max(fitted, key=lambda found: found.log_evidence)
+    drawn_in = u * np.minimum(1.0, _FARTHEST / np.maximum(np.linalg.norm(u, axis=1, keepdims=True), _FARTHEST))
+    fitted = [found for shape in SHAPES if (found := _fitted(drawn_in, sign, shape)) is not None]
+    if not fitted:
+        msg = "the boundary of the feasible points cannot be learned: its covariance cannot be factored"
+        raise FloatingPointError(msg)
+    return max(fitted, key=lambda found: found.log_evidence)

@@ -177,3 +177,14 @@ def test_the_process_does_not_depend_on_the_order_of_the_points():
     order = np.random.default_rng(6).permutation(len(u))
     a, b = fit_process(u, feasible), fit_process(u[order], feasible[order])
     np.testing.assert_allclose(a.margin(points(200, seed=7)), b.margin(points(200, seed=7)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("distance", [1e2, 1e4, 1e6, 1e9])
+def test_points_very_far_out_are_learned(distance):
+    """Heavy priors put points a million widths away, where rounding exceeds the usual nugget."""
+    rng = np.random.default_rng(0)
+    u = rng.standard_normal((60, 4))
+    u[::3] *= distance * 10.0 ** rng.standard_normal((20, 1))
+    feasible = u[:, 0] < 1.0
+    predicted = fit_process(u, feasible).probability(u) > 0.5
+    assert (predicted == feasible).mean() > 0.95
