@@ -70,7 +70,9 @@ class Emulator:
 
     def predictor(self, names: tuple[str, ...], bounds: Array) -> Predictor:
         """The emulator as plain numbers, see ``Predictor``."""
-        return self.model.predictor(names, bounds, self.scaled.location, self.scaled.scale)
+        scaled = self.scaled
+        origin = {} if scaled.decades is None else {"origin": scaled.decades.origin}
+        return self.model.predictor(names, bounds, scaled.location, scaled.scale, **origin)
 
     def log_prior(self, x: ArrayLike) -> Array:
         """Log prior density at x with shape (m, d), with shape (m,)."""
@@ -120,7 +122,7 @@ def conclude(
         data=state.data,
         log_prior=loop.scaled.log_density_x(state.data.x),
         trace=tuple(dict(row) for row in state.rows()),
-        surrogate_error={"mean": mean_error * loop.scaled.scale, "sd": sd_error},
+        surrogate_error={"mean": mean_error * loop.scaled.slopes(sample.weights @ sample.x), "sd": sd_error},
         sampler=_quality(chain, sample),
         check={**(self_check(view, sample) if len(sample.x) else {}), "hidden_mode": _hidden(state)},
     )
@@ -229,7 +231,7 @@ def _samples(loop: PosteriorLoop, state: State, model: LogDensity, chain: Chain)
     scaled, prior = loop.scaled, loop.prior
     x = np.clip(scaled.from_unit(chain.samples), prior.bounds[:, 0], prior.bounds[:, 1])
     log_prior = prior.log_density(x)
-    log_posterior = chain.log_density + model.y_max - np.log(scaled.scale).sum()
+    log_posterior = chain.log_density + model.y_max - scaled.log_volume(chain.samples)
     return Samples(
         names=prior.names,
         labels=prior.labels,

@@ -9,6 +9,7 @@ import numpy as np
 
 from surrogate.arrays import Array
 from surrogate.inference.depths import MANY_PARAMETERS
+from surrogate.log_density.coordinates.decades import Decades
 from surrogate.log_density.protocol import LogDensity
 from surrogate.samplers.coordinates import Turns
 from surrogate.samplers.mixture import Mixture, fit_mixture
@@ -19,7 +20,7 @@ __all__ = ["Draws", "ScaledPrior", "draw", "is_narrow", "draws_if_feasible", "WA
 
 @dataclass(frozen=True, eq=False)
 class ScaledPrior:
-    """The prior in unit coordinates t = (x - location) / scale.
+    """The prior in unit coordinates t = (w - location) / scale, with w = x or its logarithm.
 
     A periodic parameter may have any number of turns in t; `about` opens its circle where there is least of a cloud, so
     that samplers meet one turn with an edge on which hardly anything lies.
@@ -31,6 +32,7 @@ class ScaledPrior:
         sample_x: Maps (n, rng) to draws with shape (n, d).
         turns: One turn of each periodic parameter, None if there are none.
         seam: Where the circles are open, with the shape of ``turns.columns``; None where they are closed.
+        decades: The parameters of which w is the logarithm; None if there are none.
     """
 
     location: Array
@@ -39,18 +41,34 @@ class ScaledPrior:
     sample_x: Callable[[int, np.random.Generator], Array]
     turns: Turns | None = None
     seam: Array | None = None
+    decades: Decades | None = None
 
     def to_unit(self, x: Array) -> Array:
         """Unit coordinates t of the parameters x."""
-        return (x - self.location) / self.scale
+        w = x if self.decades is None else self.decades.forward(x)
+        return (w - self.location) / self.scale
 
     def from_unit(self, t: Array) -> Array:
         """Parameters x at the unit coordinates t."""
-        return self.location + (t if self.turns is None else self.turns.wrapped(t)) * self.scale
+        w = self.location + (t if self.turns is None else self.turns.wrapped(t)) * self.scale
+        return w if self.decades is None else self.decades.inverse(w)
+
+    def slopes(self, t: Array) -> Array:
+        """Derivatives dx/dt of each coordinate at t, both with shape (m, d)."""
+        if self.decades is None:
+            return np.broadcast_to(self.scale, np.shape(t))
+        return self.scale * np.exp(self.decades.log_slope(self.location + t * self.scale))
+
+    def log_volume(self, t: Array) -> Array:
+        """Log volume in x per unit of t, with shape (m,)."""
+        volume = np.full(len(t), np.log(self.scale).sum())
+        return (
+            volume if self.decades is None else volume + self.decades.log_slope(self.location + t * self.scale).sum(1)
+        )
 
     def log_density(self, t: Array) -> Array:
         """Log prior density per unit of t, with shape (m,)."""
-        value = self.log_density_x(self.from_unit(t)) + np.log(self.scale).sum()
+        value = self.log_density_x(self.from_unit(t)) + self.log_volume(t)
         if self.turns is None or self.seam is None:
             return value
         return np.where(self.turns.within(t, self.seam), value, -np.inf)
@@ -74,7 +92,7 @@ class ScaledPrior:
 
     def window(self, bounds: Array) -> Array:
         """Bounds in t, with shape (d, 2), of the support of the prior in x."""
-        out = (bounds - self.location[:, None]) / self.scale[:, None]
+        out = self.to_unit(bounds.T).T
         if self.turns is not None and self.seam is not None:
             out[self.turns.columns] = np.stack([self.seam, self.seam + self.turns.period], 1)
         return out

@@ -12,6 +12,7 @@ from surrogate.inference.depths import MANY_PARAMETERS
 from surrogate.inference.design import Reference
 from surrogate.inference.draws import ScaledPrior
 from surrogate.inference.fast import FastPoints
+from surrogate.log_density.coordinates.decades import Decades
 from surrogate.log_density.learner import ScalarLearner
 from surrogate.log_density.parameters import Structure, trend_size
 from surrogate.log_density.protocol import Learner
@@ -26,6 +27,7 @@ __all__ = ["Setup", "design_size", "inner_box"]
 
 
 _TAIL = 0.05  # probability beyond each of the quantiles that set the scale of a parameter whose support is no box
+_DECADES = 1e3  # ratio of the quantiles of a positive parameter from which its logarithm is the coordinate
 _PARTICLES = 1000  # draws: moments to 3 % of an sd, and as many candidates for a batch
 _DESIGN = (3, 4.5)  # least and largest number of design points for each parameter
 _DESIGN_OF_TREND = 0.8  # share of the coefficients of a quadratic that a design has points for, between these
@@ -97,16 +99,22 @@ class Setup:
 
     @cached_property
     def scaled(self) -> ScaledPrior:
-        """The prior in coordinates in which a box is the unit cube."""
+        """The prior in coordinates in which a box is the unit cube.
+
+        A positive parameter whose prior spans many decades enters by its logarithm.
+        """
+        decades = None
         if self.prior.is_box:
             low, high = self.prior.bounds.T
             location, scale = low, high - low
         else:
-            low, high = self.prior.quantile(np.array([[_TAIL], [1.0 - _TAIL]]) * np.ones((2, self.d)))
+            ends = self.prior.quantile(np.array([[_TAIL], [1.0 - _TAIL]]) * np.ones((2, self.d)))
+            decades = _decades(self.prior, *ends)
+            low, high = ends if decades is None else decades.forward(ends)
             scale = (high - low) / (1.0 - 2.0 * _TAIL)
             location = low - _TAIL * scale
         turns = Turns.of((self.prior.bounds - location[:, None]) / scale[:, None], self.prior.periodic)
-        return ScaledPrior(location, scale, self.prior.log_density, self.prior.sample, turns)
+        return ScaledPrior(location, scale, self.prior.log_density, self.prior.sample, turns, decades=decades)
 
     @property
     def n_batch(self) -> int:
@@ -135,8 +143,22 @@ class Setup:
     def problem(self, data: Dataset, draws: Array | None = None, temperature: float = 1.0) -> FitProblem:
         """The data of a fit: values, derivatives with respect to unit coordinates, and draws t."""
         if data.has_gradients:
-            data = replace(data, gradient=data.gradient * self.scaled.scale)
+            data = replace(data, gradient=data.gradient * self.scaled.slopes(self.scaled.to_unit(data.x)))
         return FitProblem(data, self.scaled.to_unit(data.x), draws, temperature, self.device, self.feasibility)
+
+
+def _decades(prior: Prior, low: Array, high: Array) -> Decades | None:
+    """The parameters whose priors span many decades, by two quantiles of each; None if there are none.
+
+    Distances are those from the lower end of the support; from zero where the support itself spans decades above it.
+    """
+    ends = prior.bounds
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        from_zero = (ends[:, 0] > 0.0) & (ends[:, 1] > _DECADES * ends[:, 0]) & np.isfinite(ends[:, 1])
+        origin = np.where(from_zero, 0.0, ends[:, 0])
+        wide = high - origin > _DECADES * (low - origin)
+    origin = np.where(wide & np.isfinite(origin) & ~prior.periodic, origin, np.nan)
+    return Decades(origin) if np.isfinite(origin).any() else None
 
 
 def design_size(setup: Setup) -> int:

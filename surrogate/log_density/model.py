@@ -186,9 +186,11 @@ class ScalarLogDensity:
             depth[rows] = -temperature * self.output.inverse(np.minimum(z, 0.0))
         return depth
 
-    def predictor(self, names: tuple[str, ...], bounds: Array, location: Array, scale: Array) -> Predictor:
-        """The sampled log-likelihood as a function of parameters x = location + scale t, in plain numbers."""
-        return Predictor.of(self, names, bounds, location, scale)
+    def predictor(
+        self, names: tuple[str, ...], bounds: Array, location: Array, scale: Array, origin: Array | None = None
+    ) -> Predictor:
+        """The sampled log-likelihood as a function of parameters in plain numbers, see ``Predictor.of``."""
+        return Predictor.of(self, names, bounds, location, scale, origin)
 
     def deviations(self, t: Array, count: int, rng: np.random.Generator, *, inflate: float = 1.0) -> Array:
         """Joint paths of (y - y_max) / temperature minus its mean, with shape (count, m); O(m^2 (n + p) + m^3).

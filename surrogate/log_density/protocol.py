@@ -123,8 +123,13 @@ class LogDensity(Protocol):
         """Depth in nats below y_max that the other points predict for each finite value y, with shape (n,)."""
         ...
 
-    def predictor(self, names: tuple[str, ...], bounds: Array, location: Array, scale: Array) -> Any:
-        """A function of parameters x = location + scale t as plain numbers, for export."""
+    def predictor(
+        self, names: tuple[str, ...], bounds: Array, location: Array, scale: Array, origin: Array | None = None
+    ) -> Any:
+        """A function of parameters as plain numbers, for export.
+
+        The parameters are x = location + scale t, or the logarithm of x - origin is where an origin is not NaN.
+        """
         ...
 
 

@@ -31,6 +31,9 @@ LOOPS = {
         Setup(Prior.of({"a": stats.norm(0, 2), "b": stats.gamma(3)}), particles=200, search=SIMPLE)
     ),
     "one parameter": PosteriorLoop(Setup(Prior.of({"a": (-4.0, 4.0)}), particles=200)),
+    "decades": PosteriorLoop(
+        Setup(Prior.of({"a": stats.loguniform(1e-3, 10.0), "b": (-4.0, 4.0)}), particles=200, search=SIMPLE)
+    ),
     "reference": PosteriorLoop(
         Setup(
             Prior.of(BOX), reference=Reference(np.zeros(2), 0.3 * np.eye(2)), batch_size=3, particles=200, search=SIMPLE
@@ -289,7 +292,8 @@ def test_scaled_coordinates(name, rng):
     x = loop.prior.sample(100, rng)
     t = loop.scaled.to_unit(x)
     np.testing.assert_allclose(loop.scaled.from_unit(t), x, rtol=1e-12, atol=1e-12)
-    jacobian = np.log(loop.scaled.scale).sum()
+    jacobian = loop.scaled.log_volume(t)
+    np.testing.assert_allclose(np.log(loop.scaled.slopes(t)).sum(1), jacobian, rtol=1e-12)
     np.testing.assert_allclose(loop.scaled.log_density(t), loop.prior.log_density(x) + jacobian, rtol=1e-12)
     if loop.prior.is_box:
         np.testing.assert_allclose(loop.scaled.to_unit(loop.prior.bounds.T), [[0.0] * loop.d, [1.0] * loop.d])

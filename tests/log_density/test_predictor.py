@@ -12,6 +12,7 @@ from surrogate.inference.conclusion import Emulator
 from surrogate.inference.draws import ScaledPrior
 from surrogate.linalg import stationary
 from surrogate.log_density.coordinates.couplings import Couplings
+from surrogate.log_density.coordinates.decades import Decades
 from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.log_density.model import build
@@ -36,6 +37,7 @@ CASES = {
     "infeasible by a machine": {"infeasible": True, "feasibility": "svm"},
     "divided": {"kinds": (0, 1, 0), "division": Division(1, -2)},
     "divided and more": {"kinds": (0, 0, 1), "division": Division(2, -1, full=True)},
+    "decades": {"kinds": (0, 0, 3), "origin": (np.nan, -2.0, np.nan)},
     "coupled": {"coupled": True},
     "coupled circle": {"coupled": True, "kinds": (0, 1, 4)},
     "infeasible and warped": {"infeasible": True, "kinds": (0, 0, 3), "output": 8.0, "kernel": "matern52"},
@@ -51,6 +53,7 @@ def emulator_of(
     infeasible=False,
     coupled=False,
     division=None,
+    origin=None,
     feasibility="process",
 ):
     rng = np.random.default_rng(0)
@@ -73,7 +76,9 @@ def emulator_of(
     parameters = SurrogateParameters(
         hyper, whitening, Structure(kernel, trend, output, warp, division), 1.5, N, feasibility=feasibility
     )
-    scaled = ScaledPrior(BOUNDS[:, 0], np.full(D, 4.0), lambda p: np.zeros(len(p)), lambda n, rng: rng.random((n, D)))
+    decades = None if origin is None else Decades(np.array(origin))
+    functions = (lambda p: np.zeros(len(p)), lambda n, rng: rng.random((n, D)))
+    scaled = ScaledPrior(BOUNDS[:, 0], np.full(D, 4.0), *functions, decades=decades)
     return Emulator(build(data, t, parameters), scaled)
 
 
@@ -123,7 +128,9 @@ def test_numbers_survive_their_file(pair, tmp_path):
         assert all(file[name].dtype.kind in "fiuU" for name in file.files)
 
 
-@pytest.mark.parametrize("case", ["plain", "infeasible and warped", "infeasible by a machine", "coupled", "divided"])
+@pytest.mark.parametrize(
+    "case", ["plain", "infeasible and warped", "infeasible by a machine", "coupled", "divided", "decades"]
+)
 def test_a_program_runs_without_the_package(case, tmp_path):
     predictor = emulator_of(**CASES[case]).predictor(NAMES, BOUNDS)
     predictor.save(tmp_path / "p.pt2")

@@ -14,6 +14,7 @@ from surrogate.arrays import Array
 from surrogate.gp.means import STEEPEST_TILT
 from surrogate.linalg.stationary import CORRELATIONS
 from surrogate.log_density.coordinates.couplings import STEEPEST, Couplings
+from surrogate.log_density.coordinates.decades import LEAST
 from surrogate.log_density.coordinates.warps import CIRCLE, EXPANDED_TO
 from surrogate.log_density.feasibility.process import PRIOR_VARIANCE, SURE
 from surrogate.log_density.trust_region import BEND_QUARTIC, BEND_WIDTH
@@ -27,6 +28,7 @@ __all__ = ["PredictorModule"]
 class _Whitened(torch.nn.Module):
     """Points with shape (m, d) to whitened coordinates with shape (m, e)."""
 
+    origin: Tensor
     location: Tensor
     scale: Tensor
     support: Tensor
@@ -43,8 +45,9 @@ class _Whitened(torch.nn.Module):
         super().__init__()
         self._kinds = [int(kind) for kind in c.warp]
         self._coupled = len(c.couplings) > 0
+        self._decades = [int(j) for j in np.flatnonzero(np.isfinite(c.origin))]
         buffers: dict[str, Array | Tensor] = {
-            name: getattr(c, name) for name in ("location", "scale", "support", "centre")
+            name: getattr(c, name) for name in ("origin", "location", "scale", "support", "centre")
         }
         buffers["forward_map"] = c.forward
         if self._coupled:
@@ -55,6 +58,12 @@ class _Whitened(torch.nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Whitened coordinates of x."""
+        if self._decades:
+            columns = [
+                (column - self.origin[j]).clamp(min=LEAST).log() if j in self._decades else column
+                for j, column in enumerate(x.unbind(1))
+            ]
+            x = torch.stack(columns, 1)
         return (self._warped((x - self.location) / self.scale) - self.centre) @ self.forward_map
 
     def _warped(self, t: Tensor) -> Tensor:

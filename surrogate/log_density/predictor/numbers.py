@@ -22,6 +22,7 @@ from surrogate.gp.means import Quadratic, Tilted
 from surrogate.gp.solvers.cholesky import CholeskyPosterior
 from surrogate.gp.trended import Residual
 from surrogate.log_density.coordinates.couplings import Couplings
+from surrogate.log_density.coordinates.decades import Decades
 from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
 from surrogate.log_density.feasibility.choice import KINDS
 from surrogate.log_density.feasibility.protocol import FeasibilityArrays
@@ -46,6 +47,7 @@ class PredictorCoordinates:
     """The map of d parameters x to e whitened coordinates u.
 
     Attributes:
+        origin: Where not NaN, log(x - origin) takes the place of x, with shape (d,).
         location: Location of the unit coordinates t = (x - location) / scale, with shape (d,).
         scale: With shape (d,).
         warp: Kinds of input warps, with shape (d,), see ``INPUT_WARPS``.
@@ -55,6 +57,7 @@ class PredictorCoordinates:
         forward: With shape (e, e).
     """
 
+    origin: Array
     location: Array
     scale: Array
     warp: Indices
@@ -74,6 +77,11 @@ class PredictorCoordinates:
     def is_warped(self) -> bool:
         """Whether the input warp differs from the identity."""
         return bool(self.warp.any()) or len(self.couplings) > 0
+
+    @property
+    def decades(self) -> Decades | None:
+        """The map of parameters that enter by their logarithms; None if there are none."""
+        return Decades(self.origin) if np.isfinite(self.origin).any() else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,9 +139,17 @@ class Predictor:
 
     @classmethod
     def of(
-        cls, model: ScalarLogDensity, names: tuple[str, ...], bounds: Array, location: Array, scale: Array
+        cls,
+        model: ScalarLogDensity,
+        names: tuple[str, ...],
+        bounds: Array,
+        location: Array,
+        scale: Array,
+        origin: Array | None = None,
     ) -> Predictor:
         """The predictor of a surrogate whose unit coordinates are (x - location) / scale.
+
+        Where an origin is given and not NaN, log(x - origin) takes the place of x.
 
         Raises:
             ValueError: If the kernel is not one of the package's own, which have names.
@@ -147,6 +163,7 @@ class Predictor:
         points, (trend, tilted) = gp.u.cpu().numpy(), _trends(gp)
         warp = parameters.structure.warp
         coordinates = PredictorCoordinates(
+            origin=np.full(len(names), np.nan) if origin is None else origin,
             location=location,
             scale=scale,
             warp=warp.kinds,
@@ -304,7 +321,8 @@ def _renewed(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
     """Arrays of an older format with the current names: no couplings, no tilt, and feasibility always a process."""
     arrays = {"predictor/tilted": np.empty(0), **arrays}
     if "predictor/warp" in arrays:
-        arrays = {"predictor/couplings": np.empty((0, arrays["predictor/warp"].size)), **arrays}
+        d = arrays["predictor/warp"].size
+        arrays = {"predictor/couplings": np.empty((0, d)), "predictor/origin": np.full(d, np.nan), **arrays}
     if "predictor/border_weights" not in arrays:
         return arrays
     kind = "process" if arrays["predictor/border_weights"].size else "everywhere"
@@ -321,8 +339,9 @@ def _check_shapes(values: dict[str, NDArray]) -> None:
     tilted = 1 + 2 * e + e * e if np.size(values["tilted"]) else 0
     rows = Couplings.rows(d) if len(np.atleast_1d(values["couplings"])) else 0
     expected = {
-        "names": (d,), "bounds": (d, 2), "location": (d,), "scale": (d,), "warp": (d,), "support": (2, d),
-        "centre": (e,), "forward": (e, e), "kernel": (), "lengthscale": (e,), "points": (n, e), "weights": (n,),
+        "names": (d,), "bounds": (d, 2), "origin": (d,), "location": (d,), "scale": (d,), "warp": (d,),
+        "support": (2, d), "centre": (e,), "forward": (e, e),
+        "kernel": (), "lengthscale": (e,), "points": (n, e), "weights": (n,),
         "slope_points": (m, e), "slope_weights": (m, e), "trend": (1 + e + e * e,), "tilted": (tilted,), "box": (2, e),
         "feasibility": (), "feasible_points": (k, e), "feasible_weights": (k,), "feasible_root": root,
         "feasible_shape": (3,), "constants": (3,), "couplings": (rows, d),

@@ -25,7 +25,7 @@ __all__ = ["single_closure"]
 def single_closure(p: Predictor) -> Callable[[ArrayLike], float]:
     """The function of one point with shape (d,), which is not checked."""
     to_z, offset = affine(p)
-    warped = _scalar_warp(p)
+    decades, warped = p.coordinates.decades, _scalar_warp(p)
     correlate = CORRELATIONS[p.residual.kernel]
     scaled = p.residual.points / p.residual.lengthscale
     points = np.column_stack([scaled, -0.5 * (scaled**2).sum(1)])
@@ -40,6 +40,8 @@ def single_closure(p: Predictor) -> Callable[[ArrayLike], float]:
 
     def single(x: ArrayLike) -> float:
         """The log-likelihood at a point with shape (d,), which is not checked."""
+        if decades is not None:
+            x = decades.forward(np.asarray(x, dtype=np.float64))
         z = to_z.dot(x if warped is None else warped(x))
         z += offset
         e = points.dot(z)
