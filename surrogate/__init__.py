@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from surrogate.estimators.gradient_gp import GradientGPRegressor as GradientGPRegressor
     from surrogate.estimators.network import NetworkRegressor as NetworkRegressor
     from surrogate.estimators.network_classifier import NetworkClassifier as NetworkClassifier
+    from surrogate.inference.comparison import compare as compare
     from surrogate.inference.conclusion import load_result as load_result
     from surrogate.inference.result import Result as Result
     from surrogate.inference.run import infer as infer
@@ -42,6 +43,7 @@ _HOMES = {
     "Posterior": "surrogate.problem.target",
     "Prior": "surrogate.problem.prior",
     "Result": "surrogate.inference.result",
+    "compare": "surrogate.inference.comparison",
     "infer": "surrogate.inference.run",
     "label": "surrogate.labelling.run",
     "laplace": "surrogate.networks.laplace_posterior",

@@ -1,4 +1,4 @@
-"""The ``surrogate`` command: run, status, sample, report."""
+"""The ``surrogate`` command: run, status, sample, report; the others are in modules of their own."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surrogate._version import __version__
+from surrogate.cli.compare import add_compare
 from surrogate.cli.export import add_export
 from surrogate.cli.label import add_label
 from surrogate.cli.svm import add_svm_commands, as_libsvm_spells
@@ -282,6 +283,7 @@ def _parser() -> argparse.ArgumentParser:
     add_label(commands, _count)
     add_svm_commands(commands)
     add_export(commands)
+    add_compare(commands)
     return parser
 
 

@@ -128,7 +128,7 @@ def conclude(
     )
     error = _evidence_error(check, evidence_spread, _hidden(state))
     evidence = Evidence(model.y_max + sample.log_integral, error, check)
-    return Result(_samples(loop, state, model, chain), evidence, record, Emulator(model, loop.scaled))
+    return Result(_samples(loop, state, model, chain), evidence, record, Emulator(model, loop.scaled), loop.setup)
 
 
 def conclude_at_once(loop: PosteriorLoop, state: State, reason: str) -> Result:
@@ -155,7 +155,9 @@ def conclude_at_once(loop: PosteriorLoop, state: State, reason: str) -> Result:
         surrogate_error={"mean": unknown, "sd": unknown},
     )
     evidence = Evidence(last.get("log_evidence", np.nan), last.get("log_evidence_error", np.nan))
-    return Result(_samples(loop, state, view.model, chain), evidence, record, Emulator(view.model, loop.scaled))
+    return Result(
+        _samples(loop, state, view.model, chain), evidence, record, Emulator(view.model, loop.scaled), loop.setup
+    )
 
 
 def _evidence_check(view: View, sample: ImportanceSample, chain: Chain) -> EvidenceCheck:

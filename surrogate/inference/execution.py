@@ -72,12 +72,14 @@ def _on_all_ranks(world: Ranks, call: Call, run: Run, folder: Folder) -> Result:
         with folder() as place:
             result, state = _lead(run.placed(pool, call, place))
         own.append(result)
-        return replace(result, emulator=None), run.loop.cool(state).to_arrays()  # type: ignore[arg-type]
+        bare: Any = {"emulator": None, "setup": None, "target": None}  # made anew, or known, on each rank
+        return replace(result, **bare), run.loop.cool(state).to_arrays()
 
     result, arrays = world.run(call, packed, run.stop)
     if own:
         return own[0]
-    return replace(result, emulator=Emulator(run.loop.model(State.from_arrays(arrays)), run.loop.scaled))
+    emulator = Emulator(run.loop.model(State.from_arrays(arrays)), run.loop.scaled)
+    return replace(result, emulator=emulator, setup=run.loop.setup, target=run.posterior)
 
 
 def _executor(spec: Any, posterior: Posterior, limits: Limits) -> Executor:
@@ -134,6 +136,7 @@ def _result(run: Run, ending: Ending) -> Result:
     result, interrupted = _drawn(run, ending)
     made = calls(ending.state) + ending.uncounted
     result = replace(result, record=replace(result.record, n_evaluations=made, interrupted=interrupted))
+    result = replace(result, target=run.posterior)
     if run.settings.reweight and not interrupted:
         result = _reweighted(run, result, run.settings.reweight)
     if run.folder is not None:

@@ -17,7 +17,11 @@ from surrogate.samplers.samples import Samples
 if TYPE_CHECKING:
     from getdist import MCSamples
 
+    from surrogate.inference.best_fit import BestFit
+    from surrogate.inference.profiles import Profile
+    from surrogate.inference.setup import Setup
     from surrogate.log_density.predictor import Predictor
+    from surrogate.problem.target import Posterior
 
 __all__ = ["Emulator", "Result"]
 
@@ -51,12 +55,16 @@ class Result:
         evidence: The log evidence and its check, see `surrogate.output.record.Evidence`.
         record: What the run did, see `surrogate.output.record.Record`.
         emulator: The surrogate itself.
+        setup: What the run was set up with; None if it was not made by a run.
+        target: The likelihood and the prior, in the process that made the run; None if it was loaded from a folder.
     """
 
     draws: Samples
     evidence: Evidence
     record: Record
     emulator: Emulator
+    setup: Setup | None = None
+    target: Posterior | None = None
 
     def __getattr__(self, name: str) -> Any:
         """A field or property of the draws or of the record."""
@@ -138,6 +146,86 @@ class Result:
             raise ValueError(msg)
         mean, sd = self.emulator.predict(points)
         return mean + self.emulator.log_prior(points), sd
+
+    def maximum(
+        self,
+        of: str = "posterior",
+        *,
+        log_likelihood: Any = None,
+        executor: Any = None,
+        max_evaluations: int = 10,
+        tolerance: float = 0.02,
+    ) -> BestFit:
+        """The point of highest posterior density or likelihood, found on the surrogate and confirmed by true calls.
+
+        The surrogate is maximised from several starts, the likelihood is called there, the surrogate learns the value,
+        and so on, until neither its maximum nor its maximum plus two of its standard deviations within one posterior
+        sd is higher than the best evaluated point by more than the tolerance.
+
+        Args:
+            of: "posterior" (density in the parameters) or "likelihood", within the support of the prior.
+            log_likelihood: The likelihood again, for a result that was loaded from a folder; as ``infer`` takes it.
+            executor: Where it is called, as ``infer`` takes it.
+            max_evaluations: Calls allowed; 0 gives the maximum of the surrogate alone, which is not confirmed.
+            tolerance: In nats.
+
+        Raises:
+            ValueError: If an argument has a wrong value, or calls are wanted and the likelihood is not known.
+        """
+        from surrogate.inference.best_fit import maximum
+
+        return maximum(
+            self,
+            of,
+            log_likelihood=log_likelihood,
+            executor=executor,
+            max_evaluations=max_evaluations,
+            tolerance=tolerance,
+        )
+
+    def profile(
+        self,
+        name: str,
+        values: ArrayLike | int = 7,
+        *,
+        of: str = "likelihood",
+        log_likelihood: Any = None,
+        executor: Any = None,
+        max_evaluations: int = 40,
+        tolerance: float = 0.05,
+        levels: tuple[float, ...] = (0.68, 0.95),
+    ) -> Profile:
+        """The highest log-likelihood at given values of a parameter, with confidence intervals.
+
+        Found and confirmed as ``maximum`` is, at each value and for the overall maximum, with shared calls.
+
+        Args:
+            name: The parameter.
+            values: Values of it, at least three; or how many, spread over the range in which the surrogate's own
+                profile falls half a nat below the highest level.
+            of: "likelihood" or "posterior": what is maximised over the other parameters.
+            log_likelihood: The likelihood again, for a result that was loaded from a folder.
+            executor: Where it is called, as ``infer`` takes it; with n workers n values are improved at a time.
+            max_evaluations: Calls allowed for all values together; 0 for the surrogate alone.
+            tolerance: In nats, at each value.
+            levels: Confidence levels of the intervals, by Wilks' theorem.
+
+        Raises:
+            ValueError: If an argument has a wrong value, or calls are wanted and the likelihood is not known.
+        """
+        from surrogate.inference.profiles import profile
+
+        return profile(
+            self,
+            name,
+            values,
+            of=of,
+            log_likelihood=log_likelihood,
+            executor=executor,
+            max_evaluations=max_evaluations,
+            tolerance=tolerance,
+            levels=levels,
+        )
 
     def predictor(self) -> Predictor:
         """The learned log-likelihood as a fast function, without the prior and without an error.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["corner_figure", "evaluations_figure", "png", "save_corner", "trace_figure"]
+__all__ = ["corner_figure", "evaluations_figure", "png", "save_corner", "trace_figure", "usable_label"]
 
 
 _OUTER, _INNER, _EDGE = "#d3e0ee", "#9dbcdb", "#2f5d8c"
@@ -102,7 +102,7 @@ class _Unit:
         size = max(abs(low), abs(high))
         power = math.floor(math.log10(size)) if size > 0 else 0
         power = 0 if -3 < power < 5 else power
-        label = _usable(samples.labels[j], samples.names[j])
+        label = usable_label(samples.labels[j], samples.names[j])
         if power:
             label += rf" \;/\; 10^{{{power}}}"
         scale = 10.0**power
@@ -395,7 +395,7 @@ def _column(record: Record, name: str) -> Array:
 # Style
 
 
-def _usable(label: str, name: str) -> str:
+def usable_label(label: str, name: str) -> str:
     """The label if matplotlib can render it, otherwise the name in upright letters."""
     from matplotlib.mathtext import MathTextParser
 

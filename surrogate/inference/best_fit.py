@@ -1,0 +1,216 @@
+"""The best fit of a run: the maximum of its surrogate, confirmed and improved by a few true evaluations."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from surrogate.arrays import Array
+from surrogate.executors.choice import make_executor, workers_of
+from surrogate.executors.evaluate import evaluate_batch
+from surrogate.inference.refinement import Peak, Refinement, Slice, confirm
+from surrogate.problem.dataset import FAILED, Dataset
+from surrogate.problem.evaluation import Evaluation
+from surrogate.problem.target import Posterior
+
+if TYPE_CHECKING:
+    from surrogate.inference.result import Result
+
+__all__ = ["BestFit", "Calls", "calls_of", "maximum", "refinement_of"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BestFit:
+    """The point of highest posterior density or likelihood.
+
+    Attributes:
+        of: "posterior" or "likelihood": what was maximised.
+        names: Names of the parameters.
+        x: The point, with shape (d,).
+        log_likelihood: Natural log of the likelihood there: evaluated, or the surrogate's if there were no calls.
+        log_prior: Natural log of the prior density there.
+        predicted: The surrogate's log-likelihood there before it was evaluated; the same without calls.
+        remaining: Nats that a point nearby may be higher: the surrogate's maximum plus two of its standard deviations,
+            within one posterior sd of the maximum.
+        tolerance: Nats that were asked for.
+        n_evaluations: Further calls of the likelihood.
+        n_failed: How many of them failed.
+        noisy: Whether the log-likelihood is noisy: the value is then the surrogate's mean, which averages.
+        data: All evaluated points, the further ones last.
+        derived: Derived values at the point, by name; empty without calls.
+    """
+
+    of: str
+    names: tuple[str, ...]
+    x: Array
+    log_likelihood: float
+    log_prior: float
+    predicted: float
+    remaining: float
+    tolerance: float
+    n_evaluations: int
+    n_failed: int
+    noisy: bool
+    data: Dataset
+    derived: dict[str, float]
+
+    @property
+    def log_posterior(self) -> float:
+        """Natural log of likelihood times prior density, unnormalised."""
+        return self.log_likelihood + self.log_prior
+
+    @property
+    def chi_squared(self) -> float:
+        """Minus twice the natural log of the likelihood, with whatever constant the likelihood has in it."""
+        return -2.0 * self.log_likelihood
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether true calls show that no point nearby is better by more than the tolerance."""
+        return self.n_evaluations > 0 and self.remaining <= self.tolerance
+
+    @property
+    def point(self) -> dict[str, float]:
+        """The parameters by name."""
+        return dict(zip(self.names, self.x.tolist(), strict=True))
+
+    @property
+    def status(self) -> str:
+        """A sentence that says how well the maximum is known."""
+        if not self.n_evaluations:
+            return f"maximum of the surrogate, NOT CONFIRMED by calls; it may be {self.remaining:.2g} nats higher"
+        calls = f"{self.n_evaluations} further call{'s' * (self.n_evaluations != 1)}"
+        failed = f", {self.n_failed} of which failed" if self.n_failed else ""
+        if self.confirmed:
+            return f"confirmed by {calls}{failed}: no point nearby is more than {self.tolerance:g} nats higher"
+        return f"NOT CONFIRMED after {calls}{failed}: a point nearby may be {self.remaining:.2g} nats higher"
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values as text, for tables."""
+        values = [(name, f"{value:.6g}") for name, value in self.point.items()]
+        values += [("log-likelihood", f"{self.log_likelihood:.6g}"), ("chi-squared", f"{self.chi_squared:.6g}")]
+        return [*values, ("log prior", f"{self.log_prior:.6g}"), ("log posterior", f"{self.log_posterior:.6g}")]
+
+    def __str__(self) -> str:
+        width = max(len(name) for name, _ in self.rows()) + 2
+        lines = [f"maximum of the {self.of}: {self.status}"]
+        return "\n".join([*lines, *(f"  {name:<{width}}{value}" for name, value in self.rows())])
+
+    def __repr__(self) -> str:
+        state = "confirmed" if self.confirmed else "not confirmed"
+        return f"<BestFit: maximum of the {self.of}, log-likelihood {self.log_likelihood:.6g}, {state}>"
+
+
+@dataclass(frozen=True, eq=False)
+class Calls:
+    """How true evaluations are made: a function of points x with shape (b, d), how many, and how many at a time."""
+
+    evaluate: Callable[[Array], list[Evaluation]]
+    budget: int
+    batch: int = 1
+
+
+@contextlib.contextmanager
+def calls_of(result: Result, log_likelihood: Any, executor: Any, budget: int) -> Iterator[Calls]:
+    """How the likelihood of a run is called after its end; closes an executor of its own.
+
+    Args:
+        result: Of the run.
+        log_likelihood: As ``infer`` takes it, or a ``Posterior``; that of the run if None.
+        executor: As ``infer`` takes it.
+        budget: Calls allowed.
+
+    Raises:
+        ValueError: If calls are wanted and the likelihood is not known.
+    """
+    if isinstance(budget, bool) or not isinstance(budget, int) or budget < 0:
+        msg = f"max_evaluations must be a whole number of at least 0, got {budget!r}"
+        raise ValueError(msg)
+    if budget == 0:
+        yield Calls(lambda x: [], 0)  # noqa: ARG005
+        return
+    if log_likelihood is None and result.target is None:
+        msg = (
+            "a result that was loaded from a folder does not hold the likelihood: pass log_likelihood=, or "
+            "max_evaluations=0 for the maximum of the surrogate alone"
+        )
+        raise ValueError(msg)
+    target: Any = result.target if log_likelihood is None else log_likelihood
+    if not isinstance(target, Posterior):
+        target = Posterior(target, _setup(result).prior, gradient=_setup(result).gradient)
+    posterior = target
+    with make_executor(executor, posterior.evaluate) as pool:
+        yield Calls(lambda x: evaluate_batch(posterior, x, pool), budget, max(1, workers_of(pool) or 1))
+
+
+def refinement_of(result: Result, of: str) -> Refinement:
+    """The surrogate of a result, ready to be maximised.
+
+    Raises:
+        ValueError: If the result has no surrogate of a run, or ``of`` is no objective.
+    """
+    emulator: Any = result.emulator
+    return Refinement.of_run(_setup(result), emulator.model, result.record.data, result.draws, of)
+
+
+def _setup(result: Result) -> Any:
+    if result.setup is None:
+        msg = "this result was not made by surrogate.infer or surrogate.load_result: it has no surrogate to maximise"
+        raise ValueError(msg)
+    return result.setup
+
+
+def maximum(
+    result: Result,
+    of: str = "posterior",
+    *,
+    log_likelihood: Any = None,
+    executor: Any = None,
+    max_evaluations: int = 10,
+    tolerance: float = 0.02,
+) -> BestFit:
+    """The point of highest posterior density or likelihood, see ``Result.maximum``."""
+    if not tolerance > 0:
+        msg = f"tolerance must be a positive number of nats, got {tolerance!r}"
+        raise ValueError(msg)
+    ground = refinement_of(result, of)
+    with calls_of(result, log_likelihood, executor, max_evaluations) as calls:
+        after, (peak,) = confirm(ground, [Slice()], calls.evaluate, budget=calls.budget, tolerance=tolerance)
+    return _best_fit(ground, after, peak, result.names, tolerance)
+
+
+def _best_fit(before: Refinement, after: Refinement, peak: Peak, names: tuple[str, ...], tolerance: float) -> BestFit:
+    x = after.setup.scaled.from_unit(peak.t)
+    log_prior = float(after.log_prior(peak.t[None])[0])
+    height = peak.height
+    further = after.data.status[after.n_run :]
+    predicted = float(before.height(peak.t[None])[0]) - (log_prior if after.of == "posterior" else 0.0)
+    remaining = peak.remaining if np.isfinite(peak.remaining) else _doubt(before, peak.t)
+    return BestFit(
+        of=after.of,
+        names=names,
+        x=x,
+        log_likelihood=height - log_prior if after.of == "posterior" else height,
+        log_prior=log_prior,
+        predicted=predicted,
+        remaining=remaining,
+        tolerance=tolerance,
+        n_evaluations=len(further),
+        n_failed=int((further == FAILED).sum()),
+        noisy=after.noisy,
+        data=after.data,
+        derived=_derived(after.data, x) if len(further) else {},
+    )
+
+
+def _doubt(ground: Refinement, t: Array) -> float:
+    return float((ground.upper(t[None]) - ground.height(t[None]))[0])
+
+
+def _derived(data: Dataset, x: Array) -> dict[str, float]:
+    row = int(np.argmin(np.abs(data.x - x).max(1)))
+    return {name: float(v) for name, v in zip(data.derived_names, data.derived[row], strict=True) if np.isfinite(v)}
