@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from surrogate.arrays import Array, Flags
+from surrogate.arrays import Array, Flags, Indices
 from surrogate.inference.depths import bulk_depth
 from surrogate.samplers.mixture import Mixture, fit_mixture
 from surrogate.samplers.smc import sample_tempered
@@ -27,6 +27,8 @@ _EXCESS_OF_ONE = (0.08, 0.3)
 _EXCESS_OF_SEVERAL = (0.15, 0.5)
 _OUTSIDE = 1.7  # in radii of the bulk; closer points count as explained, since any shape but a Gaussian deviates there
 _FORESEEN = (0.02, 0.02)  # share of a radius, and constant, by which a surrogate may miss one that it knows
+_NOISE_SDS = 3.0  # of its value by which a noisy point may be off, of thousands of points
+_MOST_POINTS = 400  # that locate a mode: the nearest to it, and others that say where it is not
 _COMPONENTS = (1, 2, 4, 8)  # of the mixtures among which BIC chooses
 _DRAWS_PER_NUMBER = 8  # draws for each coordinate of a mean, without which a mixture is not tried
 _GAUSSIAN = 0.5  # root mean square error of radii in the bulk up to which a posterior is taken for one Gaussian
@@ -72,6 +74,7 @@ def search(
     support: tuple[Array, Array],
     rng: np.random.Generator,
     *,
+    noise: Array | float = 0.0,
     count: int = 2,
 ) -> Search:
     """Looks for the mode behind the points that the known posterior does not explain.
@@ -85,11 +88,12 @@ def search(
         known_depth: Depth of the surrogate below its maximum, from (k, d) to (k,).
         support: Lower and upper corner of the box in which a mode may lie.
         rng: Random numbers.
+        noise: Sd of the noise of each value, with shape (n,).
         count: Number of probes for the mode. With 0 unexplained points are only counted; components of the mixture
             that hold no evaluated point are probed in any case.
 
     Returns:
-        The probes. O(50 k n) for k = 1000 hypotheses.
+        The probes. O(50 k n) for k = 1000 hypotheses and at most 400 points.
     """
     bulk = np.sqrt(2.0 * bulk_depth(t.shape[1]))
     depth = y.max() - y
@@ -98,19 +102,33 @@ def search(
     known = _mixture_depth(mixture, draws, t) if trend_depth is None else trend_depth
     predicted, radius = np.sqrt(2.0 * known), radius_of(depth)
     share, constant = _EXCESS_OF_ONE if len(mixture.weights) == 1 else _EXCESS_OF_SEVERAL
-    unexplained = (predicted - radius > share * predicted + constant) & (predicted > _OUTSIDE * bulk)
-    foreseen = np.abs(radius_of(left_out_depth) - radius) < _FORESEEN[0] * radius + _FORESEEN[1]
+    by_noise = _NOISE_SDS * noise / radius  # of a radius, to first order
+    unexplained = (predicted - radius > share * predicted + constant + by_noise) & (predicted > _OUTSIDE * bulk)
+    foreseen = np.abs(radius_of(left_out_depth) - radius) < _FORESEEN[0] * radius + _FORESEEN[1] + by_noise
     unseen = _unseen(several, t)
     if foreseen[unexplained].all():  # not a Gaussian, but the surrogate knows its shape; or nothing is unexplained
         return Search(unseen)
     probes = unseen
     if count > 0:
+        some = _informative(radius, unexplained)
         located = [
-            _locate(t, radius, unexplained, factor, lambda m: known_depth(m) > 0.5 * bulk**2, support, rng)
+            _locate(
+                t[some], radius[some], unexplained[some], factor, lambda m: known_depth(m) > 0.5 * bulk**2, support, rng
+            )
             for factor in _shapes(mixture)
         ]
         probes = np.concatenate([unseen, max(located, key=lambda pair: pair[1])[0][:count]])
     return Search(probes, int(unexplained.sum()), float(radius[unexplained].min()))
+
+
+def _informative(radius: Array, unexplained: Flags) -> Indices:
+    """Rows of the points that locate a mode: at most 400, half of them the unexplained ones of smallest radius."""
+    if len(radius) <= _MOST_POINTS:
+        return np.arange(len(radius))
+    strange, others = np.flatnonzero(unexplained), np.flatnonzero(~unexplained)
+    strange = strange[np.argsort(radius[strange], kind="stable")][: _MOST_POINTS // 2]
+    spread = np.linspace(0, len(others) - 1, min(len(others), _MOST_POINTS - len(strange))).round().astype(np.int64)
+    return np.sort(np.concatenate([strange, others[np.argsort(radius[others], kind="stable")][spread]]))
 
 
 def _shape(several: Mixture, draws: Array, t: Array, depth: Array, bulk: float, rng: np.random.Generator) -> Mixture:

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from surrogate.arrays import Array, Flags, Indices
+from surrogate.arrays import Array, Indices
 from surrogate.gp.process import Data
 from surrogate.gp.trended import COEFFICIENT_SD, Hyperparameters, Movable, fit_movable
 from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp, OutputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
-from surrogate.log_density.parameters import Structure, SurrogateParameters, relevant_depth, trend_size
-from surrogate.log_density.training import FitProblem, family
+from surrogate.log_density.parameters import Structure, SurrogateParameters
+from surrogate.log_density.training import FitProblem, family, far
 from surrogate.problem.dataset import OK
 
 __all__ = ["fit_structure", "score_structure"]
@@ -44,36 +44,29 @@ def _prior_points(warp: InputWarp) -> Array:
     return np.concatenate([centre + reach, centre - reach])
 
 
-def _far(y: Array, d: int) -> Flags:
-    """Mask of the points ignored when structures are compared: below half the relevant depth, except the best p + 2."""
-    far = -y > 0.5 * relevant_depth(d)
-    far[np.argsort(-y, kind="stable")[: trend_size(d) + 2]] = False
-    return far
-
-
 def _split(training: Data, y: Array) -> tuple[Data, Data | None]:
     """All points with the far ones first, and the far points alone (None without any): the score conditions on them.
 
     The evidence of all points would favour a surrogate that describes a cliff, on which no posterior depends. Given
     the far points, the density of the others rewards what helps to predict the relevant ones.
     """
-    far = _far(y, training.u.shape[1])
-    if not far.any():
+    deep = far(y, training.u.shape[1])
+    if not deep.any():
         return training, None
-    rows = np.flatnonzero(far)
-    return training.subset(np.concatenate([rows, np.flatnonzero(~far)])), training.subset(rows)
+    rows = np.flatnonzero(deep)
+    return training.subset(np.concatenate([rows, np.flatnonzero(~deep)])), training.subset(rows)
 
 
 def _offset(y: Array, structure: Structure, d: int) -> float:
     """Terms that a score adds to the fit: the Jacobian of the output warp at the relevant points, minus the cost."""
-    return OutputWarp(structure.output).log_jacobian(y[~_far(y, d)]) - structure.cost
+    return OutputWarp(structure.output).log_jacobian(y[~far(y, d)]) - structure.cost
 
 
 def _slope_offset(problem: FitProblem, parameters: SurrogateParameters) -> float:
     """Log Jacobian of all warps for the derivatives at the relevant points; 0 without derivatives."""
     if not problem.data.has_gradients:
         return 0.0
-    return float(problem.slopes(parameters)[1][~_far(problem.y, problem.d)].sum())
+    return float(problem.slopes(parameters)[1][~far(problem.y, problem.d)].sum())
 
 
 def fit_structure(
@@ -107,7 +100,7 @@ def fit_structure(
     offset = _offset(y, structure, size) + _slope_offset(problem, begin)
     if structure.warp.couplings is not None:
         t = problem.t[problem.rows]
-        movable = _movable(structure.warp, begin.whitening, t, training, np.flatnonzero(_far(y, size)))
+        movable = _movable(structure.warp, begin.whitening, t, training, np.flatnonzero(far(y, size)))
         hyper, coefficients, found = fit_movable(processes, movable, begins, max_evaluations=max_evaluations)
         warp = structure.warp.with_couplings(structure.warp.couplings.at(coefficients))
         begin = replace(begin, structure=replace(structure, warp=warp))

@@ -11,7 +11,7 @@ from surrogate.log_density.parameters import Structure, SurrogateParameters
 from surrogate.log_density.protocol import Parameters
 from surrogate.log_density.search.noise import choose_noise
 from surrogate.log_density.search.structure import StructureSearch, choose_structure
-from surrogate.log_density.training import FitProblem
+from surrogate.log_density.training import MOST_FITTED, FitProblem
 from surrogate.problem.dataset import Dataset
 
 __all__ = ["ScalarLearner"]
@@ -43,6 +43,7 @@ class ScalarLearner:
     ) -> SurrogateParameters:
         """Parameters that fit the data, see ``surrogate.log_density.protocol.Learner``."""
         last = None if before is None else _scalar(before)
+        problem = replace(problem, most=MOST_FITTED)
         fitted = fit_structure(
             problem,
             self.plain if last is None else last.structure,
@@ -57,7 +58,8 @@ class ScalarLearner:
     def open_minded(self, problem: FitProblem) -> SurrogateParameters:
         """Parameters with a constant trend and no warps: unlike a quadratic it denies nothing far from the data."""
         structure = replace(self.plain, trend="constant")
-        return fit_structure(replace(problem, draws=None), structure, max_evaluations=_FEW_EVALUATIONS)
+        problem = replace(problem, draws=None, most=MOST_FITTED)
+        return fit_structure(problem, structure, max_evaluations=_FEW_EVALUATIONS)
 
     def build(self, data: Dataset, t: Array, parameters: Parameters, *, device: str = "cpu") -> ScalarLogDensity:
         """The surrogate with these parameters given the data that it has seen, see ``model.build``."""

@@ -15,13 +15,24 @@ from surrogate.log_density.coordinates.warps import OutputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.log_density.parameters import Division, Structure, SurrogateParameters, relevant_depth, trend_size
 from surrogate.problem.dataset import OK, Dataset
+from surrogate.rng import generator
 
-__all__ = ["FitProblem", "family", "visible"]
+__all__ = ["MOST_FITTED", "FitProblem", "family", "far", "thinned", "visible"]
+
+
+MOST_FITTED = 400
+"""Points to which hyperparameters and structures are fitted, in fewer than 15 dimensions; the process sees all.
+
+A search for structures takes some 300 factorisations, and more points than that hardly move its result: 8 CPU seconds
+at 600 points in 8 dimensions, 380 at 3,000.
+"""
 
 
 _THIN = 1e-18  # share of the largest variance below which other coordinates do not vary among themselves
 _MAX_SLOPES = 2000  # derivatives in a kernel matrix: 125 points in 16 dimensions
 _MOST_DEEP = 400  # points, deep ones included, with which a factorisation takes a few milliseconds
+_SHARE_RELEVANT = 0.75  # of the points that hyperparameters are fitted to, if there are enough relevant ones
+_POINTS_PER_COEFFICIENT = 3  # of a quadratic trend, at least, among these points
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +46,7 @@ class FitProblem:
         temperature: The process models (y - y_max) / temperature.
         device: Where the linear algebra runs.
         feasibility: Kind of classifier of feasible points, one of ``surrogate.log_density.feasibility.choice.KINDS``.
+        most: Largest number of points, or 3 per coefficient of a quadratic trend if that is more; None for all.
     """
 
     data: Dataset
@@ -43,6 +55,7 @@ class FitProblem:
     temperature: float = 1.0
     device: str = "cpu"
     feasibility: str = "process"
+    most: int | None = None
 
     @property
     def d(self) -> int:
@@ -54,7 +67,7 @@ class FitProblem:
         """Rows of the data that the process sees, with shape (n,)."""
         rows = self.data.status == OK
         rows[rows] = visible(self.data.y[rows], self.temperature, self.d)
-        return rows
+        return rows if self.most is None else thinned(self.data, rows, self.temperature, self.most)
 
     @cached_property
     def y(self) -> Array:
@@ -99,6 +112,45 @@ def visible(y: Array, temperature: float, d: int) -> Flags:
     keep = depth < relevant_depth(d)
     keep[np.argsort(depth, kind="stable")[: max(_MOST_DEEP, 3 * trend_size(d))]] = True
     return keep
+
+
+def far(y: Array, d: int) -> Flags:
+    """Mask of the points ignored when structures are compared: below half the relevant depth, except the best p + 2.
+
+    Args:
+        y: (y - y_max) / temperature, with shape (n,).
+        d: Number of parameters; a quadratic in these has p coefficients.
+    """
+    mask = -y > 0.5 * relevant_depth(d)
+    mask[np.argsort(-y, kind="stable")[: trend_size(d) + 2]] = False
+    return mask
+
+
+def thinned(data: Dataset, rows: Flags, temperature: float, most: int) -> Flags:
+    """A mask of at most ``most`` of these rows, three quarters of them relevant; the same rows whenever data are added.
+
+    Which ones is drawn once and for all for each row, so that scores of fits to growing data change smoothly. Three
+    points per coefficient of a quadratic trend are kept in any case.
+
+    Args:
+        data: All evaluations.
+        rows: Mask of those to choose from, with shape (n,).
+        temperature: See ``FitProblem``.
+        most: How many.
+    """
+    d = data.x.shape[1]
+    index, most = np.flatnonzero(rows), max(most, _POINTS_PER_COEFFICIENT * trend_size(d))
+    if len(index) <= most:
+        return rows
+    y = data.y[index]
+    deep = far((y - y.max()) / temperature, d)
+    priority = generator(0, "fitted rows").random(len(rows))[index]
+    relevant, others = (group[np.argsort(priority[group])] for group in (np.flatnonzero(~deep), np.flatnonzero(deep)))
+    n_relevant = min(len(relevant), max(round(_SHARE_RELEVANT * most), most - len(others)))
+    chosen = np.concatenate([relevant[:n_relevant], others[: most - n_relevant]])
+    out = np.zeros_like(rows)
+    out[index[chosen]] = True
+    return out
 
 
 def family(structure: Structure, whitening: Whitening) -> Trended:

@@ -100,3 +100,24 @@ def test_a_part_of_the_posterior_without_evaluations_is_probed():
     y = -depth(t)
     found = search(t, y, draws, None, depth(t), depth, (np.zeros(2), np.ones(2)), rng)
     assert np.linalg.norm(found.probes - 0.8, axis=1).min() < 0.05
+
+
+def test_noise_is_no_sign_of_another_mode():
+    """Values that scatter by 30 about a Gaussian are explained by it once their noise is known."""
+    t = points(300)
+    noisy = -depth(t) + 30.0 * np.random.default_rng(7).standard_normal(300)
+    draws = 0.3 + 0.05 * np.random.default_rng(1).standard_normal((4000, 2))
+
+    def unexplained(noise):
+        corners, rng = (np.zeros(2), np.ones(2)), np.random.default_rng(2)
+        return search(t, noisy, draws, None, depth(t), depth, corners, rng, noise=noise, count=0).unexplained
+
+    assert unexplained(np.full(300, 30.0)) == 0
+    assert unexplained(0.0) > 0
+
+
+def test_many_points_close_in_on_a_second_mode_as_few_do():
+    t = np.concatenate([points(2000), 0.3 + 0.05 * np.random.default_rng(0).standard_normal((500, 2))])
+    t = t[((t > 0.0) & (t < 1.0)).all(1) & (np.abs(t - 0.75).max(1) > 0.1)]
+    found = find(two_modes, t=t)
+    assert np.abs(found.probes[0] - 0.75).max() < 0.05

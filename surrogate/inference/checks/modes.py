@@ -54,6 +54,7 @@ class Modes:
             lambda m: top - model.smooth(m),
             inner_box(setup, view.window),
             rng,
+            noise=view.noise[finite],
             count=0 if gave_up else _ROUND,
         )
         return Finding(found.probes, numbers={"open_radius": found.nearest})

@@ -18,18 +18,18 @@ def trusted(u: Array, feasible: Flags, doubtful: Flags | None) -> tuple[Array, F
     A doubtful point, an evaluation that failed and perhaps by chance, counts as infeasible where such points cluster:
     at least two of its three nearest neighbours must be infeasible too.
     """
-    if doubtful is None:
+    if doubtful is None or len(u) <= _NEIGHBOURS:
         return u, feasible
-    keep = ~(doubtful & _alone(u, feasible))
+    rows = np.flatnonzero(doubtful)
+    keep = np.ones(len(u), dtype=bool)
+    keep[rows[_alone(u, feasible, rows)]] = False
     return u[keep], feasible[keep]
 
 
-def _alone(u: Array, feasible: Flags) -> Flags:
-    """Whether fewer than two of the nearest neighbours of each point are infeasible, with shape (n,)."""
-    if len(u) <= _NEIGHBOURS:
-        return np.zeros(len(u), dtype=bool)
-    r2 = ((u[:, None, :] - u[None]) ** 2).sum(-1)
-    np.fill_diagonal(r2, np.inf)
+def _alone(u: Array, feasible: Flags, rows: Indices) -> Flags:
+    """Whether fewer than two of the nearest neighbours of each of these k points are infeasible; O(k n d)."""
+    r2 = ((u[rows, None, :] - u[None]) ** 2).sum(-1)
+    r2[np.arange(len(rows)), rows] = np.inf
     neighbours = np.argpartition(r2, _NEIGHBOURS, axis=1)[:, :_NEIGHBOURS]
     return np.asarray((~feasible[neighbours]).sum(1) < 2)
 
