@@ -10,14 +10,13 @@ import surrogate
 from surrogate.gp.trended import Hyperparameters
 from surrogate.inference.conclusion import Emulator
 from surrogate.inference.draws import ScaledPrior
-from surrogate.linalg import stationary
 from surrogate.log_density.coordinates.couplings import Couplings
 from surrogate.log_density.coordinates.decades import Decades
 from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.log_density.model import build
 from surrogate.log_density.parameters import Division, Structure, SurrogateParameters
-from surrogate.log_density.predictor import Predictor, closures, load_predictor
+from surrogate.log_density.predictor import Predictor, load_predictor
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
 from surrogate.storage.arrays import save_arrays
@@ -157,15 +156,6 @@ def test_a_file_from_before_there_were_couplings_is_read():
     arrays = {name: array for name, array in predictor.to_arrays().items() if not name.endswith("couplings")}
     again = Predictor.from_arrays(arrays)
     assert np.array_equal(again.log_likelihood(points()), predictor.log_likelihood(points()))
-
-
-@pytest.mark.parametrize("name", closures.CORRELATIONS)
-def test_correlations_are_those_of_the_one_definition(name):
-    r2 = np.append(0.0, np.geomspace(1e-8, 100.0, 50))
-    value, slope = stationary.CORRELATIONS[name].evaluate(torch.from_numpy(r2.copy()))
-    np.testing.assert_allclose(closures.CORRELATIONS[name](-0.5 * r2), value.numpy(), rtol=1e-13)
-    if name in closures.SLOPES:
-        np.testing.assert_allclose(closures.SLOPES[name](-0.5 * r2), slope.numpy(), rtol=1e-13)
 
 
 def test_the_module_has_the_slope_of_the_function():

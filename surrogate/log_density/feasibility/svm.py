@@ -11,6 +11,7 @@ from scipy.special import ndtri
 
 from surrogate.arrays import Array, Flags
 from surrogate.gp.posterior import joint_normal
+from surrogate.linalg.stationary import CORRELATIONS
 from surrogate.log_density.feasibility.points import trusted
 from surrogate.log_density.feasibility.protocol import Everywhere, FeasibilityArrays
 
@@ -56,7 +57,7 @@ class FeasibilityMachine:
 
     def _kernel(self, u: Array, v: Array) -> Array:
         r2 = (u**2).sum(1)[:, None] + (v**2).sum(1) - 2.0 * (u @ v.T)
-        return np.exp(-self.gamma * np.maximum(r2, 0.0))
+        return CORRELATIONS["rbf"].correlation(2.0 * self.gamma * np.maximum(r2, 0.0))
 
     def margin(self, u: Array) -> Array:
         """Decision function, positive where feasible, with shape (m,); O(m k d)."""

@@ -9,9 +9,10 @@ import numpy as np
 
 from surrogate.arrays import Array
 from surrogate.gp.means import STEEPEST_TILT
+from surrogate.linalg.stationary import CORRELATIONS
 from surrogate.log_density.coordinates.warps import OutputWarp
 from surrogate.log_density.feasibility.choice import restored
-from surrogate.log_density.predictor.closures import CORRELATIONS, SLOPES, affine, augmented_trend, tilted_trend
+from surrogate.log_density.predictor.closures import affine, augmented_trend, slope_function, tilted_trend
 from surrogate.log_density.trust_region import BEND_QUARTIC, BEND_WIDTH
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ def batch_closure(p: Predictor) -> Callable[[Array], Array]:
     """The function of many points: numpy's exponential takes half of the time of torch's on processors with AVX-512."""
     (to_z, offset), decades = affine(p), p.coordinates.decades
     warp = p.coordinates.input_warp if p.coordinates.is_warped else None
-    correlate, points = CORRELATIONS[p.residual.kernel], _columns(p.residual.points / p.residual.lengthscale)
+    correlate, points = (
+        CORRELATIONS[p.residual.kernel].of_exponent,
+        _columns(p.residual.points / p.residual.lengthscale),
+    )
     weights, trend, inverse = p.residual.weights, augmented_trend(p), OutputWarp(float(p.constants[2])).inverse
     low, high = p.box
     sharpness = 1.0 / (BEND_WIDTH * (high - low))
@@ -39,7 +43,7 @@ def batch_closure(p: Predictor) -> Callable[[Array], Array]:
         z = (x if warp is None else warp.forward((x - p.coordinates.location) / p.coordinates.scale)) @ to_z.T
         z += offset
         value = ((z @ trend) * z).sum(1)
-        value += correlate(_halves(z[:, :-1], points)) @ weights
+        value += correlate(_exponents(z[:, :-1], points)) @ weights
         if tilted is not None:
             value += np.exp(np.clip(z @ tilted[0], -STEEPEST_TILT, STEEPEST_TILT)) * ((z @ tilted[1]) * z).sum(1)
         if slopes is not None:
@@ -55,13 +59,13 @@ def batch_closure(p: Predictor) -> Callable[[Array], Array]:
 
 def _batch_slopes(p: Predictor) -> Callable[[Array], Array]:
     """Contribution of evaluations with derivatives, as in ``single``."""
-    slope = SLOPES[p.residual.kernel]
+    slope = slope_function(p)
     scaled, b = p.residual.slope_points / p.residual.lengthscale, p.residual.slope_weights / p.residual.lengthscale
     along, points = np.column_stack([b, -(scaled * b).sum(1)]).T, _columns(scaled)
-    return lambda z: (slope(_halves(z[:, :-1], points)) * (z @ along)).sum(1)
+    return lambda z: (slope(_exponents(z[:, :-1], points)) * (z @ along)).sum(1)
 
 
-def _halves(z: Array, columns: Array) -> Array:
+def _exponents(z: Array, columns: Array) -> Array:
     """Minus half the squared distances, with shape (m, n), by one product with `_columns`."""
     left = np.column_stack([z, np.ones(len(z)), -0.5 * (z * z).sum(1)])
     e = left @ columns

@@ -1,8 +1,4 @@
-"""Parts shared by the numpy forms of a predictor: affine maps, and correlation functions of -r^2 / 2.
-
-Correlations are those of ``surrogate.linalg.stationary`` written for numpy and e = -r^2 / 2, which saves a fifth of the
-time of a batch and half of that of a single point; a test compares each with the definition there.
-"""
+"""Parts shared by the numpy forms of a predictor: affine maps of the points, and the slope of the kernel."""
 
 from __future__ import annotations
 
@@ -12,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from surrogate.arrays import Array
+from surrogate.linalg.stationary import CORRELATIONS
 
 if TYPE_CHECKING:
     from surrogate.log_density.predictor.numbers import Predictor
 
-__all__ = ["CORRELATIONS", "SLOPES", "affine", "augmented_trend", "tilted_trend"]
+__all__ = ["affine", "augmented_trend", "slope_function", "tilted_trend"]
 
 
 def affine(p: Predictor) -> tuple[Array, Array]:
@@ -54,32 +51,14 @@ def _augmented(quadratic: Array, lengthscale: Array) -> Array:
     return out
 
 
-def _rbf(e: Array) -> Array:
-    return np.exp(e, out=e)
+def slope_function(p: Predictor) -> Callable[[Array], Array]:
+    """The slope h of the kernel as a function of -r^2 / 2, see ``surrogate.linalg.stationary.Stationary``.
 
-
-def _root(e: Array, nu: float) -> Array:
-    """sqrt(2 nu) r."""
-    e *= -4.0 * nu
-    return np.sqrt(np.maximum(e, 0.0, out=e), out=e)
-
-
-def _matern32(e: Array) -> Array:
-    t = _root(e, 1.5)
-    return (1.0 + t) * np.exp(-t)
-
-
-def _matern52(e: Array) -> Array:
-    t = _root(e, 2.5)
-    return (1.0 + t * (1.0 + t / 3.0)) * np.exp(-t)
-
-
-def _matern52_slope(e: Array) -> Array:
-    t = _root(e, 2.5)
-    return (5.0 / 3.0) * (1.0 + t) * np.exp(-t)
-
-
-CORRELATIONS: dict[str, Callable[[Array], Array]] = {"rbf": _rbf, "matern32": _matern32, "matern52": _matern52}
-"""k as functions of e = -r^2 / 2, which they overwrite."""
-SLOPES: dict[str, Callable[[Array], Array]] = {"rbf": _rbf, "matern52": _matern52_slope}
-"""-2 dk/d(r^2) of the kernels that can be differentiated twice, as functions of e, which they overwrite."""
+    Raises:
+        ValueError: If the kernel has no derivatives, although the predictor has evaluations with derivatives.
+    """
+    function = CORRELATIONS[p.residual.kernel].slope_of_exponent
+    if function is None:
+        msg = f"a predictor with derivatives needs the kernel rbf or matern52, got {p.residual.kernel}"
+        raise ValueError(msg)
+    return function

@@ -179,7 +179,7 @@ class PredictorModule(torch.nn.Module):
     def _by_machine(self, u: Tensor) -> Tensor:
         """Probability of being feasible, as ``FeasibilityMachine.probability``."""
         intercept, gamma, _ = self._feasible_shape
-        k = torch.exp(-gamma * _squared_distance(u, _columns(self.feasible_points)))
+        k = CORRELATIONS["rbf"].correlation(2.0 * gamma * _squared_distance(u, _columns(self.feasible_points)))
         return (0.5 * (1.0 + k @ self.feasible_weights + intercept)).clamp(0.0, 1.0)
 
     def _unwarped(self, z: Tensor) -> Tensor:

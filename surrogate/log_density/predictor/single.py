@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike
 
 from surrogate.arrays import Array
 from surrogate.gp.means import STEEPEST_TILT
+from surrogate.linalg.stationary import CORRELATIONS
 from surrogate.log_density.coordinates.warps import EXPANDED_TO
 from surrogate.log_density.feasibility.process import PRIOR_VARIANCE, SURE
-from surrogate.log_density.predictor.closures import CORRELATIONS, SLOPES, affine, augmented_trend, tilted_trend
+from surrogate.log_density.predictor.closures import affine, augmented_trend, slope_function, tilted_trend
 from surrogate.log_density.trust_region import BEND_QUARTIC, BEND_WIDTH
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def single_closure(p: Predictor) -> Callable[[ArrayLike], float]:
     """The function of one point with shape (d,), which is not checked."""
     to_z, offset = affine(p)
     decades, warped = p.coordinates.decades, _scalar_warp(p)
-    correlate = CORRELATIONS[p.residual.kernel]
+    correlate = CORRELATIONS[p.residual.kernel].of_exponent
     scaled = p.residual.points / p.residual.lengthscale
     points = np.column_stack([scaled, -0.5 * (scaled**2).sum(1)])
     weights, trend = p.residual.weights, augmented_trend(p)
@@ -81,7 +82,7 @@ def _scalar_warp(p: Predictor) -> Callable[[ArrayLike], Array] | None:
 
 def _scalar_slopes(p: Predictor) -> Callable[[Array], float]:
     """Contribution of evaluations with derivatives: sum_i h_i (z - z_i).b_i."""
-    slope = SLOPES[p.residual.kernel]
+    slope = slope_function(p)
     points, b = p.residual.slope_points / p.residual.lengthscale, p.residual.slope_weights / p.residual.lengthscale
     along = np.column_stack([b, -(points * b).sum(1)])
     points = np.column_stack([points, -0.5 * (points**2).sum(1)])
@@ -103,7 +104,7 @@ def _process(p: Predictor) -> Callable[[Array], float]:
         p.residual.lengthscale,
     )
     bend, length, smooth = map(float, p.classifier.shape)
-    correlate = CORRELATIONS["rbf" if smooth else "matern52"]
+    correlate = CORRELATIONS["rbf" if smooth else "matern52"].of_exponent
     d = len(lengthscale)
     norms, unit = (points**2).sum(1), -0.5 / (length**2 * d)
 
@@ -127,12 +128,12 @@ def _machine(p: Predictor) -> Callable[[Array], float]:
     """Natural log of the probability of being feasible, as ``FeasibilityMachine.log_probability``."""
     points, weights, lengthscale = p.classifier.points, p.classifier.weights, p.residual.lengthscale
     intercept, gamma, _ = map(float, p.classifier.shape)
-    norms = (points**2).sum(1)
+    norms, correlate = (points**2).sum(1), CORRELATIONS["rbf"].of_exponent
 
     def feasible(z: Array) -> float:
         u = z[:-1] * lengthscale
-        r2 = np.maximum(norms + (float(u.dot(u)) - 2.0 * points.dot(u)), 0.0)
-        return _log(0.5 * (1.0 + float(weights.dot(np.exp(-gamma * r2))) + intercept))
+        e = np.minimum((norms + (float(u.dot(u)) - 2.0 * points.dot(u))) * -gamma, 0.0)
+        return _log(0.5 * (1.0 + float(weights.dot(correlate(e))) + intercept))
 
     return feasible
 
