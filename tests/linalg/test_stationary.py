@@ -45,7 +45,7 @@ def test_slope_is_the_derivative(kernel):
 
 
 def test_arrays_and_tensors_have_the_same_values(kernel):
-    """Up to rounding: an argument t that is off by one unit in the last place changes exp(-t) by t of them, up to 23."""
+    """Up to rounding: one unit in the last place of an argument t changes exp(-t) by t units, up to 23."""
     for dtype in (torch.float64, torch.float32):
         r2 = torch.cat([torch.zeros(3), radii().square(), torch.tensor([1e7])]).to(dtype)
         for function in (kernel.evaluate, lambda values: (kernel.correlation(values),)):
