@@ -128,7 +128,8 @@ def test_a_product_over_a_continuous_column_is_that_of_gpytorch():
     ours = TABLES["unstructured"].on([1]) * RBF(0.7).on([0])
     index, rbf = gpytorch.kernels.IndexKernel(num_tasks=5, rank=2).double(), gpytorch.kernels.RBFKernel().double()
     factor, variances = TABLES["unstructured"]._split(TABLES["unstructured"].vector())
-    index.covar_factor.data, index.var, rbf.lengthscale = torch.as_tensor(factor), torch.as_tensor(variances), 0.7
+    index.covar_factor.data, index.var = torch.as_tensor(factor), torch.as_tensor(variances)
+    rbf.lengthscale = torch.tensor(0.7, dtype=torch.float64)
     x, codes = torch.linspace(-1.0, 2.0, 6, dtype=torch.float64)[:, None], torch.tensor([0, 3, 2, 2, 4, 1])
     with torch.no_grad():
         expected = rbf(x).to_dense() * index.covar_matrix.to_dense()[codes][:, codes]
