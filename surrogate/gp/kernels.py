@@ -55,11 +55,14 @@ class StationaryKernel(Kernel):
     own_names = ("lengthscale",)
 
     def __init__(
-        self, lengthscale: float | Sequence[float] | Array = 1.0, *, prior: LogNormal = LENGTHSCALE_PRIOR
+        self,
+        lengthscale: float | Sequence[float] | Array = 1.0,
+        *,
+        prior: LogNormal | Sequence[LogNormal] = LENGTHSCALE_PRIOR,
     ) -> None:
-        """Sets one lengthscale per coordinate, or one for all; they share a prior."""
+        """Sets one lengthscale per coordinate, or one for all, and one prior for each, or one for all."""
         own = logarithms("lengthscale", lengthscale)
-        super().__init__(own, (), (prior,) * len(own))
+        super().__init__(own, (), (prior,) * len(own) if isinstance(prior, LogNormal) else tuple(prior))
 
     @property
     def lengthscale(self) -> Array:

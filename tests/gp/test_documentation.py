@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import surrogate.gp
@@ -28,6 +29,7 @@ def test_the_page_on_mixed_inputs():
     names = run("mixed.md")
     x, y, posterior = (names[key] for key in ("x", "y", "posterior"))
     assert float(abs(posterior.mean(x) - y).max()) < 0.01
+    np.testing.assert_allclose(names["additive"].mean(names["u"]), names["exact"].mean(x), atol=0.01)
     for kernel in ("Overlap", "Correlated", "Unstructured", "Rounded"):
         assert kernel in names
 
