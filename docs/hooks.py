@@ -1,6 +1,7 @@
 """Hooks of the site's build: pages made of other files of the repository, their links, and formulas as MathML.
 
-Links in the pages are those that work in a checkout, such as ``../benchmarks/posterior.md``; here they become those of the site.
+Links in the pages are those that work in a checkout, such as ``../benchmarks/posterior.md``; here they become those of
+the site.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ API: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "results": (
         "Results",
-        "`result.draws`, `result.evidence`, `result.record` and the emulator. `result.check` and the other fields of the "
-        "record can be read from the result itself.",
+        "`result.draws`, `result.evidence`, `result.record` and the emulator. `result.check` and the other fields of "
+        "the record can be read from the result itself.",
         (
             "surrogate.Result",
             "surrogate.samplers.samples.Samples",
@@ -114,7 +115,9 @@ def on_files(files: Files, config: Any) -> Files:
     for path, name in zip(examples, names, strict=True):
         _hidden(files, config, f"{name}.md", _source_page(path, name))
     listed = "\n".join(f"- [{name.removeprefix('examples/')}](../{name})" for name in names)
-    _hidden(files, config, "examples/index.md", f"# Examples\n\nShort programs and files; the tests run them.\n\n{listed}\n")
+    _hidden(
+        files, config, "examples/index.md", f"# Examples\n\nShort programs and files; the tests run them.\n\n{listed}\n"
+    )
     for page, (title, words, entries) in API.items():
         files.append(File.generated(config, f"api/{page}.md", content=_api_page(title, words, entries)))
     files.append(File.generated(config, "api/cli.md", content=_commands_page()))
@@ -146,7 +149,9 @@ def names_of(entry: str) -> list[str]:
 def _api_page(title: str, words: str, entries: tuple[str, ...]) -> str:
     blocks = [f"# {title}\n\n{words}\n"]
     for name in (name for entry in entries for name in names_of(entry)):
-        blocks.append(f"::: {_home(name)}\n    options:\n      heading: {name}\n      toc_label: {name.rpartition('.')[2]}\n")
+        blocks.append(
+            f"::: {_home(name)}\n    options:\n      heading: {name}\n      toc_label: {name.rpartition('.')[2]}\n"
+        )
     return "\n".join(blocks)
 
 
@@ -268,7 +273,7 @@ def _message_list() -> str:
     for folder, text in messages():
         folders.setdefault(folder, []).append(" ".join(text.split()))
     return "\n\n".join(
-        f"??? note \"{folder}: {len(set(texts))}\"\n\n" + "\n".join(f"    - `` {text} ``" for text in sorted(set(texts)))
+        f'??? note "{folder}: {len(set(texts))}"\n\n' + "\n".join(f"    - `` {text} ``" for text in sorted(set(texts)))
         for folder, texts in sorted(folders.items())
     )
 

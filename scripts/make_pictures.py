@@ -2,8 +2,8 @@
 
     scripts/make_pictures.py [FOLDER] [NAME ...]        # FOLDER defaults to docs/assets
 
-Each picture shows the true posterior (grey, on a grid), the posterior of the run (blue) with its evaluations, and the signals of
-convergence over their limits. The figures beside the pictures in the page are those that this script prints.
+Each picture shows the true posterior (grey, on a grid), the posterior of the run (blue) with its evaluations, and the
+signals of convergence over their limits. The figures beside the pictures in the page are those that this script prints.
 """
 
 from __future__ import annotations
@@ -130,7 +130,9 @@ def picture(case: Case, result: Any) -> Any:
         levels = mass_levels(density)
         left.contourf(a, b, density, levels=[levels[0], levels[1], 1.01], colors=["#dddddd", "#bbbbbb"])
         draws = result.samples[:: max(1, len(result.samples) // 4000)]
-        counts, a_edges, b_edges = np.histogram2d(draws[:, 0], draws[:, 1], bins=45, range=[(a[0], a[-1]), (b[0], b[-1])])
+        counts, a_edges, b_edges = np.histogram2d(
+            draws[:, 0], draws[:, 1], bins=45, range=[(a[0], a[-1]), (b[0], b[-1])]
+        )
         middle = [0.5 * (edges[1:] + edges[:-1]) for edges in (a_edges, b_edges)]
         found = mass_levels(counts)
         left.contour(*middle, counts.T, levels=sorted(set(found)), colors="#1b6ca8", linewidths=1.0)
@@ -150,7 +152,9 @@ def signals(axes: Any, result: Any) -> None:
     axes.axhspan(1e-300, 1.0, color="#eef4ea", lw=0, zorder=0)
     axes.axhline(1.0, color="#4d7c32", lw=0.9)
     axes.set(yscale="log", ylim=upper.get_ylim(), xlabel="evaluations", ylabel="signal / its limit")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=3, fontsize=7.5, columnspacing=1.0, handlelength=1.2)
+    axes.legend(
+        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=3, fontsize=7.5, columnspacing=1.0, handlelength=1.2
+    )
 
 
 def mass_levels(density: np.ndarray) -> list[float]:

@@ -159,7 +159,7 @@ def _sample(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     result, folder = _loaded(options)
     path = Path(options.output) if options.output else folder.report_path
-    result.report(path)
+    result.report(path, reference=options.reference)
     _say(f"report in {path}")
     return 0
 
@@ -280,6 +280,10 @@ def _parser() -> argparse.ArgumentParser:
         place = "root of the names of the chain's files" if name == "sample" else "file to write"
         usual = "DIR/samples; the chain of the run stays as it is" if name == "sample" else "DIR/report.html"
         again.add_argument("-o", "--output", metavar="PATH", help=f"{place} (default: {usual})")
+        if name == "report":
+            again.add_argument(
+                "--reference", metavar="ROOT", help="chain in GetDist's layout, drawn over the posterior of the run"
+            )
     add_label(commands, _count)
     add_svm_commands(commands)
     add_export(commands)

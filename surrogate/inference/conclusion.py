@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from surrogate.arrays import Array, default_float_errors
 from surrogate.executors.blas import one_thread
 from surrogate.inference.draws import ScaledPrior
 from surrogate.inference.driving.budget import calls
-from surrogate.inference.driving.saved import load_prior, load_state
+from surrogate.inference.driving.saved import load_origin, load_prior, load_state
 from surrogate.inference.hidden_modes import EXPECTED_SHIFT, SMALLEST_SHARE
 from surrogate.inference.loop import PosteriorLoop
 from surrogate.inference.reliability import self_check, surrogate_error, unseen_share
@@ -125,6 +125,8 @@ def conclude(
         surrogate_error={"mean": mean_error * loop.scaled.slopes(sample.weights @ sample.x), "sd": sd_error},
         sampler=_quality(chain, sample),
         check={**(self_check(view, sample) if len(sample.x) else {}), "hidden_mode": _hidden(state)},
+        priors=_prior_words(loop),
+        predicted=state.predicted,
     )
     error = _evidence_error(check, evidence_spread, _hidden(state))
     evidence = Evidence(model.y_max + sample.log_integral, error, check)
@@ -153,11 +155,17 @@ def conclude_at_once(loop: PosteriorLoop, state: State, reason: str) -> Result:
         log_prior=loop.scaled.log_density_x(state.data.x),
         trace=tuple(dict(row) for row in state.rows()),
         surrogate_error={"mean": unknown, "sd": unknown},
+        priors=_prior_words(loop),
+        predicted=state.predicted,
     )
     evidence = Evidence(last.get("log_evidence", np.nan), last.get("log_evidence_error", np.nan))
     return Result(
         _samples(loop, state, view.model, chain), evidence, record, Emulator(view.model, loop.scaled), loop.setup
     )
+
+
+def _prior_words(loop: PosteriorLoop) -> tuple[str, ...]:
+    return tuple(parameter.prior_words for parameter in loop.prior.parameters)
 
 
 def _evidence_check(view: View, sample: ImportanceSample, chain: Chain) -> EvidenceCheck:
@@ -305,4 +313,5 @@ def load_result(folder: str | os.PathLike[str], *, n_samples: int = 10_000, prio
         msg = f"{place.path} holds no run"
         raise ValueError(msg)
     with one_thread():
-        return conclude(loop, state, state.verdict.reason, n_samples)
+        result = conclude(loop, state, state.verdict.reason, n_samples)
+    return replace(result, record=replace(result.record, origin=load_origin(place)))

@@ -24,11 +24,12 @@ from surrogate.inference.driving.budget import calls
 from surrogate.inference.driving.drive import Ending, UnfinishedError, drive
 from surrogate.inference.driving.provenance import check_provenance
 from surrogate.inference.driving.run import Run
-from surrogate.inference.driving.saved import load_state
+from surrogate.inference.driving.saved import load_origin, load_state
 from surrogate.inference.observers import observers_of
 from surrogate.inference.result import Result
 from surrogate.inference.reweighting import reweighted
 from surrogate.inference.state import State
+from surrogate.output.record import Origin
 from surrogate.problem.evaluation import Evaluation
 from surrogate.problem.target import Posterior
 from surrogate.rng import generator
@@ -93,6 +94,7 @@ def _executor(spec: Any, posterior: Posterior, limits: Limits) -> Executor:
 
 def _lead(run: Run) -> tuple[Result, State]:
     """The result, and the state that it was drawn from."""
+    run = replace(run, origin=_origin(run))
     observers = list(observers_of(run))
     ending = drive(replace(run, observers=observers), _start(run), asynchronous=_is_asynchronous(run))
     for observer in observers:
@@ -103,6 +105,21 @@ def _lead(run: Run) -> tuple[Result, State]:
         ending.harvest()
     run.executor.shutdown(wait=False, cancel_futures=not ending.interrupted)
     return result, ending.sampled
+
+
+def _origin(run: Run) -> Origin:
+    """Where the run comes from: of a run that is continued, its first start and the time that it has taken so far."""
+    origin = replace(run.origin, workers=workers_of(run.executor) or 1)
+    if run.folder is None:
+        return origin
+    earlier = load_origin(run.folder)
+    return replace(
+        origin,
+        folder=str(run.folder.path),
+        started=earlier.started or origin.started,
+        seconds=earlier.seconds,
+        likelihood=origin.likelihood,
+    )
 
 
 def _start(run: Run) -> State:
@@ -135,7 +152,9 @@ def _result(run: Run, ending: Ending) -> Result:
         raise UnfinishedError(ending.reason)
     result, interrupted = _drawn(run, ending)
     made = calls(ending.state) + ending.uncounted
-    result = replace(result, record=replace(result.record, n_evaluations=made, interrupted=interrupted))
+    result = replace(
+        result, record=replace(result.record, n_evaluations=made, interrupted=interrupted, origin=run.origin_now)
+    )
     result = replace(result, target=run.posterior)
     if run.settings.reweight and not interrupted:
         result = _reweighted(run, result, run.settings.reweight)

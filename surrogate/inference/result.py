@@ -268,18 +268,40 @@ class Result:
         save_chain(self.draws, root)
 
     @default_float_errors()
-    def plot(self, path: str | os.PathLike[str]) -> None:
-        """Writes a corner plot of the posterior, with the evaluated points on it, to a png, pdf or svg file."""
+    def plot(self, path: str | os.PathLike[str], *, reference: Any = None) -> None:
+        """Writes a corner plot of the posterior, with the evaluated points on it, to a png, pdf or svg file.
+
+        Args:
+            path: File to write.
+            reference: The same posterior by other means, to be drawn over it: draws with shape (n, d), a pair of draws
+                and weights, or the root of a chain in GetDist's layout.
+
+        Raises:
+            ValueError: If the ending is unknown, or the reference has other parameters.
+            OSError: If a file cannot be read or written.
+        """
+        from surrogate.output.getdist import reference_samples
         from surrogate.output.plots import save_corner
 
-        save_corner(self.draws, self.record, path)
+        save_corner(self.draws, self.record, path, reference_samples(reference, self.draws))
 
     @default_float_errors()
-    def report(self, path: str | os.PathLike[str]) -> None:
-        """Writes one self-contained HTML page with everything that a reader of the result may ask."""
+    def report(self, path: str | os.PathLike[str], *, reference: Any = None) -> None:
+        """Writes one self-contained HTML page with everything that a reader of the result may ask.
+
+        Args:
+            path: File to write.
+            reference: As of `plot`.
+
+        Raises:
+            ValueError: If the reference has other parameters.
+            OSError: If a file cannot be read or written.
+        """
+        from surrogate.output.getdist import reference_samples
         from surrogate.output.report import save_report
 
-        save_report(self.draws, self.evidence, self.record, path)
+        known = reference_samples(reference, self.draws)
+        save_report(self.draws, self.evidence, self.record, path, emulator=self.emulator, reference=known)
 
 
 def _field_names(part: Any) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 from surrogate.arrays import default_float_errors
 from surrogate.executors.interruption import StopRequest
 from surrogate.inference.driving.budget import Budget
-from surrogate.inference.driving.provenance import provenance_of
+from surrogate.inference.driving.provenance import origin_of, provenance_of
 from surrogate.inference.driving.run import Run
 from surrogate.inference.execution import execute
 from surrogate.inference.loop import PosteriorLoop
@@ -130,6 +130,7 @@ def infer(
         progress=progress,
         trust=resume == "trust",
         provenance=provenance_of(posterior),
+        origin=origin_of(posterior, seed),
     )
     return execute(run, executor, lambda: _folder(output, resume, into=asked.into))
 

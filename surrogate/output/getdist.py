@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from surrogate.storage.files import replacing
 if TYPE_CHECKING:
     from getdist import MCSamples
 
-__all__ = ["save_chain", "to_mcsamples"]
+__all__ = ["reference_samples", "save_chain", "to_mcsamples"]
 
 
 def to_mcsamples(samples: Samples) -> MCSamples:
@@ -50,6 +50,63 @@ def _mcsamples(kind: type[MCSamples], samples: Samples) -> MCSamples:
         ignore_rows=0,
         settings={"ignore_rows": 0},
     )
+
+
+def reference_samples(spec: Any, samples: Samples) -> Samples | None:
+    """Draws of the same parameters by other means, for pictures; None for None.
+
+    Args:
+        spec: Draws with shape (n, d), a pair of draws and weights, or the root of a chain in GetDist's layout.
+        samples: The draws of the run, whose names, labels and bounds are kept.
+
+    Raises:
+        ValueError: If there are other parameters, or values that are not finite.
+        OSError: If a file cannot be read.
+    """
+    if spec is None:
+        return None
+    if isinstance(spec, (str, os.PathLike)):
+        x, weights = _read_chain(spec, samples.names)
+    else:
+        x, weights = spec if isinstance(spec, tuple) and len(spec) == 2 else (spec, None)
+    x = np.asarray(x, dtype=np.float64)
+    weights = np.ones(len(x)) if weights is None else np.asarray(weights, dtype=np.float64)
+    d = len(samples.names)
+    if x.ndim != 2 or x.shape[1] != d or weights.shape != (len(x),) or len(x) < 2:
+        msg = f"reference must be draws with shape (n, {d}), a pair of draws and weights, or a root of GetDist's files"
+        raise ValueError(msg)
+    if not (np.isfinite(x).all() and np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
+        msg = "reference must hold finite draws and weights of at least 0"
+        raise ValueError(msg)
+    return Samples(
+        names=samples.names,
+        labels=samples.labels,
+        bounds=samples.bounds,
+        x=x,
+        weights=weights / weights.sum(),
+        log_posterior=np.zeros(len(x)),
+        log_prior=np.zeros(len(x)),
+        derived=np.empty((len(x), 0)),
+        derived_names=(),
+        derived_error=np.empty(0),
+        periodic=samples.periodic,
+    )
+
+
+def _read_chain(root: str | os.PathLike[str], names: tuple[str, ...]) -> tuple[Any, Any]:
+    """Draws and weights of a chain on disk, columns in the order of the names."""
+    from getdist import chains, loadMCSamples
+
+    loud, chains.print_load_details = chains.print_load_details, False
+    try:
+        chain = loadMCSamples(os.fspath(root), settings={"ignore_rows": 0})
+    finally:
+        chains.print_load_details = loud
+    known = chain.getParamNames().list()
+    if missing := [name for name in names if name not in known]:
+        msg = f"the reference chain {root} has no {', '.join(missing)}; it has {', '.join(known)}"
+        raise ValueError(msg)
+    return chain.samples[:, [known.index(name) for name in names]], chain.weights
 
 
 def save_chain(samples: Samples, root: str | os.PathLike[str]) -> None:

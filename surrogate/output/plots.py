@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["corner_figure", "evaluations_figure", "png", "save_corner", "trace_figure", "usable_label"]
+__all__ = ["Axis", "corner_figure", "evaluations_figure", "png", "save_corner", "trace_figure", "usable_label"]
 
 
 _OUTER, _INNER, _EDGE = "#d3e0ee", "#9dbcdb", "#2f5d8c"
+_REFERENCE = "#b5561b"
 _FAR, _INFEASIBLE, _FAILED = "#a0a0a0", "#c2703d", "#b00020"
 _MAP = "plasma"
 _COLOURS = ("#1b6ca8", "#d1495b", "#66a182", "#8d6a9f", "#edae49")
@@ -46,24 +47,27 @@ _SIGNALS = {
 }
 
 
-def save_corner(samples: Samples, record: Record, path: str | os.PathLike[str]) -> None:
-    """Writes the corner plot to a png, pdf or svg file.
+def save_corner(
+    samples: Samples, record: Record, path: str | os.PathLike[str], reference: Samples | None = None
+) -> None:
+    """Writes the corner plot to a png, pdf or svg file, with the outlines of a reference posterior if there is one.
 
     Raises:
         ValueError: If matplotlib does not know the ending.
         OSError: If the file cannot be written.
     """
     with style():
-        corner_figure(samples, record).savefig(path, dpi=200, bbox_inches="tight", pad_inches=0.1)
+        corner_figure(samples, record, reference).savefig(path, dpi=200, bbox_inches="tight", pad_inches=0.1)
 
 
 # The posterior
 
 
-def corner_figure(samples: Samples, record: Record) -> Figure:
+def corner_figure(samples: Samples, record: Record, reference: Samples | None = None) -> Figure:
     """Marginal densities of all parameters and pairs, with the evaluated points on the pairs.
 
-    Points whose log-posterior is within the bulk of the posterior are coloured by it; the others are faint.
+    Points whose log-posterior is within the bulk of the posterior are coloured by it; the others are faint. The
+    contours of ``reference``, draws of the same parameters by other means, are drawn over those of the run.
     """
     from matplotlib.figure import Figure
 
@@ -72,19 +76,30 @@ def corner_figure(samples: Samples, record: Record) -> Figure:
     with style():
         figure = Figure(figsize=(cell * d, cell * d))
         axes = figure.subplots(d, d, squeeze=False, gridspec_kw={"wspace": 0.06, "hspace": 0.06})
-        units = [_Unit.of(samples, j) for j in range(d)]
+        units = [Axis.of(samples, j) for j in range(d)]
         draws, points = to_mcsamples(samples), _Points.of(record)
+        others = None if reference is None else to_mcsamples(reference)
         for i in range(d):
             for j in range(d):
                 _draw_cell(axes[i, j], draws, points, units, i, j)
+                if others is not None and j <= i:
+                    _draw_reference(axes[i, j], others, units, i, j)
         _label_edges(axes, units)
-        _add_legend(figure, axes[0, -1], points)
+        _add_legend(figure, axes[0, -1], points, with_reference=others is not None)
     return figure
 
 
 @dataclass(frozen=True)
-class _Unit:
-    """The scale of a parameter's axis: a power of ten, two ends and a label."""
+class Axis:
+    """The scale of a parameter's axis.
+
+    Attributes:
+        name: Name of the parameter.
+        label: LaTeX with dollars, the power of ten included.
+        scale: Power of ten that values are divided by.
+        low: Lower end, divided by the scale.
+        high: Upper end.
+    """
 
     name: str
     label: str
@@ -93,7 +108,7 @@ class _Unit:
     high: float
 
     @classmethod
-    def of(cls, samples: Samples, j: int) -> _Unit:
+    def of(cls, samples: Samples, j: int) -> Axis:
         """How parameter number j is shown: 99.8 % of the posterior and a margin, within the prior's support."""
         x = samples.x[:, j]
         low, high = equal_tailed_interval(x[:, None], samples.weights, 0.998)[0]
@@ -142,7 +157,7 @@ class _Points:
         )
 
 
-def _draw_cell(axes: Axes, samples: MCSamples, points: _Points, units: list[_Unit], i: int, j: int) -> None:
+def _draw_cell(axes: Axes, samples: MCSamples, points: _Points, units: list[Axis], i: int, j: int) -> None:
     if j > i:
         axes.set_axis_off()
         return
@@ -158,7 +173,7 @@ def _draw_cell(axes: Axes, samples: MCSamples, points: _Points, units: list[_Uni
         _draw_points(axes, points, (j, units[j]), (i, units[i]))
 
 
-def _draw_marginal(axes: Axes, samples: MCSamples, unit: _Unit) -> None:
+def _draw_marginal(axes: Axes, samples: MCSamples, unit: Axis) -> None:
     density = samples.get1DDensity(unit.name)
     x, p = density.x / unit.scale, density.P / density.P.max()
     column = samples.samples[:, samples.index[unit.name]]
@@ -176,7 +191,22 @@ def _draw_marginal(axes: Axes, samples: MCSamples, unit: _Unit) -> None:
     axes.set_title(words.replace("-", "−"), fontsize=9, pad=4)
 
 
-def _draw_rug(axes: Axes, points: _Points, unit: _Unit) -> None:
+def _draw_reference(axes: Axes, samples: MCSamples, units: list[Axis], i: int, j: int) -> None:
+    """Draws the outlines of another posterior of the same parameters."""
+    across, up = units[j], units[i]
+    if i == j:
+        density = samples.get1DDensity(across.name)
+        axes.plot(density.x / across.scale, density.P / density.P.max(), "--", color=_REFERENCE, lw=1.1)
+        return
+    density = samples.get2DDensity(across.name, up.name)
+    if density is not None:
+        levels = sorted(density.getContourLevels([0.68, 0.95]))
+        if 0 < levels[0] < levels[1]:
+            x, y = density.x / across.scale, density.y / up.scale
+            axes.contour(x, y, density.P, levels, colors=_REFERENCE, linewidths=0.9, linestyles="--", zorder=2)
+
+
+def _draw_rug(axes: Axes, points: _Points, unit: Axis) -> None:
     """Draws the points of a run with one parameter as ticks along the axis."""
     x = points.near[:, 0] / unit.scale
     near: dict[str, Any] = {"c": -points.gap, "cmap": _MAP, "vmin": -points.depth, "vmax": 0, "ec": "white", "lw": 0.4}
@@ -184,7 +214,7 @@ def _draw_rug(axes: Axes, points: _Points, unit: _Unit) -> None:
     axes.scatter(points.best / unit.scale, 0.04, marker="*", s=70, c="black", ec="white", lw=0.6, zorder=4)
 
 
-def _draw_pair(axes: Axes, samples: MCSamples, horizontal: _Unit, vertical: _Unit) -> None:
+def _draw_pair(axes: Axes, samples: MCSamples, horizontal: Axis, vertical: Axis) -> None:
     density = samples.get2DDensity(horizontal.name, vertical.name)
     if density is None:  # GetDist's answer when a parameter does not vary
         return
@@ -196,7 +226,7 @@ def _draw_pair(axes: Axes, samples: MCSamples, horizontal: _Unit, vertical: _Uni
     axes.contour(x, y, density.P, levels, colors=_EDGE, linewidths=0.7, zorder=2)
 
 
-def _draw_points(axes: Axes, points: _Points, horizontal: tuple[int, _Unit], vertical: tuple[int, _Unit]) -> None:
+def _draw_points(axes: Axes, points: _Points, horizontal: tuple[int, Axis], vertical: tuple[int, Axis]) -> None:
     """Draws the evaluated points in the panel of two parameters, each given by its index and its axis scale."""
     (j, across), (i, up) = horizontal, vertical
     area = min(1.0, axes.bbox.width / axes.figure.dpi / 2.0)  # smaller where panels are small
@@ -211,7 +241,7 @@ def _draw_points(axes: Axes, points: _Points, horizontal: tuple[int, _Unit], ver
     draw(points.best[None], 70, marker="*", c="black", ec="white", lw=0.6, zorder=5)
 
 
-def _label_edges(axes: NDArray[Any], units: list[_Unit]) -> None:
+def _label_edges(axes: NDArray[Any], units: list[Axis]) -> None:
     """Sets ticks on all panels, equal along a column or row, and labels at the left and the bottom."""
     d = len(units)
     for k, unit in enumerate(units):
@@ -230,7 +260,7 @@ def _label_edges(axes: NDArray[Any], units: list[_Unit]) -> None:
     axes[0, 0].figure.align_labels([*axes[d - 1], *axes[1:, 0]])
 
 
-def _ticks(unit: _Unit) -> Array:
+def _ticks(unit: Axis) -> Array:
     """Round numbers as ticks, far enough from the ends that labels of neighbouring panels do not meet."""
     from matplotlib.ticker import MaxNLocator
 
@@ -247,7 +277,7 @@ def _plain_numbers() -> Any:
     return formatter
 
 
-def _add_legend(figure: Figure, corner: Axes, points: _Points) -> None:
+def _add_legend(figure: Figure, corner: Axes, points: _Points, *, with_reference: bool = False) -> None:
     """Draws the legend and the colour scale in the empty upper right, or beside a single panel."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -264,6 +294,8 @@ def _add_legend(figure: Figure, corner: Axes, points: _Points) -> None:
         dot("*", "black", 9, "best evaluated point"),
         dot("o", "#cc4778", 4.5, f"evaluated, at most {points.depth:.0f} below ({len(points.near)})", "white"),
     ]
+    if with_reference:
+        handles.insert(2, Line2D([], [], ls="--", lw=1.1, color=_REFERENCE, label="reference, 68 and 95 %"))
     if len(points.far):
         handles.append(dot("o", _FAR, 3, f"evaluated, further below ({len(points.far)})"))
     if len(points.infeasible):
@@ -286,13 +318,13 @@ def _add_legend(figure: Figure, corner: Axes, points: _Points) -> None:
 # Convergence and evaluations
 
 
-def trace_figure(evidence: Evidence, record: Record) -> Figure:
+def trace_figure(evidence: Evidence, record: Record, width: float = 7.4) -> Figure:
     """Signals of convergence over their limits, and the log evidence, against the number of evaluations."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     with style():
-        figure = Figure(figsize=(7.4, 5.2))
+        figure = Figure(figsize=(width, 5.2))
         upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"hspace": 0.1, "height_ratios": [3, 2]})
         n = _column(record, "n_evaluations")
         _draw_signals(upper, record, n)
@@ -303,12 +335,12 @@ def trace_figure(evidence: Evidence, record: Record) -> Figure:
     return figure
 
 
-def evaluations_figure(record: Record) -> Figure:
+def evaluations_figure(record: Record, width: float = 7.4) -> Figure:
     """The depth of each evaluation below the best one, and the best value so far."""
     from matplotlib.figure import Figure
 
     with style():
-        figure = Figure(figsize=(7.4, 3.4))
+        figure = Figure(figsize=(width, 3.4))
         axes = figure.subplots()
         _draw_evaluations(axes, record.data)
     return figure
@@ -341,7 +373,9 @@ def _draw_signals(axes: Axes, record: Record, n: Array) -> None:
     )
     axes.set_ylabel("signal / its limit")
     if drawn:
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=3, columnspacing=1.4, handlelength=1.6)
+        axes.legend(
+            loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=_columns(axes, 3), columnspacing=1.4, handlelength=1.6
+        )
 
 
 def _draw_evidence(axes: Axes, evidence: Evidence, record: Record, n: Array) -> None:
@@ -385,7 +419,14 @@ def _draw_evaluations(axes: Axes, data: Dataset) -> None:
     axes.set_xlim(0.5, max(len(data), 1) + 0.5)
     axes.set_xlabel("evaluation")
     axes.set_ylabel("log-likelihood below the best")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=5, columnspacing=1.4, handlelength=1.4)
+    axes.legend(
+        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=_columns(axes, 5), columnspacing=1.4, handlelength=1.4
+    )
+
+
+def _columns(axes: Axes, most: int) -> int:
+    """Columns of a legend: fewer on a narrow figure."""
+    return most if axes.figure.bbox.width / axes.figure.dpi > 5.0 else 2
 
 
 def _column(record: Record, name: str) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from surrogate.arrays import Array
 from surrogate.problem.dataset import Dataset
 
-__all__ = ["Evidence", "EvidenceCheck", "Record", "Reweighting"]
+__all__ = ["Evidence", "EvidenceCheck", "Origin", "Record", "Reweighting"]
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,31 @@ class Reweighting:
         )
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a run comes from: what a reader needs to repeat it. Empty where it is not known.
+
+    Attributes:
+        likelihood: Module and name of the log-likelihood.
+        command: The command that the run was made with; empty in an interactive session.
+        folder: Output folder.
+        seed: Seed of all random numbers; None if not known.
+        started: When the run began first, in seconds since 1970.
+        host: Machine on which the run was led.
+        workers: How many evaluations could run at a time.
+        seconds: Wall-clock time from start to end, summed over the sessions of a run that was resumed.
+    """
+
+    likelihood: str = ""
+    command: str = ""
+    folder: str = ""
+    seed: int | None = None
+    started: float = 0.0
+    host: str = ""
+    workers: int = 1
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class Record:
     """What a run did and why it stopped.
@@ -118,6 +143,10 @@ class Record:
         check: What the run saw of its own errors before it ended, see `surrogate.inference.reliability.self_check`.
         reweighting: What re-weighting with true evaluations gave, if it was asked for.
         interrupted: Whether a signal or the wall time ended the run; it can be continued.
+        origin: Where the run comes from.
+        priors: The prior of each parameter in words, d of them.
+        predicted: Mean and sd of the log-likelihood predicted before each evaluation, with shape (n, 2); NaN where
+            there was no surrogate yet.
 
     Raises:
         ValueError: If there is not one ``log_prior`` for each evaluated point.
@@ -134,6 +163,9 @@ class Record:
     check: dict[str, float] = field(default_factory=dict)
     reweighting: Reweighting | None = None
     interrupted: bool = False
+    origin: Origin = Origin()
+    priors: tuple[str, ...] = ()
+    predicted: Array = field(default_factory=lambda: np.empty((0, 2)))
 
     def __post_init__(self) -> None:
         if self.log_prior.shape != (len(self.data),):

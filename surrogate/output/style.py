@@ -40,9 +40,9 @@ def style() -> Iterator[None]:
         yield
 
 
-def png(figure: Figure, *, dpi: int = 130) -> bytes:
+def png(figure: Figure, *, dpi: int = 130, transparent: bool = False) -> bytes:
     """The figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     with style():
-        figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.1)
+        figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.1, transparent=transparent)
     return buffer.getvalue()

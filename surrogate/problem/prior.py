@@ -43,6 +43,20 @@ class Parameter:
 
     _density: _Density = field(init=False, repr=False, compare=False)
 
+    @property
+    def prior_words(self) -> str:
+        """The prior as it was given, in words.
+
+        >>> Parameter("a", (0, 2)).prior_words
+        'uniform from 0 to 2'
+        """
+        words = (
+            _spelling(self.prior)
+            if not isinstance(self.prior, tuple)
+            else "uniform from {:g} to {:g}".format(*self.prior)
+        )
+        return f"{words}, periodic" if self.periodic else words
+
     def __post_init__(self) -> None:
         _check_name(self.name)
         if not _is_distribution(self.prior):

@@ -1,7 +1,7 @@
 """The tutorials and the first page run from top to bottom as a reader would run them, warnings being errors.
 
-A fenced block with a title is written to a file of that name; Python is run in one session a page; lines of a shell are run
-by one. Blocks without a language, and those of languages that are not run, are what a program printed.
+A fenced block with a title is written to a file of that name; Python is run in one session a page; lines of
+a shell are run by one. Blocks without a language, and those of languages that are not run, are what a program printed.
 """
 
 from __future__ import annotations

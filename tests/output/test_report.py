@@ -15,7 +15,7 @@ from tests.finished import MEAN, dataset, parts, result
 class Page(HTMLParser):
     """Tags that are open, all attributes and the text of a page."""
 
-    void = {"meta", "img", "br"}
+    void = {"meta", "img", "br", "source", "path"}
 
     def __init__(self, text):
         super().__init__()
@@ -26,6 +26,9 @@ class Page(HTMLParser):
         self.attributes += [(tag, *pair) for pair in attrs]
         if tag not in self.void:
             self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.attributes += [(tag, *pair) for pair in attrs]
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag

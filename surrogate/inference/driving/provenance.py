@@ -7,8 +7,13 @@ import hashlib
 import inspect
 import json
 import math
+import shlex
+import socket
+import sys
+import time
 import types
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +23,10 @@ from surrogate.executors.files import FilesExecutor
 from surrogate.inference.driving.run import Run
 from surrogate.inference.driving.saved import load_provenance
 from surrogate.inference.state import State
+from surrogate.output.record import Origin
 from surrogate.problem.target import Posterior
 
-__all__ = ["check_provenance", "provenance_of"]
+__all__ = ["check_provenance", "origin_of", "provenance_of"]
 
 _SAME = 1e-6  # relative; what other compilers and thread numbers make of one likelihood
 _SIGMAS = 6.0  # how far two noisy answers at one point may be apart
@@ -43,6 +49,23 @@ def provenance_of(posterior: Posterior) -> str:
             "gradient": posterior.gradient,
         }
     )
+
+
+def origin_of(posterior: Posterior, seed: int) -> Origin:
+    """Where a run of this likelihood comes from, as far as it is known before it begins."""
+    name = json.loads(provenance_of(posterior))["name"]
+    return Origin(likelihood=name, command=_command(), seed=seed, started=time.time(), host=socket.gethostname())
+
+
+def _command() -> str:
+    """The command of this process as a shell takes it; empty in an interactive session."""
+    if hasattr(sys, "ps1") or not sys.argv or sys.argv[0] in ("", "-", "-c") or "ipykernel" in sys.modules:
+        return ""
+    program = Path(sys.argv[0])
+    first = ["python", sys.argv[0]] if program.suffix == ".py" and program.name != "__main__.py" else [program.name]
+    if program.name == "__main__.py":
+        first = ["python", "-m", program.parent.name]
+    return shlex.join([*first, *sys.argv[1:]])
 
 
 def check_provenance(run: Run, state: State) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from surrogate.inference.driving.saved import save_state
 from surrogate.inference.loop import PosteriorLoop
 from surrogate.inference.settings import Settings
 from surrogate.inference.state import State
+from surrogate.output.record import Origin
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
 from surrogate.problem.target import Posterior
@@ -42,6 +44,8 @@ class Run:
         progress: Whether to show progress.
         trust: Whether to go on with the evaluations of a folder without a look at the likelihood they are of.
         provenance: Which likelihood it is, as it is recorded in the folder.
+        origin: Where the run comes from, as a report shows it.
+        began: Clock (``time.monotonic``) at which this session began.
         executor: Where evaluations run.
         call: Evaluates a point in place of ``posterior.evaluate``.
         folder: Where the journal and the state are kept, if anywhere.
@@ -58,6 +62,8 @@ class Run:
     progress: bool = False
     trust: bool = False
     provenance: str = ""
+    origin: Origin = field(default_factory=Origin)
+    began: float = field(default_factory=time.monotonic)
     executor: Executor = field(default_factory=SerialExecutor)
     call: Call | None = None
     folder: RunFolder | None = None
@@ -91,7 +97,12 @@ class Run:
     def keep(self, state: State) -> None:
         """Writes the state to disk, if there is a folder."""
         if self.folder is not None:
-            save_state(self.folder, state, self.loop.prior, self.provenance)
+            save_state(self.folder, state, self.loop.prior, self.provenance, self.origin_now)
+
+    @property
+    def origin_now(self) -> Origin:
+        """The origin, with the wall-clock time until now."""
+        return replace(self.origin, seconds=self.origin.seconds + time.monotonic() - self.began)
 
     def failed(self, reason: str) -> None:
         """Shows the observers the reason of the first failed call."""

@@ -3,24 +3,48 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
 
 from surrogate.inference.state import State
+from surrogate.output.record import Origin
 from surrogate.problem.prior import Prior
 from surrogate.problem.spec import prior_from_text, prior_to_text
 from surrogate.storage.arrays import load_arrays, save_arrays
 from surrogate.storage.files import replacing
 from surrogate.storage.folder import RunFolder
 
-__all__ = ["load_prior", "load_provenance", "load_state", "save_state", "write_trace"]
+__all__ = ["load_origin", "load_prior", "load_provenance", "load_state", "save_state", "write_trace"]
 
 
-def save_state(folder: RunFolder, state: State, prior: Prior, provenance: str = "") -> None:
-    """Writes the state, the prior and the likelihood's provenance atomically."""
-    words = {"prior": np.array(prior_to_text(prior)), "provenance": np.array(provenance)}
+_UNKNOWN = Origin()
+
+
+def save_state(folder: RunFolder, state: State, prior: Prior, provenance: str = "", origin: Origin = _UNKNOWN) -> None:
+    """Writes the state, the prior, the likelihood's provenance and the origin of the run atomically."""
+    words = {
+        "prior": np.array(prior_to_text(prior)),
+        "provenance": np.array(provenance),
+        "origin": np.array(json.dumps(asdict(origin))),
+    }
     save_arrays(folder.state_path, state.to_arrays() | words)
+
+
+def load_origin(folder: RunFolder) -> Origin:
+    """Where the run in a folder comes from; empty fields if that was not recorded.
+
+    Raises:
+        ValueError: If the state is damaged.
+    """
+    if not folder.state_path.exists():
+        return Origin()
+    try:
+        saved = json.loads(str(load_arrays(folder.state_path).get("origin", "{}")))
+        return Origin(**{entry.name: saved[entry.name] for entry in fields(Origin) if entry.name in saved})
+    except (TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
+        raise _damaged(folder, error) from error
 
 
 def load_provenance(folder: RunFolder) -> str:

@@ -1,0 +1,93 @@
+"""The numbers by which a run is judged, each with its limit and what it means, as rows of tables."""
+
+from __future__ import annotations
+
+import math
+
+from surrogate.output.progress import limits_of_signals
+from surrogate.output.record import Evidence, Record
+
+__all__ = ["SIGNALS", "Row", "signal_rows", "trust_rows"]
+
+Row = tuple[str, str, str, str, str]
+"""Name, value, limit, meaning, and "good", "bad" or ""."""
+
+SIGNALS = {
+    "spread": (
+        "spread",
+        "How far posteriors of joint draws of the surrogate lie from that of its mean (95 % quantile, nats). Large: "
+        "too few evaluations where the mass is.",
+    ),
+    "warm_spread": (
+        "spread, wider",
+        "The same at a raised temperature, beyond the points that are known. Large: an arm may have been cut off.",
+    ),
+    "evidence_spread": ("evidence", "Standard deviation of the log evidence over draws of the surrogate."),
+    "batch_error": (
+        "batch",
+        "Largest error of the predictions of the last batch, in units of 0.25 nats plus a tenth of the depth. "
+        "Large: a kink, a jump, noise, or a part of the posterior that was not known.",
+    ),
+    "moved": ("moved", "How far the last batch moved the posterior (nats). Large: the run still learns."),
+}
+"""Short name and meaning of each signal, by its column in the trace."""
+
+GOOD_K_HAT = 0.7  # Vehtari et al. (2024), arXiv:1507.02646
+_GOOD_ERROR = 0.3  # nats: an error of this size in a weight is lost in the noise of some ten draws
+_GOOD_MOVE = 0.1  # sds
+_GOOD_HIDDEN = 0.1
+
+
+def signal_rows(record: Record) -> list[Row]:
+    """The signals after the last batch."""
+    last, rows = record.trace[-1], []
+    for name, limit in limits_of_signals().items():
+        value = float(last.get(name, math.nan))
+        short, meaning = SIGNALS[name]
+        rows.append((short, _number(value), f"{limit:g}", meaning, _mark(value < limit, value)))
+    return rows
+
+
+def trust_rows(evidence: Evidence, record: Record) -> list[Row]:
+    """Numbers about the finished surrogate."""
+    check = record.check
+    error, k_hat = check.get("largest_error", math.nan), check.get("k_hat", math.nan)
+    hidden = check.get("hidden_mode", math.nan)
+    points = int(check.get("points", 0))
+    moves = [float(value) for value in record.surrogate_error.get("mean", ())]
+    rows: list[Row] = []
+    if points:
+        meaning = f"Self-check: largest error of the predictions of the last {points} evaluations of the bulk."
+        rows.append(
+            ("error of predictions", f"{error:.2g} nats", f"< {_GOOD_ERROR}", meaning, _mark(error < _GOOD_ERROR))
+        )
+        meaning = (
+            "Pareto shape of importance weights between draws of the surrogate. Below 0.7 the tails are known "
+            "too; above, they are not, as is common where the posterior is no Gaussian. Re-weighting with true calls "
+            "decides."
+        )
+        rows.append(("k-hat", f"{k_hat:.2f}", f"< {GOOD_K_HAT}", meaning, "good" if k_hat < GOOD_K_HAT else ""))
+    else:
+        rows.append(("self-check", "none", "", "No evaluation of the bulk was predicted before it was made.", ""))
+    if math.isfinite(hidden):
+        meaning = "Probability that a further mode with more than 5 % of the mass hides between the evaluations."
+        rows.append(("hidden mode", f"{hidden:.1%}", f"< {_GOOD_HIDDEN:.0%}", meaning, _mark(hidden < _GOOD_HIDDEN)))
+    if evidence.check is not None:
+        check_words = str(evidence.check).removeprefix("log evidence ")
+        value = f"{evidence.check.difference:+.1f} errors"
+        rows.append(("second evidence", value, "within 3", f"{check_words}.", _mark(evidence.check.agrees)))
+    if record.reweighting is not None:
+        again = record.reweighting
+        rows.append(("k-hat, true calls", f"{again.k_hat:.2f}", f"< {GOOD_K_HAT}", f"{again}.", _mark(again.reliable)))
+    if moves and not all(map(math.isnan, moves)):
+        meaning = "In the table of parameters: how far each mean moves over draws of the surrogate."
+        rows.append(("error of mean", "see above", f"< {_GOOD_MOVE} sd", meaning, ""))
+    return rows
+
+
+def _number(value: float) -> str:
+    return "not measured" if math.isnan(value) else "∞" if math.isinf(value) else f"{value:.2g}"
+
+
+def _mark(good: bool, value: float = 0.0) -> str:  # noqa: FBT001
+    return "" if math.isnan(value) else "good" if good else "bad"
