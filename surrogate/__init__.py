@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from surrogate.log_density.predictor import load_predictor as load_predictor
     from surrogate.networks.laplace_posterior import laplace as laplace
     from surrogate.problem.dataset import Dataset as Dataset
+    from surrogate.problem.gaussian_data import GaussianData as GaussianData
+    from surrogate.problem.observables import Observables as Observables
     from surrogate.problem.prior import Parameter as Parameter
     from surrogate.problem.prior import Prior as Prior
     from surrogate.problem.target import Posterior as Posterior
@@ -34,11 +36,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "Dataset": "surrogate.problem.dataset",
     "GPRegressor": "surrogate.estimators.gp",
+    "GaussianData": "surrogate.problem.gaussian_data",
     "GradientGPRegressor": "surrogate.estimators.gradient_gp",
     "LSSVC": "surrogate.svm.lssvc",
     "LabellingRun": "surrogate.labelling.labelling_run",
     "NetworkClassifier": "surrogate.estimators.network_classifier",
     "NetworkRegressor": "surrogate.estimators.network",
+    "Observables": "surrogate.problem.observables",
     "Parameter": "surrogate.problem.prior",
     "Posterior": "surrogate.problem.target",
     "Prior": "surrogate.problem.prior",

@@ -127,7 +127,7 @@ class PosteriorLoop:
         return _await(state, still_open) if len(still_open) else state
 
     def _has_enough(self, state: State) -> bool:
-        return int(state.data.finite.sum()) >= fewest(self.d)
+        return int(state.data.finite.sum()) >= fewest(self.setup.n_learned)
 
     def _learn(self, state: State, before: LogDensity | None) -> State:
         """The state with a new surrogate, and with the verdict of the checks on it."""

@@ -117,6 +117,7 @@ def infer(
         gradient=asked.gradient,
         feasibility=asked.feasibility,
         explore=asked.explore,
+        observables=posterior.observables,
     )
     loop = PosteriorLoop(setup)
     run = Run(

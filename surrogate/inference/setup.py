@@ -12,7 +12,9 @@ from surrogate.inference.depths import MANY_PARAMETERS
 from surrogate.inference.design import Reference
 from surrogate.inference.draws import ScaledPrior
 from surrogate.inference.fast import FastPoints
+from surrogate.log_density.composite.learner import CompositeLearner
 from surrogate.log_density.coordinates.decades import Decades
+from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.learner import ScalarLearner
 from surrogate.log_density.parameters import Structure, trend_size
 from surrogate.log_density.protocol import Learner
@@ -20,6 +22,7 @@ from surrogate.log_density.search.structure import StructureSearch
 from surrogate.log_density.training import FitProblem
 from surrogate.problem.accuracy import Thresholds
 from surrogate.problem.dataset import Dataset
+from surrogate.problem.observables import BoundObservables
 from surrogate.problem.prior import Prior
 from surrogate.samplers.coordinates import Turns
 
@@ -36,6 +39,7 @@ _NARROW_DESIGN = 6  # points for each parameter of a design of known width, at m
 _SPARE = 2  # points more than a quadratic or a gradient has coefficients: they show whether it fits
 _LOOKED_AT = 4  # points for each parameter that design and holes have together
 _LOOKED_AT_WITH_GRADIENTS = 2  # the same where each point says in which direction it goes uphill
+_LOOKED_AT_WITH_OUTPUTS = 2  # the same for each slow parameter where each point gives many numbers
 _INNER_TAIL = 0.005  # probability at each end of a parameter where no mode is looked for
 
 
@@ -63,6 +67,7 @@ class Setup:
         feasibility_doubt: Whether doubt about which points are feasible counts in the choice of batches.
         jumps: Whether the final sampler also draws from a mixture.
         explore: How long further modes are looked for: "fast", "normal" or "thorough".
+        observables: The simulator whose outputs are learned, if there is one.
 
     Raises:
         ValueError: If there are gradients and periodic parameters, whose circles have directions without derivatives.
@@ -85,6 +90,7 @@ class Setup:
     feasibility_doubt: bool = True
     jumps: bool = True
     explore: str = "normal"
+    observables: BoundObservables | None = None
 
     def __post_init__(self) -> None:
         if self.gradient and self.prior.periodic.any():
@@ -96,6 +102,11 @@ class Setup:
     def d(self) -> int:
         """Number of parameters."""
         return self.prior.d
+
+    @property
+    def n_learned(self) -> int:
+        """Number of parameters that the surrogate learns: those of the simulator, if there is one."""
+        return self.d if self.observables is None else len(self.observables.columns)
 
     @cached_property
     def scaled(self) -> ScaledPrior:
@@ -119,14 +130,17 @@ class Setup:
     @property
     def n_batch(self) -> int:
         """Points per batch."""
-        return self.batch_size or max(2, self.d // 2)
+        return self.batch_size or max(2, self.n_learned // 2)
 
     @property
     def holes_to_fill(self) -> int:
         """Space-filling points to evaluate before convergence is claimed."""
         if self.n_holes is not None:
             return self.n_holes
-        total = (_LOOKED_AT_WITH_GRADIENTS if self.gradient else _LOOKED_AT) * self.d
+        if self.observables is not None:
+            total = _LOOKED_AT_WITH_OUTPUTS * self.n_learned
+        else:
+            total = (_LOOKED_AT_WITH_GRADIENTS if self.gradient else _LOOKED_AT) * self.d
         return max(0, total - design_size(self)) if self.reference is None else 0
 
     @property
@@ -138,7 +152,12 @@ class Setup:
     def learner(self) -> Learner:
         """How the surrogate is learned; its structure is plain at first: a quadratic, an RBF residual, no warps."""
         low, high = self.scaled.to_unit(self.prior.bounds.T)
-        return ScalarLearner(Structure.plain(low, high, self.prior.periodic), self.search)
+        scalar = ScalarLearner(Structure.plain(low, high, self.prior.periodic), self.search)
+        if self.observables is None:
+            return scalar
+        slow = self.observables.columns
+        warp = InputWarp.identity(low[slow], high[slow], self.prior.periodic[slow])
+        return CompositeLearner(self.observables, warp, self.scaled.from_unit, scalar)
 
     def problem(self, data: Dataset, draws: Array | None = None, temperature: float = 1.0) -> FitProblem:
         """The data of a fit: values, derivatives with respect to unit coordinates, and draws t."""
@@ -166,6 +185,8 @@ def design_size(setup: Setup) -> int:
     d = setup.d
     if setup.gradient:
         return setup.n_initial or d + _SPARE
+    if setup.observables is not None:
+        return setup.n_initial or max(setup.n_learned + _SPARE, _MIN_DESIGN)
     if setup.n_initial is None and setup.knows_width:  # far outside of a narrow design a free trend has no limit
         return min(trend_size(d) + _SPARE, _NARROW_DESIGN * d)
     if d > MANY_PARAMETERS:  # with fewer data than coefficients it chases corners of the prior, which are many

@@ -25,7 +25,7 @@ def design_verdict(setup: Setup, data: Dataset) -> Verdict:
     limit = setup.max_design or int(np.ceil(_MAX_DESIGN * setup.d**1.5))
     if len(data) >= limit:
         return Verdict(Phase.GAVE_UP, f"gave up: {shortage(data)}")
-    text = f"{int(data.finite.sum())} of {fewest(setup.d)} finite values that a surrogate needs"
+    text = f"{int(data.finite.sum())} of {fewest(setup.n_learned)} finite values that a surrogate needs"
     return Verdict(Phase.DESIGN, text)
 
 

@@ -20,9 +20,11 @@ def next_temperature(view: View) -> float:
     The median depth of the best 2 d + 1 points, times 2 / d, is the temperature of draws from exp(y / T) of a
     quadratic; 1.5 times the median error of the last batch says how well the surrogate knows its way. The smaller of
     both counts, at most three times the last one.
+
+    A surrogate of outputs is never tempered: where these are uncertain its log-likelihood is flat by itself.
     """
     state, d = view.state, view.d
-    if not view.setup.tempered:
+    if not view.setup.tempered or view.setup.observables is not None:
         return 1.0
     best = np.sort(state.data.y[state.data.finite])[::-1][: 2 * d + 1]
     from_depth = 2.0 / d * float(np.median(best[0] - best))

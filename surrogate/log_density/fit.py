@@ -15,13 +15,13 @@ from surrogate.log_density.parameters import Structure, SurrogateParameters
 from surrogate.log_density.training import FitProblem, family, far
 from surrogate.problem.dataset import OK
 
-__all__ = ["fit_structure", "score_structure"]
+__all__ = ["fit_structure", "prior_points", "score_structure"]
 
 
 def _start(problem: FitProblem, structure: Structure, hyper: Hyperparameters) -> SurrogateParameters:
     """Initial parameters of a fit, whitened by the draws, or by the prior if there are none."""
     draws = problem.draws
-    warped = _prior_points(structure.warp) if draws is None else structure.warp.forward(draws)
+    warped = prior_points(structure.warp) if draws is None else structure.warp.forward(draws)
     return SurrogateParameters(
         hyper,
         Whitening.of(warped),
@@ -32,7 +32,7 @@ def _start(problem: FitProblem, structure: Structure, hyper: Hyperparameters) ->
     )
 
 
-def _prior_points(warp: InputWarp) -> Array:
+def prior_points(warp: InputWarp) -> Array:
     """Two points per warped axis, whose covariance is that of the unit cube, or of the unit circle."""
     d, circle = len(warp.kinds), warp.kinds == CIRCLE
     if not circle.any():

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from numpy.typing import NDArray
 
+from surrogate.log_density.composite.parameters import CompositeParameters
 from surrogate.log_density.parameters import SurrogateParameters
 from surrogate.log_density.protocol import Parameters
 
 __all__ = ["KINDS", "parameters_from_arrays"]
 
 
-KINDS = {"scalar": SurrogateParameters.from_arrays}
+KINDS: dict[str, Callable[[Mapping[str, NDArray]], Parameters]] = {
+    "scalar": SurrogateParameters.from_arrays,
+    "composite": CompositeParameters.from_arrays,
+}
 """How the parameters of each kind of surrogate are read; a new kind adds a row."""
 
 

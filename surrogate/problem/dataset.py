@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from surrogate.problem.evaluation import Evaluation
+from surrogate.problem.outputs import Layout
 
 __all__ = ["FAILED", "INFEASIBLE", "OK", "Dataset"]
 
@@ -36,6 +37,8 @@ class Dataset:
         step: Step of the loop that proposed each row, with shape (n,); 0 is the initial design.
         reasons: Why each row failed, empty where it did not, n of them.
         gradient: Derivatives of y with respect to x, with shape (n, d); NaN where they are not known.
+        outputs: Outputs of the simulator, with shape (n, m); NaN in rows without. m is 0 without simulator.
+        layout: Names and shapes of these outputs; None where there are none.
 
     Raises:
         ValueError: If the shapes do not fit together.
@@ -51,10 +54,14 @@ class Dataset:
     step: np.ndarray
     reasons: tuple[str, ...]
     gradient: np.ndarray = None  # type: ignore[assignment]  # NaN unless given
+    outputs: np.ndarray = None  # type: ignore[assignment]  # none unless given
+    layout: Layout | None = None
 
     def __post_init__(self) -> None:
         if self.gradient is None:
             object.__setattr__(self, "gradient", np.full(np.shape(self.x), np.nan))
+        if self.outputs is None:
+            object.__setattr__(self, "outputs", np.empty((len(self.reasons), 0)))
         for name, dtype in _DTYPES.items():
             object.__setattr__(self, name, _frozen(getattr(self, name), dtype))
         object.__setattr__(self, "derived_names", tuple(self.derived_names))
@@ -76,12 +83,15 @@ class Dataset:
         """
         if "gradient" not in arrays and "x" in arrays:  # files of former versions
             arrays = {**arrays, "gradient": np.full(np.shape(arrays["x"]), np.nan)}
-        names = [entry.name for entry in fields(cls)]
+        if "outputs" not in arrays and "x" in arrays:
+            arrays = {**arrays, "outputs": np.empty((len(arrays["x"]), 0))}
+        names = [entry.name for entry in fields(cls) if entry.name != "layout"]
         if missing := [name for name in names if name not in arrays]:
             msg = f"a dataset needs the arrays {', '.join(names)}; missing: {', '.join(missing)}"
             raise ValueError(msg)
         values: dict[str, Any] = {name: tuple(arrays[name].tolist()) for name in _WORDS}
-        return cls(**values | {name: arrays[name] for name in _DTYPES})
+        layout = Layout.from_text(str(arrays["layout"])) if "layout" in arrays else None
+        return cls(**values | {name: arrays[name] for name in _DTYPES}, layout=layout)
 
     @property
     def d(self) -> int:
@@ -128,7 +138,40 @@ class Dataset:
             step=np.append(self.step, np.full(len(evaluations), step, dtype=np.int64)),
             reasons=(*self.reasons, *(e.reason for e in evaluations)),
             gradient=np.concatenate([self.gradient, _gradients(evaluations, self.d)]),
+            **self._with_outputs(evaluations),
         )
+
+    def _with_outputs(self, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+        """The outputs with those of further evaluations, and their layout.
+
+        Raises:
+            ValueError: If a simulator returned arrays of other names or shapes than before.
+        """
+        found = [e.outputs for e in evaluations if e.outputs is not None]
+        layout = self.layout or (found[0].layout if found else None)
+        if layout is None:
+            return {"outputs": np.empty((len(self) + len(evaluations), 0))}
+        if other := [part.layout for part in found if part.layout != layout]:
+            msg = (
+                f"the simulator returned outputs {dict(zip(other[0].names, other[0].shapes, strict=True))} after "
+                f"{dict(zip(layout.names, layout.shapes, strict=True))}: their names and shapes must not change"
+            )
+            raise ValueError(msg)
+        outputs = np.full((len(self) + len(evaluations), layout.size), np.nan)
+        if self.layout is not None:
+            outputs[: len(self)] = self.outputs
+        for row, evaluation in enumerate(evaluations, start=len(self)):
+            if evaluation.outputs is not None:
+                outputs[row] = evaluation.outputs.values
+        outputs.flags.writeable = False
+        return {"outputs": outputs, "layout": layout}
+
+    @property
+    def has_outputs(self) -> np.ndarray:
+        """Rows with the outputs of a simulator, a mask with shape (n,)."""
+        if self.layout is None:
+            return np.zeros(len(self), dtype=bool)
+        return np.isfinite(self.outputs[:, 0])
 
     @property
     def has_gradients(self) -> bool:
@@ -168,12 +211,16 @@ class Dataset:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The table as arrays of numbers and of fixed-width text, the input of `from_arrays`."""
         words = {name: np.array(getattr(self, name), dtype=np.str_) for name in _WORDS}
+        if self.layout is not None:
+            words["layout"] = np.array(self.layout.to_text())
         return {name: getattr(self, name) for name in _DTYPES} | words
 
     def _check_shapes(self) -> None:
         n, k = len(self.reasons), len(self.derived_names)
         d = self.x.shape[-1]
-        expected = dict.fromkeys(_DTYPES, (n,)) | {"x": (n, d), "derived": (n, k), "gradient": (n, d)}
+        m = 0 if self.layout is None else self.layout.size
+        expected: dict[str, tuple[int, ...]] = dict.fromkeys(_DTYPES, (n,))
+        expected |= {"x": (n, d), "derived": (n, k), "gradient": (n, d), "outputs": (n, m)}
         got = {name: getattr(self, name).shape for name in expected}
         if wrong := [name for name in expected if got[name] != expected[name]]:
             words = ", ".join(f"{name} with shape {got[name]} instead of {expected[name]}" for name in wrong)
@@ -190,15 +237,23 @@ _DTYPES: dict[str, type] = {
     "seconds": np.float64,
     "step": np.int64,
     "gradient": np.float64,
+    "outputs": np.float64,
 }
 _WORDS = ("derived_names", "reasons")
 
 
 def _frozen(array: np.ndarray, dtype: type) -> np.ndarray:
-    """A read-only copy, in the usual order of memory."""
+    """A read-only copy, in the usual order of memory; the array itself where it is that already."""
+    if isinstance(array, np.ndarray) and _is_frozen(array, dtype):
+        return array
     copy: np.ndarray = np.array(array, dtype=dtype, order="C")
     copy.flags.writeable = False
     return copy
+
+
+def _is_frozen(array: np.ndarray, dtype: type) -> bool:
+    """Whether nobody can write to an array: outputs may be large, and a table is replaced several times a step."""
+    return not array.flags.writeable and array.flags.owndata and array.flags.c_contiguous and array.dtype == dtype
 
 
 def _widened(derived: np.ndarray, k: int) -> np.ndarray:

@@ -7,11 +7,14 @@ import os
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from surrogate.problem.prior import NAME
+
+if TYPE_CHECKING:
+    from surrogate.problem.outputs import Outputs
 
 __all__ = ["Evaluation", "UnusableError", "describe_error", "read_answer", "unstack_answers"]
 
@@ -28,6 +31,7 @@ class Evaluation:
         derived: Further numbers that the likelihood computed, by name.
         noise: Standard deviation of y, 0 if exact.
         gradient: Derivatives of y with respect to the d parameters; empty if there are none.
+        outputs: What the simulator returned, if it is one whose outputs are learned and it succeeded.
         reason: Why it failed, in one line; empty otherwise.
         seconds: Wall-clock time of the call.
         worker: Host and process id of where it ran.
@@ -41,6 +45,7 @@ class Evaluation:
     seconds: float = 0.0
     worker: str = ""
     gradient: tuple[float, ...] = ()
+    outputs: Outputs | None = None
 
     @classmethod
     def failure(cls, reason: str, *, seconds: float = 0.0, worker: str = "") -> Evaluation:

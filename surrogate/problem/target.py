@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
 import socket
@@ -24,7 +23,9 @@ from surrogate.problem.evaluation import (
     unstack_answers,
     without_gradient,
 )
+from surrogate.problem.observables import BoundObservables, Observables
 from surrogate.problem.prior import Prior
+from surrogate.problem.signature import takes_names
 
 __all__ = ["Posterior"]
 
@@ -41,7 +42,8 @@ class Posterior:
     ``vectorized``. A gradient that is not finite counts as missing, and the value stands alone.
 
     Attributes:
-        log_likelihood: A callable; -inf is a legal answer.
+        log_likelihood: A callable; -inf is a legal answer. Or an `Observables`, a simulator and a comparison: its
+            evaluations hold the outputs of the simulator.
         prior: A `Prior`, or anything that `Prior.of` takes.
         vectorized: Whether it takes many points in one call.
         noise: Standard deviation of answers that come without one; None if exact.
@@ -55,7 +57,7 @@ class Posterior:
     -0.5
     """
 
-    log_likelihood: Callable[..., Any]
+    log_likelihood: Callable[..., Any] | Observables | BoundObservables
     prior: Prior
     vectorized: bool = field(default=False, kw_only=True)
     noise: float | None = field(default=None, kw_only=True)
@@ -63,6 +65,9 @@ class Posterior:
     _by_name: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.log_likelihood, Observables):
+            self._bind(self.log_likelihood)
+            return
         if not callable(self.log_likelihood):
             msg = f"log_likelihood must be callable, got {type(self.log_likelihood).__name__}"
             raise TypeError(msg)
@@ -77,7 +82,22 @@ class Posterior:
             msg = f"noise must be a finite standard deviation >= 0 or None, got {self.noise!r}"
             raise ValueError(msg)
         object.__setattr__(self, "prior", Prior.of(self.prior))
-        object.__setattr__(self, "_by_name", _takes_names(self.log_likelihood, self.prior.names))
+        object.__setattr__(self, "_by_name", takes_names(self.log_likelihood, self.prior.names))
+
+    def _bind(self, target: Observables) -> None:
+        """Checks a target with a simulator, and binds it to the parameters of the prior."""
+        for name, given in (("vectorized", self.vectorized), ("noise", self.noise), ("gradient", self.gradient)):
+            if given:
+                msg = f"{name}= does not go with Observables, got {given!r}: leave it out"
+                raise ValueError(msg)
+        object.__setattr__(self, "prior", Prior.of(self.prior))
+        object.__setattr__(self, "log_likelihood", target.bound(self.prior.names))
+        object.__setattr__(self, "_by_name", False)
+
+    @property
+    def observables(self) -> BoundObservables | None:
+        """The simulator and the comparison; None if there is but a log-likelihood."""
+        return self.log_likelihood if isinstance(self.log_likelihood, BoundObservables) else None
 
     def evaluate(self, x: np.ndarray) -> Evaluation:
         """Evaluates the point x, with shape (d,).
@@ -93,6 +113,8 @@ class Posterior:
             raise ValueError(msg)
         if self.vectorized:
             return self.evaluate_many(x[None])[0]
+        if self.observables is not None:
+            return self._timed(x, lambda answer: [answer], n=1)[0]
         return self._timed(x, lambda answer: [self._evaluation(answer)], n=1)[0]
 
     def evaluate_many(self, x: np.ndarray) -> list[Evaluation]:
@@ -122,6 +144,8 @@ class Posterior:
         return [replace(evaluation, seconds=seconds, worker=worker) for evaluation in evaluations]
 
     def _call(self, x: np.ndarray) -> Any:
+        if self.observables is not None:
+            return self.observables.evaluate(x.copy())
         if not self._by_name:
             return self.log_likelihood(x.copy())
         columns = x.T.copy() if x.ndim == 2 else x.tolist()
@@ -147,47 +171,3 @@ class Posterior:
             return parts
         rows = gradient_block(gradients, (b, self.prior.d))
         return [(value, {**extra, GRADIENT: row}) for (value, extra), row in zip(parts, rows, strict=True)]
-
-
-def _takes_names(function: Callable[..., Any], names: tuple[str, ...]) -> bool:
-    """Whether the function takes the parameters by name instead of as one array.
-
-    Raises:
-        TypeError: If it takes neither.
-    """
-    arguments = _arguments_of(function)
-    if arguments is None:
-        return False
-    kinds = inspect.Parameter
-    by_name = [a for a in arguments if a.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)]
-    positional = [a for a in arguments if a.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]
-    required = [a for a in (*positional, *by_name) if a.default is kinds.empty]
-    any_name = any(a.kind is kinds.VAR_KEYWORD for a in arguments)
-    missing = [] if any_name else [name for name in names if name not in {a.name for a in by_name}]
-    unknown = list(dict.fromkeys(a.name for a in required if a.name not in names or a.kind is kinds.POSITIONAL_ONLY))
-    if not missing and not unknown:
-        return True
-    if {a.name for a in required} == {positional[0].name if positional else None}:
-        return False
-    raise TypeError(_mismatch(function, names, missing, unknown))
-
-
-def _arguments_of(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
-    """Names of the arguments of a function; None if its signature is unknown or open-ended."""
-    try:
-        arguments = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        return None
-    only_variable = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
-    takes_anything = inspect.Parameter.VAR_POSITIONAL in {a.kind for a in arguments}
-    return None if takes_anything and {a.kind for a in arguments} <= only_variable else arguments
-
-
-def _mismatch(function: Callable[..., Any], names: tuple[str, ...], missing: list[str], unknown: list[str]) -> str:
-    called = getattr(function, "__name__", type(function).__name__)
-    parts = [f"log_likelihood '{called}' must take one array of shape ({len(names)},), or the parameters by name"]
-    if missing:
-        parts.append(f"parameters that are not among its arguments: {', '.join(missing)}")
-    if unknown:
-        parts.append(f"arguments without default that are not parameters: {', '.join(unknown)}")
-    return "; ".join(parts)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["append_line", "complete_lines", "open_own", "remove_leftovers", "replacing", "sync"]
+__all__ = ["append_block", "append_line", "complete_lines", "open_own", "remove_leftovers", "replacing", "sync"]
 
 
 @contextlib.contextmanager
@@ -77,6 +77,22 @@ def append_line(path: Path, line: bytes) -> None:
         sync(file)
     if is_new:
         _sync_folder(path.parent)
+
+
+def append_block(path: Path, block: bytes) -> int:
+    """Adds bytes to a file, which is made if need be, and returns where they begin; they are on the disk then.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    is_new = not path.exists()
+    with open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, "ab+") as file:
+        offset = int(file.seek(0, os.SEEK_END))
+        file.write(block)
+        sync(file)
+    if is_new:
+        _sync_folder(path.parent)
+    return offset
 
 
 def complete_lines(path: Path) -> list[bytes]:

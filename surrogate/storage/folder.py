@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
+from surrogate.storage.blocks import blocks_path
 from surrogate.storage.files import remove_leftovers, replacing, sync
 from surrogate.storage.journal import Journal
 from surrogate.storage.lock import acquire, release
@@ -17,7 +18,16 @@ __all__ = ["RUN_FILES", "RunFiles", "RunFolder"]
 
 _CHAIN = (".txt", ".paramnames", ".ranges", ".properties.ini")
 RUN_FILES = (
-    *("evaluations.jsonl", "reweighting.jsonl", "state.npz", "config.yaml", "trace.csv", "report.html"),
+    *(
+        "evaluations.jsonl",
+        "evaluations.outputs",
+        "reweighting.jsonl",
+        "reweighting.outputs",
+        "state.npz",
+        "config.yaml",
+        "trace.csv",
+        "report.html",
+    ),
     *(f"chain{ending}" for ending in _CHAIN),
     *(f"samples{ending}" for ending in _CHAIN),
 )
@@ -168,6 +178,9 @@ class RunFolder(RunFiles):
         if self.journal.path.exists():
             number = next(i for i in itertools.count(1) if not self._old_journal(i).exists())
             self.journal.path.rename(self._old_journal(number))
+            outputs = blocks_path(self.journal.path)
+            if outputs.exists():
+                outputs.rename(blocks_path(self._old_journal(number)))
         for name in RUN_FILES:
             if name != self.journal.path.name:
                 (self.path / name).unlink(missing_ok=True)

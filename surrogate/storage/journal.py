@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from surrogate.problem.evaluation import Evaluation
+from surrogate.storage.blocks import outputs_from_json, outputs_to_json
 from surrogate.storage.files import append_line, complete_lines
 
 __all__ = ["Entry", "Journal"]
@@ -28,7 +29,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Journal:
-    """An append-only file with one line of JSON per finished evaluation.
+    """An append-only file with one line of JSON per finished evaluation; large outputs stand in a file beside it.
 
     A line counts once it ends in a newline: what a killed process left of its last line is not read, and is cut off by
     the next `append`.
@@ -45,7 +46,7 @@ class Journal:
         Raises:
             OSError: If it cannot be written.
         """
-        append_line(self.path, json.dumps(_to_json(entry), allow_nan=False).encode())
+        append_line(self.path, json.dumps(_to_json(entry, self.path), allow_nan=False).encode())
 
     def read(self) -> list[Entry]:
         """All entries in the order of writing; none if there is no file.
@@ -57,7 +58,7 @@ class Journal:
 
     def _parse(self, line: bytes, number: int) -> Entry:
         try:
-            return _from_json(json.loads(line, parse_constant=_refuse_constant))
+            return _from_json(json.loads(line, parse_constant=_refuse_constant), self.path)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             msg = (
                 f"line {number} of {self.path} is damaged ({type(error).__name__}: {error}). "
@@ -66,7 +67,7 @@ class Journal:
             raise ValueError(msg) from error
 
 
-def _to_json(entry: Entry) -> dict[str, Any]:
+def _to_json(entry: Entry, journal: Path) -> dict[str, Any]:
     evaluation = entry.evaluation
     return {
         "step": int(entry.step),
@@ -80,10 +81,11 @@ def _to_json(entry: Entry) -> dict[str, Any]:
         "worker": evaluation.worker,
         "reason": evaluation.reason,
         **({"gradient": list(evaluation.gradient)} if evaluation.gradient else {}),
+        **({} if evaluation.outputs is None else {"outputs": outputs_to_json(evaluation.outputs, journal)}),
     }
 
 
-def _from_json(line: dict[str, Any]) -> Entry:
+def _from_json(line: dict[str, Any], journal: Path) -> Entry:
     """The entry that a line of JSON stands for.
 
     Raises:
@@ -99,6 +101,7 @@ def _from_json(line: dict[str, Any]) -> Entry:
         seconds=_number(line["seconds"], "seconds", low=0.0),
         worker=_word(line["worker"], "worker"),
         gradient=tuple(_number(value, "gradient") for value in line.get("gradient", ())),
+        outputs=outputs_from_json(line["outputs"], journal) if "outputs" in line else None,
     )
     x = np.array([_number(value, "x") for value in line["x"]])
     return Entry(_count(line["step"], "step"), _count(line["index"], "index"), x, evaluation)

@@ -69,6 +69,14 @@ class _Factor:
         v = v[:, 0] if y.ndim == 1 else v
         return v, v - self.q @ (self.q.T @ v)
 
+    def misfit(self, v: Tensor, rest: Tensor) -> Tensor:
+        """y.K^-1 y of each output as |v - Q Q^T v|^2 + |b|^2 with the coefficients b of the mean: never negative.
+
+        The product of v and its rest is the same but for rounding, of which nothing is left where the mean explains all.
+        """
+        b = _solved(self.upper, self.q.T @ v)
+        return rest.square().sum(0) + b.square().sum(0)
+
     def log_determinant(self) -> Tensor:
         return 2.0 * (self.lower.diagonal().log().sum() + self.upper.diagonal().abs().log().sum())
 
@@ -142,7 +150,7 @@ def _evidence(process: Process, data: Data, vector: Array, *, by_inputs: bool) -
     factor = _Factor.of(process, data, vector)
     n, outputs = len(data.y), 1 if data.y.ndim == 1 else data.y.shape[1]
     v, rest = factor.half_solve(data.y)
-    q = (v * rest).sum(0) if outputs > 1 else torch.dot(v.reshape(-1), rest.reshape(-1))
+    q = factor.misfit(v, rest) if outputs > 1 else factor.misfit(v, rest).reshape(())
     s2 = torch.exp(2.0 * q.new_tensor(factor.log_scale)) if factor.log_scale is not None else (q / n).clamp(min=1e-300)
     spread, misfits = n * torch.log(2.0 * np.pi * s2).expand(outputs).sum(), (q / s2).expand(outputs).sum()
     value = 0.5 * (outputs * factor.log_determinant() + spread + misfits)
@@ -206,7 +214,7 @@ class Cholesky:
         factor = _Factor.of(process, data, process.vector())
         v, rest = factor.half_solve(data.y)
         n = len(data.y)
-        q = np.atleast_1d((torch.dot(v, rest) if v.ndim == 1 else (v * rest).sum(0)).cpu().numpy())
+        q = np.atleast_1d(factor.misfit(v, rest).cpu().numpy())
         if factor.log_scale is None:
             scale = np.maximum(np.sqrt(q / n), 1e-150)
         else:

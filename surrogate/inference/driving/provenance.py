@@ -39,12 +39,14 @@ _REMEDY = (
 
 def provenance_of(posterior: Posterior) -> str:
     """The name of a likelihood, a hash of its source, and the options that affect its answers, as JSON."""
-    function = _innermost(posterior.log_likelihood)
+    target = posterior.observables
+    given = posterior.log_likelihood if target is None else target.target.simulator
+    function = _innermost(given)
     named = function if hasattr(function, "__qualname__") else type(function)
     return json.dumps(
         {
             "name": f"{named.__module__}:{named.__qualname__}",
-            "source": _source_hash(posterior.log_likelihood),
+            "source": _source_hash(given),
             "noise": posterior.noise,
             "gradient": posterior.gradient,
         }

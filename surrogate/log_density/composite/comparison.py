@@ -1,0 +1,245 @@
+"""The log-likelihood as a function of the components of the outputs, and its moments under their errors.
+
+Components z are coordinates of the outputs, K of them, about a centre: see ``reduction``. Under independent normal
+errors of variance v the log-likelihood l has the moments of its second-order expansion in each component,
+
+    mean = l + sum_k h_k v_k / 2,    variance = sum_k (g_k^2 v_k + h_k^2 v_k^2 / 2),
+
+with slopes g and curvatures h. They are exact where l is a sum of quadratics, as it is for Gaussian data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from surrogate.arrays import Array, Flags
+from surrogate.log_density.composite.reduction import Reduction
+from surrogate.problem.gaussian_data import GaussianData
+from surrogate.problem.observables import BoundObservables
+
+__all__ = ["Comparison", "Expansion", "GaussianComparison", "GeneralComparison", "comparison_of"]
+
+
+LOWEST = -1e12
+"""Log-likelihood in place of -inf and of what a comparison refuses, so that differences exist."""
+
+CAUTION = 10.0
+"""The power c of ``Comparison.expected``.
+
+With c = 1 a region of which nothing is known attracts all draws, as all of it could fit the data; with c without limit
+the draws stay at the points that are known, as in an optimiser that is damped too much.
+"""
+
+_LEAST_STEP = 1e-4  # of a difference quotient, in units of the spread of a component over the data
+
+
+@dataclass(frozen=True, eq=False)
+class Expansion:
+    """The log-likelihood about components at m points.
+
+    Attributes:
+        value: At the components themselves, with shape (m,).
+        slope: Derivatives with respect to the components, with shape (m, K).
+        curvature: Second derivatives, with shape (m, K).
+    """
+
+    value: Array
+    slope: Array
+    curvature: Array
+
+    def mean(self, variance: Array) -> Array:
+        """Mean of the log-likelihood under errors of the components with variances (m, K), with shape (m,)."""
+        return self.value + 0.5 * (self.curvature * variance).sum(1)
+
+    def variance(self, variance: Array) -> Array:
+        """Variance of the log-likelihood under the same errors, with shape (m,)."""
+        return (self.slope**2 * variance + 0.5 * (self.curvature * variance) ** 2).sum(1)
+
+
+class Comparison(Protocol):
+    """What the surrogate asks of a comparison. Points x are parameters, with shape (m, d)."""
+
+    def value(self, z: Array, x: Array) -> Array:
+        """Log-likelihood at components (m, K), with shape (m,); -inf where impossible."""
+        ...
+
+    def expected(self, z: Array, variance: Array, x: Array) -> Array:
+        """The log-likelihood to sample, c log E[L^(1/c)] under errors of the components, with shape (m,).
+
+        With c = 1 this is the log of the mean likelihood, for c without limit the mean log-likelihood.
+        """
+        ...
+
+    def expansion(self, z: Array, variance: Array, x: Array) -> Expansion:
+        """The log-likelihood about components with these variances."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianComparison:
+    """Gaussian data: everything is exact, in K numbers a point whatever the number of data.
+
+    The whitened residual is c + B z + T^T a with orthonormal columns B, templates T and their amplitudes a.
+
+    Attributes:
+        centre: c, with shape (M,).
+        basis: B, with shape (M, K).
+        templates: T, with shape (p, M).
+        columns: Positions of the amplitudes among the parameters, p of them.
+    """
+
+    centre: Array
+    basis: Array
+    templates: Array
+    columns: tuple[int, ...]
+
+    @cached_property
+    def _products(self) -> tuple[float, Array, Array, Array, Array]:
+        c, b, t = self.centre, self.basis, self.templates
+        along = c - b @ (b.T @ c)
+        across = t - (t @ b) @ b.T  # templates without their share in the components
+        return float(along @ along), across @ along, across @ across.T, c @ b, t @ b
+
+    def _residual(self, z: Array, x: Array) -> tuple[Array, Array]:
+        """Squared residual outside of the components, with shape (m,), and the residual in them, (m, K)."""
+        outside, linear, square, c, t = self._products
+        if not self.columns:
+            return np.full(len(z), outside), z + c
+        a = x[:, list(self.columns)]
+        return outside + 2.0 * a @ linear + ((a @ square) * a).sum(1), z + c + a @ t
+
+    def value(self, z: Array, x: Array) -> Array:
+        """See ``Comparison``."""
+        rest, inside = self._residual(z, x)
+        return -0.5 * (rest + (inside**2).sum(1))
+
+    def expected(self, z: Array, variance: Array, x: Array) -> Array:
+        """See ``Comparison``: exact."""
+        rest, inside = self._residual(z, x)
+        share = variance / CAUTION
+        return -0.5 * (rest + (inside**2 / (1.0 + share) + CAUTION * np.log1p(share)).sum(1))
+
+    def expansion(self, z: Array, variance: Array, x: Array) -> Expansion:  # noqa: ARG002 - the same for all variances
+        """See ``Comparison``."""
+        rest, inside = self._residual(z, x)
+        return Expansion(-0.5 * (rest + (inside**2).sum(1)), -inside, np.full_like(inside, -1.0))
+
+
+@dataclass(frozen=True, eq=False)
+class WarpedComparison:
+    """Gaussian data and outputs whose logarithms are components: the outputs are reconstructed.
+
+    Attributes:
+        data: The data.
+        reference: Outputs about which the components are, with shape (M,).
+        change: What a unit of each component adds to the outputs to first order, with shape (M, K).
+        logs: Outputs of which it is the logarithm that changes linearly, with shape (M,).
+        columns: Positions of the amplitudes of templates among the parameters.
+    """
+
+    data: GaussianData
+    reference: Array
+    change: Array
+    logs: Flags
+    columns: tuple[int, ...]
+
+    def _outputs(self, z: Array) -> Array:
+        linear = z @ self.change.T
+        exponent = np.where(self.logs, linear / np.where(self.logs, self.reference, 1.0), 0.0)
+        grown = self.reference * np.exp(np.minimum(exponent, _LARGEST_EXPONENT))
+        return np.where(self.logs, grown, self.reference + linear)
+
+    def value(self, z: Array, x: Array) -> Array:
+        """See ``Comparison``."""
+        residual = self.data.residual(self._outputs(z), x, self.columns)
+        return np.maximum(-0.5 * (self.data.whitened(residual) ** 2).sum(1), LOWEST)
+
+    def expected(self, z: Array, variance: Array, x: Array) -> Array:
+        """See ``Comparison``; to first order in the errors of the outputs."""
+        expansion, share = self.expansion(z, variance, x), variance / CAUTION
+        gain = 0.5 * expansion.slope**2 * share / (1.0 + share) - 0.5 * CAUTION * np.log1p(share)
+        return expansion.value + gain.sum(1)
+
+    def expansion(self, z: Array, variance: Array, x: Array) -> Expansion:  # noqa: ARG002 - the same for all variances
+        """See ``Comparison``; curvatures are those at the reference, -1."""
+        outputs = self._outputs(z)
+        residual = self.data.residual(outputs, x, self.columns)
+        value = np.maximum(-0.5 * (self.data.whitened(residual) ** 2).sum(1), LOWEST)
+        factor = np.where(self.logs, outputs / np.where(self.logs, self.reference, 1.0), 1.0)
+        slope = (self.data.slopes(residual) * factor) @ self.change
+        return Expansion(value, slope, np.full_like(slope, -1.0))
+
+
+_LARGEST_EXPONENT = 100.0
+"""Largest natural logarithm by which an output may grow: no simulator returns such, and squares must not overflow."""
+
+
+@dataclass(frozen=True, eq=False)
+class GeneralComparison:
+    """Any comparison: it is called at reconstructed outputs, and expanded by differences over one sd.
+
+    Attributes:
+        target: The target.
+        reduction: How outputs are reconstructed.
+        spread: Root mean square of each component over the data, with shape (K,).
+    """
+
+    target: BoundObservables
+    reduction: Reduction
+    spread: Array
+
+    def value(self, z: Array, x: Array) -> Array:
+        """See ``Comparison``; one call for each point, or for all where the comparison is vectorised."""
+        out = np.empty(len(z))
+        block = max(1, _BLOCK // self.reduction.layout.size)
+        for start in range(0, len(z), block):
+            part = slice(start, start + block)
+            out[part] = self._some(z[part], x[part])
+        return out
+
+    def _some(self, z: Array, x: Array) -> Array:
+        values = self.reduction.outputs(z)
+        try:
+            found = self.target.compare(self.reduction.layout, values, x)
+        except Exception:  # noqa: BLE001 - outputs that no simulator returns may be refused
+            if len(z) == 1:
+                return np.full(1, -np.inf)
+            return np.concatenate([self._some(z[i : i + 1], x[i : i + 1]) for i in range(len(z))])
+        return np.where(np.isnan(found) | (found == np.inf), -np.inf, found)
+
+    def expected(self, z: Array, variance: Array, x: Array) -> Array:  # noqa: ARG002 - see below
+        """The log-likelihood at the mean: an average over errors would cost K times as many calls."""
+        return self.value(z, x)
+
+    def expansion(self, z: Array, variance: Array, x: Array) -> Expansion:
+        """See ``Comparison``: 2 K + 1 calls for each point."""
+        base = np.maximum(self.value(z, x), LOWEST)
+        slope, curvature = np.empty_like(z), np.empty_like(z)
+        step = np.maximum(np.sqrt(variance), _LEAST_STEP * self.spread)
+        for k in range(z.shape[1]):
+            shift = np.zeros_like(z)
+            shift[:, k] = step[:, k]
+            above, below = (np.maximum(self.value(moved, x), LOWEST) for moved in (z + shift, z - shift))
+            slope[:, k] = 0.5 * (above - below) / step[:, k]
+            curvature[:, k] = (above - 2.0 * base + below) / step[:, k] ** 2
+        return Expansion(base, slope, curvature)
+
+
+_BLOCK = 4_000_000  # outputs at a time: 32 MB
+
+
+def comparison_of(target: BoundObservables, reduction: Reduction) -> Comparison:
+    """The comparison of a target in the components of a reduction."""
+    data = target.target.compare
+    if isinstance(data, GaussianData):
+        columns = tuple(target.names.index(name) for name in data.templates)
+        if reduction.logs.any():
+            change = data.correlated(reduction.basis.T).T
+            return WarpedComparison(data, reduction.reference, change, reduction.logs, columns)
+        return GaussianComparison(reduction.centre, reduction.basis, data.template_rows, columns)
+    spread = np.sqrt((reduction.scores**2).mean(0))
+    return GeneralComparison(target, reduction, np.maximum(spread, 1e-300))

@@ -1,0 +1,336 @@
+"""The surrogate of a log-likelihood by way of outputs: processes of components, then the comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from surrogate.arrays import Array, Flags
+from surrogate.gp.solvers.cholesky import CholeskyPosterior
+from surrogate.linalg.composed import Correlated, PosteriorAccess, Scaled
+from surrogate.linalg.lowrank import ColumnAccess
+from surrogate.linalg.stationary import CORRELATIONS
+from surrogate.log_density.composite.comparison import LOWEST, Comparison
+from surrogate.log_density.composite.parameters import CompositeParameters, SharedKernel
+from surrogate.log_density.composite.reduction import Rows
+from surrogate.log_density.composite.training import OutputData
+from surrogate.log_density.feasibility.choice import fit_feasibility
+from surrogate.log_density.feasibility.protocol import Feasibility
+from surrogate.log_density.trust_region import BEND_QUARTIC, BEND_WIDTH
+from surrogate.problem.dataset import FAILED, INFEASIBLE, OK, Dataset
+
+__all__ = ["CompositeLogDensity", "build_composite"]
+
+
+_PADDING = 0.5  # of the trust region on each side, in units of the box of the points
+_HIGHEST_BEYOND = 3.0  # nats above the best evaluation where points are known to be infeasible
+
+
+@dataclass(frozen=True, eq=False)
+class ComponentProcess:
+    """Components that share a kernel, conditioned on the data.
+
+    Attributes:
+        group: Which components, and their kernel.
+        gp: The processes, in whitened coordinates.
+    """
+
+    group: SharedKernel
+    gp: CholeskyPosterior
+
+    @property
+    def scale(self) -> Array:
+        """Output scale of each component, with shape (q,)."""
+        return np.atleast_1d(np.asarray(self.gp.scale, dtype=np.float64))
+
+    def access(self, u: Array) -> PosteriorAccess:
+        """Posterior covariance at u in units of the squared output scales, by columns."""
+        half, left = self.gp.features(u)
+        hyper, function = self.group.hyper, CORRELATIONS[self.group.kernel]
+        z = torch.as_tensor(u / np.exp(hyper.log_lengthscale), device=self.gp.u.device)
+        return PosteriorAccess(Correlated(function, z, float(np.exp(hyper.log_amplitude)) ** 2), half, left)
+
+    def root(self, u: Array) -> Array:
+        """R with R R^T = the joint posterior covariance at u in units of the squared output scales: O(m^3)."""
+        x = torch.as_tensor(u, device=self.gp.u.device)
+        half, left = self.gp.features(x)
+        covariance = (self.gp.process.kernel.covariance(x, x) - half.T @ half + left.T @ left).cpu().numpy()
+        values, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
+        return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
+
+
+@dataclass(frozen=True, eq=False)
+class CompositeLogDensity:
+    """A fitted surrogate of a log-likelihood that compares outputs of a simulator with data.
+
+    Its coordinates u are those of the slow parameters: distances in fast ones mean nothing, as all is known of them.
+
+    Attributes:
+        parameters: The numbers that define it.
+        processes: Those of the components.
+        output_data: What it was fitted to.
+        feasibility: Where the simulator succeeds, in whitened coordinates.
+        y_max: Largest log-likelihood among the data.
+        low: Lower corner of the trust region in whitened coordinates.
+        high: Upper corner.
+        infeasible: Points at which the simulator has no outputs, with shape (k, s) in whitened coordinates.
+        from_unit: Parameters x of unit coordinates t.
+    """
+
+    parameters: CompositeParameters
+    processes: tuple[ComponentProcess, ...]
+    output_data: OutputData
+    feasibility: Feasibility
+    y_max: float
+    low: Array
+    high: Array
+    infeasible: Array
+    from_unit: Callable[[Array], Array]
+
+    @property
+    def temperature(self) -> float:
+        """Values are (y - y_max) / temperature."""
+        return self.parameters.temperature
+
+    @property
+    def exact(self) -> bool:
+        """Whether polynomials explain the outputs."""
+        return self.parameters.exact
+
+    @property
+    def coarse(self) -> bool:
+        """Whether deep points are taken for noise of more than a tenth of their distance."""
+        return self.parameters.coarse
+
+    @property
+    def device(self) -> torch.device:
+        """Device on which ``covariance`` is computed."""
+        return self.processes[0].gp.u.device
+
+    @property
+    def comparison(self) -> Comparison:
+        """The log-likelihood as a function of the components."""
+        return self.output_data.comparison
+
+    def whiten(self, t: Array) -> Array:
+        """Whitened coordinates of the slow parameters of t, with shape (m, s)."""
+        slow = t[:, self.output_data.source.target.columns]
+        return self.parameters.whitening.whiten(self.parameters.warp.forward(slow))
+
+    def components(self, u: Array) -> tuple[Array, Array]:
+        """Mean and variance of the components at whitened u, each with shape (m, K)."""
+        mean, variance = np.empty((2, len(u), self.parameters.size))
+        for process in self.processes:
+            columns = process.group.columns
+            mean[:, columns] = process.gp.mean(u).reshape(len(u), len(columns))
+            variance[:, columns] = process.gp.variance(u).reshape(len(u), len(columns))
+        return mean, variance
+
+    def bare_mean(self, t: Array) -> Array:
+        """Log of the mean likelihood, minus y_max and over the temperature, without trust region, with shape (m,)."""
+        return self._bare(self.whiten(t), t)
+
+    def _bare(self, u: Array, t: Array) -> Array:
+        z, variance = self.components(u)
+        value = np.maximum(self.comparison.expected(z, variance, self.from_unit(t)), LOWEST)
+        return (value - self.y_max) / self.temperature
+
+    def smooth(self, t: Array) -> Array:
+        """The same, lowered outside the trust region."""
+        return self._smooth(self.whiten(t), t)
+
+    def _smooth(self, u: Array, t: Array) -> Array:
+        value = self._bare(u, t)
+        excess = np.maximum(self.low - u, u - self.high)
+        if (excess > 0.0).any():
+            bend = ((np.maximum(excess, 0.0) / (BEND_WIDTH * (self.high - self.low))) ** 2).sum(1)
+            value = value - 0.5 * (bend + (BEND_QUARTIC * bend) ** 2)
+        return value
+
+    def if_feasible(self, t: Array) -> Array:
+        """The smooth mean, at most 3 above the best evaluation where the simulator is known to fail."""
+        u = self.whiten(t)
+        return self._bounded(self._smooth(u, t), self.feasibility.probability(u))
+
+    @staticmethod
+    def _bounded(value: Array, probability: Array) -> Array:
+        return np.where(probability <= 0.0, np.minimum(value, _HIGHEST_BEYOND), value)
+
+    def relative(self, t: Array, *, floor: float = 0.0) -> Array:
+        """The smooth mean plus the log of the probability of being feasible, with shape (m,).
+
+        Args:
+            t: Unit coordinates, with shape (m, d).
+            floor: Smallest probability; above zero, draws still visit regions known to be infeasible.
+        """
+        u = self.whiten(t)
+        p = self.feasibility.probability(u)
+        value = self._bounded(self._smooth(u, t), p)
+        with np.errstate(divide="ignore"):
+            value = value + np.log(np.maximum(p, floor))
+        return np.where(value * self.temperature < 0.5 * LOWEST, -np.inf, value)
+
+    def predict(self, t: Array) -> tuple[Array, Array]:
+        """Mean and sd of the log-likelihood given that the simulator succeeds, each with shape (m,)."""
+        z, variance = self.components(self.whiten(t))
+        expansion = self.comparison.expansion(z, variance, self.from_unit(t))
+        return expansion.mean(variance), np.sqrt(expansion.variance(variance))
+
+    def covariance(self, t: Array, weights: Array) -> ColumnAccess:
+        """Covariance of weights times values at t, to second order in the errors of the components, by columns.
+
+        A variance v above one counts as log(1 + v): where hardly anything is known the log-likelihood may lie anywhere
+        below, and its sd, which grows with its depth, says nothing of how much the posterior depends on it.
+        """
+        u = self.whiten(t)
+        z, variance = self.components(u)
+        expansion = self.comparison.expansion(z, variance, self.from_unit(t))
+        parts = []
+        for process in self.processes:
+            columns, scale = process.group.columns, process.scale
+            slope = torch.as_tensor(expansion.slope[:, columns] * scale, device=self.device)
+            curvature = torch.as_tensor(expansion.curvature[:, columns] * scale**2, device=self.device)
+            parts.append((process.access(u), slope, curvature))
+        total = expansion.variance(variance) / self.temperature**2
+        saturated = np.sqrt(np.log1p(total) / np.maximum(total, 1e-300)) / self.temperature
+        scale = torch.as_tensor(weights * saturated, device=self.device)
+        return Scaled(_PushedForward(tuple(parts)), scale)
+
+    def trend_depth(self, t: Array) -> Array | None:  # noqa: ARG002 - see the protocol
+        """None: the log-likelihood is no quadratic."""
+        return None
+
+    def left_out_depth(self, y: Array) -> Array:
+        """Depth in nats below y_max that the outputs of the others predict for each finite value y, with shape (n,).
+
+        A value without outputs keeps its own depth.
+        """
+        data, rows = self.output_data.data, self.output_data.rows
+        z = self.output_data.reduction.scores - self.left_out_residuals()
+        predicted = self.comparison.value(z, self.output_data.x)
+        everything = self.y_max - np.where(data.finite, data.y, 0.0)
+        everything[rows] = np.minimum(self.y_max - predicted, -LOWEST)
+        depth = everything[data.finite]
+        return np.maximum(depth, 0.0) if len(depth) == len(y) else self.y_max - y
+
+    def left_out_residuals(self) -> Array:
+        """Components of each row minus their prediction from the others, with shape (n, K)."""
+        out = np.empty(self.output_data.reduction.scores.shape)
+        for process in self.processes:
+            out[:, process.group.columns] = process.gp.leave_one_out().reshape(len(out), len(process.group.columns))
+        return out
+
+    def deviations(self, t: Array, count: int, rng: np.random.Generator, *, inflate: float = 1.0) -> Array:
+        """Joint paths of the value minus ``smooth``, with shape (count, m); -inf where a path is infeasible.
+
+        Paths of the components go through the comparison: O(m^3) for each kernel, and count m comparisons.
+        """
+        u = self.whiten(t)
+        mean, variance = self.components(u)
+        x = self.from_unit(t)
+        z = np.repeat(mean[None], count, 0)
+        for process in self.processes:
+            normal = rng.standard_normal((count, len(u), len(process.group.columns)))
+            joint = np.einsum("mj,cjq->cmq", process.root(u), normal, optimize=True)
+            z[:, :, process.group.columns] += np.sqrt(inflate) * joint * process.scale
+        values = self.comparison.value(z.reshape(-1, z.shape[2]), np.tile(x, (count, 1))).reshape(count, -1)
+        centre = self.comparison.expected(mean, inflate * variance, x)
+        with np.errstate(invalid="ignore"):
+            path = (values - centre) / self.temperature
+        path = np.where(np.isnan(path), 0.0, path)
+        return path + self.feasibility.deviations(u, count, rng)
+
+    def predictor(
+        self, names: tuple[str, ...], bounds: Array, location: Array, scale: Array, origin: Array | None = None
+    ) -> object:
+        """The sampled log-likelihood as a function of parameters: not yet for outputs of a simulator."""
+        msg = "the surrogate of a simulator's outputs cannot be exported yet"
+        raise NotImplementedError(msg)
+
+
+@dataclass(frozen=True, eq=False)
+class _PushedForward:
+    """Covariance of sums of quadratics of independent normal functions, by columns.
+
+    Of each part: the covariance C of its components before their scales, and the slopes g and curvatures h in units of
+    the scales, with shape (m, q): K_ij = sum_q g_iq g_jq C_ij + h_iq h_jq C_ij^2 / 2.
+    """
+
+    parts: tuple[tuple[PosteriorAccess, Tensor, Tensor], ...]
+
+    def diag(self) -> Tensor:
+        """Variances, with shape (m,)."""
+        total = []
+        for access, slope, curvature in self.parts:
+            c = access.diag()
+            total.append(c * slope.square().sum(1) + 0.5 * c.square() * curvature.square().sum(1))
+        return torch.stack(total).sum(0)
+
+    def column(self, i: int) -> Tensor:
+        """Covariances with point i, with shape (m,)."""
+        total = []
+        for access, slope, curvature in self.parts:
+            c = access.column(i)
+            total.append(c * (slope @ slope[i]) + 0.5 * c.square() * (curvature @ curvature[i]))
+        return torch.stack(total).sum(0)
+
+
+def build_composite(
+    data: Dataset,
+    t: Array,
+    parameters: CompositeParameters,
+    source: Rows,
+    from_unit: Callable[[Array], Array],
+    *,
+    device: str = "cpu",
+) -> CompositeLogDensity:
+    """The surrogate with these parameters given the first ``parameters.n`` rows of the data.
+
+    Args:
+        data: Evaluated points.
+        t: Their unit coordinates, with shape (n, d).
+        parameters: Numbers of the surrogate.
+        source: How outputs are brought to units of the comparison.
+        from_unit: Parameters x of unit coordinates t.
+        device: Where the linear algebra runs.
+    """
+    data, t = data.head(parameters.n), t[: parameters.n]
+    known = OutputData(data, t, source, parameters.size, parameters.logs)
+
+    def coordinates(slow: Array) -> Array:
+        return parameters.whitening.whiten(parameters.warp.forward(slow))
+
+    training = known.training_set(coordinates, device)
+    processes = []
+    for group in parameters.groups:
+        columns = group.columns
+        values = training.y[:, columns[0]] if len(columns) == 1 else training.y[:, torch.as_tensor(columns)]
+        part = replace(training, y=values)
+        processes.append(ComponentProcess(group, group.family.condition(part, group.hyper)))
+    u = coordinates(t[:, source.target.columns])
+    infeasible: Flags = ~known.rows & (data.status != OK) & np.isin(data.status, (INFEASIBLE, FAILED))
+    labelled = known.rows | infeasible
+    feasibility = fit_feasibility(
+        parameters.feasibility,
+        u[labelled],
+        ~infeasible[labelled],
+        doubtful=(data.status == FAILED)[labelled] & infeasible[labelled],
+        device=device,
+    )
+    inside = u[known.rows]
+    pad = _PADDING * (inside.max(0) - inside.min(0)) + 1e-9
+    return CompositeLogDensity(
+        parameters,
+        tuple(processes),
+        known,
+        feasibility,
+        data.y_max,
+        inside.min(0) - pad,
+        inside.max(0) + pad,
+        u[infeasible],
+        from_unit,
+    )

@@ -1,0 +1,163 @@
+"""The numbers and choices that define a surrogate of outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surrogate.arrays import Indices
+from surrogate.gp.means import Polynomial
+from surrogate.gp.trended import Hyperparameters, HyperPrior, Trended
+from surrogate.log_density.coordinates.warps import InputWarp
+from surrogate.log_density.coordinates.whitening import Whitening
+
+__all__ = ["CompositeParameters", "SharedKernel", "family"]
+
+
+_EXACT_LOG_AMPLITUDE = (
+    -4.0
+)  # of all residuals in units of their output scale: below 2 % they correct the trend, no more
+_EXACT_SHAPING = 1e-3  # noise per unit of distance, as for a scalar surrogate
+_COARSE_SHAPING = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class SharedKernel:
+    """Components that share a kernel and a trend; each has an output scale of its own.
+
+    Attributes:
+        columns: Which components.
+        kernel: Name of the correlation function.
+        trend: Name of the trend.
+        hyper: Hyperparameters, with the output scale profiled.
+    """
+
+    columns: Indices
+    kernel: str
+    trend: str
+    hyper: Hyperparameters
+
+    @property
+    def family(self) -> Trended:
+        """The processes, up to their hyperparameters."""
+        return family(self.kernel, self.trend)
+
+
+def family(kernel: str, trend: str) -> Trended:
+    """The processes of components with a kernel and a trend, up to their hyperparameters."""
+    return Trended(kernel, Polynomial(trend), nugget=NUGGET, prior=HyperPrior(amplitude_bounds=(1e-3, 1e3)))
+
+
+NUGGET = 1e-6
+"""Noise variance of a component in units of its squared output scale, for rounding of the simulator."""
+
+
+@dataclass(frozen=True, eq=False)
+class CompositeParameters:
+    """Everything that defines a surrogate of outputs, besides the data.
+
+    Attributes:
+        groups: The processes of the components.
+        whitening: From warped slow parameters to whitened coordinates.
+        warp: Input warp of the slow parameters.
+        temperature: Values are (y - y_max) / temperature.
+        n: Number of rows of the dataset that it was fitted to.
+        size: Number of components.
+        score: Log density of the components of the data.
+        rescues: How often the fit had to raise the nugget to factor a matrix.
+        feasibility: Kind of classifier of feasible points.
+        logs: Names of outputs that are described by their logarithms.
+    """
+
+    groups: tuple[SharedKernel, ...]
+    whitening: Whitening
+    warp: InputWarp
+    temperature: float
+    n: int
+    size: int
+    score: float = float("nan")
+    rescues: int = 0
+    feasibility: str = "process"
+    logs: frozenset[str] = frozenset()
+
+    @property
+    def exact(self) -> bool:
+        """Whether polynomials explain the outputs: all residuals and the shaping have fallen."""
+        return all(
+            group.hyper.log_amplitude < _EXACT_LOG_AMPLITUDE and group.hyper.log_shaping < np.log(_EXACT_SHAPING)
+            for group in self.groups
+        )
+
+    @property
+    def linear(self) -> bool:
+        """Whether planes explain the outputs."""
+        return self.exact and all(group.trend == "linear" for group in self.groups)
+
+    @property
+    def coarse(self) -> bool:
+        """Whether deep points are taken for noise of more than a tenth of their distance."""
+        return any(group.hyper.log_shaping > np.log(_COARSE_SHAPING) for group in self.groups)
+
+    @property
+    def noise(self) -> float:
+        """0: log-likelihoods of outputs are exact."""
+        return 0.0
+
+    def numbers(self) -> dict[str, float]:
+        """Numbers for the trace of a run: the largest amplitude and shaping of all components."""
+        return {
+            "amplitude": max(float(np.exp(group.hyper.log_amplitude)) for group in self.groups),
+            "shaping": max(float(np.exp(group.hyper.log_shaping)) for group in self.groups),
+            "output_scale": float("nan"),
+            "rescues": float(self.rescues),
+        }
+
+    def to_arrays(self) -> dict[str, NDArray]:
+        """Arrays of numbers and fixed-width text that define it exactly."""
+        of_column = np.empty(self.size, dtype=np.int64)
+        for number, group in enumerate(self.groups):
+            of_column[group.columns] = number
+        return {
+            "kind": np.array("composite"),
+            "hyper": np.array([group.hyper.vector() for group in self.groups]),
+            "names": np.array([[group.kernel, group.trend] for group in self.groups]),
+            "of_column": of_column,
+            "centre": self.whitening.centre,
+            "forward": self.whitening.forward,
+            "backward": self.whitening.backward,
+            "numbers": np.array([self.temperature, self.score]),
+            "counts": np.array([self.n, self.rescues]),
+            "feasibility": np.array(self.feasibility),
+            "logs": np.array(sorted(self.logs), dtype=np.str_),
+            "warp/kinds": self.warp.kinds,
+            "warp/support": np.stack([self.warp.low, self.warp.high]),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray]) -> CompositeParameters:
+        """The inverse of ``to_arrays``."""
+        temperature, score = map(float, arrays["numbers"])
+        low, high = arrays["warp/support"]
+        warp = InputWarp(arrays["warp/kinds"], low, high)
+        of_column = arrays["of_column"]
+        groups = tuple(
+            SharedKernel(
+                np.flatnonzero(of_column == number), str(kernel), str(trend), Hyperparameters.of(row, warp.size)
+            )
+            for number, (row, (kernel, trend)) in enumerate(zip(arrays["hyper"], arrays["names"], strict=True))
+        )
+        return cls(
+            groups=groups,
+            whitening=Whitening(arrays["centre"], arrays["forward"], arrays["backward"]),
+            warp=warp,
+            temperature=temperature,
+            n=int(arrays["counts"][0]),
+            size=len(of_column),
+            score=score,
+            rescues=int(arrays["counts"][1]),
+            feasibility=str(arrays["feasibility"]),
+            logs=frozenset(map(str, arrays["logs"])),
+        )

@@ -1,0 +1,170 @@
+"""From the outputs of a simulator to a few components, and back: whitening, then principal components.
+
+The outputs are first brought to units in which the comparison is about equally sensitive to all of them: residuals of
+Gaussian data are whitened by the covariance of these; other outputs are divided by their spread over the data, one
+number for each array. The components are found from products of rows, O(n^2 M) for n rows of M numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from surrogate.arrays import Array, Flags
+from surrogate.problem.gaussian_data import GaussianData
+from surrogate.problem.observables import BoundObservables
+from surrogate.problem.outputs import Layout
+
+__all__ = ["Reduction", "Rows", "reduce"]
+
+
+_ROUNDING = 1e-13  # of the largest singular value squared: what is below is rounding of the products
+
+
+class Rows:
+    """Outputs in units of the comparison, row by row; each row is whitened once.
+
+    A row is always whitened on its own, so that a resumed run gets the same bits as one that was not interrupted.
+
+    Attributes:
+        target: The target.
+    """
+
+    def __init__(self, target: BoundObservables) -> None:
+        self.target = target
+        self._known: dict[bytes, Array] = {}
+
+    @property
+    def data(self) -> GaussianData | None:
+        """The data, if they are Gaussian."""
+        compare = self.target.target.compare
+        return compare if isinstance(compare, GaussianData) else None
+
+    def of(self, x: Array, outputs: Array, layout: Layout) -> Array:
+        """Whitened residuals of outputs with shape (n, size) at x with shape (n, d); the outputs without data."""
+        if self.data is None:
+            return outputs
+        columns, y = self.data.columns(layout), self.data.y
+        out = np.empty((len(x), self.data.size))
+        for i, (point, row) in enumerate(zip(x, outputs, strict=True)):
+            key = point.tobytes()
+            if key not in self._known:
+                self._known[key] = self.data.whitened((row[columns] - y)[None])[0]
+            out[i] = self._known[key]
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction:
+    """Outputs as centre + basis z, in units of the comparison.
+
+    Attributes:
+        layout: Names and shapes of the outputs.
+        reference: Outputs of the best row, with shape (M,): those that are compared, or all without data.
+        centre: With shape (M,): the whitened residual of the best row, or its outputs in units of their spread.
+        basis: Orthonormal columns, with shape (M, K).
+        scores: Components z of the rows of the data, with shape (n, K).
+        logs: Numbers whose logarithm the components describe, a mask with shape (M,).
+        unit: What one unit stands for in each number, with shape (M,); None for whitened residuals.
+    """
+
+    layout: Layout
+    reference: Array
+    centre: Array
+    basis: Array
+    scores: Array
+    logs: Flags
+    unit: Array | None = None
+
+    def outputs(self, z: Array) -> Array:
+        """Outputs of components with shape (m, K), with shape (m, size), where they can be told from residuals.
+
+        Raises:
+            ValueError: If these are residuals of data: they do not tell the outputs.
+        """
+        if self.unit is None:
+            msg = "outputs cannot be told from the whitened residuals of data"
+            raise ValueError(msg)
+        out = (self.centre + z @ self.basis.T) * self.unit
+        with np.errstate(over="ignore"):
+            return np.where(self.logs, np.exp(np.where(self.logs, out, 0.0)), out) if self.logs.any() else out
+
+
+def reduce(
+    rows: Rows,
+    x: Array,
+    outputs: Array,
+    layout: Layout,
+    *,
+    best: int,
+    logs: frozenset[str] = frozenset(),
+    allowed: Array | None = None,
+    size: int | None = None,
+) -> Reduction:
+    """Principal components of outputs: ``size`` of them, or as many as leave at most ``allowed`` of each row.
+
+    Args:
+        rows: How outputs are brought to units of the comparison.
+        x: Points, with shape (n, d).
+        outputs: With shape (n, size).
+        layout: Their names and shapes.
+        best: The row that becomes the centre.
+        logs: Names of outputs that are described by their logarithms.
+        allowed: Root of the summed squares that may be left of each row, in units of the comparison, with shape (n,);
+            None for all components that are more than rounding.
+        size: How many components; overrides ``allowed``.
+
+    Returns:
+        The reduction; O(n^2 M).
+    """
+    warped = np.zeros(layout.size, dtype=bool)
+    for name in logs:
+        warped[layout.columns[name]] = True
+    unit = None
+    if rows.data is not None:
+        columns = rows.data.columns(layout)
+        warped, reference = warped[columns], outputs[best][columns]
+        values = (
+            rows.of(x, outputs, layout) if not warped.any() else _near(rows.data, outputs[:, columns], best, warped)
+        )
+    else:
+        reference = outputs[best]
+        values = np.where(warped, np.log(np.where(warped, outputs, 1.0)), outputs)
+        unit = _spread(values, layout)
+        values = values / unit
+    centre = values[best]
+    offset = values - centre
+    gram = offset @ offset.T
+    squares, vectors = np.linalg.eigh(gram)
+    squares, vectors = squares[::-1], vectors[:, ::-1]
+    most = max(1, int((squares > _ROUNDING * max(squares[0], 1e-300)).sum()))
+    k = most
+    if size is not None:
+        k = min(size, most)
+    elif allowed is not None:
+        scores = vectors[:, :most] * np.sqrt(np.maximum(squares[:most], 0.0))
+        left = np.sqrt(np.maximum(np.diag(gram)[:, None] - np.cumsum(scores**2, axis=1), 0.0))
+        if (enough := (left <= allowed[:, None]).all(0)).any():
+            k = int(np.argmax(enough)) + 1
+    root = np.sqrt(np.maximum(squares[:k], 1e-300))
+    basis = np.linalg.qr(offset.T @ (vectors[:, :k] / root))[0]
+    return Reduction(layout, reference, centre, basis, offset @ basis, warped, unit)
+
+
+def _near(data: GaussianData, outputs: Array, best: int, logs: Flags) -> Array:
+    """Whitened residuals of outputs with shape (n, M), to first order in their logarithms about the best row."""
+    reference = outputs[best]
+    ratio = np.where(logs, outputs / np.where(logs, reference, 1.0), 1.0)
+    change = np.where(logs, reference * np.log(ratio), outputs - reference)
+    return data.whitened(change + (reference - data.y))
+
+
+def _spread(values: Array, layout: Layout) -> Array:
+    """Root mean square deviation of each array from its mean over the rows, repeated for each of its numbers."""
+    unit = np.empty(layout.size)
+    for columns in layout.columns.values():
+        part = values[:, columns]
+        spread = float(np.sqrt(((part - part.mean(0)) ** 2).mean())) if part.size else 0.0
+        unit[columns] = spread if spread > 0.0 else 1.0
+    return unit

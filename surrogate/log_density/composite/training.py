@@ -1,0 +1,131 @@
+"""The data of a surrogate of outputs: rows with outputs, their components, and where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from surrogate.arrays import Array, Flags
+from surrogate.gp.process import Data
+from surrogate.log_density.composite.comparison import LOWEST, Comparison, comparison_of
+from surrogate.log_density.composite.reduction import Reduction, Rows, reduce
+from surrogate.log_density.parameters import relevant_depth
+from surrogate.problem.dataset import OK, Dataset
+from surrogate.problem.outputs import Layout
+
+__all__ = ["OutputData"]
+
+
+_LEFT = 0.01  # units of the comparison that components may leave of a near row: it moves the log-likelihood by as much
+_LEFT_OF_DISTANCE = 0.003  # the same for each unit by which a row is farther away
+_MOVED = 0.01  # nats by which dropped components may move a log-likelihood near the best ...
+_MOVED_OF_DEPTH = 0.01  # ... and for each nat of depth
+
+
+@dataclass(frozen=True, eq=False)
+class OutputData:
+    """Evaluations whose outputs are known.
+
+    Attributes:
+        data: All evaluations.
+        t: Their unit coordinates, with shape (n, d).
+        source: How outputs are brought to units of the comparison.
+        size: Number of components; None for as many as are needed.
+        logs: Names of outputs that are described by their logarithms.
+    """
+
+    data: Dataset
+    t: Array
+    source: Rows
+    size: int | None = None
+    logs: frozenset[str] = frozenset()
+
+    @cached_property
+    def rows(self) -> Flags:
+        """Rows with outputs, a mask with shape (n,)."""
+        return self.data.has_outputs
+
+    @property
+    def layout(self) -> Layout:
+        """Names and shapes of the outputs.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        if self.data.layout is None:
+            msg = "no evaluation has outputs: the simulator has not succeeded yet"
+            raise ValueError(msg)
+        return self.data.layout
+
+    @property
+    def slow(self) -> Array:
+        """Slow unit coordinates of the rows with outputs, with shape (k, s)."""
+        return self.t[self.rows][:, self.source.target.columns]
+
+    @cached_property
+    def x(self) -> Array:
+        """Parameters of the rows with outputs, with shape (k, d)."""
+        return self.data.x[self.rows]
+
+    @cached_property
+    def depth(self) -> Array:
+        """Depth of these rows below the best value, with shape (k,); that of no value is large."""
+        y = np.where(self.data.status[self.rows] == OK, self.data.y[self.rows], LOWEST)
+        return np.minimum(float(np.max(y)) - y, -LOWEST)
+
+    @cached_property
+    def far(self) -> Array:
+        """How much farther from the best row than the relevant depth each row lies, in units of the comparison."""
+        return np.maximum(0.0, np.sqrt(2.0 * self.depth) - np.sqrt(2.0 * relevant_depth(self.t.shape[1])))
+
+    @cached_property
+    def reduction(self) -> Reduction:
+        """The components of the outputs."""
+        best = int(np.argmin(self.depth))
+        outputs = self.data.outputs[self.rows]
+        allowed = _LEFT + _LEFT_OF_DISTANCE * np.sqrt(2.0 * self.depth)
+
+        def reduced(size: int | None) -> Reduction:
+            return reduce(
+                self.source,
+                self.x,
+                outputs,
+                self.layout,
+                best=best,
+                logs=self.logs,
+                allowed=allowed if self.source.data is not None else None,
+                size=size,
+            )
+
+        if self.size is not None or self.source.data is not None:
+            return reduced(self.size)
+        return reduced(self._fewest(reduced(None)))
+
+    def _fewest(self, full: Reduction) -> int:
+        """The smallest number of components without which no log-likelihood moves by more than is allowed."""
+        comparison = comparison_of(self.source.target, full)
+        usual = comparison.value(full.scores, self.x)
+        known = np.isfinite(usual)
+        allowed = _MOVED + _MOVED_OF_DEPTH * self.depth[known]
+
+        def enough(k: int) -> bool:
+            z = np.where(np.arange(full.scores.shape[1]) < k, full.scores, 0.0)[known]
+            return bool((np.abs(comparison.value(z, self.x[known]) - usual[known]) <= allowed).all())
+
+        low, high = 1, full.scores.shape[1]
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if enough(middle) else (middle + 1, high)
+        return high
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """The log-likelihood as a function of the components."""
+        return comparison_of(self.source.target, self.reduction)
+
+    def training_set(self, coordinates: Callable[[Array], Array], device: str) -> Data:
+        """Whitened slow parameters and components as processes take them."""
+        return Data.of(coordinates(self.slow), self.reduction.scores, depth=self.far, device=device)
