@@ -86,6 +86,9 @@ def _on_all_ranks(world: Ranks, call: Call, run: Run, folder: Folder) -> Result:
 def _executor(spec: Any, posterior: Posterior, limits: Limits) -> Executor:
     """The executor that is meant; calls that have a child process each are made by threads."""
     if isinstance(spec, str) and spec.startswith("files:"):
+        if posterior.observables is not None:
+            msg = "executor='files:...' cannot carry the outputs of a simulator: use threads, processes or MPI"
+            raise ValueError(msg)
         return FilesExecutor(spec.removeprefix("files:"), posterior, seconds=limits.seconds)
     if isinstance(spec, str) and spec.startswith("processes") and limits.child:
         spec = spec.replace("processes", "threads", 1)

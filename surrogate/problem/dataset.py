@@ -126,6 +126,7 @@ class Dataset:
         if x.shape != (len(evaluations), self.d):
             msg = f"x must have shape ({len(evaluations)}, {self.d}) for {len(evaluations)} evaluations, got {x.shape}"
             raise ValueError(msg)
+        evaluations = self._alike(evaluations)
         names = tuple(dict.fromkeys([*self.derived_names, *(name for e in evaluations for name in e.derived)]))
         return Dataset(
             x=np.concatenate([self.x, x]),
@@ -142,21 +143,10 @@ class Dataset:
         )
 
     def _with_outputs(self, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-        """The outputs with those of further evaluations, and their layout.
-
-        Raises:
-            ValueError: If a simulator returned arrays of other names or shapes than before.
-        """
-        found = [e.outputs for e in evaluations if e.outputs is not None]
-        layout = self.layout or (found[0].layout if found else None)
+        """The outputs with those of further evaluations, and their layout."""
+        layout = self._layout_with(evaluations)
         if layout is None:
             return {"outputs": np.empty((len(self) + len(evaluations), 0))}
-        if other := [part.layout for part in found if part.layout != layout]:
-            msg = (
-                f"the simulator returned outputs {dict(zip(other[0].names, other[0].shapes, strict=True))} after "
-                f"{dict(zip(layout.names, layout.shapes, strict=True))}: their names and shapes must not change"
-            )
-            raise ValueError(msg)
         outputs = np.full((len(self) + len(evaluations), layout.size), np.nan)
         if self.layout is not None:
             outputs[: len(self)] = self.outputs
@@ -165,6 +155,18 @@ class Dataset:
                 outputs[row] = evaluation.outputs.values
         outputs.flags.writeable = False
         return {"outputs": outputs, "layout": layout}
+
+    def _layout_with(self, evaluations: Sequence[Evaluation]) -> Layout | None:
+        """The layout of the first outputs, of this table or else of further evaluations."""
+        found = [e.outputs.layout for e in evaluations if e.outputs is not None]
+        return self.layout or (found[0] if found else None)
+
+    def _alike(self, evaluations: Sequence[Evaluation]) -> Sequence[Evaluation]:
+        """The evaluations; failed are those whose outputs have other names or shapes than the first ones."""
+        layout = self._layout_with(evaluations)
+        if all(e.outputs is None or e.outputs.layout == layout for e in evaluations):
+            return evaluations
+        return [e if e.outputs is None or e.outputs.layout == layout else _changed(e, layout) for e in evaluations]
 
     @property
     def has_outputs(self) -> np.ndarray:
@@ -254,6 +256,13 @@ def _frozen(array: np.ndarray, dtype: type) -> np.ndarray:
 def _is_frozen(array: np.ndarray, dtype: type) -> bool:
     """Whether nobody can write to an array: outputs may be large, and a table is replaced several times a step."""
     return not array.flags.writeable and array.flags.owndata and array.flags.c_contiguous and array.dtype == dtype
+
+
+def _changed(evaluation: Evaluation, layout: Layout | None) -> Evaluation:
+    """The failure that outputs of another layout count as."""
+    first, now = (dict(zip(part.names, part.shapes, strict=True)) for part in (layout, evaluation.outputs.layout))  # type: ignore[union-attr]
+    reason = f"the simulator returned outputs {now} after {first}: their names and shapes must not change"
+    return Evaluation.failure(reason, seconds=evaluation.seconds, worker=evaluation.worker)
 
 
 def _widened(derived: np.ndarray, k: int) -> np.ndarray:

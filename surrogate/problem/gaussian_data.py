@@ -241,7 +241,7 @@ def _factor(covariance: ArrayLike, size: int) -> Array:
         msg = f"the covariance of {size} numbers must have shape ({size}, {size}) or ({size},), got {array.shape}"
         raise ValueError(msg)
     try:
-        return np.linalg.cholesky(0.5 * (array + array.T))
+        return np.asarray(np.linalg.cholesky(0.5 * (array + array.T)), dtype=np.float64)
     except np.linalg.LinAlgError as error:
         msg = "the covariance is not positive definite"
         raise ValueError(msg) from error

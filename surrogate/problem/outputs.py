@@ -49,7 +49,7 @@ class Layout:
     def split(self, values: Array) -> Any:
         """The array or the dict of arrays that a simulator would return, from vectors with shape (..., size)."""
         parts = {
-            name: values[..., self.columns[name]].reshape(*values.shape[:-1], *shape)
+            name: values[..., self.columns[name]].reshape((*values.shape[:-1], *shape))
             for name, shape in zip(self.names, self.shapes, strict=True)
         }
         return parts[""] if self.names == ("",) else parts

@@ -57,7 +57,7 @@ class Posterior:
     -0.5
     """
 
-    log_likelihood: Callable[..., Any] | Observables | BoundObservables
+    log_likelihood: Any
     prior: Prior
     vectorized: bool = field(default=False, kw_only=True)
     noise: float | None = field(default=None, kw_only=True)

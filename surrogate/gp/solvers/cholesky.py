@@ -72,7 +72,7 @@ class _Factor:
     def misfit(self, v: Tensor, rest: Tensor) -> Tensor:
         """y.K^-1 y of each output as |v - Q Q^T v|^2 + |b|^2 with the coefficients b of the mean: never negative.
 
-        The product of v and its rest is the same but for rounding, of which nothing is left where the mean explains all.
+        The product of v and its rest is the same up to rounding, which may exceed it where the mean explains all.
         """
         b = _solved(self.upper, self.q.T @ v)
         return rest.square().sum(0) + b.square().sum(0)

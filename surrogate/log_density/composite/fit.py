@@ -43,8 +43,8 @@ def fit_components(
 ) -> Found:
     """The most probable processes of K components with n rows.
 
-    All components share one kernel at first, with the trend of more evidence. Each of them gets a kernel of its own, and
-    a trend, where that is more probable by 3 nats.
+    All components share one kernel at first, with the trend of more evidence. Each of them gets a kernel and a trend of
+    its own where that is more probable by 3 nats.
 
     Args:
         data: Values with shape (n, K).

@@ -50,8 +50,8 @@ class CompositeLearner:
         before: Parameters | None,
         *,
         cold_start: bool,
-        search: bool,
-        noise: bool,
+        search: bool,  # noqa: ARG002 - kernels and trends are searched for in every step, which is cheap
+        noise: bool,  # noqa: ARG002 - outputs are taken as exact up to rounding
         logs: frozenset[str] = frozenset(),
     ) -> Parameters:
         """Parameters that fit the data, see ``surrogate.log_density.protocol.Learner``."""

@@ -27,6 +27,8 @@ __all__ = ["CompositeLogDensity", "build_composite"]
 
 
 _PADDING = 0.5  # of the trust region on each side, in units of the box of the points
+_FORESEEN = 2.0  # sds within which the outputs of a point count as predicted
+_TINY = 1e-150
 _HIGHEST_BEYOND = 3.0  # nats above the best evaluation where points are known to be infeasible
 
 
@@ -197,8 +199,7 @@ class CompositeLogDensity:
             parts.append((process.access(u), slope, curvature))
         total = expansion.variance(variance) / self.temperature**2
         saturated = np.sqrt(np.log1p(total) / np.maximum(total, 1e-300)) / self.temperature
-        scale = torch.as_tensor(weights * saturated, device=self.device)
-        return Scaled(_PushedForward(tuple(parts)), scale)
+        return Scaled(_PushedForward(tuple(parts)), torch.as_tensor(weights * saturated, device=self.device))
 
     def trend_depth(self, t: Array) -> Array | None:  # noqa: ARG002 - see the protocol
         """None: the log-likelihood is no quadratic."""
@@ -207,22 +208,30 @@ class CompositeLogDensity:
     def left_out_depth(self, y: Array) -> Array:
         """Depth in nats below y_max that the outputs of the others predict for each finite value y, with shape (n,).
 
-        A value without outputs keeps its own depth.
+        A value keeps its own depth where its outputs lie within the errors that the others state for them, and where it
+        has none.
         """
         data, rows = self.output_data.data, self.output_data.rows
-        z = self.output_data.reduction.scores - self.left_out_residuals()
-        predicted = self.comparison.value(z, self.output_data.x)
-        everything = self.y_max - np.where(data.finite, data.y, 0.0)
-        everything[rows] = np.minimum(self.y_max - predicted, -LOWEST)
-        depth = everything[data.finite]
-        return np.maximum(depth, 0.0) if len(depth) == len(y) else self.y_max - y
+        residual, sd = self.left_out()
+        foreseen = np.sqrt(((residual / sd) ** 2).mean(1)) < _FORESEEN
+        predicted = self.comparison.value(self.output_data.reduction.scores - residual, self.output_data.x)
+        depth = self.y_max - np.where(data.finite, data.y, 0.0)
+        depth[rows] = np.where(foreseen, depth[rows], np.minimum(self.y_max - predicted, -LOWEST))
+        depth = np.maximum(depth[data.finite], 0.0)
+        return depth if len(depth) == len(y) else self.y_max - y
 
-    def left_out_residuals(self) -> Array:
-        """Components of each row minus their prediction from the others, with shape (n, K)."""
-        out = np.empty(self.output_data.reduction.scores.shape)
+    def left_out(self) -> tuple[Array, Array]:
+        """Components of each row minus their prediction from the others, and the sd of that, each with shape (n, K)."""
+        residual, sd = np.empty((2, *self.output_data.reduction.scores.shape))
         for process in self.processes:
-            out[:, process.group.columns] = process.gp.leave_one_out().reshape(len(out), len(process.group.columns))
-        return out
+            columns, gp = process.group.columns, process.gp
+            shape = (len(residual), len(columns))
+            residual[:, columns] = part = gp.leave_one_out().reshape(shape)
+            alpha = gp.alpha.cpu().numpy().reshape(shape)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                variance = np.where(alpha != 0.0, part / alpha, 0.0)  # 1 / (K^-1)_ii, the same for all components
+            sd[:, columns] = process.scale * np.sqrt(np.maximum(variance.max(1, keepdims=True), _TINY))
+        return residual, np.maximum(sd, _TINY)
 
     def deviations(self, t: Array, count: int, rng: np.random.Generator, *, inflate: float = 1.0) -> Array:
         """Joint paths of the value minus ``smooth``, with shape (count, m); -inf where a path is infeasible.

@@ -1,0 +1,103 @@
+"""Runs that learn the outputs of a simulator: exact answers, few calls, exact resume, failures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import surrogate
+
+D, M = 3, 20
+A = np.random.default_rng(0).standard_normal((M, D))
+TRUTH = np.array([0.2, -0.1, 0.3])
+Y = A @ TRUTH + 0.1 * np.random.default_rng(1).standard_normal(M)
+PRIOR = {name: (-5.0, 5.0) for name in "abc"}
+COVARIANCE = np.linalg.inv(A.T @ A / 0.01)
+MEAN = COVARIANCE @ A.T @ Y / 0.01
+LOG_EVIDENCE = (
+    -0.5 * float(((Y - A @ MEAN) ** 2).sum()) / 0.01
+    + 0.5 * np.linalg.slogdet(2 * np.pi * COVARIANCE)[1]
+    - D * np.log(10.0)
+)
+
+
+def linear(x: np.ndarray) -> np.ndarray:
+    return A @ x
+
+
+def infer(simulator=linear, compare=None, slow=None, prior=None, **options):
+    target = surrogate.Observables(simulator, compare or surrogate.GaussianData(Y, np.full(M, 0.01)), slow)
+    return surrogate.infer(target, prior or PRIOR, **{"seed": 1, "progress": False, "n_samples": 1500} | options)
+
+
+def check(result, mean=MEAN, covariance=COVARIANCE, log_evidence=LOG_EVIDENCE) -> None:
+    assert result.converged, result.status
+    ess, sd = result.sampler["ess"], np.sqrt(np.diag(covariance))
+    assert (np.abs(result.mean - mean) < 5 * sd / np.sqrt(ess)).all()
+    assert np.allclose(result.covariance / np.outer(sd, sd), covariance / np.outer(sd, sd), atol=7 / np.sqrt(ess))
+    assert abs(result.log_evidence - log_evidence) < 4 * result.log_evidence_error
+
+
+def test_linear_simulator_needs_a_call_per_coefficient_and_three_more() -> None:
+    result = infer()
+    check(result)
+    assert result.n_evaluations <= D + 6
+    assert result.data.outputs.shape == (result.n_evaluations, M)
+
+
+def test_fast_parameters_cost_no_call() -> None:
+    template = np.random.default_rng(2).standard_normal(M)
+    design = np.column_stack([A, template])
+    precision = design.T @ design / 0.01
+    covariance = np.linalg.inv(precision)
+    mean = covariance @ design.T @ Y / 0.01
+    log_evidence = (
+        -0.5 * float(((Y - design @ mean) ** 2).sum()) / 0.01
+        + 0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1]
+        - 4 * np.log(10.0)
+    )
+    data = surrogate.GaussianData(Y, np.full(M, 0.01), templates={"n": template})
+    result = infer(compare=data, slow=["a", "b", "c"], prior=PRIOR | {"n": (-5.0, 5.0)})
+    check(result, mean, covariance, log_evidence)
+    assert result.n_evaluations <= D + 6
+
+
+def test_resumed_run_is_the_same_bit_for_bit(tmp_path) -> None:
+    whole = infer(output=tmp_path / "whole")
+    part = infer(output=tmp_path / "part", max_evaluations=D + 2)
+    assert not part.converged
+    resumed = infer(output=tmp_path / "part")
+    assert resumed.data.x.tobytes() == whole.data.x.tobytes()
+    assert resumed.data.outputs.tobytes() == whole.data.outputs.tobytes()
+    assert resumed.samples.tobytes() == whole.samples.tobytes()
+    assert resumed.log_evidence == whole.log_evidence
+
+
+def test_outputs_come_back_from_threads() -> None:
+    alone, threads = infer(), infer(executor="threads:2", mode="sync")
+    assert threads.data.outputs.tobytes() == alone.data.outputs.tobytes()
+    assert threads.samples.tobytes() == alone.samples.tobytes()
+
+
+@pytest.mark.slow
+def test_impossible_points_and_exceptions() -> None:
+    def simulator(x: np.ndarray) -> np.ndarray | float:
+        if x[0] > 0.25:
+            return -np.inf
+        if x[1] > 3.0:
+            raise RuntimeError(x)
+        return A @ x
+
+    result = infer(simulator)
+    assert result.converged, result.status
+    assert (result.samples[:, 0] <= 0.3).all()
+    rng = np.random.default_rng(3)
+    draws = rng.multivariate_normal(MEAN, COVARIANCE, 100_000)
+    draws = draws[draws[:, 0] <= 0.25]
+    sd = draws.std(0)
+    assert (np.abs(result.mean - draws.mean(0)) < 0.15 * sd).all()
+
+
+def test_files_executor_is_refused(tmp_path) -> None:
+    with pytest.raises(ValueError, match="cannot carry the outputs"):
+        infer(executor=f"files:{tmp_path}")
