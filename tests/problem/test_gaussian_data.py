@@ -45,11 +45,11 @@ def test_whitening_and_its_inverse_and_slopes() -> None:
     data = GaussianData({"a": np.zeros(3), "b": np.zeros(2)}, {"a": covariance(3), "b": [4.0, 9.0]})
     r = rng.standard_normal((4, 5))
     assert np.allclose(data.correlated(data.whitened(r)), r, rtol=1e-12)
-    step = 1e-6 * np.eye(5)
-    numerical = [
-        (-0.5 * (data.whitened((r[0] + s)[None]) ** 2).sum() + 0.5 * (data.whitened((r[0] - s)[None]) ** 2).sum()) / 2e-6
-        for s in step
-    ]
+
+    def value(row: np.ndarray) -> float:
+        return -0.5 * float((data.whitened(row[None]) ** 2).sum())
+
+    numerical = [(value(r[0] + step) - value(r[0] - step)) / 2e-6 for step in 1e-6 * np.eye(5)]
     assert np.allclose(data.slopes(r)[0], numerical, rtol=1e-6)
 
 
