@@ -18,6 +18,8 @@ from typing import Any
 from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files, InclusionLevel
 
+import surrogate
+
 ROOT = Path(__file__).resolve().parents[1]
 
 PAGES = {"CHANGELOG.md": "changes.md", "CONTRIBUTING.md": "contributing.md"}
@@ -104,6 +106,15 @@ API: dict[str, tuple[str, str, tuple[str, ...]]] = {
 """Pages of the reference: title, a sentence, names. ``module.*`` stands for all public names of a module."""
 
 
+def on_config(config: Any) -> Any:
+    """Adds pages of docs/ that the navigation does not name to the guides, so that a new page is never lost."""
+    named = set(re.findall(r"[\w/]+\.md", str(config["nav"])))
+    further = [path.name for path in sorted((ROOT / "docs").glob("*.md")) if path.name not in named]
+    guides = next(entry["Guides"] for entry in config["nav"] if "Guides" in entry)
+    guides.extend(further)
+    return config
+
+
 def on_files(files: Files, config: Any) -> Files:
     """Adds the pages that are made of other files."""
     for source, page in PAGES.items():
@@ -114,11 +125,15 @@ def on_files(files: Files, config: Any) -> Files:
     names = [path.relative_to(ROOT).as_posix() for path in examples]
     for path, name in zip(examples, names, strict=True):
         _hidden(files, config, f"{name}.md", _source_page(path, name))
-    listed = "\n".join(f"- [{name.removeprefix('examples/')}](../{name})" for name in names)
+    shown = "\n".join(f"- [{name.removeprefix('examples/')}](../{name})" for name in names)
     _hidden(
-        files, config, "examples/index.md", f"# Examples\n\nShort programs and files; the tests run them.\n\n{listed}\n"
+        files, config, "examples/index.md", f"# Examples\n\nShort programs and files; the tests run them.\n\n{shown}\n"
     )
+    listed = {name for _, _, entries in API.values() for name in entries}
+    public = [f"surrogate.{name}" for name in surrogate.__all__ if not name.startswith("_")]
+    missing = tuple(name for name in public if name not in listed and name != "surrogate.get_cobaya_class")
     for page, (title, words, entries) in API.items():
+        entries += missing if page == "inference" else ()
         files.append(File.generated(config, f"api/{page}.md", content=_api_page(title, words, entries)))
     files.append(File.generated(config, "api/cli.md", content=_commands_page()))
     return files
