@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import assert_all_finite, check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from surrogate.estimators.mixed import MixedFit
+from surrogate.estimators.tables import is_mixed
 from surrogate.gp.bases import choose_basis
 from surrogate.gp.choose import EVIDENCES, EXACT_FIT, choose_process, with_profiled_noise
 from surrogate.gp.scales import CALIBRATION, Observations, ScaledProcess
@@ -42,6 +45,10 @@ class GPRegressor(RegressorMixin, BaseEstimator):
     gradients with a known residual, which is filled in from the 64 nearest neighbours, and variances from the 256
     nearest, calibrated on points held out. docs/regression.md says in measured figures when another choice is worth it.
 
+    A table with columns of text (a DataFrame, a structured array, or an array of objects) is learned with categories:
+    up to 3,000 rows ("cholesky") by a process of all columns with learned correlations of the categories, beyond
+    ("basis") by an additive model of the columns and those interactions of two that the data show. See docs/mixed.md.
+
     Args:
         kernel: One of "rbf", "matern52", "matern32", "matern12", or "auto" for the best of them.
         solver: Where predictions come from. "cholesky": all points, exactly. "cg": all points, by conjugate gradients.
@@ -58,6 +65,9 @@ class GPRegressor(RegressorMixin, BaseEstimator):
             "local" (None: 256), projections of "computation-aware" (None: 500), functions of "basis" (None: 1,000).
         device: Where the linear algebra runs, as torch spells it.
         random_state: Seed, or a RandomState, of the subsets and pivots. The same seed gives the same fit.
+        categorical: Names or positions of columns of categories; "auto" for all columns of text. With categories
+            ``kernel``, ``evidence`` and ``precision`` must be "auto", ``solver`` "auto", "cholesky" or "basis",
+            ``noise`` "fit" or one number ("fit" for "basis"), and ``rank`` counts basis functions (None: 600).
 
     Attributes:
         kernel_: Name of the kernel.
@@ -69,6 +79,9 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         log_marginal_likelihood_: In nats, of y in its own units; nan where it was not computed.
         status_: How the hyperparameters and the solution were found.
         n_features_in_: Number of columns d.
+        components_: With categories: the components of the additive model with their shares in the variance of y.
+        relevance_: With categories: share of the explained variance that involves each column, with shape (d,).
+        alike_: With categories: for each such column how alike its words are.
 
     References:
         Rasmussen & Williams (2006), http://gaussianprocess.org/gpml/; Vecchia (1988),
@@ -94,6 +107,7 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         rank: int | None = None,
         device: str = "cpu",
         random_state: int | np.random.RandomState | None = 0,
+        categorical: str | Sequence[str | int] = "auto",
     ) -> None:
         self.kernel = kernel
         self.solver = solver
@@ -103,6 +117,7 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         self.rank = rank
         self.device = device
         self.random_state = random_state
+        self.categorical = categorical
 
     def fit(self, X: NDArray[np.float64], y: NDArray[np.float64]) -> GPRegressor:  # noqa: N803  # scikit-learn's name
         """Finds kernel, hyperparameters and posterior from X with shape (n, d) and y with shape (n,).
@@ -117,6 +132,9 @@ class GPRegressor(RegressorMixin, BaseEstimator):
             FloatingPointError: If a kernel matrix cannot be factored with any noise.
         """
         self._check_settings()
+        if is_mixed(X, self.categorical):
+            return self._fit_mixed(X, y)
+        self._mixed: MixedFit | None = None
         points, values = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         values = np.asarray(values, dtype=np.float64)
         if np.ndim(self.noise) == 0:  # noise of each point says that each is an observation
@@ -134,6 +152,49 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         process = self._chosen_process(data, variance, seed)
         self._posterior = self._conditioned(process, data, seed)
         self._publish(len(values))
+        return self
+
+    def _fit_mixed(self, X: Any, y: Any) -> GPRegressor:  # noqa: N803
+        """Finds a model of a table with categories.
+
+        Raises:
+            ValueError: If a setting does not go with categories, or a column cannot be used.
+        """
+        for name in ("kernel", "evidence", "precision"):
+            if getattr(self, name) != "auto":
+                msg = f"{name} must be 'auto' for tables with categories, got {getattr(self, name)!r}"
+                raise ValueError(msg)
+        known = not isinstance(self.noise, str)
+        if self.solver not in ("auto", "cholesky", "basis") or (known and self.solver == "basis"):
+            msg = "tables with categories take solver='auto' or 'cholesky', or 'basis' with noise='fit', "
+            raise ValueError(msg + f"got solver={self.solver!r} and noise={self.noise!r}")
+        if self.noise == "profile" or np.ndim(self.noise) > 0:
+            msg = "tables with categories take noise='fit' or one standard deviation"
+            raise ValueError(msg)
+        values = column_or_1d(np.asarray(y), dtype=np.float64, warn=True)
+        assert_all_finite(values)
+        check_consistent_length(X, values)
+        if len(values) < 2:
+            msg = f"at least 2 rows are needed, got {len(values)}"
+            raise ValueError(msg)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self._mixed = found = MixedFit.of(
+            X,
+            values,
+            categorical=self.categorical,
+            solver="cholesky" if known else self.solver,
+            noise=float(self.noise) if known else None,
+            rank=self.rank,
+            device=self.device,
+            seed=seed,
+        )
+        self.n_features_in_, self.solver_, self.kernel_ = len(found.columns.names), found.solver, "mixed"
+        if hasattr(X, "columns"):
+            self.feature_names_in_ = np.array(found.columns.names, dtype=object)
+        self.noise_: Any = found.noise
+        self.output_scale_, self.residual_ = found.scale, float("nan")
+        self.log_marginal_likelihood_, self.status_ = found.log_evidence, found.status
+        self.components_, self.relevance_, self.alike_ = found.components(), found.relevance(), found.alike(X)
         return self
 
     def _check_settings(self) -> None:
@@ -251,8 +312,13 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         Raises:
             sklearn.exceptions.NotFittedError: Before ``fit``.
             ValueError: If X is not finite or has another number of columns, or the noise there is not known.
+
+        Warns:
+            UserWarning: If a column holds categories that the fit did not see; they have their prior variance.
         """
         check_is_fitted(self)
+        if self._mixed is not None:
+            return self._mixed.predict(X, return_std=return_std, include_noise=include_noise is not False)
         given = np.ndim(self.noise_) == 1
         if include_noise and given:
             msg = "include_noise must be False if noise was given for each point: the noise at X is not known"

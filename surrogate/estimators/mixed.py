@@ -1,0 +1,219 @@
+"""Fits of ``GPRegressor`` to tables with categories: a process of all columns, and an additive model that explains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from surrogate.arrays import Array
+from surrogate.estimators.tables import Columns
+from surrogate.gp.additive_basis import AdditivePosterior
+from surrogate.gp.additive_reduction import Reduction
+from surrogate.gp.categories import CategoryKernel
+from surrogate.gp.composition import Kernel
+from surrogate.gp.mixed import MixedData, chosen_additive, chosen_process, relevance
+from surrogate.gp.solvers.cholesky import CholeskyPosterior
+from surrogate.rng import torch_generator
+
+__all__ = ["Alike", "ComponentShare", "MixedFit"]
+
+MOST_EXACT = 3000
+"""Points up to which "auto" takes the process of all columns: O(n^2) memory for each of its parts."""
+FUNCTIONS = 600
+"""Basis functions of the additive model unless a rank is given."""
+
+_PROBES = 500  # rows that differences between categories are averaged over
+_BLOCK = 20_000  # rows that are predicted at a time
+
+
+@dataclass(frozen=True)
+class ComponentShare:
+    """One component of the additive model.
+
+    Attributes:
+        name: Name of its column, or of its two columns.
+        columns: Positions of the columns.
+        share: Share in the variance of y; those of all components and of the noise add up to one.
+    """
+
+    name: str
+    columns: tuple[int, ...]
+    share: float
+
+
+@dataclass(frozen=True, eq=False)
+class Alike:
+    """How alike the categories of a column are.
+
+    Attributes:
+        words: The categories.
+        difference: Root mean square difference of the predictions with one and with the other, over rows of the data,
+            in units of y, with shape (c, c).
+        correlation: Learned correlation of the functions of two categories, with shape (c, c); None where the solver
+            learns none.
+    """
+
+    words: tuple[str, ...]
+    difference: Array
+    correlation: Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class MixedFit:
+    """A table with categories that was learned.
+
+    Attributes:
+        columns: How the table becomes numbers.
+        posterior: What predicts.
+        reduction: The additive model.
+        offset: Mean of y.
+        unit: Sd of y.
+        solver: "cholesky" or "basis".
+        noise: Sd of the noise, in units of y.
+        device: Where the numbers are.
+        n: Number of rows.
+    """
+
+    columns: Columns
+    posterior: CholeskyPosterior | AdditivePosterior
+    reduction: Reduction
+    offset: float
+    unit: float
+    solver: str
+    noise: float
+    device: str
+    n: int
+
+    @classmethod
+    def of(
+        cls,
+        X: Any,  # noqa: N803  # scikit-learn's name
+        y: Array,
+        *,
+        categorical: Collection[str | int] | str,
+        solver: str,
+        noise: float | None,
+        rank: int | None,
+        device: str,
+        seed: int,
+    ) -> MixedFit:
+        """The fit to a table with values y, with shape (n,); noise is its sd where that is known.
+
+        Raises:
+            ValueError: If a column cannot be used.
+            FloatingPointError: If a covariance cannot be factored with any noise.
+        """
+        columns = Columns.of(X, categorical)
+        u = torch.as_tensor(columns.encode(X), device=device)
+        offset = float(y.mean())
+        spread = float(y.std())
+        unit = spread if spread > 1e-12 * max(abs(offset), 1e-300) else 1.0
+        values = torch.as_tensor((y - offset) / unit, device=device)
+        known = None if noise is None else noise / unit
+        data = MixedData(u, values, columns.counts, columns.names, known)
+        size = FUNCTIONS if rank is None else rank
+        reduction = chosen_additive(data, torch_generator(seed, "interactions"), most=size)
+        way = ("cholesky" if len(y) <= MOST_EXACT else "basis") if solver == "auto" else solver
+        posterior: CholeskyPosterior | AdditivePosterior = reduction.posterior
+        if way == "cholesky":
+            posterior = chosen_process(data, torch_generator(seed, "hyperparameters"))
+        sd = _noise_sd(posterior) if noise is None else noise / unit
+        return cls(columns, posterior, reduction, offset, unit, way, unit * sd, device, len(y))
+
+    @property
+    def status(self) -> str:
+        """How it was found."""
+        names = [component.name for component in self.reduction.posterior.basis.components]
+        return f"{self.posterior.status}; components: {', '.join(names)}"
+
+    @property
+    def log_evidence(self) -> float:
+        """Log marginal likelihood of y, in nats."""
+        return self.posterior.log_evidence - self.n * math.log(self.unit)
+
+    @property
+    def kernel(self) -> Kernel:
+        """Covariance function of encoded columns, in units of the squared output scale."""
+        posterior = self.posterior
+        if isinstance(posterior, CholeskyPosterior):
+            return posterior.process.kernel
+        return posterior.basis.process.with_vector(posterior.vector).kernel
+
+    @property
+    def scale(self) -> float:
+        """Output scale, in units of y."""
+        return self.unit * float(self.posterior.scale)
+
+    def predict(self, X: Any, *, return_std: bool, include_noise: bool) -> Any:  # noqa: N803
+        """Means with shape (m,), and if asked for the sds of an observation, or of the function without noise."""
+        u = torch.as_tensor(self.columns.encode(X), device=self.device)
+        blocks = u.split(_BLOCK)
+        mean = self.offset + self.unit * torch.cat([self.posterior.mean(rows) for rows in blocks]).cpu().numpy()
+        if not return_std:
+            return mean
+        variance = self.unit**2 * torch.cat([self.posterior.variance(rows) for rows in blocks]).cpu().numpy()
+        return mean, np.sqrt(variance + (self.noise**2 if include_noise else 0.0))
+
+    def components(self) -> tuple[ComponentShare, ...]:
+        """Components of the additive model, those of the largest share first."""
+        posterior = self.reduction.posterior
+        shares = posterior.shares()[:-1]
+        parts = posterior.basis.components
+        rows = [
+            ComponentShare(part.name, (*part.numbers, *part.categories), float(share))
+            for part, share in zip(parts, shares, strict=True)
+        ]
+        return tuple(sorted(rows, key=lambda row: -row.share))
+
+    def relevance(self) -> Array:
+        """Share of the explained variance that involves each column, with shape (d,)."""
+        return relevance(self.reduction.posterior, len(self.columns.names))
+
+    def alike(self, X: Any) -> dict[str, Alike]:  # noqa: N803
+        """How alike the categories of each column are, over some rows of the table."""
+        u = torch.as_tensor(self.columns.encode(X), device=self.device)
+        probes = u[:: max(1, len(u) // _PROBES)]
+        out = {}
+        for j, words in enumerate(self.columns.words):
+            if words is not None:
+                out[self.columns.names[j]] = Alike(
+                    words, self._differences(probes, j, len(words)), self._correlation(j)
+                )
+        return out
+
+    def _differences(self, probes: torch.Tensor, j: int, count: int) -> Array:
+        predicted = []
+        for code in range(count):
+            moved = probes.clone()
+            moved[:, j] = float(code)
+            predicted.append(self.posterior.mean(moved))
+        means = self.unit * torch.stack(predicted).cpu().numpy()
+        return np.sqrt(np.square(means[:, None] - means[None]).mean(2))
+
+    def _correlation(self, j: int) -> Array | None:
+        if self.solver != "cholesky":
+            return None
+        count = self.columns.counts[j]
+        found = [table for table in _tables(self.kernel, (j,)) if table.count == count and table.size]
+        words = self.columns.words[j]
+        size = count if words is None else len(words)
+        return found[0].similarity()[:size, :size] if found else None
+
+
+def _tables(kernel: Any, columns: tuple[int, ...]) -> list[CategoryKernel]:
+    """The category kernels of a column."""
+    if getattr(kernel, "columns", None) == columns and isinstance(kernel.parts[0], CategoryKernel):
+        return [kernel.parts[0]]
+    return [table for part in kernel.parts for table in _tables(part, columns)]
+
+
+def _noise_sd(posterior: CholeskyPosterior | AdditivePosterior) -> float:
+    if isinstance(posterior, AdditivePosterior):
+        return math.sqrt(posterior.noise_variance)
+    vector = posterior.process.noise.vector()
+    return float(posterior.scale) * math.exp(0.5 * float(vector[0]))
