@@ -18,6 +18,8 @@ from surrogate.cli.compare import add_compare
 from surrogate.cli.export import add_export
 from surrogate.cli.label import add_label
 from surrogate.cli.svm import add_svm_commands, as_libsvm_spells
+from surrogate.output.outcome import read_outcome
+from surrogate.output.tables import plus_minus
 from surrogate.storage.arrays import load_arrays
 from surrogate.storage.folder import RunFolder
 from surrogate.storage.journal import Entry
@@ -194,11 +196,27 @@ def _facts(folder: RunFolder) -> list[tuple[str, str]]:
         facts.append(("time", f"{_hours(sum(record.evaluation.seconds for record in records))} in the likelihood"))
     if row:
         facts.append(("iteration", f"{row.get('step', math.nan):.0f}"))
-    if math.isfinite(row.get("log_evidence", math.nan)):
-        facts.append(("log evidence", f"{row['log_evidence']:.3f} +- {row.get('log_evidence_error', math.nan):.3f}"))
+    facts += _evidence(read_outcome(folder.outcome_path), row)
     if any(map(math.isfinite, signals.values())):
         facts.append(("signals", ", ".join(f"{name} {value:.2g}" for name, value in signals.items())))
     return [*facts, ("verdict", str(state.get("verdict/reason", "initial design under way")))]
+
+
+def _evidence(outcome: dict[str, Any], row: dict[str, float]) -> list[tuple[str, str]]:
+    """The evidence of the result, as its summary shows it; before there is one that of the last iteration, marked."""
+    value, error, doubt = math.nan, math.nan, "  (of the last iteration, NOT CONVERGED: not to be used)"
+    if outcome and outcome.get("iteration") == row.get("step"):
+        mark = "" if outcome.get("converged") else "unconverged_"
+        value, error = (_number(outcome.get(f"{mark}log_evidence{end}")) for end in ("", "_error"))
+        doubt = "" if outcome.get("converged") else "  (NOT CONVERGED: not to be used)"
+    elif row:
+        value, error = row.get("log_evidence", math.nan), row.get("log_evidence_error", math.nan)
+    return [("log evidence", plus_minus(value, error) + doubt)] if math.isfinite(value) else []
+
+
+def _number(value: Any) -> float:
+    """A number of a file; NaN for anything else."""
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def _counted(records: list[Entry]) -> str:

@@ -29,6 +29,7 @@ from surrogate.inference.observers import observers_of
 from surrogate.inference.result import Result
 from surrogate.inference.reweighting import reweighted
 from surrogate.inference.state import State
+from surrogate.output.outcome import save_outcome
 from surrogate.output.record import Origin
 from surrogate.problem.evaluation import Evaluation
 from surrogate.problem.target import Posterior
@@ -163,6 +164,7 @@ def _result(run: Run, ending: Ending) -> Result:
         result = _reweighted(run, result, run.settings.reweight)
     if run.folder is not None:
         result.save(run.folder.chain_root)
+        save_outcome(result.evidence, result.record, run.folder.outcome_path)
     return result
 
 

@@ -13,7 +13,7 @@ from surrogate.inference.view import View
 from surrogate.samplers.evidence import ImportanceSample
 from surrogate.samplers.psis import smooth_weights
 
-__all__ = ["UNSEEN_INFLATION", "self_check", "surrogate_error", "unseen_share"]
+__all__ = ["UNSEEN_INFLATION", "path_shape", "self_check", "surrogate_error", "unseen_share"]
 
 
 UNSEEN_INFLATION = 4.0
@@ -26,6 +26,7 @@ batches, which were chosen where it was unsure, were one.
 
 _CHECKED_BATCHES = 2  # batches whose predictions are told: of one alone a few points remain in the bulk
 _DRAWS, _PATHS = 400, 32  # of a self-check: a Pareto shape needs a tail of some 40 draws
+_EQUAL = 0.9  # share of effective draws from which weights hardly differ
 _QUANTILE = 0.9  # of the Pareto shapes over paths
 _CANDIDATES = 4000  # points of the prior: a share of 0.1 % is seen by four
 _SDS = 3.0  # above the mean of a surrogate with a constant mean: what a place could be at best
@@ -55,15 +56,28 @@ def self_check(view: View, sample: ImportanceSample) -> dict[str, float]:
     recent = state.recent_rows(_CHECKED_BATCHES)
     recent &= state.data.y_max - state.data.y < near_depth(view.d)
     errors = np.abs(state.data.y - state.predicted[:, 0])[recent]
-    x = sample.x[rng.choice(len(sample.x), _DRAWS, p=sample.weights)]
-    paths = view.model.deviations(x, _PATHS, rng, inflate=view.inflation)
-    shapes = [smooth_weights(path).k_hat if np.isfinite(path).any() else np.inf for path in paths]
-    k_hat = np.quantile(shapes, _QUANTILE, method="higher")
+    told = state.column("k_hat")  # the figure by which the run has judged itself, if it has
     return {
         "points": float(len(errors)),
         "largest_error": float(errors.max()) if len(errors) else np.nan,
-        "k_hat": float(k_hat),
+        "k_hat": float(told[-1]) if len(told) and np.isfinite(told[-1]) else path_shape(view, sample, rng),
     }
+
+
+def path_shape(view: View, sample: ImportanceSample, rng: np.random.Generator) -> float:
+    """The 90 % quantile over paths of the Pareto shape of the weights that turn draws of the surrogate into theirs.
+
+    A path counts as at most 0 where its weights hardly differ: the shape of the tail then means nothing.
+    """
+    x = sample.x[rng.choice(len(sample.x), _DRAWS, p=sample.weights)]
+    paths = view.model.deviations(x, _PATHS, rng, inflate=view.inflation)
+    shapes = [_shape(path) if np.isfinite(path).any() else np.inf for path in paths]
+    return float(np.quantile(shapes, _QUANTILE, method="higher"))
+
+
+def _shape(path: Array) -> float:
+    found = smooth_weights(path)
+    return found.k_hat if found.ess < _EQUAL * len(path) else min(found.k_hat, 0.0)
 
 
 def unseen_share(view: View, *, n: int = _CANDIDATES) -> float:

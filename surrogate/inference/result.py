@@ -262,10 +262,13 @@ class Result:
 
     @default_float_errors()
     def save(self, root: str | os.PathLike[str]) -> None:
-        """Writes ``root.txt``, ``.paramnames``, ``.ranges`` and ``.properties.ini`` in GetDist's layout."""
+        """Writes ``root.txt``, ``.paramnames``, ``.ranges`` and ``.properties.ini`` in GetDist's layout.
+
+        The last one says whether the run has converged.
+        """
         from surrogate.output.getdist import save_chain
 
-        save_chain(self.draws, root)
+        save_chain(self.draws, root, converged=self.converged)
 
     @default_float_errors()
     def plot(self, path: str | os.PathLike[str], *, reference: Any = None) -> None:

@@ -101,8 +101,9 @@ class SurrogateSampler(ParallelSampler):
             x = self.pipeline.denormalize_vector_from_prior(u)
             prior = float(self.pipeline.prior(x))
             self.output.parameters(x, extra, np.log(weight), prior, like + prior)
-        self.output.final("log_z", result.log_evidence)
-        self.output.final("log_z_error", result.log_evidence_error)
+        mark = "" if result.converged else "unconverged_"  # nobody takes it for the evidence by mistake
+        self.output.final(f"{mark}log_z", result.log_evidence)
+        self.output.final(f"{mark}log_z_error", result.log_evidence_error)
         self.output.final("nsample", len(result.weights))
         self.output.final("neff", float(1.0 / (result.weights**2).sum()))
         self.output.final("efficiency", len(result.weights) / result.n_evaluations)

@@ -109,7 +109,10 @@ def _read_chain(root: str | os.PathLike[str], names: tuple[str, ...]) -> tuple[A
     return chain.samples[:, [known.index(name) for name in names]], chain.weights
 
 
-def save_chain(samples: Samples, root: str | os.PathLike[str]) -> None:
+_PROPERTIES = "sampler = uncorrelated\nburn_removed = True\nignore_rows = 0\n"
+
+
+def save_chain(samples: Samples, root: str | os.PathLike[str], *, converged: bool | None = None) -> None:
     """Writes the chain in GetDist's layout, each file atomically.
 
     ``root.txt`` has the columns weight, minus log-posterior, parameters, derived values; of these only those that are
@@ -118,6 +121,7 @@ def save_chain(samples: Samples, root: str | os.PathLike[str]) -> None:
     Args:
         samples: What to write.
         root: Path without an ending; its folder is made if need be.
+        converged: Whether the run has converged, for ``root.properties.ini``; None to leave it open.
 
     Raises:
         OSError: If a file cannot be written.
@@ -131,7 +135,7 @@ def save_chain(samples: Samples, root: str | os.PathLike[str]) -> None:
     for ending, text in (
         (".paramnames", _param_names(samples)),
         (".ranges", _range_lines(samples)),
-        (".properties.ini", "sampler = uncorrelated\nburn_removed = True\nignore_rows = 0\n"),
+        (".properties.ini", _PROPERTIES + ("" if converged is None else f"converged = {converged}\n")),
     ):
         with replacing(_with_ending(base, ending)) as file:
             file.write(text.encode())

@@ -13,7 +13,10 @@ from scipy.special import logsumexp
 
 from surrogate.arrays import Array
 
-__all__ = ["SmoothedWeights", "fit_generalised_pareto", "smooth_weights"]
+__all__ = ["RELIABLE", "SmoothedWeights", "fit_generalised_pareto", "smooth_weights"]
+
+RELIABLE = 0.7
+"""Pareto shape below which weights can be trusted, whatever their number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +38,7 @@ class SmoothedWeights:
     def reliable(self) -> bool:
         """Whether k_hat is below min(0.7, 1 - 1 / log10(n))."""
         n = len(self.weights)
-        return bool(self.k_hat < min(0.7, 1.0 - 1.0 / np.log10(max(n, 11))))
+        return bool(self.k_hat < min(RELIABLE, 1.0 - 1.0 / np.log10(max(n, 11))))
 
 
 def fit_generalised_pareto(excess: Array) -> tuple[float, float]:

@@ -26,6 +26,7 @@ RUN_FILES = (
         "state.npz",
         "config.yaml",
         "trace.csv",
+        "result.json",
         "report.html",
     ),
     *(f"chain{ending}" for ending in _CHAIN),
@@ -81,6 +82,11 @@ class RunFolder(RunFiles):
     def journal(self) -> Journal:
         """Journal of all evaluations, one per line."""
         return Journal(self.path / "evaluations.jsonl")
+
+    @property
+    def outcome_path(self) -> Path:
+        """File of the verdict and the evidence, written at the end of a run."""
+        return self.path / "result.json"
 
     @property
     def reweighting_journal(self) -> Journal:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import getdist
@@ -14,6 +15,7 @@ import yaml
 
 from surrogate._version import __version__
 from surrogate.cli.main import main
+from surrogate.output.outcome import save_outcome
 from surrogate.problem.evaluation import Evaluation
 from surrogate.storage.folder import RunFolder
 from surrogate.storage.journal import Entry
@@ -242,9 +244,19 @@ def test_status_reads_the_files(old_run, capsys):
     assert re.search(r"^evaluations +30 \(1 at -inf, 1 failed\), the last .* ago$", shown, re.M)
     assert re.search(r"^best +log-likelihood -0.232783 at x0 = 0.\d+, x1 = 67.\d+$", shown, re.M)
     assert re.search(r"^iteration +2$", shown, re.M)
-    assert re.search(r"^log evidence +-6.123 \+- 0.050$", shown, re.M)
+    assert re.search(r"^log evidence +-6.123 \+- 0.050  \(of the last iteration, NOT CONVERGED", shown, re.M)
     assert re.search(r"^signals +spread 0.13, moved 0.04$", shown, re.M)
     assert re.search(r"^verdict +initial design under way$", shown, re.M)
+
+
+@pytest.mark.parametrize("converged", [True, False])
+def test_status_shows_the_evidence_of_the_summary(old_run, capsys, converged):
+    run = result(n=20, converged=converged)
+    run = replace(run, record=replace(run.record, trace=({"step": 2.0},)))
+    save_outcome(run.evidence, run.record, old_run.outcome_path)
+    assert command("status", old_run.path) == 0
+    line = next(line for line in run.summary().splitlines() if line.startswith("log evidence"))
+    assert line.split(maxsplit=2)[2] in capsys.readouterr().out
 
 
 def test_status_of_a_run_that_has_only_begun(tmp_path, capsys):

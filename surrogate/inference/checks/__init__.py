@@ -12,6 +12,7 @@ from surrogate.inference.checks.labels import Labels
 from surrogate.inference.checks.modes import Modes
 from surrogate.inference.checks.moved import Moved
 from surrogate.inference.checks.overlooked import Overlooked
+from surrogate.inference.checks.pareto import Pareto
 from surrogate.inference.checks.spread import Spread
 
 __all__ = ["CHECKS", "SEARCH", "SIGNALS", "Check"]
@@ -21,6 +22,7 @@ CHECKS: tuple[Check, ...] = (
     Spread(),
     BatchError(),
     Moved(),
+    Pareto(),
     Infeasible(),
     Evidence(),
     Overlooked(),

@@ -7,7 +7,7 @@ import numpy as np
 from surrogate.arrays import Array, Flags
 from surrogate.inference.checks.check import SIGNALS, unmeasured
 from surrogate.inference.checks.effective_size import too_few_draws
-from surrogate.inference.checks.spread import TOLERANCE
+from surrogate.inference.checks.spread import TOLERANCE, limit_of
 from surrogate.inference.depths import bulk_depth, relevant_depth, seen_depth
 from surrogate.inference.findings import Claim, Finding
 from surrogate.inference.view import View
@@ -34,10 +34,11 @@ class BatchError:
             return unmeasured(self, view)
         error, limit = _largest(view), view.setup.thresholds.batch
         numbers = {"batch_error": error}
+        grounds = f"errors of its predictions were {error:.2g} {limit_of(error, limit)}"
         if error < limit:
-            return Finding(view.nowhere, Claim.STANDS, "", numbers)
+            return Finding(view.nowhere, Claim.STANDS, "", numbers, grounds=grounds)
         claim = Claim.TOLERATED if error < TOLERANCE * limit else Claim.REFUTED
-        return Finding(view.nowhere, claim, f"batch error {error:.2g} above {limit:g}", numbers, error / limit)
+        return Finding(view.nowhere, claim, f"batch error {error:.2g} above {limit:g}", numbers, error / limit, grounds)
 
 
 def _largest(view: View) -> float:

@@ -9,11 +9,18 @@ from surrogate.inference.checks.effective_size import too_few_draws
 from surrogate.inference.findings import Claim, Finding
 from surrogate.inference.view import View
 
-__all__ = ["TOLERANCE", "Spread"]
+__all__ = ["TOLERANCE", "Spread", "limit_of"]
 
 
-TOLERANCE = 4.0
+TOLERANCE = 2.0
 """Factor on a limit in the batch that confirms a claim, which is not withdrawn for what varies from batch to batch."""
+
+
+def limit_of(value: float, limit: float) -> str:
+    """The limit that a confirmed claim obeys, in brackets: the one for a claim, or the one for its confirmation."""
+    if value < limit:
+        return f"(limit {limit:g})"
+    return f"(limit {limit:g} for a claim, {TOLERANCE * limit:g} for its confirmation)"
 
 
 class Spread:
@@ -28,7 +35,7 @@ class Spread:
     columns = {"spread": np.inf, "warm_spread": np.inf, "evidence_spread": np.inf, "inflation": 1.0}
 
     def look(self, view: View) -> Finding:
-        """Reports the largest of the three spreads; the one on the bulk must confirm a claim."""
+        """Reports the largest of the three spreads in units of their limits."""
         if too_few_draws(view):
             return unmeasured(self, view)
         limits, bulk = view.setup.thresholds, view.spread.bulk
@@ -43,10 +50,10 @@ class Spread:
             "evidence_spread": view.spread.log_evidence,
             "inflation": view.inflation,
         }
-        grounds = f"draws of the surrogate differ from its mean by {bulk:.2g} (limit {limits.spread:g})"
+        grounds = f"draws of the surrogate differ from its mean by {bulk:.2g} {limit_of(bulk, limits.spread)}"
         failing = {name: pair for name, pair in measured.items() if not pair[0] < pair[1]}
         if not failing:
             return Finding(view.nowhere, Claim.STANDS, "", numbers, grounds=grounds)
         name, (value, limit) = max(failing.items(), key=lambda item: item[1][0] / item[1][1])
-        claim = Claim.TOLERATED if bulk < TOLERANCE * limits.spread else Claim.REFUTED
+        claim = Claim.TOLERATED if value < TOLERANCE * limit else Claim.REFUTED
         return Finding(view.nowhere, claim, f"{name} {value:.2g} above {limit:g}", numbers, value / limit, grounds)

@@ -198,6 +198,8 @@ def _refined(
     """The best so far, or one of the scored structures whose fit beats it, and the present one by a margin."""
     for _, structure, hyper in scored:
         fitted = fit_structure(problem, structure, starts=(hyper,), max_evaluations=_EVALUATIONS)
+        if structure.division is not None and fitted.coarse:
+            continue  # towards a divisor of zero a quadratic that is not quite right rises without limit
         if fitted.score > max(best.score, present.score + margin):
             best = fitted
     return best

@@ -1,0 +1,34 @@
+"""Check that draws of the surrogate can be re-weighted into draws of its paths."""
+
+from __future__ import annotations
+
+from surrogate.inference.checks.check import SIGNALS, unmeasured
+from surrogate.inference.checks.effective_size import too_few_draws
+from surrogate.inference.findings import Claim, Finding
+from surrogate.inference.reliability import path_shape
+from surrogate.inference.view import View
+from surrogate.samplers.psis import RELIABLE
+
+__all__ = ["Pareto"]
+
+
+class Pareto:
+    """Requires a Pareto shape k-hat below 0.7 of the weights that turn draws of the surrogate into those of its paths.
+
+    Divergences compare means and covariances; this sees a path that has mass where the surrogate has hardly any.
+    """
+
+    name = "k-hat"
+    phases = SIGNALS
+    columns = {"k_hat": float("inf")}
+
+    def look(self, view: View) -> Finding:
+        """The shape; infinite if there are too few draws."""
+        if too_few_draws(view):
+            return unmeasured(self, view)
+        shape = path_shape(view, view.sample, view.rng("pareto"))
+        numbers, grounds = {"k_hat": shape}, f"the Pareto shape of its weights is {shape:.2g} (limit {RELIABLE:g})"
+        if shape < RELIABLE:
+            return Finding(view.nowhere, numbers=numbers, grounds=grounds)
+        reason = f"Pareto k-hat {shape:.2g} above {RELIABLE:g}"
+        return Finding(view.nowhere, Claim.REFUTED, reason, numbers, shape / RELIABLE, grounds)
