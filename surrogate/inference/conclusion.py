@@ -17,7 +17,7 @@ from surrogate.inference.driving.budget import calls
 from surrogate.inference.driving.saved import load_origin, load_prior, load_state
 from surrogate.inference.hidden_modes import EXPECTED_SHIFT, SMALLEST_SHARE
 from surrogate.inference.loop import PosteriorLoop
-from surrogate.inference.reliability import self_check, surrogate_error, unseen_share
+from surrogate.inference.reliability import UNSEEN_INFLATION, self_check, surrogate_error, unseen_share
 from surrogate.inference.result import Result
 from surrogate.inference.setup import Setup
 from surrogate.inference.shortage import shortage
@@ -26,7 +26,7 @@ from surrogate.inference.view import View
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.derived import DerivedModel, fit_derived
 from surrogate.log_density.predictor import Predictor
-from surrogate.log_density.protocol import LogDensity
+from surrogate.log_density.protocol import Extrapolating, LogDensity
 from surrogate.output.record import Evidence, EvidenceCheck, Record
 from surrogate.problem.prior import Prior
 from surrogate.samplers.bridge import bridge_sample
@@ -49,17 +49,28 @@ class Emulator:
     Attributes:
         model: Surrogate of the log-likelihood in scaled coordinates.
         scaled: Prior in those coordinates.
+        inflation: Factor on the variance that the surrogate states: of a finished run it is too small.
     """
 
     model: LogDensity
     scaled: ScaledPrior
+    inflation: float = 1.0
+
+    @classmethod
+    def of(cls, view: View) -> Emulator:
+        """The surrogate of a view."""
+        return cls(view.model, view.setup.scaled, UNSEEN_INFLATION * view.inflation)
 
     def predict(self, x: ArrayLike) -> tuple[Array, Array]:
         """Mean and sd of the log-likelihood at x with shape (m, d), each with shape (m,).
 
-        Valid where the likelihood is feasible; ``feasibility`` says how probable that is.
+        Valid where the likelihood is feasible; ``feasibility`` says how probable that is. Far outside of the data the
+        sd is that of an extrapolation, which may be of the order of the depth itself.
         """
-        return self.model.predict(self._unit(x))
+        t = self._unit(x)
+        mean, sd = self.model.predict(t)
+        sd = np.sqrt(self.inflation) * sd
+        return mean, np.hypot(sd, self.model.unseen_sd(t)) if isinstance(self.model, Extrapolating) else sd
 
     def log_likelihood(self, x: ArrayLike) -> Array:
         """The sampled log-likelihood, -inf where infeasible, with shape (m,); faster than ``predict``, without sd.
@@ -130,7 +141,7 @@ def conclude(
     )
     error = _evidence_error(check, evidence_spread, _hidden(state))
     evidence = Evidence(model.y_max + sample.log_integral, error, check)
-    return Result(_samples(loop, state, model, chain), evidence, record, Emulator(model, loop.scaled), loop.setup)
+    return Result(_samples(loop, state, model, chain), evidence, record, Emulator.of(view), loop.setup)
 
 
 def conclude_at_once(loop: PosteriorLoop, state: State, reason: str) -> Result:
@@ -159,9 +170,7 @@ def conclude_at_once(loop: PosteriorLoop, state: State, reason: str) -> Result:
         predicted=state.predicted,
     )
     evidence = Evidence(last.get("log_evidence", np.nan), last.get("log_evidence_error", np.nan))
-    return Result(
-        _samples(loop, state, view.model, chain), evidence, record, Emulator(view.model, loop.scaled), loop.setup
-    )
+    return Result(_samples(loop, state, view.model, chain), evidence, record, Emulator.of(view), loop.setup)
 
 
 def _prior_words(loop: PosteriorLoop) -> tuple[str, ...]:

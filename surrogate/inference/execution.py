@@ -80,7 +80,7 @@ def _on_all_ranks(world: Ranks, call: Call, run: Run, folder: Folder) -> Result:
     result, arrays = world.run(call, packed, run.stop)
     if own:
         return own[0]
-    emulator = Emulator(run.loop.model(State.from_arrays(arrays)), run.loop.scaled)
+    emulator = Emulator.of(run.loop.view(State.from_arrays(arrays)))
     return replace(result, emulator=emulator, setup=run.loop.setup, target=run.posterior)
 
 

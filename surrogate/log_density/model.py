@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ __all__ = ["ScalarLogDensity", "build"]
 
 _PADDING = 0.5  # of the trust region on each side, in units of the box of the points: draws extrapolate that far
 _INCREDIBLE, _INCREDIBLE_PER_PARAMETER = 50.0, 3.0  # nats above the best evaluation that no step of a search finds
+_WRONG_BEYOND = 3.0  # relative error of a depth that is extrapolated by one width of the trust region
 _HIGHEST_BEYOND = 3.0  # nats above the best evaluation where points are known to be infeasible
 
 
@@ -137,6 +139,31 @@ class ScalarLogDensity:
         temperature = self.temperature
         sd = self.output.slope(z) * np.sqrt(self.gp.variance(u))
         return self.y_max + temperature * self.output.inverse(z), temperature * sd
+
+    def unseen_sd(self, t: Array) -> Array:
+        """Sd in nats of what the process does not know of itself, with shape (m,); 0 where its trend explains the data.
+
+        A deep value may be as far off as the worst of the deep evaluations, left out, was from its prediction, in units
+        of the predicted depth; beyond the trust region, where the process extrapolates, by more.
+        """
+        if self.exact:
+            return np.zeros(len(t))
+        u = self.whiten(t)
+        depth = np.maximum(-self.output.inverse(self.gp.mean(u)), 0.0)
+        outside = np.maximum(np.maximum(self.low - u, u - self.high), 0.0) / (self.high - self.low)
+        deep = self._deep_error * np.maximum(depth - 0.5 * relevant_depth(t.shape[1]), 0.0)
+        beyond = _WRONG_BEYOND * np.maximum(depth, 1.0) * np.sqrt((outside**2).sum(1))
+        return self.temperature * np.hypot(deep, beyond)
+
+    @cached_property
+    def _deep_error(self) -> float:
+        """Largest error of a deep evaluation left out, in units of its predicted depth; O(n^3)."""
+        n, d = len(self.gp.u), len(self.parameters.structure.warp.kinds)
+        z = self.gp.data.y[:n].cpu().numpy()
+        depth = -self.output.inverse(z)
+        left_out = -self.output.inverse(np.minimum(z - self.gp.leave_one_out()[:n], 0.0))
+        error = np.abs(depth - left_out) / (1.0 + left_out)
+        return float(error[depth > 0.5 * relevant_depth(d)].max(initial=0.0))
 
     def covariance(self, t: Array, weights: Array) -> Scaled:
         """Covariance of weights times (y - y_max) / temperature at t, by columns; O(m n (n + p)) once.

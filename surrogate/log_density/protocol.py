@@ -8,7 +8,7 @@ log-likelihood relative to the best evaluation, in units of the temperature at w
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from surrogate.log_density.feasibility.protocol import Feasibility
 from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
 
-__all__ = ["Learner", "LogDensity", "Parameters"]
+__all__ = ["Extrapolating", "Learner", "LogDensity", "Parameters"]
 
 
 class Parameters(Protocol):
@@ -130,6 +130,15 @@ class LogDensity(Protocol):
 
         The parameters are x = location + scale t, or the logarithm of x - origin is where an origin is not NaN.
         """
+        ...
+
+
+@runtime_checkable
+class Extrapolating(Protocol):
+    """A surrogate that also says how wrong it may be where it extrapolates."""
+
+    def unseen_sd(self, t: Array) -> Array:
+        """Sd in nats of what the process does not know of itself, with shape (m,)."""
         ...
 
 

@@ -279,3 +279,19 @@ def test_known_noise_is_smoothed():
     error = model.predict(x)[0] - quadratic
     assert np.sqrt((error**2).mean()) < 0.5 * 0.6
     assert np.mean(np.abs(error) < 5 * model.predict(x)[1] + 1e-6) == 1
+
+
+def test_what_the_process_does_not_know_of_itself():
+    """Nothing where the trend explains the data; else the sd covers the truth in the whole prior, far out too."""
+    x = points()
+    data = dataset(x, -200.0 * ((x - 0.4) ** 2).sum(1))
+    quadratic = build(data, x, fit_structure(FitProblem(data, x), structure()))
+    assert quadratic.exact
+    np.testing.assert_array_equal(quadratic.unseen_sd(points(50, seed=1)), 0.0)
+    _, _, _, model = fitted("constant")
+    t = points(300, seed=1)
+    mean, sd = model.predict(t)
+    error = np.abs(curved(t) - mean)
+    assert (error < 3.0 * np.hypot(sd, model.unseen_sd(t))).mean() > 0.95
+    far = np.array([[4.0, -3.0], [-5.0, 6.0]])
+    assert (model.unseen_sd(far) > np.abs(model.predict(far)[0] - model.y_max)).all()
