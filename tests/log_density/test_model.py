@@ -285,7 +285,8 @@ def test_what_the_process_does_not_know_of_itself():
     """Nothing where the trend explains the data; else the sd covers the truth in the whole prior, far out too."""
     x = points()
     data = dataset(x, -200.0 * ((x - 0.4) ** 2).sum(1))
-    quadratic = build(data, x, fit_structure(FitProblem(data, x), structure()))
+    found = fit_structure(FitProblem(data, x), structure())
+    quadratic = build(data, x, replace(found, hyper=replace(found.hyper, log_amplitude=-5.0, log_shaping=-12.0)))
     assert quadratic.exact
     np.testing.assert_array_equal(quadratic.unseen_sd(points(50, seed=1)), 0.0)
     _, _, _, model = fitted("constant")
