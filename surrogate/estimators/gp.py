@@ -15,7 +15,7 @@ from torch import Tensor
 
 from surrogate.estimators.mixed import MixedFit
 from surrogate.estimators.tables import is_mixed
-from surrogate.gp.bases import choose_basis
+from surrogate.gp.bases import basis_of
 from surrogate.gp.choose import EVIDENCES, EXACT_FIT, choose_process, with_profiled_noise
 from surrogate.gp.scales import CALIBRATION, Observations, ScaledProcess
 from surrogate.gp.solvers.basis import BasisPosterior, basis_posterior
@@ -276,7 +276,7 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         if self.solver_ == "local":
             return local_posterior(process, data, neighbours=self._size("local"), calibration=order)
         if self.solver_ == "basis":
-            basis, words = choose_basis(process.kernel, data.x, process.lengthscale, self._size("basis"), seed=seed)
+            basis, words = basis_of(process.kernel, data.x, self._size("basis"), seed=seed)
             return basis_posterior(process, data, basis, words, calibration=few)
         k = min(len(data), self._size("computation-aware"))
         return computation_aware(process, data, actions_of("inducing", process, data, k, generator=pivots))
@@ -284,7 +284,7 @@ class GPRegressor(RegressorMixin, BaseEstimator):
     def _publish(self, n: int) -> None:
         posterior = self._posterior
         process = posterior.process
-        self.kernel_ = process.kernel
+        self.kernel_ = process.correlation.name
         self.lengthscale_ = process.lengthscale * self._spread
         self.output_scale_ = self._unit * float(process.variance) ** 0.5
         given = np.ndim(self.noise) == 1

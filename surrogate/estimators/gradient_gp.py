@@ -7,29 +7,24 @@ evaluations is that of several times n evaluations without.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor
 
 from surrogate.arrays import Array
-from surrogate.gp.derivative import SMOOTH_KERNELS, JointCovariance, JointOperator
+from surrogate.gp.derivative import SMOOTH_KERNELS
 from surrogate.gp.fitting import fit
-from surrogate.gp.kernels import STATIONARY, Scaled
+from surrogate.gp.kernels import STATIONARY, Scaled, stationary_part
 from surrogate.gp.means import TREND_DEGREES, Polynomial
 from surrogate.gp.noise import Common, Nugget
 from surrogate.gp.parameters import LogNormal
 from surrogate.gp.process import Data, Process
 from surrogate.gp.solvers.cholesky import CholeskyPosterior
-from surrogate.gp.trended import Residual
-from surrogate.linalg.lowrank import accelerated_cholesky
-from surrogate.linalg.preconditioners import NystromPreconditioner
-from surrogate.linalg.solvers import Solve, cg
+from surrogate.gp.solvers.joint import JointConjugateGradients, JointPosterior
+from surrogate.linalg.solvers import Solve
 
 __all__ = ["GradientGPRegressor"]
 
@@ -39,7 +34,6 @@ _NOISE = LogNormal(low=1e-6, high=1.0)  # sd of the noise in the same units
 _LENGTHSCALE_SD, _LENGTHSCALES = 1.5, (0.02, 1e3)  # in sds of the inputs: a column may say nothing
 _SHORTER = 1.5  # natural log of the factor by which the second start has shorter lengthscales
 _NUGGET = 1e-10  # of the squared output scale, raised where a factorisation needs it: it bounds the accuracy
-_ITERATIVE_NUGGET = 1e-6  # of the variance of the residual: below, rounding keeps conjugate gradients from converging
 
 
 class GradientGPRegressor(RegressorMixin, BaseEstimator):
@@ -120,11 +114,13 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
         u, z = (points - self._centre) / self._scale, (values - self._mean) / self._sd
         slopes = None if slopes is None else slopes * self._scale / self._sd
         data = Data.of(u, z, slope=slopes, device=self.device or "cpu")
-        self._model = self._fitted(data)
-        gp = self._model.gp
-        self.lengthscale_ = Residual.of(gp).lengthscale * self._scale
-        self.noise_ = self._sd * float(gp.scale) * float(np.exp(gp.process.vector()[-1]))
-        self.n_iter_, self.residual_ = self._model.iterations, self._model.residual
+        self._posterior = self._fit(data)
+        process = self._posterior.process
+        self.lengthscale_ = stationary_part(process.kernel).lengthscale * self._scale
+        self.noise_ = self._sd * float(self._posterior.scale) * float(np.exp(process.vector()[-1]))
+        self.n_iter_, self.residual_ = 1, 0.0
+        if isinstance(self._posterior, JointPosterior):
+            self.n_iter_, self.residual_ = self._posterior.iterations, self._posterior.residual
         return self
 
     def predict(self, X: ArrayLike, return_std: bool = False) -> Array | tuple[Array, Array]:  # noqa: N803
@@ -135,10 +131,14 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         u = (validate_data(self, X, dtype=np.float64, reset=False) - self._centre) / self._scale
-        mean = self._mean + self._sd * self._model.mean(u)
+        mean = self._mean + self._sd * self._posterior.mean(u)
         if not return_std:
             return mean
-        return mean, self._sd * np.sqrt(self._model.variance(u))
+        if not isinstance(self._posterior, JointPosterior):
+            return mean, self._sd * np.sqrt(self._posterior.variance(u))
+        variance, solve = self._posterior.variance_and_solve(u)
+        _warn_unless_converged(solve, self.tol)
+        return mean, self._sd * np.sqrt(variance)
 
     def _check_settings(self) -> None:
         for name, words in (("kernel", SMOOTH_KERNELS), ("trend", TREND_DEGREES)):
@@ -150,7 +150,7 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
                 msg = f"{name} must be at least 1, got {getattr(self, name)!r}"
                 raise ValueError(msg)
 
-    def _fitted(self, data: Data) -> _Exact | _Iterative:
+    def _fit(self, data: Data) -> CholeskyPosterior | JointPosterior:
         d = data.u.shape[1]
         exact = len(data.y) <= self.max_exact
         part = data if exact else self._part(data)
@@ -159,7 +159,7 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
         shorter = start - _SHORTER * np.array([name.startswith("lengthscale") for name in process.names])
         found = fit(process, part, starts=[start, shorter], max_evaluations=100)
         model = process.with_vector(found.vector).condition(part)
-        return _Exact(model) if exact else self._iterated(data, model)
+        return model if exact else self._iterate(data, model)
 
     def _process(self, d: int) -> Process:
         """The Gaussian process before data, in units of the profiled output scale."""
@@ -176,17 +176,12 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
         rows = np.random.default_rng(self.random_state).permutation(n)[:count]
         return data.subset(rows)
 
-    def _iterated(self, data: Data, model: CholeskyPosterior) -> _Iterative:
-        operator, noise = _system(data, model)
-        generator = torch.Generator(data.u.device).manual_seed(self.random_state)
-        low_rank = accelerated_cholesky(
-            operator.residual, min(self.rank, operator.shape[0]), generator=generator
-        ).factor
-        # The trend's share of the matrix is known exactly, and has the largest eigenvalues.
-        preconditioner = NystromPreconditioner.of(torch.cat([low_rank, operator.phi], 1), noise)
-        out = _Iterative(model, operator, preconditioner, noise, self.tol, self.max_iter)
-        solve = out.solved(data.y)
-        return replace(out, weights=solve.x, iterations=solve.iterations, residual=float(solve.residual.max()))
+    def _iterate(self, data: Data, model: CholeskyPosterior) -> JointPosterior:
+        """The posterior given all data, with the hyperparameters of a fit to a part; warns if it has not converged."""
+        solver = JointConjugateGradients(self.rank, self.tol, self.max_iter, self.random_state, float(model.scale))
+        posterior = solver.condition(model.process, data)
+        _warn_unless_converged(posterior.solve, self.tol)
+        return posterior
 
 
 def _positive(sd: Array | float) -> Array:
@@ -194,129 +189,10 @@ def _positive(sd: Array | float) -> Array:
     return np.where(np.asarray(sd) > 0, sd, 1.0)
 
 
-@dataclass(frozen=True, eq=False)
-class _TrendedOperator:
-    """The covariance of all values and derivatives: residual plus trend."""
-
-    residual: JointOperator
-    phi: Tensor
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.residual.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.residual.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.residual.device
-
-    def matmul(self, v: Tensor) -> Tensor:
-        return self.residual.matmul(v) + self.phi @ (self.phi.T @ v)
-
-    def diag(self) -> Tensor:
-        return self.residual.diag() + self.phi.square().sum(1)
-
-    def column(self, i: int) -> Tensor:
-        return self.residual.column(i) + self.phi @ self.phi[i]
-
-    def columns(self, index: Tensor) -> Tensor:
-        return self.residual.columns(index) + self.phi @ self.phi[index].T
-
-    def submatrix(self, index: Tensor) -> Tensor:
-        return self.columns(index)[index]
-
-
-def _system(data: Data, model: CholeskyPosterior) -> tuple[_TrendedOperator, float]:
-    """The covariance of all data in units of the output scale, and the noise variance."""
-    residual, process, device = Residual.of(model), model.process, data.u.device
-    lengthscale = torch.as_tensor(residual.lengthscale, device=device)
-    at = data.at if data.at is not None else torch.empty(0, dtype=torch.int64, device=device)
-    joint = JointCovariance(STATIONARY[residual.kernel].function, data.u, lengthscale, at)
-    variances = process.noise.forward(process.noise.vector(), data)
-    noise = max(variances.relative + float(variances.absolute[0]), _ITERATIVE_NUGGET * residual.variance)
-    operator = JointOperator(joint, residual.variance)
-    return _TrendedOperator(operator, data.basis(process.mean)), noise
-
-
-@dataclass(frozen=True, eq=False)
-class _Exact:
-    """Predictions by Cholesky factorisation."""
-
-    gp: CholeskyPosterior
-    iterations: int = 1
-    residual: float = 0.0
-
-    def mean(self, u: Array) -> Array:
-        """Posterior mean at scaled points u with shape (m, d), with shape (m,)."""
-        return self.gp.mean(u)
-
-    def variance(self, u: Array) -> Array:
-        """Posterior variance at scaled points u with shape (m, d), with shape (m,)."""
-        return self.gp.variance(u)
-
-
-@dataclass(frozen=True, eq=False)
-class _Iterative:
-    """Predictions by conjugate gradients; the hyperparameters are those of ``gp``, which was fitted to a subset."""
-
-    gp: CholeskyPosterior
-    operator: _TrendedOperator
-    preconditioner: NystromPreconditioner
-    noise: float
-    tolerance: float
-    max_iterations: int
-    weights: Tensor | None = None
-    iterations: int = 0
-    residual: float = float("nan")
-
-    def solved(self, y: Tensor) -> Solve:
-        """Solution of (K + noise) w = y for the covariance K of all data, with shape (N,) or (N, k).
-
-        Warns with a ``ConvergenceWarning`` if the tolerance was not reached.
-        """
-        solve = cg(
-            self.operator,
-            y,
-            noise=self.noise,
-            preconditioner=self.preconditioner,
-            tolerance=self.tolerance,
-            max_iterations=self.max_iterations,
+def _warn_unless_converged(solve: Solve, tolerance: float) -> None:
+    if not solve.converged:
+        msg = (
+            f"after {solve.iterations} iterations the relative residual is {float(solve.residual.max()):.1e}, not "
+            f"{tolerance:g} ({solve.status}): a larger rank or max_iter helps"
         )
-        if not solve.converged:
-            msg = (
-                f"after {solve.iterations} iterations the relative residual is {float(solve.residual.max()):.1e}, not "
-                f"{self.tolerance:g} ({solve.status}): a larger rank or max_iter helps"
-            )
-            warnings.warn(msg, ConvergenceWarning, stacklevel=5)
-        return solve
-
-    def _blocks(self, u: Array) -> list[Tensor]:
-        x = torch.as_tensor(u, device=self.operator.device)
-        return list(x.split(max(1, 4_000_000 // self.operator.shape[0])))
-
-    def mean(self, u: Array) -> Array:
-        """Posterior mean at scaled points u with shape (m, d), with shape (m,); O(m n d)."""
-        joint, weights, phi = self.operator.residual.joint, self.weights, self.operator.phi
-        if weights is None:
-            msg = "the weights have not been computed yet"
-            raise ValueError(msg)
-        coefficients = phi.T @ weights
-        parts = [
-            self.operator.residual.variance * joint.mean(x, weights) + self.gp.process.mean.basis(x) @ coefficients
-            for x in self._blocks(u)
-        ]
-        return torch.cat(parts).cpu().numpy()
-
-    def variance(self, u: Array) -> Array:
-        """Posterior variance at scaled points u with shape (m, d), with shape (m,); one linear solve per point."""
-        joint, amplitude = self.operator.residual.joint, self.operator.residual.variance
-        parts = []
-        for x in self._blocks(u):
-            basis = self.gp.process.mean.basis(x)
-            cross = amplitude * joint.with_values(x) + self.operator.phi @ basis.T
-            inner = cross * self.solved(cross).x
-            parts.append(amplitude + basis.square().sum(1) - inner.sum(0))
-        return float(self.gp.scale) ** 2 * torch.cat(parts).clamp(min=1e-14).cpu().numpy()
+        warnings.warn(msg, ConvergenceWarning, stacklevel=4)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from surrogate.gp.bases import Basis as Basis
     from surrogate.gp.bases import FourierBasis as FourierBasis
     from surrogate.gp.bases import HilbertBasis as HilbertBasis
+    from surrogate.gp.bases import basis_of as basis_of
     from surrogate.gp.bases import choose_basis as choose_basis
     from surrogate.gp.categories import Correlated as Correlated
     from surrogate.gp.categories import Overlap as Overlap
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
     from surrogate.gp.solvers.exact import exact_posterior as exact_posterior
     from surrogate.gp.solvers.iterative import IterativePosterior as IterativePosterior
     from surrogate.gp.solvers.iterative import iterative_posterior as iterative_posterior
+    from surrogate.gp.solvers.joint import JointConjugateGradients as JointConjugateGradients
+    from surrogate.gp.solvers.joint import JointPosterior as JointPosterior
     from surrogate.gp.solvers.large import BasisFunctions as BasisFunctions
     from surrogate.gp.solvers.large import ConjugateGradients as ConjugateGradients
     from surrogate.gp.solvers.large import Local as Local
@@ -101,6 +104,8 @@ _HOMES = {
     "HilbertBasis": "surrogate.gp.bases",
     "IterativeEvidence": "surrogate.gp.evidence.iterative",
     "IterativePosterior": "surrogate.gp.solvers.iterative",
+    "JointConjugateGradients": "surrogate.gp.solvers.joint",
+    "JointPosterior": "surrogate.gp.solvers.joint",
     "Kernel": "surrogate.gp.kernels",
     "Linear": "surrogate.gp.kernels",
     "Local": "surrogate.gp.solvers.large",
@@ -135,6 +140,7 @@ _HOMES = {
     "Zero": "surrogate.gp.means",
     "ZeroSum": "surrogate.gp.categories",
     "actions_of": "surrogate.gp.solvers.projected",
+    "basis_of": "surrogate.gp.bases",
     "basis_posterior": "surrogate.gp.solvers.basis",
     "choose_basis": "surrogate.gp.bases",
     "choose_process": "surrogate.gp.choose",

@@ -200,7 +200,7 @@ class AdditiveBasis:
             FloatingPointError: If the matrix cannot be factored with any noise.
         """
         own = self.process.vector() if vector is None else np.asarray(vector, dtype=np.float64)
-        return AdditivePosterior(self, own, optimise.rescued(lambda factor: self.solve(own, factor)).value)
+        return AdditivePosterior(self, own, optimise.rescue(lambda factor: self.solve(own, factor)).value)
 
     def only(self, kept: Sequence[int]) -> AdditiveBasis:
         """The model with some of the components alone; no pass over the data."""

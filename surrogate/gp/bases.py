@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,10 +17,11 @@ import torch
 from torch import Tensor
 
 from surrogate.arrays import Array
+from surrogate.gp.kernels import Columns, Kernel, Linear, MeanKernel, Scale, Scaled, StationaryKernel, Sum
 from surrogate.gp.scales import as_tensor
 from surrogate.rng import torch_generator
 
-__all__ = ["Basis", "FourierBasis", "HilbertBasis", "choose_basis"]
+__all__ = ["Basis", "ComposedBasis", "Features", "FourierBasis", "HilbertBasis", "basis_of", "choose_basis"]
 
 _DEGREES = {"matern12": 1, "matern32": 3, "matern52": 5}  # twice the smoothness nu
 # Lengthscales between the points and the edge of the box, in which they are mirrored: the correlation with a mirror
@@ -30,8 +32,8 @@ _CAPTURED = 0.98  # of the prior variance of the points that sines must hold to 
 _PROBES = 1024  # points at which that is looked at
 
 
-class Basis(Protocol):
-    """Features F with F F^T ~ k, as functions of the lengthscales."""
+class Features(Protocol):
+    """Features F with F F^T ~ k."""
 
     @property
     def size(self) -> int:
@@ -39,6 +41,10 @@ class Basis(Protocol):
 
     def features(self, x: Tensor, lengthscale: Array) -> Tensor:
         """F, with shape (n, p), at points x with shape (n, d)."""
+
+
+class Basis(Features, Protocol):
+    """Features as functions of the lengthscales, with derivatives: what an evidence needs."""
 
     def pullback(self, x: Tensor, lengthscale: Array, weight: Tensor) -> Tensor:
         """Derivatives of sum_ij weight_ij F_ij with respect to the log-lengthscales, with shape (d,)."""
@@ -215,3 +221,81 @@ def choose_basis(kernel: str, x: Tensor, lengthscale: Array, size: int, *, seed:
             return sines, f"{size} sines on a box, with {held:.1%} of the prior variance"
     random = FourierBasis.of(kernel, x, size, generator=torch_generator(seed, "frequencies"))
     return random, f"{random.size} random Fourier features"
+
+
+@dataclass(frozen=True, eq=False)
+class ComposedBasis:
+    """Features of a composed kernel at its own hyperparameters, those of its parts side by side.
+
+    Attributes:
+        parts: Functions from points with shape (n, d) to features with shape (n, p_i).
+        size: Number p of all features.
+    """
+
+    parts: tuple[Callable[[Tensor], Tensor], ...]
+    size: int
+
+    def features(self, x: Tensor, lengthscale: Array) -> Tensor:  # noqa: ARG002 - the parts have their own
+        """F, with shape (n, p)."""
+        return torch.cat([part(x) for part in self.parts], 1)
+
+
+def basis_of(kernel: Kernel, x: Tensor, size: int, *, seed: int) -> tuple[Features, str]:
+    """Basis functions of a kernel at its hyperparameters.
+
+    Args:
+        kernel: A stationary kernel, or a sum of scaled stationary, linear, constant and mean kernels, of all columns or
+            of some.
+        x: With shape (n, d).
+        size: Number of features, shared evenly by the stationary parts.
+        seed: Seed of random frequencies.
+
+    Returns:
+        The basis, and what it is in words.
+
+    Raises:
+        TypeError: If the kernel has another part, such as a product.
+    """
+    if isinstance(kernel, StationaryKernel):
+        return choose_basis(kernel.function.name, x, kernel.lengthscale, size, seed=seed)
+    terms = _terms(kernel, 1.0)
+    count = max(1, sum(isinstance(term, StationaryKernel) for _, term, _ in terms))
+    parts = tuple(_function(sd, term, columns, x, max(2, size // count), seed) for sd, term, columns in terms)
+    total = sum(part(x[:1]).shape[1] for part in parts)
+    return ComposedBasis(parts, total), f"{total} functions of {len(terms)} terms"
+
+
+def _terms(
+    kernel: Kernel, sd: float, columns: tuple[int, ...] | None = None
+) -> list[tuple[float, Kernel, list[int] | None]]:
+    """The terms of a sum, each with the sd that multiplies it and the columns that it takes; None for all."""
+    if isinstance(kernel, Sum):
+        return [term for part in kernel.parts for term in _terms(part, sd, columns)]
+    if isinstance(kernel, Scaled):
+        return _terms(kernel.parts[0], sd * math.sqrt(kernel.variance), columns)
+    if isinstance(kernel, Columns):
+        inner = kernel.columns if columns is None else tuple(columns[j] for j in kernel.columns)
+        return _terms(kernel.parts[0], sd, inner)
+    if isinstance(kernel, (StationaryKernel, Linear, Scale, MeanKernel)):
+        return [(sd, kernel, None if columns is None else list(columns))]
+    msg = (
+        "basis functions exist for sums of scaled stationary, linear and constant kernels, got a part of the kind "
+        f"{type(kernel).__name__}: use ConjugateGradients, Local or Projections"
+    )
+    raise TypeError(msg)
+
+
+def _function(
+    sd: float, kernel: Kernel, columns: list[int] | None, x: Tensor, size: int, seed: int
+) -> Callable[[Tensor], Tensor]:
+    """The features of one term, as a function of points with all columns."""
+    some = x if columns is None else x[:, columns]
+    if isinstance(kernel, StationaryKernel):
+        lengthscale = np.broadcast_to(kernel.lengthscale, (some.shape[1],)).copy()
+        basis, _ = choose_basis(kernel.function.name, some, lengthscale, size, seed=seed)
+
+        def features(x: Tensor) -> Tensor:
+            return basis.features(x, lengthscale)
+    else:
+        features = kernel.features  # type: ignore[attr-defined]  # of finitely many dimensions
+    return lambda x: sd * features(x if columns is None else x[:, columns])

@@ -17,6 +17,7 @@ from surrogate.gp.evidence.iterative import IterativeEvidence
 from surrogate.gp.evidence.minibatch import minibatch_fit
 from surrogate.gp.evidence.neighbours import NeighbourEvidence
 from surrogate.gp.evidence.profile import NoiseProfile
+from surrogate.gp.kernels import STATIONARY
 from surrogate.gp.scales import CALIBRATION, Fit, Objective, Observations, ScaledProcess, ScalePrior, maximise
 from surrogate.linalg.stationary import CORRELATIONS
 
@@ -81,7 +82,8 @@ class Search:
         """The process of a fit; its scale is known where the noise is."""
         scale = None if self.noise is None else math.sqrt(self.noise / fit.eta)
         rescued = f", {fit.n_rescues} evaluations with more noise" if fit.n_rescues else ""
-        return ScaledProcess(name, fit.eta, fit.lengthscale, scale, origin + rescued)
+        kernel = STATIONARY[name](fit.lengthscale).with_vector(fit.theta[1:])
+        return ScaledProcess(kernel, fit.eta, scale, origin + rescued)
 
 
 def choose_process(
@@ -148,7 +150,7 @@ def choose_process(
     if n < 3:  # of which none has neighbours
         evidence = "exact"
     process = _BY[evidence](search, {name: fits[name] for name in ranked[:2]}, len(pilot) == n)
-    floored = noise is None and n >= 3 and process.kernel in _FLOOR
+    floored = noise is None and n >= 3 and process.correlation.name in _FLOOR
     return _with_noise_floor(process, search) if floored else process
 
 
@@ -243,14 +245,14 @@ _BY = {
 
 def _with_noise_floor(process: ScaledProcess, search: Search) -> ScaledProcess:
     evidence = NeighbourEvidence.of(
-        CORRELATIONS[process.kernel],
+        process.correlation,
         search.data,
         targets=search.order[:CALIBRATION],
         m=min(_NEIGHBOURS, len(search.data) - 1),
         lengthscale=process.lengthscale,
     )
     theta = np.log([process.eta, *process.lengthscale])
-    floor = _FLOOR[process.kernel] * float((evidence.variance(theta) - process.eta).clamp(min=0.0).median())
+    floor = _FLOOR[process.correlation.name] * float((evidence.variance(theta) - process.eta).clamp(min=0.0).median())
     return replace(process, eta=max(process.eta, floor))
 
 

@@ -9,6 +9,7 @@ respect to the log-hyperparameters and to the inputs, by formulas, at the cost o
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from surrogate.arrays import Array
+from surrogate.gp.operators import TiledOperator
 from surrogate.gp.parameters import LogNormal, Parametric, Prior, logarithms
 from surrogate.gp.weights import FullWeights
 
@@ -104,6 +106,38 @@ class Kernel(Parametric):
         """The function x -> ``cross(points, x).T @ weights`` of x with shape (m, d), for weights with shape (rows,)."""
         return lambda x: self.cross(points, x).T @ weights
 
+    def operator(self, points: Points, factor: float = 1.0) -> Any:
+        """The covariance of all rows times a factor, with products, columns and diagonal, never stored.
+
+        Args:
+            points: The points, with shape (n, d).
+            factor: What the covariance is multiplied by.
+
+        Returns:
+            An operator of ``surrogate.linalg``; for values alone it also has ``cross``, ``to`` and ``dense``.
+
+        Raises:
+            TypeError: If there are derivatives, which only scaled stationary kernels can take here.
+        """
+        if points.at is not None:
+            msg = f"products with derivatives need a scaled stationary kernel, got {type(self).__name__}"
+            raise TypeError(msg)
+        return TiledOperator(self if factor == 1.0 else Scaled(self, math.sqrt(factor)), points.u)
+
+    def covariances(self, x: Tensor) -> Tensor:
+        """Covariances within each of b sets of m points, with shape (b, m, m), for x with shape (b, m, d)."""
+        return torch.stack([self.covariance(part) for part in x]) if len(x) else x.new_empty(0, x.shape[1], x.shape[1])
+
+    def distance(self, targets: Tensor, x: Tensor) -> Tensor:
+        """Distance by which neighbours are chosen, with shape (b, n): it grows as the squared correlation falls.
+
+        Args:
+            targets: With shape (b, d).
+            x: Points, with shape (n, d).
+        """
+        prior = self.diagonal(targets)[:, None] * self.diagonal(x)
+        return 1.0 - self.covariance(targets, x).square() / prior.clamp(min=1e-300)
+
     def on(self, columns: Sequence[int]) -> Columns:
         """The same kernel applied to some of the coordinates."""
         return Columns(self, columns)
@@ -147,6 +181,18 @@ class Scaled(Kernel):
     def interpolant(self, points: Points, weights: Tensor) -> Callable[[Tensor], Tensor]:
         """See ``Kernel``."""
         return self.parts[0].interpolant(points, self.variance * weights)
+
+    def operator(self, points: Points, factor: float = 1.0) -> Any:
+        """See ``Kernel``."""
+        return self.parts[0].operator(points, factor * self.variance)
+
+    def covariances(self, x: Tensor) -> Tensor:
+        """See ``Kernel``."""
+        return self.variance * self.parts[0].covariances(x)
+
+    def distance(self, targets: Tensor, x: Tensor) -> Tensor:
+        """See ``Kernel``."""
+        return self.parts[0].distance(targets, x)
 
 
 class _ScaledCovariance(Covariance):
@@ -353,6 +399,10 @@ class Scale(Kernel):
     def diagonal(self, x: Tensor) -> Tensor:
         """See ``Kernel``."""
         return torch.full_like(x[:, 0], self.variance)
+
+    def features(self, x: Tensor) -> Tensor:
+        """F with F F^T = k, with shape (n, 1)."""
+        return torch.full_like(x[:, :1], math.sqrt(self.variance))
 
 
 class _ConstantCovariance(Covariance):

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from surrogate.arrays import Array
 from surrogate.gp.composition import Columns, Covariance, Kernel, Points, Product, Scale, Scaled, Sum
-from surrogate.gp.derivative import JointCovariance, log_lengthscale_slopes
+from surrogate.gp.derivative import JointCovariance, JointOperator, log_lengthscale_slopes
+from surrogate.gp.means import Mean
 from surrogate.gp.parameters import LogNormal, logarithms
 from surrogate.gp.weights import FullWeights
-from surrogate.linalg.stationary import CORRELATIONS, Stationary, squared_distance
+from surrogate.linalg.operators import KernelOperator
+from surrogate.linalg.stationary import CORRELATIONS, Stationary, correlations, squared_distance
 
 __all__ = [
     "RBF",
@@ -29,12 +31,14 @@ __all__ = [
     "Matern12",
     "Matern32",
     "Matern52",
+    "MeanKernel",
     "Points",
     "Product",
     "Scale",
     "Scaled",
     "StationaryKernel",
     "Sum",
+    "stationary_part",
 ]
 
 
@@ -96,6 +100,22 @@ class StationaryKernel(Kernel):
         """See ``Kernel``; equal to 1 everywhere."""
         return torch.ones_like(x[:, 0])
 
+    def operator(self, points: Points, factor: float = 1.0) -> KernelOperator | JointOperator:
+        """See ``Kernel``; a product costs O(n^2 d)."""
+        if points.at is not None:
+            return JointOperator(self._joint(points, _scale(self._own, points.u)), factor)
+        scale = torch.as_tensor(self.lengthscale, dtype=torch.float64, device=points.u.device)
+        return KernelOperator.of(self.function, points.u, lengthscale=scale, outputscale=factor)
+
+    def covariances(self, x: Tensor) -> Tensor:
+        """See ``Kernel``."""
+        return correlations(self.function, x / _scale(self._own, x))[0]
+
+    def distance(self, targets: Tensor, x: Tensor) -> Tensor:
+        """See ``Kernel``; the squared distance in units of the lengthscales, in which the same points are nearest."""
+        scale = _scale(self._own, x)
+        return squared_distance(targets / scale, x / scale)
+
     def interpolant(self, points: Points, weights: Tensor) -> Callable[[Tensor], Tensor]:
         """See ``Kernel``; all squared distances by one product, O(n m d)."""
         lengthscale = _scale(self._own, points.u)
@@ -145,6 +165,19 @@ STATIONARY: dict[str, type[StationaryKernel]] = {
     "matern52": Matern52,
 }
 """The stationary kernels by name."""
+
+
+def stationary_part(kernel: Kernel) -> StationaryKernel:
+    """The stationary kernel in a scaled one, or the kernel itself.
+
+    Raises:
+        TypeError: If there is none.
+    """
+    part = kernel.parts[0] if isinstance(kernel, Scaled) else kernel
+    if not isinstance(part, StationaryKernel):
+        msg = f"the kernel must be a stationary one, scaled or not, got {type(kernel).__name__}"
+        raise TypeError(msg)
+    return part
 
 
 def _scale(vector: Array, u: Any) -> Any:
@@ -237,6 +270,10 @@ class Linear(Kernel):
         """See ``Kernel``."""
         return (x / _scale(self._own, x)).square().sum(1)
 
+    def features(self, x: Tensor) -> Tensor:
+        """F with F F^T = k, with shape (n, d)."""
+        return x / _scale(self._own, x)
+
 
 class _LinearCovariance(Covariance):
     def __init__(self, z: Any, lengthscale: Any, factor: float) -> None:
@@ -253,3 +290,46 @@ class _LinearCovariance(Covariance):
         if inputs is not None:
             inputs += 2.0 * moment / self._lengthscale
         return float(totals.sum())
+
+
+class MeanKernel(Kernel):
+    """phi(x).phi(z): the covariance that a mean with standard normal coefficients has, for solvers without means."""
+
+    def __init__(self, mean: Mean) -> None:
+        """Sets the mean; there are no hyperparameters."""
+        self.mean = mean
+        super().__init__(np.empty(0), (), ())
+
+    def forward(self, vector: Array, points: Points, factor: float = 1.0) -> Covariance:  # noqa: ARG002
+        """See ``Kernel``; values only."""
+        if points.at is not None:
+            msg = "a mean kernel cannot be used for data with derivatives: give the process the mean itself"
+            raise ValueError(msg)
+        return _MeanCovariance(self.features(torch.as_tensor(points.u)), factor, isinstance(points.u, np.ndarray))
+
+    def cross(self, points: Points, x: Tensor) -> Tensor:
+        """See ``Kernel``."""
+        return self.features(points.u) @ self.features(x).T
+
+    def diagonal(self, x: Tensor) -> Tensor:
+        """See ``Kernel``."""
+        return self.features(x).square().sum(1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Basis functions of the mean, F with F F^T = k, with shape (n, p)."""
+        return self.mean.basis(x)
+
+
+class _MeanCovariance(Covariance):
+    def __init__(self, phi: Tensor, factor: float, of_array: bool) -> None:
+        self._phi, self._factor, self._of_array = phi, factor, of_array
+
+    def matrix(self) -> Any:
+        k = self._factor * (self._phi @ self._phi.T)
+        return k.numpy() if self._of_array else k
+
+    def contract(self, weights: Any, out: Array, inputs: Any = None) -> float:  # noqa: ARG002 - no hyperparameters
+        if inputs is not None:
+            msg = "inputs of a mean kernel cannot be moved"
+            raise ValueError(msg)
+        return float(weights.total(self.matrix()))

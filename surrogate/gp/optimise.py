@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from surrogate.arrays import Array
 from surrogate.gp.parameters import JoinedPriors, Priors
 
-__all__ = ["Fit", "Objective", "Rescued", "best", "maximise", "rescued"]
+__all__ = ["Fit", "Objective", "Rescued", "best", "maximise", "rescue"]
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class Rescued(Generic[T]):
     factor: float
 
 
-def rescued(attempt: Callable[[float], T], *, usable: Callable[[T], bool] = lambda _: True) -> Rescued[T]:
+def rescue(attempt: Callable[[float], T], *, usable: Callable[[T], bool] = lambda _: True) -> Rescued[T]:
     """The first usable answer with a nugget raised tenfold as often as the factorisation needs it.
 
     An infinite value would end a line search, which then reports convergence at a useless point.
@@ -109,7 +109,7 @@ def maximise(
 
     def posterior(vector: Array) -> tuple[float, Array]:
         """Negative log posterior density and its gradient."""
-        found = rescued(lambda factor: objective(vector, factor), usable=_is_finite)
+        found = rescue(lambda factor: objective(vector, factor), usable=_is_finite)
         if found.factor > 1.0:
             rescues.append(found.factor)
         penalty, pull = priors.penalty(vector)

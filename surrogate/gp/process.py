@@ -22,7 +22,7 @@ from surrogate.arrays import Array, Indices
 from surrogate.gp.kernels import Kernel, Points
 from surrogate.gp.means import Mean, Zero
 from surrogate.gp.noise import Noise, Nugget
-from surrogate.gp.optimise import rescued
+from surrogate.gp.optimise import rescue
 from surrogate.gp.parameters import LogNormal, Parametric, logarithms
 from surrogate.gp.solvers.lapack import MOST_POINTS, FewPoints
 
@@ -259,4 +259,4 @@ class Process(Parametric):
         from surrogate.gp.solvers.cholesky import Cholesky
 
         way: Solver[P] | Solver[CholeskyPosterior] = Cholesky() if solver is None else solver
-        return rescued(lambda factor: way.condition(self.raised(factor) if factor > 1.0 else self, data)).value
+        return rescue(lambda factor: way.condition(self.raised(factor) if factor > 1.0 else self, data)).value

@@ -1,4 +1,4 @@
-"""A stationary process with its hyperparameters in units of its output scale: their prior and their search.
+"""Processes in units of their output scale, for many points, and the prior and search of stationary ones.
 
     y = s (g(x / l) + sqrt(eta) e),    covariance s^2 K,    K = k(X, X) + eta R,
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,8 +24,10 @@ from torch import Tensor
 
 from surrogate.arrays import Array
 from surrogate.gp import optimise
+from surrogate.gp.composition import Kernel
+from surrogate.gp.kernels import STATIONARY, Points, stationary_part
 from surrogate.gp.parameters import Priors
-from surrogate.linalg.operators import KernelOperator
+from surrogate.linalg.stationary import Stationary
 
 __all__ = [
     "CALIBRATION",
@@ -37,7 +39,6 @@ __all__ = [
     "ScaledProcess",
     "as_tensor",
     "maximise",
-    "rescue",
     "scale_and_size",
     "scale_terms",
 ]
@@ -45,8 +46,6 @@ __all__ = [
 CALIBRATION = 1024
 """Points whose errors set the output scale where there are too many to count all."""
 
-
-T = TypeVar("T")
 
 Objective = Callable[[Array], tuple[float, Array]]
 """Maps theta to a negative log likelihood in nats and its gradient."""
@@ -114,26 +113,46 @@ class Observations:
 
 @dataclass(frozen=True, eq=False)
 class ScaledProcess:
-    """y = s (g(x / l) + sqrt(eta) e) about an unknown constant, g with the named kernel.
+    """y = s (g(x) + sqrt(eta) e) about an unknown constant.
 
     Attributes:
-        kernel: Name in ``surrogate.linalg.stationary.CORRELATIONS``.
+        kernel: Covariance function of g.
         eta: Noise variance in units of s^2.
-        lengthscale: l, with shape (d,).
         scale: s; None before it has been found from the data.
         origin: How the hyperparameters were found, for people.
     """
 
-    kernel: str
+    kernel: Kernel
     eta: float
-    lengthscale: Array
     scale: float | None
     origin: str
 
-    def operator(self, x: Tensor) -> KernelOperator:
-        """The kernel matrix of the points x, in units of s^2."""
-        scale = torch.as_tensor(self.lengthscale, dtype=torch.float64, device=x.device)
-        return KernelOperator.of(self.kernel, x, lengthscale=scale)
+    @classmethod
+    def of(cls, name: str, eta: float, lengthscale: Array, scale: float | None, origin: str) -> ScaledProcess:
+        """The process with the stationary kernel of a name in ``surrogate.gp.kernels.STATIONARY``."""
+        return cls(STATIONARY[name](lengthscale), eta, scale, origin)
+
+    @property
+    def correlation(self) -> Stationary:
+        """The correlation function of a stationary kernel.
+
+        Raises:
+            TypeError: If the kernel is another one.
+        """
+        return stationary_part(self.kernel).function
+
+    @property
+    def lengthscale(self) -> Array:
+        """Lengthscales of a stationary kernel, with shape (d,).
+
+        Raises:
+            TypeError: If the kernel is another one.
+        """
+        return stationary_part(self.kernel).lengthscale
+
+    def operator(self, x: Tensor) -> Any:
+        """The kernel matrix of the points x, in units of s^2; see ``Kernel.operator``."""
+        return self.kernel.operator(Points(x))
 
     @property
     def noise_variance(self) -> float:
@@ -188,16 +207,6 @@ class ScalePrior:
         precision = np.array([self.eta_sd**-2, *([self.lengthscale_sd**-2] * d)])
         pull = precision * (theta - self.centre(d))
         return 0.5 * float(pull @ (theta - self.centre(d))), pull
-
-
-def rescue(attempt: Callable[[float], T], eta: float) -> tuple[T, float]:
-    """What ``attempt`` makes of eta, raised tenfold as often as its factorisation needs it, and that eta.
-
-    Raises:
-        FloatingPointError: If no noise helps.
-    """
-    found = optimise.rescued(lambda factor: attempt(eta * factor))
-    return found.value, eta * found.factor
 
 
 @dataclass(frozen=True, eq=False)

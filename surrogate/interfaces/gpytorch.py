@@ -33,7 +33,6 @@ from surrogate.linalg.lowrank import accelerated_cholesky
 from surrogate.linalg.operators import DenseOperator, KernelOperator
 from surrogate.linalg.preconditioners import NystromPreconditioner
 from surrogate.linalg.solvers import Cholesky, cg_growing
-from surrogate.linalg.stationary import CORRELATIONS
 
 __all__ = ["ModelOperator", "NystromLikelihood", "fit", "operator_of", "predict", "process_of"]
 
@@ -69,7 +68,7 @@ def process_of(model: Any, likelihood: Any) -> ScaledProcess:
     variance = float(outer.outputscale.detach()) if outer is not inner else 1.0
     d = model.train_inputs[0].shape[-1]
     lengthscale = inner.lengthscale.detach().double().reshape(-1).expand(d).cpu().numpy().copy()
-    return ScaledProcess(
+    return ScaledProcess.of(
         name, float(likelihood.noise.detach()) / variance, lengthscale, math.sqrt(variance), "gpytorch"
     )
 
@@ -92,7 +91,7 @@ def fit(model: Any, likelihood: Any, *, max_evaluations: int = 60) -> Fit:
     if isinstance(operator_of(model, likelihood), ModelOperator):
         msg = "fit needs a model whose forward applies the kernel to unchanged inputs: train this one with gpytorch"
         raise TypeError(msg)
-    kernel = CORRELATIONS[process.kernel]
+    kernel = process.correlation
     x, y = model.train_inputs[0].detach().double(), model.train_targets.detach().double()
     constant = float(y.mean())
     spread = (x.max(0).values - x.min(0).values).clamp(min=1e-12) / 4.0
@@ -110,7 +109,7 @@ def fit(model: Any, likelihood: Any, *, max_evaluations: int = 60) -> Fit:
         lengthscale.reshape(shape) if base.lengthscale.numel() == len(lengthscale) else lengthscale.log().mean().exp()
     )
     base.lengthscale = value.to(base.lengthscale)
-    operator = ScaledProcess(process.kernel, found.eta, lengthscale.numpy(), None, "").operator(x)
+    operator = ScaledProcess.of(kernel.name, found.eta, lengthscale.numpy(), None, "").operator(x)
     rest = y - constant
     variance = float(rest @ Cholesky.of(operator, found.eta).solve(rest)) / len(y)
     model.covar_module.outputscale = variance
@@ -209,7 +208,7 @@ def operator_of(model: Any, likelihood: Any) -> KernelOperator | ModelOperator:
     except TypeError:
         return general
     lengthscale = torch.as_tensor(process.lengthscale, device=general.device)
-    known = KernelOperator.of(process.kernel, general.rows, lengthscale=lengthscale, outputscale=process.variance)
+    known = KernelOperator.of(process.correlation, general.rows, lengthscale=lengthscale, outputscale=process.variance)
     few = torch.arange(min(8, len(general.rows)), device=general.device)
     same = torch.allclose(known.submatrix(few), general.submatrix(few), rtol=1e-5, atol=1e-7 * process.variance)
     return known if same else general

@@ -14,7 +14,7 @@ from torch import Tensor
 from surrogate.linalg.precision import PRECISIONS, product
 from surrogate.linalg.stationary import CORRELATIONS, Stationary, squared_difference, squared_distance
 
-__all__ = ["DenseOperator", "FeatureOperator", "KernelOperator", "Operator", "as_columns"]
+__all__ = ["DenseOperator", "FeatureOperator", "KernelOperator", "LowOperator", "Operator", "as_columns"]
 
 _TILE = {"cuda": 16384, "cpu": 384}  # rows and columns of a tile: 1 GB of float32, 1.2 MB of float64
 
@@ -48,6 +48,23 @@ class Operator(Protocol):
 
     def submatrix(self, index: Tensor) -> Tensor:
         """Some of the rows of the same columns, with shape (len(index), len(index))."""
+
+
+class LowOperator(Operator, Protocol):
+    """The interface of a matrix whose products may be in a lower precision than its entries, for refinement."""
+
+    precision: str
+
+    @property
+    def outputscale(self) -> float:
+        """Largest entry of the diagonal."""
+
+    @property
+    def name(self) -> str:
+        """Name of the kernel."""
+
+    def to(self, dtype: torch.dtype, *, precision: str = "full") -> LowOperator:
+        """The same matrix in another dtype and precision."""
 
 
 def as_columns(v: Tensor, operator: Operator, name: str = "v") -> Tensor:
@@ -251,6 +268,11 @@ class KernelOperator:
     def device(self) -> torch.device:
         """Device of the points."""
         return self.scaled.device
+
+    @property
+    def name(self) -> str:
+        """Name of the correlation function."""
+        return self.kernel.name
 
     def to(self, dtype: torch.dtype, *, precision: str = "full") -> KernelOperator:
         """The same kernel in another dtype and precision: the inner operator of iterative refinement."""

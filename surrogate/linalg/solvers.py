@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from surrogate.linalg.operators import KernelOperator, Operator, as_columns
+from surrogate.linalg.operators import LowOperator, Operator, as_columns
 from surrogate.linalg.precision import LowPrecisionError, required_floor
 from surrogate.linalg.preconditioners import NystromPreconditioner, Preconditioner
 
@@ -224,7 +224,7 @@ def refine(
     operator: Operator,
     b: Tensor,
     *,
-    low: KernelOperator,
+    low: LowOperator,
     noise: float | Tensor,
     preconditioner: Preconditioner | None = None,
     start: Tensor | None = None,
@@ -242,7 +242,7 @@ def refine(
     Args:
         operator: K in the precision of b.
         b: Right-hand sides, with shape (n, k) or (n,).
-        low: The same K in lower precision, from `KernelOperator.to`.
+        low: The same K in lower precision, from its method ``to``.
         noise: Variance added to the diagonal, or variances with shape (n,).
         preconditioner: P near K + noise, in any dtype.
         start: Initial x, zero where it is None.
@@ -293,7 +293,7 @@ def refine(
     )
 
 
-def require_floor(low: KernelOperator, noise: float | Tensor, *, margin: float = 2.0, steps: int = 40) -> None:
+def require_floor(low: LowOperator, noise: float | Tensor, *, margin: float = 2.0, steps: int = 40) -> None:
     """Raises where K + noise may not be positive definite in the precision of ``low``.
 
     The smallest eigenvalue of K + noise must exceed ``margin`` times `required_floor`: with a margin of 2 each step of
@@ -309,18 +309,18 @@ def require_floor(low: KernelOperator, noise: float | Tensor, *, margin: float =
     smallest = float(noise.min()) if isinstance(noise, Tensor) else noise
     if smallest >= bound:
         return
-    if low.kernel.name != "rbf":
+    if low.name != "rbf":
         smallest = _smallest_ritz(low.to(low.dtype), noise, steps)
     if smallest < bound:
         msg = (
-            f"products in {low.precision} of a {low.kernel.name} kernel with n = {low.shape[0]} need a smallest "
+            f"products in {low.precision} of a {low.name} kernel with n = {low.shape[0]} need a smallest "
             f"eigenvalue of K + noise of {bound:.2g} at least, got {smallest:.2g}: give more noise, a rougher kernel, "
             "or float32 with precision 'full', which refinement brings to float64"
         )
         raise LowPrecisionError(msg)
 
 
-def _smallest_ritz(operator: KernelOperator, noise: float | Tensor, steps: int) -> float:
+def _smallest_ritz(operator: Operator, noise: float | Tensor, steps: int) -> float:
     generator = torch.Generator(device=operator.device).manual_seed(0)
     b = torch.randn(operator.shape[0], 1, dtype=operator.dtype, device=operator.device, generator=generator)
     solve = cg(operator, b, noise=noise, tolerance=0.0, max_iterations=steps, reorthogonalise=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from surrogate.arrays import Array
 
-__all__ = ["CORRELATIONS", "Stationary", "squared_difference", "squared_distance"]
+__all__ = ["CORRELATIONS", "Stationary", "correlations", "squared_difference", "squared_distance"]
 
 
 Numbers = TypeVar("Numbers", Array, Tensor)
@@ -80,6 +80,15 @@ def squared_difference(a: Tensor, b: Tensor) -> Tensor:
             difference = some[:, axis, None] - columns[axis]
             part.addcmul_(difference, difference)
     return out
+
+
+def correlations(kernel: Stationary, z: Tensor) -> tuple[Tensor, Tensor]:
+    """k and h of ``Stationary.evaluate`` between scaled points, shape (b, m, d), with shape (b, m, m)."""
+    z = z - z[:, -1:]  # about the target: the expanded square loses no digits for neighbours
+    norm = z.square().sum(-1)
+    r2 = torch.baddbmm(norm[:, :, None] + norm[:, None, :], z, z.mT, alpha=-2.0).clamp_(min=0.0)
+    r2.diagonal(dim1=1, dim2=2).zero_()
+    return kernel.evaluate(r2)
 
 
 _AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"

@@ -60,7 +60,7 @@ def test_predictions_are_those_of_scikit_learn_at_the_same_hyperparameters():
 def test_ordinary_kriging_by_a_wide_prior():
     """An unknown constant is the limit of a constant with a wide normal prior."""
     x, y = (torch.tensor(part) for part in problem(n=40))
-    process = ScaledProcess("matern52", 0.05, np.array([0.8, 1.2]), 1.0, "given")
+    process = ScaledProcess.of("matern52", 0.05, np.array([0.8, 1.2]), 1.0, "given")
     new = torch.tensor(np.random.default_rng(2).uniform(-3, 3, (10, 2)))
     k = process.operator(x)
     cov = k.dense() + 0.05 * torch.eye(40, dtype=x.dtype) + 1e7
@@ -177,7 +177,7 @@ def test_conjugate_gradients_of_exact_values(d):
     x, new = (torch.tensor(rng.uniform(-1.7, 1.7, (n, d))) for n in (900, 300))
     y, truth = (torch.sin(part).sum(1) + 0.3 * part[:, 0] * part[:, 1] for part in (x, new))
     eps = torch.finfo(torch.float64).eps
-    process = ScaledProcess("rbf", 900 * eps, np.full(d, 2.5), None, "given")
+    process = ScaledProcess.of("rbf", 900 * eps, np.full(d, 2.5), None, "given")
     exact = exact_posterior(process, Observations(x, y), calibration=torch.arange(100))
     iterative = iterative_posterior(process, Observations(x, y), generator=torch.Generator().manual_seed(0), rank=300)
     errors = [float((model.mean(new) - truth).square().mean().sqrt()) for model in (exact, iterative)]
@@ -195,14 +195,14 @@ def test_a_correction_that_loses_is_not_made(monkeypatch):
     monkeypatch.setattr(solver, "_SOLVABLE", 0.0)
     x = torch.tensor(np.random.default_rng(0).uniform(-1.7, 1.7, (600, 2)))
     y = torch.sin(x).sum(1)
-    process = ScaledProcess("rbf", 1e-11, np.full(2, 2.0), None, "given")
+    process = ScaledProcess.of("rbf", 1e-11, np.full(2, 2.0), None, "given")
     posterior = iterative_posterior(process, Observations(x, y), generator=torch.Generator().manual_seed(0))
     assert posterior.residual <= 1.0
 
 
 def test_a_residual_that_is_not_reached_is_told():
     x, y = (torch.tensor(part) for part in problem(n=400))
-    process = ScaledProcess("rbf", 1e-6, np.array([1.0, 1.0]), None, "given")
+    process = ScaledProcess.of("rbf", 1e-6, np.array([1.0, 1.0]), None, "given")
     generator = torch.Generator().manual_seed(0)
     posterior = iterative_posterior(process, Observations(x, y), generator=generator, rank=5, max_iterations=3)
     assert posterior.residual > 1e-2
@@ -212,7 +212,7 @@ def test_a_residual_that_is_not_reached_is_told():
 def test_what_the_solver_left_is_filled_from_the_neighbours():
     """Exactly where all points are among the 64 neighbours, and nearly so with one iteration of many points."""
     x, y = (torch.tensor(part) for part in problem(n=60))
-    process = ScaledProcess("matern32", 0.01, np.array([0.7, 0.7]), None, "given")
+    process = ScaledProcess.of("matern32", 0.01, np.array([0.7, 0.7]), None, "given")
     generator = torch.Generator().manual_seed(0)
     posterior = iterative_posterior(process, Observations(x, y), generator=generator, rank=5, max_iterations=1)
     assert posterior.residual > 0.1
@@ -227,7 +227,7 @@ def test_what_the_solver_left_is_filled_from_the_neighbours():
 def test_factorisation_is_rescued_and_says_so():
     x, y = (torch.tensor(part) for part in problem(n=60))
     x, y = torch.cat([x, x]), torch.cat([y, y])
-    process = ScaledProcess("rbf", 1e-18, np.array([5.0, 5.0]), None, "given")
+    process = ScaledProcess.of("rbf", 1e-18, np.array([5.0, 5.0]), None, "given")
     posterior = exact_posterior(process, Observations(x, y))
     assert posterior.process.eta > 1e-18
     assert f"{posterior.process.eta:.3g}" in posterior.status
@@ -237,7 +237,7 @@ def test_left_out_scale_is_that_of_refits():
     """The mean square of leave-one-out errors over variances, by leaving out one point after the other."""
     x, y = (torch.tensor(part) for part in problem(n=30))
     y = y - y.mean()
-    process = ScaledProcess("rbf", 0.05, np.array([1.0, 1.0]), None, "given")
+    process = ScaledProcess.of("rbf", 0.05, np.array([1.0, 1.0]), None, "given")
     posterior = exact_posterior(process, Observations(x, y), calibration=torch.arange(30))
     cov = process.operator(x).dense() + 0.05 * torch.eye(30, dtype=x.dtype)
     rest = y - posterior.constant

@@ -86,7 +86,7 @@ def test_profiled_noise_is_the_root_for_the_fitted_lengthscales():
     model = GPRegressor(kernel="rbf", noise="profile").fit(X, Y)
     scale = model.lengthscale_ / X.std(0)
     x, y = torch.tensor((X - X.mean(0)) / X.std(0)), torch.tensor((Y - Y.mean()) / Y.std())
-    k = ScaledProcess("rbf", 1.0, scale, 1.0, "given").operator(x).dense()
+    k = ScaledProcess.of("rbf", 1.0, scale, 1.0, "given").operator(x).dense()
     found = NoiseProfile.of(k, y, trend=torch.ones(N, 1, dtype=y.dtype)).maximise()
     assert model.noise_ == pytest.approx(Y.std() * math.sqrt(found.noise_variance), rel=1e-6)
     assert model.output_scale_ == pytest.approx(Y.std() * math.sqrt(found.signal_variance), rel=1e-6)

@@ -99,9 +99,9 @@ def test_conjugate_gradients_give_what_cholesky_gives():
     machine = GradientGPRegressor(max_exact=400, rank=300, tol=1e-8).fit(x, function(x), slope(x))
     u, z = (x - machine._centre) / machine._scale, (function(x) - machine._mean) / machine._sd
     data = Data.of(u, z, slope=slope(x) * machine._scale / machine._sd)
-    fitted = machine._model
-    process = fitted.gp.process
-    exact = Process(process.kernel, process.mean, Nugget(fitted.noise), scale=float(fitted.gp.scale)).condition(data)
+    fitted = machine._posterior
+    process = fitted.process
+    exact = Process(process.kernel, process.mean, Nugget(fitted.noise), scale=fitted.scale).condition(data)
     inside = (new - machine._centre) / machine._scale
     np.testing.assert_allclose(fitted.mean(inside), exact.mean(inside), atol=1e-5)
     np.testing.assert_allclose(fitted.variance(inside), exact.variance(inside), rtol=1e-4)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from surrogate.arrays import Array
-from surrogate.gp.bases import Basis, HilbertBasis
+from surrogate.gp.bases import Basis, Features, HilbertBasis
 from surrogate.gp.scales import Observations, scale_terms
 
 __all__ = ["BasisEvidence", "BasisSolution", "BasisSums", "feature_blocks"]
@@ -27,7 +27,7 @@ _BLOCK = 4_000_000  # features at a time: 32 MB in float64
 
 
 def feature_blocks(
-    basis: Basis, data: Observations, lengthscale: Array
+    basis: Features, data: Observations, lengthscale: Array
 ) -> Iterator[tuple[Tensor, Tensor, Observations]]:
     """F and y divided by the square roots of R, and the points, some rows at a time."""
     for index in torch.arange(len(data), device=data.x.device).split(max(1, _BLOCK // basis.size)):
@@ -77,7 +77,7 @@ class BasisSums:
     log_relative_noise: float = 0.0
 
     @classmethod
-    def of(cls, basis: Basis, data: Observations, lengthscale: Array) -> BasisSums:
+    def of(cls, basis: Features, data: Observations, lengthscale: Array) -> BasisSums:
         """The evidence after one pass over the data: O(n p^2) time, O(p^2) memory beyond a block of features."""
         gram = data.x.new_zeros(basis.size, basis.size)
         projection, square = data.x.new_zeros(basis.size), 0.0

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from surrogate.arrays import Array
-from surrogate.gp.scales import Observations, as_tensor, rescue
-from surrogate.gp.solvers.local import BLOCK, correlations, nearest_others
-from surrogate.linalg.stationary import Stationary
+from surrogate.gp.optimise import rescue
+from surrogate.gp.scales import Observations, as_tensor
+from surrogate.gp.solvers.local import BLOCK, nearest_others
+from surrogate.linalg.stationary import Stationary, correlations
 
 __all__ = ["NeighbourEvidence"]
 
@@ -131,7 +132,8 @@ class NeighbourEvidence:
         Raises:
             FloatingPointError: If K cannot be factored with any noise.
         """
-        return rescue(lambda eta: self._variance(np.exp(theta[1:]), eta), math.exp(theta[0]))[0]
+        eta = math.exp(theta[0])
+        return rescue(lambda factor: self._variance(np.exp(theta[1:]), eta * factor)).value
 
     def _variance(self, lengthscale: Array, eta: float) -> Tensor:
         scale, parts = as_tensor(lengthscale, self.x), self._parts(as_tensor(np.array(eta), self.x))

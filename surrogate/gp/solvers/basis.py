@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from surrogate.gp.bases import Basis
+from surrogate.arrays import Array
+from surrogate.gp.bases import Features
 from surrogate.gp.evidence.basis import BasisSums
-from surrogate.gp.scales import Observations, ScaledProcess, rescue
+from surrogate.gp.kernels import StationaryKernel
+from surrogate.gp.optimise import rescue
+from surrogate.gp.scales import Observations, ScaledProcess
 
 __all__ = ["BasisPosterior", "basis_posterior"]
 
@@ -31,7 +35,7 @@ class BasisPosterior:
     """
 
     process: ScaledProcess
-    basis: Basis
+    basis: Features
     lower: Tensor
     coefficients: Tensor
     constant: float
@@ -40,7 +44,7 @@ class BasisPosterior:
     status: str
 
     def _features(self, new: Tensor) -> Tensor:
-        return self.basis.features(new, self.process.lengthscale)
+        return self.basis.features(new, _lengthscales(self.process))
 
     def mean(self, new: Tensor) -> Tensor:
         """Posterior mean, with shape (b,), for new points with shape (b, d): O(b p)."""
@@ -54,7 +58,7 @@ class BasisPosterior:
         """
         f = self._features(new)
         half = torch.linalg.solve_triangular(self.lower, f.T, upper=False)
-        missing = (1.0 - f.square().sum(1)).clamp(min=0.0)
+        missing = (self.process.kernel.diagonal(new) - f.square().sum(1)).clamp(min=0.0)
         return self.process.noise_variance * half.square().sum(0) + self.process.variance * missing
 
     def covariance(self, new: Tensor) -> Tensor:
@@ -77,7 +81,7 @@ class BasisPosterior:
 
 
 def basis_posterior(
-    process: ScaledProcess, data: Observations, basis: Basis, words: str, *, calibration: Tensor | None = None
+    process: ScaledProcess, data: Observations, basis: Features, words: str, *, calibration: Tensor | None = None
 ) -> BasisPosterior:
     """The process given the points: O(n p^2) time, O(p^2) memory. The constant is the mean of the values.
 
@@ -97,8 +101,9 @@ def basis_posterior(
     constant = data.level(process.eta)
     rest = replace(data, y=data.y - constant)
     known = None if process.scale is None else process.noise_variance
-    sums = BasisSums.of(basis, rest, process.lengthscale)
-    solution, eta = rescue(lambda raised: sums.solve(raised, known), process.eta)
+    sums = BasisSums.of(basis, rest, _lengthscales(process))
+    found = rescue(lambda factor: sums.solve(process.eta * factor, known))
+    solution, eta = found.value, process.eta * found.factor
     s2 = solution.s2
     if process.scale is None and calibration is not None:
         s2 = _left_out_square(process, rest.rows(calibration), basis, solution.lower, solution.coefficients, eta)
@@ -112,16 +117,21 @@ def basis_posterior(
 
 
 def _left_out_square(
-    process: ScaledProcess, part: Observations, basis: Basis, lower: Tensor, coefficients: Tensor, eta: float
+    process: ScaledProcess, part: Observations, basis: Features, lower: Tensor, coefficients: Tensor, eta: float
 ) -> float:
     """Mean square of leave-one-out errors over their variances, alpha_i^2 / (K^-1)_ii, of some of the points.
 
     With h_i = |L^-1 F_i|^2 / R_i both follow from the residual: alpha_i = (y_i - F_i c) / (eta R_i) and (K^-1)_ii =
     (1 - h_i) / (eta R_i).
     """
-    f = basis.features(part.x, process.lengthscale)
+    f = basis.features(part.x, _lengthscales(process))
     noise = part.noise(eta) * torch.ones_like(part.y)
     relative = noise / eta
     h = torch.linalg.solve_triangular(lower, f.T, upper=False).square().sum(0) / relative
     left = part.y - f @ coefficients
     return float((left.square() / (noise * (1.0 - h).clamp(min=1e-12))).mean())
+
+
+def _lengthscales(process: ScaledProcess) -> Array:
+    """Lengthscales of a stationary kernel; none for a composed one, whose basis holds those of its parts."""
+    return process.lengthscale if isinstance(process.kernel, StationaryKernel) else np.empty(0)

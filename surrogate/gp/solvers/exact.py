@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from surrogate.gp.scales import Observations, ScaledProcess, rescue
+from surrogate.gp.optimise import rescue
+from surrogate.gp.scales import Observations, ScaledProcess
 from surrogate.gp.solvers.cholesky import cholesky_in_place
 
 __all__ = ["ExactPosterior", "exact_posterior"]
@@ -54,7 +55,8 @@ class ExactPosterior:
         for rows in torch.arange(len(new), device=new.device).split(max(1, _TILE // len(self.x))):
             half = torch.linalg.solve_triangular(self.lower, k.columns(rows), upper=False)
             slack = 1.0 - self.ones @ half  # what the constant adds, not being known
-            parts.append(1.0 - half.square().sum(0) + slack.square() / self.ones.square().sum())
+            prior = self.process.kernel.diagonal(new[rows])
+            parts.append(prior - half.square().sum(0) + slack.square() / self.ones.square().sum())
         return self.process.variance * torch.cat(parts).clamp(min=0.0)
 
 
@@ -73,14 +75,14 @@ def exact_posterior(process: ScaledProcess, data: Observations, *, calibration: 
         FloatingPointError: If no noise helps.
     """
 
-    def factor(eta: float) -> Tensor:
-        return cholesky_in_place(data.add_noise(_correlations(process, data.x), eta))
+    def lower(factor: float) -> Tensor:
+        return cholesky_in_place(data.add_noise(_covariance(process, data.x), process.eta * factor))
 
-    lower, eta = rescue(factor, process.eta)
-    return _condition(replace(process, eta=eta), data, lower, calibration)
+    found = rescue(lower)
+    return _condition(replace(process, eta=process.eta * found.factor), data, found.value, calibration)
 
 
-def _correlations(process: ScaledProcess, x: Tensor) -> Tensor:
+def _covariance(process: ScaledProcess, x: Tensor) -> Tensor:
     """k(X, X), in blocks of rows, so that the temporaries are small."""
     operator = process.operator(x)
     k = x.new_empty(len(x), len(x))

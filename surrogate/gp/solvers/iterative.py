@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from surrogate.gp.operators import TiledOperator
 from surrogate.gp.scales import CALIBRATION, Observations, ScaledProcess, scale_and_size
 from surrogate.gp.solvers.local import predict_locally
 from surrogate.linalg.lowrank import accelerated_cholesky
@@ -111,9 +112,10 @@ def iterative_posterior(
     """
     n = len(data)
     columns = min(n, min(max(n // 16, 1000), 3000, _ENTRIES // n) if rank is None else rank)
-    low = _lowered(process, data, precision)
+    low = _low_precision(process, data, precision)
     factor = accelerated_cholesky(low, columns, generator=generator).factor
-    floor = max(_SOLVABLE * (1.0 - float(factor.square().sum()) / n), 10.0 * n * torch.finfo(torch.float64).eps)
+    prior = float(low.diag().mean())
+    floor = max(_SOLVABLE * (prior - float(factor.square().sum()) / n), 10.0 * n * torch.finfo(torch.float64).eps)
     raised = f", eta raised to {floor:.1e} for it" if process.eta < floor else ""
     process = replace(process, eta=max(process.eta, floor))
     order = torch.randperm(n, generator=generator, device=data.x.device)
@@ -134,9 +136,11 @@ def iterative_posterior(
     return replace(whole, process=replace(process, scale=scale), factor=of_variance, status=status)
 
 
-def _lowered(process: ScaledProcess, data: Observations, precision: str) -> KernelOperator:
+def _low_precision(process: ScaledProcess, data: Observations, precision: str) -> KernelOperator | TiledOperator:
     """The kernel matrix in the precision of the inner solver."""
     operator = process.operator(data.x)
+    if precision == "auto" and not isinstance(operator, KernelOperator):
+        return operator  # whose points cannot be centred, so that float32 may lose what they differ by
     if precision == "auto":
         noise = data.noise(process.eta)
         least = float(noise.min()) if isinstance(noise, Tensor) else noise
@@ -149,7 +153,7 @@ def _lowered(process: ScaledProcess, data: Observations, precision: str) -> Kern
 def _solved(
     process: ScaledProcess,
     data: Observations,
-    like: KernelOperator,
+    like: KernelOperator | TiledOperator,
     factor: Tensor,
     start: Tensor | None,
     *,

@@ -2,8 +2,9 @@
 
     posterior = Process(Scale(2.0) * Matern52([1.0, 3.0]), noise=Nugget(0.01)).condition(data, ConjugateGradients())
 
-They take one stationary kernel of all the coordinates, with or without a scale, any noise, and a mean that is zero or
-an unknown constant; the posteriors take tensors. An output scale that is profiled is found from the data.
+They take any kernel, any noise that is positive at every point, and any mean; the posteriors take tensors. Basis
+functions exist for sums of scaled stationary, linear and constant kernels, also of some of the columns. A stationary
+kernel of all the coordinates is the fastest. An output scale that is profiled is found from the data.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surrogate.gp.bases import choose_basis
-from surrogate.gp.kernels import Scaled, StationaryKernel
+from surrogate.gp.bases import basis_of
+from surrogate.gp.kernels import STATIONARY, MeanKernel, Scaled, StationaryKernel
 from surrogate.gp.means import Polynomial, Zero
 from surrogate.gp.process import Data, Process
 from surrogate.gp.scales import CALIBRATION, Observations, ScaledProcess
@@ -33,20 +34,20 @@ def in_units_of_the_scale(process: Process, data: Data) -> tuple[ScaledProcess, 
     """The process and data of ``surrogate.gp.scales`` that say the same.
 
     Raises:
-        TypeError: If the kernel is not one stationary kernel of all the coordinates, or the mean is not a constant.
         ValueError: If the data have derivatives or several outputs, or some have no noise.
     """
-    variance = process.kernel.variance if isinstance(process.kernel, Scaled) else 1.0
-    kernel = process.kernel.parts[0] if isinstance(process.kernel, Scaled) else process.kernel
-    if not isinstance(kernel, StationaryKernel):
-        msg = f"the kernel must be one stationary kernel of all the coordinates, got {type(kernel).__name__}"
-        raise TypeError(msg)
-    if not isinstance(process.mean, Zero) and process.mean != Polynomial("constant"):
-        msg = f"the mean must be zero or a constant, got {process.mean}"
-        raise TypeError(msg)
     if data.at is not None or data.y.ndim != 1:
-        msg = "the data must be values of one output, got derivatives or several outputs"
+        msg = "the data must be values of one output, got derivatives or several outputs: use JointConjugateGradients"
         raise ValueError(msg)
+    kernel, variance = process.kernel, 1.0
+    constant = 0.0 if isinstance(process.mean, Zero) else None
+    if not isinstance(process.mean, Zero) and process.mean != Polynomial("constant"):
+        kernel, constant = kernel + MeanKernel(process.mean), 0.0
+    elif isinstance(kernel, Scaled) and isinstance(kernel.parts[0], StationaryKernel):
+        variance, kernel = kernel.variance, kernel.parts[0]
+    if isinstance(kernel, StationaryKernel):  # one lengthscale for each coordinate
+        lengthscale = np.broadcast_to(kernel.lengthscale, (data.u.shape[1],))
+        kernel = STATIONARY[kernel.function.name](lengthscale).with_vector(np.log(lengthscale))
     log_scale, _, of_noise = process.split(process.vector())
     noise = _relative_variances(process, data, of_noise, log_scale) / variance
     if not bool((noise > 0.0).all()):
@@ -55,10 +56,7 @@ def in_units_of_the_scale(process: Process, data: Data) -> tuple[ScaledProcess, 
     eta = float(noise.mean())
     relative = None if bool((noise == noise[0]).all()) else noise / eta
     scale = None if log_scale is None else math.exp(log_scale) * math.sqrt(variance)
-    lengthscale = np.broadcast_to(kernel.lengthscale, (data.u.shape[1],)).copy()
-    constant = 0.0 if isinstance(process.mean, Zero) else None
-    scaled = ScaledProcess(kernel.function.name, eta, lengthscale, scale, "given")
-    return scaled, Observations(data.u, data.y, relative, constant)
+    return ScaledProcess(kernel, eta, scale, "given"), Observations(data.u, data.y, relative, constant)
 
 
 def _relative_variances(process: Process, data: Data, vector: np.ndarray, log_scale: float | None) -> Tensor:
@@ -149,7 +147,7 @@ class Projections:
 
 @dataclass(frozen=True)
 class BasisFunctions:
-    """Basis functions that stand for the kernel; see ``choose_basis`` and ``basis_posterior``.
+    """Basis functions that stand for the kernel; see ``basis_of`` and ``basis_posterior``.
 
     Attributes:
         size: Number of them.
@@ -160,7 +158,11 @@ class BasisFunctions:
     seed: int = 0
 
     def condition(self, process: Process, data: Data) -> BasisPosterior:
-        """The posterior."""
+        """The posterior.
+
+        Raises:
+            TypeError: If no basis is known for the kernel, such as for a product.
+        """
         scaled, points = in_units_of_the_scale(process, data)
-        basis, words = choose_basis(scaled.kernel, data.u, scaled.lengthscale, self.size, seed=self.seed)
+        basis, words = basis_of(scaled.kernel, data.u, self.size, seed=self.seed)
         return basis_posterior(scaled, points, basis, words)

@@ -6,18 +6,19 @@ Variances are never below the exact ones, since fewer points can only leave more
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from surrogate.gp.composition import Kernel
 from surrogate.gp.scales import Observations, ScaledProcess, scale_and_size
-from surrogate.linalg.stationary import CORRELATIONS, Stationary, squared_distance
+from surrogate.linalg.stationary import squared_distance
 
 __all__ = [
     "BLOCK",
     "LocalPosterior",
-    "correlations",
     "local_posterior",
     "local_prediction",
     "nearest",
@@ -30,10 +31,18 @@ BLOCK = 4_000_000
 """Kernel values held at a time: 32 MB in float64."""
 
 
-def nearest(x: Tensor, targets: Tensor, m: int) -> Tensor:
+def nearest(
+    x: Tensor, targets: Tensor, m: int, distance: Callable[[Tensor, Tensor], Tensor] = squared_distance
+) -> Tensor:
     """Indices of the m points of x nearest to each target, the farthest of them first, with shape (b, m).
 
-    By brute force in blocks: O(b n d) for x with shape (n, d) and targets with shape (b, d).
+    By brute force in blocks: O(b n d).
+
+    Args:
+        x: Points, with shape (n, d).
+        targets: With shape (b, d).
+        m: Number of points.
+        distance: From shapes (b, d) and (n, d) to (b, n).
 
     Raises:
         ValueError: If ``m`` is not in 1..n.
@@ -42,51 +51,43 @@ def nearest(x: Tensor, targets: Tensor, m: int) -> Tensor:
         msg = f"m must be in 1..{len(x)}, got {m}"
         raise ValueError(msg)
     block = max(1, BLOCK // len(x))
-    parts = [
-        squared_distance(part, x).topk(m, dim=1, largest=False).indices.flip(1) for part in torch.split(targets, block)
-    ]
+    parts = [distance(part, x).topk(m, dim=1, largest=False).indices.flip(1) for part in torch.split(targets, block)]
     return torch.cat(parts) if parts else torch.empty(0, m, dtype=torch.int64, device=x.device)
 
 
-def correlations(kernel: Stationary, z: Tensor) -> tuple[Tensor, Tensor]:
-    """k and h of ``Stationary.evaluate`` between scaled points, shape (b, m, d), with shape (b, m, m)."""
-    z = z - z[:, -1:]  # about the target: the expanded square loses no digits for neighbours
-    norm = z.square().sum(-1)
-    r2 = torch.baddbmm(norm[:, :, None] + norm[:, None, :], z, z.mT, alpha=-2.0).clamp_(min=0.0)
-    r2.diagonal(dim1=1, dim2=2).zero_()
-    return kernel.evaluate(r2)
-
-
-def nearest_others(z: Tensor, targets: Tensor, m: int) -> Tensor:
+def nearest_others(
+    x: Tensor, targets: Tensor, m: int, distance: Callable[[Tensor, Tensor], Tensor] = squared_distance
+) -> Tensor:
     """Indices of the m nearest other points, for some of the points, with shape (b, m).
 
     Args:
-        z: All points, with shape (n, d).
+        x: All points, with shape (n, d).
         targets: Indices, with shape (b,).
         m: Number of neighbours, at most n - 1.
+        distance: See ``nearest``.
 
     Raises:
         ValueError: If ``m`` is not in 1..n - 1.
     """
-    if not 1 <= m < len(z):
-        msg = f"m must be in 1..{len(z) - 1}, got {m}"
+    if not 1 <= m < len(x):
+        msg = f"m must be in 1..{len(x) - 1}, got {m}"
         raise ValueError(msg)
-    found = nearest(z, z[targets], m + 1)
-    own = found == targets[:, None]
-    own[~own.any(1), -1] = True  # where more than m + 1 points coincide, the point itself may not be among those found
-    return found[~own].reshape(len(targets), m)
+    rows = nearest(x, x[targets], m + 1, distance)
+    own = rows == targets[:, None]
+    own[~own.any(1), -1] = True  # where more than m + 1 points coincide, the point itself may not be among these
+    return rows[~own].reshape(len(targets), m)
 
 
 def local_prediction(
-    kernel: Stationary, z: Tensor, y: Tensor, new: Tensor, rows: Tensor, *, noise: float | Tensor
+    kernel: Kernel, x: Tensor, y: Tensor, new: Tensor, rows: Tensor, *, noise: float | Tensor
 ) -> tuple[Tensor, Tensor]:
     """Mean and variance of g at new points, each conditioned on its own m points, in units of s: O(b m^3 / 3).
 
     Args:
-        kernel: Correlation function.
-        z: Points in units of the lengthscales, with shape (n, d).
+        kernel: Covariance function.
+        x: Points, with shape (n, d).
         y: With shape (n,).
-        new: In the same units, with shape (b, d).
+        new: With shape (b, d).
         rows: The points that each is conditioned on, with shape (b, m), the nearest last.
         noise: Noise variance in units of s^2, or variances with shape (n,).
 
@@ -94,18 +95,18 @@ def local_prediction(
         Two tensors with shape (b,). The variance is never below that given all n points.
     """
     m = rows.shape[1]
-    noises = torch.as_tensor(noise, dtype=z.dtype, device=z.device).expand(len(z))
-    means, variances = [z.new_empty(0)], [z.new_empty(0)]
+    noises = torch.as_tensor(noise, dtype=x.dtype, device=x.device).expand(len(x))
+    means, variances = [x.new_empty(0)], [x.new_empty(0)]
     size = max(1, BLOCK // (m + 1) ** 2)
     for part, index in zip(new.split(size), rows.split(size), strict=True):
-        k = correlations(kernel, torch.cat([z[index], part[:, None]], 1))[0].clone()
-        cross = k[:, :m, m:].clone()
+        k = kernel.covariances(torch.cat([x[index], part[:, None]], 1)).clone()
+        cross, prior = k[:, :m, m:].clone(), k[:, m, m].clone()
         k = k[:, :m, :m].contiguous()
         k.diagonal(dim1=1, dim2=2).add_(noises[index])
         lower = torch.linalg.cholesky(k)
         half = torch.linalg.solve_triangular(lower, torch.cat([cross, y[index][..., None]], -1), upper=False)
         means.append((half[..., 0] * half[..., 1]).sum(1))
-        variances.append((1.0 - half[..., 0].square().sum(1)).clamp(min=0.0))
+        variances.append((prior - half[..., 0].square().sum(1)).clamp(min=0.0))
     return torch.cat(means), torch.cat(variances)
 
 
@@ -118,12 +119,11 @@ def predict_locally(process: ScaledProcess, data: Observations, new: Tensor, m: 
         new: With shape (b, d).
         m: Number of neighbours; all the points where there are fewer.
     """
-    scale = torch.as_tensor(process.lengthscale, dtype=new.dtype, device=new.device)
-    z, at, kernel = data.x / scale, new / scale, CORRELATIONS[process.kernel]
+    kernel, m = process.kernel, min(m, len(data))
     parts = []
-    for part in at.split(max(1, BLOCK // (min(m, len(data)) + 1) ** 2)):  # neighbours of a block at a time
-        rows = nearest(z, part, min(m, len(data)))
-        parts.append(local_prediction(kernel, z, data.y, part, rows, noise=data.noise(process.eta)))
+    for part in new.split(max(1, BLOCK // (m + 1) ** 2)):  # neighbours of a block at a time
+        rows = nearest(data.x, part, m, kernel.distance)
+        parts.append(local_prediction(kernel, data.x, data.y, part, rows, noise=data.noise(process.eta)))
     if not parts:
         return new.new_empty(0), new.new_empty(0)
     return torch.cat([mean for mean, _ in parts]), torch.cat([variance for _, variance in parts])
@@ -176,11 +176,10 @@ def local_posterior(
     """
     constant = data.level(process.eta)
     rest = replace(data, y=data.y - constant)
-    scale = torch.as_tensor(process.lengthscale, dtype=data.x.dtype, device=data.x.device)
-    z, m = data.x / scale, min(neighbours, len(data) - 1)
-    rows = nearest_others(z, calibration, m)
+    kernel, m = process.kernel, min(neighbours, len(data) - 1)
+    rows = nearest_others(data.x, calibration, m, kernel.distance)
     noise = data.noise(process.eta)
-    mean, variance = local_prediction(CORRELATIONS[process.kernel], z, rest.y, z[calibration], rows, noise=noise)
+    mean, variance = local_prediction(kernel, data.x, rest.y, data.x[calibration], rows, noise=noise)
     own = noise[calibration] if isinstance(noise, Tensor) else noise
     s, factor = scale_and_size(rest.y[calibration] - mean, variance, own, scale=process.scale)
     status = f"{m} nearest of {len(data)} points for each prediction"

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from surrogate.gp.scales import Observations, ScaledProcess
 from surrogate.linalg.lowrank import accelerated_cholesky, pivoted_cholesky
-from surrogate.linalg.operators import Operator
+from surrogate.linalg.operators import KernelOperator, Operator
 
 __all__ = [
     "POLICIES",
@@ -86,7 +86,8 @@ class ComputationAware:
 
     def variance(self, new: Tensor) -> Tensor:
         """Combined variance of the function without noise, with shape (b,): O(b n (d + k))."""
-        return self.process.variance * (1.0 - self._half(new).square().sum(0)).clamp(min=0.0)
+        prior = self.process.kernel.diagonal(new)
+        return self.process.variance * (prior - self._half(new).square().sum(0)).clamp(min=0.0)
 
     def covariance(self, new: Tensor) -> Tensor:
         """Combined covariance of the function without noise, with shape (b, b): O(b n (d + k) + b^2 k)."""
@@ -97,7 +98,7 @@ class ComputationAware:
         """Combined variances after 0, 1, ..., k actions, with shape (k + 1, b)."""
         squares = self._half(new).square()
         sums = torch.cat([torch.zeros_like(squares[:1]), squares.cumsum(0)])
-        return self.process.variance * (1.0 - sums).clamp(min=0.0)
+        return self.process.variance * (self.process.kernel.diagonal(new) - sums).clamp(min=0.0)
 
 
 def actions_of(
@@ -129,7 +130,7 @@ def actions_of(
     if policy == "residuals":
         return residual_actions(operator, rest, k, noise=data.noise(process.eta))
     if policy == "blocks":
-        return _blocks(operator.scaled, rest, k)
+        return _blocks(operator.scaled if isinstance(operator, KernelOperator) else x / x.std(0), rest, k)
     if policy == "inducing":
         factor = accelerated_cholesky(operator, k, generator=generator).factor
         return factor if data.relative_noise is None else factor / data.relative_noise[:, None]

@@ -12,7 +12,7 @@ from surrogate.gp.scales import Observations, ScaledProcess
 from surrogate.gp.solvers.basis import basis_posterior
 from tests.gp.problems import uneven
 
-PROCESS = ScaledProcess("rbf", 0.05, np.array([0.8, 1.2]), 1.3, "given")
+PROCESS = ScaledProcess.of("rbf", 0.05, np.array([0.8, 1.2]), 1.3, "given")
 
 
 def dense_posterior(process, basis, data, new):
@@ -75,7 +75,7 @@ def test_scale_of_points_left_out_is_that_of_refits():
 
 def test_a_singular_matrix_is_rescued_and_the_status_tells():
     x = torch.linspace(-1.0, 1.0, 6, dtype=torch.float64)[:, None]
-    process = ScaledProcess("rbf", 1e-18, np.array([5.0]), None, "given")
+    process = ScaledProcess.of("rbf", 1e-18, np.array([5.0]), None, "given")
     basis = FourierBasis.of("rbf", x, 40, generator=torch.Generator().manual_seed(0))
     posterior = basis_posterior(process, Observations(x, x[:, 0]), basis, "random")
     assert posterior.process.eta > 1e-18

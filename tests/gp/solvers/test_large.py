@@ -22,6 +22,7 @@ from surrogate.gp import (
     Projections,
     Scale,
 )
+from surrogate.gp.kernels import Points
 from surrogate.gp.solvers.large import in_units_of_the_scale
 
 RNG = np.random.default_rng(0)
@@ -72,15 +73,65 @@ def test_a_profiled_scale_is_found_and_a_constant_is_estimated():
 @pytest.mark.parametrize(
     ("process", "error", "message"),
     [
-        (Process(Matern32([1.0]).on([0]), noise=Nugget(0.1)), TypeError, "one stationary kernel of all"),
-        (Process(RBF([1.0]) + Linear([1.0]), noise=Nugget(0.1)), TypeError, "one stationary kernel of all"),
-        (Process(RBF([1.0]), Polynomial("linear"), Nugget(0.1)), TypeError, "the mean must be zero or a constant"),
         (Process(RBF([1.0]), noise=Given()), ValueError, "the noise must be positive for every point"),
+        (
+            Process(RBF([1.0]) * Matern32([1.0]), noise=Nugget(0.1)),
+            TypeError,
+            "sums of .* got a part of the kind Product",
+        ),
     ],
 )
 def test_misuse_is_told(process, error, message):
     with pytest.raises(error, match=message):
-        process.condition(Data.of(U, Y), Local())
+        process.condition(Data.of(U, Y), BasisFunctions())
+
+
+COMPOSED = {
+    "sum": Process(Scale(1.2) * RBF([0.8]).on([0]) + Scale(0.8) * Matern32([0.9]).on([1]), noise=Nugget(0.02)),
+    "linear": Process(Scale(0.7) * RBF([0.8, 1.1]) + Linear([1.0, 2.0]) + Scale(3.0), noise=Nugget(0.02)),
+    "quadratic mean": Process(Scale(0.7) * RBF([0.8, 1.1]), Polynomial("quadratic"), Nugget(0.02)),
+    "product": Process(Scale(1.5) * (RBF([0.8]).on([0]) * Matern32([0.9]).on([1])), noise=Nugget(0.02)),
+}
+
+
+@pytest.mark.parametrize("name", COMPOSED)
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_composed_kernels_and_means(name, solver):
+    """As for one stationary kernel: near the posterior by Cholesky, and exactly it where nothing is left out."""
+    if name == "product" and solver == "basis":
+        pytest.skip("no basis of a product")
+    process, data = COMPOSED[name], Data.of(U, Y)
+    exact, posterior = process.condition(data), process.condition(data, SOLVERS[solver])
+    mean, variance = exact.mean(NEW), exact.variance(NEW)
+    tolerance = {"cg": 1e-5, "projections": 1e-5}.get(solver, 0.4 * float(variance.sqrt().mean()))
+    assert float((posterior.mean(NEW) - mean).abs().max()) < tolerance
+    if solver == "projections":
+        torch.testing.assert_close(posterior.variance(NEW), variance, rtol=1e-4, atol=1e-7)
+    if solver == "basis":
+        torch.testing.assert_close(posterior.variance(NEW), variance, rtol=0.2, atol=0.02)
+
+
+@pytest.mark.parametrize("name", COMPOSED)
+def test_the_covariance_of_a_composed_kernel_as_an_operator(name):
+    """Products, columns and diagonal are those of the stored matrix, by rows of several tiles."""
+    kernel = COMPOSED[name].kernel
+    x = torch.tensor(np.random.default_rng(1).standard_normal((1100, 2)))
+    operator, dense = kernel.operator(Points(x), 2.5), 2.5 * kernel.covariance(x)
+    v = torch.tensor(np.random.default_rng(2).standard_normal((1100, 2)))
+    index = torch.tensor([1050, 3, 17])
+    torch.testing.assert_close(operator.matmul(v), dense @ v)
+    torch.testing.assert_close(operator.diag(), dense.diagonal())
+    torch.testing.assert_close(operator.columns(index), dense[:, index])
+    torch.testing.assert_close(operator.column(7), dense[:, 7])
+    torch.testing.assert_close(operator.submatrix(index), dense[index][:, index])
+    torch.testing.assert_close(operator.cross(x[:5]).matmul(v), dense[:5] @ v)
+    torch.testing.assert_close(operator.cross(x[:5]).transpose().dense(), dense[:, :5])
+
+
+def test_products_with_derivatives_are_refused_for_composed_kernels():
+    points = Points(torch.tensor(U), torch.tensor([0]))
+    with pytest.raises(TypeError, match="need a scaled stationary kernel, got Sum"):
+        (RBF([1.0]) + RBF([2.0])).operator(points)
 
 
 def test_derivatives_are_not_for_these():

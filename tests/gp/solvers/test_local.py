@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from surrogate.gp.evidence.neighbours import NeighbourEvidence
+from surrogate.gp.kernels import RBF, STATIONARY
 from surrogate.gp.scales import Observations, ScaledProcess
 from surrogate.gp.solvers.local import local_posterior, local_prediction, nearest, predict_locally
 from surrogate.linalg.stationary import CORRELATIONS
@@ -56,17 +57,18 @@ def test_nearest_are_those_of_a_sort():
 def test_local_variance_bounds_the_exact_one():
     x, y = problem(n=150)
     new = torch.tensor(np.random.default_rng(5).standard_normal((40, 3)))
+    of_units = {name: kernel(np.ones(3)) for name, kernel in STATIONARY.items()}
     for kernel in KERNELS:
         k = covariance(kernel, x, np.zeros(4)) + 0.01 * torch.eye(150, dtype=y.dtype)
         cross = covariance(kernel, x, np.zeros(4), new)
         exact = 1.0 - (cross * torch.linalg.solve(k, cross)).sum(0)
         few, many, everything = (
-            local_prediction(CORRELATIONS[kernel], x, y, new, nearest(x, new, m), noise=0.01)[1] for m in (10, 60, 150)
+            local_prediction(of_units[kernel], x, y, new, nearest(x, new, m), noise=0.01)[1] for m in (10, 60, 150)
         )
         assert bool((few >= exact - 1e-10).all())
         assert bool((many >= exact - 1e-10).all())
         torch.testing.assert_close(everything, exact, rtol=1e-7, atol=1e-9)
-    mean, _ = local_prediction(CORRELATIONS[kernel], x, y, new, nearest(x, new, 150), noise=0.01)
+    mean, _ = local_prediction(of_units[kernel], x, y, new, nearest(x, new, 150), noise=0.01)
     torch.testing.assert_close(mean, cross.T @ torch.linalg.solve(k, y))
 
 
@@ -74,7 +76,7 @@ def test_local_variance_bounds_the_exact_one():
 def test_all_neighbours_are_all_the_points(scale):
     """The simple kriging mean and variance, with noise that differs; a scale that is known is kept."""
     data = uneven(n=50)
-    process = ScaledProcess("matern52", 0.05, np.array([0.8, 1.2, 1.0]), scale, "given")
+    process = ScaledProcess.of("matern52", 0.05, np.array([0.8, 1.2, 1.0]), scale, "given")
     new = torch.tensor(np.random.default_rng(2).standard_normal((10, 3)))
     posterior = local_posterior(process, data, neighbours=100, calibration=torch.arange(50))
     operator = process.operator(data.x)
@@ -91,7 +93,7 @@ def test_all_neighbours_are_all_the_points(scale):
 def test_scale_is_that_of_the_points_left_out():
     """Errors over sds that the calibration makes have a mean square of one, noise included."""
     data = uneven(n=80)
-    process = ScaledProcess("rbf", 0.05, np.ones(3), None, "given")
+    process = ScaledProcess.of("rbf", 0.05, np.ones(3), None, "given")
     posterior = local_posterior(process, data, neighbours=20, calibration=torch.arange(80))
     z, total = data.x, 0.0
     for i in range(80):
@@ -99,9 +101,7 @@ def test_scale_is_that_of_the_points_left_out():
         rows = nearest(z[rest], z[i : i + 1], 20)
         kept = data.rows(rest.nonzero()[:, 0])
         centred = kept.y - posterior.constant
-        mean, variance = local_prediction(
-            CORRELATIONS["rbf"], kept.x, centred, z[i : i + 1], rows, noise=kept.noise(0.05)
-        )
+        mean, variance = local_prediction(RBF(np.ones(3)), kept.x, centred, z[i : i + 1], rows, noise=kept.noise(0.05))
         spread = posterior.process.variance * (posterior.factor * variance + data.noise(0.05)[i])
         total += float((data.y[i] - posterior.constant - mean) ** 2 / spread)
     assert total / 80 == pytest.approx(1.0, rel=1e-8)

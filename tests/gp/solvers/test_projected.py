@@ -19,7 +19,7 @@ from surrogate.gp.solvers.projected import (
 )
 
 N = 120
-PROCESS = ScaledProcess("matern52", 0.02, np.array([0.7, 1.1]), 1.3, "given")
+PROCESS = ScaledProcess.of("matern52", 0.02, np.array([0.7, 1.1]), 1.3, "given")
 
 
 def problem(seed=0):
@@ -109,7 +109,10 @@ def test_three_hundred_points_in_four_dimensions(policy, kernel):
     """
     rng = np.random.default_rng(0)
     x, new, centres = (torch.tensor(rng.standard_normal((n, 4))) for n in (300, 200, 15))
-    process, weights = ScaledProcess(kernel, 1e-2, np.full(4, 1.5), 1.0, "given"), torch.tensor(rng.standard_normal(15))
+    process, weights = (
+        ScaledProcess.of(kernel, 1e-2, np.full(4, 1.5), 1.0, "given"),
+        torch.tensor(rng.standard_normal(15)),
+    )
     norm = float(weights @ process.operator(centres).dense() @ weights)
     f, truth = (process.operator(centres).cross(points).matmul(weights) for points in (x, new))
     model = computation_aware(
@@ -131,7 +134,7 @@ def test_more_inducing_points_than_the_kernel_tells_apart(dimensions):
     rng = np.random.default_rng(0)
     x = torch.tensor(rng.standard_normal((300, dimensions)))
     y, new = torch.sin(2 * x[:, 0]), torch.tensor(rng.standard_normal((50, dimensions)))
-    process = ScaledProcess("rbf", 1e-2, np.full(dimensions, 1.5), 1.0, "given")
+    process = ScaledProcess.of("rbf", 1e-2, np.full(dimensions, 1.5), 1.0, "given")
     actions = actions_of("inducing", process, Observations(x, y - y.mean()), 200, generator=generator())
     assert actions.shape[1] < 200
     model = computation_aware(process, Observations(x, y), actions)
