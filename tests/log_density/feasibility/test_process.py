@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from scipy.special import log_ndtr, ndtr
 
 from surrogate.log_density.feasibility.process import PRIOR_VARIANCE, SURE, FeasibilityProcess, Shape, fit_process
@@ -59,7 +60,7 @@ def test_the_process_is_that_of_sequential_expectation_propagation(case):
     if feasible.all():
         pytest.skip("one class only")
     fitted = fit_process(u, feasible)
-    K = fitted.shape.covariance(u, u) + 1e-6 * PRIOR_VARIANCE * np.eye(len(u))
+    K = fitted.posterior.covariance_parts(u)[0] + 1e-6 * PRIOR_VARIANCE * np.eye(len(u))
     mean, covariance = sequential(K, np.where(feasible, 1.0, -1.0))
     prior, half = fitted.correlated(u)
     sd = np.sqrt(1.0 + np.diag(covariance))
@@ -71,7 +72,9 @@ def test_the_evidence_of_two_points():
     """A feasible and an infeasible point at one place, with one parameter: an integral over a bivariate normal."""
     u = np.array([[0.5], [-1.0]])
     fitted = fit_process(u, np.array([True, False]))
-    K = fitted.shape.covariance(u, u) + (1.0 + 1e-6 * PRIOR_VARIANCE) * np.eye(2)  # with the probit's own noise
+    K = fitted.posterior.covariance_parts(u)[0] + (1.0 + 1e-6 * PRIOR_VARIANCE) * np.eye(
+        2
+    )  # with the probit's own noise
     rho = K[0, 1] / np.sqrt(K[0, 0] * K[1, 1])
     exact = np.log(0.25 - np.arcsin(rho) / (2 * np.pi))
     assert fitted.log_evidence == pytest.approx(exact, abs=0.02)
@@ -142,9 +145,19 @@ def test_the_shape_fits_the_region():
 
 
 @pytest.mark.parametrize("shape", [Shape(), Shape(0.1, 0.5), Shape(1.0, 2.0, smooth=False)])
+def test_the_kernel_is_its_formula(shape):
+    """A (1 + u.v / d + c k(|u - v|^2 / (l^2 d)))."""
+    u, v = points(20, 3), points(5, 3, seed=1)
+    r2 = ((u[:, None] - v) ** 2).sum(2) / (shape.length**2 * 3)
+    k = np.exp(-0.5 * r2) if shape.smooth else (1 + np.sqrt(5 * r2) + 5 / 3 * r2) * np.exp(-np.sqrt(5 * r2))
+    got = shape.kernel(3).covariance(torch.as_tensor(u), torch.as_tensor(v)).numpy()
+    np.testing.assert_allclose(got, PRIOR_VARIANCE * (1.0 + u @ v.T / 3 + shape.bend * k), rtol=1e-11, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [Shape(), Shape(0.1, 0.5), Shape(1.0, 2.0, smooth=False)])
 def test_the_variance_is_the_diagonal_of_the_covariance(shape):
     u = points(20, 3)
-    np.testing.assert_allclose(shape.variance(u), np.diag(shape.covariance(u, u)))
+    np.testing.assert_allclose(shape.variance(u), shape.kernel(3).covariance(torch.as_tensor(u)).diagonal())
 
 
 def test_with_feasible_points_alone_everything_is_feasible():
