@@ -186,7 +186,7 @@ def test_fit_ends_at_a_maximum_of_gpytorchs_own_likelihood():
 def test_the_process_has_the_hyperparameters_of_the_model():
     model, likelihood = build("matern52")
     process = process_of(model, likelihood)
-    assert process.kernel == "matern52"
+    assert process.correlation.name == "matern52"
     assert process.variance == pytest.approx(1.7)
     assert process.noise_variance == pytest.approx(0.04, rel=1e-6)
     np.testing.assert_allclose(process.lengthscale, [0.8, 1.3], rtol=1e-6)
