@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from surrogate.arrays import Indices
 from surrogate.executors.blas import one_thread
 from surrogate.labelling.answers import Answers, check_told, events_of, read_answers
+from surrogate.labelling.details import row_details
 from surrogate.labelling.folder import LabelFolder
 from surrogate.labelling.journal import asked, judged, replay
 from surrogate.labelling.loop import choose, distinct_labelled, first_labels, fit
@@ -232,7 +233,8 @@ class LabellingRun:
         """Writes a report as one self-contained HTML page."""
         from surrogate.output.learning_curve import save_label_report
 
-        save_label_report(summary(self.state, self.settings, self.stages, self.pool.schema.target, self.ending()), path)
+        target, details = self.pool.schema.target, row_details(self.pool, self.state)
+        save_label_report(summary(self.state, self.settings, self.stages, target, self.ending(), details), path)
 
     def facts(self) -> list[tuple[str, str]]:
         """Names and values that a status shows."""

@@ -17,7 +17,7 @@ from scipy import stats
 from surrogate.arrays import Array, Flags
 from surrogate.labelling.settings import LabelSettings
 from surrogate.labelling.state import FAILED, FREE, LABELLED, OUT, Batch, LabelState, Stage
-from surrogate.output.learning_curve import LabelSummary
+from surrogate.output.learning_curve import LabelSummary, RowDetails
 from surrogate.output.tables import plus_minus
 
 __all__ = [
@@ -301,8 +301,16 @@ def _some(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
 
 
+_NOTHING = RowDetails()
+
+
 def summary(
-    state: LabelState, settings: LabelSettings, stages: tuple[Stage, ...], target: str, end: LabelEnding | None = None
+    state: LabelState,
+    settings: LabelSettings,
+    stages: tuple[Stage, ...],
+    target: str,
+    end: LabelEnding | None = None,
+    details: RowDetails = _NOTHING,
 ) -> LabelSummary:
     """The content of a report; by default ``end`` is derived from the other arguments."""
     end = end or ending(state, settings, stages[-1] if stages else None)
@@ -321,6 +329,9 @@ def summary(
         batches=_batch_errors(state),
         seen=_seen(state),
         level=settings.level,
+        constant=stages[-1].constant if stages else math.nan,
+        ridge=stages[-1].ridge if stages else math.nan,
+        details=details,
     )
 
 

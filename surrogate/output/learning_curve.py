@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from html import escape
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from surrogate.arrays import Array
-from surrogate.output.html import image, note, numbers, page, section, table, verdict_line
+from surrogate.output.html import note, numbers, page, picture, section, table, verdict_line
 from surrogate.output.style import png, style
 from surrogate.output.tables import plus_minus
 from surrogate.storage.files import replacing
@@ -21,10 +22,27 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["LabelSummary", "curve_figure", "label_report_html", "predictions_figure", "save_label_report"]
+__all__ = ["LabelSummary", "RowDetails", "curve_figure", "label_report_html", "predictions_figure", "save_label_report"]
 
 
 _BLUE, _RED, _GREY, _BAND = "#2f5d8c", "#d1495b", "#8a96a3", "#d3e0ee"
+
+
+@dataclass(frozen=True)
+class RowDetails:
+    """What a report says about single rows, as text.
+
+    Attributes:
+        spread: Standard deviation of the labels; NaN if there are fewer than two.
+        asked: Batch, row, why it was asked for, prediction and label, of the rows that were asked for last.
+        categories: Column, word, rows and labelled rows of each word.
+        outlying: Row, label and reason of the labels that lie far from the others or from their prediction.
+    """
+
+    spread: float = math.nan
+    asked: tuple[tuple[str, ...], ...] = ()
+    categories: tuple[tuple[str, ...], ...] = ()
+    outlying: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +63,9 @@ class LabelSummary:
         seen: Label, mean, ends of the interval, and 1 if the row was drawn at random, of each row that was predicted
             before it got its label, with shape (j, 5).
         level: Probability of the interval.
+        constant: Held-out RMSE of the mean label over the same rows as the last stage; NaN if not measured.
+        ridge: That of a ridge regression, likewise.
+        details: Tables about single rows.
     """
 
     target: str
@@ -57,6 +78,9 @@ class LabelSummary:
     batches: Array
     seen: Array
     level: float
+    constant: float = math.nan
+    ridge: float = math.nan
+    details: RowDetails = RowDetails()
 
 
 def save_label_report(summary: LabelSummary, path: str | os.PathLike[str]) -> None:
@@ -84,11 +108,46 @@ def label_report_html(summary: LabelSummary) -> str:
         verdict_line(summary.verdict, good=summary.over),
         numbers(summary.facts),
         *map(note, summary.notes),
+        *_yardsticks(summary),
         section("Learning curve", *_curve(summary)),
         section("Predicted before the label was known", *_predictions(summary)),
+        *_rows(summary.details, summary.target),
         f"<footer>{escape(versions)}</footer>",
     ]
     return page(title, parts)
+
+
+def _yardsticks(summary: LabelSummary) -> list[str]:
+    """The error of the model beside errors that need no model."""
+    if not len(summary.stages):
+        return []
+    rmse, error = summary.stages[-1, 1:3].tolist()
+    rows = [
+        ("model", summary.models[-1], _with_error(rmse, error)),
+        ("ridge regression", "a plane through the labels", f"{summary.ridge:.4g}"),
+        ("constant", "the mean label for every row", f"{summary.constant:.4g}"),
+        ("spread of the labels", "their standard deviation", f"{summary.details.spread:.4g}"),
+    ]
+    shown = [row for row in rows if row[2] != "nan"]
+    words = "A model that is no better than a constant has learned nothing from the columns."
+    return [section("Is it better than no model?", table(("", "what it is", "RMSE"), shown), note(words))]
+
+
+def _rows(details: RowDetails, target: str) -> list[str]:
+    """Sections about single rows, as far as there is something to say."""
+    parts = []
+    if details.outlying:
+        words = "Not wrong for that: look at them. A mistyped label is corrected with tell --correct."
+        head = ("row", target, "stands out")
+        parts.append(section("Labels that stand out", table(head, details.outlying, text_columns=1), note(words)))
+    if details.categories:
+        head = ("column", "word", "rows", "labelled")
+        parts.append(section("Categories", table(head, details.categories)))
+    if details.asked:
+        head = ("batch", "row", "why it was asked for", "predicted", target)
+        words = f"The last {len(details.asked)} rows that were asked for."
+        parts.append(section("Why each row was asked for", note(words), table(head, details.asked, text_columns=3)))
+    return parts
 
 
 def _curve(summary: LabelSummary) -> list[str]:
@@ -104,7 +163,8 @@ def _curve(summary: LabelSummary) -> list[str]:
         "least of, so that theirs are larger than those of the table."
     )
     head = ("labels", "model", "held-out RMSE", "held-out MAE", "over rows")
-    return [image(curve_figure(summary), "Error against labels"), table(head, rows), note(words)]
+    drawn = picture(lambda width: curve_figure(summary, width), "Error against labels")
+    return [drawn, table(head, rows), note(words)]
 
 
 def _with_error(value: float, error: float) -> str:
@@ -114,15 +174,15 @@ def _with_error(value: float, error: float) -> str:
 def _predictions(summary: LabelSummary) -> list[str]:
     if not len(summary.seen):
         return [note("No row was predicted before it got its label yet.")]
-    return [image(predictions_figure(summary), "Labels against their predictions")]
+    return [picture(lambda width: predictions_figure(summary, width), "Labels against their predictions")]
 
 
-def curve_figure(summary: LabelSummary) -> Figure:
+def curve_figure(summary: LabelSummary, width: float = 7.4) -> Figure:
     """Held-out RMSE against labels, with the errors of the batches."""
     from matplotlib.figure import Figure
 
     with style():
-        figure = Figure(figsize=(7.4, 3.9))
+        figure = Figure(figsize=(width, 3.9))
         _draw_curve(figure.subplots(), summary)
     return figure
 
@@ -161,19 +221,21 @@ def _finish_curve(axes: Axes, summary: LabelSummary) -> None:
         axes.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("labels")
-    axes.set_ylabel(f"RMSE of {summary.target}")
+    axes.set_ylabel(f"RMSE of {summary.target}", parse_math=False)
     axes.grid(visible=True, which="both", color="#eceff2", lw=0.6)
     axes.set_axisbelow(True)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=2, columnspacing=1.6, handlelength=1.2)
+        axes.legend(
+            loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=_columns(axes), columnspacing=1.6, handlelength=1.2
+        )
 
 
-def predictions_figure(summary: LabelSummary) -> Figure:
+def predictions_figure(summary: LabelSummary, width: float = 7.4) -> Figure:
     """Labels against the predictions that were made before, with their intervals."""
     from matplotlib.figure import Figure
 
     with style():
-        figure = Figure(figsize=(7.4, 3.9))
+        figure = Figure(figsize=(width, 3.9))
         axes = figure.subplots()
         _draw_predictions(axes, summary)
     return figure
@@ -196,6 +258,11 @@ def _draw_predictions(axes: Axes, summary: LabelSummary) -> None:
     margin = 0.05 * (ends[1] - ends[0] or 1.0)
     axes.set_xlim(ends[0] - 4 * margin, ends[1] + 4 * margin)
     axes.set_ylim(ends[0] - margin, ends[1] + margin)
-    axes.set_xlabel(f"predicted {summary.target}")
-    axes.set_ylabel(f"label {summary.target}")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=2)
+    axes.set_xlabel(f"predicted {summary.target}", parse_math=False)
+    axes.set_ylabel(f"label {summary.target}", parse_math=False)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=_columns(axes))
+
+
+def _columns(axes: Axes) -> int:
+    """Columns of a legend: one on a narrow figure."""
+    return 2 if axes.figure.bbox.width / axes.figure.dpi > 5.0 else 1
