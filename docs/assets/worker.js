@@ -9,6 +9,7 @@ if (location.protocol === "file:") {
       document.body.appendChild(frame);
       this.frame = frame;
       const inner = frame.contentWindow;
+      const base = new URL(url, location.href).href;
       inner.postMessage = (data) => {
         const event = new MessageEvent("message", { data });
         this.dispatchEvent(event);
@@ -21,7 +22,7 @@ if (location.protocol === "file:") {
               () =>
                 new Promise((resolve, reject) => {
                   const script = inner.document.createElement("script");
-                  script.src = new URL(each, url).href;
+                  script.src = new URL(each, base).href;
                   script.onload = resolve;
                   script.onerror = reject;
                   inner.document.body.appendChild(script);
@@ -29,7 +30,7 @@ if (location.protocol === "file:") {
             ),
           Promise.resolve(),
         );
-      this.ready = inner.importScripts(url);
+      this.ready = inner.importScripts(base);
     }
     postMessage(data) {
       this.ready.then(() => this.frame.contentWindow.dispatchEvent(new MessageEvent("message", { data })));

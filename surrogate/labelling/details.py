@@ -95,8 +95,8 @@ def _outlying(pool: Pool, state: LabelState) -> tuple[tuple[str, ...], ...]:
     order = [i for i in np.argsort(-worst, kind="stable")[:_OUTLYING] if worst[i] > _FAR]
     words = []
     for i in order:
-        reasons = [f"{far[i]:.1f} robust sds from the median label {middle:.4g}"] * (far[i] > _FAR)
-        reasons += [f"{abs(pulls[i]):.1f} sds from its prediction"] * (abs(pulls[i]) > _FAR)
+        reasons = [f"{far[i]:.1f} robust sds from the median label {middle:.4g}"] * bool(far[i] > _FAR)
+        reasons += [f"{abs(pulls[i]):.1f} sds from its prediction"] * bool(abs(pulls[i]) > _FAR)
         words.append((str(pool.names[rows[i]]), f"{y[i]:.6g}", ", ".join(reasons)))
     return tuple(words)
 

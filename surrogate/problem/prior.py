@@ -50,11 +50,12 @@ class Parameter:
         >>> Parameter("a", (0, 2)).prior_words
         'uniform from 0 to 2'
         """
-        words = (
-            _spelling(self.prior)
-            if not isinstance(self.prior, tuple)
-            else "uniform from {:g} to {:g}".format(*self.prior)
-        )
+        if isinstance(self.prior, tuple):
+            words = "uniform from {:g} to {:g}".format(*self.prior)
+        else:
+            values = [f"{value:g}" for value in self.prior.args]
+            values += [f"{name}={value:g}" for name, value in self.prior.kwds.items()]
+            words = f"{self.prior.dist.name}({', '.join(values)})"
         return f"{words}, periodic" if self.periodic else words
 
     def __post_init__(self) -> None:
