@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cobaya.yaml import yaml_dump
 
 from surrogate.arrays import Array
+from surrogate.interfaces.cobaya.best_fit import ENDINGS
 from surrogate.interfaces.cobaya.products import append_progress
 from surrogate.output.cobaya import save_chain, save_covariance, save_log_evidence
 from surrogate.storage.files import replacing
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["OutputFiles", "patterns"]
 
 _FOLDER = "surrogate"
-_ENDINGS = ("covmat", "logZ", "progress")
+_ENDINGS = ("covmat", "logZ", "progress", *(f"{e}{t}" for e in ENDINGS.values() for t in ("", r"\.txt")))
 
 Pattern = tuple[re.Pattern[str], str | None]
 """A regular expression for names of files, and the folder that they are in; None for that of the output."""

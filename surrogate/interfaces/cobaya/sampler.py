@@ -14,13 +14,14 @@ from cobaya.sampler import CovmatSampler
 from surrogate._version import __version__
 from surrogate.inference.design import Reference
 from surrogate.inference.fast import count_slow
+from surrogate.interfaces.cobaya.best_fit import checked_objective, write_best_fit
 from surrogate.interfaces.cobaya.files import OutputFiles, patterns
 from surrogate.interfaces.cobaya.model import CobayaLikelihood, Stopped, prior_of, reference_of
 from surrogate.interfaces.cobaya.options import Numbers, Speeds
 from surrogate.interfaces.cobaya.products import collection_of, columns_of
 
 if TYPE_CHECKING:
-    from cobaya.collection import SampleCollection
+    from cobaya.collection import OnePoint, SampleCollection
 
     from surrogate.inference.result import Result
 
@@ -30,7 +31,7 @@ _ROWS = 10_000  # of the chain
 _INTERIM_ROWS = 1000  # of the chain of an unfinished run
 _MAY_CHANGE = (
     *("max_evaluations", "max_walltime", "n_samples", "reweight", "recompute", "interim_every", "device", "executor"),
-    *("mode", "max_eval_seconds", "max_failures", "isolate", "retries", "covmat", "covmat_params"),
+    *("mode", "max_eval_seconds", "max_failures", "isolate", "retries", "covmat", "covmat_params", "best_fit"),
 )  # options that may differ when a run is resumed
 
 
@@ -51,10 +52,12 @@ class SurrogateSampler(CovmatSampler):
             self._prior = prior_of(self.model)
             self._numbers = Numbers.of(self, self.model.prior.d())
             self._speeds = Speeds.of(self.speeds)
+            self._objective = checked_objective(self.best_fit, self.model)
         except (ValueError, TypeError) as error:
             raise LoggedError(self.log, str(error)) from error
         self._files = OutputFiles(self.output, self.get_name(), mpi.size())
         self._result: Result | None = None
+        self._best_fit: OnePoint | None = None
         self._collection: SampleCollection | None = None
 
     @classmethod
@@ -177,6 +180,11 @@ class SurrogateSampler(CovmatSampler):
             tell("%d slow calls, and %d with only %s changed", slow, len(result.data) - slow, ", ".join(fast))
         for line in result.summary().splitlines():
             tell(line)
+        if self._objective is not None:
+            best = result.maximum(self._objective)
+            self._best_fit = write_best_fit(self.model, self.output, best)
+            for line in str(best).splitlines():
+                (self.log.info if best.confirmed else self.log.warning)(line)
 
     # What scripts ask for
 
@@ -196,7 +204,7 @@ class SurrogateSampler(CovmatSampler):
         return collection.to_getdist(label="surrogate") if to_getdist else collection
 
     def products(self, combined: bool = False, skip_samples: float = 0, to_getdist: bool = False) -> dict[str, Any]:
-        """The chain, the evidence (None unless the run has converged), and the result of `surrogate.infer`."""
+        """The chain, the evidence (None unless the run has converged), the result of ``infer``, the best fit."""
         result = self._result  # which all processes have
         claimed = result is not None and result.converged
         return {
@@ -204,6 +212,7 @@ class SurrogateSampler(CovmatSampler):
             "logZ": result.log_evidence if result is not None and claimed else None,
             "logZstd": result.log_evidence_error if result is not None and claimed else None,
             "result": result,
+            "minimum": self._best_fit,
         }
 
 
