@@ -5,6 +5,7 @@ status`` and programs that only pass a name on do without torch.
 """
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from surrogate._version import __version__
@@ -55,6 +56,8 @@ _HOMES = {
     "load_result": "surrogate.inference.conclusion",
     "select_batch": "surrogate.selection.batch",
 }
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless a program configures logging
 
 __all__ = ["__version__", "get_cobaya_class", *_HOMES]  # noqa: PLE0604  # strings, all of them
 

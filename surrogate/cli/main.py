@@ -17,7 +17,9 @@ from surrogate._version import __version__
 from surrogate.cli.compare import add_compare
 from surrogate.cli.export import add_export
 from surrogate.cli.label import add_label
+from surrogate.cli.log import show_log
 from surrogate.cli.svm import add_svm_commands, as_libsvm_spells
+from surrogate.cli.watch import add_watch
 from surrogate.output.outcome import read_outcome
 from surrogate.output.tables import plus_minus
 from surrogate.storage.arrays import load_arrays
@@ -78,6 +80,7 @@ def _run(options: argparse.Namespace) -> int:
     from surrogate.inference.driving.drive import UnfinishedError
     from surrogate.inference.run import infer
 
+    show_log(options.verbose)
     config = read_config(options.file)
     given = {"seed": options.seed, "max_evaluations": options.max_evaluations}
     overrides = {name: value for name, value in given.items() if value is not None}
@@ -87,7 +90,7 @@ def _run(options: argparse.Namespace) -> int:
     arguments = {
         "output": folder.path,
         "resume": "trust" if options.trust else "auto",
-        "progress": not options.quiet,
+        "progress": not options.quiet and not options.verbose,
         **config.options,
         **overrides,
     }
@@ -159,6 +162,10 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    if options.live:
+        from surrogate.cli.live import serve
+
+        return serve(RunFolder(options.folder), port=options.port, interval=options.interval, n_samples=options.n)
     result, folder = _loaded(options)
     path = Path(options.output) if options.output else folder.report_path
     result.report(path, reference=options.reference)
@@ -302,10 +309,14 @@ def _parser() -> argparse.ArgumentParser:
             again.add_argument(
                 "--reference", metavar="ROOT", help="chain in GetDist's layout, drawn over the posterior of the run"
             )
+            again.add_argument("--live", action="store_true", help="serve the page to this machine alone, always new")
+            again.add_argument("--port", type=int, default=0, metavar="N", help="with --live (default: any free one)")
+            again.add_argument("--interval", type=float, default=30.0, metavar="S", help="seconds between its looks")
     add_label(commands, _count)
     add_svm_commands(commands)
     add_export(commands)
     add_compare(commands)
+    add_watch(commands)
     return parser
 
 
@@ -324,7 +335,9 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--force", action="store_true", help="start anew; the old evaluations are kept under another name")
     run.add_argument("--into", action="store_true", help="use a folder that holds other files too")
     run.add_argument("--trust", action="store_true", help="go on with evaluations of another version of the likelihood")
-    run.add_argument("-q", "--quiet", action="store_true", help="print errors alone")
+    how_much = run.add_mutually_exclusive_group()
+    how_much.add_argument("-q", "--quiet", action="store_true", help="print errors alone")
+    how_much.add_argument("-v", "--verbose", action="count", default=0, help="log steps; -vv each call too")
     run.add_argument("--seed", type=int, metavar="N", help="instead of that of the file")
     run.add_argument("--max-evaluations", type=_count, metavar="N", help="instead of those of the file")
 

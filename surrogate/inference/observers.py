@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from surrogate.executors.serial import SerialExecutor
 from surrogate.inference.conclusion import conclude
-from surrogate.inference.driving.budget import Budget, calls
+from surrogate.inference.driving.asynchronous import useful_workers
+from surrogate.inference.driving.budget import calls
 from surrogate.inference.driving.run import Observer, Run
 from surrogate.inference.driving.saved import write_trace
 from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.setup import design_size
 from surrogate.inference.state import State
 from surrogate.output.progress import Progress
+from surrogate.problem.evaluation import Evaluation
 from surrogate.storage.folder import RunFolder
 
 __all__ = ["observers_of"]
@@ -28,7 +33,8 @@ def observers_of(run: Run) -> Iterator[Observer]:
     if callback is not None:
         yield lambda state: callback(state.rows()[-1]) if len(state.trace) else None
     if run.progress:
-        yield _Shown(run.budget)
+        yield _Shown(run)
+    yield _Logged()
 
 
 class _Interim:
@@ -57,16 +63,41 @@ _FIRST_CHAIN = 60.0  # seconds
 class _Shown:
     """Progress on standard error."""
 
-    def __init__(self, budget: Budget) -> None:
-        self._progress = Progress(max_evaluations=budget.max_evaluations)
+    def __init__(self, run: Run) -> None:
+        used = useful_workers(run.executor, run.loop)
+        self._progress = Progress(
+            max_evaluations=run.budget.max_evaluations,
+            design=None if run.initial else design_size(run.loop.setup),
+            workers=1 if isinstance(run.executor, SerialExecutor) else used,
+        )
 
     def __call__(self, state: State) -> None:
         row: Mapping[str, Any] = state.rows()[-1] if len(state.trace) else {}
         counts = {"n_evaluations": calls(state), "best": state.data.y_max, "step": state.step}
         self._progress.update({**row, **counts, "reason": state.verdict.reason})
 
-    def failed(self, reason: str) -> None:
-        self._progress.say(f"an evaluation failed: {reason}")
+    def landed(self, count: int, evaluation: Evaluation) -> None:
+        self._progress.called(count, evaluation.y, evaluation.seconds, evaluation.reason)
 
     def close(self, reason: str) -> None:
         self._progress.close(reason)
+
+
+class _Logged:
+    """Messages of the ``surrogate`` logger, which are shown only if a program asks for them."""
+
+    def __call__(self, state: State) -> None:
+        best, reason = state.data.y_max, state.verdict.reason
+        _LOG.info("step %d, %d calls, best log-likelihood %.6g: %s", state.step, calls(state), best, reason)
+
+    def landed(self, count: int, evaluation: Evaluation) -> None:
+        if evaluation.status == "failed":
+            _LOG.warning("call %d failed after %.3g s: %s", count, evaluation.seconds, evaluation.reason)
+        else:
+            _LOG.debug("call %d: log-likelihood %.6g, %.3g s", count, evaluation.y, evaluation.seconds)
+
+    def close(self, reason: str) -> None:
+        _LOG.info("ended: %s", reason)
+
+
+_LOG = logging.getLogger("surrogate.inference")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ import numpy as np
 
 from surrogate.problem.evaluation import Evaluation
 from surrogate.storage.blocks import outputs_from_json, outputs_to_json
-from surrogate.storage.files import append_line, complete_lines
+from surrogate.storage.files import append_line, complete_lines, open_own
 
-__all__ = ["Entry", "Journal"]
+__all__ = ["Entry", "Journal", "parse_lines"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,29 @@ class Journal:
                 "Restore the file from a copy, or delete this line: its point is then evaluated again"
             )
             raise ValueError(msg) from error
+
+
+def parse_lines(path: Path, offset: int) -> tuple[int, list[Entry]]:
+    """The entries of a journal after a number of bytes, and how many bytes were read in all.
+
+    For readers that follow a run: nothing is read twice. A journal that is shorter than before is another one, and is
+    read from its beginning.
+
+    Raises:
+        ValueError: If a line is damaged.
+        OSError: If the file cannot be read.
+    """
+    if not path.exists():
+        return 0, []
+    with open_own(path, os.O_RDONLY, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        start = offset if size >= offset else 0
+        file.seek(start)
+        text, _, _ = file.read().rpartition(b"\n")
+    journal = Journal(path)
+    lines = text.split(b"\n") if text else []
+    entries = [journal._parse(line, number) for number, line in enumerate(lines, start=1)]
+    return start + len(text) + (1 if text else 0), entries
 
 
 def _to_json(entry: Entry, journal: Path) -> dict[str, Any]:

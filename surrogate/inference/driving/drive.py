@@ -57,7 +57,7 @@ def drive(run: Run, state: State, *, asynchronous: bool = False) -> Ending:
         state: Where to start.
         asynchronous: Whether each worker gets a new point as soon as it is free, instead of all of them in batches.
     """
-    journal = RunJournal(run.folder, run.loop.prior, state, run.failed)
+    journal = RunJournal(run.folder, run.loop.prior, state, run.landed)
     run.keep(state)
     run = replace(run, budget=replace(run.budget, earlier=calls(state)))
     scheduler = Asynchronous(run, journal) if asynchronous else Synchronous(run, journal)

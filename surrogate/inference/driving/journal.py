@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from surrogate.inference.driving.budget import calls
 from surrogate.inference.state import State
 from surrogate.problem.evaluation import Evaluation
 from surrogate.problem.prior import Prior
@@ -25,11 +26,15 @@ class RunJournal:
         folder: Where they are kept on disk; None keeps them in memory only.
         prior: Prior of the run, in whose support all entries must lie.
         state: The state that the run starts from.
-        failed: Called with the reason of the first failure, as soon as it is known.
+        landed: Called with the number of evaluations of the run so far and each new one, as soon as it has returned.
     """
 
     def __init__(
-        self, folder: RunFolder | None, prior: Prior, state: State, failed: Callable[[str], None] = lambda _: None
+        self,
+        folder: RunFolder | None,
+        prior: Prior,
+        state: State,
+        landed: Callable[[int, Evaluation], None] = lambda count, evaluation: None,  # noqa: ARG005
     ) -> None:
         self._folder = folder
         self._entries = [] if folder is None else _checked(folder, prior)
@@ -37,8 +42,8 @@ class RunJournal:
         self._open = True
         self._step = state.step
         self._count = 0
-        self._failed = failed
-        self._has_failed = False
+        self._landed = landed
+        self._before = max(calls(state) - len(self._entries), 0)  # a folder of which only the state was kept
 
     def append(self, step: int, index: int | None, x: NDArray, evaluation: Evaluation) -> None:
         """Adds an evaluation, unless the journal is closed; by default with the next index of its step."""
@@ -54,9 +59,8 @@ class RunJournal:
             if self._folder is not None:
                 self._folder.journal.append(entry)
             self._entries.append(entry)
-            first, self._has_failed = not self._has_failed, self._has_failed or evaluation.status == "failed"
-        if first and evaluation.status == "failed":
-            self._failed(evaluation.reason)
+            count = self._before + len(self._entries)
+        self._landed(count, evaluation)
 
     def close(self) -> None:
         """Closes the journal; later evaluations are dropped, since the folder may then belong to another run."""

@@ -104,10 +104,10 @@ class Run:
         """The origin, with the wall-clock time until now."""
         return replace(self.origin, seconds=self.origin.seconds + time.monotonic() - self.began)
 
-    def failed(self, reason: str) -> None:
-        """Shows the observers the reason of the first failed call."""
+    def landed(self, count: int, evaluation: Evaluation) -> None:
+        """Shows the observers a call that has returned, from whatever thread; ``count`` of them have so far."""
         for observe in self.observers:
-            getattr(observe, "failed", lambda _: None)(reason)
+            getattr(observe, "landed", lambda *_: None)(count, evaluation)
 
     def over(self, state: State) -> str:
         """The reason why no more points should be evaluated; empty if the run continues."""

@@ -1,0 +1,20 @@
+"""The log of the ``surrogate`` logger on standard error, for -v."""
+
+from __future__ import annotations
+
+import logging
+
+__all__ = ["show_log"]
+
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def show_log(verbosity: int) -> None:
+    """Shows the messages of this package: none at 0, steps and failures at 1, each call too at 2 and above."""
+    if not verbosity:
+        return
+    logger = logging.getLogger("surrogate")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)

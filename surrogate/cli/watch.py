@@ -1,0 +1,250 @@
+"""``surrogate watch``: a run in the terminal, from its files alone."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any
+
+from surrogate.output.progress import SIGNALS, evaluations_left, in_words, limits_of_signals, steady
+from surrogate.storage.arrays import load_arrays
+from surrogate.storage.folder import RunFolder
+from surrogate.storage.journal import Entry, parse_lines
+
+__all__ = ["RunFiles", "add_watch", "lines_of"]
+
+_EPILOG = """Reads the run's files and nothing else: it takes no lock, writes nothing, and works on any machine that
+sees the folder. On a terminal the lines are rewritten; elsewhere they are printed when something has changed.
+"""
+_PHASES = {
+    "design": "initial design",
+    "tempered": "looking for the posterior",
+    "learn": "learning the posterior",
+    "armed": "one more batch to confirm it",
+    "explore": "looking for further modes",
+    "done": "over",
+    "gave up": "given up",
+}
+_OVER = ("done", "gave up")  # phases after which nothing more is evaluated
+_WIDTH = 79  # columns
+_BAR = 20  # characters of a bar; a signal at its limit is half as long
+_RECENT = 20  # calls that the pace is taken from
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What the files of a run say, read piece by piece.
+
+    Attributes:
+        folder: The folder.
+        entries: Evaluations read so far.
+        offset: Bytes of the journal that they were read from.
+        rows: The trace.
+        words: Names of the parameters, the phase and the verdict, from the state.
+        stamps: When the files that are read whole had changed, by name.
+    """
+
+    folder: RunFolder
+    entries: tuple[Entry, ...] = ()
+    offset: int = 0
+    rows: tuple[Mapping[str, Any], ...] = ()
+    words: Mapping[str, Any] = field(default_factory=dict)
+    stamps: Mapping[str, int] = field(default_factory=dict)
+
+    def again(self) -> RunFiles:
+        """A newer copy, for which only what has changed is read: new lines of the journal, the trace, the state."""
+        offset, fresh = parse_lines(self.folder.journal.path, self.offset)
+        restarted = offset < self.offset or not self.offset
+        entries = tuple(fresh) if restarted else (*self.entries, *fresh)
+        found = replace(self, entries=entries, offset=offset)
+        for name, path, read in (
+            ("trace", self.folder.trace_path, _trace),
+            ("state", self.folder.state_path, _state),
+        ):
+            stamp = _stamp(path)
+            if stamp and stamp != found.stamps.get(name):
+                key = {"trace": "rows", "state": "words"}[name]
+                found = replace(found, stamps={**found.stamps, name: stamp}, **{key: read(path)})
+        return found
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has come to its verdict; one that was stopped or has used its budget may go on."""
+        return self.words.get("phase") in _OVER
+
+
+def _stamp(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _trace(path: Path) -> tuple[Mapping[str, Any], ...]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return tuple(csv.DictReader(file))
+
+
+def _state(path: Path) -> Mapping[str, Any]:
+    """Names, phase and verdict; the arrays of the state are not kept."""
+    arrays = load_arrays(path)
+    names = [str(entry["name"]) for entry in json.loads(str(arrays["prior"]))] if "prior" in arrays else []
+    return {
+        "names": names,
+        "phase": str(arrays.get("verdict/phase", "")),
+        "verdict": str(arrays.get("verdict/reason", "")),
+    }
+
+
+def lines_of(files: RunFiles, now: float) -> list[str]:
+    """The state of a run in lines of at most 79 characters.
+
+    Args:
+        files: What its files say.
+        now: The present as seconds since 1970.
+    """
+    entries, phase = files.entries, _PHASES.get(str(files.words.get("phase") or "design"), "")
+    evaluations = [entry.evaluation for entry in entries]
+    failed = [e for e in evaluations if e.status == "failed"]
+    impossible = sum(e.status == "infeasible" for e in evaluations)
+    extra = [f"{impossible} at -inf"] * bool(impossible) + [f"{len(failed)} failed"] * bool(failed)
+    counted = f"{len(entries)} calls" + (f" ({', '.join(extra)})" if extra else "")
+    stamp = _stamp(files.folder.journal.path)
+    age = [f"the last {in_words(max(now - stamp * 1e-9, 0.0))} ago"] if stamp else []
+    lines = [f"run       {_end_of(str(files.folder.path))}", f"phase     {phase}"]
+    lines += [", ".join(["calls     " + counted, *age])]
+    finite = [entry for entry in entries if entry.evaluation.status == "ok"]
+    if finite:
+        best = max(finite, key=lambda entry: entry.evaluation.y)
+        names = files.words.get("names") or [f"x{j}" for j in range(len(best.x))]
+        point = ", ".join(f"{name} = {value:.4g}" for name, value in zip(names, best.x, strict=False))
+        lines.append(f"best      {best.evaluation.y:.6g} at {point}")
+    recent = [e.seconds for e in evaluations[-_RECENT:]]
+    if recent:
+        lines.append(f"pace      {in_words(sum(recent) / len(recent))} a call, {_workers(evaluations[-_RECENT:])}")
+    lines += _signals(files.rows)
+    left = _left(files.rows)
+    if left is not None and not files.over:
+        lines.append(f"left      about {left} calls" if left else "left      nearly done")
+    row = files.rows[-1] if files.rows else {}
+    value, error = _number(row, "log_evidence"), _number(row, "log_evidence_error")
+    if math.isfinite(value):
+        lines.append(f"evidence  {value:.3f} +- {error:.2g} (log)")
+    if failed:
+        lines.append(f"failed    {failed[-1].reason}")
+    if files.words.get("verdict"):
+        lines.append(f"verdict   {files.words['verdict']}")
+    return [_cut(_printable(line)) for line in lines]
+
+
+def _signals(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A bar for each signal, with its limit in the middle: a decade is a quarter of it."""
+    out = []
+    for name, limit in limits_of_signals().items():
+        value = _number(rows[-1], name) if rows else math.nan
+        if math.isnan(value):
+            continue
+        ratio = value / limit
+        length = _BAR if ratio == math.inf else round(_BAR * (0.5 + 0.25 * math.log10(max(ratio, 1e-9))))
+        bar = "#" * min(max(length, 1), _BAR)
+        shown = "ok" if ratio <= 1 else "beyond measure" if ratio >= 100 else f"{ratio:.2g} x its limit"
+        out.append(f"{'signals' if not out else '':<10}{SIGNALS[name]:<17}[{bar:<{_BAR}}] {shown}")
+    return out
+
+
+def _left(rows: Sequence[Mapping[str, Any]]) -> int | None:
+    limits = limits_of_signals()
+    return steady([evaluations_left(rows[: len(rows) - i], limits) for i in (2, 1, 0) if len(rows) > i])
+
+
+def _workers(evaluations: Sequence[Any]) -> str:
+    n = len({e.worker for e in evaluations})
+    return f"{n} worker{'s' * (n != 1)}"
+
+
+def _number(row: Mapping[str, Any], name: str) -> float:
+    try:
+        return float(row.get(name) or math.nan)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _printable(line: str) -> str:
+    """The line without characters that a terminal might act on."""
+    return "".join(c if c.isprintable() else " " for c in line)
+
+
+def _end_of(path: str) -> str:
+    """A path, or as much of its end as a line holds."""
+    room = _WIDTH - 10
+    return path if len(path) <= room else "..." + path[3 - room :]
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _WIDTH else line[: _WIDTH - 3] + "..."
+
+
+def add_watch(commands: Any) -> None:
+    """Adds the command to a parser."""
+    parser = commands.add_parser(
+        "watch",
+        help="follow a run in the terminal",
+        description="Follows a run, also one on another machine that shares the folder, until it is over.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=_watch)
+    parser.add_argument("folder", metavar="DIR", help="folder of the run, which need not exist yet")
+    parser.add_argument("--interval", type=float, default=2.0, metavar="S", help="seconds between looks (default 2)")
+    parser.add_argument("--once", action="store_true", help="print how far it is, and leave")
+
+
+def _watch(options: argparse.Namespace) -> int:
+    if not 0.1 <= options.interval < math.inf:
+        msg = f"--interval must be at least 0.1 seconds, got {options.interval}"
+        raise ValueError(msg)
+    folder = RunFolder(Path(options.folder))
+    if options.once and not folder.holds_run:
+        msg = f"{options.folder} holds no run: it has neither evaluations.jsonl nor state.npz"
+        raise ValueError(msg)
+    try:
+        for _ in follow(folder, sys.stdout, once=options.once):
+            time.sleep(options.interval)
+    except KeyboardInterrupt:  # the usual way to end it
+        print(file=sys.stdout)
+    return 0
+
+
+def follow(
+    folder: RunFolder, stream: IO[str], *, once: bool = False, clock: Callable[[], float] = time.time
+) -> Iterator[None]:
+    """Shows a run again at each step of this iterator, which ends when the run is over."""
+    files, shown, before = RunFiles(folder), 0, [""]
+    live = stream.isatty() and os.environ.get("TERM") != "dumb" and not once
+    while True:
+        try:
+            files = files.again()
+            lines = lines_of(files, clock()) if folder.holds_run else [f"{folder.path}: no run yet"]
+        except (ValueError, OSError) as error:  # caught while a file is being replaced: the next look reads it whole
+            lines = [_cut(f"{folder.path}: {' '.join(str(error).split())}")]
+        up = f"\x1b[{shown}F\x1b[J" if live and shown else ""
+        if live or once or _changed(before, lines):
+            stream.write(up + "\n".join(lines) + "\n")
+            stream.flush()
+        shown, before = len(lines), lines
+        if once or files.over:
+            return
+        yield
+
+
+def _changed(before: list[str], lines: list[str]) -> bool:
+    """Whether anything but the age of the last call differs."""
+    return [line.partition(", the last")[0] for line in before] != [line.partition(", the last")[0] for line in lines]
