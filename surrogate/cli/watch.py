@@ -65,14 +65,12 @@ class RunFiles:
         restarted = offset < self.offset or not self.offset
         entries = tuple(fresh) if restarted else (*self.entries, *fresh)
         found = replace(self, entries=entries, offset=offset)
-        for name, path, read in (
-            ("trace", self.folder.trace_path, _trace),
-            ("state", self.folder.state_path, _state),
-        ):
-            stamp = _stamp(path)
-            if stamp and stamp != found.stamps.get(name):
-                key = {"trace": "rows", "state": "words"}[name]
-                found = replace(found, stamps={**found.stamps, name: stamp}, **{key: read(path)})
+        stamp = _stamp(self.folder.trace_path)
+        if stamp and stamp != self.stamps.get("trace"):
+            found = replace(found, rows=_trace(self.folder.trace_path), stamps={**found.stamps, "trace": stamp})
+        stamp = _stamp(self.folder.state_path)
+        if stamp and stamp != self.stamps.get("state"):
+            found = replace(found, words=_state(self.folder.state_path), stamps={**found.stamps, "state": stamp})
         return found
 
     @property
@@ -147,7 +145,7 @@ def lines_of(files: RunFiles, now: float) -> list[str]:
 
 def _signals(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A bar for each signal, with its limit in the middle: a decade is a quarter of it."""
-    out = []
+    out: list[str] = []
     for name, limit in limits_of_signals().items():
         value = _number(rows[-1], name) if rows else math.nan
         if math.isnan(value):
