@@ -70,7 +70,7 @@ class LivePage:
         from surrogate.output.report import report_html
 
         result = load_result(self._folder.path, n_samples=self._n_samples)
-        self._report = report_html(result.draws, result.evidence, result.record)
+        self._report = report_html(result.draws, result.evidence, result.record, emulator=result.emulator)
         self._made, self._stamp = time.monotonic(), stamp
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
+from surrogate.output.outcome import read_outcome
 from surrogate.output.progress import SIGNALS, evaluations_left, in_words, limits_of_signals, steady
 from surrogate.storage.arrays import load_arrays
 from surrogate.storage.folder import RunFolder
@@ -49,6 +50,7 @@ class RunFiles:
         offset: Bytes of the journal that they were read from.
         rows: The trace.
         words: Names of the parameters, the phase and the verdict, from the state.
+        outcome: What the run concluded, empty before its end.
         stamps: When the files that are read whole had changed, by name.
     """
 
@@ -57,6 +59,7 @@ class RunFiles:
     offset: int = 0
     rows: tuple[Mapping[str, Any], ...] = ()
     words: Mapping[str, Any] = field(default_factory=dict)
+    outcome: Mapping[str, Any] = field(default_factory=dict)
     stamps: Mapping[str, int] = field(default_factory=dict)
 
     def again(self) -> RunFiles:
@@ -71,12 +74,18 @@ class RunFiles:
         stamp = _stamp(self.folder.state_path)
         if stamp and stamp != self.stamps.get("state"):
             found = replace(found, words=_state(self.folder.state_path), stamps={**found.stamps, "state": stamp})
-        return found
+        return replace(found, outcome=read_outcome(self.folder.outcome_path))
 
     @property
     def over(self) -> bool:
-        """Whether the run has come to its verdict; one that was stopped or has used its budget may go on."""
-        return self.words.get("phase") in _OVER
+        """Whether the run has come to its verdict, or has written the outcome of its last iteration."""
+        return self.words.get("phase") in _OVER or self.concluded
+
+    @property
+    def concluded(self) -> bool:
+        """Whether the outcome on file is that of the last iteration: a run that goes on leaves an older one behind."""
+        step = _number(self.rows[-1], "step") if self.rows else math.nan
+        return bool(self.outcome) and _number(self.outcome, "iteration") == step
 
 
 def _stamp(path: Path) -> int:
@@ -132,15 +141,22 @@ def lines_of(files: RunFiles, now: float) -> list[str]:
     left = _left(files.rows)
     if left is not None and not files.over:
         lines.append(f"left      about {left} calls" if left else "left      nearly done")
-    row = files.rows[-1] if files.rows else {}
-    value, error = _number(row, "log_evidence"), _number(row, "log_evidence_error")
-    if math.isfinite(value):
-        lines.append(f"evidence  {value:.3f} +- {error:.2g} (log)")
+    lines += _evidence(files)
     if failed:
         lines.append(f"failed    {failed[-1].reason}")
     if files.words.get("verdict"):
         lines.append(f"verdict   {files.words['verdict']}")
     return [_cut(_printable(line)) for line in lines]
+
+
+def _evidence(files: RunFiles) -> list[str]:
+    """The log evidence, and whether it is one to be used."""
+    row, mark, doubt = (files.rows[-1] if files.rows else {}), "", "so far, NOT CONVERGED"
+    if files.concluded:
+        row, good = files.outcome, bool(files.outcome.get("converged"))
+        mark, doubt = ("", "log") if good else ("unconverged_", "NOT CONVERGED")
+    value, error = (_number(row, f"{mark}log_evidence{end}") for end in ("", "_error"))
+    return [f"evidence  {value:.3f} +- {error:.2g} ({doubt})"] if math.isfinite(value) else []
 
 
 def _signals(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -170,7 +186,8 @@ def _workers(evaluations: Sequence[Any]) -> str:
 
 def _number(row: Mapping[str, Any], name: str) -> float:
     try:
-        return float(row.get(name) or math.nan)
+        value = row.get(name)
+        return math.nan if value in (None, "") else float(value)
     except (TypeError, ValueError):
         return math.nan
 

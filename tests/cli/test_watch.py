@@ -136,7 +136,7 @@ def server(run):
 
 
 def answer(address, **headers):
-    return urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=60)
+    return urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=600)
 
 
 def test_the_page_is_served_to_who_knows_the_token(server, run):
