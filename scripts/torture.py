@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from damage import damage
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = {"kills": 20, "disks": 10, "doubles": 5, "foreign": 1, "fuzz": 60}
@@ -142,23 +143,6 @@ def readers(whole_run):
     ]
 
 
-def damaged(content, rng):
-    """The bytes with some changed, cut out, repeated or put in."""
-    data = bytearray(content)
-    for _ in range(rng.integers(1, 5)):
-        at, to = np.sort(rng.integers(0, len(data) + 1, 2))
-        kind = rng.integers(4)
-        if kind == 0 and at < len(data):
-            data[at] = rng.integers(256)
-        elif kind == 1:
-            del data[at:to]
-        elif kind == 2:
-            data[at:at] = data[at:to][:100_000]
-        else:
-            data[at:at] = rng.bytes(3)
-    return bytes(data)
-
-
 def fuzz(seconds, folder, whole_run, rng):
     """Gives each reader damaged files for so many seconds."""
     place = folder / "fuzz"
@@ -166,7 +150,7 @@ def fuzz(seconds, folder, whole_run, rng):
     for name, content, read in readers(whole_run):
         end, problem, trials = time.monotonic() + seconds, "", 0
         while time.monotonic() < end and not problem:
-            (place / name).write_bytes(damaged(content, rng))
+            (place / name).write_bytes(damage(content, rng))
             began, trials = time.monotonic(), trials + 1
             try:
                 read(place / name)

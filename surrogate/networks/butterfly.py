@@ -148,6 +148,20 @@ class BlockButterflyLinear(nn.Module):
         return full[: self.out_features, : self.in_features]
 
     @classmethod
+    def like(cls, layer: nn.Linear, *, block_size: int, n_factors: int, rank: int) -> BlockButterflyLinear:
+        """A layer with the sizes, the bias, the dtype and the device of a dense layer, not yet with its numbers."""
+        return cls(
+            layer.in_features,
+            layer.out_features,
+            block_size=block_size,
+            n_factors=n_factors,
+            rank=rank,
+            bias=layer.bias is not None,
+            device=layer.weight.device,
+            dtype=layer.weight.dtype,
+        )
+
+    @classmethod
     def of(cls, layer: nn.Linear, *, block_size: int = 32, n_factors: int = 3, rank: int = 16) -> BlockButterflyLinear:
         """The layer closest to a dense layer in the Frobenius norm, with the same bias.
 
@@ -155,16 +169,7 @@ class BlockButterflyLinear(nn.Module):
         this form with rank 0. O(rounds min(in, out)^2 max(in, out)) time.
         """
         weight = layer.weight.detach()
-        new = cls(
-            layer.in_features,
-            layer.out_features,
-            block_size=block_size,
-            n_factors=n_factors,
-            rank=rank,
-            bias=layer.bias is not None,
-            device=weight.device,
-            dtype=weight.dtype,
-        )
+        new = cls.like(layer, block_size=block_size, n_factors=n_factors, rank=rank)
         new._take(weight)
         if layer.bias is not None and new.bias is not None:
             new.bias.data.copy_(layer.bias.detach())
@@ -293,15 +298,6 @@ def _replacement(
         msg = f"start must be 'near' or 'random', got {start!r}"
         raise ValueError(msg)
     weight = layer.weight.detach()
-    new = BlockButterflyLinear(
-        layer.in_features,
-        layer.out_features,
-        block_size=block_size,
-        n_factors=n_factors,
-        rank=rank,
-        bias=layer.bias is not None,
-        device=weight.device,
-        dtype=weight.dtype,
-    )
+    new = BlockButterflyLinear.like(layer, block_size=block_size, n_factors=n_factors, rank=rank)
     new.reset_parameters(generator, scale=float(weight.square().mean().sqrt()))
     return new

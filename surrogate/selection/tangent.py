@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from surrogate.linalg.stationary import squared_distance
+from surrogate.linalg.stationary import CORRELATIONS, squared_distance
 
 __all__ = ["LaplaceKernel", "NNGPKernel", "NTKernel", "frozen_copy", "layer_factors", "linear_layers"]
 
@@ -36,7 +36,7 @@ class LaplaceKernel:
 
     def matrix(self, a: Tensor, b: Tensor) -> Tensor:
         """Kernel of the rows of a and of b, with shapes (n, d) and (m, d), as (n, m)."""
-        return torch.exp(-squared_distance(a, b).sqrt() / self.lengthscale)
+        return CORRELATIONS["matern12"].correlation(squared_distance(a / self.lengthscale, b / self.lengthscale))
 
 
 @dataclass(frozen=True)

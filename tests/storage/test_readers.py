@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from scripts.damage import damage
 from surrogate.problem.evaluation import Evaluation
 from surrogate.storage.arrays import load_arrays, save_arrays
 from surrogate.storage.documents import read_document
@@ -119,23 +120,6 @@ def test_plain_aliases_are_read(tmp_path):
     assert read_document(path) == {"a": [0, 1], "b": [0, 1], "c": {"d": 1, "e": 2}}
 
 
-def damaged(content, rng):
-    """The bytes with some of them changed, cut out or repeated."""
-    data = bytearray(content)
-    for _ in range(rng.integers(1, 4)):
-        at, to = np.sort(rng.integers(0, len(data) + 1, 2))
-        kind = rng.integers(4)
-        if kind == 0 and at < len(data):
-            data[at] = rng.integers(256)
-        elif kind == 1:
-            del data[at:to]
-        elif kind == 2:
-            data[at:at] = data[at:to]
-        else:
-            data[at:at] = rng.integers(0, 256, 3, dtype=np.uint8).tobytes()
-    return bytes(data)
-
-
 def test_random_damage_is_refused_with_a_sentence(tmp_path):
     journal, arrays, document = (tmp_path / name for name in ("evaluations.jsonl", "state.npz", "run.yaml"))
     Journal(journal).append(Entry(0, 0, np.array([0.1, 2.0]), Evaluation(-1.5, "ok", {"s": 0.1}, 0.25, "", 2.0, "h:1")))
@@ -145,6 +129,6 @@ def test_random_damage_is_refused_with_a_sentence(tmp_path):
     for path, read in ((journal, lambda p: Journal(p).read()), (arrays, load_arrays), (document, read_document)):
         whole = path.read_bytes()
         for _ in range(150):
-            path.write_bytes(damaged(whole, rng))
+            path.write_bytes(damage(whole, rng))
             with contextlib.suppress(ValueError):  # what is still whole is read; nothing else may be raised
                 read(path)
