@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from surrogate.arrays import Array, Flags
-from surrogate.inference.checks.check import SIGNALS, unmeasured
-from surrogate.inference.checks.effective_size import too_few_draws
+from surrogate.inference.checks.check import SIGNALS
+from surrogate.inference.checks.effective_size import with_enough_draws
 from surrogate.inference.checks.spread import TOLERANCE, limit_of
 from surrogate.inference.depths import bulk_depth, relevant_depth, seen_depth
 from surrogate.inference.findings import Claim, Finding
@@ -28,10 +28,9 @@ class BatchError:
     phases = SIGNALS
     columns = {"batch_error": np.inf}
 
+    @with_enough_draws
     def look(self, view: View) -> Finding:
         """The largest error; infinite if a point's feasibility was predicted with certainty and wrongly."""
-        if too_few_draws(view):
-            return unmeasured(self, view)
         error, limit = _largest(view), view.setup.thresholds.batch
         numbers = {"batch_error": error}
         grounds = f"errors of its predictions were {error:.2g} {limit_of(error, limit)}"

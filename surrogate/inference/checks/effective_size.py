@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import TypeVar
+
 import numpy as np
 
-from surrogate.inference.checks.check import SIGNALS
+from surrogate.inference.checks.check import SIGNALS, Check, unmeasured
 from surrogate.inference.findings import Claim, Finding
 from surrogate.inference.view import View
 
-__all__ = ["EffectiveSize", "too_few_draws"]
+__all__ = ["EffectiveSize", "too_few_draws", "with_enough_draws"]
+
+C = TypeVar("C", bound=Check)
 
 
 _FEWEST = 50.0  # effective draws below which moments mean nothing: an error of 14 % of an sd
@@ -30,6 +36,16 @@ class EffectiveSize:
         claim = Claim.REFUTED if too_few_draws(view) else Claim.TOLERATED
         reason = f"effective sample size {ess:.0f} below {_ENOUGH:.0f}"
         return Finding(view.nowhere, claim, reason, {"ess": ess}, np.inf)
+
+
+def with_enough_draws(look: Callable[[C, View], Finding]) -> Callable[[C, View], Finding]:
+    """The ``look`` of a check, which reports "not measured" while there are too few draws to judge anything."""
+
+    @wraps(look)
+    def guarded(check: C, view: View) -> Finding:
+        return unmeasured(check, view) if too_few_draws(view) else look(check, view)
+
+    return guarded
 
 
 def too_few_draws(view: View) -> bool:

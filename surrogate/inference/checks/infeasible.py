@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from surrogate.inference.checks.check import SIGNALS, unmeasured
-from surrogate.inference.checks.effective_size import too_few_draws
+from surrogate.inference.checks.check import SIGNALS
+from surrogate.inference.checks.effective_size import with_enough_draws
 from surrogate.inference.findings import Claim, Finding
 from surrogate.inference.view import View
 
@@ -17,9 +17,8 @@ class Infeasible:
     phases = SIGNALS
     columns = {"infeasible": 0.0}
 
+    @with_enough_draws
     def look(self, view: View) -> Finding:
         """The share, between 0 and 1."""
-        if too_few_draws(view):
-            return unmeasured(self, view)
         p = view.model.feasibility.probability(view.model.whiten(view.sample.x))
         return Finding(view.nowhere, Claim.STANDS, numbers={"infeasible": float(view.sample.weights @ (1.0 - p))})

@@ -7,8 +7,8 @@ import copy
 import numpy as np
 
 from surrogate.arrays import Array
-from surrogate.inference.checks.check import SIGNALS, unmeasured
-from surrogate.inference.checks.effective_size import too_few_draws
+from surrogate.inference.checks.check import SIGNALS
+from surrogate.inference.checks.effective_size import with_enough_draws
 from surrogate.inference.divergence import gaussian_kl
 from surrogate.inference.findings import Claim, Finding
 from surrogate.inference.view import View
@@ -27,10 +27,9 @@ class Moved:
     phases = SIGNALS
     columns = {"moved": np.inf}
 
+    @with_enough_draws
     def look(self, view: View) -> Finding:
         """The divergence between the last two posteriors; infinite if the former had a raised temperature."""
-        if too_few_draws(view):
-            return unmeasured(self, view)
         distance, limit = _distance(view), view.setup.thresholds.moved
         claim = Claim.STANDS if distance < limit else Claim.WAITS
         grounds = f"the last batch moved the posterior by {distance:.2g} nats (limit {limit:g})"

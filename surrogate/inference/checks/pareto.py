@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from surrogate.inference.checks.check import SIGNALS, unmeasured
-from surrogate.inference.checks.effective_size import too_few_draws
+from surrogate.inference.checks.check import SIGNALS
+from surrogate.inference.checks.effective_size import with_enough_draws
 from surrogate.inference.findings import Claim, Finding
 from surrogate.inference.reliability import path_shape
 from surrogate.inference.view import View
@@ -22,10 +22,9 @@ class Pareto:
     phases = SIGNALS
     columns = {"k_hat": float("inf")}
 
+    @with_enough_draws
     def look(self, view: View) -> Finding:
         """The shape; infinite if there are too few draws."""
-        if too_few_draws(view):
-            return unmeasured(self, view)
         shape = path_shape(view, view.sample, view.rng("pareto"))
         numbers, grounds = {"k_hat": shape}, f"the Pareto shape of its weights is {shape:.2g} (limit {RELIABLE:g})"
         if shape < RELIABLE:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from surrogate.inference.checks.check import SIGNALS, unmeasured
-from surrogate.inference.checks.effective_size import too_few_draws
+from surrogate.inference.checks.check import SIGNALS
+from surrogate.inference.checks.effective_size import with_enough_draws
 from surrogate.inference.findings import Claim, Finding
 from surrogate.inference.view import View
 
@@ -34,10 +34,9 @@ class Spread:
     phases = SIGNALS
     columns = {"spread": np.inf, "warm_spread": np.inf, "evidence_spread": np.inf, "inflation": 1.0}
 
+    @with_enough_draws
     def look(self, view: View) -> Finding:
         """Reports the largest of the three spreads in units of their limits."""
-        if too_few_draws(view):
-            return unmeasured(self, view)
         limits, bulk = view.setup.thresholds, view.spread.bulk
         measured = {
             "spread": (bulk, limits.spread),
