@@ -40,6 +40,7 @@ __all__ = [
     "desi_lcdm",
     "desi_w0wacdm",
     "log_likelihood",
+    "observables",
     "sound_horizon",
 ]
 
@@ -221,6 +222,19 @@ def desi_w0wacdm() -> Target:
         mean=_MEAN.copy(),
         covariance=_COVARIANCE.copy(),
     )
+
+
+def observables(H0: float, Omega_m: float, w0: float, wa: float, omega_b: float) -> Array | float:
+    """What the data of `desi_w0wacdm` measure, 44 numbers, by parameter name; -inf where there is no such universe.
+
+    The 13 distances over r_d in the order of `BAO_DISTANCES`, the rates at the redshifts of `CHRONOMETERS`, and omega_b.
+    """
+    omega_bc = Omega_m * (H0 / 100) ** 2 - OMEGA_NEUTRINO
+    if w0 + wa >= 0.0 or omega_bc < omega_b:
+        return -np.inf
+    background = Background(*(np.array([a], dtype=np.float64) for a in (H0, Omega_m, w0, wa)))
+    distances = _distances(background)[0] / sound_horizon(omega_b, omega_bc)
+    return np.concatenate([distances, background.rate(CHRONOMETERS[:, 0])[0], [omega_b]])
 
 
 def log_likelihood(H0: float, Omega_m: float, w0: float, wa: float, omega_b: float) -> tuple[float, dict[str, float]]:
