@@ -227,7 +227,7 @@ def desi_w0wacdm() -> Target:
 def observables(H0: float, Omega_m: float, w0: float, wa: float, omega_b: float) -> Array | float:
     """What the data of `desi_w0wacdm` measure, 44 numbers, by parameter name; -inf where there is no such universe.
 
-    The 13 distances over r_d in the order of `BAO_DISTANCES`, the rates at the redshifts of `CHRONOMETERS`, and omega_b.
+    The 13 distances over r_d in the order of `BAO_DISTANCES`, the rates of `CHRONOMETERS`, and omega_b.
     """
     omega_bc = Omega_m * (H0 / 100) ** 2 - OMEGA_NEUTRINO
     if w0 + wa >= 0.0 or omega_bc < omega_b:

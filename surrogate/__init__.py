@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from surrogate.estimators.network_classifier import NetworkClassifier as NetworkClassifier
     from surrogate.inference.comparison import compare as compare
     from surrogate.inference.conclusion import load_result as load_result
+    from surrogate.inference.other_data import combine as combine
     from surrogate.inference.result import Result as Result
     from surrogate.inference.run import infer as infer
+    from surrogate.inference.tension import tension as tension
     from surrogate.labelling.labelling_run import LabellingRun as LabellingRun
     from surrogate.labelling.run import label as label
+    from surrogate.log_density.composite.emulator import load_observables as load_observables
     from surrogate.log_density.predictor import load_predictor as load_predictor
     from surrogate.networks.laplace_posterior import laplace as laplace
     from surrogate.problem.dataset import Dataset as Dataset
@@ -49,12 +52,15 @@ _HOMES = {
     "Prior": "surrogate.problem.prior",
     "Result": "surrogate.inference.result",
     "compare": "surrogate.inference.comparison",
+    "combine": "surrogate.inference.other_data",
     "infer": "surrogate.inference.run",
     "label": "surrogate.labelling.run",
     "laplace": "surrogate.networks.laplace_posterior",
+    "load_observables": "surrogate.log_density.composite.emulator",
     "load_predictor": "surrogate.log_density.predictor",
     "load_result": "surrogate.inference.conclusion",
     "select_batch": "surrogate.selection.batch",
+    "tension": "surrogate.inference.tension",
 }
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless a program configures logging

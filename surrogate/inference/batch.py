@@ -42,7 +42,7 @@ def design_batch(view: View) -> Array:
 def batch_size(view: View) -> int:
     """Points of the next batch that a surrogate chooses."""
     setup = view.setup
-    if setup.batch_size is None and setup.observables is not None and view.model.exact:
+    if setup.batch_size is None and view.learns_outputs and view.model.exact:
         return 1  # nothing is left to learn: it takes one point to confirm it
     noisy = setup.batch_size is None and bool((view.noise > _NOISY).any())
     share = int(view.state.data.finite.sum()) // _NOISY_SHARE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from surrogate.arrays import Array, default_float_errors
+from surrogate.inference.outputs import outputs_of, predictive_draws
 from surrogate.output.record import Evidence, Record
 from surrogate.output.tables import summary_table
 from surrogate.samplers.samples import Samples
@@ -225,6 +227,73 @@ class Result:
             max_evaluations=max_evaluations,
             tolerance=tolerance,
             levels=levels,
+        )
+
+    @default_float_errors()
+    def observables(self, x: ArrayLike | None = None) -> Any:
+        """The outputs of the simulator as the run has learned them, for a run of ``surrogate.Observables``.
+
+        Args:
+            x: Parameters with shape (m, d), or one point with shape (d,); None for the emulator itself, a function that
+                can be saved: ``result.observables().save("spectra.npz")``, read by ``surrogate.load_observables``.
+
+        Returns:
+            Outputs and their sds, as the simulator arranges them, with a leading axis of m; or the emulator.
+
+        Raises:
+            ValueError: If the run learned no outputs, or x has another number of parameters.
+        """
+        emulator = outputs_of(self)
+        return emulator if x is None else emulator.predict(x)
+
+    @default_float_errors()
+    def posterior_predictive(self, n: int = 200, *, seed: int = 0) -> Any:
+        """Outputs of the simulator at n draws of the posterior, by the emulator and with its error.
+
+        Args:
+            n: Number of draws.
+            seed: Chooses them.
+
+        Returns:
+            An array or a dict of arrays with a leading axis of n. No call is made.
+
+        Raises:
+            ValueError: If the run learned no outputs.
+        """
+        return predictive_draws(self, n, seed)
+
+    def compare_with(
+        self,
+        compare: Callable[..., Any],
+        prior: Any = None,
+        *,
+        vectorized: bool = False,
+        refine: int = 0,
+        seed: int = 0,
+        n_samples: int = 10_000,
+        **options: Any,
+    ) -> Result:
+        """The posterior and the evidence for another comparison of the same outputs, for a run of ``Observables``.
+
+        A part of the data, another covariance, or one more data set on the same outputs: no call of the simulator is
+        made where ``refine`` is 0. ``converged`` and ``status`` say whether the surrogate is sure of the result.
+
+        Args:
+            compare: As in ``surrogate.Observables``.
+            prior: Another prior; it must have the slow parameters, and may have other fast ones.
+            vectorized: Whether ``compare`` takes many points in one call.
+            refine: Calls of the simulator that may be made, where the new posterior needs them.
+            seed: Of all random numbers.
+            n_samples: Effective number of independent draws.
+            options: Further arguments of ``infer`` for the calls.
+
+        Raises:
+            ValueError: If the run learned no outputs, or was loaded from a folder.
+        """
+        from surrogate.inference.other_data import compared_with
+
+        return compared_with(
+            self, compare, prior, vectorized=vectorized, refine=refine, seed=seed, n_samples=n_samples, **options
         )
 
     def predictor(self) -> Predictor:

@@ -24,7 +24,7 @@ def next_temperature(view: View) -> float:
     A surrogate of outputs is never tempered: where these are uncertain its log-likelihood is flat by itself.
     """
     state, d = view.state, view.d
-    if not view.setup.tempered or view.setup.observables is not None:
+    if not view.setup.tempered or view.learns_outputs:
         return 1.0
     best = np.sort(state.data.y[state.data.finite])[::-1][: 2 * d + 1]
     from_depth = 2.0 / d * float(np.median(best[0] - best))

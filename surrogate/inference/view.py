@@ -91,6 +91,12 @@ class View:
         """Number of parameters."""
         return self.setup.d
 
+    @property
+    def learns_outputs(self) -> bool:
+        """Whether the present surrogate is one of the outputs of a simulator, or the first will be."""
+        parameters = self.state.parameters
+        return self.setup.observables is not None and (parameters is None or parameters.of_outputs)
+
     @cached_property
     def t(self) -> Array:
         """The evaluated points, with shape (n, d)."""

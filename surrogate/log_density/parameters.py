@@ -146,6 +146,11 @@ class SurrogateParameters:
         """Whether deep points are taken for noise of more than a tenth of their depth."""
         return self.hyper.log_shaping > np.log(_COARSE_SHAPING)
 
+    @property
+    def of_outputs(self) -> bool:
+        """False: of the log-likelihood itself."""
+        return False
+
     def numbers(self) -> dict[str, float]:
         """Numbers for the trace of a run."""
         log_scale = self.hyper.log_scale

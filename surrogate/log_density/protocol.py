@@ -36,6 +36,11 @@ class Parameters(Protocol):
         """Sd of the noise that was found in the values, in nats; 0 where they are exact."""
         ...
 
+    @property
+    def of_outputs(self) -> bool:
+        """Whether the surrogate is one of the outputs of a simulator."""
+        ...
+
     def numbers(self) -> dict[str, float]:
         """Numbers for the trace: amplitude, shaping, output_scale and rescues, NaN where absent."""
         ...

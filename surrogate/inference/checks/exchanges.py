@@ -32,7 +32,7 @@ class Exchanges:
         """The first of the exchanged points, in the first round of the search."""
         if view.setup.knows_width or view.state.explored:
             return Finding(view.nowhere)
-        if view.setup.observables is not None and view.model.exact:  # polynomials are known everywhere
+        if view.learns_outputs and view.model.exact:  # polynomials are known everywhere
             return Finding(view.nowhere)
         return Finding(_images(view)[: max(view.setup.holes_to_fill, _FEWEST)])
 

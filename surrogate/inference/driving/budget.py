@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from surrogate.arrays import Flags
+from surrogate.inference.driving.repeats import called
 from surrogate.inference.state import State
 from surrogate.problem.dataset import FAILED
 from surrogate.problem.evaluation import Evaluation
@@ -89,4 +90,4 @@ _NUMBER = re.compile(r"True|False|[-+.\deE]*\d[-+.\deE]*")
 
 def calls(state: State) -> int:
     """Number of calls of the likelihood that this run has made; earlier evaluations that it was given do not count."""
-    return int((state.data.step >= 0).sum())
+    return int(called(state.data).sum())

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from surrogate.executors.evaluate import Flight, evaluate_batch
 from surrogate.inference.driving.journal import RunJournal, evaluated
+from surrogate.inference.driving.repeats import repeated
 from surrogate.inference.driving.run import Run
 from surrogate.inference.state import State
 from surrogate.problem.evaluation import Evaluation
@@ -39,6 +40,7 @@ class Synchronous:
         while not self._run.over(self.state):
             proposed = self._run.ask(self.state, evaluated(self.state))
             self._x, done = self._resumed(self.state, proposed)
+            done = repeated(self._run.posterior.observables, self.state.data, self._x) | done
             self._landed = dict(done)
             evaluations = evaluate_batch(
                 self._run.posterior,

@@ -43,7 +43,7 @@ class Promising:
         """One point; none if no point is likely enough, checks wait for points, or the posterior has a known width."""
         if view.setup.knows_width or view.state.probes is not None or len(view.batch) < 2:
             return view.nowhere
-        if view.setup.observables is not None:  # its draws are wherever the errors of the outputs leave room
+        if view.learns_outputs:  # its draws are wherever the errors of the outputs leave room
             return view.nowhere
         early = _is_early(view)
         if not early and _is_wasteful(view) and view.state.step % _WASTED_EVERY:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from surrogate.arrays import Array
+from surrogate.log_density.composite.contest import scalar_wins
 from surrogate.log_density.composite.fit import fit_components
 from surrogate.log_density.composite.model import build_composite
 from surrogate.log_density.composite.parameters import CompositeParameters
@@ -45,23 +46,32 @@ class CompositeLearner:
         object.__setattr__(self, "rows", Rows(self.target))
 
     def fit(
-        self,
-        problem: FitProblem,
-        before: Parameters | None,
-        *,
-        cold_start: bool,
-        search: bool,  # noqa: ARG002 - kernels and trends are searched for in every step, which is cheap
-        noise: bool,  # noqa: ARG002 - outputs are taken as exact up to rounding
-        logs: frozenset[str] = frozenset(),
+        self, problem: FitProblem, before: Parameters | None, *, cold_start: bool, search: bool, noise: bool
     ) -> Parameters:
-        """Parameters that fit the data, see ``surrogate.log_density.protocol.Learner``."""
+        """Parameters that fit the data, see ``surrogate.log_density.protocol.Learner``.
+
+        Now and then the log-likelihood itself is learned as well, and takes the place of the outputs where it predicts
+        left-out points better: see ``contest``.
+        """
         last = before if isinstance(before, CompositeParameters) else None
+        scalar = before if isinstance(before, SurrogateParameters) else None
+        fitted = self._fit(problem, last, cold_start=cold_start or last is None)
+        if fitted.exact or (scalar is None and not search):
+            return fitted
+        scalar = self.scalar.fit(problem, scalar, cold_start=cold_start, search=search, noise=noise)
+        outputs = build_composite(problem.data, problem.t, fitted, self.rows, self.from_unit, device=problem.device)
+        plain = self.scalar.build(problem.data, problem.t, scalar, device=problem.device)
+        return scalar if scalar_wins(outputs, plain, problem.data.y[problem.data.finite]) else fitted
+
+    def _fit(self, problem: FitProblem, last: CompositeParameters | None, *, cold_start: bool) -> CompositeParameters:
+        """Parameters of a surrogate of the outputs."""
+        logs: frozenset[str] = frozenset() if last is None else last.logs
         known = OutputData(problem.data, problem.t, self.rows, logs=logs)
         columns = self.target.columns
         draws = prior_points(self.warp) if problem.draws is None else self.warp.forward(problem.draws[:, columns])
         whitening = Whitening.of(draws)
         training = known.training_set(lambda slow: whitening.whiten(self.warp.forward(slow)), problem.device)
-        found = fit_components(training, () if last is None else last.groups, cold_start=cold_start or last is None)
+        found = fit_components(training, () if last is None else last.groups, cold_start=cold_start)
         return CompositeParameters(
             groups=found.groups,
             whitening=whitening,

@@ -254,11 +254,23 @@ class CompositeLogDensity:
         return path + self.feasibility.deviations(u, count, rng)
 
     def predictor(
-        self, names: tuple[str, ...], bounds: Array, location: Array, scale: Array, origin: Array | None = None
+        self,
+        names: tuple[str, ...],  # noqa: ARG002
+        bounds: Array,  # noqa: ARG002
+        location: Array,  # noqa: ARG002
+        scale: Array,  # noqa: ARG002
+        origin: Array | None = None,  # noqa: ARG002
     ) -> object:
-        """The sampled log-likelihood as a function of parameters: not yet for outputs of a simulator."""
-        msg = "the surrogate of a simulator's outputs cannot be exported yet"
-        raise NotImplementedError(msg)
+        """Refused: a comparison is a program, and no numbers stand for it.
+
+        Raises:
+            ValueError: Always, with the remedy.
+        """
+        msg = (
+            "a run of Observables has no predictor of numbers: use result.observables() for the outputs, which can be "
+            "saved, or result.predict for the log-posterior"
+        )
+        raise ValueError(msg)
 
 
 @dataclass(frozen=True, eq=False)

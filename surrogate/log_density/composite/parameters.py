@@ -106,6 +106,11 @@ class CompositeParameters:
         """0: log-likelihoods of outputs are exact."""
         return 0.0
 
+    @property
+    def of_outputs(self) -> bool:
+        """True."""
+        return True
+
     def numbers(self) -> dict[str, float]:
         """Numbers for the trace of a run: the largest amplitude and shaping of all components."""
         return {

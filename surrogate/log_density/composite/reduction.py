@@ -16,7 +16,7 @@ from surrogate.problem.gaussian_data import GaussianData
 from surrogate.problem.observables import BoundObservables
 from surrogate.problem.outputs import Layout
 
-__all__ = ["Reduction", "Rows", "reduce"]
+__all__ = ["Reduction", "Rows", "principal_components", "reduce"]
 
 
 _ROUNDING = 1e-13  # of the largest singular value squared: what is below is rounding of the products
@@ -134,7 +134,23 @@ def reduce(
         unit = _spread(values, layout)
         values = values / unit
     centre = values[best]
-    offset = values - centre
+    basis, scores = principal_components(values - centre, allowed=allowed, size=size)
+    return Reduction(layout, reference, centre, basis, scores, warped, unit)
+
+
+def principal_components(
+    offset: Array, *, allowed: Array | None = None, size: int | None = None
+) -> tuple[Array, Array]:
+    """Orthonormal directions of rows with shape (n, M), and the coordinates of the rows along them.
+
+    Args:
+        offset: Differences to a centre.
+        allowed: See ``reduce``.
+        size: See ``reduce``.
+
+    Returns:
+        With shapes (M, K) and (n, K). O(n^2 M).
+    """
     gram = offset @ offset.T
     squares, vectors = np.linalg.eigh(gram)
     squares, vectors = squares[::-1], vectors[:, ::-1]
@@ -149,7 +165,7 @@ def reduce(
             k = int(np.argmax(enough)) + 1
     root = np.sqrt(np.maximum(squares[:k], 1e-300))
     basis = np.linalg.qr(offset.T @ (vectors[:, :k] / root))[0]
-    return Reduction(layout, reference, centre, basis, offset @ basis, warped, unit)
+    return basis, offset @ basis
 
 
 def _near(data: GaussianData, outputs: Array, best: int, logs: Flags) -> Array:

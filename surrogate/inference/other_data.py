@@ -1,0 +1,185 @@
+"""Posteriors for other data from the evaluations of one run: other comparisons of its outputs, other sums of parts.
+
+No call is made unless it is asked for. The surrogate is the one that a run would have made of the same evaluations;
+what it is not sure of is said, and calls can be bought where that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from surrogate.arrays import Array, default_float_errors
+from surrogate.executors.blas import one_thread
+from surrogate.inference.conclusion import conclude
+from surrogate.inference.learning import learn
+from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.setup import Setup
+from surrogate.inference.view import View
+from surrogate.problem.dataset import Dataset
+from surrogate.problem.evaluation import Evaluation
+from surrogate.problem.observables import BoundObservables, Observables
+from surrogate.problem.outputs import Outputs
+from surrogate.problem.prior import Prior
+from surrogate.problem.target import Posterior
+
+if TYPE_CHECKING:
+    from surrogate.inference.result import Result
+
+__all__ = ["combine", "compared_with"]
+
+
+_ROUNDS = 3  # fits in a row, each whitened by the draws of the one before
+_UNSURE = 0.1  # of a posterior sd: an error of the surrogate from which a parameter is named
+
+
+@default_float_errors()
+def compared_with(
+    result: Result,
+    compare: Callable[..., Any],
+    prior: Any = None,
+    *,
+    vectorized: bool = False,
+    refine: int = 0,
+    seed: int = 0,
+    n_samples: int = 10_000,
+    **options: Any,
+) -> Result:
+    """The posterior and the evidence for another comparison of a run's outputs, see ``Result.compare_with``."""
+    target = None if result.target is None else result.target.observables
+    if target is None:
+        msg = "compare_with needs the result of a run of Observables, in the process that made the run"
+        raise ValueError(msg)
+    slow = [target.names[j] for j in target.columns]
+    other = Observables(target.target.simulator, compare, slow, vectorized=vectorized)
+    asked = result.target.prior if prior is None and result.target is not None else Prior.of(prior)
+    posterior = Posterior(other, asked)
+    data = _compared(result.data, target, posterior)
+    if refine:
+        from surrogate.inference.run import infer
+
+        given = {"progress": False, "n_samples": n_samples} | options
+        return infer(other, asked, initial=data, max_evaluations=refine, seed=seed, **given)
+    return _from_data(Setup(asked, observables=posterior.observables), posterior, data, seed, n_samples)
+
+
+@default_float_errors()
+def combine(
+    result: Result,
+    parts: Sequence[str] | Mapping[str, float],
+    prior: Any = None,
+    *,
+    seed: int = 0,
+    n_samples: int = 10_000,
+) -> Result:
+    """The posterior and the evidence for a sum of log-likelihoods that a run recorded part by part, without a call.
+
+    A log-likelihood that returns its parts as derived values, (total, {"sn": -10.2, "bao": -5.1}), is learned as their
+    sum; any other sum can be learned from the same evaluations. They lie where the posterior of the run is: the sum of
+    few parts, whose posterior is wider, is known less well, which the status says.
+
+    Args:
+        result: Of the run.
+        parts: Names of derived values to add, or a weight for each name.
+        prior: Another prior of the same parameters; that of the run unless given.
+        seed: Of all random numbers.
+        n_samples: Effective number of independent draws.
+
+    Returns:
+        A result like that of a run; ``converged`` says whether the surrogate is sure of it.
+
+    Raises:
+        ValueError: If a name is not among the derived values, or the prior has other parameters.
+
+    >>> import surrogate
+    >>> result = surrogate.infer(lambda a: (-a * a - (a - 1) ** 2, {"one": -a * a}), {"a": (-5, 5)}, progress=False)
+    >>> bool(abs(surrogate.combine(result, ["one"]).mean[0]) < 0.1)
+    True
+    """
+    weights = parts if isinstance(parts, Mapping) else dict.fromkeys(parts, 1.0)
+    data = result.data
+    if missing := [name for name in weights if name not in data.derived_names]:
+        known = ", ".join(data.derived_names) or "none"
+        msg = f"parts must be derived values of the run ({known}); not among them: {', '.join(missing)}"
+        raise ValueError(msg)
+    if result.setup is None:
+        msg = "combine needs the result of a run"
+        raise ValueError(msg)
+    asked = result.setup.prior if prior is None else Prior.of(prior)
+    if asked.names != result.names:
+        msg = f"the prior must have the parameters {', '.join(result.names)}, got {', '.join(asked.names)}"
+        raise ValueError(msg)
+    columns = [data.derived_names.index(name) for name in weights]
+    total = data.derived[:, columns] @ np.array(list(weights.values()))
+    evaluations = [Evaluation(float(y), "ok") if np.isfinite(y) else Evaluation(-np.inf, "infeasible") for y in total]
+    again = Dataset.empty(asked.d).append(data.x, evaluations, -1)
+    setup = replace(result.setup, prior=asked, reference=None, fast=None, gradient=False, observables=None)
+    return _from_data(setup, result.target, again, seed, n_samples)
+
+
+def _compared(data: Dataset, before: BoundObservables, posterior: Posterior) -> Dataset:
+    """The evaluations as another comparison has them; fast parameters that are new get the medians of their priors."""
+    after, prior = posterior.observables, posterior.prior
+    if after is None or data.layout is None:
+        msg = "the run has no outputs"
+        raise ValueError(msg)
+    x = np.repeat(prior.quantile(np.full((1, prior.d), 0.5)), len(data), axis=0)
+    for j, name in enumerate(prior.names):
+        if name in before.names:
+            x[:, j] = data.x[:, before.names.index(name)]
+    rows = np.isfinite(prior.log_density(x))
+    slow = list(after.columns)
+    middle = prior.quantile(np.full((1, prior.d), 0.5))[0]
+    for i in np.flatnonzero(~rows):  # fast parameters outside of another prior
+        moved = middle.copy()
+        moved[slow] = x[i, slow]
+        x[i] = moved
+    rows = np.isfinite(prior.log_density(x))
+    evaluations = []
+    for i in np.flatnonzero(rows):
+        if data.has_outputs[i]:
+            evaluations.append(after.compared(Outputs(data.layout, data.outputs[i]), x[i]))
+        elif data.reasons[i]:
+            evaluations.append(Evaluation.failure(data.reasons[i]))
+        else:
+            evaluations.append(Evaluation(-np.inf, "infeasible"))
+    return Dataset.empty(prior.d).append(x[rows], evaluations, -1)
+
+
+def _from_data(setup: Setup, target: Posterior | None, data: Dataset, seed: int, n_samples: int) -> Result:
+    """The result of a run that makes no evaluation."""
+    loop = PosteriorLoop(setup)
+    with one_thread():
+        state = loop.init(seed, data)
+        if state.parameters is None:
+            msg = f"{int(data.finite.sum())} evaluations with a finite value are too few for a surrogate: use refine="
+            raise ValueError(msg)
+        for step in range(1, _ROUNDS):
+            state = learn(loop.view(replace(state, step=step)), 1.0).state
+        view = loop.view(state)
+        sure, words = _sure(view)
+        result = conclude(loop, state, words, n_samples)
+    unsure = _unsure(result.record.surrogate_error["mean"], result.draws.sd, setup.prior.names)
+    status = f"{result.status}; {unsure}" if unsure and not sure else result.status
+    record = replace(result.record, converged=sure, status=status, n_evaluations=0)
+    return replace(result, record=record, setup=setup, target=target)
+
+
+def _sure(view: View) -> tuple[bool, str]:
+    """Whether paths of the surrogate agree about the posterior and the evidence, and a sentence that says so."""
+    limits, spread = view.setup.thresholds, view.spread
+    sure = spread.bulk < limits.spread and spread.warm < limits.warm and spread.log_evidence < limits.log_evidence
+    numbers = f"draws of the surrogate differ from its mean by {spread.bulk:.2g} (limit {limits.spread:g})"
+    evidence = f"their log evidences by {spread.log_evidence:.2g} (limit {limits.log_evidence:g})"
+    return sure, f"{'sure' if sure else 'unsure'}, without further calls: {numbers}, {evidence}"
+
+
+def _unsure(error: Array, sd: Array, names: Sequence[str]) -> str:
+    """The parameters whose means the surrogate may have wrong, with the error in posterior sds."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.nan_to_num(error / sd)
+    worst = [f"{name} ({part:.2g} sd)" for name, part in zip(names, share, strict=True) if part > _UNSURE]
+    return f"least sure of {', '.join(worst)}: refine=n buys n calls there" if worst else "refine=n buys n calls"

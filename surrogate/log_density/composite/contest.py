@@ -1,0 +1,48 @@
+"""Whether outputs or the log-likelihood itself are the better thing to learn, by errors at points that are left out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from surrogate.arrays import Array
+from surrogate.log_density.composite.comparison import LOWEST
+from surrogate.log_density.composite.model import CompositeLogDensity
+from surrogate.log_density.model import ScalarLogDensity
+
+__all__ = ["scalar_wins"]
+
+
+_FEWEST = 14  # evaluations from which errors at left-out points mean anything ...
+_FEWEST_PER_PARAMETER = 3  # ... and for each slow parameter: a quadratic has as many coefficients in 4 dimensions
+_FLOOR = 0.1  # nats that an error may have without counting
+_PER_DEPTH = 0.1  # share of its depth that an error of a point may have: deep points matter less
+_MARGIN = 0.35  # by which the mean log error must be smaller: a factor of 1.4
+
+
+def scalar_wins(outputs: CompositeLogDensity, scalar: ScalarLogDensity, y: Array) -> bool:
+    """Whether the log-likelihood itself is predicted better than by way of the outputs.
+
+    Both predict each evaluation from all others. The score is the mean log of the error in units of 0.1 nats and a
+    tenth of the depth; the densities of outputs and of log-likelihoods, which are different data, cannot be compared.
+
+    Args:
+        outputs: Surrogate of the outputs.
+        scalar: Surrogate of the log-likelihood, of the same data.
+        y: Finite log-likelihoods of the data, with shape (n,).
+    """
+    slow = len(outputs.output_data.source.target.columns)
+    known, data = outputs.output_data, outputs.output_data.data
+    both = known.rows & data.finite
+    if both.sum() < max(_FEWEST, _FEWEST_PER_PARAMETER * slow):
+        return False
+    residual, _ = outputs.left_out()
+    predicted = np.full(len(data), LOWEST)
+    predicted[known.rows] = known.comparison.value(known.reduction.scores - residual, known.x)
+    by_outputs = _score(outputs.y_max - predicted[both], outputs.y_max - data.y[both])
+    by_scalar = _score(scalar.left_out_depth(y)[both[data.finite]], outputs.y_max - data.y[both])
+    return by_scalar < by_outputs - _MARGIN
+
+
+def _score(predicted: Array, depth: Array) -> float:
+    allowed = _FLOOR + _PER_DEPTH * depth
+    return float(np.log(1.0 + ((np.minimum(predicted, -LOWEST) - depth) / allowed) ** 2).mean()) / 2.0
