@@ -124,6 +124,8 @@ def conclude(
     elif np.isfinite(_hidden(state)):
         share = f"{100.0 * SMALLEST_SHARE:g} %"
         reason = f"{reason}; a further mode with more than {share} of the mass: probability {_hidden(state):.1%}"
+    if loop.setup.observables is not None and not view.learns_outputs:
+        reason = f"{reason}; the log-likelihood itself was learned, as the outputs predict it less well"
     check = _evidence_check(view, sample, chain)
     mean_error, sd_error, evidence_spread = surrogate_error(view, sample)
     record = Record(

@@ -70,8 +70,14 @@ class _Shown:
             design=None if run.initial else design_size(run.loop.setup),
             workers=1 if isinstance(run.executor, SerialExecutor) else used,
         )
+        self._of_outputs: bool | None = None
 
     def __call__(self, state: State) -> None:
+        of_outputs = None if state.parameters is None else state.parameters.of_outputs
+        if self._of_outputs is not None and of_outputs != self._of_outputs:
+            learned = "outputs are" if of_outputs else "log-likelihood itself is"
+            self._progress.say(f"the {learned} learned from here on, by errors at points that are left out")
+        self._of_outputs = of_outputs
         row: Mapping[str, Any] = state.rows()[-1] if len(state.trace) else {}
         counts = {"n_evaluations": calls(state), "best": state.data.y_max, "step": state.step}
         self._progress.update({**row, **counts, "reason": state.verdict.reason})

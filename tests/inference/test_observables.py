@@ -101,3 +101,18 @@ def test_impossible_points_and_exceptions() -> None:
 def test_files_executor_is_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match="cannot carry the outputs"):
         infer(executor=f"files:{tmp_path}")
+
+
+def test_rough_outputs_give_way_to_the_log_likelihood() -> None:
+    def rough(x: np.ndarray) -> np.ndarray:
+        """Its phase is as good as random; what the comparison uses is smooth."""
+        phase = 1e5 * (x[0] + 2.0 * x[1])
+        radius = 0.5 * (x[0] - 0.3) ** 2 + (x[1] + 0.5) ** 2 / 0.5
+        return np.sqrt(radius) * np.array([np.cos(phase), np.sin(phase)])
+
+    target = surrogate.Observables(rough, lambda out, _: -float((out**2).sum()))
+    result = surrogate.infer(target, {"a": (-5.0, 5.0), "b": (-5.0, 5.0)}, seed=1, progress=False, n_samples=1000)
+    assert result.converged, result.status
+    assert "the log-likelihood itself was learned" in result.status
+    assert np.allclose(result.mean, [0.3, -0.5], atol=0.2)
+    assert np.allclose(result.sd, [1.0, 0.5], rtol=0.1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from surrogate.arrays import Array, Flags
@@ -15,7 +13,7 @@ from surrogate.problem.outputs import Outputs
 __all__ = ["called", "repeated"]
 
 
-def repeated(target: BoundObservables | None, data: Dataset, x: Array) -> Mapping[int, Evaluation]:
+def repeated(target: BoundObservables | None, data: Dataset, x: Array) -> dict[int, Evaluation]:
     """Evaluations, by their index, of those points x that differ in fast parameters only from one with outputs.
 
     Args:

@@ -1,0 +1,120 @@
+"""Other data from the evaluations of one run: exact answers of a linear model, and what is said where little is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import surrogate
+
+D = 2
+A = np.random.default_rng(0).standard_normal((14, D))
+Y = A @ [0.2, -0.1] + 0.1 * np.random.default_rng(1).standard_normal(14)
+PRIOR = {"a": (-5.0, 5.0), "b": (-5.0, 5.0)}
+ROWS = {"one": slice(0, 8), "two": slice(8, 14)}
+
+
+def simulator(x):
+    return {name: A[rows] @ x for name, rows in ROWS.items()} | {"sum": np.array([x.sum()])}
+
+
+def data(*names):
+    y = {name: Y[ROWS[name]] for name in names}
+    return surrogate.GaussianData(y, {name: np.full(len(part), 0.01) for name, part in y.items()})
+
+
+def exact(*names):
+    rows = np.concatenate([np.arange(14)[ROWS[name]] for name in names])
+    covariance = np.linalg.inv(A[rows].T @ A[rows] / 0.01)
+    mean = covariance @ A[rows].T @ Y[rows] / 0.01
+    chi2 = float(((Y[rows] - A[rows] @ mean) ** 2).sum()) / 0.01
+    log_evidence = -0.5 * chi2 + 0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1] - D * np.log(10.0)
+    return mean, covariance, log_evidence
+
+
+@pytest.fixture(scope="module")
+def result():
+    target = surrogate.Observables(simulator, data("one", "two"))
+    return surrogate.infer(target, PRIOR, seed=1, progress=False, n_samples=2000)
+
+
+@pytest.fixture(scope="module")
+def parts(result):
+    return [result.compare_with(data(name), n_samples=2000) for name in ROWS]
+
+
+def test_part_of_the_data_without_a_call(result, parts) -> None:
+    for part, name in zip(parts, ROWS, strict=True):
+        mean, covariance, log_evidence = exact(name)
+        assert part.converged, part.status
+        assert part.n_evaluations == 0
+        sd = np.sqrt(np.diag(covariance))
+        assert (np.abs(part.mean - mean) < 5 * sd / np.sqrt(part.sampler["ess"])).all()
+        assert abs(part.log_evidence - log_evidence) < 4 * part.log_evidence_error + 1e-3
+
+
+def test_tension_against_exact_numbers(result, parts) -> None:
+    found = surrogate.tension(*parts, result)
+    (m1, c1, z1), (m2, c2, z2), (_, _, z) = exact("one"), exact("two"), exact("one", "two")
+    assert abs(found.log_bayes_ratio - (z - z1 - z2)) < 4 * found.log_bayes_ratio_error
+    chi2 = float((m1 - m2) @ np.linalg.solve(c1 + c2, m1 - m2))
+    assert found.shift_chi2 == pytest.approx(chi2, abs=0.3)
+    suspiciousness = 0.5 * D - 0.5 * chi2  # of Gaussians: (d - chi^2) / 2
+    assert abs(found.log_suspiciousness - suspiciousness) < 4 * found.log_suspiciousness_error
+    assert "log Bayes ratio" in str(found)
+
+
+def test_calls_may_be_bought(result) -> None:
+    more = result.compare_with(data("one"), refine=5, n_samples=500)
+    assert more.converged, more.status
+    assert more.n_evaluations <= 5
+    assert len(more.data) > len(result.data)
+
+
+def test_emulated_outputs_and_predictive_draws(result, tmp_path) -> None:
+    x = result.samples[:5]
+    mean, sd = result.observables(x)
+    for name, rows in ROWS.items():
+        assert np.allclose(mean[name], x @ A[rows].T, atol=1e-3)
+        assert (sd[name] < 1e-2).all()
+    assert np.allclose(mean["sum"][:, 0], x.sum(1), atol=1e-3)  # no data are compared with this output
+    one, _ = result.observables(x[0])
+    assert one["two"].shape == (6,)
+    result.observables().save(tmp_path / "outputs.npz")
+    again = surrogate.load_observables(tmp_path / "outputs.npz")
+    assert np.array_equal(again(x)[0]["one"], mean["one"])
+    draws = result.posterior_predictive(400)
+    assert draws["one"].shape == (400, 8)
+    exact_mean, covariance, _ = exact("one", "two")
+    spread = np.sqrt(np.diag(A[ROWS["one"]] @ covariance @ A[ROWS["one"]].T))
+    assert np.allclose(draws["one"].std(0), spread, rtol=0.2)
+    assert np.allclose(draws["one"].mean(0), A[ROWS["one"]] @ exact_mean, atol=5 * spread.max() / 20)
+
+
+def test_misuse_is_told(result) -> None:
+    scalar = surrogate.infer(lambda a: -a * a, {"a": (-5.0, 5.0)}, seed=1, progress=False, n_samples=200)
+    with pytest.raises(ValueError, match="not the outputs of a simulator"):
+        scalar.observables([0.0])
+    with pytest.raises(ValueError, match="result of a run of Observables"):
+        scalar.compare_with(data("one"))
+    with pytest.raises(ValueError, match="not among them: c"):
+        surrogate.combine(scalar, ["c"])
+    with pytest.raises(ValueError, match="no predictor of numbers"):
+        result.predictor()
+    with pytest.raises(ValueError, match="saved as .npz"):
+        result.observables().save("outputs.txt")
+
+
+def test_sums_of_parts_of_a_log_likelihood() -> None:
+    def log_likelihood(x):
+        one = -0.5 * float((((A @ x - Y)[ROWS["one"]]) ** 2).sum()) / 0.01
+        two = -0.5 * float((((A @ x - Y)[ROWS["two"]]) ** 2).sum()) / 0.01
+        return one + two, {"one": one, "two": two}
+
+    whole = surrogate.infer(log_likelihood, PRIOR, seed=1, progress=False, n_samples=1000)
+    for names in (["one"], ["two"], ["one", "two"]):
+        found = surrogate.combine(whole, names, n_samples=1000)
+        mean, covariance, log_evidence = exact(*names)
+        assert found.converged, found.status
+        assert (np.abs(found.mean - mean) < 0.2 * np.sqrt(np.diag(covariance))).all()
+        assert abs(found.log_evidence - log_evidence) < 4 * found.log_evidence_error + 1e-3
