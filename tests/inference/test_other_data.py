@@ -1,4 +1,4 @@
-"""Other data from the evaluations of one run: exact answers of a linear model, and what is said where little is known."""
+"""Other data from the evaluations of one run: exact answers of a linear model, and what is said of the rest."""
 
 from __future__ import annotations
 
