@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 import surrogate
 from surrogate.output.plots import trace_figure
@@ -134,6 +135,7 @@ def picture(case: Case, result: Any) -> Any:
             draws[:, 0], draws[:, 1], bins=45, range=[(a[0], a[-1]), (b[0], b[-1])]
         )
         middle = [0.5 * (edges[1:] + edges[:-1]) for edges in (a_edges, b_edges)]
+        counts = gaussian_filter(counts, 1.2)
         found = mass_levels(counts)
         left.contour(*middle, counts.T, levels=sorted(set(found)), colors="#1b6ca8", linewidths=1.0)
         left.plot(*result.data.x.T, ".", ms=3.5, color="#d1495b")

@@ -37,13 +37,13 @@ def row_details(pool: Pool, state: LabelState) -> RowDetails:
 
 
 def _asked(pool: Pool, state: LabelState) -> tuple[tuple[str, ...], ...]:
-    """Batch, row, reason, prediction and label of the rows that were asked for last."""
+    """Batch, row, prediction, reason and label of the rows that were asked for last."""
     rows = []
     for batch in state.batches:
         for place, row in enumerate(batch.rows.tolist()):
             mean, sd, *_ = batch.prediction[place].tolist()
             predicted = "-" if math.isnan(mean) else f"{mean:.4g} ± {sd:.2g}"
-            rows.append((f"{batch.number}", str(pool.names[row]), _reason(batch, place), predicted, _label(state, row)))
+            rows.append((f"{batch.number}", str(pool.names[row]), predicted, _reason(batch, place), _label(state, row)))
     return tuple(rows[-_LISTED:])
 
 

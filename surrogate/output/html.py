@@ -33,6 +33,7 @@ _CSS = """
   :root { --ink: #dfe6ee; --grey: #9fb0c0; --paper: #14191f; --line: #33404d; --faint: #26313c;
     --good: #7cc15a; --good-paper: #1b2a17; --bad: #e7a13d; --bad-paper: #33260f; }
   img { filter: invert(0.93) hue-rotate(180deg); }
+  div.scroll img { filter: none; background: #fff; border-radius: 4px; }
 }
 body { font: 15px/1.5 system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif; color: var(--ink);
   background: var(--paper); max-width: 62rem; margin: 0 auto; padding: 1.5rem 1.25rem 3rem; }
@@ -71,7 +72,7 @@ footer { margin-top: 2.5rem; color: var(--grey); font-size: .85rem; }
   td, td.text { display: flex; justify-content: space-between; gap: 1rem; border: 0; padding: .08rem 0;
     white-space: normal; text-align: right; overflow-wrap: anywhere; }
   td::before { content: attr(data-head); color: var(--grey); text-align: left; flex: 0 0 auto; max-width: 45%; }
-  td.text { display: block; text-align: left; } td.text::before { display: none; }
+  td.text { display: block; text-align: left; } td.text::before { display: block; max-width: none; }
   td:first-child { font-weight: 600; } td:first-child::before { font-weight: 400; }
 }
 @media print { body { max-width: none; } h2 { break-after: avoid; } img, table { break-inside: avoid; } }

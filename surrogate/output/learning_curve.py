@@ -34,7 +34,7 @@ class RowDetails:
 
     Attributes:
         spread: Standard deviation of the labels; NaN if there are fewer than two.
-        asked: Batch, row, why it was asked for, prediction and label, of the rows that were asked for last.
+        asked: Batch, row, prediction, why it was asked for and label, of the rows that were asked for last.
         categories: Column, word, rows and labelled rows of each word.
         outlying: Row, label and reason of the labels that lie far from the others or from their prediction.
     """
@@ -123,14 +123,16 @@ def _yardsticks(summary: LabelSummary) -> list[str]:
         return []
     rmse, error = summary.stages[-1, 1:3].tolist()
     rows = [
-        ("model", summary.models[-1], _with_error(rmse, error)),
-        ("ridge regression", "a plane through the labels", f"{summary.ridge:.4g}"),
-        ("constant", "the mean label for every row", f"{summary.constant:.4g}"),
-        ("spread of the labels", "their standard deviation", f"{summary.details.spread:.4g}"),
+        ("model", _with_error(rmse, error), summary.models[-1]),
+        ("ridge regression", f"{summary.ridge:.4g}", "a plane through the labels"),
+        ("constant", f"{summary.constant:.4g}", "the mean label for every row"),
+        ("spread of the labels", f"{summary.details.spread:.4g}", "their standard deviation"),
     ]
-    shown = [row for row in rows if row[2] != "nan"]
+    shown = [row for row in rows if row[1] != "nan"]
     words = "A model that is no better than a constant has learned nothing from the columns."
-    return [section("Is it better than no model?", table(("", "what it is", "RMSE"), shown), note(words))]
+    return [
+        section("Is it better than no model?", table(("", "RMSE", "what it is"), shown, text_columns=1), note(words))
+    ]
 
 
 def _rows(details: RowDetails, target: str) -> list[str]:
@@ -144,9 +146,9 @@ def _rows(details: RowDetails, target: str) -> list[str]:
         head = ("column", "word", "rows", "labelled")
         parts.append(section("Categories", table(head, details.categories)))
     if details.asked:
-        head = ("batch", "row", "why it was asked for", "predicted", target)
+        head = ("batch", "row", "predicted", "why it was asked for", target)
         words = f"The last {len(details.asked)} rows that were asked for."
-        parts.append(section("Why each row was asked for", note(words), table(head, details.asked, text_columns=3)))
+        parts.append(section("Why each row was asked for", note(words), table(head, details.asked, text_columns=2)))
     return parts
 
 

@@ -241,8 +241,8 @@ def _failures(names: tuple[str, ...], record: Record) -> str:
         [
             f"{i + 1}",
             f"{data.step[i]}",
-            ", ".join(f"{name} {value:.6g}" for name, value in zip(names, data.x[i], strict=True)),
             duration(data.seconds[i]),
+            ", ".join(f"{name} {value:.6g}" for name, value in zip(names, data.x[i], strict=True)),
             data.reasons[i],
         ]
         for i in rows[:_LISTED]
@@ -251,7 +251,7 @@ def _failures(names: tuple[str, ...], record: Record) -> str:
     summary = table(("count", "reason"), [[f"{n}", why] for why, n in counts[:10]], text_columns=1)
     places = "Where they lie: the crosses on the corner plot, and here."
     more = note(f"... and {len(rows) - _LISTED} more, in evaluations.jsonl.") if len(rows) > _LISTED else ""
-    listed = table(("evaluation", "step", "place", "time", "reason"), entries, text_columns=3)
+    listed = table(("evaluation", "step", "time", "place", "reason"), entries, text_columns=2)
     return note(share) + summary + note(places) + listed + more
 
 

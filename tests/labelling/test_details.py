@@ -24,7 +24,7 @@ def test_every_row_has_a_reason(linear):
     run, *_ = made(linear)
     asked = row_details(run.pool, run.state).asked
     assert len(asked) == 60  # the last ones
-    reasons = {row[2] for row in asked}
+    reasons = {row[3] for row in asked}
     assert "drawn at random: there was no model yet" in reasons
     assert "drawn at random, to measure errors" in reasons
     assert any(reason.startswith("chosen: unlike the labelled rows") for reason in reasons)
