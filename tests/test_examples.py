@@ -15,6 +15,11 @@ from surrogate.cli.main import main
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 PROGRAMS = sorted(EXAMPLES.glob("*.py"))
 LONG = {"desi"}  # minutes: only their beginning is run, unless with -m slow
+TOLD = {
+    "label_": "labels; ",
+    "longitudinal": "log evidence",
+    "": "calls of the likelihood",
+}  # by the beginning of a name
 FILES = [EXAMPLES / "desi.yaml"]  # the others are for other programs
 
 
@@ -35,7 +40,7 @@ def run(tmp_path, monkeypatch, capsys):
 def test_program_runs(path, run, monkeypatch):
     if path.stem in LONG:
         monkeypatch.setattr(surrogate, "infer", functools.partial(surrogate.infer, max_evaluations=40))
-    assert ("labels; " if path.stem.startswith("label_") else "calls of the likelihood") in run(path)
+    assert next(words for stem, words in TOLD.items() if path.stem.startswith(stem)) in run(path)
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ class GPRegressor(RegressorMixin, BaseEstimator):
     nearest, calibrated on points held out. docs/regression.md says in measured figures when another choice is worth it.
 
     A table with columns of text (a DataFrame, a structured array, or an array of objects) is learned with categories:
-    up to 3,000 rows ("cholesky") by a process of all columns with learned correlations of the categories, beyond
+    up to 6,000 rows ("cholesky") by a process of all columns with learned correlations of the categories, beyond
     ("basis") by an additive model of the columns and those interactions of two that the data show. See docs/mixed.md.
 
     Args:

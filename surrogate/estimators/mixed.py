@@ -16,14 +16,14 @@ from surrogate.gp.additive_basis import AdditivePosterior
 from surrogate.gp.additive_reduction import Reduction
 from surrogate.gp.categories import CategoryKernel
 from surrogate.gp.composition import Kernel
-from surrogate.gp.mixed import MixedData, chosen_additive, chosen_process, relevance
+from surrogate.gp.mixed import MixedData, chosen_additive, chosen_process, noise_variance, relevance
 from surrogate.gp.solvers.cholesky import CholeskyPosterior
 from surrogate.rng import torch_generator
 
 __all__ = ["Alike", "ComponentShare", "MixedFit"]
 
-MOST_EXACT = 3000
-"""Points up to which "auto" takes the process of all columns: O(n^2) memory for each of its parts."""
+MOST_EXACT = 6000
+"""Points up to which "auto" takes the process of all columns: a few matrices of 0.3 GB there."""
 FUNCTIONS = 600
 """Basis functions of the additive model unless a rank is given."""
 
@@ -122,7 +122,7 @@ class MixedFit:
         posterior: CholeskyPosterior | AdditivePosterior = reduction.posterior
         if way == "cholesky":
             posterior = chosen_process(data, torch_generator(seed, "hyperparameters"))
-        sd = _noise_sd(posterior) if noise is None else noise / unit
+        sd = math.sqrt(noise_variance(posterior)) if noise is None else noise / unit
         return cls(columns, posterior, reduction, offset, unit, way, unit * sd, device, len(y))
 
     @property
@@ -210,10 +210,3 @@ def _tables(kernel: Any, columns: tuple[int, ...]) -> list[CategoryKernel]:
     if getattr(kernel, "columns", None) == columns and isinstance(kernel.parts[0], CategoryKernel):
         return [kernel.parts[0]]
     return [table for part in kernel.parts for table in _tables(part, columns)]
-
-
-def _noise_sd(posterior: CholeskyPosterior | AdditivePosterior) -> float:
-    if isinstance(posterior, AdditivePosterior):
-        return math.sqrt(posterior.noise_variance)
-    vector = posterior.process.noise.vector()
-    return float(posterior.scale) * math.exp(0.5 * float(vector[0]))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from surrogate.arrays import Array
 
-__all__ = ["MOST_CATEGORIES", "Columns", "as_columns", "is_mixed"]
+__all__ = ["MOST_CATEGORIES", "Columns", "as_columns", "is_mixed", "robust_scale"]
 
 MOST_CATEGORIES = 300
 """Different words that a column may hold: more name rows instead of sorting them."""
@@ -107,7 +107,7 @@ class Columns:
             _words(name, column, j in declared) for j, (name, column) in enumerate(zip(names, columns, strict=True))
         ]
         scales = [
-            (0.0, 1.0) if found is not None else _scale(_numbers(name, column))
+            (0.0, 1.0) if found is not None else robust_scale(_numbers(name, column))
             for name, column, found in zip(names, columns, words, strict=True)
         ]
         centre, spread = np.array(scales).T
@@ -208,7 +208,7 @@ def _numbers(name: str, column: Any) -> Array:
     return values
 
 
-def _scale(values: Array) -> tuple[float, float]:
+def robust_scale(values: Array) -> tuple[float, float]:
     """Median, and the width of the middle half in units of the sd of a normal; the sd where the middle is one value."""
     middle = float(np.median(values))
     low, high = np.quantile(values, [0.25, 0.75])

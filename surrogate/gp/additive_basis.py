@@ -28,6 +28,7 @@ from surrogate.gp.scales import scale_terms
 __all__ = ["AdditiveBasis", "AdditivePosterior", "Sums", "fit_additive"]
 
 _BLOCK = 4_000_000  # features at a time: 32 MB in float64
+_TRUNCATION = 0.1  # share of the prior variance that sines may lack inside of the box
 ETA = LogNormal(math.log(0.1), 3.0, 1e-8, 1e3)
 """Prior of the noise variance in units of the squared output scale."""
 
@@ -266,15 +267,17 @@ class AdditivePosterior:
     def variance(self, u: Tensor) -> Tensor:
         """Posterior variance of the function without noise, with shape (m,): O(m M^2).
 
-        What the functions lack of the prior variance (all of it beyond the box, and of categories that the data did not
-        have) counts as unknown.
+        What the functions lack of a component's prior variance beyond a tenth counts as unknown: all of it beyond the
+        box, and of categories that the data did not have. A few percent are what sines leave out everywhere.
         """
         f = self._weighted(u)
         half = torch.linalg.solve_triangular(self._solution.lower, f.T, upper=False)
         pairs = zip(self.basis.components, self.basis.vectors(self.vector), self.basis.slices, strict=True)
         missing = torch.zeros_like(f[:, 0])
         for component, own, part in pairs:
-            missing += (component.prior_variance(own, u) - f[:, part].square().sum(1)).clamp(min=0.0)
+            lost = 1.0 - f[:, part].square().sum(1) / component.prior_variance(own, u)
+            unknown = ((lost - _TRUNCATION) / (1.0 - _TRUNCATION)).clamp(min=0.0)
+            missing += unknown * component.prior_variance(own, u)
         return self.noise_variance * half.square().sum(0) + self._solution.s2 * missing
 
     def component_means(self, u: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from surrogate.gp.additive_basis import AdditiveBasis, AdditivePosterior, Sums, 
 __all__ = ["TOLERANCE", "Dropping", "Reduction", "reduced"]
 
 TOLERANCE = 0.003
-"""Growth of the mean squared error, relative, that a dropped component may cost although it is measured."""
+"""Relative growth of the mean squared error over that of the full model that is allowed although it is measured."""
+_MOST = 0.01  # growth that is allowed where it is not measured: a few gross errors make its standard error large
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Dropping:
     Attributes:
         name: The component.
         share: Its share in the variance of the data.
-        growth: Relative growth of the cross-validated mean squared error without it.
+        growth: Relative growth of the cross-validated mean squared error without it and those that were dropped before.
         error: Standard error of the growth, from its scatter over the folds.
         dropped: Whether it was dropped.
     """
@@ -55,9 +56,10 @@ class Reduction:
 def reduced(full: AdditivePosterior, folds: Sequence[Sums], *, tolerance: float = TOLERANCE) -> Reduction:
     """Drops components, those of the least share first, while the predictions hold.
 
-    A component goes if the mean squared error of points in folds that were left out grows without it by less than one
-    standard error of the growth, or by less than the tolerance. The hyperparameters of the others are kept during the
-    search: a fold costs O(M^3) and no pass over the data.
+    A component goes if the mean squared error of points in folds that were left out, over that of the full model, is
+    larger without it by less than the tolerance, or by less than one standard error and one percent. All dropped
+    components count together. The hyperparameters of the others are kept during the search: a fold costs O(M^3) and no
+    pass over the data.
 
     Args:
         full: The posterior of all components, whose sums are those of all folds.
@@ -82,11 +84,11 @@ def reduced(full: AdditivePosterior, folds: Sequence[Sums], *, tolerance: float 
         without = _errors(basis, vector, rest, folds)
         growth = (without - errors) / errors.mean()
         error = float(growth.std(ddof=1)) / math.sqrt(len(folds))
-        drop = float(growth.mean()) <= max(error, tolerance)
+        drop = float(growth.mean()) <= max(min(error, _MOST), tolerance)
         name = basis.components[candidate].name
         steps.append(Dropping(name, float(shares[candidate]), float(growth.mean()), error, drop))
         if drop:
-            kept, errors = rest, without
+            kept = rest
     if len(kept) == len(basis.components):
         return Reduction(full, tuple(kept), tuple(steps))
     start = np.concatenate([*(vectors[k] for k in kept), full.vector[-1:]])

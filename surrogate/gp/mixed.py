@@ -25,7 +25,7 @@ from surrogate.gp.parameters import LogNormal
 from surrogate.gp.process import Data, Process
 from surrogate.gp.solvers.cholesky import CholeskyPosterior
 
-__all__ = ["MixedData", "chosen_additive", "chosen_process", "process_kernel", "relevance"]
+__all__ = ["MixedData", "chosen_additive", "chosen_process", "noise_variance", "process_kernel", "relevance"]
 
 MOST_FOR_EXACT_FIT = 1000
 """Points that the hyperparameters of the exact process are fitted to: about half a second an evaluation."""
@@ -103,12 +103,16 @@ def _alike(count: int) -> CategoryKernel:
     return Correlated(count, min(2, count - 1)) if count <= _MOST_CORRELATED else Overlap(count, 1.0)
 
 
-def chosen_process(data: MixedData, generator: torch.Generator) -> CholeskyPosterior:
+def chosen_process(
+    data: MixedData, generator: torch.Generator, *, start: Array | None = None, max_evaluations: int = _MOST_FIT
+) -> CholeskyPosterior:
     """The process of all columns with hyperparameters of the most evidence of up to 1,000 points: O(n^3).
 
     Args:
         data: All the points.
         generator: Draws the points of the fit; on the CPU.
+        start: Log-hyperparameters to begin with, of a process of the same columns.
+        max_evaluations: Limit of the optimiser.
 
     Raises:
         FloatingPointError: If a covariance cannot be factored with any noise.
@@ -119,8 +123,16 @@ def chosen_process(data: MixedData, generator: torch.Generator) -> CholeskyPoste
         noise = Nugget(max(len(data.y), 10) * torch.finfo(torch.float64).eps) + Given()
     process = Process(kernel, noise=noise, scale=None if data.noise is None else 1.0)
     order = torch.randperm(len(data.y), generator=generator)[:MOST_FOR_EXACT_FIT].to(data.u.device)
-    found = fit(process, _given(data.rows(order)), max_evaluations=_MOST_FIT)
+    starts = () if start is None else (start,)
+    found = fit(process, _given(data.rows(order)), starts=starts, max_evaluations=max_evaluations)
     return process.with_vector(found.vector).condition(_given(data))
+
+
+def noise_variance(posterior: CholeskyPosterior | AdditivePosterior) -> float:
+    """Variance of the noise where it was estimated, in units of y squared."""
+    if isinstance(posterior, AdditivePosterior):
+        return posterior.noise_variance
+    return float(posterior.scale) ** 2 * math.exp(float(posterior.process.noise.vector()[0]))
 
 
 def _given(data: MixedData) -> Data:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from surrogate.arrays import Array, Indices
+from surrogate.labelling.lessons import Fitted, Lesson
+from surrogate.labelling.mixed import fit_mixed
 from surrogate.problem.repeats import distinct_values
-from surrogate.rng import generator
 
 if TYPE_CHECKING:
     import torch
@@ -23,63 +24,7 @@ if TYPE_CHECKING:
     from surrogate.networks.scaling import InputScaling
     from surrogate.selection.features import Features
 
-__all__ = ["LEARNERS", "Fitted", "Lesson", "Member", "constant_errors", "fit_ridge"]
-
-
-class Member(Protocol):
-    """A fitted regressor."""
-
-    def predict(self, x: Array) -> tuple[Array, Array]:
-        """Mean and variance at x with shape (m, d), each with shape (m,); the variance up to a factor."""
-
-    def features(self, x: Array) -> Features:
-        """What batches are selected by, at x with shape (m, d)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Lesson:
-    """What is to be learned.
-
-    Attributes:
-        x: Rows, with shape (n, d).
-        y: Labels, with shape (n,).
-        pool: Rows without labels, with shape (m, d), that help to standardise the columns.
-        seed: Seed of the folds and the networks.
-        folds: Number of folds.
-        device: Where to fit.
-        uncertainty: Posterior of networks: "last-layer", "kfac" or "swag".
-    """
-
-    x: Array
-    y: Array
-    pool: Array | None
-    seed: int
-    folds: int
-    device: str | None
-    uncertainty: str = "last-layer"
-
-    def parts(self) -> Indices:
-        """The fold of each row, with shape (n,); equal rows are in the same."""
-        groups = distinct_values(self.x)
-        n = int(groups.max(initial=-1)) + 1
-        return generator(self.seed, len(self.y), "folds").permutation(np.arange(n) % self.folds)[groups]
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """What was learned.
-
-    Attributes:
-        members: Their mean is the prediction.
-        error: Label minus the prediction of a model that had not seen the row, with shape (n,); NaN if there is none.
-        variance: That the same model gave, with shape (n,).
-        parts: The fold that each row was left out with, with shape (n,), -1 for none.
-    """
-
-    members: tuple[Member, ...]
-    error: Array
-    variance: Array
-    parts: Indices
+__all__ = ["LEARNERS", "constant_errors", "fit_ridge"]
 
 
 # Networks
@@ -206,6 +151,8 @@ def _fit_gp(lesson: Lesson) -> Fitted:
     lengthscales know that label: with 384 labels of 22 columns it claimed an RMSE of 542 where new rows had 777, and
     intervals of 90 % held 82 % of them. The kernel is that of all labels: one choice out of four.
     """
+    if lesson.categories:
+        return fit_mixed(lesson)
     regressor = _regressor(lesson, "auto").fit(lesson.x, lesson.y)
     parts = lesson.parts()
     error, variance = np.full(len(lesson.y), math.nan), np.full(len(lesson.y), math.nan)

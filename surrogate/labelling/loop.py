@@ -58,6 +58,7 @@ def _fitted(
         device=_device(settings.device),
         uncertainty=settings.uncertainty,
         may_be_ridge=may_be_ridge,
+        categories=pool.schema.blocks,
     )
 
 

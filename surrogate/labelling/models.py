@@ -11,7 +11,8 @@ import numpy as np
 from scipy import stats
 
 from surrogate.arrays import Array, Flags
-from surrogate.labelling.learners import LEARNERS, Fitted, Lesson, Member, constant_errors, fit_ridge
+from surrogate.labelling.learners import LEARNERS, constant_errors, fit_ridge
+from surrogate.labelling.lessons import Fitted, Lesson, Member
 from surrogate.labelling.state import Stage
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class FoldModel:
         gain: Share by which twice the labels lowered the RMSE, and its standard error; None if that was not measured.
         constant: Held-out RMSE of the mean label, in the same folds and over the same rows.
         ridge: That of a ridge regression.
+        categories: First and behind the last of the inputs that are the words of one column.
     """
 
     name: str
@@ -107,19 +109,31 @@ class FoldModel:
     gain: tuple[float, float] | None = None
     constant: float = math.nan
     ridge: float = math.nan
+    categories: tuple[tuple[int, int], ...] = ()
 
     def predict(self, x: Array, *, level: float = 0.9) -> Prediction:
         """Mean, sd and an interval for rows with shape (m, d).
 
         The interval is conformal: on rows like those that were judged it holds the label with at least this probability
         (Lei et al. 2018, https://arxiv.org/abs/1604.04173; the members of a fold model have each seen a part of the
-        labels, so that their mean is rather better than the errors that it is sized by).
+        labels, so that their mean is rather better than the errors that it is sized by). A row with a word that no row
+        of the table has is as uncertain as it is before data: by the variance of a process, or that of all labels.
         """
         blocks = [self._mean_and_variance(x[i : i + _BLOCK]) for i in range(0, len(x), _BLOCK)]
         mean, variance = (np.concatenate([*parts]) for parts in zip(*blocks, strict=True)) if blocks else (x[:, 0],) * 2
         size = self.calibration.size(variance[:, None])
+        unknown = self._unknown(x)
+        before = np.sqrt(variance[unknown]) if self.name == "gp" else self.constant
+        size[unknown] = np.maximum(size[unknown], before / self.sd_scale)
         half = self.calibration.quantile(level) * size
         return Prediction(mean, self.sd_scale * size, mean - half, mean + half, level)
+
+    def _unknown(self, x: Array) -> Flags:
+        """Rows with a word that the table does not have, with shape (m,)."""
+        out = np.zeros(len(x), dtype=bool)
+        for start, stop in self.categories:
+            out |= ~x[:, start:stop].any(axis=1)
+        return out
 
     @property
     def sd_scale(self) -> float:
@@ -181,6 +195,7 @@ def fit_folds(
     device: str | None = None,
     uncertainty: str = "last-layer",
     may_be_ridge: bool = False,
+    categories: tuple[tuple[int, int], ...] = (),
 ) -> FoldModel:
     """Fits a model to the labels, and computes the held-out error of each label by cross-validation.
 
@@ -200,11 +215,13 @@ def fit_folds(
         uncertainty: Posterior of networks, see `LabelSettings`.
         may_be_ridge: Whether a ridge regression takes the place of the model where its errors in the same folds are
             lower by more than their standard error, as on small noisy tables with many columns of 0 and 1.
+        categories: First and behind the last of the columns of 0 and 1 that stand for the words of one column, for
+            processes with kernels of categories.
     """
     from surrogate.networks.uncertainty import calibrate
 
     start = time.perf_counter()
-    lesson = Lesson(x, y, pool, seed, folds, device, uncertainty)
+    lesson = Lesson(x, y, pool, seed, folds, device, uncertainty, categories)
     fitted = LEARNERS[name](lesson)
     ridge, constant = fit_ridge(lesson, fitted.parts), constant_errors(y, fitted.parts)
     held_out, beside = _judged(fitted, random), _judged(ridge, random)
@@ -221,6 +238,7 @@ def fit_folds(
         time.perf_counter() - start,
         constant=_rms(constant[chosen]),
         ridge=beside.rmse,
+        categories=categories,
     )
 
 

@@ -144,11 +144,14 @@ def encoded(recipe: Recipe, pool: Pool, rows: Any) -> Array:
 
     Raises:
         ValueError: If a column or a value is missing or of the wrong kind; the message holds row and column.
+
+    Warns:
+        UserWarning: If a column holds words that the pool does not have.
     """
     schema = recipe.schema
     declared = Declared(schema.target, recipe.declared().categorical)
     table = _table(rows, declared, [column.name for column in schema.columns])
-    return pool.encode(*schema.read(table))
+    return pool.encode(*schema.read(table, may_be_unknown=True))
 
 
 def _digest_of(pool: Pool) -> str:

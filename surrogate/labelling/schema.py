@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -128,8 +129,12 @@ class Schema:
             raise ValueError(msg)
         return cls(declared.target, columns, declared.ids, declared.ignored, declared.mask)
 
-    def read(self, table: Table) -> tuple[Array, Codes]:
+    def read(self, table: Table, *, may_be_unknown: bool = False) -> tuple[Array, Codes]:
         """Numbers with shape (n, p) and codes of categories with shape (n, q) of a table that has these columns.
+
+        Args:
+            table: The table.
+            may_be_unknown: Whether words without order that are not known get the code -1 and a warning.
 
         Raises:
             ValueError: If a column or a value is missing, is infinite, is text among numbers, or a word that is not
@@ -139,7 +144,7 @@ class Schema:
             msg = f"{table.source} lacks the columns {', '.join(map(repr, absent))}"
             raise ValueError(msg)
         numbers = [_complete(table, column.name) for column in self.number_columns]
-        codes = [_coded(table, column) for column in self.category_columns]
+        codes = [_coded(table, column, may_be_unknown) for column in self.category_columns]
         n = len(table)
         return (
             np.stack(numbers, axis=1) if numbers else np.empty((n, 0)),
@@ -147,12 +152,26 @@ class Schema:
         )
 
     def encode(self, numbers: Array, codes: Codes) -> Array:
-        """Model inputs, with shape (n, d): numbers, then categories, in the order of the columns."""
+        """Model inputs, with shape (n, d): numbers, then categories, in the order of the columns.
+
+        The columns of a word that is not known are all 0.
+        """
         parts = [numbers]
         for j, column in enumerate(self.category_columns):
             code = codes[:, j]
-            parts.append(code[:, None].astype(np.float64) if column.ordered else np.eye(column.width)[code])
+            one_hot = np.vstack([np.eye(column.width), np.zeros(column.width)])
+            parts.append(code[:, None].astype(np.float64) if column.ordered else one_hot[code])
         return np.concatenate(parts, axis=1)
+
+    @property
+    def blocks(self) -> tuple[tuple[int, int], ...]:
+        """First and behind the last of the model inputs of each column of words without order."""
+        out, start = [], len(self.number_columns)
+        for column in self.category_columns:
+            if not column.ordered:
+                out.append((start, start + column.width))
+            start += column.width
+        return tuple(out)
 
     def to_document(self) -> dict[str, Any]:
         """Plain values; `of_document` reads them."""
@@ -247,7 +266,7 @@ def _gap(table: Table, name: str, row: int, what: str, count: int, word: str = "
     )
 
 
-def _coded(table: Table, column: Column) -> Codes:
+def _coded(table: Table, column: Column, may_be_unknown: bool) -> Codes:
     """Positions of the words of a column among its categories."""
     position = {word: code for code, word in enumerate(column.categories)}
     texts = table.texts(column.name)
@@ -258,5 +277,8 @@ def _coded(table: Table, column: Column) -> Codes:
             raise ValueError(_gap(table, column.name, int(bad[0]), "is missing", len(bad), word.strip()))
         hint = did_you_mean(word, column.categories, otherwise=f"; known: {', '.join(column.categories[:10])}")
         msg = f"{table.source}, row {bad[0] + 1}, column {column.name!r}: {word!r} is not a known category{hint}"
-        raise ValueError(msg)
+        if column.ordered or not may_be_unknown:
+            raise ValueError(msg)
+        msg += f". Predictions for {len(bad)} such rows know nothing of its effect"
+        warnings.warn(msg, UserWarning, stacklevel=2)
     return codes

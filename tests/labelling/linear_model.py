@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from surrogate.labelling.learners import Fitted
+from surrogate.labelling.lessons import Fitted
 from surrogate.selection.features import linear_features
 
 

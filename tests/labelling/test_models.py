@@ -12,7 +12,8 @@ from scipy import stats
 
 from surrogate.estimators.gp import GPRegressor
 from surrogate.labelling import learners
-from surrogate.labelling.learners import Lesson, fit_ridge
+from surrogate.labelling.learners import fit_ridge
+from surrogate.labelling.lessons import Lesson
 from surrogate.labelling.models import HeldOutErrors, fit_folds, gain_of, model_name
 from surrogate.labelling.settings import LabelSettings
 from surrogate.networks import training
