@@ -5,6 +5,8 @@ parameters:
   a: [0, 1]
   b: {prior: {dist: norm, loc: 0, scale: 2}, label: \beta}
   c: {min: -1, max: 1, periodic: true}
+  kind: {categories: [mead, takahashi]}
+  count: {integers: [0, 3], weights: [4, 2, 1, 1]}
 options:
   seed: 1
   max_evaluations: 200
@@ -64,7 +66,7 @@ _FLAGS = ("isolate", "into", "vectorized", "gradient")
 _NUMBERS = ("max_walltime", "max_eval_seconds", "noise")  # all others are whole numbers
 _STRUCTURES = ("initial", "reference")
 _SECTIONS = ("likelihood", "parameters", "options", "versions")
-_ENTRY = ("prior", "min", "max", "label", "periodic")
+_ENTRY = ("prior", "min", "max", "label", "periodic", "categories", "integers", "weights")
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,9 +170,9 @@ def _read(file: Path, document: Any) -> RunConfig:
 def _cobaya(file: Path, content: dict[str, Any]) -> RunConfig:
     """A run of the model in a Cobaya file, with those options of its sampler block that `surrogate.infer` also has."""
     interface = importlib.import_module("surrogate.interfaces.cobaya")  # a plug-in, loaded by its name
-    problem = interface.problem_of(file)
-    block = (content.get("sampler") or {}).get("surrogate") or {}
-    given = {name: value for name, value in _mapping(block, "sampler.surrogate").items() if name in DEFAULTS}
+    block = _mapping((content.get("sampler") or {}).get("surrogate") or {}, "sampler.surrogate")
+    problem = interface.problem_of(file, block.get("integers"))
+    given = {name: value for name, value in block.items() if name in DEFAULTS}
     for name in ("max_evaluations", "batch_size", "n_samples", "reweight"):
         if name in given:
             given[name] = interface.number_of(given[name], problem.prior.d, f"sampler.surrogate.{name}")
@@ -264,6 +266,13 @@ def _parameter(name: Any, spec: Any) -> Parameter:
     _check_words(entry, _ENTRY, where)
     label = None if entry.get("label") is None else _text(entry["label"], f"{where}.label")
     periodic = _flag(entry.get("periodic", False), f"{where}.periodic")
+    discrete = {word: entry[word] for word in ("categories", "integers", "weights") if word in entry}
+    if discrete:
+        ends = [word for word in ("prior", "min", "max") if word in entry]
+        if ends:
+            msg = f"{where} must have either categories or integers, or a prior, got {', '.join((*discrete, *ends))}"
+            raise ValueError(msg)
+        return Parameter(name, label=label, periodic=periodic, **discrete)
     return Parameter(name, _prior(entry, where), label=label, periodic=periodic)
 
 

@@ -17,6 +17,9 @@ from surrogate.inference.driving.budget import calls
 from surrogate.inference.driving.saved import load_origin, load_prior, load_state
 from surrogate.inference.hidden_modes import EXPECTED_SHIFT, SMALLEST_SHARE
 from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.mixed.chains import chain_of_levels
+from surrogate.inference.mixed.sampling import LevelSamples
+from surrogate.inference.mixed.weights import level_probabilities
 from surrogate.inference.reliability import UNSEEN_INFLATION, self_check, surrogate_error, unseen_share
 from surrogate.inference.result import Result
 from surrogate.inference.setup import Setup
@@ -27,9 +30,10 @@ from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.derived import DerivedModel, fit_derived
 from surrogate.log_density.predictor import Predictor
 from surrogate.log_density.protocol import Extrapolating, LogDensity
+from surrogate.output.probabilities import Probabilities
 from surrogate.output.record import Evidence, EvidenceCheck, Record
 from surrogate.problem.prior import Prior
-from surrogate.samplers.bridge import bridge_sample
+from surrogate.samplers.bridge import Bridge, bridge_sample
 from surrogate.samplers.ensemble import WALKERS, Chain, sample_ensemble
 from surrogate.samplers.evidence import ImportanceSample
 from surrogate.samplers.samples import Samples
@@ -117,8 +121,14 @@ def conclude(
         raise ValueError(reason if lack in reason else f"{reason}. {lack}")
     state = loop.cool(state)
     view = loop.view(state)
-    model, sample = view.model, view.importance_sample(max(20_000, 2 * n_samples), "final")
-    chain = _chain(view, sample, n_samples, max_seconds)
+    model, n_weighted = view.model, max(20_000, 2 * n_samples)
+    levels = None if loop.setup.levels is None else view.sample_levels(n_weighted, "final")
+    if levels is None:
+        sample = view.importance_sample(n_weighted, "final")
+        chain, bridge = _chain(view, sample, n_samples, max_seconds), None
+    else:
+        sample = levels.combined()
+        chain, bridge = chain_of_levels(view, levels, n_samples, _chain, _bridge, max_seconds=max_seconds)
     if not state.verdict.converged:
         reason = f"{reason}; {_looked_at(view)}"
     elif np.isfinite(_hidden(state)):
@@ -126,7 +136,7 @@ def conclude(
         reason = f"{reason}; a further mode with more than {share} of the mass: probability {_hidden(state):.1%}"
     if loop.setup.observables is not None and not view.learns_outputs:
         reason = f"{reason}; the log-likelihood itself was learned, as the outputs predict it less well"
-    check = _evidence_check(view, sample, chain)
+    check = _evidence_check(view, sample, bridge or _bridge(view, chain))
     mean_error, sd_error, evidence_spread = surrogate_error(view, sample)
     record = Record(
         converged=state.verdict.stop and state.verdict.converged and chain.converged and check.agrees,
@@ -142,7 +152,7 @@ def conclude(
         predicted=state.predicted,
     )
     error = _evidence_error(check, evidence_spread, _hidden(state))
-    evidence = Evidence(model.y_max + sample.log_integral, error, check)
+    evidence = Evidence(model.y_max + sample.log_integral, error, check, _probabilities(view, levels))
     return Result(_samples(loop, state, model, chain), evidence, record, Emulator.of(view), loop.setup)
 
 
@@ -171,7 +181,8 @@ def conclude_at_once(loop: PosteriorLoop, state: State, reason: str) -> Result:
         priors=_prior_words(loop),
         predicted=state.predicted,
     )
-    evidence = Evidence(last.get("log_evidence", np.nan), last.get("log_evidence_error", np.nan))
+    probabilities = None if loop.setup.levels is None else _probabilities(view, view.level_samples)
+    evidence = Evidence(last.get("log_evidence", np.nan), last.get("log_evidence_error", np.nan), None, probabilities)
     return Result(_samples(loop, state, view.model, chain), evidence, record, Emulator.of(view), loop.setup)
 
 
@@ -179,15 +190,27 @@ def _prior_words(loop: PosteriorLoop) -> tuple[str, ...]:
     return tuple(parameter.prior_words for parameter in loop.prior.parameters)
 
 
-def _evidence_check(view: View, sample: ImportanceSample, chain: Chain) -> EvidenceCheck:
-    """The evidence by importance sampling and by a bridge from the chain."""
-    bridge = bridge_sample(
+def _probabilities(view: View, samples: LevelSamples | None) -> Probabilities | None:
+    """Probabilities of levels, with the errors of a finished surrogate."""
+    if samples is None:
+        return None
+    inflate, rng = UNSEEN_INFLATION * view.inflation, view.rng("final probabilities")
+    return level_probabilities(view.model, samples, view.model.y_max, rng, inflate=inflate)
+
+
+def _bridge(view: View, chain: Chain) -> Bridge:
+    """The evidence by a bridge from the chain to a mixture."""
+    return bridge_sample(
         view.log_posterior,
         chain.samples[:_BRIDGE],
         chain.log_density[:_BRIDGE],
         chain.ess * min(1.0, _BRIDGE / len(chain.samples)),
         view.rng("bridge"),
     )
+
+
+def _evidence_check(view: View, sample: ImportanceSample, bridge: Bridge) -> EvidenceCheck:
+    """The evidence by importance sampling and by a bridge from the chain."""
     y_max = view.model.y_max
     first, second = y_max + sample.log_integral, y_max + bridge.log_integral
     return EvidenceCheck(first, sample.log_integral_error, second, bridge.log_integral_error)
@@ -262,6 +285,7 @@ def _samples(loop: PosteriorLoop, state: State, model: LogDensity, chain: Chain)
         log_posterior=log_posterior,
         log_prior=log_prior,
         periodic=tuple(map(bool, prior.periodic)) if prior.periodic.any() else (),
+        levels=prior.levels,
         **_derived_values(loop, state, chain.samples, log_posterior - log_prior),
     )
 

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from surrogate.arrays import Array
+from surrogate.problem.levels import Levels
 from surrogate.problem.prior import Prior
 from surrogate.rng import generator
 from surrogate.samplers.coordinates import Turns
@@ -102,7 +103,14 @@ def space_filling(prior: Prior, first: int, n: int, seed: int, *, inner: float =
     sequence = qmc.Sobol(prior.d, scramble=True, rng=generator(seed, "design"))
     total = 1 << int(np.ceil(np.log2(max(first + n, 2))))
     u = sequence.random(total)[first : first + n]
-    return prior.quantile(0.5 + np.where(prior.periodic, 1.0, inner) * (u - 0.5))
+    x = prior.quantile(0.5 + np.where(prior.periodic | prior.discrete, 1.0, inner) * (u - 0.5))
+    return x if prior.levels is None else _over_levels(prior.levels, x, first, seed)
+
+
+def _over_levels(levels: Levels, x: Array, first: int, seed: int) -> Array:
+    """The points with levels in turn, in random order, so that none is left out by chance."""
+    order = generator(seed, "design", "levels").permutation(len(levels))
+    return levels.points(x[:, levels.continuous], order[(first + np.arange(len(x))) % len(levels)])
 
 
 def _about(prior: Prior, mean: Array, factor: Array, n: int, rng: np.random.Generator) -> Array:
@@ -117,11 +125,13 @@ def _about(prior: Prior, mean: Array, factor: Array, n: int, rng: np.random.Gene
     while sum(map(len, out)) < n and shrink > _CLOSEST:
         x = mean + shrink * rng.standard_normal((_SURPLUS * n, len(mean))) @ factor.T
         x = x if turns is None else turns.wrapped(x)
+        x = x if prior.levels is None else prior.levels.nearest(x)
         out.append(x[np.isfinite(prior.log_density(x))])
         shrink *= _CLOSER
     low, high = prior.bounds.T
     x = mean + shrink * rng.standard_normal((_SURPLUS * n, len(mean))) @ factor.T
     folded = np.where(x < low, 2.0 * low - x, np.where(x > high, 2.0 * high - x, x))
+    folded = folded if prior.levels is None else prior.levels.nearest(folded)
     out.append(folded[np.isfinite(prior.log_density(folded))])
     out.append(prior.sample(n, rng))
     return np.concatenate(out)[:n]

@@ -15,7 +15,16 @@ from surrogate.samplers.coordinates import Turns
 from surrogate.samplers.mixture import Mixture, fit_mixture
 from surrogate.samplers.smc import sample_tempered, systematic_resample
 
-__all__ = ["Draws", "ScaledPrior", "draw", "is_narrow", "draws_if_feasible", "WARM_TEMPERATURE"]
+__all__ = [
+    "LEAST_FEASIBLE",
+    "WARM_TEMPERATURE",
+    "Draws",
+    "ScaledPrior",
+    "draw",
+    "draws_if_feasible",
+    "is_narrow",
+    "starting_particles",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +123,9 @@ class Draws:
 WARM_TEMPERATURE = 3.0
 """Temperature of the warm draws, in any number of dimensions."""
 
+LEAST_FEASIBLE = 1e-3
+"""Probability of being feasible that is never undercut: draws still visit what is denied."""
+
 _NARROW = 0.05  # sd in units of the prior below which points are narrow
 _BEST = (6, 2)  # best points on which particles start: at least six, and two for each parameter
 _FIRST_WIDTH = 0.15  # sd of these starts in units of the prior, before there are draws
@@ -123,7 +135,6 @@ _WIDENED = 1.4  # factor on the widths of the Gaussians fitted to the last warm 
 _COMPONENTS = 4  # of that mixture ...
 _DRAWS_PER_PARAMETER = 40  # ... if there are more than that many draws for each parameter, otherwise one
 _FROM_PRIOR = 0.3  # share of the particles that start from the prior, so that a mode anywhere gets its share
-_LEAST_FEASIBLE = 1e-3  # probability of being feasible that is never undercut: draws still visit what is denied
 _SWEEPS = 12  # moves of each particle at the last temperature
 _SWEEPS_PER_PARAMETER = 2  # the same with many parameters, where moves decorrelate more slowly
 _JITTER = 1e-18  # variance that keeps a covariance of draws positive definite
@@ -164,6 +175,31 @@ def _starting_mixture(t: Array, y: Array, previous: Draws | None, rng: np.random
     return last.joined(points, _FROM_BEST)
 
 
+def starting_particles(
+    prior: ScaledPrior, t: Array, y: Array, previous: Draws | None, rng: np.random.Generator, *, n: int
+) -> tuple[ScaledPrior, Array, Callable[[Array], Array]]:
+    """The prior with its circles cut open, n particles from which sampling starts, and their log density.
+
+    30 % of the particles come from the prior and 70 % from Gaussians on the previous draws and the best points; the
+    other arguments are those of ``draw``.
+    """
+    if prior.turns is not None:
+        prior = prior.about(t if previous is None else previous.warm)
+        t = prior.unrolled(t)
+        if previous is not None:
+            previous = Draws(prior.unrolled(previous.posterior), prior.unrolled(previous.warm))
+    mixture = _starting_mixture(t, y, previous, rng)
+    count = int(_FROM_PRIOR * n)
+    start = np.concatenate([prior.sample(count, rng), mixture.sample(n - count, rng)])
+
+    def log_start(p: Array) -> Array:
+        return np.logaddexp(
+            np.log(_FROM_PRIOR) + prior.log_density(p), np.log(1.0 - _FROM_PRIOR) + mixture.log_density(p)
+        )
+
+    return prior, start, log_start
+
+
 def draw(
     model: LogDensity,
     prior: ScaledPrior,
@@ -191,26 +227,14 @@ def draw(
     Returns:
         n draws at each temperature. About 50 calls of the surrogate on n points each.
     """
-    if prior.turns is not None:
-        prior = prior.about(t if previous is None else previous.warm)
-        t = prior.unrolled(t)
-        if previous is not None:
-            previous = Draws(prior.unrolled(previous.posterior), prior.unrolled(previous.warm))
-    mixture = _starting_mixture(t, y, previous, rng)
-    count = int(_FROM_PRIOR * n)
-    start = np.concatenate([prior.sample(count, rng), mixture.sample(n - count, rng)])
+    prior, start, log_start = starting_particles(prior, t, y, previous, rng, n=n)
 
     def log_target(p: Array) -> Array:
         inside = prior.log_density(p)
         out = np.full(len(p), -np.inf)
         ok = np.isfinite(inside)
-        out[ok] = inside[ok] + model.relative(p[ok], floor=_LEAST_FEASIBLE)
+        out[ok] = inside[ok] + model.relative(p[ok], floor=LEAST_FEASIBLE)
         return out
-
-    def log_start(p: Array) -> Array:
-        return np.logaddexp(
-            np.log(_FROM_PRIOR) + prior.log_density(p), np.log(1.0 - _FROM_PRIOR) + mixture.log_density(p)
-        )
 
     sweeps = _SWEEPS if t.shape[1] <= MANY_PARAMETERS else _SWEEPS_PER_PARAMETER * t.shape[1]
     warm, cool = sample_tempered(log_target, start, log_start, (WARM_TEMPERATURE, 1.0), rng, final_sweeps=sweeps)

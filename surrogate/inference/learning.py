@@ -10,6 +10,7 @@ from surrogate.arrays import Array
 from surrogate.inference.checks.batch_error import batch_error
 from surrogate.inference.depths import COLD_START_EVERY, NOISE_EVERY, STRUCTURE_EVERY
 from surrogate.inference.draws import draw, is_narrow
+from surrogate.inference.mixed.sampling import draw_levels
 from surrogate.inference.view import View
 from surrogate.log_density.protocol import Parameters
 from surrogate.problem.dataset import OK
@@ -25,15 +26,11 @@ def learn(view: View, temperature: float) -> View:
     state, setup = view.state, view.setup
     view = View(setup, replace(state, parameters=_fit(view, temperature)), view.before)
     finite = state.data.status == OK
-    draws = draw(
-        view.model,
-        setup.scaled,
-        view.t[finite],
-        state.data.y[finite],
-        state.draws,
-        view.rng("draws"),
-        n=setup.particles,
-    )
+    t, y = view.t[finite], state.data.y[finite]
+    if setup.levels is not None:
+        draws = draw_levels(view.model, setup, t, state.draws, view.rng)
+    else:
+        draws = draw(view.model, setup.scaled, t, y, state.draws, view.rng("draws"), n=setup.particles)
     return view.replace(state=replace(view.state, draws=draws))
 
 

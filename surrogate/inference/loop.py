@@ -9,13 +9,13 @@ import numpy as np
 
 from surrogate.arrays import Array
 from surrogate.inference.batch import assemble, batch_size, design_batch, with_fast
-from surrogate.inference.checks import CHECKS, Check
-from surrogate.inference.depths import MOVED_FAR, relevant_depth
+from surrogate.inference.checks import CHECKS, MIXED_CHECKS, Check
+from surrogate.inference.depths import MOVED_FAR
 from surrogate.inference.draws import ScaledPrior
 from surrogate.inference.findings import Finding
 from surrogate.inference.learning import learn
 from surrogate.inference.phases import Phase, Verdict, next_verdict
-from surrogate.inference.scouts import SCOUTS, Scout
+from surrogate.inference.scouts import MIXED_SCOUTS, SCOUTS, Scout
 from surrogate.inference.setup import Setup
 from surrogate.inference.shortage import design_verdict, fewest
 from surrogate.inference.state import State
@@ -41,12 +41,19 @@ class PosteriorLoop:
     """
 
     setup: Setup
-    scouts: tuple[Scout, ...] = SCOUTS
-    checks: tuple[Check, ...] = CHECKS
+    scouts: tuple[Scout, ...] = None  # type: ignore[assignment]  # those of the setup unless given
+    checks: tuple[Check, ...] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        mixed = self.setup.levels is not None
+        if self.scouts is None:
+            object.__setattr__(self, "scouts", MIXED_SCOUTS if mixed else SCOUTS)
+        if self.checks is None:
+            object.__setattr__(self, "checks", MIXED_CHECKS if mixed else CHECKS)
 
     def init(self, seed: int, initial: Dataset | None = None) -> State:
         """The initial state of a run, empty or with earlier evaluations."""
-        data = Dataset.empty(self.d) if initial is None else initial.with_walls(relevant_depth(self.d))
+        data = Dataset.empty(self.d) if initial is None else self.setup.with_walls(initial)
         columns = columns_of(self.checks)
         state = State(
             seed=seed,
@@ -113,7 +120,7 @@ class PosteriorLoop:
         state = replace(
             state,
             step=state.step + 1,
-            data=state.data.append(x, evaluations, state.step).with_walls(relevant_depth(self.d)),
+            data=self.setup.with_walls(state.data.append(x, evaluations, state.step)),
             predicted=np.concatenate([state.predicted, predicted]),
             previous=state.parameters,
             probes=None,

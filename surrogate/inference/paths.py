@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +52,7 @@ def spread_of_paths(
     inflate: float = 1.0,
     paths: int = _PATHS,
     points: int = _POINTS,
+    features: Callable[[Array], Array] | None = None,
 ) -> PathSpread:
     """Divergences of the posteriors of joint paths from that of the mean, on the bulk and on warmer draws.
 
@@ -61,6 +63,7 @@ def spread_of_paths(
         inflate: Factor on the variance of the paths, from errors of earlier batches.
         paths: Number of paths.
         points: Number of draws in each set.
+        features: Columns by whose moments posteriors are compared, from (m, d) to (m, e); the draws themselves if None.
 
     Returns:
         The spread. O(points^2 (n + p)) for n training points and p coefficients of the trend.
@@ -68,10 +71,11 @@ def spread_of_paths(
     bulk = rng.choice(len(sample.x), points, p=sample.weights)
     delta = model.deviations(sample.x[bulk], paths, rng, inflate=inflate)
     x = sample.x[bulk]
-    bulk_kl = gaussian_kl(x, np.zeros(points), delta)
+    bulk_kl = gaussian_kl(x if features is None else features(x), np.zeros(points), delta)
     log_z, w = _path_weights(delta)
     mean = w @ x - x.mean(0)
-    sd = np.sqrt(np.maximum(w @ x**2 - (w @ x) ** 2, 0.0)) / x.std(0) - 1.0
+    width = np.where(x.std(0) > 0.0, x.std(0), np.inf)  # a code may be the same in all draws
+    sd = np.sqrt(np.maximum(w @ x**2 - (w @ x) ** 2, 0.0)) / width - 1.0
 
     log_warm = warm_log_weights(model, sample)
     warm_w = np.exp(log_warm - logsumexp(log_warm))
@@ -83,7 +87,7 @@ def spread_of_paths(
     deviation = model.deviations(mixed, paths, rng, inflate=inflate)
     # The path's own density lacks the bend of the trust region: that is how it sees what the mean has cut off.
     unbent = base + model.bare_mean(mixed) - model.smooth(mixed)
-    warm_kl = gaussian_kl(mixed, base, unbent + deviation)
+    warm_kl = gaussian_kl(mixed if features is None else features(mixed), base, unbent + deviation)
     return PathSpread(
         float(np.quantile(bulk_kl, _QUANTILE, method="higher")),
         float(np.quantile(warm_kl, _QUANTILE, method="higher")),

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from surrogate.arrays import Array, default_float_errors
 from surrogate.inference.outputs import outputs_of, predictive_draws
+from surrogate.output.probabilities import Probabilities
 from surrogate.output.record import Evidence, Record
 from surrogate.output.tables import summary_table
 from surrogate.samplers.samples import Samples
@@ -113,6 +114,44 @@ class Result:
     def log_evidence_error(self) -> float:
         """Standard error of the log evidence, the surrogate's own error included."""
         return self.evidence.error
+
+    def probabilities(self, name: str) -> dict[Any, tuple[float, float]]:
+        """Posterior probability of each value of a categorical or integer parameter, with its standard error.
+
+        Where the parameter tells models apart these are their probabilities: prior probability times evidence,
+        normalised. The error is that of the surrogate and of sampling.
+
+        Raises:
+            ValueError: If there is no such parameter.
+        """
+        return self._levels.marginal(name)
+
+    def log_evidence_by(self, name: str) -> dict[Any, tuple[float, float]]:
+        """Natural log of the evidence given each value of a categorical or integer parameter, and its standard error.
+
+        The prior of all other parameters is normalised, so that differences are log Bayes factors; their errors are
+        those of ``log_evidence_ratio``, as errors that two values have in common cancel. -inf and NaN for a value
+        that lies too far below the others to be sampled.
+
+        Raises:
+            ValueError: If there is no such parameter.
+        """
+        return self._levels.log_evidence_by(name)
+
+    def log_evidence_ratio(self, name: str, first: Any, second: Any) -> tuple[float, float]:
+        """Log Bayes factor of one value of a categorical or integer parameter against another, and its standard error.
+
+        Raises:
+            ValueError: If there is no such parameter or value.
+        """
+        return self._levels.log_evidence_ratio(name, first, second)
+
+    @property
+    def _levels(self) -> Probabilities:
+        if self.evidence.probabilities is None:
+            msg = f"the run has no categories or integers; its parameters are {', '.join(self.names)}"
+            raise ValueError(msg)
+        return self.evidence.probabilities
 
     @property
     def converged(self) -> bool:

@@ -16,12 +16,14 @@ from surrogate.log_density.composite.learner import CompositeLearner
 from surrogate.log_density.coordinates.decades import Decades
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.learner import ScalarLearner
-from surrogate.log_density.parameters import Structure, trend_size
+from surrogate.log_density.mixed.learner import MixedLearner
+from surrogate.log_density.parameters import Structure, relevant_depth, trend_size
 from surrogate.log_density.protocol import Learner
 from surrogate.log_density.search.structure import StructureSearch
 from surrogate.log_density.training import FitProblem
 from surrogate.problem.accuracy import Thresholds
 from surrogate.problem.dataset import Dataset
+from surrogate.problem.levels import Levels
 from surrogate.problem.observables import BoundObservables
 from surrogate.problem.prior import Prior
 from surrogate.samplers.coordinates import Turns
@@ -34,6 +36,8 @@ _DECADES = 1e3  # ratio of the quantiles of a positive parameter from which its 
 _PARTICLES = 1000  # draws: moments to 3 % of an sd, and as many candidates for a batch
 _DESIGN = (3, 4.5)  # least and largest number of design points for each parameter
 _DESIGN_OF_TREND = 0.8  # share of the coefficients of a quadratic that a design has points for, between these
+_LEVELS = 24  # levels that the design visits; further ones are looked at where the surrogate expects most
+_MOST_LEVELS_IN_BATCH = 6  # a batch has the square root of the number of levels, which are uncertain independently
 _MIN_DESIGN = 4  # points, with one parameter
 _NARROW_DESIGN = 6  # points for each parameter of a design of known width, at most
 _SPARE = 2  # points more than a quadratic or a gradient has coefficients: they show whether it fits
@@ -93,9 +97,29 @@ class Setup:
     observables: BoundObservables | None = None
 
     def __post_init__(self) -> None:
+        if self.prior.levels is not None:
+            self._check_levels(self.prior.levels)
         if self.gradient and self.prior.periodic.any():
             names = [name for name, turns in zip(self.prior.names, self.prior.periodic, strict=True) if turns]
             msg = f"gradients cannot be used with periodic parameters, got {', '.join(names)}: leave out gradient=True"
+            raise ValueError(msg)
+
+    def _check_levels(self, levels: Levels) -> None:
+        """Refuses what a run with categories or integers cannot do."""
+        asked = {
+            "gradient": self.gradient,
+            "fast": self.fast is not None,
+            "reference": self.reference is not None,
+            "Observables": self.observables is not None,
+        }
+        if words := [name for name, given in asked.items() if given]:
+            msg = f"categories and integers ({', '.join(levels.names)}) cannot be used with {', '.join(words)}"
+            raise ValueError(msg)
+        if not len(levels.continuous):
+            msg = (
+                f"all parameters are categories or integers, which have {len(levels)} combinations: evaluate all of "
+                "them, or add a continuous parameter"
+            )
             raise ValueError(msg)
 
     @property
@@ -108,12 +132,27 @@ class Setup:
         """Number of parameters that the surrogate learns: those of the simulator, if there is one."""
         return self.d if self.observables is None else len(self.observables.columns)
 
+    @property
+    def levels(self) -> Levels | None:
+        """Combinations of the values of categorical and integer parameters; None if there are no such parameters."""
+        return self.prior.levels
+
+    @cached_property
+    def continuous(self) -> Setup:
+        """The same problem without categories and integers; their prior probabilities are left out."""
+        if self.levels is None:
+            return self
+        parameters = tuple(self.prior.parameters[j] for j in self.levels.continuous)
+        return replace(self, prior=Prior(parameters))
+
     @cached_property
     def scaled(self) -> ScaledPrior:
-        """The prior in coordinates in which a box is the unit cube.
+        """The prior in coordinates in which a box is the unit cube; a code is its own coordinate.
 
         A positive parameter whose prior spans many decades enters by its logarithm.
         """
+        if self.levels is not None:
+            return _with_codes(self.continuous.scaled, self.prior, self.levels)
         decades = None
         if self.prior.is_box:
             low, high = self.prior.bounds.T
@@ -130,7 +169,8 @@ class Setup:
     @property
     def n_batch(self) -> int:
         """Points per batch."""
-        return self.batch_size or max(2, self.n_learned // 2)
+        of_levels = 0 if self.levels is None else min(int(np.sqrt(len(self.levels))), _MOST_LEVELS_IN_BATCH)
+        return self.batch_size or max(2, self.n_learned // 2, of_levels)
 
     @property
     def holes_to_fill(self) -> int:
@@ -152,6 +192,8 @@ class Setup:
     def learner(self) -> Learner:
         """How the surrogate is learned; its structure is plain at first: a quadratic, an RBF residual, no warps."""
         low, high = self.scaled.to_unit(self.prior.bounds.T)
+        if self.levels is not None:
+            return MixedLearner(self.levels, low, high, self.prior.periodic, self.search)
         scalar = ScalarLearner(Structure.plain(low, high, self.prior.periodic), self.search)
         if self.observables is None:
             return scalar
@@ -159,11 +201,28 @@ class Setup:
         warp = InputWarp.identity(low[slow], high[slow], self.prior.periodic[slow])
         return CompositeLearner(self.observables, warp, self.scaled.from_unit, scalar)
 
+    def with_walls(self, data: Dataset) -> Dataset:
+        """The data, with values that stand for "impossible" counted as infeasible."""
+        level = None if self.levels is None else self.levels.index(data.x)
+        return data.with_walls(relevant_depth(self.d), level=level)
+
     def problem(self, data: Dataset, draws: Array | None = None, temperature: float = 1.0) -> FitProblem:
         """The data of a fit: values, derivatives with respect to unit coordinates, and draws t."""
         if data.has_gradients:
             data = replace(data, gradient=data.gradient * self.scaled.slopes(self.scaled.to_unit(data.x)))
         return FitProblem(data, self.scaled.to_unit(data.x), draws, temperature, self.device, self.feasibility)
+
+
+def _with_codes(scaled: ScaledPrior, prior: Prior, levels: Levels) -> ScaledPrior:
+    """The coordinates of continuous parameters with columns of codes among them, which stay as they are."""
+    location, scale, origin = np.zeros(prior.d), np.ones(prior.d), np.full(prior.d, np.nan)
+    location[levels.continuous], scale[levels.continuous] = scaled.location, scaled.scale
+    turns = Turns.of((prior.bounds - location[:, None]) / scale[:, None], prior.periodic)
+    decades = None
+    if scaled.decades is not None:
+        origin[levels.continuous] = scaled.decades.origin
+        decades = Decades(origin)
+    return ScaledPrior(location, scale, prior.log_density, prior.sample, turns, decades=decades)
 
 
 def _decades(prior: Prior, low: Array, high: Array) -> Decades | None:
@@ -183,6 +242,10 @@ def _decades(prior: Prior, low: Array, high: Array) -> Decades | None:
 def design_size(setup: Setup) -> int:
     """Points of the initial design: at least 3 d, and more where a quadratic needs them in any case."""
     d = setup.d
+    if setup.levels is not None:  # each level needs a look in any case, unless there are very many
+        return setup.n_initial or max(
+            design_size(setup.continuous), int(_DESIGN[0] * d), min(len(setup.levels), _LEVELS)
+        )
     if setup.gradient:
         return setup.n_initial or d + _SPARE
     if setup.observables is not None:
@@ -203,5 +266,5 @@ def inner_box(setup: Setup, window: ScaledPrior) -> tuple[Array, Array]:
     tails = np.array([[_INNER_TAIL], [1.0 - _INNER_TAIL]])
     ends = setup.scaled.to_unit(setup.prior.quantile(tails * np.ones((2, setup.d))))
     turn = window.window(setup.prior.bounds).T
-    low, high = np.where(setup.prior.periodic, turn, ends)
+    low, high = np.where(setup.prior.periodic | setup.prior.discrete, turn, ends)
     return low, high

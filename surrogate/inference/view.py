@@ -13,10 +13,13 @@ from surrogate.arrays import Array, Flags
 from surrogate.inference.depths import FEASIBLE, MANY_PARAMETERS, RECENT_BATCHES, bulk_depth, relevant_depth
 from surrogate.inference.draws import Draws, ScaledPrior, draws_if_feasible
 from surrogate.inference.findings import Finding
+from surrogate.inference.mixed.sampling import LevelSamples, level_features, mixed_model, sample_levels
+from surrogate.inference.mixed.weights import level_probabilities
 from surrogate.inference.paths import PathSpread, inflation, spread_of_paths
 from surrogate.inference.setup import Setup
 from surrogate.inference.state import State
 from surrogate.log_density.protocol import LogDensity, Parameters
+from surrogate.output.probabilities import Probabilities
 from surrogate.rng import generator
 from surrogate.samplers.evidence import ImportanceSample, importance_sample
 
@@ -158,10 +161,32 @@ class View:
     @cached_property
     def sample(self) -> ImportanceSample:
         """Weighted draws of the surrogate posterior, and its evidence relative to y_max."""
+        if self.setup.levels is not None:
+            return self.level_samples.combined()
         return self.importance_sample(_SAMPLE if self.d <= MANY_PARAMETERS else _LARGE_SAMPLE)
+
+    @cached_property
+    def level_samples(self) -> LevelSamples:
+        """Weighted draws of each level of a run with categories or integers, and its evidence.
+
+        Raises:
+            TypeError: If the run has no levels.
+        """
+        return self.sample_levels(_SAMPLE)
+
+    def sample_levels(self, n: int, *purpose: str) -> LevelSamples:
+        """About n weighted draws of the levels of a run with categories or integers, see ``level_samples``."""
+        levels = mixed_model(self.model).levels
+
+        def rng(*words: int | str) -> np.random.Generator:
+            return self.rng("importance", *purpose, *words)
+
+        return sample_levels(self.log_posterior, self.window, levels, self.draws, n, rng)
 
     def importance_sample(self, n: int, *purpose: str) -> ImportanceSample:
         """n weighted draws of the surrogate posterior, and its evidence relative to y_max."""
+        if self.setup.levels is not None:
+            return self.sample_levels(n, *purpose).combined()
         start = self.window.unrolled(self.draws.posterior)
         return importance_sample(self.log_posterior, start, n, self.rng("importance", *purpose))
 
@@ -182,7 +207,20 @@ class View:
     @cached_property
     def spread(self) -> PathSpread:
         """Divergence of the posteriors of paths from the posterior of the surrogate's mean."""
-        return spread_of_paths(self.model, self.sample, self.rng("signals"), inflate=self.inflation)
+        features = None if self.setup.levels is None else self.features
+        return spread_of_paths(self.model, self.sample, self.rng("signals"), inflate=self.inflation, features=features)
+
+    @cached_property
+    def probabilities(self) -> Probabilities:
+        """Probabilities of the levels of a run with categories or integers, with their errors."""
+        rng, y_max = self.rng("probabilities"), self.model.y_max
+        return level_probabilities(self.model, self.level_samples, y_max, rng, inflate=self.inflation)
+
+    def features(self, t: Array) -> Array:
+        """Columns by whose moments posteriors are compared, with shape (m, e): t, or ``level_features``."""
+        if self.setup.levels is None:
+            return t
+        return level_features(self.setup.levels, t, self.level_samples.probability)
 
     @cached_property
     def exploration(self) -> Exploration:
@@ -191,7 +229,7 @@ class View:
         if self.state.explored:
             return Exploration(self.nowhere, self.nowhere, rng)
         u = rng.random((_CANDIDATES, self.d))
-        u = np.where(self.setup.prior.periodic, u, _FACE + (1.0 - 2.0 * _FACE) * u)
+        u = np.where(self.setup.prior.periodic | self.setup.prior.discrete, u, _FACE + (1.0 - 2.0 * _FACE) * u)
         inner = self.window.unrolled(self.setup.scaled.to_unit(self.setup.prior.quantile(u)))
         inner = inner[self.feasible(inner)]
         anywhere = self.model.feasibility.everywhere

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from surrogate.arrays import Array, Indices
+from surrogate.arrays import Array, Flags, Indices
 from surrogate.gp.process import Data
 from surrogate.gp.trended import COEFFICIENT_SD, Hyperparameters, Movable, fit_movable
 from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp, OutputWarp
@@ -15,7 +15,7 @@ from surrogate.log_density.parameters import Structure, SurrogateParameters
 from surrogate.log_density.training import FitProblem, family, far
 from surrogate.problem.dataset import OK
 
-__all__ = ["fit_structure", "prior_points", "score_structure"]
+__all__ = ["density_given", "fit_structure", "prior_points", "score_structure"]
 
 
 def _start(problem: FitProblem, structure: Structure, hyper: Hyperparameters) -> SurrogateParameters:
@@ -146,3 +146,21 @@ def score_structure(
     ]
     best = int(np.argmax(scores))
     return scores[best], hypers[best]
+
+
+def density_given(problem: FitProblem, parameters: SurrogateParameters, known: Flags) -> float:
+    """Log density of some values given the others, with the terms of a score: comparable between any surrogates.
+
+    Args:
+        problem: What the surrogate was fitted to.
+        parameters: The surrogate.
+        known: Rows of the data that are only conditioned on, with shape (n,); not all of them.
+    """
+    training, known = problem.training_set(parameters), known[problem.rows]
+    rows, given = np.flatnonzero(known), None
+    if len(rows):
+        training, given = training.subset(np.concatenate([rows, np.flatnonzero(~known)])), training.subset(rows)
+    structure = parameters.structure
+    value = family(structure, parameters.whitening).log_posteriors(training, [parameters.hyper], given=given)[0]
+    value += OutputWarp(structure.output).log_jacobian(problem.y[~known])
+    return value - structure.cost - _coupling_penalty(structure.warp)

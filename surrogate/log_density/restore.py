@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from numpy.typing import NDArray
 
 from surrogate.log_density.composite.parameters import CompositeParameters
+from surrogate.log_density.mixed.parameters import MixedParameters
 from surrogate.log_density.parameters import SurrogateParameters
 from surrogate.log_density.protocol import Parameters
 
@@ -16,6 +17,7 @@ __all__ = ["KINDS", "parameters_from_arrays"]
 KINDS: dict[str, Callable[[Mapping[str, NDArray]], Parameters]] = {
     "scalar": SurrogateParameters.from_arrays,
     "composite": CompositeParameters.from_arrays,
+    "mixed": MixedParameters.from_arrays,
 }
 """How the parameters of each kind of surrogate are read; a new kind adds a row."""
 

@@ -22,8 +22,9 @@ def to_mcsamples(samples: Samples) -> MCSamples:
     """The draws as GetDist's ``MCSamples``, with labels and hard prior ranges, derived values marked as such.
 
     Derived values that are the same for all draws, or not finite for some, are left out: GetDist cannot take them.
-    The summary names them. The sampler is called "uncorrelated", as the draws are thinned and in random order, so that
-    GetDist neither removes a burn-in nor looks for a correlation between neighbours.
+    The summary names them. Categories and integers are columns of codes. The sampler is called "uncorrelated", as the
+    draws are thinned and in random order, so that GetDist neither removes a burn-in nor looks for a correlation between
+    neighbours.
     """
     from getdist import MCSamples, chains
 
@@ -44,7 +45,7 @@ def _mcsamples(kind: type[MCSamples], samples: Samples) -> MCSamples:
         weights=samples.weights / samples.weights.max(),
         loglikes=-samples.log_posterior,
         names=[*samples.names, *_derived_names(samples)],
-        labels=[*samples.labels, *map(_label, samples.derived_names)],
+        labels=[*_labels(samples), *map(_label, samples.derived_names)],
         ranges=dict(zip(samples.names, _ranges(samples), strict=True)),
         sampler="uncorrelated",
         ignore_rows=0,
@@ -146,7 +147,7 @@ def _with_ending(base: Path, ending: str) -> Path:
 
 
 def _param_names(samples: Samples) -> str:
-    lines = [f"{name}\t{label}" for name, label in zip(samples.names, map(_one_line, samples.labels), strict=True)]
+    lines = [f"{name}\t{label}" for name, label in zip(samples.names, map(_one_line, _labels(samples)), strict=True)]
     lines += [
         f"{name}*\t{_label(raw)}" for name, raw in zip(_derived_names(samples), samples.derived_names, strict=True)
     ]
@@ -179,6 +180,17 @@ def _derived_names(samples: Samples) -> list[str]:
         taken.add(name)
         names.append(name)
     return names
+
+
+def _labels(samples: Samples) -> list[str]:
+    """Labels of the parameters; those of categories say what their codes mean."""
+    out = list(samples.labels)
+    if samples.levels is not None:
+        for j, parameter in zip(samples.levels.columns, samples.levels.parameters, strict=True):
+            if not parameter.is_ordered:
+                words = ", ".join(f"{code:.0f}: {parameter.value(code)}" for code in parameter.codes)
+                out[j] += r"\;(\mathrm{" + words.replace("_", r"\_").replace(" ", r"\ ") + "})"
+    return out
 
 
 def _label(name: str) -> str:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from surrogate.arrays import Array
+from surrogate.arrays import Array, Indices
 from surrogate.output.getdist import to_mcsamples
 from surrogate.output.progress import limits_of_signals
 from surrogate.output.record import Evidence, Record
@@ -66,19 +66,21 @@ def save_corner(
 def corner_figure(samples: Samples, record: Record, reference: Samples | None = None) -> Figure:
     """Marginal densities of all parameters and pairs, with the evaluated points on the pairs.
 
-    Points whose log-posterior is within the bulk of the posterior are coloured by it; the others are faint. The
-    contours of ``reference``, draws of the same parameters by other means, are drawn over those of the run.
+    Points whose log-posterior is within the bulk of the posterior are coloured by it; the others are faint. Categories
+    and integers are left out. The contours of ``reference``, draws of the same parameters by other means, are drawn
+    over those of the run.
     """
     from matplotlib.figure import Figure
 
+    columns, samples = samples.continuous, samples.without_levels
     d = len(samples.names)
     cell = {1: 3.2, 2: 3.0, 3: 2.5}.get(d, min(2.2, 15.0 / d))
     with style():
         figure = Figure(figsize=(cell * d, cell * d))
         axes = figure.subplots(d, d, squeeze=False, gridspec_kw={"wspace": 0.06, "hspace": 0.06})
         units = [Axis.of(samples, j) for j in range(d)]
-        draws, points = to_mcsamples(samples), _Points.of(record)
-        others = None if reference is None else to_mcsamples(reference)
+        draws, points = to_mcsamples(samples), _Points.of(record).of_columns(columns)
+        others = None if reference is None else to_mcsamples(reference.without_levels)
         for i in range(d):
             for j in range(d):
                 _draw_cell(axes[i, j], draws, points, units, i, j)
@@ -155,6 +157,11 @@ class _Points:
             best=record.best_fit,
             depth=depth,
         )
+
+    def of_columns(self, columns: Indices) -> _Points:
+        """The points with some of their parameters."""
+        parts = {name: getattr(self, name)[..., columns] for name in ("near", "far", "infeasible", "failed", "best")}
+        return replace(self, **parts)
 
 
 def _draw_cell(axes: Axes, samples: MCSamples, points: _Points, units: list[Axis], i: int, j: int) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from surrogate.arrays import Array
+from surrogate.output.probabilities import Probabilities
 from surrogate.problem.dataset import Dataset
 
 __all__ = ["Evidence", "EvidenceCheck", "Origin", "Record", "Reweighting"]
@@ -21,11 +22,13 @@ class Evidence:
         log_evidence: Natural log of the integral of likelihood times prior, the prior being normalised.
         error: Its standard error, the surrogate's own error included.
         check: A second estimate and how far it is from the first, if there is one.
+        probabilities: Of categories and integers, if there are such parameters.
     """
 
     log_evidence: float
     error: float
     check: EvidenceCheck | None = None
+    probabilities: Probabilities | None = None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,15 @@ from surrogate.output.html import (
 )
 from surrogate.output.meanings import signal_rows, trust_rows
 from surrogate.output.record import Evidence, Record
-from surrogate.output.tables import format_value, held_out_errors, left_out, plus_minus, summary_rows, verdict
+from surrogate.output.tables import (
+    format_value,
+    held_out_errors,
+    left_out,
+    plus_minus,
+    probability_text,
+    summary_rows,
+    verdict,
+)
 from surrogate.output.trust import Predicting, has_predictions, predictions_figure, slices_figure
 from surrogate.problem.dataset import FAILED, INFEASIBLE, OK
 from surrogate.samplers.samples import Samples
@@ -91,6 +99,7 @@ def report_html(
         numbers(_headline(evidence, record)),
         section("The run", facts(_origin(record))),
         section("Parameters", _parameters(samples, record)),
+        *_probabilities(evidence),
         section(
             "Posterior and evaluated points",
             image(corner, "Corner plot of the posterior", width=_PANEL * max(len(samples.names), 2)),
@@ -145,9 +154,11 @@ def _origin(record: Record) -> list[tuple[str, str]]:
 
 def _parameters(samples: Samples, record: Record) -> str:
     head = ("parameter", "mean", "sd", "68 %", "95 %", "best fit", "error of mean", "prior")
+    columns = samples.continuous
     bounds = [f"{low:g} … {high:g}".replace("inf", "∞") for low, high in samples.bounds]
-    priors = [*(record.priors or bounds), *["derived"] * len(samples.derived_names)]
-    labels = [*samples.labels, *samples.derived_names]
+    words_of_priors = record.priors or bounds
+    priors = [*(words_of_priors[j] for j in columns), *["derived"] * len(samples.derived_names)]
+    labels = [*(samples.labels[j] for j in columns), *samples.derived_names]
     rows = []
     for row, prior, label in zip(summary_rows(samples, record), priors, labels, strict=True):
         numbers = [format_value(value, row.sd) for value in (row.mean, row.sd)]
@@ -193,6 +204,26 @@ def _slices(samples: Samples, record: Record, emulator: Predicting) -> str:
     )
     drawn = picture(lambda width: slices_figure(samples, record, emulator, width), "Slices of the surrogate")
     return drawn + note(words)
+
+
+def _probabilities(evidence: Evidence) -> list[str]:
+    """A section with the probabilities of categories and integers; none if there are no such parameters."""
+    found = evidence.probabilities
+    if found is None:
+        return []
+    rows = []
+    for name, parameter in zip(found.levels.names, found.levels.parameters, strict=True):
+        known, given = found.marginal(name), found.log_evidence_by(name)
+        for value, prior in zip(parameter.values, parameter.weights, strict=True):
+            probability = probability_text(*known[value]).replace("+-", "±")
+            log_evidence = plus_minus(*given[value]).replace("+-", "±") if np.isfinite(given[value][0]) else "-"
+            rows.append([name, str(value), probability, f"{prior:.3g}", log_evidence])
+    head = ("parameter", "value", "probability", "prior probability", "log evidence given it")
+    words = (
+        "Errors are those of the surrogate and of sampling. Evidences given a value are averages over all other "
+        "parameters; their differences are log Bayes factors."
+    )
+    return [section("Categories and integers", table(head, rows) + note(words))]
 
 
 def _convergence(evidence: Evidence, record: Record) -> str:

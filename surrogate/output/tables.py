@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ __all__ = [
     "held_out_errors",
     "left_out",
     "plus_minus",
+    "probability_lines",
+    "probability_text",
     "self_check",
     "summary_rows",
     "summary_table",
@@ -42,7 +45,15 @@ class SummaryRow:
 
 
 def summary_rows(samples: Samples, record: Record) -> list[SummaryRow]:
-    """A row per parameter, then one per derived value."""
+    """A row per continuous parameter, then one per derived value."""
+    if samples.levels is not None:
+        columns = samples.continuous
+        best, error = record.best_fit[columns], {name: part[columns] for name, part in record.surrogate_error.items()}
+        return _rows(samples.without_levels, best, error)
+    return _rows(samples, record.best_fit, record.surrogate_error)
+
+
+def _rows(samples: Samples, best_fit: Array, surrogate_error: Mapping[str, Array]) -> list[SummaryRow]:
     d = len(samples.names)
     values = np.column_stack([samples.unrolled, samples.derived])
     mean = samples.weights @ values
@@ -50,8 +61,8 @@ def summary_rows(samples: Samples, record: Record) -> list[SummaryRow]:
     mean[:d] = samples.mean
     inner, outer = (equal_tailed_interval(values, samples.weights, level) for level in (0.68, 0.95))
     blank = np.full(values.shape[1] - d, np.nan)
-    best = np.concatenate([record.best_fit, blank])
-    moved = np.concatenate([np.asarray(record.surrogate_error.get("mean", np.full(d, np.nan)), float), blank])
+    best = np.concatenate([best_fit, blank])
+    moved = np.concatenate([np.asarray(surrogate_error.get("mean", np.full(d, np.nan)), float), blank])
     error = np.divide(moved, sd, out=np.full_like(sd, np.nan), where=sd > 0)
     return [
         SummaryRow(
@@ -102,6 +113,7 @@ def summary_table(samples: Samples, evidence: Evidence, record: Record) -> str:
         [
             *lines,
             "",
+            *probability_lines(evidence),
             f"log evidence  {plus_minus(evidence.log_evidence, evidence.error)}{_doubt(record)}",
             *([str(evidence.check)] if evidence.check else []),
             calls + _uncounted(record),
@@ -111,6 +123,28 @@ def summary_table(samples: Samples, evidence: Evidence, record: Record) -> str:
             *left_out(samples),
         ]
     )
+
+
+def probability_lines(evidence: Evidence) -> list[str]:
+    """For each categorical and integer parameter a line with the posterior probabilities of its values."""
+    if evidence.probabilities is None:
+        return []
+    names = evidence.probabilities.levels.names
+    lines = []
+    for name in names:
+        found = evidence.probabilities.marginal(name)
+        words = [f"{value} {probability_text(*pair)}" for value, pair in found.items()]
+        lines.append(f"{name.ljust(max(map(len, names)))}  {', '.join(words)}")
+    return [*lines, ""]
+
+
+def probability_text(value: float, error: float) -> str:
+    """A probability and its error with three decimals.
+
+    >>> probability_text(0.61234, 0.0123), probability_text(0.00001, 0.00002)
+    ('0.612 +- 0.012', '< 0.001')
+    """
+    return f"{value:.3f} +- {error:.3f}" if value + error >= 0.001 else "< 0.001"
 
 
 def _doubt(record: Record) -> str:

@@ -46,10 +46,12 @@ def slices_figure(samples: Samples, record: Record, emulator: Predicting, width:
     """The log-posterior of the surrogate along each parameter through the best point, with a band of two sds.
 
     Evaluations are projected onto the slice: they lie elsewhere in the other parameters, and most of them below it.
+    Categories and integers have no slice; in the others they are those of the best point.
     """
     from matplotlib.figure import Figure
 
-    shown = min(len(samples.names), _MOST)
+    parameters = samples.continuous[:_MOST].tolist()
+    shown = len(parameters)
     columns = min(3 if width > 5 else 2, shown)
     rows = math.ceil(shown / columns)
     with style():
@@ -59,7 +61,7 @@ def slices_figure(samples: Samples, record: Record, emulator: Predicting, width:
             if j >= shown:
                 panel.set_axis_off()
                 continue
-            _draw_slice(panel, samples, record, emulator, j)
+            _draw_slice(panel, samples, record, emulator, parameters[j])
             if j % columns:
                 panel.tick_params(labelleft=False)
         figure.supylabel("log-posterior below the best", fontsize=9, x=0.02)

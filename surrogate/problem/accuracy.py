@@ -19,6 +19,7 @@ class Thresholds:
         log_evidence: Sd of the log evidence over paths.
         batch: Largest error of the predictions of the last batch, in units of 0.25 + 0.1 depth nats.
         moved: Divergence between the posteriors before and after the last batch.
+        probability: Sd over paths of the probability of a category, an integer, or a combination of them.
     """
 
     spread: float = 0.05
@@ -26,3 +27,4 @@ class Thresholds:
     log_evidence: float = 0.1
     batch: float = 1.0
     moved: float = 0.02
+    probability: float = 0.02

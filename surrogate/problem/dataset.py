@@ -180,7 +180,7 @@ class Dataset:
         """Whether the derivatives of some row are known."""
         return bool(np.isfinite(self.gradient).any())
 
-    def with_walls(self, depth: float) -> Dataset:
+    def with_walls(self, depth: float, *, level: np.ndarray | None = None) -> Dataset:
         """The same data, with values that stand for "impossible" counted as infeasible.
 
         Programs mark impossible points by a number such as -1e30 or -99. A value that occurs more than once far below
@@ -189,8 +189,14 @@ class Dataset:
 
         Args:
             depth: How far below the best value a mark lies at least, in nats.
+            level: The level of each row where there are categories or integers, with shape (n,). A level whose values
+                are all the same is one on which no other parameter has an effect, and no mark.
         """
-        values, counts = np.unique(self.y[np.isfinite(self.y)], return_counts=True)
+        known = np.isfinite(self.y)
+        values, counts = np.unique(self.y[known], return_counts=True)
+        if level is not None:
+            flat = [one for one in np.unique(level) if np.unique(self.y[known & (level == one)]).size == 1]
+            counts = np.where(np.isin(values, self.y[known & np.isin(level, flat)]), 1, counts)
         with np.errstate(over="ignore"):  # a depth may exceed all numbers
             impossible = (counts > 1) & (self.y_max - values > depth)
             impossible |= self.y_max - values > _BEYOND * self._usual_depth()
@@ -209,6 +215,11 @@ class Dataset:
         """The first n rows, or all if there are fewer; columns of derived values stay."""
         rows = {name: getattr(self, name)[:n] for name in (*_DTYPES, "reasons")}
         return replace(self, **rows)
+
+    def where(self, mask: np.ndarray) -> Dataset:
+        """The rows of a mask with shape (n,), in their order; columns of derived values stay."""
+        rows: dict[str, Any] = {name: getattr(self, name)[mask] for name in _DTYPES}
+        return replace(self, reasons=tuple(np.array(self.reasons, dtype=object)[mask]), **rows)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The table as arrays of numbers and of fixed-width text, the input of `from_arrays`."""

@@ -6,12 +6,15 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 from scipy import special
+
+from surrogate.problem.discrete import Discrete
+from surrogate.problem.levels import Levels
 
 __all__ = ["NAME", "Parameter", "Prior"]
 
@@ -20,26 +23,42 @@ NAME = re.compile(r"[^\W\d][\w.-]*")
 
 @dataclass(frozen=True)
 class Parameter:
-    r"""A named parameter with a prior density on the real line.
+    r"""A named parameter with a prior: a density on the real line, or probabilities of categories or integers.
+
+    Args:
+        name: See below.
+        prior: See below; left out for categories and integers.
+        label: See below.
+        periodic: See below.
+        categories: Names of two or more categories.
+        integers: The pair (low, high) of the lowest and highest integer, both included.
+        weights: Prior probabilities of the categories or integers, of any sum, as a sequence or by value; all the same
+            unless given.
 
     Attributes:
         name: A word for tables and files: a letter, then letters, digits, ``_``, ``.`` or ``-``.
-        prior: Bounds ``(low, high)`` of a uniform density, or a frozen continuous distribution of ``scipy.stats``.
+        prior: Bounds ``(low, high)`` of a uniform density, a frozen continuous distribution of ``scipy.stats``, or the
+            `Discrete` values of categories or integers.
         label: LaTeX without dollars for plots; the name if not given.
         periodic: Whether the two bounds are the same point, as for an angle.
 
     Raises:
         TypeError: If the name is not a string or the prior is of another kind.
-        ValueError: If the name or the bounds cannot be used.
+        ValueError: If the name, the bounds, the categories, the integers or the weights cannot be used.
 
     >>> Parameter("omega", (0.0, 1.0), label=r"\Omega")
     Parameter(name='omega', prior=(0.0, 1.0), label='\\Omega', periodic=False)
+    >>> Parameter("n_planets", integers=(0, 1)).prior
+    Discrete(values=(0, 1), weights=(0.5, 0.5))
     """
 
     name: str
-    prior: Any
+    prior: Any = None
     label: str | None = None
     periodic: bool = False
+    categories: InitVar[Any] = field(default=None, kw_only=True)
+    integers: InitVar[Any] = field(default=None, kw_only=True)
+    weights: InitVar[Any] = field(default=None, kw_only=True)
 
     _density: _Density = field(init=False, repr=False, compare=False)
 
@@ -50,6 +69,8 @@ class Parameter:
         >>> Parameter("a", (0, 2)).prior_words
         'uniform from 0 to 2'
         """
+        if isinstance(self.prior, Discrete):
+            return self.prior.words
         if isinstance(self.prior, tuple):
             words = "uniform from {:g} to {:g}".format(*self.prior)
         else:
@@ -58,14 +79,18 @@ class Parameter:
             words = f"{self.prior.dist.name}({', '.join(values)})"
         return f"{words}, periodic" if self.periodic else words
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, categories: Any, integers: Any, weights: Any) -> None:
         _check_name(self.name)
-        if not _is_distribution(self.prior):
+        if categories is not None or integers is not None or weights is not None:
+            object.__setattr__(self, "prior", _discrete(self.name, self.prior, categories, integers, weights))
+        if not isinstance(self.prior, Discrete) and not _is_distribution(self.prior):
             object.__setattr__(self, "prior", _box(self.name, self.prior))
-        density = _Uniform(*self.prior) if isinstance(self.prior, tuple) else _density_of(self.name, self.prior)
-        object.__setattr__(self, "_density", density)
-        if self.periodic and not np.all(np.isfinite(density.bounds)):
-            msg = f"parameter '{self.name}' is periodic and therefore needs finite bounds, got {density.bounds}"
+        object.__setattr__(self, "_density", _density_for(self.name, self.prior))
+        if self.periodic and isinstance(self.prior, Discrete):
+            msg = f"parameter '{self.name}' has categories or integers and cannot be periodic"
+            raise ValueError(msg)
+        if self.periodic and not np.all(np.isfinite(self._density.bounds)):
+            msg = f"parameter '{self.name}' is periodic and therefore needs finite bounds, got {self._density.bounds}"
             raise ValueError(msg)
 
 
@@ -101,8 +126,9 @@ class Prior:
         """The prior that ``spec`` describes.
 
         Args:
-            spec: A dict of name -> ``(low, high)``, frozen ``scipy.stats`` distribution or `Parameter`; a sequence of
-                `Parameter`; an array of bounds with shape (d, 2), for parameters x0, x1, ...; or a `Prior`.
+            spec: A dict of name -> ``(low, high)``, frozen ``scipy.stats`` distribution, `Parameter`, or dict of the
+                arguments of `Parameter`, such as ``{"categories": ["a", "b"]}``; a sequence of `Parameter`; an array of
+                bounds with shape (d, 2), for parameters x0, x1, ...; or a `Prior`.
 
         Raises:
             TypeError: If it is something else, or a distribution is not frozen or not continuous.
@@ -144,6 +170,20 @@ class Prior:
         """Whether each parameter is periodic, with shape (d,)."""
         return np.array([parameter.periodic for parameter in self.parameters])
 
+    @cached_property
+    def levels(self) -> Levels | None:
+        """Combinations of the values of categorical and integer parameters; None if there are no such parameters.
+
+        Raises:
+            ValueError: If there are too many.
+        """
+        return Levels.of(self.names, [parameter.prior for parameter in self.parameters])
+
+    @property
+    def discrete(self) -> np.ndarray:
+        """Whether each parameter is categorical or an integer, with shape (d,)."""
+        return np.array([isinstance(parameter.prior, Discrete) for parameter in self.parameters])
+
     @property
     def is_box(self) -> bool:
         """Whether all densities are uniform."""
@@ -180,10 +220,10 @@ class Prior:
         densities = [parameter._density for parameter in self.parameters]
         columns = {
             kind: [i for i, density in enumerate(densities) if isinstance(density, kind)]
-            for kind in (_Uniform, _Normal, _Scipy)
+            for kind in (_Uniform, _Normal, _Scipy, Discrete)
         }
         stacked = [(columns[kind], kind.stack([densities[i] for i in columns[kind]])) for kind in (_Uniform, _Normal)]
-        single = [([i], densities[i]) for i in columns[_Scipy]]
+        single = [([i], densities[i]) for kind in (_Scipy, Discrete) for i in columns[kind]]
         return [(_index(group, self.d), density) for group, density in (*stacked, *single) if group]
 
     def _map(self, values: np.ndarray, function: str) -> np.ndarray:
@@ -272,7 +312,7 @@ class _Scipy:
         return self.distribution.cdf(x)
 
 
-_Density: TypeAlias = _Uniform | _Normal | _Scipy
+_Density: TypeAlias = _Uniform | _Normal | _Scipy | Discrete
 
 
 def _index(columns: list[int], d: int) -> slice | list[int]:
@@ -295,12 +335,44 @@ def _default_label(name: str) -> str:
 
 
 def _named(name: Any, prior: Any) -> Parameter:
+    if isinstance(prior, Mapping):
+        return _from_arguments(name, prior)
     if not isinstance(prior, Parameter):
         return Parameter(name, prior)
     if prior.name != name:
         msg = f"the prior of '{name}' is a Parameter called '{prior.name}'; both names must be the same"
         raise ValueError(msg)
     return prior
+
+
+_ARGUMENTS = ("prior", "label", "periodic", "categories", "integers", "weights")
+
+
+def _from_arguments(name: Any, arguments: Mapping[str, Any]) -> Parameter:
+    if unknown := [word for word in arguments if word not in _ARGUMENTS]:
+        msg = f"the prior of '{name}' may have {', '.join(_ARGUMENTS)}; got dict with {', '.join(map(repr, unknown))}"
+        raise TypeError(msg)
+    return Parameter(name, **arguments)
+
+
+def _discrete(name: str, prior: Any, categories: Any, integers: Any, weights: Any) -> Discrete:
+    """The values of a categorical or integer parameter, of which exactly one kind must be given."""
+    given = {"prior": prior, "categories": categories, "integers": integers}
+    words = [word for word, value in given.items() if value is not None]
+    if words not in (["categories"], ["integers"]):
+        msg = f"parameter '{name}' needs exactly one of prior, categories and integers (the latter two may have "
+        msg += f"weights), got {' and '.join(words) or 'weights alone'}"
+        raise ValueError(msg)
+    if categories is not None:
+        return Discrete.categories(name, categories, weights)
+    return Discrete.integers(name, integers, weights)
+
+
+def _density_for(name: str, prior: Any) -> _Density:
+    """The density of a checked prior."""
+    if isinstance(prior, Discrete):
+        return prior
+    return _Uniform(*prior) if isinstance(prior, tuple) else _density_of(name, prior)
 
 
 def _numbered(spec: Any) -> tuple[Parameter, ...]:
@@ -325,6 +397,9 @@ def _numbered(spec: Any) -> tuple[Parameter, ...]:
 def _box(name: str, prior: Any) -> tuple[float, float]:
     """The checked bounds, as two floats."""
     expected = f"the prior of '{name}' must be bounds (low, high) or a frozen distribution of scipy.stats"
+    if prior is None:
+        msg = f"{expected}, or categories or integers must be given; got NoneType: None"
+        raise TypeError(msg)
     if isinstance(prior, str | bytes | Mapping) or not isinstance(prior, Iterable):
         msg = f"{expected}, got {type(prior).__name__}: {prior!r}"
         raise TypeError(msg)

@@ -7,13 +7,14 @@ from typing import Any
 
 from scipy import stats
 
+from surrogate.problem.discrete import Discrete
 from surrogate.problem.prior import Parameter, Prior
 
 __all__ = ["describe_prior", "prior_from_text", "prior_to_text"]
 
 
 def prior_to_text(prior: Prior) -> str:
-    """JSON that ``prior_from_text`` reads: names, labels, and bounds or a distribution of scipy.stats by name."""
+    """JSON that ``prior_from_text`` reads: names, labels, and bounds, values or a scipy.stats distribution by name."""
     return json.dumps([_entry(p) for p in prior.parameters])
 
 
@@ -21,6 +22,8 @@ def _entry(parameter: Parameter) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": parameter.name, "label": parameter.label, "periodic": parameter.periodic}
     if isinstance(parameter.prior, tuple):
         return entry | {"bounds": [float(b) for b in parameter.prior]}
+    if isinstance(parameter.prior, Discrete):
+        return entry | {"values": list(parameter.prior.values), "weights": list(parameter.prior.weights)}
     frozen = parameter.prior
     args = [float(a) for a in frozen.args]
     kwds = {k: float(v) for k, v in frozen.kwds.items()}
@@ -41,6 +44,8 @@ def _parameter(entry: dict[str, Any]) -> Parameter:
     if "bounds" in entry:
         low, high = entry["bounds"]
         return Parameter(entry["name"], (low, high), **common)
+    if "values" in entry:
+        return Parameter(entry["name"], Discrete(tuple(entry["values"]), tuple(entry["weights"])), **common)
     family = getattr(stats, entry["distribution"], None)
     if not isinstance(family, stats.rv_continuous):
         msg = (

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from surrogate.problem.discrete import Discrete
 from surrogate.problem.evaluation import (
     GRADIENT,
     Evaluation,
@@ -40,6 +41,9 @@ class Posterior:
     and arrays of shape (b,) in their place with ``vectorized``. With ``gradient`` it returns ``(float, gradient)`` with
     an array of shape (d,), or a dict with that array as ``"gradient"`` among the derived numbers; (b, d) with
     ``vectorized``. A gradient that is not finite counts as missing, and the value stands alone.
+
+    By name a category is its text and an integer a Python int; in an array they are codes: a category its place 0, 1,
+    ... among the categories, and an integer itself.
 
     Attributes:
         log_likelihood: A callable; -inf is a legal answer. Or an `Observables`, a simulator and a comparison: its
@@ -148,7 +152,9 @@ class Posterior:
             return self.observables.evaluate(x.copy())
         if not self._by_name:
             return self.log_likelihood(x.copy())
-        columns = x.T.copy() if x.ndim == 2 else x.tolist()
+        columns: Any = x.T.copy() if x.ndim == 2 else x.tolist()
+        if self.prior.levels is not None:
+            columns = _with_values(columns, self.prior)
         return self.log_likelihood(**dict(zip(self.prior.names, columns, strict=True)))
 
     def _evaluation(self, answer: Any) -> Evaluation:
@@ -171,3 +177,17 @@ class Posterior:
             return parts
         rows = gradient_block(gradients, (b, self.prior.d))
         return [(value, {**extra, GRADIENT: row}) for (value, extra), row in zip(parts, rows, strict=True)]
+
+
+def _with_values(columns: Any, prior: Prior) -> list[Any]:
+    """The arguments by name with categories and Python ints in place of their codes; arrays of them if vectorised."""
+    out = []
+    for column, parameter in zip(columns, prior.parameters, strict=True):
+        kind = parameter.prior
+        if not isinstance(kind, Discrete):
+            out.append(column)
+        elif np.ndim(column):
+            out.append(np.array(kind.values)[kind.index(column)])
+        else:
+            out.append(kind.value(column))
+    return out

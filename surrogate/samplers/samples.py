@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from surrogate.arrays import Array, Flags
+from surrogate.arrays import Array, Flags, Indices
+from surrogate.problem.levels import Levels
 
 __all__ = ["Samples", "equal_tailed_interval", "weighted_quantile"]
 
@@ -29,6 +30,7 @@ class Samples:
         derived_error: Held-out errors of the derived values, root mean square, with shape (k,); 0 where they were
             computed and not emulated, empty where nothing is known.
         periodic: Whether each parameter is periodic; empty if none is.
+        levels: The values of categorical and integer parameters, whose columns of x hold codes; None if there are none.
 
     Raises:
         ValueError: If the shapes do not fit together.
@@ -45,6 +47,7 @@ class Samples:
     derived_names: tuple[str, ...] = ()
     derived_error: Array = field(default_factory=lambda: np.empty(0))
     periodic: tuple[bool, ...] = ()
+    levels: Levels | None = None
 
     def __post_init__(self) -> None:
         n, d, k = len(self.weights), len(self.names), len(self.derived_names)
@@ -56,6 +59,22 @@ class Samples:
         if len(self.labels) != d:
             msg = f"there must be one label for each of the {d} names, got {len(self.labels)}"
             raise ValueError(msg)
+
+    @property
+    def continuous(self) -> Indices:
+        """Columns of x with continuous parameters."""
+        return np.arange(len(self.names)) if self.levels is None else self.levels.continuous
+
+    @property
+    def without_levels(self) -> Samples:
+        """The same draws without the columns of categorical and integer parameters."""
+        if self.levels is None:
+            return self
+        names, labels, periodic = (
+            tuple(part[j] for j in self.continuous) if part else () for part in (self.names, self.labels, self.periodic)
+        )
+        x, bounds = self.x[:, self.continuous], self.bounds[self.continuous]
+        return replace(self, names=names, labels=labels, periodic=periodic, x=x, bounds=bounds, levels=None)
 
     @property
     def unrolled(self) -> Array:

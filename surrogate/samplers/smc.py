@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 
 from surrogate.arrays import Array, Indices
 
-__all__ = ["sample_tempered", "systematic_resample"]
+__all__ = ["next_step", "sample_tempered", "systematic_resample"]
 
 LogDensity = Callable[[Array], Array]
 
@@ -25,7 +25,7 @@ def systematic_resample(log_weights: Array, n: int, rng: np.random.Generator) ->
     return np.minimum(np.searchsorted(edges / edges[-1], (np.arange(n) + rng.random()) / n), len(edges) - 1)
 
 
-def _next_step(increment: Array, remaining: float, target: float) -> float:
+def next_step(increment: Array, remaining: float, target: float) -> float:
     """The largest step t in (0, remaining] for which weights exp(t increment) keep an ESS fraction of ``target``."""
 
     def fraction(t: float) -> float:
@@ -106,7 +106,7 @@ def sample_tempered(
         while beta < 1.0:
             source = base if previous is None else f / previous
             increment = np.where(np.isfinite(f), f / temperature - source, -np.inf)
-            step = _next_step(increment, 1.0 - beta, ess_fraction) if bridges < max_bridges else 1.0 - beta
+            step = next_step(increment, 1.0 - beta, ess_fraction) if bridges < max_bridges else 1.0 - beta
             index = systematic_resample(step * increment, len(x), rng)
             x, f, base = x[index], f[index], base[index]
             beta, bridges = beta + step, bridges + 1

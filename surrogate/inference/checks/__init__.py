@@ -9,13 +9,14 @@ from surrogate.inference.checks.hidden import Hidden
 from surrogate.inference.checks.holes import Holes
 from surrogate.inference.checks.infeasible import Infeasible
 from surrogate.inference.checks.labels import Labels
+from surrogate.inference.checks.levels import EachLevel, LevelProbabilities
 from surrogate.inference.checks.modes import Modes
 from surrogate.inference.checks.moved import Moved
 from surrogate.inference.checks.overlooked import Overlooked
 from surrogate.inference.checks.pareto import Pareto
 from surrogate.inference.checks.spread import Spread
 
-__all__ = ["CHECKS", "SEARCH", "SIGNALS", "Check"]
+__all__ = ["CHECKS", "MIXED_CHECKS", "SEARCH", "SIGNALS", "Check"]
 
 CHECKS: tuple[Check, ...] = (
     EffectiveSize(),
@@ -32,3 +33,12 @@ CHECKS: tuple[Check, ...] = (
     Modes(),
     Hidden(),
 )
+
+_LEVEL_BY_LEVEL = ("overlooked", "modes", "hidden")
+"""Checks that move through the prior step by step, which is possible within a level only."""
+
+MIXED_CHECKS: tuple[Check, ...] = (
+    *(EachLevel(check) if check.name in _LEVEL_BY_LEVEL else check for check in CHECKS),
+    LevelProbabilities(),
+)
+"""Checks of runs with categories or integers."""

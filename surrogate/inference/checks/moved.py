@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 
@@ -41,6 +42,9 @@ def _distance(view: View) -> float:
     if before is None or before.temperature > 1.0:
         return np.inf
     rng = copy.deepcopy(view.spread.rng)
+    if view.setup.levels is not None:
+        sample = replace(sample, x=view.features(sample.x))
+        return distance_moved(sample, view.log_posterior(view.sample.x, before), sample.log_density, rng)
     return distance_moved(sample, view.log_posterior(sample.x, before), sample.log_density, rng)
 
 

@@ -3,11 +3,15 @@
 from surrogate.inference.scouts.denied import Denied
 from surrogate.inference.scouts.emptiest import Emptiest
 from surrogate.inference.scouts.fill import Fill
+from surrogate.inference.scouts.levels import UnseenLevels
 from surrogate.inference.scouts.own_draws import OwnDraws
 from surrogate.inference.scouts.probes import Probes
 from surrogate.inference.scouts.promising import Promising
 from surrogate.inference.scouts.scout import Place, Scout
 
-__all__ = ["SCOUTS", "Place", "Scout"]
+__all__ = ["MIXED_SCOUTS", "SCOUTS", "Place", "Scout"]
 
 SCOUTS: tuple[Scout, ...] = (OwnDraws(), Emptiest(), Denied(), Promising(), Fill(), Probes())
+
+MIXED_SCOUTS: tuple[Scout, ...] = (*SCOUTS, UnseenLevels())
+"""Scouts of runs with categories and integers."""

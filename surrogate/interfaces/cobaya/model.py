@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,19 +125,24 @@ class Problem:
     reference: Reference | None
 
 
-def problem_of(target: Any) -> Problem:
+def problem_of(target: Any, integers: Sequence[str] | None = None) -> Problem:
     """Builds the problem from a Cobaya model, its description or its yaml file.
 
+    Args:
+        target: The model.
+        integers: Parameters that take whole numbers only, see ``prior_of``; with some of them there is no reference.
+
     Raises:
-        ValueError: If Cobaya cannot make a model of it.
+        ValueError: If Cobaya cannot make a model of it, or ``integers`` cannot be used.
     """
     try:
         model = target if isinstance(target, Model) else get_model(_description(target))
     except LoggedError as error:
         msg = f"Cobaya cannot make a model of {target if isinstance(target, str | os.PathLike) else 'this'}: {error}"
         raise ValueError(msg) from error
-    prior = prior_of(model)
-    return Problem(CobayaLikelihood(model, prior.bounds), prior, reference_of(model))
+    prior = prior_of(model, integers)
+    reference = None if prior.levels is not None else reference_of(model)
+    return Problem(CobayaLikelihood(model, prior.bounds), prior, reference)
 
 
 def _description(target: Any) -> dict[str, Any]:
@@ -148,12 +153,25 @@ def _description(target: Any) -> dict[str, Any]:
     return {key: value for key, value in info.items() if key not in ("sampler", "output", "force", "resume", "test")}
 
 
-def prior_of(model: Model) -> Prior:
-    """The one-dimensional priors of a Cobaya model."""
+def prior_of(model: Model, integers: Sequence[str] | None = None) -> Prior:
+    """The one-dimensional priors of a Cobaya model.
+
+    Args:
+        model: The model.
+        integers: Names of parameters with a uniform prior that take whole numbers only: those within its bounds, all
+            equally probable.
+
+    Raises:
+        ValueError: If a name is not that of a sampled parameter, its prior is not uniform, or holds fewer than two
+            whole numbers.
+    """
+    whole = _whole_numbers(model, () if integers is None else integers)
     labels, infos = model.parameterization.labels(), model.parameterization.sampled_params_info()
     return Prior(
         tuple(
-            Parameter(
+            Parameter(name, label=labels.get(name), integers=whole[name])
+            if name in whole
+            else Parameter(
                 name,
                 tuple(pdf.interval(1)) if pdf.dist.name == "uniform" else pdf,
                 label=labels.get(name),
@@ -162,6 +180,24 @@ def prior_of(model: Model) -> Prior:
             for name, pdf in zip(model.prior.params, model.prior.pdf, strict=True)
         )
     )
+
+
+def _whole_numbers(model: Model, names: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """The lowest and the highest whole number of each of the named parameters."""
+    if isinstance(names, str):
+        msg = f"integers must be a list of parameters, got {names!r}"
+        raise ValueError(msg)
+    densities, out = dict(zip(model.prior.params, model.prior.pdf, strict=True)), {}
+    for name in names:
+        if name not in densities or densities[name].dist.name != "uniform":
+            msg = f"integers must be sampled parameters with a uniform prior, got {name!r}"
+            raise ValueError(msg)
+        low, high = densities[name].interval(1)
+        out[name] = (int(np.ceil(low)), int(np.floor(high)))
+        if not out[name][0] < out[name][1]:
+            msg = f"the prior of {name!r} holds fewer than two whole numbers: {float(low):g} to {float(high):g}"
+            raise ValueError(msg)
+    return out
 
 
 def reference_of(model: Model, covariance: Array | None = None) -> Reference | None:

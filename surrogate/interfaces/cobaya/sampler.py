@@ -49,7 +49,7 @@ class SurrogateSampler(CovmatSampler):
     def initialize(self) -> None:
         """Checks the options."""
         try:
-            self._prior = prior_of(self.model)
+            self._prior = prior_of(self.model, self.integers)
             self._numbers = Numbers.of(self, self.model.prior.d())
             self._speeds = Speeds.of(self.speeds)
             self._objective = checked_objective(self.best_fit, self.model)
@@ -140,7 +140,7 @@ class SurrogateSampler(CovmatSampler):
         return [name for block, factor in zip(blocks, factors, strict=True) if factor > 1 for name in block]
 
     def _reference(self) -> Reference | None:
-        if not self.use_ref:
+        if not self.use_ref or self._prior.levels is not None:  # a reference has no probabilities of integers
             return None
         covariance = None
         if self.covmat is not None:

@@ -1,0 +1,1 @@
+"""Surrogates of log-likelihoods with categorical and integer parameters."""

@@ -1,0 +1,93 @@
+"""Coordinates of levels: categories on the corners of a simplex, integers on a line.
+
+A stationary kernel of the distance between these coordinates is a kernel between levels. The RBF kernel factors: on the
+corners of a simplex it gives any two categories the same correlation exp(-1 / (2 l^2)), on a line it gives integers
+one that falls with their difference; with continuous coordinates beside them it is the product of both. A quadratic
+trend in all coordinates gives each category a constant and slopes of its own, integers a quadratic, and all levels one
+curvature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from surrogate.arrays import Array, Indices
+from surrogate.problem.levels import Levels
+
+__all__ = ["Embedding", "coordinates_of", "simplex"]
+
+
+def simplex(count: int) -> Array:
+    """Corners of a regular simplex with edges of length one, centred on the origin, with shape (count, count - 1)."""
+    out = np.zeros((count, count - 1))
+    for k in range(1, count):  # the next corner lies above the centre of those before it
+        height = np.sqrt((k + 1) / (2.0 * k))
+        out[k, k - 1] = height * k / (k + 1)
+        out[:k, k - 1] = -height / (k + 1)
+    return out
+
+
+def coordinates_of(levels: Levels, members: Indices) -> Array:
+    """Coordinates of all levels that tell those of a group apart, with shape (L, e); e = 0 for a group of one.
+
+    Integers of the group lie between 0 and 1. Rows of other levels are NaN.
+
+    Args:
+        levels: All levels of the problem.
+        members: Numbers of the levels of the group.
+    """
+    columns = [np.empty((len(levels), 0))]
+    for j, parameter in enumerate(levels.parameters):
+        codes = levels.codes[:, j]
+        present = np.unique(codes[members])
+        if len(present) == 1:
+            continue
+        if parameter.is_ordered:
+            columns.append(((codes - present[0]) / (present[-1] - present[0]))[:, None])
+        else:
+            columns.append(simplex(len(present))[np.searchsorted(present, codes).clip(max=len(present) - 1)])
+    table = np.concatenate(columns, 1)
+    table[np.setdiff1d(np.arange(len(levels)), members)] = np.nan
+    return table
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """The coordinates of a group of levels.
+
+    Attributes:
+        levels: All levels of the problem.
+        members: Levels of the group, with shape (g,).
+        columns: Columns of t on which the log-likelihood of these levels depends, all of them continuous.
+        table: Coordinates of the levels, with shape (L, e).
+    """
+
+    levels: Levels
+    members: Indices
+    columns: Indices
+    table: Array
+
+    @classmethod
+    def of(cls, levels: Levels, members: Indices, columns: Indices) -> Embedding:
+        """The embedding of a group."""
+        return cls(levels, members, columns, coordinates_of(levels, members))
+
+    @property
+    def size(self) -> int:
+        """Number of coordinates z."""
+        return len(self.columns) + self.table.shape[1]
+
+    def forward(self, t: Array, level: Indices) -> Array:
+        """Coordinates z, with shape (m, size), of points t with shape (m, d) and their levels, with shape (m,)."""
+        return np.concatenate([t[:, self.columns], self.table[level]], 1)
+
+    def spread(self, t: Array, most: int = 4000) -> Array:
+        """Points z whose continuous part is that of t and whose levels are all those of the group alike.
+
+        Their covariance has no correlation between the two parts. At most about ``most`` rows.
+        """
+        count = len(self.members)
+        some = t[:: max(1, int(np.ceil(len(t) * count / most)))]
+        return self.forward(np.repeat(some, count, axis=0), np.tile(self.members, len(some)))

@@ -1,0 +1,268 @@
+"""How a surrogate with categorical and integer parameters is learned: which levels share a process, by evidence.
+
+At first all levels share one process, whose kernel and trend tell levels apart by their coordinates. Splits by each
+discrete parameter, and by all, are tried; a group of a split has a trend, a kernel and warps of its own, and may leave
+out parameters on which its log-likelihood does not depend. The partition with the largest evidence of the values that
+matter is taken, minus a cost for each hyperparameter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from surrogate.arrays import Array, Flags, Indices
+from surrogate.log_density.coordinates.whitening import Whitening
+from surrogate.log_density.fit import density_given, fit_structure
+from surrogate.log_density.learner import ScalarLearner
+from surrogate.log_density.mixed.embedding import Embedding
+from surrogate.log_density.mixed.model import MixedLogDensity, build
+from surrogate.log_density.mixed.parameters import GroupParameters, MixedParameters
+from surrogate.log_density.parameters import Structure, SurrogateParameters, relevant_depth, trend_size
+from surrogate.log_density.protocol import Parameters
+from surrogate.log_density.search.structure import StructureSearch
+from surrogate.log_density.training import FitProblem
+from surrogate.problem.dataset import Dataset
+from surrogate.problem.levels import Levels
+
+__all__ = ["MixedLearner", "partitions"]
+
+_COST = 1.0  # nats for each hyperparameter of a group: half the log of some ten points
+_MARGIN = 2.0  # nats by which another partition must win
+_SEARCH_EVERY = 1.2  # factor by which the data have grown when partitions are searched again
+_SPARE = 2  # finite values more than continuous parameters that a group of a split needs
+_MOST_GROUPS = 24  # of a split that is tried: each is a fit
+_MOST_IDLE_GROUPS = 6  # of a partition in which parameters without effect are looked for
+_EVALUATIONS = 30  # marginal likelihoods of the fit of a group of another partition
+_FEW_DRAWS = 50  # of a group, with fewer of which those of all levels set its coordinates
+
+
+@dataclass(frozen=True, eq=False)
+class MixedLearner:
+    """Processes of groups of levels.
+
+    Attributes:
+        levels: All levels of the problem.
+        low: Lower ends of the support of t, with shape (d,).
+        high: Upper ends.
+        periodic: Mask of the periodic parameters, with shape (d,).
+        search: What is searched for in the structure of each process.
+    """
+
+    levels: Levels
+    low: Array
+    high: Array
+    periodic: Flags
+    search: StructureSearch = field(default_factory=StructureSearch)
+
+    def fit(
+        self, problem: FitProblem, before: Parameters | None, *, cold_start: bool, search: bool, noise: bool
+    ) -> MixedParameters:
+        """Parameters that fit the data, see ``surrogate.log_density.protocol.Learner``."""
+        last = None if before is None else _mixed(before)
+        if last is None:
+            groups: tuple[_Fitted, ...] = (self._fitted(problem, self._everything, None),)
+        else:
+            options = {"cold_start": cold_start, "search": search, "noise": noise}
+            groups = tuple(self._refitted(problem, group, **options) for group in last.groups)
+        searched = 0 if last is None else last.searched
+        if self.search.structures and len(problem.data) >= _SEARCH_EVERY * searched and last is not None:
+            groups, searched = self._searched(problem, groups), len(problem.data)
+        return self._parameters(problem, tuple(group.parameters for group in groups), searched)
+
+    def open_minded(self, problem: FitProblem) -> MixedParameters:
+        """Parameters of one process for all levels with a constant trend: it denies nothing."""
+        embedding = self._everything
+        own = _Own.of(replace(problem, draws=None), embedding)
+        surrogate = self._learner(embedding).open_minded(own.problem)
+        group = GroupParameters(embedding.members, embedding.columns, surrogate)
+        return self._parameters(problem, (group,), 0)
+
+    def build(self, data: Dataset, t: Array, parameters: Parameters, *, device: str = "cpu") -> MixedLogDensity:
+        """The surrogate with these parameters given the data that it has seen."""
+        return build(data, t, _mixed(parameters), self.levels, device=device)
+
+    @property
+    def _everything(self) -> Embedding:
+        return Embedding.of(self.levels, np.arange(len(self.levels)), self.levels.continuous)
+
+    def _learner(self, embedding: Embedding) -> ScalarLearner:
+        """The learner of one process: coordinates of levels are not warped, and nothing is bent by them."""
+        unbounded = np.full(embedding.table.shape[1], np.inf)
+        low = np.concatenate([self.low[embedding.columns], -unbounded])
+        high = np.concatenate([self.high[embedding.columns], unbounded])
+        periodic = np.concatenate([self.periodic[embedding.columns], np.isnan(unbounded)])
+        search = self.search if not len(unbounded) else replace(self.search, couplings=False)
+        return ScalarLearner(Structure.plain(low, high, periodic), search)
+
+    def _parameters(self, problem: FitProblem, groups: tuple[GroupParameters, ...], searched: int) -> MixedParameters:
+        d = len(self.levels.continuous)
+        whitening = Whitening.identity(d)
+        if problem.draws is not None:
+            whitening = Whitening.of(problem.draws[:, self.levels.continuous])
+        return MixedParameters(groups, whitening, len(problem.data), searched)
+
+    def _refitted(self, problem: FitProblem, group: GroupParameters, **options: bool) -> _Fitted:
+        """A group of the last partition, fitted again."""
+        embedding = Embedding.of(self.levels, group.members, group.columns)
+        own = _Own.of(problem, embedding)
+        return _Fitted(own, self._learner(embedding).fit(own.problem, group.surrogate, **options))
+
+    def _fitted(self, problem: FitProblem, embedding: Embedding, noise: float | None) -> _Fitted:
+        """A group with the plain structure, from a cold start."""
+        own = _Own.of(problem, embedding)
+        plain = self._learner(embedding).plain
+        return _Fitted(own, fit_structure(own.problem, plain, log_noise=noise, max_evaluations=_EVALUATIONS))
+
+    def _searched(self, problem: FitProblem, groups: tuple[_Fitted, ...]) -> tuple[_Fitted, ...]:
+        """The groups, or those of a partition with a larger evidence; without parameters that have no effect."""
+        near = self._near(problem)
+        noise = groups[0].surrogate.hyper.log_noise
+        present = [group.embedding.members for group in groups]
+        groups = self._without_idle(problem, groups, near)
+        best, score = groups, sum(group.score(near) for group in groups) + _MARGIN
+        for members in partitions(self.levels):
+            if len(members) == len(present) and all(map(np.array_equal, members, present)):
+                continue
+            if not self._have_enough(problem, members):
+                continue
+            other = tuple(
+                self._fitted(problem, Embedding.of(self.levels, group, self.levels.continuous), noise)
+                for group in members
+            )
+            other = self._without_idle(problem, other, near)
+            value = sum(group.score(near) for group in other)
+            if value > score:
+                best, score = other, value
+        return best
+
+    def _near(self, problem: FitProblem) -> Flags:
+        """Rows whose values judge partitions, with shape (n,): high ones of all levels, and the best few of each."""
+        level, d = self.levels.index(problem.t), len(self.levels.continuous)
+        near = _high(problem, np.ones(len(level), dtype=bool), trend_size(problem.d) + _SPARE)
+        for one in range(len(self.levels)):
+            near |= _high(problem, level == one, d + _SPARE, depth=0.0)
+        return near
+
+    def _have_enough(self, problem: FitProblem, members: list[Indices]) -> bool:
+        """Whether each group of a partition has enough finite values for a process of its own."""
+        level = self.levels.index(problem.t[problem.data.finite])
+        least = len(self.levels.continuous) + _SPARE
+        return len(members) <= _MOST_GROUPS and all(int(np.isin(level, group).sum()) >= least for group in members)
+
+    def _without_idle(self, problem: FitProblem, groups: tuple[_Fitted, ...], near: Flags) -> tuple[_Fitted, ...]:
+        """The groups of a split without the parameters whose removal raises the evidence; some are taken in again."""
+        if not 1 < len(groups) <= _MOST_IDLE_GROUPS:
+            return groups
+        return tuple(self._leaner(problem, group, near) for group in groups)
+
+    def _leaner(self, problem: FitProblem, group: _Fitted, near: Flags) -> _Fitted:
+        """The group with parameters left out or taken in, one at a time, as long as that raises the evidence.
+
+        That of its own highest values counts as well. The search starts from the present parameters or from all.
+        """
+        near = near | _high(problem, group.own.rows, trend_size(len(self.levels.continuous)) + _SPARE)
+        if len(group.embedding.columns) < len(self.levels.continuous):
+            noise = group.surrogate.hyper.log_noise
+            whole = Embedding.of(self.levels, group.embedding.members, self.levels.continuous)
+            group = max(group, self._fitted(problem, whole, noise), key=lambda one: one.score(near))
+        score = group.score(near)
+        while True:
+            columns = group.embedding.columns
+            changes = [np.setdiff1d(columns, [j]) for j in columns] if len(columns) > 1 else []
+            changes += [np.union1d(columns, [j]) for j in np.setdiff1d(self.levels.continuous, columns)]
+            members, noise = group.embedding.members, group.surrogate.hyper.log_noise
+            tried = [self._fitted(problem, Embedding.of(self.levels, members, c), noise) for c in changes]
+            scores = [other.score(near) for other in tried]
+            if not scores or max(scores) <= score:
+                return group
+            best = int(np.argmax(scores))
+            group, score = tried[best], scores[best]
+
+
+def _high(problem: FitProblem, rows: Flags, fewest: int, *, depth: float = 0.5) -> Flags:
+    """The finite values of some rows within a part of the relevant depth below the best of them, and the best few."""
+    finite = problem.data.finite & rows
+    if not finite.any():
+        return finite
+    y = np.where(finite, problem.data.y, -np.inf)
+    below = (y.max() - y) / problem.temperature
+    out = finite & (below < depth * relevant_depth(problem.d))
+    out[np.argsort(-y, kind="stable")[: min(fewest, int(finite.sum()))]] = True
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class _Own:
+    """The part of a problem that belongs to a group of levels.
+
+    Attributes:
+        embedding: The coordinates of the group.
+        rows: Which rows of the data they are: the finite values of its levels, a mask with shape (n,).
+        problem: The problem in these coordinates.
+    """
+
+    embedding: Embedding
+    rows: Flags
+    problem: FitProblem
+
+    @classmethod
+    def of(cls, problem: FitProblem, embedding: Embedding) -> _Own:
+        """The part of a group."""
+        level = embedding.levels.index(problem.t)
+        rows = np.isin(level, embedding.members) & problem.data.finite
+        z = embedding.forward(problem.t[rows], level[rows])
+        draws = problem.draws
+        if draws is not None:
+            mine = np.isin(embedding.levels.index(draws), embedding.members)
+            draws = embedding.spread(draws[mine] if int(mine.sum()) >= _FEW_DRAWS else draws)
+        return cls(embedding, rows, replace(problem, data=problem.data.where(rows), t=z, draws=draws))
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """A group with its fitted process."""
+
+    own: _Own
+    surrogate: SurrogateParameters
+
+    @property
+    def embedding(self) -> Embedding:
+        """The coordinates of the group."""
+        return self.own.embedding
+
+    @property
+    def parameters(self) -> GroupParameters:
+        """The numbers of the group."""
+        return GroupParameters(self.embedding.members, self.embedding.columns, self.surrogate)
+
+    def score(self, near: Flags) -> float:
+        """Log density of the near values given the others, minus the cost of the hyperparameters."""
+        far = ~near[self.own.rows]
+        if far.all():
+            return 0.0
+        value = density_given(self.own.problem, self.surrogate, far)
+        return value - _COST * len(self.surrogate.hyper.vector())
+
+
+def partitions(levels: Levels) -> list[list[Indices]]:
+    """Partitions of the levels: all together, by the values of each discrete parameter, and each level alone."""
+    out = [[np.arange(len(levels))]]
+    for codes in levels.codes.T:
+        out.append([np.flatnonzero(codes == code) for code in np.unique(codes)])
+    if len(levels.parameters) > 1:
+        out.append([np.array([level]) for level in range(len(levels))])
+    return out
+
+
+def _mixed(parameters: Parameters) -> MixedParameters:
+    """The parameters, if they are of this kind.
+
+    Raises:
+        TypeError: If they are not.
+    """
+    if not isinstance(parameters, MixedParameters):
+        msg = f"a surrogate with levels needs MixedParameters, got {type(parameters).__name__} from another run"
+        raise TypeError(msg)
+    return parameters

@@ -1,0 +1,89 @@
+"""The numbers that define a surrogate with categorical and integer parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surrogate.arrays import Indices
+from surrogate.log_density.coordinates.whitening import Whitening
+from surrogate.log_density.parameters import SurrogateParameters
+
+__all__ = ["GroupParameters", "MixedParameters"]
+
+
+@dataclass(frozen=True, eq=False)
+class GroupParameters:
+    """A group of levels that share one process.
+
+    Attributes:
+        members: Numbers of its levels, increasing.
+        columns: Columns of t on which its log-likelihood depends.
+        surrogate: Parameters of its process; their ``n`` counts the finite values of its levels.
+    """
+
+    members: Indices
+    columns: Indices
+    surrogate: SurrogateParameters
+
+
+@dataclass(frozen=True, eq=False)
+class MixedParameters:
+    """The groups of levels, and what they have in common.
+
+    Attributes:
+        groups: One or more; each level is in one of them.
+        whitening: From continuous columns of t to coordinates in which distances mean something.
+        n: Number of rows of the dataset that it was fitted to.
+        searched: Number of rows when partitions were last searched; 0 if never.
+    """
+
+    groups: tuple[GroupParameters, ...]
+    whitening: Whitening
+    n: int
+    searched: int = 0
+
+    @property
+    def temperature(self) -> float:
+        """The processes model (y - y_max) / temperature."""
+        return self.groups[0].surrogate.temperature
+
+    @property
+    def noise(self) -> float:
+        """Largest sd of noise that was found in the values of a group, in nats; 0 where they are exact."""
+        return max(group.surrogate.noise for group in self.groups)
+
+    def numbers(self) -> dict[str, float]:
+        """Numbers for the trace of a run: the largest of all groups; the sum of the rescues."""
+        rows = [group.surrogate.numbers() for group in self.groups]
+        out = {name: float(np.nanmax([row[name] for row in rows])) for name in rows[0]}
+        return out | {"rescues": float(sum(row["rescues"] for row in rows))}
+
+    def to_arrays(self) -> dict[str, NDArray]:
+        """Arrays of numbers and fixed-width text that define it exactly."""
+        out: dict[str, NDArray] = {
+            "kind": np.array("mixed"),
+            "counts": np.array([self.n, len(self.groups), self.searched]),
+            "centre": self.whitening.centre,
+            "forward": self.whitening.forward,
+            "backward": self.whitening.backward,
+        }
+        for i, group in enumerate(self.groups):
+            out |= {f"{i}/members": group.members, f"{i}/columns": group.columns}
+            out |= {f"{i}/surrogate/{name}": array for name, array in group.surrogate.to_arrays().items()}
+        return out
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray]) -> MixedParameters:
+        """The inverse of ``to_arrays``."""
+        n, count, searched = map(int, arrays["counts"])
+        groups = []
+        for i in range(count):
+            start = f"{i}/surrogate/"
+            own = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+            surrogate = SurrogateParameters.from_arrays(own)
+            groups.append(GroupParameters(arrays[f"{i}/members"], arrays[f"{i}/columns"], surrogate))
+        return cls(tuple(groups), Whitening(arrays["centre"], arrays["forward"], arrays["backward"]), n, searched)
