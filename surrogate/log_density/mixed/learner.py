@@ -29,6 +29,7 @@ from surrogate.problem.levels import Levels
 __all__ = ["MixedLearner", "partitions"]
 
 _COST = 1.0  # nats for each hyperparameter of a group: half the log of some ten points
+_OMISSION = 3.0  # nats by which leaving out a parameter must raise the evidence: a few points may not show an effect
 _MARGIN = 2.0  # nats by which another partition must win
 _SEARCH_EVERY = 1.2  # factor by which the data have grown when partitions are searched again
 _SPARE = 2  # finite values more than continuous parameters that a group of a split needs
@@ -238,12 +239,13 @@ class _Fitted:
         return GroupParameters(self.embedding.members, self.embedding.columns, self.surrogate)
 
     def score(self, near: Flags) -> float:
-        """Log density of the near values given the others, minus the cost of the hyperparameters."""
+        """Log density of the near values given the others, minus the costs of hyperparameters and of omissions."""
         far = ~near[self.own.rows]
         if far.all():
             return 0.0
         value = density_given(self.own.problem, self.surrogate, far)
-        return value - _COST * len(self.surrogate.hyper.vector())
+        omitted = len(self.embedding.levels.continuous) - len(self.embedding.columns)
+        return value - _COST * len(self.surrogate.hyper.vector()) - _OMISSION * omitted
 
 
 def partitions(levels: Levels) -> list[list[Indices]]:
