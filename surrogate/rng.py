@@ -23,7 +23,7 @@ def generator(seed: int, *purpose: int | str) -> np.random.Generator:
 
     Args:
         seed: Any integer.
-        purpose: What the stream is for, such as a step number and a word. Order matters, and 1 is not "1".
+        purpose: Purpose of the stream, such as a step number and a word. Order matters, and 1 is not "1".
 
     Raises:
         TypeError: If ``seed`` is not an integer, or a purpose is neither an integer nor a string.

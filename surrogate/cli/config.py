@@ -123,7 +123,7 @@ def build(spec: Any, choices: Mapping[str, Callable[..., Any]], *, key: str, whe
 
     Args:
         spec: A mapping such as ``{dist: norm, loc: 0, scale: 2}``.
-        choices: What may be named, and what makes it.
+        choices: Functions by the names that may be given.
         key: The word whose value is the name, here ``dist``.
         where: Place in the file, for messages.
 

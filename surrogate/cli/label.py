@@ -36,7 +36,7 @@ def add_label(commands: Any, count: Callable[[str], int]) -> None:
     """Adds the commands to the parser of ``surrogate``.
 
     Args:
-        commands: What ``add_subparsers`` returned.
+        commands: Answer of ``add_subparsers``.
         count: Reads a whole number of at least 1.
     """
     what = "choose which rows of a table to label"

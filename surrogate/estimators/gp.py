@@ -54,7 +54,7 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         solver: Where predictions come from. "cholesky": all points, exactly. "cg": all points, by conjugate gradients.
             "local": the nearest points of each prediction. "computation-aware": projections of the data, with a
             variance that includes what they leave out. "basis": basis functions. "auto": "cholesky", or "cg" for many.
-        evidence: What hyperparameters are found by: "exact", "neighbours", "iterative", "minibatch" or "basis", see
+        evidence: Objective of the hyperparameters: "exact", "neighbours", "iterative", "minibatch" or "basis", see
             ``surrogate.gp.choose``. "auto": "exact" up to 1,500 points, then "neighbours"; "basis" for that solver.
         noise: "fit" to estimate it with the lengthscales, "profile" to estimate it afterwards from all points with one
             eigendecomposition; or the standard deviation of the noise in units of y, one or one for each point, 0 for

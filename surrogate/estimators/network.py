@@ -50,7 +50,7 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
             error bars.
         epochs: Passes through the data.
         batch_size: Rows in a step. Above 256 the steps are longer and the epochs more, see ``BatchPolicy``.
-        uncertainty: What the networks are unsure of. "last-layer": Laplace approximation of the last layer, exact.
+        uncertainty: Posterior of the networks. "last-layer": Laplace approximation of the last layer, exact.
             "kfac": of all layers, by Kronecker factors. "swag": draws from the path of gradient descent, which also
             give the mean. "ensemble": what networks disagree on. "mcmc": Hamiltonian Monte Carlo over all parameters,
             one chain from each trained network, for up to 2,000 rows and small networks.
@@ -106,7 +106,7 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
             pool: Further inputs without labels, with shape (m, d); they join those that standardise the columns.
             validation_data: Inputs and targets that choose the epoch and size the error bars, apart from ``X``. The
                 labels count in ``n_labels_``.
-            representative: Which rows of ``X`` were drawn like those to be predicted, booleans with shape (n,), by
+            representative: Mask of the rows of ``X`` drawn like those to be predicted, with shape (n,), by
                 default all. Only they are left out to choose the epoch and to size the error bars; in active learning
                 these are the first labels, drawn at random. Rows that were chosen lie far from each other, and what is
                 left out of them is harder than what is to be predicted.

@@ -141,9 +141,9 @@ class Learned:
     """The result of training.
 
     Attributes:
-        task: What was learned.
+        task: Task that was learned.
         groups: Networks to predict with.
-        judged: Those whose errors on unseen rows size the uncertainty; none if nothing is to be sized.
+        judged: Networks whose errors on unseen rows calibrate the uncertainty; none without calibration.
         kind: Kind of posterior.
     """
 

@@ -78,7 +78,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             y: Classes, with shape (n,), of at least two kinds.
             pool: See `NetworkRegressor.fit`, as ``representative``.
             validation_data: Inputs and classes that choose the epoch and the temperature, apart from ``X``.
-            representative: Which rows of ``X`` were drawn like those to be predicted.
+            representative: Mask of the rows of ``X`` that were drawn like those to be predicted.
 
         Raises:
             ValueError: If a setting or a shape is wrong, or there are not two classes.

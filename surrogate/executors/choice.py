@@ -20,7 +20,7 @@ def make_executor(spec: Any, evaluate: Callable[..., Any] | None = None) -> Exec
     Args:
         spec: None or "serial"; "threads" or "processes", on all processors, or with a number as in "threads:4"; or any
             ``concurrent.futures.Executor``, which is left open when the ``with`` statement ends.
-        evaluate: What is going to be submitted, such as ``posterior.evaluate``: processes get it once at their start.
+        evaluate: Function to submit, such as ``posterior.evaluate``: processes get it once at their start.
 
     Raises:
         TypeError: If ``spec`` is something else, or ``evaluate`` cannot be sent to processes.

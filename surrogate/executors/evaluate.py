@@ -45,7 +45,7 @@ def evaluate_batch(
     A vectorised likelihood in a serial executor gets all points in one call.
 
     Args:
-        posterior: What to evaluate.
+        posterior: Target to evaluate.
         x: Points, with shape (b, d).
         executor: Where to.
         done: Evaluations by index that exist already and are not repeated.

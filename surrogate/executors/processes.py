@@ -22,7 +22,7 @@ class ProcessExecutor(Executor):
 
     Args:
         workers: Number of processes.
-        function: What will be submitted most; other functions travel with each call.
+        function: Function that is submitted most; others travel with each call.
 
     Raises:
         TypeError: If ``function`` cannot be sent to processes.

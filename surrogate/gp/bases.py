@@ -83,7 +83,7 @@ class HilbertBasis:
         Args:
             kernel: Name of the kernel.
             x: With shape (n, d).
-            lengthscale: Which the box and the choice of functions are made for.
+            lengthscale: Lengthscales for which the box and the functions are chosen, with shape (d,).
             size: Number of functions.
         """
         low, high = x.min(0).values, x.max(0).values

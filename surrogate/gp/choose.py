@@ -62,7 +62,7 @@ class Search:
     feature_seed: int
 
     def exact(self, name: str, rows: Tensor, start: Array | None = None) -> Fit:
-        """From ``start``, or from two starts, the second with more noise and longer lengthscales, where points are few.
+        """The fit of a kernel by the exact marginal likelihood; few points are fitted from two starts.
 
         Args:
             name: Name of the kernel.
@@ -79,7 +79,7 @@ class Search:
         return min(fits, key=lambda fit: fit.value)
 
     def process(self, name: str, fit: Fit, origin: str) -> ScaledProcess:
-        """The process of a fit; its scale is known where the noise is."""
+        """The process of a fit; it has an output scale if the noise is known."""
         scale = None if self.noise is None else math.sqrt(self.noise / fit.eta)
         rescued = f", {fit.n_rescues} evaluations with more noise" if fit.n_rescues else ""
         kernel = STATIONARY[name](fit.lengthscale).with_vector(fit.theta[1:])
@@ -155,7 +155,7 @@ def choose_process(
 
 
 def _noisier(theta: Array) -> Array:
-    """Where to go on from a fit to fewer points: those may have had nothing to say of the noise.
+    """Start of a fit to more points: the last theta, with an eta of at least 0.01.
 
     Noise falls within a few evaluations where it has to; from next to none the optimiser does not find back.
     """
@@ -163,7 +163,7 @@ def _noisier(theta: Array) -> Array:
 
 
 def _by_all_points(search: Search, fits: dict[str, Fit], complete: bool) -> ScaledProcess:
-    """The best of the fits, to all points unless it is that already (``complete``)."""
+    """The best of the fits, repeated with all points unless it had them (``complete``)."""
     name, fit = next(iter(fits.items()))
     if not complete:
         fit = search.exact(name, torch.arange(len(search.data), device=search.order.device), _noisier(fit.theta))
@@ -171,7 +171,7 @@ def _by_all_points(search: Search, fits: dict[str, Fit], complete: bool) -> Scal
 
 
 def _by_neighbours(search: Search, fits: dict[str, Fit], complete: bool) -> ScaledProcess:  # noqa: ARG001
-    """Two rounds: neighbours by the lengthscales of the subset, then the better kernel by those of the first round."""
+    """Two fits by neighbours: of all kernels, and of the better one with neighbours by its new lengthscales."""
     n = len(search.data)
     m = min(_NEIGHBOURS, n - 1)
     for k in range(2):
@@ -192,7 +192,7 @@ def _by_neighbours(search: Search, fits: dict[str, Fit], complete: bool) -> Scal
 
 
 def _near(search: Search, objective: Objective, fit: Fit) -> Fit:
-    """The maximum near a fit to fewer points."""
+    """The maximum near a fit to fewer points, by a few evaluations."""
     return maximise(
         objective,
         _noisier(fit.theta),
@@ -257,7 +257,7 @@ def _with_noise_floor(process: ScaledProcess, search: Search) -> ScaledProcess:
 
 
 def with_profiled_noise(process: ScaledProcess, data: Observations) -> ScaledProcess:
-    """The process with the noise and scale of the most restricted likelihood of all points: O(n^3), ten Choleskys.
+    """The process with the noise and scale of largest restricted likelihood of all points; as slow as ten Choleskys.
 
     The constant is integrated out, and of several maxima, which a local search may miss, the best is taken. Where all
     is noise eta is at the upper end of the search, a million times the mean eigenvalue of the kernel matrix.

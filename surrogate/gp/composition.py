@@ -87,7 +87,7 @@ class Kernel(Parametric):
         Args:
             vector: Log-hyperparameters, with shape (size,), in place of the kernel's own.
             points: The points, with or without derivatives.
-            factor: What the covariance is multiplied by.
+            factor: Factor on the covariance.
         """
 
     @abstractmethod
@@ -111,7 +111,7 @@ class Kernel(Parametric):
 
         Args:
             points: The points, with shape (n, d).
-            factor: What the covariance is multiplied by.
+            factor: Factor on the covariance.
 
         Returns:
             An operator of ``surrogate.linalg``; for values alone it also has ``cross``, ``to`` and ``dense``.
@@ -297,7 +297,7 @@ class Columns(Kernel):
     """A kernel applied to some of the coordinates.
 
     Attributes:
-        columns: Which ones, in the order in which the kernel takes them.
+        columns: Indices of the coordinates, in the order in which the kernel takes them.
     """
 
     def __init__(self, kernel: Kernel, columns: Sequence[int]) -> None:

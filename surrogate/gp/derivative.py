@@ -33,7 +33,7 @@ class JointCovariance:
         kernel: A correlation function with slopes.
         u: Points, with shape (n, d).
         lengthscale: With shape (d,).
-        at: Which points have derivatives, with shape (m,).
+        at: Indices of the points with derivatives, with shape (m,).
 
     Raises:
         ValueError: If processes with this kernel have no derivatives.

@@ -27,11 +27,11 @@ class NoiseColumns(Protocol):
 
     @property
     def noise_variance(self) -> Any:
-        """Variance of the noise that came with the datum."""
+        """Known noise variance of the datum."""
 
     @property
     def unit_variance(self) -> Any:
-        """Square of what a unit of common noise is in units of y."""
+        """Square of one unit of common noise, in units of y squared."""
 
 
 class Variances(NamedTuple):
@@ -132,7 +132,7 @@ class Nugget(Noise):
 
 
 class Given(Noise):
-    """Noise whose sd came with each datum."""
+    """Noise with a known sd for each datum."""
 
     def __init__(self, *, relative: bool = False) -> None:
         """Sets known standard deviations; ``relative`` means in units of the output scale instead of y."""

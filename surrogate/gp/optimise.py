@@ -29,11 +29,11 @@ CORRECTIONS = 20
 
 @dataclass(frozen=True, eq=False)
 class Rescued(Generic[T]):
-    """The answer of an attempt, and by what its nugget was raised.
+    """The answer of an attempt, with the factor by which its nugget was raised.
 
     Attributes:
-        value: What the attempt returned.
-        factor: 1 where it succeeded at once.
+        value: Answer of the attempt.
+        factor: Factor on the nugget; 1 if the first attempt succeeded.
     """
 
     value: T
@@ -41,7 +41,7 @@ class Rescued(Generic[T]):
 
 
 def rescue(attempt: Callable[[float], T], *, usable: Callable[[T], bool] = lambda _: True) -> Rescued[T]:
-    """The first usable answer with a nugget raised tenfold as often as the factorisation needs it.
+    """The first usable answer, with the nugget raised tenfold until a factorisation succeeds.
 
     An infinite value would end a line search, which then reports convergence at a useless point.
 
@@ -67,14 +67,14 @@ def rescue(attempt: Callable[[float], T], *, usable: Callable[[T], bool] = lambd
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """Where a maximisation ended.
+    """The result of a maximisation.
 
     Attributes:
         vector: Log-hyperparameters.
         value: Log posterior density there, in nats and up to the constant of the prior.
         n_evaluations: Values that were computed.
         rescues: Factors on the nugget of those that needed one.
-        status: What the optimiser said.
+        status: Message of the optimiser.
     """
 
     vector: Array

@@ -48,7 +48,7 @@ class Solver(Protocol[P]):
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Points with values, with derivatives at some of them, and with what the noise depends on.
+    """Points with values, derivatives at some of them, and the quantities on which the noise depends.
 
     Attributes:
         u: Inputs, with shape (n, d).
@@ -103,7 +103,7 @@ class Data:
 
     @property
     def points(self) -> Points:
-        """Where the rows of y come from."""
+        """The points of the rows of y."""
         return Points(self.u, self.at)
 
     @cached_property
@@ -151,7 +151,7 @@ class Data:
 
     @cached_property
     def is_small(self) -> bool:
-        """Whether numpy serves it better than torch: few points, one output, on the CPU, without derivatives."""
+        """Whether numpy is faster than torch: few points, one output, on the CPU, without derivatives."""
         plain = self.at is None and self.y.ndim == 1 and self.u.device.type == "cpu" and self.u.dtype == torch.float64
         return plain and len(self.u) <= MOST_POINTS
 
@@ -190,7 +190,7 @@ class Process(Parametric):
         scale: float | None = 1.0,
         prior: LogNormal = SCALE_PRIOR,
     ) -> None:
-        """A process before data.
+        """Sets the parts of a process before data.
 
         Args:
             kernel: Covariance function.

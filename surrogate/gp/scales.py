@@ -92,7 +92,7 @@ class Observations:
         return eta if self.relative_noise is None else eta * self.relative_noise
 
     def level(self, eta: float) -> float:
-        """The constant, or else the mean of the values, weighted by 1 / (1 + eta R) where the noise differs."""
+        """The constant if it is known, otherwise the mean of the values, weighted by 1 / (1 + eta R)."""
         if self.constant is not None:
             return self.constant
         if self.relative_noise is None:
@@ -198,7 +198,7 @@ class ScalePrior:
         return np.log(np.array([self.eta_bounds, *([self.lengthscale_bounds] * d)]))
 
     def centre(self, d: int) -> Array:
-        """The mean of the prior, with shape (d + 1,): where a fit starts cold."""
+        """The mean of the prior, with shape (d + 1,), from which a cold fit starts."""
         return np.array([math.log(0.01), *([0.5 * math.log(d)] * d)])
 
     def penalty(self, theta: Array) -> tuple[float, Array]:
@@ -218,7 +218,7 @@ class Fit:
         value: The objective there, negative log posterior in nats.
         n_evaluations: How often it was evaluated.
         n_rescues: How many evaluations needed a raised eta.
-        status: What the optimiser said.
+        status: Message of the optimiser.
     """
 
     theta: Array
@@ -271,7 +271,7 @@ def maximise(
 
 
 def scale_terms(q: float, n: int, eta: float, noise: float | None) -> tuple[float, float, float]:
-    """What the output scale has to do with a negative log likelihood whose quadratic form y.K^-1 y is q.
+    """The output scale and its terms of the negative log likelihood, for the quadratic form q = y.K^-1 y.
 
     Args:
         q: With K in units of s^2.
@@ -291,7 +291,7 @@ def scale_terms(q: float, n: int, eta: float, noise: float | None) -> tuple[floa
 def scale_and_size(
     errors: Tensor, variances: Tensor, noise: Tensor | float, *, scale: float | None
 ) -> tuple[float, float]:
-    """The output scale, and a factor for approximate variances, with which held-out errors are most likely.
+    """The output scale, and the factor on approximate variances, that make held-out errors most likely.
 
     For each factor on a grid from 1/100 to 1 the best scale is that which makes the mean square of errors over sds one.
 

@@ -67,7 +67,7 @@ class Hyperparameters:
 
     @classmethod
     def default(cls, d: int, *, scale: float | None = None) -> Hyperparameters:
-        """Where a fit starts cold: a residual of unit amplitude with lengthscales of 2 sqrt(d)."""
+        """Start of a cold fit: a residual of unit amplitude with lengthscales of 2 sqrt(d)."""
         log_scale = None if scale is None else float(np.log(scale))
         return cls(0.0, np.log(1e-3), np.full(d, np.log(2.0 * np.sqrt(d))), log_scale)
 
@@ -85,7 +85,7 @@ class Hyperparameters:
 
     @property
     def order(self) -> Indices:
-        """Where the entries of ``vector()`` stand in the vector of the process: ([s,] a, l_1, ..., l_d, c[, v])."""
+        """Positions of the entries of ``vector()`` in the vector of the process: ([s,] a, l_1, ..., l_d, c[, v])."""
         d = len(self.log_lengthscale)
         scaled = [] if self.log_scale is None else [0]
         first = len(scaled)
@@ -148,7 +148,7 @@ class HyperPrior:
 
 @dataclass(frozen=True)
 class Trended:
-    """The processes with one kernel and one trend; what is left to fit are ``Hyperparameters``.
+    """The processes with a given kernel and trend, as functions of their ``Hyperparameters``.
 
     Attributes:
         kernel: Name of the correlation function of the residual, in ``surrogate.gp.kernels.STATIONARY``.
@@ -191,7 +191,7 @@ class Trended:
     def log_posteriors(
         self, data: Data, hypers: Sequence[Hyperparameters], *, given: Data | None = None
     ) -> list[float]:
-        """Log posterior densities of hyperparameters of one kind, up to the constant of the prior: -inf if unsolvable.
+        """Log posterior densities of hyperparameters, up to a constant; -inf if a matrix cannot be factored.
 
         Args:
             data: Training points.
@@ -237,7 +237,7 @@ class Trended:
 
 @dataclass(frozen=True, eq=False)
 class Residual:
-    """The stationary residual of a conditioned process, as numbers.
+    """The numbers of the stationary residual of a conditioned process.
 
     Attributes:
         kernel: Name of the correlation function.

@@ -21,7 +21,7 @@ Matrix = TypeVar("Matrix", Array, Tensor)
 
 
 class Weighted(NamedTuple, Generic[Matrix]):
-    """The sums over weighted entries that a stationary kernel needs for its gradient.
+    """Sums of weighted entries from which the gradient of a stationary kernel follows.
 
     Attributes:
         total: Sum of W times the correlations.

@@ -1,4 +1,4 @@
-"""Leaving parts of a run out, to measure what each of them is worth."""
+"""Runs without one of their parts, to measure its benefit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NEEDED = (Fill.name, Probes.name)  # without them a batch is not what was asked
 
 
 def parts() -> tuple[str, ...]:
-    """Names of what can be left out: scouts, checks, searches for structure, settings, and all search for modes."""
+    """Names of the parts that can be left out: scouts, checks, searches, settings, and all search for modes."""
     names = [*(scout.name for scout in SCOUTS), *(check.name for check in CHECKS)]
     return (*_SEARCHED, *_SETTINGS, *(name.replace(" ", "_") for name in names if name not in _NEEDED), "explore")
 

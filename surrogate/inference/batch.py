@@ -1,4 +1,4 @@
-"""Choice of the next batch: a design, or the points that reduce uncertainty most, and those of the scouts."""
+"""The next batch: a design, or the points that reduce uncertainty most with those of the scouts."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _place(chosen: Array, points: Array, place: Place, first: int, n: int) -> Ar
 
 
 def _uncertain_draws(view: View, n: int) -> Array:
-    """Draws at which the posterior is least sure, given what is under way; fewer than n if they depend on each other.
+    """Draws at which the surrogate is least sure, given the points under way; fewer than n if they are dependent.
 
     While a posterior is looked for the first is the best that the surrogate is sure enough of.
     """
@@ -97,7 +97,7 @@ def _uncertain_draws(view: View, n: int) -> Array:
 
 
 def with_fast(view: View, x: Array) -> Array:
-    """The points x, each followed by others of the same slow parameters if there are fast ones."""
+    """The points x; if there are fast parameters, each is followed by others with the same slow ones."""
     setup, state = view.setup, view.state
     if setup.fast is None or not len(x):
         return x

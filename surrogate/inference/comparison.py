@@ -107,7 +107,7 @@ class Comparison:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a reader must know before using the numbers."""
+        """Reasons for caution with these numbers, as sentences."""
         words = [f"{m.name} has NOT CONVERGED, its evidence may be wrong: {m.status}" for m in self.models]
         found = [text for text, model in zip(words, self.models, strict=True) if not model.converged]
         for model in self.models:

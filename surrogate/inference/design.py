@@ -1,4 +1,4 @@
-"""Where a run looks before it has a surrogate: space-filling points of the prior, or points about a reference."""
+"""Points before there is a surrogate: space-filling points of the prior, or points about a reference."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SURPLUS = 4  # draws for each point that is wanted, as most may lie outside
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Where the posterior is expected.
+    """The expected place of the posterior, and its width if that is known.
 
     Attributes:
         mean: With shape (d,).

@@ -1,4 +1,4 @@
-"""How far apart two posteriors are, by weights on one set of draws."""
+"""Divergences of posteriors that are weights on one set of draws."""
 
 from __future__ import annotations
 

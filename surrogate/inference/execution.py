@@ -46,7 +46,7 @@ def execute(run: Run, executor: Any, folder: Folder) -> Result:
     """The result of a run; under mpirun the same result on all ranks.
 
     Args:
-        run: What to run, still without executor, call and folder.
+        run: Run to start, still without executor, call and folder.
         executor: As ``surrogate.infer`` takes it.
         folder: Opens the output folder, in a ``with`` statement; called on rank 0 only.
 
@@ -85,7 +85,7 @@ def _on_all_ranks(world: Ranks, call: Call, run: Run, folder: Folder) -> Result:
 
 
 def _executor(spec: Any, posterior: Posterior, limits: Limits) -> Executor:
-    """The executor that is meant; calls that have a child process each are made by threads."""
+    """The executor of the settings; threads if each call has a child process."""
     if isinstance(spec, str) and spec.startswith("files:"):
         if posterior.observables is not None:
             msg = "executor='files:...' cannot carry the outputs of a simulator: use threads, processes or MPI"

@@ -45,8 +45,8 @@ class Finding:
     """The report of a check.
 
     Attributes:
-        points: What the next batch must hold, in scaled coordinates, with shape (k, d), k >= 0.
-        claim: What the check says about the claim that the posterior is known.
+        points: Points that the next batch must hold, in scaled coordinates, with shape (k, d), k >= 0.
+        claim: Effect on the claim that the posterior is known.
         reason: A clause on why the check does not agree, or waits; "" if it agrees.
         numbers: Measured values by name; those that the check has columns for go to the trace.
         excess: The worst value in units of its limit: of several checks that do not agree the largest is told.

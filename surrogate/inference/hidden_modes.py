@@ -70,7 +70,7 @@ class Hypotheses:
         return float(self.open.mean())
 
     def log_likelihood(self, t: Array) -> Array:
-        """What each open hypothesis says at points t with shape (m, d), relative to the best known value.
+        """Log-likelihood of each open hypothesis at points t with shape (m, d), relative to the best known value.
 
         Returns:
             With shape (number open, m). O(h m d).
@@ -132,7 +132,7 @@ def draw_hypotheses(
 
 
 def _limit(depth: Array) -> Array:
-    """What a hypothesis may say at points of this depth at most, with the same shape; -inf where infeasible."""
+    """Highest log-likelihood of a hypothesis at points of this depth, with the same shape; -inf where infeasible."""
     return np.where(np.isfinite(depth), SLACK - (1.0 - RELATIVE_SLACK) * depth, -np.inf)
 
 

@@ -1,4 +1,4 @@
-"""How well the labels of feasible and infeasible points cover the bulk of a posterior."""
+"""Coverage of the bulk of a posterior by points that are known to be feasible or infeasible."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ __all__ = ["hole_error", "label_error", "points_near"]
 
 
 def hole_error(seen: int) -> float:
-    """Sd of the log evidence that comes from forbidden regions without a label.
+    """Sd of the log evidence due to forbidden regions that none of the ``seen`` feasible points has hit.
 
-    One that no point has fallen into holds a share of about 1 / (n + 1) of the posterior after n feasible points there.
+    Such a region holds a share of about 1 / (n + 1) of the posterior after n points in the bulk.
     """
     return 1.0 / (seen + 1.0)
 
 
 def label_error(view: View, sample: ImportanceSample) -> float:
-    """Sd of the log evidence that comes from forbidden regions without a label; 0 where none are known to exist."""
+    """Sd of the log evidence due to forbidden regions that no point has hit; 0 if none are known to exist."""
     if view.model.feasibility.everywhere:
         return 0.0
     return hole_error(points_near(view, sample.x, view.state.data.finite))
 
 
 def points_near(view: View, draws: Array, of: Flags) -> int:
-    """How many of some evaluated points lie in the typical set of the posterior, were all points feasible.
+    """Number of evaluated points in the typical set that the posterior would have if all points were feasible.
 
     Args:
         view: The iteration.
         draws: Draws of the posterior, with shape (m, d), among which its top is looked for.
-        of: Which of the evaluated points, with shape (n,).
+        of: Mask of the evaluated points to use, with shape (n,).
     """
     model = view.model
     top = float(model.if_feasible(np.concatenate([draws, view.t])).max())

@@ -36,8 +36,8 @@ class PosteriorLoop:
 
     Attributes:
         setup: The problem, and every choice that is not the data.
-        scouts: Where to evaluate beside where the surrogate is least sure, in the order of their turns.
-        checks: What must hold before the run claims to know the posterior, in the order of their turns.
+        scouts: Proposals of points besides those where the surrogate is least sure, in the order of their turns.
+        checks: Conditions of a claim of convergence, in the order of their turns.
     """
 
     setup: Setup
@@ -96,7 +96,7 @@ class PosteriorLoop:
         """The next batch, with shape (b, d): depends on the arguments alone.
 
         Args:
-            state: What is known.
+            state: State of the run.
             pending: Points whose evaluations are under way, with shape (k, d): no others are chosen for what these will
                 tell, which the surrogate knows without their values.
             n: Size of the batch; ``n_batch`` unless given. A design has a size of its own.

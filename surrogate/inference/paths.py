@@ -1,4 +1,4 @@
-"""The posteriors of joint paths of a surrogate, by re-weighting one set of draws: no sampling noise between them."""
+"""The posteriors of joint paths of a surrogate, by re-weighting one set of draws, which share their sampling noise."""
 
 from __future__ import annotations
 

@@ -88,8 +88,8 @@ def next_verdict(phase: Phase, signals: Iterable[Finding], search: Iterable[Find
 
     Args:
         phase: The phase before the last batch.
-        signals: What the checks of convergence found.
-        search: What the checks found that look for what the surrogate does not know, once the signals agree.
+        signals: Findings of the checks of convergence.
+        search: Findings of the checks that look for further modes, once the signals agree.
     """
     verdict, search = _of_signals(phase, list(signals)), list(search)
     if not verdict.armed:

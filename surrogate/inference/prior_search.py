@@ -1,4 +1,4 @@
-"""Looking at the whole prior for what the surrogate denies: with a constant mean in place of its trend."""
+"""Search of the whole prior for modes that the trend of the surrogate denies, with a constant mean in its place."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ def _values(ground: Refinement, j: int, values: ArrayLike | int, level: float) -
 
 
 def _range(ground: Refinement, j: int, depth: float) -> tuple[float, float]:
-    """Where the surrogate's own profile has fallen by a depth, within the prior and the range of the draws."""
+    """The range in which the surrogate's own profile is within a depth of its maximum, inside the prior."""
     low, high = ground.box
     reach = 0.5 * np.ptp(ground.draws[:, j])
     ends = max(ground.draws[:, j].min() - reach, low[j]), min(ground.draws[:, j].max() + reach, high[j])

@@ -56,9 +56,9 @@ class Result:
     Attributes:
         draws: The weighted draws, see `surrogate.samplers.samples.Samples`.
         evidence: The log evidence and its check, see `surrogate.output.record.Evidence`.
-        record: What the run did, see `surrogate.output.record.Record`.
+        record: Record of the run, see `surrogate.output.record.Record`.
         emulator: The surrogate itself.
-        setup: What the run was set up with; None if it was not made by a run.
+        setup: Setup of the run; None if the result was not made by a run.
         target: The likelihood and the prior, in the process that made the run; None if it was loaded from a folder.
     """
 

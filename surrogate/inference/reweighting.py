@@ -43,7 +43,7 @@ def reweighted(
 
     Args:
         result: Of the surrogate.
-        posterior: What it was a surrogate of.
+        posterior: Target of the surrogate.
         executor: Where evaluations run.
         n: Number of draws.
         rng: Chooses them.

@@ -54,8 +54,8 @@ class Settings:
         gradient: Whether the likelihood returns its derivatives with respect to the parameters: (float, array (d,)), as
             ``jax.value_and_grad`` does, or as ``"gradient"`` in the dict of derived values. An evaluation is then worth
             d + 1 numbers, and designs are smaller. Not with periodic parameters.
-        feasibility: What learns where the log-likelihood is -inf: "process", a Gaussian process classifier, or "svm", a
-            support vector machine.
+        feasibility: Classifier of points with a finite log-likelihood: "process" (Gaussian process) or "svm" (support
+            vector machine).
         explore: How long to look for further modes once the posterior is known: "fast", "normal" or "thorough" go on as
             long as an evaluation makes a hidden mode less probable by 3, 0.8 or 0.1 %. The status says what is left.
             No effect with periodic parameters or a reference that has a width.

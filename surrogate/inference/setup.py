@@ -66,7 +66,7 @@ class Setup:
         feasibility: Kind of classifier of feasible points, "process" or "svm".
         fast: Parameters that are cheap to change, if there are any.
         gradient: Whether evaluations come with derivatives: d + 1 of them determine a quadratic, and d + 2 begin a run.
-        search: What is searched for in the structure of the surrogate.
+        search: Parts of the structure of the surrogate that are searched.
         tempered: Whether the log-density is mapped at a raised temperature while all points lie far below its mode.
         feasibility_doubt: Whether doubt about which points are feasible counts in the choice of batches.
         jumps: Whether the final sampler also draws from a mixture.

@@ -41,7 +41,7 @@ class State:
         pending: Points x whose evaluations were under way when an asynchronous run last saved its state, with shape
             (k, d); some may have returned since.
         verdict: The phase that the run is in, and why.
-        findings: What the checks found after the last batch, by their names.
+        findings: Findings of the checks after the last batch, by their names.
         columns: Names of the columns of the trace.
         trace: One row per step that had a surrogate, with shape (steps, columns).
     """

@@ -54,12 +54,12 @@ class View:
     """Everything that one iteration may use. Points t are in unit coordinates.
 
     Attributes:
-        setup: What the run was told before it began.
-        state: What it knows.
+        setup: Fixed inputs of the run.
+        state: Present state of the run.
         before: The surrogate before the last batch, None if there was none.
         under_way: Points x whose evaluations are under way, with shape (k, d): for scouts.
         batch: Points t of the next batch as far as it is chosen, with shape (k, d): for scouts.
-        findings: What the checks that were made before have found, by their names: for checks.
+        findings: Findings of the checks made before, by their names: for checks.
     """
 
     setup: Setup

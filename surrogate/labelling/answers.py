@@ -179,7 +179,7 @@ def events_of(answers: Answers, state: LabelState, *, correct: bool) -> list[dic
 
     Args:
         answers: Labels and failures.
-        state: What is known.
+        state: State of the run.
         correct: Whether new labels may replace known ones.
 
     Raises:

@@ -103,7 +103,7 @@ def choose(pool: Pool, state: LabelState, settings: LabelSettings, n: int, model
 
     Args:
         pool: The table.
-        state: What is known; pending and failed rows are not asked for.
+        state: State of the run; pending and failed rows are not asked for.
         settings: Settings of the run.
         n: Rows wanted; fewer are returned if fewer are free.
         model: The model of the labels in the state; None for a batch of random rows.

@@ -96,7 +96,7 @@ class FoldModel:
         seconds: Time of the fit.
         gain: Share by which twice the labels lowered the RMSE, and its standard error; None if that was not measured.
         constant: Held-out RMSE of the mean label, in the same folds and over the same rows.
-        ridge: That of a ridge regression.
+        ridge: Error of a ridge regression.
         categories: First and behind the last of the inputs that are the words of one column.
     """
 

@@ -27,7 +27,7 @@ class Pool:
         codes: Columns of categories, with shape (n, q).
         y: Labels that were in the table, with shape (n,), NaN where there is none.
         allowed: Whether a row may be asked for, with shape (n,).
-        names: What the user calls each row, with shape (n,): its ids, or its number counted from 1.
+        names: The user's name of each row, with shape (n,): its ids, or its number counted from 1.
         digest: SHA-256 of the file; empty for a table in memory.
     """
 

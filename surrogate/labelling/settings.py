@@ -36,7 +36,7 @@ class LabelSettings:
         table_is_random: Whether the labels in the table are those of a random sample of its rows.
         folds: Folds of the cross-validation.
         device: Where models are fitted: "cpu", "cuda", "auto".
-        uncertainty: What networks are unsure of, which shapes their intervals: "last-layer", "kfac", three times as
+        uncertainty: Posterior of the networks, which shapes their intervals: "last-layer", "kfac", three times as
             slow to predict and often the better guide to where errors are large, or "swag".
 
     Raises:

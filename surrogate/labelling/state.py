@@ -34,7 +34,7 @@ class Stage:
         gain: Share by which twice the labels lowered the RMSE, NaN if that was not measured.
         gain_error: Its standard error.
         constant: Held-out RMSE of the mean label over the same rows, NaN if that was not measured.
-        ridge: That of a ridge regression, likewise.
+        ridge: Error of a ridge regression, likewise.
     """
 
     n_labels: int
@@ -67,7 +67,7 @@ class Batch:
         random: Whether each was drawn at random, with shape (b,).
         prediction: Mean, sd and the ends of the interval for each, with shape (b, 4); NaN if there was no model.
         level: Probability of the interval.
-        stage: What the model was like; None if there was none.
+        stage: Errors of the model; None if there was none.
         delivered: Whether the rows have reached whoever asked.
         note: A remark for the user; usually empty.
     """

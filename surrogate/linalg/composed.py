@@ -85,7 +85,7 @@ def scaled(base: ColumnAccess, weights: Tensor) -> Scaled:
 
 @dataclass(frozen=True, eq=False)
 class Summed:
-    """K = sum of the parts: the kernel of a sum of independent functions."""
+    """Sum of kernels: that of a sum of independent functions."""
 
     parts: tuple[ColumnAccess, ...]
 

@@ -1,4 +1,4 @@
-"""Kernel times matrix on CUDA without the kernel: Triton programs that make each tile in registers and use it there.
+"""Products with a kernel matrix on CUDA by Triton programs, which compute each tile in registers and never store it.
 
 The only module that imports Triton; `KernelOperator.matmul` takes this road where Triton can be imported, on CUDA, in
 float32 and for the kernels named in ``CORRELATIONS``. Everything else goes tile by tile through torch, which is also
@@ -76,7 +76,7 @@ def _launch(kernel: triton.JITFunction, kind: str, rows: Tensor, columns: Tensor
 
 @triton.jit
 def _correlation(r2, KIND: tl.constexpr):
-    """The functions of ``CORRELATIONS``."""
+    """The correlation functions of ``CORRELATIONS`` in Triton."""
     if KIND == 0:
         return tl.exp2(-0.7213475204444817 * r2)  # exp(-r^2 / 2): the hardware has powers of two
     if KIND == 1:
@@ -90,7 +90,7 @@ def _correlation(r2, KIND: tl.constexpr):
 
 @triton.jit
 def _tile(a, b, i, j, n, m, D: tl.constexpr, KIND: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """A tile of the kernel between rows i and columns j; the points are stored a coordinate after the other."""
+    """A tile of the kernel matrix, with rows i and columns j; points are stored coordinate by coordinate."""
     r2 = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
     for axis in tl.static_range(D):
         x = tl.load(a + axis * n + i, mask=i < n, other=0.0)
@@ -116,7 +116,7 @@ def _vector_kernel(
     COLUMNS: tl.constexpr,
     INPUT: tl.constexpr,
 ):
-    """One right-hand side: products are kept apart in the tile and summed over its columns once, at the end."""
+    """The product with one vector, whose terms are summed over the columns of the tile at the end."""
     i = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     part = tl.program_id(1)
     total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
@@ -143,7 +143,7 @@ def _matrix_kernel(
     COLUMNS: tl.constexpr,
     INPUT: tl.constexpr,
 ):
-    """Several right-hand sides, on the tensor cores; columns beyond the last multiply zeros."""
+    """The product with several vectors, on the tensor cores; columns beyond the last are multiplied by zeros."""
     i = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     part = tl.program_id(1)
     c = tl.arange(0, K)

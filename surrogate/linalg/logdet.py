@@ -1,4 +1,4 @@
-"""Log-determinants of K + noise and their derivatives, by Lanczos quadrature and a preconditioner that is exact."""
+"""Log-determinants of K + noise and their derivatives, by preconditioned Lanczos quadrature."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class LogDeterminant(NamedTuple):
-    """An estimate and the standard error of its random part, both natural logarithms."""
+    """An estimate of a natural log-determinant, and its standard error."""
 
     value: float
     standard_error: float
@@ -102,7 +102,7 @@ def log_determinant(
 
 
 def preconditioned_trace(operator: Operator, *, noise: float | Tensor, preconditioner: NystromPreconditioner) -> float:
-    """The trace of P^-1 (K + noise), exactly, from the diagonal of K and one product with as many columns as P has.
+    """The exact trace of P^-1 (K + noise), from the diagonal of K and one product with as many columns as P has.
 
     A small difference over the noise: for float64.
     """
@@ -117,7 +117,7 @@ def quadrature(
     columns: slice = slice(None),
     trace: float | None = None,
 ) -> LogDeterminant:
-    """The estimate from a `cg` run whose right-hand sides were probes from N(0, P).
+    """An estimate of the log-determinant from a run of `cg` on probes from N(0, P).
 
     The first entry of a Lanczos matrix times n is the same probe's estimate of the trace of P^-1 (K + noise). Where
     that trace is given, the probes' error in it is regressed out of the logarithms: at n = 1000 the scatter of a
@@ -129,8 +129,8 @@ def quadrature(
         solve: Solution of (K + noise) x = z, with zero start.
         n: Size of K.
         preconditioner: The P of the run.
-        columns: Which right-hand sides were probes: one run serves the data and the probes.
-        trace: That of `preconditioned_trace`; used where there are at least 4 probes.
+        columns: Indices of the right-hand sides that were probes: one run serves the data and the probes.
+        trace: Trace by `preconditioned_trace`; used if there are at least 4 probes.
     """
     samples, firsts = _samples(solve, n, columns)
     exact = 0.0 if preconditioner is None else preconditioner.logdet()
@@ -144,7 +144,7 @@ def quadrature(
 
 
 def trace_slope(solve: Solve, n: int, *, columns: slice = slice(None)) -> float:
-    """Fraction of the probes' error in the trace by which `quadrature` corrects the logarithms.
+    """Slope of the error of the logarithm against that of the trace, by which `quadrature` corrects its estimate.
 
     Nearly 1 for P near K + noise; 0, no correction, where fewer than 4 probes, or one that took no iteration, say too
     little of it.
@@ -152,14 +152,14 @@ def trace_slope(solve: Solve, n: int, *, columns: slice = slice(None)) -> float:
     Args:
         solve: Solution of (K + noise) x = z, with zero start.
         n: Size of K.
-        columns: Which right-hand sides were probes.
+        columns: Indices of the right-hand sides that were probes.
     """
     samples, firsts = _samples(solve, n, columns)
     return _slope(samples, firsts) if len(firsts) >= 4 and len(firsts) == len(samples) else 0.0
 
 
 def _samples(solve: Solve, n: int, columns: slice) -> tuple[Tensor, Tensor]:
-    """The probes' estimates of tr log(P^-1 (K + noise)) and of tr(P^-1 (K + noise)); the latter of those that ran."""
+    """Estimates of tr log(P^-1 (K + noise)) and of tr(P^-1 (K + noise)); the latter by probes that made a step."""
     pairs = solve.tridiagonals[columns]
     logs = torch.tensor([_first_entry_of_log(*pair) for pair in pairs], dtype=torch.float64)
     firsts = torch.tensor([float(diagonal[0]) for diagonal, _ in pairs if len(diagonal)], dtype=torch.float64)
@@ -172,7 +172,7 @@ def _slope(samples: Tensor, firsts: Tensor) -> float:
 
 
 def _first_entry_of_log(diagonal: Tensor, off: Tensor) -> float:
-    """e_1^T log(T) e_1, the quadrature of the spectral measure of the starting vector; 0 where T is empty."""
+    """e_1^T log(T) e_1, the Lanczos quadrature of z^T log(A) z for a start vector z of norm one; 0 if T is empty."""
     if len(diagonal) == 0:
         return 0.0
     values, vectors = torch.linalg.eigh(tridiagonal_matrix(diagonal, off))
@@ -206,7 +206,7 @@ def trace_gradient(
         noise: Variance of the run, or variances with shape (n,).
         preconditioner: P of the run.
         known: Quantities already computed for this K, noise and P; P must have pivots.
-        slope: That of `trace_slope`.
+        slope: Slope by `trace_slope`.
 
     References:
         Wenger, Pleiss, Hennig, Cunningham & Gardner (2022), arXiv:2107.00243, section 3
@@ -232,7 +232,7 @@ def _form(operator: KernelOperator, left: Tensor, right: Tensor, noise: float | 
 
 @dataclass(frozen=True, eq=False)
 class KnownTrace:
-    """The trace of P^-1 (K + noise), exact, with what its derivatives are made of.
+    """The exact trace of P^-1 (K + noise), with the parts from which its derivatives follow.
 
     Attributes:
         operator: K.
@@ -250,7 +250,7 @@ class KnownTrace:
 
     @classmethod
     def of(cls, operator: Operator, *, noise: float | Tensor, preconditioner: NystromPreconditioner) -> KnownTrace:
-        """From one product of K with as many columns as P has."""
+        """The trace, from one product of K with as many columns as P has."""
         w = preconditioner.complement()
         shift = torch.as_tensor(noise, dtype=w.dtype, device=w.device).expand(len(w))
         return cls(operator, noise, preconditioner, w, operator.matmul(w) + shift[:, None] * w)
@@ -327,7 +327,7 @@ class _PivotDerivative:
 
 
 def _trace_error(operator: KernelOperator, w: Tensor, known: KnownTrace, derivative: _PivotDerivative) -> TraceGradient:
-    """The probes' mean of the derivative of tr(P^-1 (K + noise)), less that derivative.
+    """Error of the probes' estimate of the derivative of tr(P^-1 (K + noise)): the estimate minus the exact derivative.
 
     It is tr(P^-1 d(K + noise)) - tr(M dP) with M = P^-1 (K + noise) P^-1, and for w = P^-1 z the mean of
     w^T d(K + noise) w - w^T dP P^-1 (K + noise) w.

@@ -56,7 +56,7 @@ class Product(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """Device of the entries."""
 
     def matmul(self, v: Tensor) -> Tensor:
         """The product, with shape (n, k), with v, with shape (m, k)."""
@@ -236,7 +236,7 @@ class _Partial:
         return torch.searchsorted(cumulative, u * cumulative[-1], right=True).clamp_(max=len(cumulative) - 1)
 
     def append(self, proposals: Tensor, *, threshold: Tensor) -> int:
-        """Adds the proposals whose variance given those before them exceeds their threshold; how many."""
+        """Adds the proposals whose variance, given those before them, exceeds their threshold; returns their number."""
         rows = self.factor[proposals, : self.count]
         residual = (self.gram.submatrix(proposals) - rows @ rows.T).double().cpu()
         kept, triangle = _thinned(residual, threshold.cpu(), self.rank - self.count)
@@ -260,7 +260,7 @@ class _Partial:
 
 
 def _thinned(residual: Tensor, threshold: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Indices kept, at most ``most``, with the Cholesky factor of the matrix in them; the rest depends on them."""
+    """Indices of independent columns, at most ``most``, and the Cholesky factor of the matrix restricted to them."""
     kept: list[int] = []
     working = residual.clone()
     for j in range(len(working)):

@@ -65,7 +65,7 @@ def product(a: Tensor, b: Tensor, precision: str) -> Tensor:
 
 @contextmanager
 def _tf32() -> Iterator[None]:
-    """Torch has no argument for it: its switch is set for one product and put back."""
+    """The product in TF32: torch has no argument for it, so its global switch is set and put back."""
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = True
     try:

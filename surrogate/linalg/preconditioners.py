@@ -93,7 +93,7 @@ class NystromPreconditioner:
 
     @classmethod
     def of(cls, factor: LowRank | Tensor, noise: float | Tensor) -> NystromPreconditioner:
-        """Built from a factor F with shape (n, k) and the noise variance, or variances with shape (n,); O(n k^2).
+        """The preconditioner of a factor F, with shape (n, k), and a noise variance, or variances (n,); O(n k^2).
 
         Raises:
             ValueError: If a variance is not positive.
@@ -113,7 +113,7 @@ class NystromPreconditioner:
     def build(
         cls, operator: Operator, noise: float | Tensor, *, rank: int, generator: torch.Generator
     ) -> NystromPreconditioner:
-        """Built from up to ``rank`` randomly pivoted columns of K: ``rank`` columns of K and O(n rank^2)."""
+        """The preconditioner of up to ``rank`` randomly pivoted columns of K; costs these and O(n rank^2)."""
         return cls.of(accelerated_cholesky(operator, min(rank, operator.shape[0]), generator=generator), noise)
 
     @property

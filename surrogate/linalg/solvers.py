@@ -62,7 +62,7 @@ class Cholesky:
 
     @classmethod
     def of(cls, operator: Operator, noise: float | Tensor = 0.0) -> Cholesky:
-        """From all columns of a matrix; O(n^3) time and O(n^2) memory.
+        """The factor of an operator, from all of its columns; O(n^3) time and O(n^2) memory.
 
         Raises:
             ValueError: If K + noise is not positive definite in its precision.
@@ -362,7 +362,7 @@ class _Iteration:
         self.basis: list[tuple[Tensor, Tensor]] | None = [] if reorthogonalise else None
 
     def advance(self, active: Tensor) -> bool:
-        """One iteration of the active columns; False, and nothing done, where one of them shows a negative direction.
+        """Makes one iteration of the active columns; False, and nothing done, unless K + noise is positive definite.
 
         Negative is r^T P^-1 r or p^T (K + noise) p, which rounding can bring about as well.
         """

@@ -28,7 +28,7 @@ class Pair(Protocol):
 
 
 class Single(Protocol):
-    """A function from numbers to others of the same kind and shape."""
+    """A function from numbers to numbers of the same kind and shape."""
 
     def __call__(self, r2: Numbers, /) -> Numbers:
         """The numbers."""
@@ -67,7 +67,7 @@ def squared_distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def squared_difference(a: Tensor, b: Tensor) -> Tensor:
-    """As `squared_distance` from differences, dimension by dimension: exactly zero between equal points.
+    """Squared distances by differences, coordinate by coordinate: exactly zero between equal points.
 
     The other loses half of the digits of a small distance. Rows are taken as many at a time as fit a cache, or a GB on
     a card; `torch.cdist` does it as fast on the CPU, but on CUDA it launches a block of threads for each pair.
@@ -83,7 +83,7 @@ def squared_difference(a: Tensor, b: Tensor) -> Tensor:
 
 
 def correlations(kernel: Stationary, z: Tensor) -> tuple[Tensor, Tensor]:
-    """k and h of ``Stationary.evaluate`` between scaled points, shape (b, m, d), with shape (b, m, m)."""
+    """k and h within b sets of m scaled points, each with shape (b, m, m), for z with shape (b, m, d)."""
     z = z - z[:, -1:]  # about the target: the expanded square loses no digits for neighbours
     norm = z.square().sum(-1)
     r2 = torch.baddbmm(norm[:, :, None] + norm[:, None, :], z, z.mT, alpha=-2.0).clamp_(min=0.0)

@@ -26,7 +26,7 @@ class ScalarLearner:
 
     Attributes:
         plain: The structure that a run begins with, without warps.
-        search: What is searched for.
+        search: Kinds of structures to search.
     """
 
     plain: Structure

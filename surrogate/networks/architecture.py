@@ -51,7 +51,7 @@ class Architecture:
     Attributes:
         inputs: Columns d.
         hidden: Width of each hidden layer.
-        activation: Which nonlinearity, with its sizes.
+        activation: Nonlinearity, with its sizes.
         outputs: Numbers that the network gives, such as the logits of classes.
 
     References:

@@ -134,7 +134,7 @@ def export_network(
         x: Columns, with shape (n, d), rows like those that will be asked for; best ones that the network was not
             trained on.
         y: Their targets, with shape (n,).
-        recipe: What to do.
+        recipe: Steps to take.
         tolerance: Largest relative rise of the root mean square error.
 
     Raises:

@@ -118,7 +118,7 @@ def learn(
     """Trains ``task.members`` networks for each split, all of them at once.
 
     Args:
-        task: What is to be learned.
+        task: Task to learn.
         splits: With the same numbers of rows seen, and of rows unseen.
         purpose: A word for the random streams.
         choose: Whether the unseen rows choose an epoch for "each" network, or one for all "together"; None: the last.
@@ -182,7 +182,7 @@ def calibrated(task: Task, groups: Sequence[Group], members: Sequence[Sequence[M
     """Sizes and tail of the errors that groups make on the rows unseen by each.
 
     Args:
-        task: What was learned.
+        task: Task that was learned.
         groups: Networks that were trained on the same rows.
         members: Members of each group, see `posteriors`.
     """

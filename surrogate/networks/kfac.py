@@ -45,8 +45,8 @@ class KFAC(torch.optim.Optimizer):
 
     Args:
         model: The network; all its trainable parameters are those of ``nn.Linear``, ``nn.Conv1d`` and ``nn.Conv2d``.
-        loss: What the closure returns: "mse" is ``nn.MSELoss``, "cross-entropy" ``nn.CrossEntropyLoss`` and
-            "binary-cross-entropy" ``nn.BCEWithLogitsLoss``, each with its mean.
+        loss: Kind of loss that the closure returns: "mse" is ``nn.MSELoss``, "cross-entropy" ``nn.CrossEntropyLoss``
+            and "binary-cross-entropy" ``nn.BCEWithLogitsLoss``, each with its mean.
         damping: lambda at the first step; a loss of order 1 bears 0.1, a rough start wants more.
         weight_decay: eta: eta / 2 times the sum of squares of all parameters is added to the loss.
         adapt_every: Steps between changes of the damping.

@@ -29,7 +29,7 @@ class KroneckerBlock:
     """Curvature of a matrix of parameters, summed over rows: n A (x) G, by eigenvectors.
 
     Attributes:
-        columns: Which inputs of the layer, in the order of `record`, the block is about.
+        columns: Inputs of the layer that the block covers, as indices in the order of `record`.
         input_vectors: Eigenvectors of A in columns, with shape (a, a).
         gradient_vectors: Eigenvectors of G, with shape (b, b).
         eigenvalues: n times the products of eigenvalues, with shape (b, a).

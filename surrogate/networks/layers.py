@@ -130,7 +130,7 @@ def record(model: nn.Module, layers: Sequence[Layer], *args: Tensor, scales: Seq
     Args:
         model: Any network with outputs of shape (n,) or (n, c).
         layers: Layers of this network, see `curved_layers`.
-        args: What the network is called with; rows of the batch along the first axis.
+        args: Arguments of the network; rows of the batch along the first axis.
         scales: Factors (c_w, c_b) of the inputs and of the bias' input of each layer, as in the tangent parametrisation
             y = c_w V x + c_b b; by default 1.
 

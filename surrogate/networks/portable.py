@@ -40,7 +40,7 @@ class PortableNetwork:
         scale: With shape (d,).
         bound: b.
         target_mean: Added to the output.
-        target_scale: What the output is multiplied by.
+        target_scale: Factor on the output.
         networks: f_m: linear layers with biases, and ReLU, SiLU or tanh between them.
     """
 

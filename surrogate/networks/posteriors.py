@@ -141,7 +141,7 @@ def members_of(
     Args:
         kind: One of `KINDS`; "ensemble" leaves everything to the networks' disagreement.
         modules: Trained networks.
-        rows: What they were trained on.
+        rows: Rows that they were trained on.
         generators: One for each network, on the CPU.
     """
     if kind == "mcmc":

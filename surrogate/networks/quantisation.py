@@ -52,7 +52,7 @@ class QuantisedLinear(nn.Module):
     saves memory alone.
 
     Args:
-        layer: What is to be rounded.
+        layer: Layer to round.
         activations: "none" leaves the inputs as they are, "dynamic" takes a range for each row when it comes, "static"
             the range that ``sample`` has.
         sample: For "static": inputs of the layer, with shape (n, in). The range is the share of their whole range that

@@ -26,8 +26,8 @@ class Recipe:
 
     Attributes:
         precision: Precision of the weights: "float32", "bf16" or "int8".
-        activations: What "int8" does to the inputs of hidden layers: "none" leaves them, "dynamic" and "static" round
-            them too, so that the products are of integers.
+        activations: Rounding of the inputs of hidden layers with "int8": "none" leaves them, "dynamic" and "static"
+            round them too, so that the products are of integers.
         prune: Share of the weights that are left out.
         structured: Whether whole hidden units are left out, which makes it faster too, or single weights.
         aware: Whether the network is trained on while it computes with the rounded numbers of "int8".
@@ -69,7 +69,7 @@ def lean(model: PortableNetwork, recipe: Recipe, x: ArrayLike) -> PortableNetwor
 
     Args:
         model: Trained networks.
-        recipe: What to do.
+        recipe: Steps to take.
         x: Columns of rows like those that will be asked for, with shape (n, d).
     """
     rows = model.scaled(x)

@@ -28,7 +28,7 @@ class Schedule:
         epochs: Passes through the data; more if the policy says so.
         batch_size: Rows in a step; of fewer rows than that, all of them. What is left of a pass is dropped.
         learning_rate: At the first step, in the tangent parametrisation; the t-th of T steps takes (1 - t / T) of it.
-        policy: What is different in batches larger than those that the other settings are for.
+        policy: Changes of the settings for batches larger than the usual ones.
     """
 
     epochs: int = 256
@@ -125,13 +125,13 @@ def train(
         stack: M networks; trained in place.
         x: Inputs, with shape (n, d).
         y: Targets, with shape (n,).
-        rows: Which of them each network sees, with shape (M, m).
+        rows: Indices of the rows that each network sees, with shape (M, m).
         scales: Constants of the tangent parametrisation, see ``Architecture.scales``.
         schedule: Epochs, batches and steps.
         generators: One for the order of each network's batches, on the CPU.
         held_out: Rows to choose the epoch by; the earliest of the best.
         stop: Epoch to end at, with steps as long as if the training went on.
-        loss: What is minimised, and what the held-out rows judge by.
+        loss: Loss that is minimised, also on the held-out rows.
 
     References:
         Kingma & Ba (2015), https://arxiv.org/abs/1412.6980

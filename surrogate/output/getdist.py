@@ -120,7 +120,7 @@ def save_chain(samples: Samples, root: str | os.PathLike[str], *, converged: boo
     finite for all draws, because GetDist cannot load others.
 
     Args:
-        samples: What to write.
+        samples: Samples to write.
         root: Path without an ending; its folder is made if need be.
         converged: Whether the run has converged, for ``root.properties.ini``; None to leave it open.
 

@@ -64,7 +64,7 @@ class LabelSummary:
             before it got its label, with shape (j, 5).
         level: Probability of the interval.
         constant: Held-out RMSE of the mean label over the same rows as the last stage; NaN if not measured.
-        ridge: That of a ridge regression, likewise.
+        ridge: Error of a ridge regression, likewise.
         details: Tables about single rows.
     """
 

@@ -143,8 +143,8 @@ class Record:
         surrogate_error: How far the posterior moves over draws of the surrogate: ``"mean"``, the sd of the means, and
             ``"sd"``, that of the relative change of the sds, each with shape (d,).
         sampler: Autocorrelation time, effective sample size and acceptance of the chain that drew the samples.
-        check: What the run saw of its own errors before it ended, see `surrogate.inference.reliability.self_check`.
-        reweighting: What re-weighting with true evaluations gave, if it was asked for.
+        check: The run's check of its own errors, see `surrogate.inference.reliability.self_check`.
+        reweighting: Result of re-weighting with true evaluations, if it was asked for.
         interrupted: Whether a signal or the wall time ended the run; it can be continued.
         origin: Where the run comes from.
         priors: The prior of each parameter in words, d of them.

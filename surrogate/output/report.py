@@ -85,7 +85,7 @@ def report_html(
     Args:
         samples: Draws of the posterior.
         evidence: The log evidence.
-        record: What the run did.
+        record: Record of the run.
         emulator: The surrogate, for slices; without it there are none.
         reference: Draws of the same posterior by other means, shown on the corner plot.
         further: Sections after the convergence, such as a posterior predictive: title and HTML of each.

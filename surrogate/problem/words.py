@@ -14,10 +14,10 @@ def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.6, otherw
     Case is ignored.
 
     Args:
-        word: What was given.
-        known: What could have been given.
+        word: Word that was given.
+        known: Words that could have been given.
         cutoff: Least similarity, from 0 to 1: the ratio of ``difflib.SequenceMatcher``.
-        otherwise: What to return if no known word is that similar.
+        otherwise: Answer if no known word is similar enough.
     """
     by_small_letters = {candidate.lower(): candidate for candidate in known}
     close = difflib.get_close_matches(word.lower(), by_small_letters, n=1, cutoff=cutoff)

@@ -86,7 +86,7 @@ class Turns:
     """Periodic coordinates among others.
 
     Attributes:
-        columns: Which coordinates are periodic, with shape (k,).
+        columns: Indices of the periodic coordinates, with shape (k,).
         low: Where a turn of each begins, with shape (k,).
         period: Length of a turn, with shape (k,).
     """

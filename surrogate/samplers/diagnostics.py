@@ -33,7 +33,7 @@ def autocorrelation(chain: NDArray, *, centre: Centre = "walker") -> NDArray:
 
     Args:
         chain: Positions with shape (s, w, d): steps, walkers, parameters.
-        centre: Which mean is subtracted.
+        centre: Mean that is subtracted.
 
     Returns:
         The function at lags 0..s-1, with shape (s, d). A parameter that does not vary gets 1 at every lag.

@@ -174,7 +174,7 @@ def preconditioned_crank_nicolson(
     the potential alone, so that the step need not shrink as unknowns are added that only the prior knows. No gradients.
 
     Args:
-        potential: What the target adds to the energy |x|^2 / 2, of one position with shape (d,); must work under
+        potential: The target's part of the energy beyond |x|^2 / 2, of one position with shape (d,); must work under
             ``vmap``.
         start: Where the chains begin, with shape (w, d).
         n_draws: Draws of each chain that are kept.

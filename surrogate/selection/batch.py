@@ -139,7 +139,7 @@ def select_batch(
             Sketches are drawn from ``generator``; features that are fewer already stay as they are. Kernels without
             explicit features take no sketch: pass ().
         weights: Factors of the features of the pool after the transforms, with shape (m,): k becomes w k w'.
-        feasible: Which points may be chosen, with shape (m,), bool; the others count as if they were not there.
+        feasible: Mask of the points that may be chosen, with shape (m,); the others count as if they were not there.
         noise: Sd of the noise of a label, for "maxdet" and "bait".
         generator: Randomness of sketches, "random" and "kmeanspp".
 

@@ -62,7 +62,7 @@ def bait(pool: Tensor, train: Tensor | None, n: int, *, noise: float, given: boo
 
     Args:
         pool: Features, with shape (m, p), float64.
-        train: Those of the labelled points, None if there are none.
+        train: Features of the labelled points; None if there are none.
         n: Size of the batch.
         noise: Sd of the noise of a label.
         given: Whether M starts from the labelled points (mode TP) or from the prior.

@@ -166,7 +166,7 @@ def frank_wolfe(pool: Tensor, train: Tensor | None, n: int) -> Tensor:
 
     Args:
         pool: Features of m points, with shape (m, p).
-        train: Those of labelled points, which are part of the sum and come first (mode TP), or None.
+        train: Features of labelled points, which are part of the sum and come first (mode TP), or None.
         n: Number of points, in 1..m.
 
     Returns:

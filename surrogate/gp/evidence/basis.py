@@ -29,7 +29,7 @@ _BLOCK = 4_000_000  # features at a time: 32 MB in float64
 def feature_blocks(
     basis: Features, data: Observations, lengthscale: Array
 ) -> Iterator[tuple[Tensor, Tensor, Observations]]:
-    """F and y divided by the square roots of R, and the points, some rows at a time."""
+    """Blocks of rows: F and y divided by the square roots of R, and the points."""
     for index in torch.arange(len(data), device=data.x.device).split(max(1, _BLOCK // basis.size)):
         part = data.rows(index)
         f, y = basis.features(part.x, lengthscale), part.y
@@ -60,7 +60,7 @@ class BasisSolution:
 
 @dataclass(frozen=True, eq=False)
 class BasisSums:
-    """All that a marginal likelihood needs of the data: a value costs O(p^3) whatever n.
+    """Sums over the data from which the marginal likelihood follows in O(p^3), for any number of points.
 
     Attributes:
         gram: M, with shape (p, p).
@@ -78,7 +78,7 @@ class BasisSums:
 
     @classmethod
     def of(cls, basis: Features, data: Observations, lengthscale: Array) -> BasisSums:
-        """The evidence after one pass over the data: O(n p^2) time, O(p^2) memory beyond a block of features."""
+        """The sums, by one pass over the data: O(n p^2) time, O(p^2) memory and a block of features."""
         gram = data.x.new_zeros(basis.size, basis.size)
         projection, square = data.x.new_zeros(basis.size), 0.0
         for f, y, _ in feature_blocks(basis, data, lengthscale):
@@ -137,7 +137,7 @@ class BasisEvidence:
 
     @classmethod
     def of(cls, basis: Basis, data: Observations, noise: float | None = None) -> BasisEvidence:
-        """The evidence after one pass over the data, for sines on a box."""
+        """The evidence; for sines on a box it makes its one pass over the data here."""
         sums = BasisSums.of(_Unweighted(basis), data, np.empty(0)) if isinstance(basis, HilbertBasis) else None
         return cls(basis, data, noise, sums)
 
@@ -173,7 +173,7 @@ class BasisEvidence:
 
 @dataclass(frozen=True, eq=False)
 class _Unweighted:
-    """The functions of a box without their weights."""
+    """The sines of a box without their weights, which alone depend on the hyperparameters."""
 
     basis: HilbertBasis
 

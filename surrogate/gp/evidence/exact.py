@@ -76,7 +76,7 @@ def marginal_with_noise(
 
 @lru_cache(maxsize=64)
 def _template(kernel: str, d: int, equal: bool, profiled: bool) -> Process:
-    """The process in units of the noise, with a constant; all hyperparameters are to be given as a vector."""
+    """A process with a constant mean, in units of the noise, whose hyperparameters are set later as a vector."""
     noise: Noise = Nugget(1.0) if equal else Given(relative=True)
     residual = Scaled(STATIONARY[kernel](np.ones(d)), 1.0)
     return Process(residual, Polynomial("constant"), noise, scale=None if profiled else 1.0)

@@ -49,7 +49,7 @@ class MarginalEstimate:
 
 @dataclass(frozen=True, eq=False)
 class IterativeEvidence:
-    """The marginal likelihood by one batched run of conjugate gradients, over the data and random probes together.
+    """The marginal likelihood by one run of conjugate gradients on the data and on random probes together.
 
     The probes come from N(0, P) of a low-rank preconditioner P with frozen pivots, by the same normal numbers at every
     theta: value and gradient are smooth functions, as L-BFGS-B needs, and they belong together up to the scatter that
@@ -114,12 +114,12 @@ class IterativeEvidence:
         return cls(kernel, data, factor.pivots, seed, noise, probes, tolerance)
 
     def objective(self, theta: Array) -> tuple[float, Array]:
-        """Value and gradient alone, for ``maximise``."""
+        """Negative log marginal likelihood and its gradient, for ``maximise``."""
         estimate = self.estimate(theta)
         return estimate.value, estimate.gradient
 
     def estimate(self, theta: Array) -> MarginalEstimate:
-        """Value, gradient and how far to trust them: O(n^2 (d + probes)) an iteration.
+        """Value and gradient with their errors: O(n^2 (d + probes)) for each iteration.
 
         The quadratic form is 2 y.a - a.K a, whose error is of second order in that of a = K^-1 y.
         """
@@ -152,7 +152,7 @@ class IterativeEvidence:
 def _determinant(
     operator: KernelOperator, preconditioner: NystromPreconditioner, z: Tensor, solve: Solve, noise: float | Tensor
 ) -> tuple[LogDeterminant, TraceGradient]:
-    """log|K| and its derivatives from probes behind the first column; in float64 with the trace that is known."""
+    """log|K| and its derivatives from the probes, the columns after the first; in float64 with the known trace."""
     n, probed = len(z), slice(1, None)
     known, slope = None, 0.0
     if operator.dtype == torch.float64:

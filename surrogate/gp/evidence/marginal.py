@@ -1,4 +1,4 @@
-"""The exact marginal likelihood of a process, by LAPACK for few points and by torch for many or on other devices."""
+"""The exact marginal likelihood of a process: by LAPACK for few points, by torch otherwise."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ __all__ = ["NeighbourEvidence"]
 
 @dataclass(frozen=True, eq=False)
 class NeighbourEvidence:
-    """Log predictive density of some points, each given its nearest neighbours: their leave-one-out density, nearly.
+    """Log predictive density of some points given their nearest neighbours: nearly their leave-one-out density.
 
     ``objective(theta)`` is minus the sum over b targets of log p(y_i | y of the m nearest others), with the output
     scale profiled, times n / b, so that it counts as much as n points. Neighbours are frozen: renew them when the
@@ -104,11 +104,11 @@ class NeighbourEvidence:
 
     @property
     def _size(self) -> int:
-        """Targets at a time."""
+        """Number of targets in a block."""
         return max(1, BLOCK // self.x.shape[1] ** 2)
 
     def _parts(self, eta: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Points, values and noise variances of some of the targets at a time."""
+        """Points, values and noise variances, in blocks of targets."""
         noise = (eta if self.relative_noise is None else eta * self.relative_noise).expand_as(self.y)
         return list(zip(*(part.split(self._size) for part in (self.x, self.y, noise)), strict=True))
 

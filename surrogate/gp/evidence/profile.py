@@ -1,4 +1,4 @@
-"""Noise of y ~ N(X b, s^2 (K + eta I)) for a fixed kernel matrix K; b and s^2 are profiled, eta is searched.
+"""The noise eta of y ~ N(X b, s^2 (K + eta I)) of largest restricted likelihood, for a fixed kernel matrix K.
 
 The coefficients b of the trend are integrated out with a flat prior (restricted likelihood) and s^2 is at its best
 value for each eta, so that what is left is a function of one variable, with O(n) operations a value after one
@@ -41,7 +41,7 @@ class NoiseEstimate:
 
 @dataclass(frozen=True, eq=False)
 class NoiseProfile:
-    """The restricted log-likelihood l(eta) with s^2 profiled, its derivative, bounds and behaviour at large eta.
+    """The restricted log-likelihood l(eta), with its maximum over s^2 taken, and its derivative.
 
     With N an orthonormal basis of what the trend X cannot make, N^T X = 0, and N^T K N = U diag(lambda) U^T:
 
@@ -83,7 +83,7 @@ class NoiseProfile:
         return cls(eigenvalues.clamp(min=least), vectors.T @ y)
 
     def signal_variance(self, eta: float) -> float:
-        """The s^2 that maximises the likelihood for this eta."""
+        """The s^2 of largest likelihood at a given eta."""
         return float((self.rotated.square() / (self.eigenvalues + eta)).mean())
 
     def value(self, eta: float) -> float:
@@ -95,18 +95,18 @@ class NoiseProfile:
         return -0.5 * p * (math.log(2.0 * math.pi * s2) + 1.0) - 0.5 * float((self.eigenvalues + eta).log().sum())
 
     def derivative(self, eta: float) -> float:
-        """dl/deta: p/2 times a mean of 1 / (lambda + eta) weighted by w^2 / (lambda + eta), less the plain mean."""
+        """Derivative dl/deta: p/2 times the difference of a weighted and the plain mean of 1 / (lambda + eta)."""
         inverse = 1.0 / (self.eigenvalues + eta)
         weight = self.rotated.square() * inverse
         return 0.5 * len(inverse) * float((weight * inverse).sum() / weight.sum() - inverse.mean())
 
     def derivative_bound(self, eta: float) -> float:
-        """Upper bound of |dl/deta|: a weighted mean differs from the plain one by at most the range of its terms."""
+        """Upper bound of |dl/deta|: two means of the same terms differ by at most the range of the terms."""
         low, high = float(self.eigenvalues[0]), float(self.eigenvalues[-1])
         return 0.5 * len(self.rotated) * (1.0 / (eta + low) - 1.0 / (eta + high))
 
     def asymptote(self, eta: float) -> float:
-        """Leading terms of dl/deta for large eta: -p/2 (a0 / eta^2 + a1 / eta^3), with a relative error of O(eta^-2).
+        """Derivative dl/deta for large eta, -p/2 (a0 / eta^2 + a1 / eta^3), to a relative error of O(eta^-2).
 
         a0 = sum w^2 lambda / sum w^2 - mean(lambda): positive where y follows the kernel more than noise would, and
         then l falls at large eta. A negative a0 means that l rises towards pure noise.
@@ -119,7 +119,7 @@ class NoiseProfile:
         return -0.5 * len(self.rotated) * (a0 / eta**2 + a1 / eta**3)
 
     def maximise(self, *, bounds: tuple[float, float] | None = None, per_decade: int = 4) -> NoiseEstimate:
-        """The eta of largest likelihood: refines every sign change of the derivative on a grid, and compares the ends.
+        """The eta of largest likelihood, among the roots of the derivative on a grid and the ends of the range.
 
         The likelihood may have several maxima, or its largest value at no noise or at nothing but noise.
 
@@ -155,7 +155,7 @@ def _contrasts(trend: Tensor, n: int) -> Tensor:
 
 
 def _falling_roots(derivative: Callable[[float], float], grid: list[float]) -> list[float]:
-    """Maxima: roots at which the derivative falls from plus to minus, by Brent's method in log eta."""
+    """Local maxima: roots at which the derivative falls through zero, by Brent's method in log eta."""
     values = [derivative(eta) for eta in grid]
     brackets = [(grid[i], grid[i + 1]) for i in range(len(grid) - 1) if values[i] > 0.0 >= values[i + 1]]
     return [

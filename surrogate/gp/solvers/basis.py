@@ -31,7 +31,7 @@ class BasisPosterior:
         constant: Constant of the mean.
         log_likelihood: Log marginal likelihood in nats.
         residual: Relative residual of the normal equations.
-        status: How it came about.
+        status: How it was computed.
     """
 
     process: ScaledProcess
@@ -91,7 +91,7 @@ def basis_posterior(
         process: Kernel and hyperparameters. A scale that it does not have is found from the data.
         data: In float64.
         basis: The functions.
-        words: What they are, for the status.
+        words: Description of the functions, for the status.
         calibration: Indices of points whose leave-one-out errors set that scale, as in ``exact_posterior``; where it is
             None the scale has the most likelihood.
 

@@ -42,7 +42,7 @@ class _Factor:
 
     @classmethod
     def of(cls, process: Process, data: Data, vector: Array) -> _Factor:
-        """O(n^3 / 3 + n^2 (p + d) + n p^2).
+        """The factor at a vector of log-hyperparameters; O(n^3 / 3 + n^2 (p + d) + n p^2).
 
         Raises:
             torch.linalg.LinAlgError: If K_res is not positive definite in floating point.
@@ -64,7 +64,7 @@ class _Factor:
         return cls(lower, q[: len(phi)], upper, covariance, variances, log_scale)
 
     def half_solve(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """v = L^-1 y and its part that the mean leaves, v - Q Q^T v."""
+        """v = L^-1 y and its residual after the mean, v - Q Q^T v."""
         v = torch.linalg.solve_triangular(self.lower, y[:, None] if y.ndim == 1 else y, upper=False)
         v = v[:, 0] if y.ndim == 1 else v
         return v, v - self.q @ (self.q.T @ v)
@@ -235,11 +235,11 @@ def _solved(upper: Tensor, right: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class CholeskyPosterior:
-    """A process conditioned on data exactly. See ``surrogate.gp.posterior.Posterior`` for what it answers.
+    """A process conditioned on data exactly, with the interface of ``surrogate.gp.posterior.Posterior``.
 
     Attributes:
         process: With the hyperparameters that it was conditioned with.
-        data: What it was conditioned on.
+        data: Data that it was conditioned on.
         scale: Output scale s; with shape (q,) for several outputs.
         log_evidence: Log marginal likelihood in nats.
         alpha: K^-1 y in units of the squared output scale, with the shape of y.
@@ -363,5 +363,5 @@ class CholeskyPosterior:
 
 
 def _like(out: Tensor, given: Inputs) -> Inputs:
-    """The tensor as what was given: a numpy array or a tensor."""
+    """The tensor, or a numpy array if the points were one."""
     return out if isinstance(given, Tensor) else out.cpu().numpy()

@@ -31,7 +31,7 @@ class ExactPosterior:
         constant: Constant of the mean.
         log_likelihood: Log marginal likelihood in nats, with the best constant.
         residual: Relative residual of the weights.
-        status: How it came about.
+        status: How it was computed.
     """
 
     process: ScaledProcess

@@ -49,7 +49,7 @@ class IterativePosterior:
         rest: y - constant - (k(X, X) + eta R) weights, with shape (n,).
         factor: Factor of the variance given the neighbours, from held-out errors; 1 leaves it as the bound that it is.
         residual: |rest| / |y - constant|.
-        status: What the solver said.
+        status: Report of the solver.
     """
 
     process: ScaledProcess
@@ -160,7 +160,7 @@ def _solved(
     tolerance: float,
     max_iterations: int,
 ) -> tuple[IterativePosterior, Solve]:
-    """The posterior mean, without a size of its variances, by products in the precision of ``like``."""
+    """The posterior mean by products in the precision of ``like``; its variances are not yet calibrated."""
     constant, noise = data.level(process.eta), data.noise(process.eta)
     target, operator = data.y - constant, process.operator(data.x)
     solve = refine(

@@ -33,7 +33,7 @@ class JointPosterior:
         noise: Noise variance in the same units.
         weights: (K + noise)^-1 y, with shape (n + m d,).
         scale: Output scale.
-        solve: What the solver said.
+        solve: Report of the solver.
         solver: Its settings, with which variances are solved for too.
     """
 
@@ -78,7 +78,7 @@ class JointPosterior:
         return self.variance_and_solve(u)[0]
 
     def variance_and_solve(self, u: Array) -> tuple[Array, Solve]:
-        """Posterior variance at u, with shape (m,), and what the solver said: of several solutions one that failed."""
+        """Posterior variance at u, with shape (m,), and the report of the solver: of a failure if there is one."""
         kernel, worst = self.process.kernel, self.solve
         parts = []
         for x in self._blocks(u):

@@ -187,7 +187,7 @@ def log_evidences(process: Process, points: FewPoints, vectors: Sequence[Array],
 
 
 class _Memory:
-    """Covariances of a kernel, the last of which is kept for others that differ in their scale only."""
+    """Covariances of a kernel; the last one is kept, for others that differ only in their scale."""
 
     def __init__(self, process: Process, points: FewPoints) -> None:
         kernel = process.kernel

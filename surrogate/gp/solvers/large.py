@@ -31,7 +31,7 @@ __all__ = ["BasisFunctions", "ConjugateGradients", "Local", "Projections", "in_u
 
 
 def in_units_of_the_scale(process: Process, data: Data) -> tuple[ScaledProcess, Observations]:
-    """The process and data of ``surrogate.gp.scales`` that say the same.
+    """The same process and data in the form of ``surrogate.gp.scales``.
 
     Raises:
         ValueError: If the data have derivatives or several outputs, or some have no noise.

@@ -131,7 +131,7 @@ def predict_locally(process: ScaledProcess, data: Observations, new: Tensor, m: 
 
 @dataclass(frozen=True, eq=False)
 class LocalPosterior:
-    """A process conditioned, at each new point, on its nearest neighbours alone; nothing is solved before a prediction.
+    """A process conditioned at each new point on its nearest neighbours; all the work is done at a prediction.
 
     Predictions at different points come from different data, so that they have no joint covariance, and the mean is
     not quite continuous.
@@ -143,7 +143,7 @@ class LocalPosterior:
         constant: Constant of the mean.
         factor: Factor of the variance, from the errors of points left out.
         residual: nan: no system is solved for all the points.
-        status: How it came about.
+        status: How it was computed.
     """
 
     process: ScaledProcess

@@ -47,7 +47,7 @@ class ComputationAware:
         projected: D^T (y - constant), with shape (k,).
         constant: Constant of the mean.
         residual: Relative residual of the system that all the data would solve: what the projections leave of y.
-        status: How it came about.
+        status: How it was computed.
 
     References:
         Wenger, Pleiss, Pfortner, Hennig & Cunningham (2022), arXiv:2205.15449; Wenger, Wu, Hennig, Gardner, Pleiss &
@@ -63,7 +63,7 @@ class ComputationAware:
     status: str = ""
 
     def first(self, k: int) -> ComputationAware:
-        """The process after the first k actions, without its residual; possible because the actions are nested.
+        """The posterior by the first k actions alone, without its residual.
 
         Raises:
             ValueError: If there are not so many.
@@ -104,7 +104,7 @@ class ComputationAware:
 def actions_of(
     policy: str, process: ScaledProcess, data: Observations, k: int, *, generator: torch.Generator
 ) -> Tensor:
-    """Actions S of one of the policies, with shape (n, at most k).
+    """Actions S by one of the policies, with shape (n, k) or fewer columns.
 
     "pivots": unit vectors of randomly pivoted Cholesky, in the order drawn; "greedy": those of the greatest remaining
     variance; "blocks": each the values of y in one of k clusters of neighbours, zero elsewhere, so that S has n entries

@@ -53,7 +53,7 @@ def drive(run: Run, state: State, *, asynchronous: bool = False) -> Ending:
     """Evaluates points until the verdict, the budget, a signal or the time ends the run.
 
     Args:
-        run: What the run needs.
+        run: Problem and settings of the run.
         state: Where to start.
         asynchronous: Whether each worker gets a new point as soon as it is free, instead of all of them in batches.
     """

@@ -8,7 +8,7 @@ __all__ = ["Pace"]
 
 
 class Pace:
-    """How long calls take, and how many points workers begin while the loop is busy.
+    """Durations of calls and of the loop, and the number of points that workers begin while the loop is busy.
 
     Attributes:
         call: Seconds of a call, the mean of all so far with a greater weight on the last ones.

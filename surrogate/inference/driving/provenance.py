@@ -140,7 +140,7 @@ def _source_hash(function: Any) -> str:
 
 
 def _compiled(code: types.CodeType) -> str:
-    """The instructions of a function, and of those inside it, as text."""
+    """The byte code of a function and of its inner functions, as text."""
     inner = "".join(_compiled(value) for value in code.co_consts if isinstance(value, types.CodeType))
     return f"{code.co_code.hex()}{code.co_names}{inner}"
 

@@ -1,4 +1,4 @@
-"""What a run needs besides its state: the loop, the target, the executor, and the rules for stopping."""
+"""The fixed parts of a run: the loop, the target, the executor, and the rules for stopping."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class Run:
 
     Attributes:
         loop: How to choose points.
-        posterior: What to evaluate.
+        posterior: Target to evaluate.
         budget: How many calls it may make.
-        settings: What few runs need.
+        settings: Settings that few runs need.
         stop: Whether the run is to end early.
         seed: Seed of all random numbers.
         initial: Earlier evaluations.
         progress: Whether to show progress.
         trust: Whether to go on with the evaluations of a folder without a look at the likelihood they are of.
-        provenance: Which likelihood it is, as it is recorded in the folder.
+        provenance: Identity of the likelihood, as recorded in the folder.
         origin: Where the run comes from, as a report shows it.
         began: Clock (``time.monotonic``) at which this session began.
         executor: Where evaluations run.

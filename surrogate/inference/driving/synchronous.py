@@ -22,7 +22,7 @@ class Synchronous:
 
     Attributes:
         state: The latest state.
-        remark: What to add to the reason why the run ended.
+        remark: Sentence added to the reason why the run ended.
     """
 
     def __init__(self, run: Run, journal: RunJournal) -> None:

@@ -35,8 +35,8 @@ class Couplings:
         scale: A with shape (d, d).
         linear: L with shape (d, d).
         offset: q with shape (d,), zero for coordinates that are not scaled.
-        bends: Which bends are active, with shape (d, d).
-        scales: Which scales are active, with shape (d, d).
+        bends: Mask of the active bends, with shape (d, d).
+        scales: Mask of the active scales, with shape (d, d).
         centre: With shape (d,).
         frame: With shape (d, d); diagonal where the couplings are of the parameters themselves.
     """

@@ -38,7 +38,7 @@ class InputWarp:
         kinds: Numbers of ``INPUT_WARPS``, with shape (d,).
         low: Lower ends of the support, with shape (d,); may be -inf.
         high: Upper ends.
-        couplings: What then bends and scales the warped coordinates; None if nothing does.
+        couplings: Bends and scales of the warped coordinates by each other; None for none.
     """
 
     kinds: Indices

@@ -82,7 +82,7 @@ class FeasibilityProcess:
     Attributes:
         points: The points that it was fitted to, with shape (n, d).
         weights: Of prior covariances in the mean of f, with shape (n,); see ``ClassPosterior``.
-        root: What the classes take from the variance of f, with shape (n, n).
+        root: Reduction of the variance of f by the classes, with shape (n, n); see ``ClassPosterior``.
         shape: Of the kernel.
         log_evidence: Natural log of the probability of the classes of the points.
     """

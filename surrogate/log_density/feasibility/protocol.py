@@ -17,9 +17,9 @@ class FeasibilityArrays:
     """The numbers of a classifier in d coordinates.
 
     Attributes:
-        points: What it was fitted to, or the support vectors, with shape (k, d).
+        points: Points that it was fitted to, or support vectors, with shape (k, d).
         weights: Their weights in the decision function, with shape (k,).
-        root: Of a process, what the data take from its variance, with shape (k, k); of a machine, with shape (0, 0).
+        root: Of a process, the reduction of its variance by the data, with shape (k, k); of a machine empty, (0, 0).
         shape: Of a process the bend, the length and 1 if it is smooth; of a machine the intercept, gamma and 0.
     """
 

@@ -206,7 +206,7 @@ def coupling_sets(w: Array, depth: Array, frames: list[Couplings], free: Flags) 
         w: Points, with shape (n, d).
         depth: Their depths below the highest, with shape (n,).
         frames: Couplings, none at work, in whose frames to look.
-        free: Which coordinates may be coupled, with shape (d,).
+        free: Mask of the coordinates that may be coupled, with shape (d,).
     """
     n, d = w.shape
     most = min(_SIZE_PER_PARAMETER * d, n - trend_size(d) - _ENOUGH // 2)
@@ -236,7 +236,7 @@ def choose_couplings(problem: FitProblem, present: SurrogateParameters, *, margi
     32 to 38 (seeds 1 to 5), where without couplings a run was not right after 180.
 
     Args:
-        problem: What it was fitted to, without derivatives; its draws set centre and units.
+        problem: Data that it was fitted to, without derivatives; its draws set centre and units.
         present: The fitted surrogate.
         margin: Nats a point by which couplings must win: a wrong set may gain ten in all, and does harm.
     """

@@ -37,7 +37,7 @@ def choose_noise(problem: FitProblem, present: SurrogateParameters, *, margin: f
     surrogate is tested again at each call, and dropped once it is negligible.
 
     Args:
-        problem: What it was fitted to; where some values come with a noise sd of their own nothing is done.
+        problem: Data that it was fitted to. If some values come with a noise sd of their own, nothing is done.
         present: The fitted surrogate.
         margin: Nats by which noise must win.
 

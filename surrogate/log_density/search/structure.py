@@ -72,7 +72,7 @@ def neighbours(
         d: Number of parameters.
         deepest: Largest depth of the data. An expanding warp is offered only if this is at most 6 times its scale, as
             under a heavy tail.
-        search: Which kinds of structures there are; all unless given.
+        search: Kinds of structures to try; all unless given.
     """
     depth, search = relevant_depth(d), search or StructureSearch()
     outputs = [0.0, *(o * depth for o in _COMPRESSED), *(-o for o in _EXPANDED if deepest < _WITHIN * o)]
@@ -155,11 +155,11 @@ def choose_structure(
     ``surrogate.log_density.search.couplings``.
 
     Args:
-        problem: What it was fitted to.
+        problem: Data that it was fitted to.
         present: The fitted surrogate.
         refine: Number of neighbours that are fitted.
         margin: Nats by which a neighbour must win.
-        search: Which kinds of structures there are; all unless given.
+        search: Kinds of structures to try; all unless given.
     """
     data, search = problem.data, search or StructureSearch()
     finite = int(data.finite.sum())
