@@ -64,7 +64,9 @@ def calls(monkeypatch):
         made.append({"folder": folder, "n_samples": n_samples})
         return result(n=n_samples)
 
-    monkeypatch.setattr("surrogate.output.report.report_html", lambda *parts: repr(parts))  # pictures take a second
+    monkeypatch.setattr(
+        "surrogate.output.report.report_html", lambda *parts, **_: repr(parts)
+    )  # pictures take a second
     monkeypatch.setattr(engine, "infer", infer)
     monkeypatch.setattr("surrogate.inference.conclusion.load_result", load_result)
     return made

@@ -21,7 +21,7 @@ from surrogate.log_density.fit import fit_structure
 from surrogate.log_density.parameters import Structure, SurrogateParameters, trend_size
 from surrogate.log_density.training import FitProblem
 
-__all__ = ["Misfit", "choose_couplings", "coupling_sets"]
+__all__ = ["DECISIVE", "ENOUGH", "EXPLAINED", "Misfit", "choose_couplings", "coupling_sets"]
 
 
 SIZES = range(3, 11)
@@ -30,7 +30,8 @@ ten paths take seconds."""
 
 _WEIGHTS = (1.0, 0.1)  # a value at a depth g counts as if its sd were proportional to 1 + weight g
 _KINDS = (("bend",), ("scale",), ("bend", "scale"))
-_DECISIVE = 3.0  # drop of the criterion a point: the root mean square falls to a fifth
+DECISIVE = 3.0
+"""Drop of the criterion a point from which a set stands out: the root mean square falls to a fifth."""
 _EXACT = 1e-6  # root mean square of a misfit that is rounding
 _RIDGE = 1e-6  # of the normalised columns of a quadratic: fewer points than coefficients leave it determined
 _THIN = 1e-150  # sd of draws that do not differ
@@ -44,11 +45,11 @@ _SPARE = 5  # values at least by which the misfit is divided for its variance
 _TRIED = 4  # couplings that are polished of those that lower the misfit most to first order
 _PATIENCE = 3  # longer sets without a better criterion before a path ends
 _SIZE_PER_PARAMETER = 3  # couplings of a set for each parameter, at most
-_ENOUGH = (
-    6  # values more than coefficients of a quadratic without which nothing is looked for; a set takes half of them
-)
+ENOUGH = 6
+"""Values more than coefficients of a quadratic without which nothing is looked for; a set takes half of them."""
 _EVALUATIONS = 30  # marginal likelihoods of the fit of a set, from each start
-_EXPLAINED = (0.01, 1e-4)  # amplitude and shaping of a start in which the couplings explain all data
+EXPLAINED = (0.01, 1e-4)
+"""Amplitude and shaping of a start in which the couplings explain all data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +210,7 @@ def coupling_sets(w: Array, depth: Array, frames: list[Couplings], free: Flags) 
         free: Mask of the coordinates that may be coupled, with shape (d,).
     """
     n, d = w.shape
-    most = min(_SIZE_PER_PARAMETER * d, n - trend_size(d) - _ENOUGH // 2)
+    most = min(_SIZE_PER_PARAMETER * d, n - trend_size(d) - ENOUGH // 2)
     for empty in frames:
         for weight in _WEIGHTS:
             scaled = 1.0 / (1.0 + weight * depth)
@@ -221,7 +222,7 @@ def coupling_sets(w: Array, depth: Array, frames: list[Couplings], free: Flags) 
                 best = min(best, path, key=lambda m: m.criterion)
                 if best.exact:
                     break
-            if start.criterion - best.criterion > _DECISIVE * n:
+            if start.criterion - best.criterion > DECISIVE * n:
                 yield best.couplings
             if best.exact:
                 return
@@ -243,13 +244,13 @@ def choose_couplings(problem: FitProblem, present: SurrogateParameters, *, margi
     d, draws, depth = problem.d, problem.draws, -problem.y
     warp = present.structure.warp
     noisy = problem.data.noise.any() or present.hyper.log_noise is not None
-    if draws is None or noisy or d not in SIZES or len(depth) < trend_size(d) + _ENOUGH:
+    if draws is None or noisy or d not in SIZES or len(depth) < trend_size(d) + ENOUGH:
         return present
     w, wide = warp.single(problem.t[problem.rows])[:, :d], warp.single(draws)[:, :d]
     centre, axes = wide.mean(0), np.diag(1.0 / np.maximum(wide.std(0), _THIN))
     frames = [Couplings.none(centre, axes)]
     best, threshold = present, present.score + margin * len(depth)
-    hyper = replace(present.hyper, log_amplitude=np.log(_EXPLAINED[0]), log_shaping=np.log(_EXPLAINED[1]))
+    hyper = replace(present.hyper, log_amplitude=np.log(EXPLAINED[0]), log_shaping=np.log(EXPLAINED[1]))
     seen: list[Couplings] = []
     for couplings in coupling_sets(w, depth, frames, warp.kinds != CIRCLE):
         if any(couplings.same(other) for other in seen):

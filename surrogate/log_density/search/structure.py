@@ -15,6 +15,7 @@ from surrogate.gp.trended import Hyperparameters
 from surrogate.log_density.coordinates.warps import CIRCLE, INPUT_WARPS, InputWarp
 from surrogate.log_density.fit import fit_structure, score_structure
 from surrogate.log_density.parameters import Division, Structure, SurrogateParameters, relevant_depth, trend_size
+from surrogate.log_density.search.common_scales import choose_common_scale
 from surrogate.log_density.search.couplings import choose_couplings
 from surrogate.log_density.training import FitProblem
 
@@ -185,7 +186,8 @@ def choose_structure(
     best = _refined(problem, present, _ranked(problem, present, structures)[:refine], best, margin)
     if not search.couplings or data.has_gradients or problem.draws is None or best.exact:
         return best
-    return choose_couplings(problem, best)
+    best = choose_common_scale(problem, best)
+    return best if best.exact else choose_couplings(problem, best)
 
 
 def _refined(
