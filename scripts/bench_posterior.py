@@ -10,7 +10,6 @@ thread.
     scripts/bench_posterior.py FOLDER --problems gauss4,ring2,needle6 --seeds 1-5 --output results.csv
     scripts/bench_posterior.py --problems angle3,torus3
     scripts/bench_posterior.py scripts/generated --jobs 2 --output generated.csv
-    scripts/bench_posterior.py FOLDER/third_party.py --seeds 1-5 --report benchmarks/third_party.md
     scripts/bench_posterior.py FOLDER --peer gpry --peer-python other/bin/python
     scripts/bench_posterior.py FOLDER --problems banana2,lognormal4 --seeds 1-2 --ablate
     scripts/bench_posterior.py FOLDER --problems banana2 --ablate probes,holes

@@ -127,33 +127,45 @@ class Tilted:
     Attributes:
         along: a, the d entries of the gradient of the exponent.
         across: Rows of the matrix B of w = u B, d rows with k entries each.
-        full: Whether P is a full quadratic of u; else it is a constant plus a slope along a.
+        axes: Rows of a matrix A, d rows with m entries each: P is a constant, and a line and a square of each of u A.
+            Where there are none, P is a constant plus a slope along a.
     """
 
     along: tuple[float, ...]
     across: tuple[tuple[float, ...], ...]
-    full: bool = False
+    axes: tuple[tuple[float, ...], ...] = ()
 
     def _parts(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """a, B, the direction of a, and exp(a.u) with shape (n, 1)."""
+        """a, B, A, and exp(a.u) with shape (n, 1)."""
         a, b = u.new_tensor(self.along), u.new_tensor(self.across).reshape(len(self.along), -1)
-        return a, b, a / a.norm(), (u @ a).clamp(-STEEPEST_TILT, STEEPEST_TILT).exp()[:, None]
+        axes = u.new_tensor(self.axes) if self.axes else (a / a.norm())[:, None]
+        return a, b, axes, (u @ a).clamp(-STEEPEST_TILT, STEEPEST_TILT).exp()[:, None]
 
-    def size(self, d: int) -> int:
+    @property
+    def _plain_size(self) -> int:
+        """Number of basis functions of P."""
+        return 1 + 2 * len(self.axes[0]) if self.axes else 2
+
+    def size(self, d: int) -> int:  # noqa: ARG002 - see Mean
         """Number p of basis functions: those of P, and (k + 1)(k + 2) / 2."""
-        return (_FULL.size(d) if self.full else 2) + _FULL.size(len(self.across[0]))
+        return self._plain_size + _FULL.size(len(self.across[0]))
 
     def basis(self, u: Tensor) -> Tensor:
         """See ``Mean``."""
-        _, b, direction, tilt = self._parts(u)
-        plain = _FULL.basis(u) if self.full else _LINE.basis((u @ direction)[:, None])
+        _, b, axes, tilt = self._parts(u)
+        v = u @ axes
+        plain = _LINEAR.basis(v)
+        if self.axes:
+            plain = torch.cat([plain, _SQUARES * v.square()], 1)
         return torch.cat([plain, tilt * _FULL.basis(u @ b)], 1)
 
     def slopes(self, u: Tensor) -> Tensor:
         """See ``Mean``."""
-        a, b, direction, tilt = self._parts(u)
-        w, line = u @ b, (u @ direction)[:, None]
-        plain = _FULL.slopes(u) if self.full else direction[:, None] * _LINE.slopes(line)
+        a, b, axes, tilt = self._parts(u)
+        v, w = u @ axes, u @ b
+        plain = torch.einsum("dm,nmp->ndp", axes, _LINEAR.slopes(v))
+        if self.axes:
+            plain = torch.cat([plain, 2.0 * _SQUARES * axes * v[:, None]], 2)
         inner = torch.einsum("dk,nkp->ndp", b, _FULL.slopes(w)) + a[:, None] * _FULL.basis(w)[:, None]
         return torch.cat([plain, tilt[:, :, None] * inner], 2)
 
@@ -163,16 +175,14 @@ class Tilted:
 
     def quadratics(self, coefficients: Tensor) -> tuple[Quadratic, Quadratic]:
         """P and Q as quadratics of u."""
-        d = len(self.along)
-        _, b, direction, _ = self._parts(coefficients.new_zeros(1, d))
-        split = self.size(d) - _FULL.size(b.shape[1])
-        if self.full:
-            plain = _FULL.polynomial(coefficients[:split], d)
-        else:
-            c, slope, _ = _LINE.polynomial(coefficients[:split], 1)
-            plain = c, slope * direction, coefficients.new_zeros(d, d)
+        _, b, axes, _ = self._parts(coefficients.new_zeros(1, len(self.along)))
+        split, m = self._plain_size, axes.shape[1]
+        c, slope, _ = _LINEAR.polynomial(coefficients[: m + 1], m)
+        squares = _SQUARES * coefficients[m + 1 : split] if self.axes else coefficients.new_zeros(m)
+        plain = c, axes @ slope, (axes * squares) @ axes.T
         c, linear, quadratic = _FULL.polynomial(coefficients[split:], b.shape[1])
         return plain, (c, b @ linear, b @ quadratic @ b.T)
 
 
-_FULL, _LINE = Polynomial("quadratic"), Polynomial("linear")
+_FULL, _LINEAR = Polynomial("quadratic"), Polynomial("linear")
+_SQUARES = 3.0  # prior sd of the coefficient of a square, as that of ``Polynomial``

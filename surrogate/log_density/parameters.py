@@ -42,16 +42,17 @@ class Division:
     Attributes:
         parameter: Number of the divisor.
         power: Exponent of the parameter that multiplies the quadratic: -2 for an sd, -1 for a variance.
-        full: Whether a quadratic that is not divided is added, as a prior inside of the likelihood makes it.
+        axes: Whether a line and a square of each parameter that are not divided are added, as data about single
+            parameters, or a prior inside of the likelihood, make them.
     """
 
     parameter: int
     power: int
-    full: bool = False
+    axes: bool = False
 
     def size(self, d: int) -> int:
         """Number of coefficients of the trend in d coordinates."""
-        return (trend_size(d) if self.full else 2) + trend_size(d - 1)
+        return (1 + 2 * d if self.axes else 2) + trend_size(d - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +167,7 @@ class SurrogateParameters:
         warp, division = self.structure.warp, self.structure.division
         optional = {} if warp.couplings is None else {"warp/couplings": warp.couplings.to_array()}
         if division is not None:
-            optional["division"] = np.array([division.parameter, division.power, int(division.full)])
+            optional["division"] = np.array([division.parameter, division.power, int(division.axes)])
         return optional | {
             "kind": np.array("scalar"),
             "hyper": self.hyper.vector(),
@@ -190,8 +191,8 @@ class SurrogateParameters:
         kernel, trend, *kind = map(str, arrays["names"])
         division = None
         if "division" in arrays:
-            parameter, power, full = map(int, arrays["division"])
-            division = Division(parameter, power, bool(full))
+            parameter, power, axes = map(int, arrays["division"])
+            division = Division(parameter, power, bool(axes))
         return cls(
             hyper=Hyperparameters.of(arrays["hyper"], warp.size),
             whitening=Whitening(arrays["centre"], arrays["forward"], arrays["backward"]),

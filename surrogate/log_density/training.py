@@ -169,4 +169,6 @@ def _tilted(division: Division, whitening: Whitening) -> Tilted:
     others = np.delete(backward, j, axis=1)
     values, vectors = np.linalg.eigh(others.T @ others)
     across = others @ vectors / np.sqrt(np.maximum(values, _THIN * values[-1]))
-    return Tilted(tuple(division.power * backward[:, j]), tuple(map(tuple, across)), division.full)
+    axes = backward / np.maximum(np.linalg.norm(backward, axis=0), _THIN)
+    rows = tuple(map(tuple, axes)) if division.axes else ()
+    return Tilted(tuple(division.power * backward[:, j]), tuple(map(tuple, across)), rows)

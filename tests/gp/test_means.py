@@ -54,19 +54,21 @@ def test_other_degrees_are_refused():
         Polynomial("cubic")
 
 
-@pytest.fixture(params=[False, True], ids=["line", "full"])
+@pytest.fixture(params=[False, True], ids=["line", "axes"])
 def tilted(request):
-    along, across = points(3, 1)[:, 0].numpy(), points(3, 2).numpy()
-    return Tilted(tuple(along), tuple(map(tuple, across)), request.param)
+    along, across, axes = points(3, 1)[:, 0].numpy(), points(3, 2).numpy(), points(3, 4).numpy()
+    rows = tuple(map(tuple, axes)) if request.param else ()
+    return Tilted(tuple(along), tuple(map(tuple, across)), rows)
 
 
 def test_tilted_basis_is_a_polynomial_and_a_quadratic_times_an_exponential(tilted):
     u = points(10, 3)
     a, b = torch.tensor(tilted.along), torch.tensor(tilted.across)
     quadratic = Polynomial("quadratic").basis(u @ b)
-    plain = (
-        Polynomial("quadratic").basis(u) if tilted.full else torch.stack([10.0 + 0 * u[:, 0], 10 * u @ a / a.norm()], 1)
-    )
+    plain = torch.stack([10.0 + 0 * u[:, 0], 10 * u @ a / a.norm()], 1)
+    if tilted.axes:
+        v = u @ torch.tensor(tilted.axes)
+        plain = torch.cat([40.0 + 0 * v[:, :1], 10.0 * v, 3.0 * v**2], 1)
     expected = torch.cat([plain, torch.exp(u @ a)[:, None] * quadratic], 1)
     assert tilted.size(3) == expected.shape[1]
     torch.testing.assert_close(tilted.basis(u), expected)

@@ -35,7 +35,7 @@ CASES = {
     "infeasible": {"infeasible": True},
     "infeasible by a machine": {"infeasible": True, "feasibility": "svm"},
     "divided": {"kinds": (0, 1, 0), "division": Division(1, -2)},
-    "divided and more": {"kinds": (0, 0, 1), "division": Division(2, -1, full=True)},
+    "divided and more": {"kinds": (0, 0, 1), "division": Division(2, -1, axes=True)},
     "decades": {"kinds": (0, 0, 3), "origin": (np.nan, -2.0, np.nan)},
     "coupled": {"coupled": True},
     "coupled circle": {"coupled": True, "kinds": (0, 1, 4)},

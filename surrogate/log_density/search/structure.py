@@ -16,7 +16,7 @@ from surrogate.log_density.coordinates.warps import CIRCLE, INPUT_WARPS, InputWa
 from surrogate.log_density.fit import fit_structure, score_structure
 from surrogate.log_density.parameters import Division, Structure, SurrogateParameters, relevant_depth, trend_size
 from surrogate.log_density.search.common_scales import choose_common_scale
-from surrogate.log_density.search.couplings import choose_couplings
+from surrogate.log_density.search.couplings import EXPLAINED, choose_couplings
 from surrogate.log_density.training import FitProblem
 
 __all__ = ["StructureSearch", "choose_structure", "neighbours"]
@@ -98,8 +98,8 @@ def divided(warp: InputWarp, values: int, search: StructureSearch) -> list[Struc
     out: list[Structure] = []
     if not (search.input_warps and search.divisions) or warp.size < 2:
         return out
-    for parameter, power, full in product(range(len(warp.kinds)), _POWERS, (False, True)):
-        division = Division(parameter, power, full)
+    for parameter, power, axes in product(range(len(warp.kinds)), _POWERS, (False, True)):
+        division = Division(parameter, power, axes)
         if _LOG in warp.possible_kinds(parameter) and values >= division.size(warp.size) + _SPARE:
             kinds = warp.plain_kinds.copy()
             kinds[parameter] = _LOG
@@ -128,11 +128,18 @@ def _variants(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
     return tuple(replace(hyper, log_amplitude=a, log_shaping=c) for a in amplitudes for c in sorted(shapings))
 
 
+def _explained(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
+    """Variants of the hyperparameters in which the trend explains nearly all: a division is right or of no use."""
+    size = None if hyper.log_scale is None else hyper.log_scale + max(hyper.log_amplitude, 0.0)  # of the residual
+    scales = (None,) if size is None else (size, size - _LOWERED)
+    exact = replace(hyper, log_amplitude=np.log(EXPLAINED[0]), log_shaping=np.log(EXPLAINED[1]))
+    return (*(replace(exact, log_scale=scale) for scale in scales), *_variants(hyper)[:2])
+
+
 def _ranked(
-    problem: FitProblem, present: SurrogateParameters, structures: list[Structure]
+    problem: FitProblem, structures: list[Structure], variants: tuple[Hyperparameters, ...]
 ) -> list[tuple[float, Structure, Hyperparameters]]:
-    """Scores of structures, the best first, and the variant of the present hyperparameters that gave each."""
-    variants = _variants(present.hyper)
+    """Scores of structures, the best first, and the variant of the hyperparameters that gave each."""
     scored = []
     for structure in structures:
         value, hyper = score_structure(problem, structure, variants)
@@ -170,9 +177,11 @@ def choose_structure(
         determined += warp.size
     if present.exact:
         return present
-    structures = [] if warp.size > _MANY else divided(warp, finite, search)
+    divisions = [] if warp.size > _MANY else divided(warp, finite, search)
+    divisions = [other for other in divisions if not other.same(present.structure)]
+    scored = _ranked(problem, divisions, _explained(present.hyper))[:1]
     if finite < determined:
-        return _refined(problem, present, _ranked(problem, present, structures)[:1], present, margin)
+        return _refined(problem, present, scored, present, margin)
     plain = Structure.plain(warp.low, warp.high, warp.kinds == CIRCLE)
     best = present
     if not plain.same(present.structure):
@@ -181,9 +190,9 @@ def choose_structure(
             return anchor
         best = max(present, anchor, key=lambda fitted: fitted.score)
     deepest = float(data.y_max - data.y[data.finite].min()) / problem.temperature
-    structures += neighbours(present.structure, problem.d, deepest, search=search)
-    structures = [other for other in structures if not other.same(present.structure)]
-    best = _refined(problem, present, _ranked(problem, present, structures)[:refine], best, margin)
+    structures = neighbours(present.structure, problem.d, deepest, search=search)
+    scored += _ranked(problem, structures, _variants(present.hyper))[:refine]
+    best = _refined(problem, present, scored, best, margin)
     if not search.couplings or data.has_gradients or problem.draws is None or best.exact:
         return best
     best = choose_common_scale(problem, best)

@@ -132,6 +132,22 @@ def test_divided_trend_is_exact_for_a_regression():
     assert np.abs(error / (1.0 + data.y_max - data.y)).max() < 1e-3
 
 
+def test_divided_trend_is_exact_for_a_hierarchy():
+    """Effects with a mean and a spread as parameters, and data about each effect."""
+    rng, d = np.random.default_rng(1), 6
+    t = rng.random((90, d)) * 0.98 + 0.01
+    x = np.concatenate([40.0 * t[:, :-1] - 20.0, 20.0 * t[:, -1:]], 1)
+    effects, mean, spread = x[:, :4], x[:, 4:5], x[:, 5]
+    y = -0.5 * (((effects - [3.0, 8.0, -3.0, 7.0]) / 10.0) ** 2).sum(1)
+    y += -0.5 * ((effects - mean) ** 2).sum(1) / spread**2 - 4.0 * np.log(spread)
+    data, n = dataset(x, y), Division(5, -2, axes=True).size(d) + 8
+    problem = FitProblem(data.head(n), t[:n])
+    found = choose_structure(problem, fit_structure(problem, Structure.plain(np.zeros(d), np.ones(d))))
+    assert found.structure.division == Division(5, -2, axes=True)
+    error = build(data.head(n), t[:n], found).predict(t)[0] - data.y
+    assert np.abs(error / (1.0 + data.y_max - data.y)).max() < 0.05
+
+
 def test_divisions_need_a_lower_bound_and_enough_values():
     free = Structure.plain(np.array([-np.inf, 0.0]), np.full(2, np.inf)).warp
     assert {s.division.parameter for s in divided(free, 100, StructureSearch())} == {1}
