@@ -34,6 +34,8 @@ PLACES = {
     "mpi4py": ("executors.mpi",),
     "getdist": ("output.getdist", "output.plots"),
     "matplotlib": ("output.",),
+    "arviz": ("output.arviz",),
+    "pandas": ("output.arviz",),
     "emcee": ("samplers.ensemble",),
     "cobaya": ("interfaces.cobaya.",),
     "cosmosis": ("interfaces.cosmosis",),

@@ -13,6 +13,7 @@ from surrogate.arrays import Array
 from surrogate.executors.choice import make_executor, workers_of
 from surrogate.executors.evaluate import evaluate_batch
 from surrogate.inference.refinement import Peak, Refinement, Slice, confirm
+from surrogate.output.notebook import facts_html
 from surrogate.problem.dataset import FAILED, Dataset
 from surrogate.problem.evaluation import Evaluation
 from surrogate.problem.target import Posterior
@@ -99,6 +100,10 @@ class BestFit:
         width = max(len(name) for name, _ in self.rows()) + 2
         lines = [f"maximum of the {self.of}: {self.status}"]
         return "\n".join([*lines, *(f"  {name:<{width}}{value}" for name, value in self.rows())])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return facts_html(f"maximum of the {self.of}: {self.status}", self.rows())
 
     def __repr__(self) -> str:
         state = "confirmed" if self.confirmed else "not confirmed"

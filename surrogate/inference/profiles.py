@@ -13,6 +13,7 @@ from scipy.stats import chi2
 from surrogate.arrays import Array, Flags
 from surrogate.inference.best_fit import calls_of, refinement_of
 from surrogate.inference.refinement import Refinement, Slice, confirm
+from surrogate.output.text_table import html_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -119,6 +120,14 @@ class Profile:
         )
         rows = [f"  {v:<14.6g}{h - self.best_height:.3f}" for v, h in zip(self.values, self.heights, strict=True)]
         return "\n".join([head, f"  {self.name:<14}below maximum", *rows, *(f"  {i}" for i in self.intervals)])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        rows = [[f"{v:.6g}", f"{h - self.best_height:.3f}"] for v, h in zip(self.values, self.heights, strict=True)]
+        head, *_ = str(self).splitlines()
+        intervals = [[f"{interval}"] for interval in self.intervals]
+        tables = [("", (self.name, "below maximum"), rows), ("", ("interval",), intervals)]
+        return html_table((), tables, head)
 
     def __repr__(self) -> str:
         return f"<Profile: {self.of} along {self.name}, {len(self.values)} values>"

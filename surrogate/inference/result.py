@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,11 +14,13 @@ from surrogate.arrays import Array, default_float_errors
 from surrogate.inference.outputs import outputs_of, predictive_draws
 from surrogate.output.probabilities import Probabilities
 from surrogate.output.record import Evidence, Record
+from surrogate.output.subset import named_points, only
 from surrogate.output.tables import summary_table
 from surrogate.samplers.samples import Samples
 
 if TYPE_CHECKING:
     from getdist import MCSamples
+    from matplotlib.figure import Figure
 
     from surrogate.inference.best_fit import BestFit
     from surrogate.inference.profiles import Profile
@@ -84,6 +86,12 @@ class Result:
     def __repr__(self) -> str:
         state = "converged" if self.converged else "not converged"
         return f"<Result: {len(self.names)} parameters, {self.n_evaluations} evaluations, {state}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from surrogate.output.notebook import result_html
+
+        return result_html(self.draws, self.evidence, self.record)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -169,18 +177,20 @@ class Result:
         return self.record.n_evaluations
 
     @default_float_errors()
-    def predict(self, x: ArrayLike) -> tuple[Array, Array]:
+    def predict(self, x: ArrayLike | Mapping[str, ArrayLike]) -> tuple[Array, Array]:
         """The emulator: what the run knows of the log-posterior anywhere.
 
         Args:
-            x: Points with shape (m, d), or one with shape (d,).
+            x: Points with shape (m, d), or one with shape (d,); or values by name, each a number or with shape (m,).
 
         Returns:
             Mean and sd of log-likelihood plus log-prior, each with shape (m,); -inf outside the prior.
 
         Raises:
-            ValueError: If the points have another number of parameters.
+            ValueError: If the points have other parameters.
         """
+        if isinstance(x, Mapping):
+            x = named_points(x, self.names)
         points = np.atleast_2d(np.asarray(x, dtype=np.float64))
         if points.ndim != 2 or points.shape[1] != len(self.names):
             msg = f"x must have shape (m, {len(self.names)}), got {np.shape(x)}"
@@ -379,22 +389,47 @@ class Result:
         save_chain(self.draws, root, converged=self.converged)
 
     @default_float_errors()
-    def plot(self, path: str | os.PathLike[str], *, reference: Any = None) -> None:
-        """Writes a corner plot of the posterior, with the evaluated points on it, to a png, pdf or svg file.
+    def to_arviz(self) -> Any:
+        """The draws for ArviZ: InferenceData, or a DataTree from its version 1.0 on; needs ``arviz``."""
+        from surrogate.output.arviz import to_arviz
+
+        return to_arviz(self.draws, self.evidence, self.record)
+
+    def to_pandas(self) -> Any:
+        """The draws as a DataFrame: parameters, derived values, ``weight``, ``log_posterior``; needs ``pandas``."""
+        from surrogate.output.arviz import to_pandas
+
+        return to_pandas(self.draws)
+
+    @default_float_errors()
+    def plot(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        parameters: Iterable[str] | None = None,
+        reference: Any = None,
+    ) -> Figure:
+        """A corner plot of the posterior, with the evaluated points on it.
 
         Args:
-            path: File to write.
+            path: A png, pdf or svg file to write it to, if wanted.
+            parameters: Names of some of the parameters, in the order wanted; all unless given.
             reference: The same posterior by other means, to be drawn over it: draws with shape (n, d), a pair of draws
                 and weights, or the root of a chain in GetDist's layout.
 
         Raises:
-            ValueError: If the ending is unknown, or the reference has other parameters.
+            ValueError: If the ending or a parameter is unknown, or the reference has other parameters.
             OSError: If a file cannot be read or written.
         """
         from surrogate.output.getdist import reference_samples
-        from surrogate.output.plots import save_corner
+        from surrogate.output.plots import corner_figure, save_figure
 
-        save_corner(self.draws, self.record, path, reference_samples(reference, self.draws))
+        known = reference_samples(reference, self.draws)
+        draws, record = only(parameters, self.draws, self.record)
+        figure = corner_figure(draws, record, None if known is None else only(parameters, known, self.record)[0])
+        if path is not None:
+            save_figure(figure, path)
+        return figure
 
     @default_float_errors()
     def report(self, path: str | os.PathLike[str], *, reference: Any = None) -> None:

@@ -24,6 +24,7 @@ from surrogate.labelling.recipe import Recipe, encoded
 from surrogate.labelling.settings import LabelSettings
 from surrogate.labelling.state import OUT, Batch, LabelState, Stage
 from surrogate.labelling.table import original_rows
+from surrogate.output.notebook import facts_html
 
 __all__ = ["LabellingRun"]
 
@@ -240,6 +241,10 @@ class LabellingRun:
         """Names and values that a status shows."""
         copies = self.state.n_labels - len(distinct_labelled(self.pool, self.state))
         return facts(self.state, self.settings, self.stages, copies=copies)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the facts of a status, without a new fit."""
+        return facts_html(f"labelling run of {self.pool.schema.target}", self.facts())
 
     # rows as the user spells them
 

@@ -29,7 +29,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Axis", "corner_figure", "evaluations_figure", "png", "save_corner", "trace_figure", "usable_label"]
+__all__ = [
+    "Axis",
+    "corner_figure",
+    "evaluations_figure",
+    "png",
+    "save_corner",
+    "save_figure",
+    "trace_figure",
+    "usable_label",
+]
 
 
 _OUTER, _INNER, _EDGE = "#d3e0ee", "#9dbcdb", "#2f5d8c"
@@ -56,8 +65,13 @@ def save_corner(
         ValueError: If matplotlib does not know the ending.
         OSError: If the file cannot be written.
     """
+    save_figure(corner_figure(samples, record, reference), path)
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Writes a figure to a png, pdf or svg file."""
     with style():
-        corner_figure(samples, record, reference).savefig(path, dpi=200, bbox_inches="tight", pad_inches=0.1)
+        figure.savefig(path, dpi=200, bbox_inches="tight", pad_inches=0.1)
 
 
 # The posterior
