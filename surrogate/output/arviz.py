@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from surrogate.arrays import Array
+from surrogate.arrays import Array, Indices
 from surrogate.output.record import Evidence, Record
 from surrogate.samplers.samples import Samples
 
@@ -73,7 +73,7 @@ def _table(samples: Samples) -> Array:
     return np.column_stack([samples.x, samples.derived])
 
 
-def _equal_rows(weights: Array) -> Array:
+def _equal_rows(weights: Array) -> Indices:
     """Rows of equally weighted draws: all, or a systematic sample if weights differ, without random numbers."""
     if np.ptp(weights) <= 1e-9 * weights.max():
         return np.arange(len(weights))

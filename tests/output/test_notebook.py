@@ -57,6 +57,8 @@ def test_a_labelling_run_shows_its_facts():
     assert "labelling run of &lt;script&gt;" in html
 
 
-@pytest.mark.parametrize("name", ["GPRegressor", "GradientGPRegressor", "NetworkRegressor", "NetworkClassifier", "LSSVC"])
+@pytest.mark.parametrize(
+    "name", ["GPRegressor", "GradientGPRegressor", "NetworkRegressor", "NetworkClassifier", "LSSVC"]
+)
 def test_estimators_have_a_representation(name):
     assert name in getattr(surrogate, name)()._repr_html_()
