@@ -86,6 +86,19 @@ def labelling(folder: Path) -> None:
     run.report(folder / "labelling.html")
 
 
+def observables(folder: Path) -> None:
+    times = np.linspace(0.0, 4.0, 30)
+
+    def simulator(rate: float, amplitude: float) -> np.ndarray:
+        return amplitude * np.exp(-rate * times)
+
+    data = simulator(0.7, 2.0) + 0.05 * np.random.default_rng(SEED).standard_normal(30)
+    target = surrogate.Observables(simulator, surrogate.GaussianData(data, np.full(30, 0.05**2)))
+    prior = {"rate": (0.1, 2.0), "amplitude": (0.5, 5.0)}
+    result = surrogate.infer(target, prior, output=folder / "run_observables", seed=SEED, progress=False)
+    result.report(folder / "observables.html")
+
+
 def names(folder: Path) -> None:
     """Names that a prior would refuse; a result made by hand may have them."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -111,7 +124,9 @@ def large(folder: Path) -> None:
     )
 
 
-KINDS = {made.__name__: made for made in (converged, unconverged, failures, reference, labelling, names, large)}
+KINDS = {
+    made.__name__: made for made in (converged, unconverged, failures, reference, labelling, observables, names, large)
+}
 
 
 def main(folder: str, *kinds: str) -> None:

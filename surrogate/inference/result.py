@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from surrogate.arrays import Array, default_float_errors
-from surrogate.inference.outputs import outputs_of, predictive_draws
+from surrogate.inference.outputs import data_of, learned_outputs, outputs_of, predictive_draws
 from surrogate.output.probabilities import Probabilities
 from surrogate.output.record import Evidence, Record
 from surrogate.output.subset import named_points, only
@@ -444,10 +444,14 @@ class Result:
             OSError: If a file cannot be read or written.
         """
         from surrogate.output.getdist import reference_samples
+        from surrogate.output.predictive import predictive_section
         from surrogate.output.report import save_report
 
         known = reference_samples(reference, self.draws)
-        save_report(self.draws, self.evidence, self.record, path, emulator=self.emulator, reference=known)
+        further = [predictive_section(self.posterior_predictive(), data_of(self))] if learned_outputs(self) else []
+        save_report(
+            self.draws, self.evidence, self.record, path, emulator=self.emulator, reference=known, further=further
+        )
 
 
 def _field_names(part: Any) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from surrogate.output.progress import SIGNALS as WORDS
 from surrogate.output.progress import limits_of_signals
 from surrogate.output.record import Evidence, Record
 
@@ -44,6 +45,7 @@ def signal_rows(record: Record) -> list[Row]:
     for name, limit in limits_of_signals().items():
         value = float(last.get(name, math.nan))
         short, meaning = SIGNALS[name]
+        meaning = f"{meaning} On the line of a run: {WORDS[name]}."
         rows.append((short, _number(value), f"{limit:g}", meaning, _mark(value < limit, value)))
     return rows
 

@@ -10,6 +10,7 @@ import pytest
 
 from surrogate.output.formulas import formula, label_of
 from surrogate.output.meanings import signal_rows, trust_rows
+from surrogate.output.predictive import predictive_figure, predictive_section
 from surrogate.output.record import Origin
 from surrogate.output.report import report_html
 from surrogate.output.trust import has_predictions, predictions_figure, slices_figure
@@ -110,3 +111,15 @@ def test_markup_in_a_name_is_text():
     page = report_html(*parts(made), emulator=made.emulator)
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+def test_the_posterior_predictive_holds_the_data():
+    rng = np.random.default_rng(0)
+    draws = {"a": rng.standard_normal((50, 4, 5)), "$b$": rng.standard_normal((50, 3))}
+    figure = predictive_figure(draws, {"$b$": (np.zeros(3), np.ones(3))})
+    first, second = figure.axes[:2]
+    np.testing.assert_allclose(first.get_lines()[0].get_ydata(), np.median(draws["a"].reshape(50, 20), axis=0))
+    assert [container.get_label() for container in second.containers] == ["data"]
+    title, content = predictive_section(draws["a"])
+    assert title == "Posterior predictive"
+    assert "at 50 draws of the posterior" in content
