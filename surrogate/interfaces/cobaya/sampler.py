@@ -15,6 +15,7 @@ from surrogate._version import __version__
 from surrogate.inference.design import Reference
 from surrogate.inference.fast import count_slow
 from surrogate.interfaces.cobaya.best_fit import checked_objective, write_best_fit
+from surrogate.interfaces.cobaya.emulation import CobayaObservables, UnsuitedError, chosen, emulated
 from surrogate.interfaces.cobaya.files import OutputFiles, patterns
 from surrogate.interfaces.cobaya.model import CobayaLikelihood, Stopped, prior_of, reference_of
 from surrogate.interfaces.cobaya.options import Numbers, Speeds
@@ -45,6 +46,7 @@ class SurrogateSampler(CovmatSampler):
     sampler_type: str = "nested"
     supports_periodic_params = True
     _at_resume_prefer_new = [*CovmatSampler._at_resume_prefer_new, *_MAY_CHANGE]
+    _at_resume_prefer_old = [*CovmatSampler._at_resume_prefer_old, "emulate"]
 
     def initialize(self) -> None:
         """Checks the options."""
@@ -53,8 +55,10 @@ class SurrogateSampler(CovmatSampler):
             self._numbers = Numbers.of(self, self.model.prior.d())
             self._speeds = Speeds.of(self.speeds)
             self._objective = checked_objective(self.best_fit, self.model)
+            self.emulate = chosen(self.emulate)
         except (ValueError, TypeError) as error:
             raise LoggedError(self.log, str(error)) from error
+        self._target = self._emulated()
         self._files = OutputFiles(self.output, self.get_name(), mpi.size())
         self._result: Result | None = None
         self._best_fit: OnePoint | None = None
@@ -91,7 +95,7 @@ class SurrogateSampler(CovmatSampler):
         """Learns the posterior and writes the products."""
         from surrogate.inference.run import infer
 
-        likelihood = CobayaLikelihood(self.model, self._prior.bounds)
+        likelihood = self._target or CobayaLikelihood(self.model, self._prior.bounds)
         if mpi.is_main_process():
             self._files.write_checkpoint(converged=False, n_evaluations=0)
         numbers, fast = self._numbers, self._fast_params()
@@ -128,9 +132,22 @@ class SurrogateSampler(CovmatSampler):
         if mpi.is_main_process():
             self._finish(self._result, fast)
 
+    def _emulated(self) -> CobayaObservables | None:
+        """The model with its slow theories emulated; None for the log-likelihood itself.
+
+        What is chosen takes the place of the option, so that a run is resumed in the way in which it began.
+        """
+        rng = np.random.default_rng(_whole_seed(self.seed))
+        try:
+            target = emulated(self.model, self._prior.bounds, self.emulate, rng, self.log)
+        except UnsuitedError as error:
+            raise LoggedError(self.log, "emulate: %s is impossible: %s", self.emulate, error) from error
+        self.emulate = "none" if target is None else list(target.pipeline.slow_names)
+        return target
+
     def _fast_params(self) -> list[str]:
         """Parameters that are cheap to change: those named, or those in Cobaya's fast block."""
-        if not self._speeds.fast_points:
+        if not self._speeds.fast_points or self._target is not None:
             return []
         if self._speeds.fast_params is not None:
             return list(self._speeds.fast_params)

@@ -10,7 +10,8 @@ import numpy as np
 
 from surrogate.arrays import Array, Flags
 from surrogate.gp.process import Data
-from surrogate.log_density.composite.comparison import LOWEST, Comparison, comparison_of
+from surrogate.log_density.composite.comparison import LOWEST, Comparison, GeneralComparison, comparison_of
+from surrogate.log_density.composite.quadratic import quadratics_of
 from surrogate.log_density.composite.reduction import Reduction, Rows, reduce
 from surrogate.log_density.parameters import relevant_depth
 from surrogate.problem.dataset import OK, Dataset
@@ -123,8 +124,12 @@ class OutputData:
 
     @cached_property
     def comparison(self) -> Comparison:
-        """The log-likelihood as a function of the components."""
-        return comparison_of(self.source.target, self.reduction)
+        """The log-likelihood as a function of the components; its quadratics where it is declared ``smooth``."""
+        found = comparison_of(self.source.target, self.reduction)
+        if not isinstance(found, GeneralComparison) or not getattr(self.source.target.target.compare, "smooth", False):
+            return found
+        y = np.where(self.data.status[self.rows] == OK, self.data.y[self.rows], -np.inf)
+        return quadratics_of(found, self.x, self.reduction.scores, y)
 
     def training_set(self, coordinates: Callable[[Array], Array], device: str) -> Data:
         """Whitened slow parameters and components as processes take them."""

@@ -1,0 +1,455 @@
+"""Cobaya models whose slow theories are learned: their products are emulated, their likelihoods are called.
+
+A model is a graph of components. Slow theories, with all that they depend on, are the simulator: its outputs are what
+the other components ask of them. These, mostly likelihoods, are the comparison: Cobaya's own components are called, and
+get the emulated products in place of those of the theories.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from cobaya.model import Model, get_model
+
+from surrogate.arrays import Array
+from surrogate.interfaces.cobaya.model import CobayaLikelihood
+from surrogate.interfaces.cobaya.requests import Desk, Product, StandIn, UnsuitedError
+from surrogate.problem.evaluation import Evaluation, read_answer
+from surrogate.problem.observables import BoundObservables, Observables
+from surrogate.problem.outputs import Outputs
+from surrogate.problem.words import did_you_mean
+
+__all__ = ["CobayaObservables", "Pipeline", "UnsuitedError", "chosen", "emulated"]
+
+_SLOWER = 10.0  # times the likelihoods that theories must take for emulation to be the default
+_NEAR_SLOWEST = 0.1  # of the time of the slowest theory, from which another one is slow as well
+_TRIES = 10  # points at which a finite likelihood is looked for before products are noted
+_PERTURBED = 1.001  # factor by which numbers are changed to see which of them a likelihood uses
+_ASIDE = 0.87  # quantile of the prior towards which parameters are moved to see whether requests depend on them
+_SHORT = 8  # entries of an array below which all are kept
+
+
+class Pipeline:
+    """A model divided into slow and fast components, with the products that the fast ones ask for.
+
+    Attributes:
+        model: The model.
+        bounds: Support of the parameters, with shape (d, 2).
+        slow: The slow components, in the order in which they are computed.
+        slow_parameters: Names of the sampled parameters that they take.
+        desk: Where requests to them arrive.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        bounds: Array,
+        slow: Sequence[str],
+        point: Array,
+        products: Mapping[Any, Product] | None = None,
+    ) -> None:
+        """The pipeline; without ``products`` they are noted at a point: a call of the theories.
+
+        Raises:
+            UnsuitedError: If the products cannot be learned as numbers.
+        """
+        self.model, self.bounds, self.point = model, bounds, point
+        # Cobaya keeps the order of components, and what they depend on, in attributes without a public name.
+        order = model._component_order
+        self._needs = list(model._params_of_dependencies)
+        wanted = {c for c in order if c.get_name() in slow}
+        wanted |= {d for c in wanted for d in model._dependencies.get(c, ())}
+        self.slow = tuple(c for c in order if c in wanted)
+        if likelihoods := [c.get_name() for c in self.slow if order[c] is not None]:
+            msg = f"the likelihood {likelihoods[0]} is slow, or a slow theory depends on it"
+            raise UnsuitedError(msg)
+        self._fast = tuple(c for c in order if c not in wanted)
+        self.slow_parameters = self._parameters_of(self.slow)
+        if not self.slow_parameters:
+            msg = "no sampled parameter enters the slow theories"
+            raise UnsuitedError(msg)
+        self.likelihood = CobayaLikelihood(model, bounds)
+        self.desk = Desk(products)
+        self._stand_in()
+        if products is None:
+            self._note()
+
+    @property
+    def slow_names(self) -> tuple[str, ...]:
+        """Names of the slow components."""
+        return tuple(c.get_name() for c in self.slow)
+
+    @property
+    def fast_parameters(self) -> tuple[str, ...]:
+        """Names of the parameters that no slow component takes."""
+        return tuple(name for name in self._sampled if name not in self.slow_parameters)
+
+    @property
+    def _sampled(self) -> list[str]:
+        return list(self.model.parameterization.sampled_params())
+
+    def _parameters_of(self, components: Sequence[Any]) -> tuple[str, ...]:
+        """Names of the sampled parameters that components take, directly or through those they depend on."""
+        taken: set[str] = set()
+        for component, needs in zip(self.model._component_order, self._needs, strict=True):
+            if component in components:
+                taken |= set(component.input_params) | set(needs)
+        enters = self.model.parameterization.sampled_input_dependence()
+        return tuple(name for name in self._sampled if taken & {name, *enters.get(name, ())})
+
+    @property
+    def separate(self) -> bool:
+        """Whether slow parameters enter the log-likelihood through the products alone."""
+        if self.model.prior.external:
+            return False
+        enters = self.model.parameterization.sampled_input_dependence()
+        slow = {part for name in self.slow_parameters for part in (name, *enters.get(name, ()))}
+        return not any(slow & set(component.input_params) for component in self._fast)
+
+    def _stand_in(self) -> None:
+        """Puts stand-ins in the place of the slow theories."""
+        providers = self.model.provider.requirement_providers
+        stand_ins = {id(c.get_provider()): StandIn(c.get_provider(), c.get_name(), self.desk) for c in self.slow}
+        for requirement, theory in list(providers.items()):
+            if isinstance(theory, StandIn):  # of a former pipeline of this model
+                theory = theory._theory
+            if id(theory) in stand_ins:
+                providers[requirement] = stand_ins[id(theory)]
+
+    # The comparison
+
+    def outputs(self) -> dict[str, Array]:
+        """The products at the point that the theories have computed last, by name.
+
+        Raises:
+            UnsuitedError: If they have other shapes than the first time.
+        """
+        theories = {c.get_name(): c.get_provider() for c in self.slow}
+        out: dict[str, Array] = {}
+        for product in self.desk.products.values():
+            method = getattr(theories[product.theory], product.method)
+            out |= product.parts(method(*product.arguments, **product.options))
+        return out
+
+    def compare(self, outputs: Mapping[str, Any], parameters: Mapping[str, float], /) -> float:
+        """Log-likelihood with external priors, from products and all sampled parameters; -inf where impossible.
+
+        Raises:
+            UnsuitedError: If a component asks for something that was not noted.
+        """
+        x = np.clip([parameters[name] for name in self._sampled], *self.bounds.T)
+        entered = self.model.parameterization.to_input(x)
+        external = sum(self.model.prior.logps_external(entered)) if self.model.prior.external else 0.0
+        if external == -np.inf:
+            return -np.inf
+        return float(external) + sum(self._log_likelihoods(entered, outputs))
+
+    def _log_likelihoods(self, entered: Mapping[str, float], outputs: Mapping[str, Any] | None) -> list[float]:
+        """Log-likelihoods of the fast components, from products or from the theories as they are."""
+        self.model.provider.set_current_input_params(entered)
+        self.desk.outputs, found = outputs, []
+        if outputs is not None:
+            self.desk.reason = ""
+        try:
+            for (component, place), needs in zip(self.model._component_order.items(), self._needs, strict=True):
+                if component in self._fast and not self._computed(component, entered, needs):
+                    found = [-np.inf]
+                    break
+                if place is not None:
+                    found.append(float(component.current_logp))
+        finally:
+            self.desk.outputs = None
+        if self.desk.reason:
+            raise UnsuitedError(self.desk.reason)
+        return found
+
+    def _computed(self, component: Any, entered: Mapping[str, float], needs: set[str]) -> bool:
+        """Computes a fast component without a trace in its cache, whose entries are those of true theories."""
+        kept, component._states = component._states, deque(maxlen=1)
+        try:
+            return component.check_cache_and_compute(
+                {name: entered[name] for name in component.input_params},
+                want_derived=bool(self.model.requires_derived),
+                dependency_params=[entered[name] for name in needs],
+                cached=False,
+            )
+        finally:
+            component._states = kept
+
+    # Noting the products
+
+    def _note(self) -> None:
+        """Notes what the fast components ask for, and which numbers they use."""
+        entered = self.model.parameterization.to_input(self.point)
+        if not np.isfinite(self.likelihood(self.point)[0]):
+            msg = "the likelihood is zero at the point where products are noted"
+            raise UnsuitedError(msg)
+        self.desk.start_noting()
+        try:
+            expected = self._log_likelihoods(entered, None)
+        finally:
+            self.desk.stop_noting()
+        if self.desk.reason:
+            raise UnsuitedError(self.desk.reason)
+        outputs = self.outputs()
+        if not outputs:
+            msg = "the likelihoods ask for no number of the slow theories"
+            raise UnsuitedError(msg)
+        if (found := self._log_likelihoods(entered, outputs)) != expected:
+            msg = f"log-likelihoods from the noted products are {found}, and {expected} from the theories"
+            raise UnsuitedError(msg)
+        self._log_likelihoods(entered, {name: _PERTURBED * values for name, values in outputs.items()})
+        self._log_likelihoods(self._moved(), outputs)
+        self._trim(entered, outputs, expected)
+
+    def _moved(self) -> Any:
+        """Input parameters a little off the point in the prior: requests must not depend on them."""
+        aside = np.array([pdf.ppf(_ASIDE) for pdf in self.model.prior.pdf])
+        return self.model.parameterization.to_input(np.clip(0.9 * self.point + 0.1 * aside, *self.bounds.T))
+
+    def _trim(self, entered: Mapping[str, float], outputs: Mapping[str, Array], expected: list[float]) -> None:
+        """Leaves out entries at both ends of arrays that no likelihood uses: those that may change without effect."""
+
+        def unused(name: str, part: slice) -> bool:
+            changed = {key: np.array(values) for key, values in outputs.items()}
+            changed[name][part] = _PERTURBED * changed[name][part] + 1e-3 * np.max(np.abs(changed[name]), initial=0.0)
+            return self._log_likelihoods(entered, changed) == expected
+
+        limits = {}
+        for name, values in outputs.items():
+            if np.ndim(values) and len(values) > _SHORT:
+                n = len(values)
+                start = _last(n, lambda k, name=name: unused(name, slice(0, k)))  # type: ignore[misc]
+                stop = n - _last(n - start, lambda k, name=name, n=n: unused(name, slice(n - k, n)))  # type: ignore[misc]
+                limits[name] = (start, stop)
+        self.desk.trim(limits)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        packages = getattr(self.model, "packages_path", None)
+        return _rebuilt, (
+            self.model.info(),
+            packages,
+            self.bounds,
+            self.slow_names,
+            self.point,
+            dict(self.desk.products),
+        )
+
+
+def _rebuilt(info: dict[str, Any], packages: str | None, bounds: Array, *rest: Any) -> Pipeline:
+    """Rebuilds a pipeline in another process from its description, since models cannot be pickled."""
+    return Pipeline(get_model(info, packages_path=packages), bounds, *rest)
+
+
+def _last(n: int, holds: Callable[[int], bool]) -> int:
+    """The largest k <= n for which ``holds``, which holds up to some k: log2(n) calls."""
+    low, high = 0, n
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle - 1)
+    return low
+
+
+@dataclass(frozen=True, eq=False)
+class CobayaObservables(Observables):
+    """A model whose slow theories are the simulator, and whose likelihoods are the comparison.
+
+    Attributes:
+        pipeline: The divided model.
+    """
+
+    pipeline: Any = field(default=None, kw_only=True)
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> CobayaObservables:
+        """The target for a pipeline."""
+        simulator = Simulator(pipeline)
+        return cls(simulator, Likelihoods(pipeline), pipeline.slow_parameters, pipeline=pipeline)
+
+    def bound(self, names: tuple[str, ...]) -> BoundObservables:
+        """The target with the parameters of a prior."""
+        found = super().bound(names)
+        return _Bound(found.target, found.names, found.columns, found.by_name)
+
+
+class _Bound(BoundObservables):
+    """Evaluations by Cobaya itself, so that derived parameters may depend on all parameters."""
+
+    def evaluate(self, x: Array) -> Evaluation:
+        """The evaluation at x with shape (d,), with the products; raises what the model raises."""
+        pipeline: Pipeline = self.target.pipeline  # type: ignore[attr-defined]
+        evaluation = read_answer(pipeline.likelihood(x), self.names, noise=0.0)
+        if evaluation.status != "ok":
+            return evaluation
+        return replace(evaluation, outputs=Outputs.of(pipeline.outputs()))
+
+
+@dataclass(frozen=True, eq=False)
+class Simulator:
+    """Products of the slow theories as a function of the slow parameters, with shape (s,)."""
+
+    pipeline: Pipeline
+
+    def __call__(self, point: Any, /) -> dict[str, Array]:
+        """The products; the other parameters are those where the products were noted."""
+        names = list(self.pipeline.model.parameterization.sampled_params())
+        x = self.pipeline.point.copy()
+        x[[names.index(name) for name in self.pipeline.slow_parameters]] = point
+        self.pipeline.likelihood(x)
+        return self.pipeline.outputs()
+
+
+@dataclass(frozen=True, eq=False)
+class Likelihoods:
+    """The likelihoods as a function of the products and of all parameters."""
+
+    pipeline: Pipeline
+
+    @property
+    def smooth(self) -> bool:
+        """Whether quadratics in components and fast parameters may stand for them while a run works."""
+        return self.pipeline.separate
+
+    def __call__(self, outputs: Mapping[str, Any], parameters: Mapping[str, float], /) -> float:
+        """Log-likelihood with external priors, -inf where impossible."""
+        return self.pipeline.compare(outputs, parameters)
+
+
+# The choice
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds of a call of each component.
+
+    Attributes:
+        theories: Of the theories, by name.
+        likelihoods: Of the likelihoods, by name.
+    """
+
+    theories: dict[str, float]
+    likelihoods: dict[str, float]
+
+    @property
+    def slow(self) -> list[str]:
+        """The slowest theory and those that take a tenth of its time at least."""
+        limit = _NEAR_SLOWEST * max(self.theories.values())
+        return [name for name, seconds in self.theories.items() if seconds >= limit]
+
+
+def costs_of(model: Model, point: Array) -> Costs:
+    """Seconds of a call of each component: as declared by ``speed`` (calls a second), else as measured by one call."""
+    entered = model.parameterization.to_input(point)
+    model.provider.set_current_input_params(entered)
+    seconds: dict[Any, float] = {}
+    order = model._component_order
+    for component, needs in zip(order, model._params_of_dependencies, strict=True):
+        start = time.perf_counter()
+        done = component.check_cache_and_compute(
+            {name: entered[name] for name in component.input_params},
+            want_derived=True,
+            dependency_params=[entered[name] for name in needs],
+        )
+        seconds[component] = time.perf_counter() - start
+        if (speed := float(component.get_speed() or -1.0)) > 0.0:
+            seconds[component] = 1.0 / speed
+        if not done:
+            break
+    of_theories = {c.get_name(): s for c, s in seconds.items() if order[c] is None}
+    return Costs(of_theories, {c.get_name(): s for c, s in seconds.items() if order[c] is not None})
+
+
+def chosen(given: Any) -> Any:
+    """The option ``emulate``: "auto", "theory", "none" or a list of names of components.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    words = ("auto", "theory", "none")
+    if given is None or given in words:
+        return given or "none"
+    if isinstance(given, list | tuple) and given and all(isinstance(name, str) for name in given):
+        return list(given)
+    suggestion = did_you_mean(str(given), words)
+    msg = f"emulate must be one of {', '.join(words)}, or a list of theories, got {given!r}{suggestion}"
+    raise ValueError(msg)
+
+
+def emulated(
+    model: Model, bounds: Array, given: Any, rng: np.random.Generator, log: logging.Logger
+) -> CobayaObservables | None:
+    """The target of a run that emulates theories; None if there is nothing to emulate, or it is not safe.
+
+    Args:
+        model: The model.
+        bounds: Support of the parameters, with shape (d, 2).
+        given: The option ``emulate``, see ``chosen``.
+        rng: Random numbers for the point where products are noted.
+        log: Told what was chosen and why.
+
+    Raises:
+        UnsuitedError: If emulation was asked for and is impossible.
+    """
+    if given == "none" or (given == "auto" and not model.theory):
+        return None
+    try:
+        pipeline = _pipeline(model, bounds, given, rng)
+    except UnsuitedError as error:
+        if given != "auto":
+            raise
+        log.info("emulate: auto chose none, and the log-likelihood is learned: %s", error)
+        return None
+    count = sum(int(np.size(part)) for part in pipeline.outputs().values())
+    log.info(
+        "emulate: %d numbers of %s are learned as functions of %s; %s",
+        count,
+        ", ".join(pipeline.slow_names),
+        ", ".join(pipeline.slow_parameters),
+        f"{', '.join(pipeline.fast_parameters)} cost no call" if pipeline.fast_parameters else "no parameter is fast",
+    )
+    return CobayaObservables.of(pipeline)
+
+
+def _pipeline(model: Model, bounds: Array, given: Any, rng: np.random.Generator) -> Pipeline:
+    """The divided model, as it was asked for."""
+    if not model.theory:
+        msg = "the model has no theory to emulate"
+        raise UnsuitedError(msg)
+    if isinstance(given, list):
+        known = [c.get_name() for c in model.theory.values()]
+        for name in given:
+            if name not in known:
+                msg = f"the model has no theory '{name}'{did_you_mean(name, known)} (it has {', '.join(known)})"
+                raise UnsuitedError(msg)
+    point, costs = _finite_point(model, bounds, rng)
+    if isinstance(given, list):
+        return Pipeline(model, bounds, given, point)
+    theories, likelihoods = sum(costs.theories.values()), sum(costs.likelihoods.values())
+    if given == "auto" and theories < _SLOWER * likelihoods:
+        msg = f"theories take {theories:.2g} s a call, not {_SLOWER:g} times the {likelihoods:.2g} s of the likelihoods"
+        raise UnsuitedError(msg)
+    return Pipeline(model, bounds, costs.slow, point)
+
+
+def _finite_point(model: Model, bounds: Array, rng: np.random.Generator) -> tuple[Array, Costs]:
+    """A point of finite posterior, drawn from the references, and what components take there.
+
+    Raises:
+        UnsuitedError: If none was found.
+    """
+    for attempt in range(_TRIES):
+        drawn = model.prior.reference(warn_if_no_ref=not attempt, random_state=rng)
+        point = np.clip(np.asarray(drawn, dtype=np.float64), *bounds.T)
+        if not np.isfinite(model.logpriors(point)).all():
+            continue
+        costs = costs_of(model, point)
+        if np.isfinite(model.logposterior(point).logpost):  # from the cache
+            return point, costs
+    msg = f"none of {_TRIES} points drawn from the references has a finite likelihood"
+    raise UnsuitedError(msg)

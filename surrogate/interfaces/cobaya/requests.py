@@ -1,0 +1,320 @@
+"""What the fast components of a Cobaya model ask of the slow ones: requests, and their answers as arrays.
+
+Cobaya's provider hands each request, such as ``provider.get_Hubble(z, units="1/Mpc")``, to the theory that computes the
+quantity. A `StandIn` takes the place of a slow theory there. It passes requests on, notes them, or answers them from
+given numbers; the components that ask do not notice.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from surrogate.arrays import Array
+
+__all__ = ["Desk", "Leaf", "Product", "StandIn", "UnsuitedError"]
+
+
+class UnsuitedError(Exception):
+    """An answer of a theory cannot be learned as numbers; the message says which and why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Leaf:
+    """An array in the answer to a request.
+
+    Attributes:
+        name: Its name among the outputs of the simulator.
+        path: Keys and indices that lead to it.
+        template: Its value at the point where the request was noted.
+        start: First entry along the first axis that matters.
+        stop: The entry after the last one that matters.
+        learned: Whether it may change; whole numbers, text and the like must stay as they are.
+    """
+
+    name: str
+    path: tuple[Any, ...]
+    template: Any
+    start: int = 0
+    stop: int = 0
+    learned: bool = True
+
+    def part(self, answer: Any) -> Array:
+        """The entries that matter, of an answer of the theory.
+
+        Raises:
+            UnsuitedError: If the answer has another shape than the first one.
+        """
+        value = answer
+        for key in self.path:
+            value = value[key]
+        if not self.learned:
+            if not _same(value, self.template):
+                msg = f"{self.name} is a constant that changes from {self.template!r} to {value!r}"
+                raise UnsuitedError(msg)
+            return np.empty(0)
+        value = np.asarray(value, dtype=np.float64)
+        if value.shape != np.shape(self.template):
+            msg = f"the shape of {self.name} changes from {np.shape(self.template)} to {value.shape}"
+            raise UnsuitedError(msg)
+        return value[self.start : self.stop] if value.ndim else value
+
+    def whole(self, part: Any) -> Any:
+        """The array with other entries in the place of those that matter; a number where it is one."""
+        if not self.learned:
+            return self.template
+        if not np.ndim(self.template):
+            return float(part)
+        value = self.template.copy()
+        value[self.start : self.stop] = part
+        return value
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """A request and the arrays in its answer.
+
+    Attributes:
+        theory: Name of the slow component that answers.
+        method: Name of the method.
+        arguments: Positional arguments.
+        options: Named arguments.
+        shape: How the answer is built: "single", "dict" or "tuple".
+        leaves: Its arrays.
+    """
+
+    theory: str
+    method: str
+    arguments: tuple[Any, ...]
+    options: Mapping[str, Any]
+    shape: str
+    leaves: tuple[Leaf, ...]
+
+    def parts(self, answer: Any) -> dict[str, Array]:
+        """The learned arrays of an answer, by name."""
+        try:
+            return {leaf.name: part for leaf in self.leaves for part in [leaf.part(answer)] if leaf.learned}
+        except (KeyError, IndexError, TypeError) as error:
+            msg = f"the answer to {self.method} has lost a part: {error!r}"
+            raise UnsuitedError(msg) from error
+
+    def answer(self, outputs: Mapping[str, Any]) -> Any:
+        """The answer with given numbers."""
+        if self.shape == "single":
+            leaf = self.leaves[0]
+            return leaf.whole(outputs.get(leaf.name))
+        values = {leaf.path[0]: leaf.whole(outputs.get(leaf.name)) for leaf in self.leaves}
+        return _Known(values) if self.shape == "dict" else tuple(values[i] for i in range(len(values)))
+
+
+class _Known(dict):  # type: ignore[type-arg]
+    """A dict of the arrays that are known; others raise, so that nobody takes them for absent."""
+
+    def __missing__(self, key: Any) -> Any:
+        msg = f"{key!r} was not asked for before"
+        raise UnsuitedError(msg)
+
+    def get(self, key: Any, default: Any = None) -> Any:  # noqa: ARG002 - see the class
+        return self[key]
+
+
+class _Noted(dict):  # type: ignore[type-arg]
+    """A dict that notes which of its keys are used."""
+
+    def __init__(self, values: Mapping[Any, Any]) -> None:
+        super().__init__(values)
+        self.used: set[Any] = set()
+
+    def __getitem__(self, key: Any) -> Any:
+        self.used.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        self.used.add(key)
+        return super().get(key, default)
+
+    def _all(self) -> None:
+        self.used |= set(super().keys())
+
+    def __iter__(self) -> Iterator[Any]:
+        self._all()
+        return super().__iter__()
+
+    def keys(self) -> Any:
+        self._all()
+        return super().keys()
+
+    def values(self) -> Any:
+        self._all()
+        return super().values()
+
+    def items(self) -> Any:
+        self._all()
+        return super().items()
+
+    def copy(self) -> Any:
+        self._all()
+        return super().copy()
+
+
+class Desk:
+    """Where requests to slow theories arrive: they are passed on, noted, or answered from given numbers.
+
+    Attributes:
+        products: The requests that are known, by what was asked.
+        outputs: Numbers to answer with; None to pass requests on.
+        reason: Why a request could not be noted or answered; "" if all could.
+    """
+
+    def __init__(self, products: Mapping[Any, Product] | None = None) -> None:
+        self.products: dict[Any, Product] = dict(products or {})
+        self.outputs: Mapping[str, Any] | None = None
+        self.reason = ""
+        self._noted: dict[Any, tuple[Any, ...]] | None = None
+
+    def answer(self, theory: str, method: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """The answer to a request.
+
+        Raises:
+            UnsuitedError: If it cannot be noted or answered; ``reason`` keeps why, as Cobaya swallows exceptions.
+        """
+        if self.outputs is None and self._noted is None:
+            return function(*args, **options)
+        try:
+            if method == "get_param" and len(args) == 1 and not isinstance(args[0], str):
+                args = (tuple(args[0]),)
+            key = (theory, method, _frozen(args), _frozen(options))
+            if self.outputs is not None:
+                if key not in self.products:
+                    msg = f"{_spelled(method, args, options)} is asked with arguments that change from call to call"
+                    raise UnsuitedError(msg)
+                return self.products[key].answer(self.outputs)
+            return self._note(key, theory, method, args, options, function(*args, **options))
+        except UnsuitedError as error:
+            self.reason = self.reason or f"{_spelled(method, args, options)}: {error}"
+            raise
+
+    def _note(self, key: Any, theory: str, method: str, args: Any, options: Any, answer: Any) -> Any:
+        known = {} if self._noted is None else self._noted
+        if key not in known:
+            shown = _Noted(answer) if isinstance(answer, Mapping) else answer
+            if not isinstance(answer, Mapping | tuple | list):
+                _kind(answer)
+            known[key] = (theory, method, args, options, answer, shown)
+        return known[key][-1]
+
+    def start_noting(self) -> None:
+        """Notes requests from now on."""
+        self._noted, self.outputs, self.reason = {}, None, ""
+
+    def stop_noting(self) -> None:
+        """Makes products of the requests that were noted, and passes requests on."""
+        noted, self._noted = self._noted or {}, None
+        for number, (key, (theory, method, args, options, answer, shown)) in enumerate(noted.items()):
+            used = shown.used & set(answer) if isinstance(shown, _Noted) else None
+            try:
+                shape, leaves = _leaves(f"{method.removeprefix('get_')}.{number}", answer, used)
+            except UnsuitedError as error:
+                self.reason = self.reason or f"{_spelled(method, args, options)}: {error}"
+                continue
+            self.products[key] = Product(theory, method, args, options, shape, leaves)
+
+    def trim(self, limits: Mapping[str, tuple[int, int]]) -> None:
+        """Keeps the entries between these limits of arrays by name."""
+        for key, product in self.products.items():
+            leaves = tuple(
+                replace(leaf, start=limits[leaf.name][0], stop=limits[leaf.name][1]) if leaf.name in limits else leaf
+                for leaf in product.leaves
+            )
+            self.products[key] = replace(product, leaves=leaves)
+
+
+class StandIn:
+    """Takes the place of a slow theory among the providers of a model."""
+
+    def __init__(self, theory: Any, name: str, desk: Desk) -> None:
+        self._theory, self._name, self._desk = theory, name, desk
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._theory, name)
+        if not name.startswith("get_") or not callable(found):
+            return found
+        return functools.partial(self._desk.answer, self._name, name, found)
+
+
+def _leaves(name: str, answer: Any, used: set[Any] | None) -> tuple[str, tuple[Leaf, ...]]:
+    """How an answer is built, and its arrays."""
+    if used is not None:
+        keys = [key for key in answer if key in used]
+        return "dict", tuple(_leaf(f"{name}.{_word(key, i)}", (key,), answer[key]) for i, key in enumerate(keys))
+    if isinstance(answer, tuple | list) and not all(isinstance(value, int | float) for value in answer):
+        return "tuple", tuple(_leaf(f"{name}.{i}", (i,), value) for i, value in enumerate(answer))
+    return "single", (_leaf(name, (), np.array(answer, float) if isinstance(answer, tuple | list) else answer),)
+
+
+def _leaf(name: str, path: tuple[Any, ...], value: Any) -> Leaf:
+    if _kind(value) == "constant":
+        return Leaf(name, path, value, learned=False)
+    array = np.array(value, dtype=np.float64)
+    return Leaf(name, path, array, 0, len(array) if array.ndim else 0)
+
+
+def _kind(value: Any) -> str:
+    """Whether a value is "learned" or a "constant".
+
+    Raises:
+        UnsuitedError: If it is neither numbers nor plain.
+    """
+    if isinstance(value, bool | str | bytes | int | np.integer | np.bool_ | None):
+        return "constant"
+    if isinstance(value, float | np.floating):
+        return "learned"
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+        return "learned" if value.dtype.kind == "f" else "constant"
+    kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+    msg = f"the answer holds {kind}, not numbers"
+    raise UnsuitedError(msg)
+
+
+def _frozen(value: Any) -> Any:
+    """Arguments of a request as something that can be compared.
+
+    Raises:
+        UnsuitedError: If an argument is not made of plain values and arrays.
+    """
+    if isinstance(value, np.ndarray):
+        return ("array", value.dtype.str, value.shape, value.tobytes())
+    if isinstance(value, Mapping):
+        return ("dict", tuple(sorted((str(key), _frozen(part)) for key, part in value.items())))
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return ("list", tuple(map(_frozen, value)))
+    if isinstance(value, bool | str | bytes | int | float | np.generic | None):
+        return value.item() if isinstance(value, np.generic) else value
+    msg = f"an argument is a {type(value).__name__}"
+    raise UnsuitedError(msg)
+
+
+def _same(value: Any, other: Any) -> bool:
+    return bool(np.array_equal(value, other)) if isinstance(value, np.ndarray) else bool(value == other)
+
+
+def _spelled(method: str, args: Any, options: Mapping[str, Any]) -> str:
+    """A request as text, its arrays shortened."""
+
+    def short(value: Any) -> str:
+        text = " ".join(repr(value).split())
+        return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+    return f"{method}({', '.join([*map(short, args), *(f'{k}={short(v)}' for k, v in options.items())])})"
+
+
+_LONGEST = 40  # characters of an argument in a message
+
+
+def _word(key: Any, number: int) -> str:
+    """A key as part of the name of an output."""
+    return key if isinstance(key, str) and key.isidentifier() and key.isascii() else str(number)

@@ -1,0 +1,275 @@
+"""Emulated theories in Cobaya: the products that likelihoods ask for, and runs that learn them, on small theories."""
+
+from __future__ import annotations
+
+import pickle
+from copy import deepcopy
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cobaya", reason="Cobaya is an extra: pip install surrogate-inference[cobaya]")
+
+from cobaya.likelihood import Likelihood
+from cobaya.log import LoggedError
+from cobaya.model import get_model
+from cobaya.run import run
+from cobaya.theory import Theory
+
+from surrogate.interfaces.cobaya import prior_of
+from surrogate.interfaces.cobaya.emulation import CobayaObservables, Pipeline, UnsuitedError, chosen, emulated
+from surrogate.problem.target import Posterior
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Cobaya's and its dependencies'
+
+
+class Curve(Theory):
+    """A curve, spectra in a dict, and a derived parameter."""
+
+    calls = 0
+    speed = 1
+    params = {"a": None, "b": None, "size": {"derived": True}}
+
+    def get_can_provide(self):
+        return ["curve", "spectra", "interpolator"]
+
+    def calculate(self, state, want_derived=True, a=0.0, b=0.0):
+        type(self).calls += 1
+        if a > 1.9:
+            return False
+        state["a"], state["b"] = a, b
+        state["derived"] = {"size": a**2 + b}
+        return True
+
+    def get_curve(self, z, units="1"):
+        s = self.current_state
+        return {"1": 1.0, "k": 1e-3}[units] * (np.exp(s["a"] * np.asarray(z)) + s["b"] * np.asarray(z) ** 2)
+
+    def get_spectra(self):
+        ell = np.arange(40)
+        s = self.current_state
+        return {"ell": ell, "tt": s["a"] * ell + s["b"], "ee": s["b"] * np.ones(40), "bb": np.full(40, s["a"])}
+
+    def get_interpolator(self):
+        return lambda k: self.current_state["a"] * k
+
+
+class Data(Likelihood):
+    """A comparison of the curve, times a calibration, with data."""
+
+    params = {"cal": None}
+    z = np.linspace(0.0, 1.0, 12)
+
+    def get_requirements(self):
+        return {"curve": None, "size": None}
+
+    def logp(self, _derived=None, cal=1.0, **_):
+        r = (cal * self.provider.get_curve(self.z) - np.exp(0.5 * self.z) - 0.3 * self.z**2) / 0.02
+        return -0.5 * float(r @ r) - 0.5 * ((self.provider.get_param("size") - 0.55) / 0.2) ** 2
+
+
+class Spectra(Likelihood):
+    """A comparison of parts of two spectra, with a derived parameter of its own."""
+
+    params = {"chance": {"derived": True}}
+
+    def get_requirements(self):
+        return {"spectra": None}
+
+    def logp(self, _derived=None, **_):
+        spectra = self.provider.get_spectra()
+        value = (
+            float((spectra["tt"][spectra["ell"]][5:20]).mean() - 6.3) ** 2
+            + float(spectra.get("ee")[:3].sum() - 0.9) ** 2
+        )
+        if _derived is not None:
+            _derived["chance"] = value
+        return -0.5 * value / 0.1
+
+
+class Moving(Likelihood):
+    """A likelihood that asks for other places at each value of a nuisance parameter."""
+
+    params = {"cal": None}
+
+    def get_requirements(self):
+        return {"curve": None}
+
+    def logp(self, _derived=None, cal=1.0, **_):
+        return -0.5 * float((self.provider.get_curve(np.array([0.1, cal])) ** 2).sum())
+
+
+class Interpolated(Likelihood):
+    """A likelihood that asks for a function."""
+
+    def get_requirements(self):
+        return {"interpolator": None}
+
+    def logp(self, _derived=None, **_):
+        return -0.5 * self.provider.get_interpolator()(2.0) ** 2
+
+
+def info(*likelihoods, **sampler):
+    params = {
+        "a": {"prior": {"min": -1, "max": 2}, "ref": {"dist": "norm", "loc": 0.5, "scale": 0.1}},
+        "b": {"prior": {"min": -2, "max": 2}, "ref": {"dist": "norm", "loc": 0.3, "scale": 0.1}},
+        "size": {"latex": "s"},
+    }
+    if {Data, Moving} & set(likelihoods):
+        params["cal"] = {"prior": {"dist": "norm", "loc": 1, "scale": 0.02}}
+    if Spectra in likelihoods:
+        params["chance"] = {"latex": "c"}
+    return {
+        "theory": {"curve": Curve},
+        "likelihood": {kind.__name__.lower(): kind for kind in likelihoods},
+        "params": params,
+        "sampler": {"surrogate": {"seed": 1, "n_samples": 500, "use_ref": False, **sampler}},
+    }
+
+
+def model_of(*likelihoods):
+    given = deepcopy(info(*likelihoods))
+    return get_model({key: given[key] for key in ("theory", "likelihood", "params")})
+
+
+def pipeline_of(*likelihoods):
+    model = model_of(*likelihoods)
+    point = np.array([{"a": 0.5, "b": 0.3, "cal": 1.0}[name] for name in model.parameterization.sampled_params()])
+    return Pipeline(model, prior_of(model).bounds, ["curve"], point)
+
+
+def points(model, n=6):
+    rng = np.random.default_rng(3)
+    x = np.array([model.prior.sample(random_state=rng)[0] for _ in range(n)])
+    x[:, 0] = np.minimum(x[:, 0], 1.8)
+    return x
+
+
+# Products
+
+
+def test_the_comparison_of_recorded_products_is_the_log_likelihood_of_cobaya():
+    """Bit for bit, at points that the theory has computed."""
+    pipeline = pipeline_of(Data, Spectra)
+    names = list(pipeline.model.parameterization.sampled_params())
+    assert (pipeline.slow_parameters, pipeline.fast_parameters) == (("a", "b"), ("cal",))
+    for x in points(pipeline.model):
+        expected = float(np.sum(pipeline.model.logposterior(x, cached=False).loglikes))
+        outputs = pipeline.outputs()
+        assert pipeline.compare(outputs, dict(zip(names, x, strict=True))) == expected
+        other = x.copy()
+        other[names.index("cal")] += 0.01
+        calls = Curve.calls
+        value = pipeline.compare(outputs, dict(zip(names, other, strict=True)))
+        assert Curve.calls == calls  # a fast parameter costs no call
+        assert value == float(np.sum(pipeline.model.logposterior(other).loglikes))
+
+
+def test_comparisons_leave_no_trace_in_cobaya():
+    pipeline = pipeline_of(Data)
+    x = points(pipeline.model, 1)[0]
+    names = list(pipeline.model.parameterization.sampled_params())
+    before = pipeline.model.logposterior(x)
+    outputs = pipeline.outputs()
+    pipeline.compare({name: 2.0 * values for name, values in outputs.items()}, dict(zip(names, x, strict=True)))
+    assert pipeline.model.logposterior(x).logpost == before.logpost
+
+
+def test_only_what_matters_is_kept():
+    pipeline = pipeline_of(Spectra)
+    outputs = pipeline.outputs()
+    assert {name.split(".")[-1]: np.shape(values) for name, values in outputs.items()} == {"tt": (15,), "ee": (3,)}
+    np.testing.assert_array_equal(next(iter(outputs.values())), 0.5 * np.arange(5, 20) + 0.3)
+
+
+def test_products_travel_to_other_processes_without_a_call():
+    pipeline = pipeline_of(Data)
+    calls = Curve.calls
+    again = pickle.loads(pickle.dumps(pipeline))
+    assert Curve.calls == calls
+    x = points(pipeline.model, 1)[0]
+    target = [Posterior(CobayaObservables.of(p), prior_of(p.model)) for p in (pipeline, again)]
+    first, second = (t.evaluate(x) for t in target)
+    assert (first.y, first.derived, first.outputs) == (second.y, second.derived, second.outputs)
+
+
+def test_evaluations_have_derived_parameters_chi2s_and_outputs():
+    pipeline = pipeline_of(Data, Spectra)
+    target = Posterior(CobayaObservables.of(pipeline), prior_of(pipeline.model))
+    x = np.array([0.4, 0.2, 1.01])
+    evaluation = target.evaluate(x)
+    expected = pipeline.model.logposterior(x)
+    assert evaluation.y == float(np.sum(expected.loglikes))
+    assert evaluation.derived["size"] == 0.4**2 + 0.2
+    assert evaluation.derived["chi2__data"] == -2.0 * expected.loglikes[0]
+    assert target.observables.compared(evaluation.outputs, x).y == evaluation.y
+    assert target.evaluate(np.array([1.95, 0.2, 1.0])).status == "infeasible"
+
+
+# What cannot be emulated
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "reason"),
+    [
+        (Interpolated, r"get_interpolator\(\): the answer holds a function"),
+        (Moving, r"get_curve.*arguments that change from call to call"),
+    ],
+)
+def test_what_cannot_be_learned_is_said(likelihood, reason, caplog):
+    with pytest.raises(UnsuitedError, match=reason):
+        pipeline_of(likelihood)
+    with pytest.raises(LoggedError, match="emulate: theory is impossible"):
+        run(info(likelihood, emulate="theory"))
+    model = model_of(likelihood)
+    with caplog.at_level("INFO"):
+        found = emulated(model, prior_of(model).bounds, "auto", np.random.default_rng(1), model.log)
+    assert found is None
+    assert "auto chose none" in caplog.text
+
+
+def test_shapes_that_change_are_failures():
+    pipeline = pipeline_of(Data)
+    product = next(p for p in pipeline.desk.products.values() if p.method == "get_curve")
+    with pytest.raises(UnsuitedError, match=r"the shape of curve.* changes from \(12,\) to \(3,\)"):
+        product.parts(np.zeros(3))
+
+
+def test_cheap_theories_are_not_emulated_by_default(monkeypatch):
+    monkeypatch.setattr(Curve, "speed", 1e9)
+    monkeypatch.setattr(Data, "speed", 1e3)
+    model = model_of(Data)
+    assert emulated(model, prior_of(model).bounds, "auto", np.random.default_rng(1), model.log) is None
+
+
+@pytest.mark.parametrize("given", ["theroy", 3, [], [1]])
+def test_other_options_are_refused(given):
+    with pytest.raises(ValueError, match="emulate must be one of auto, theory, none, or a list"):
+        chosen(given)
+
+
+def test_unknown_theories_are_refused():
+    with pytest.raises(LoggedError, match="the model has no theory 'curv'"):
+        run(info(Data, emulate=["curv"]))
+
+
+# Runs
+
+
+@pytest.mark.slow
+def test_a_run_agrees_with_the_scalar_way_at_fewer_calls_and_resumes(tmp_path):
+    found = {}
+    for way in ("theory", "none"):
+        Curve.calls = 0
+        _, sampler = run(info(Data, Spectra, emulate=way), output=str(tmp_path / way))
+        found[way] = (Curve.calls, sampler.products()["result"])
+    (few, emulation), (many, scalar) = found["theory"], found["none"]
+    assert emulation.converged
+    assert few == emulation.n_evaluations + 1  # one call to note the products
+    assert few < many
+    error = np.hypot(emulation.log_evidence_error, scalar.log_evidence_error)
+    assert abs(emulation.log_evidence - scalar.log_evidence) < 5.0 * error + 0.1
+    np.testing.assert_allclose(emulation.mean, scalar.mean, atol=0.3 * scalar.sd.max())
+    updated, again = run(info(Data, Spectra, emulate="theory"), output=str(tmp_path / "theory"), resume=True)
+    assert updated["sampler"]["surrogate"]["emulate"] == ["curve"]
+    assert again.products()["result"].n_evaluations == emulation.n_evaluations
