@@ -434,7 +434,11 @@ def _pipeline(model: Model, bounds: Array, given: Any, rng: np.random.Generator)
     if given == "auto" and theories < _SLOWER * likelihoods:
         msg = f"theories take {theories:.2g} s a call, not {_SLOWER:g} times the {likelihoods:.2g} s of the likelihoods"
         raise UnsuitedError(msg)
-    return Pipeline(model, bounds, costs.slow, point)
+    pipeline = Pipeline(model, bounds, costs.slow, point)
+    if given == "auto" and not pipeline.separate:
+        msg = "slow parameters enter likelihoods directly, or there are external priors: each draw would call them"
+        raise UnsuitedError(msg)
+    return pipeline
 
 
 def _finite_point(model: Model, bounds: Array, rng: np.random.Generator) -> tuple[Array, Costs]:

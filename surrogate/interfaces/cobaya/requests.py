@@ -111,7 +111,7 @@ class Product:
         return _Known(values) if self.shape == "dict" else tuple(values[i] for i in range(len(values)))
 
 
-class _Known(dict):  # type: ignore[type-arg]
+class _Known(dict[Any, Any]):
     """A dict of the arrays that are known; others raise, so that nobody takes them for absent."""
 
     def __missing__(self, key: Any) -> Any:
@@ -122,7 +122,7 @@ class _Known(dict):  # type: ignore[type-arg]
         return self[key]
 
 
-class _Noted(dict):  # type: ignore[type-arg]
+class _Noted(dict[Any, Any]):
     """A dict that notes which of its keys are used."""
 
     def __init__(self, values: Mapping[Any, Any]) -> None:

@@ -45,6 +45,7 @@ class SurrogateSampler(CovmatSampler):
     file_base_name = "sampler"
     sampler_type: str = "nested"
     supports_periodic_params = True
+    emulate: Any
     _at_resume_prefer_new = [*CovmatSampler._at_resume_prefer_new, *_MAY_CHANGE]
     _at_resume_prefer_old = [*CovmatSampler._at_resume_prefer_old, "emulate"]
 

@@ -23,7 +23,7 @@ __all__ = ["QuadraticComparison", "quadratics_of"]
 _NODES = 5  # of a fast parameter: a calibration of 1e6 nats is followed to 1e-3 nats over 2 % of change
 _DROP = 2.0  # nats by which a step of a difference quotient lowers the log-likelihood
 _REFINED = 3  # adjustments of each step
-_WIDER = 0.25  # of the range of a fast parameter on each side, for draws beyond the evaluations
+_WIDER = 0.5  # of the range of a fast parameter on each side: beyond, polynomials mean nothing and are held constant
 _WRONG = 0.3  # nats by which an expansion may miss an evaluation near the best ...
 _WRONG_OF_DEPTH = 0.1  # ... and for each nat of its depth
 _CHECKED = 10.0  # depth in nats of the evaluations that are checked
@@ -41,6 +41,8 @@ class QuadraticComparison:
         nodes: Values of each fast parameter at its nodes, with shape (p, 5).
         anchor: Fast parameters a* of the first node, with shape (p,).
         mixed: m_jk, an upper triangle with shape (p, p).
+        low: Lowest values that the fast parameters are followed to, with shape (p,).
+        high: Highest ones.
     """
 
     constant: Array
@@ -50,10 +52,12 @@ class QuadraticComparison:
     nodes: Array
     anchor: Array
     mixed: Array
+    low: Array
+    high: Array
 
     def _weights(self, x: Array) -> tuple[Array, Array]:
         """Share of each node, with shape (m, N), and the mixed terms, with shape (m,)."""
-        fast = x[:, self.columns]
+        fast = np.clip(x[:, self.columns], self.low, self.high)
         parts = [np.ones((len(x), 1))]
         parts += [
             _lagrange(n, a) - _lagrange(n, b[None]) for n, a, b in zip(self.nodes, fast.T, self.anchor, strict=True)
@@ -76,14 +80,14 @@ class QuadraticComparison:
         return self._parts(z, x)[0]
 
     def expected(self, z: Array, variance: Array, x: Array) -> Array:
-        """See ``Comparison``: exact for the quadratic at the best evaluation, O(m K^3)."""
-        value, slope, _ = self._parts(z, x)
+        """See ``Comparison``: exact, O(m K^3)."""
+        value, slope, weights = self._parts(z, x)
         root = np.sqrt(variance / CAUTION)
-        inner = np.eye(z.shape[1]) - root[:, :, None] * self.hessian[0] * root[:, None, :]
-        lower = np.linalg.cholesky(inner)
-        half = np.linalg.solve(lower, (root * slope)[:, :, None])[:, :, 0]
-        logs = np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(1)
-        return value + 0.5 * (half**2).sum(1) - CAUTION * logs
+        bent = -np.einsum("mn,nij->mij", weights, self.hessian)
+        values, vectors = np.linalg.eigh(root[:, :, None] * bent * root[:, None, :])
+        values = 1.0 + np.maximum(values, 0.0)  # interpolated Hessians may have small positive eigenvalues
+        along = np.einsum("mij,mi->mj", vectors, root * slope)
+        return value + 0.5 * (along**2 / values).sum(1) - 0.5 * CAUTION * np.log(values).sum(1)
 
     def expansion(self, z: Array, variance: Array, x: Array) -> Expansion:  # noqa: ARG002 - the same for all variances
         """See ``Comparison``."""
@@ -114,16 +118,17 @@ def quadratics_of(general: GeneralComparison, x: Array, z: Array, y: Array) -> C
     over = x[near] if near.sum() > _NODES else x[np.isfinite(y)]
     low, high = over[:, fast].min(0), over[:, fast].max(0)
     margin = _WIDER * (high - low) + 1e-9 * np.maximum(1.0, np.abs(high))
-    nodes = (low - margin)[:, None] + (high - low + 2.0 * margin)[:, None] * _CHEBYSHEV
+    low, high = low - margin, high + margin
+    nodes = low[:, None] + (high - low)[:, None] * _CHEBYSHEV
     points = [anchor]
     for j, values in zip(fast, nodes, strict=True):
         points += [_with(anchor, j, value) for value in values]
     found = [_quadratic(_Calls(general, point), steps) for point in points]
     if any(part is None for part in found):
         return general
-    constant, slope, hessian = (np.array(part) for part in zip(*found, strict=True))  # type: ignore[arg-type]
-    mixed = _mixed(base, fast, (high - low) / 4.0 + 1e-12)
-    quadratics = QuadraticComparison(constant, slope, hessian, fast, nodes, anchor[fast], mixed)
+    constant, slope, hessian = (np.array(part) for part in zip(*found, strict=True))
+    mixed = _mixed(base, fast, 0.25 * (high - low))
+    quadratics = QuadraticComparison(constant, slope, hessian, fast, nodes, anchor[fast], mixed, low, high)
     error = np.abs(quadratics.value(z[near], x[near]) - y[near])
     if not (error <= _WRONG + _WRONG_OF_DEPTH * depth[near]).all():
         return general
