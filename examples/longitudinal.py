@@ -8,9 +8,8 @@ The approximate posterior by basis functions stands beside the exact one.
 import numpy as np
 import torch
 
-from surrogate.gp import Data, ZeroSum
-from surrogate.gp.additive import Component
-from surrogate.gp.additive_basis import AdditiveBasis, Sums, fit_additive
+from surrogate.gp import AdditiveBasis, Component, Data, ZeroSum, fit_additive
+from surrogate.gp.additive_basis import Sums
 from surrogate.gp.additive_reduction import reduced
 
 SUBJECTS, VISITS, AGE, SUBJECT, GROUP = 16, 12, 0, 1, 2

@@ -23,7 +23,7 @@ from surrogate.rng import torch_generator
 __all__ = ["Alike", "ComponentShare", "MixedFit"]
 
 MOST_EXACT = 6000
-"""Points up to which "auto" takes the process of all columns: a few matrices of 0.3 GB there."""
+"""Points up to which "auto" takes the process of all columns: matrices of 0.3 GB, 4 GB in all."""
 FUNCTIONS = 600
 """Basis functions of the additive model unless a rank is given."""
 

@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING
 from surrogate.lazy import on_first_use
 
 if TYPE_CHECKING:
+    from surrogate.gp.additive import Component as Component
+    from surrogate.gp.additive_basis import AdditiveBasis as AdditiveBasis
+    from surrogate.gp.additive_basis import AdditivePosterior as AdditivePosterior
+    from surrogate.gp.additive_basis import fit_additive as fit_additive
+    from surrogate.gp.additive_sampling import WeightDraws as WeightDraws
+    from surrogate.gp.additive_sampling import sample_weights as sample_weights
     from surrogate.gp.bases import Basis as Basis
     from surrogate.gp.bases import FourierBasis as FourierBasis
     from surrogate.gp.bases import HilbertBasis as HilbertBasis
@@ -82,6 +88,8 @@ if TYPE_CHECKING:
 
 # Where each public name comes from; the block above says the same to type checkers.
 _HOMES = {
+    "AdditiveBasis": "surrogate.gp.additive_basis",
+    "AdditivePosterior": "surrogate.gp.additive_basis",
     "Basis": "surrogate.gp.bases",
     "BasisEvidence": "surrogate.gp.evidence.basis",
     "BasisFunctions": "surrogate.gp.solvers.large",
@@ -90,6 +98,7 @@ _HOMES = {
     "CholeskyPosterior": "surrogate.gp.solvers.cholesky",
     "Columns": "surrogate.gp.kernels",
     "Common": "surrogate.gp.noise",
+    "Component": "surrogate.gp.additive",
     "ComputationAware": "surrogate.gp.solvers.projected",
     "ConjugateGradients": "surrogate.gp.solvers.large",
     "Correlated": "surrogate.gp.categories",
@@ -137,6 +146,7 @@ _HOMES = {
     "Solver": "surrogate.gp.process",
     "Sum": "surrogate.gp.kernels",
     "Unstructured": "surrogate.gp.categories",
+    "WeightDraws": "surrogate.gp.additive_sampling",
     "Zero": "surrogate.gp.means",
     "ZeroSum": "surrogate.gp.categories",
     "actions_of": "surrogate.gp.solvers.projected",
@@ -147,10 +157,12 @@ _HOMES = {
     "computation_aware": "surrogate.gp.solvers.projected",
     "evidence_bound": "surrogate.gp.solvers.projected",
     "exact_posterior": "surrogate.gp.solvers.exact",
+    "fit_additive": "surrogate.gp.additive_basis",
     "iterative_posterior": "surrogate.gp.solvers.iterative",
     "local_posterior": "surrogate.gp.solvers.local",
     "maximise": "surrogate.gp.scales",
     "minibatch_fit": "surrogate.gp.evidence.minibatch",
+    "sample_weights": "surrogate.gp.additive_sampling",
     "train_blocks": "surrogate.gp.solvers.projected",
     "with_profiled_noise": "surrogate.gp.choose",
 }
