@@ -177,12 +177,13 @@ def choose_structure(
         determined += warp.size
     if present.exact:
         return present
+    plain = Structure.plain(warp.low, warp.high, warp.kinds == CIRCLE)
+    if present.structure.division is not None:  # it has proved wrong
+        present = fit_structure(problem, plain, log_noise=present.hyper.log_noise)
     divisions = [] if warp.size > _MANY else divided(warp, finite, search)
-    divisions = [other for other in divisions if not other.same(present.structure)]
     scored = _ranked(problem, divisions, _explained(present.hyper))[:1]
     if finite < determined:
         return _refined(problem, present, scored, present, margin)
-    plain = Structure.plain(warp.low, warp.high, warp.kinds == CIRCLE)
     best = present
     if not plain.same(present.structure):
         anchor = fit_structure(problem, plain, log_noise=present.hyper.log_noise)
@@ -209,7 +210,7 @@ def _refined(
     """The best so far, or one of the scored structures whose fit beats it, and the present one by a margin."""
     for _, structure, hyper in scored:
         fitted = fit_structure(problem, structure, starts=(hyper,), max_evaluations=_EVALUATIONS)
-        if structure.division is not None and fitted.coarse:
+        if structure.division is not None and not fitted.exact:
             continue  # towards a divisor of zero a quadratic that is not quite right rises without limit
         if fitted.score > max(best.score, present.score + margin):
             best = fitted
