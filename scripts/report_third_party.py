@@ -55,7 +55,8 @@ def row(problem: Any, runs: Sequence[dict[str, str]]) -> list[str]:
     claims = sum(run["converged"] == "True" for run in runs)
     seeds = ", ".join(run["seed"] for run in runs)
     figures = [calls(runs), middle(runs, "gskl", ".3g"), middle(runs, "pull", ".1f"), middle(runs, "cpu", ".0f")]
-    return [problem.name, str(problem.d), problem.hard, seeds, *figures, f"{claims}/{len(runs)}", verdict(runs)]
+    hard = problem.hard.replace("|", r"\|")
+    return [problem.name, str(problem.d), hard, seeds, *figures, f"{claims}/{len(runs)}", verdict(runs)]
 
 
 def page(problems: Any, runs: Sequence[dict[str, str]]) -> str:
@@ -69,8 +70,9 @@ def page(problems: Any, runs: Sequence[dict[str, str]]) -> str:
 Posteriors of posteriordb and sbibm that nobody here wrote, with the collections' own reference draws, by
 `surrogate.infer` with its defaults. A run is solved when the symmetrised Gaussian divergence gskl of its samples from
 the reference draws is below 0.05; a claim of convergence that is not solved is false. Figures are medians over seeds.
-Written by `scripts/report_third_party.py`. A run that was cut off, as the table says, counts as not solved; problems that
-are not in the table were not run.
+Written by `scripts/report_third_party.py`. A run that was cut off, as the table says, counts as not solved; problems
+that are not in the table were not run. The runs were made over two hours of development on a busy machine: their
+versions differ by a few commits, and their times are rough.
 
 **Solved {solved} of {len(runs)} runs; {sum(map(is_false, runs))} of {len(claims)} claims false.**
 
