@@ -64,11 +64,10 @@ def trust_rows(evidence: Evidence, record: Record) -> list[Row]:
             ("error of predictions", f"{error:.2g} nats", f"< {_GOOD_ERROR}", meaning, _mark(error < _GOOD_ERROR))
         )
         meaning = (
-            "Pareto shape of importance weights between draws of the surrogate. Below 0.7 the tails are known "
-            "too; above, they are not, as is common where the posterior is no Gaussian. Re-weighting with true calls "
-            "decides."
+            "Pareto shape of the weights that turn draws of the surrogate into those of its paths. Above 0.7 the tails "
+            "are not known: re-weight with true calls."
         )
-        rows.append(("k-hat", f"{k_hat:.2f}", f"< {GOOD_K_HAT}", meaning, "good" if k_hat < GOOD_K_HAT else ""))
+        rows.append(("k-hat", f"{k_hat:.2f}", f"< {GOOD_K_HAT}", meaning, _mark(k_hat < GOOD_K_HAT)))
     else:
         rows.append(("self-check", "none", "", "No evaluation of the bulk was predicted before it was made.", ""))
     if math.isfinite(hidden):
