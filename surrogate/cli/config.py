@@ -10,6 +10,12 @@ parameters:
 options:
   seed: 1
   max_evaluations: 200
+
+In place of a likelihood there may be a simulator whose outputs are learned, see ``surrogate.Observables``:
+
+simulator: model.py:simulate
+compare: model.py:compare                  # or {data: y.txt, covariance: cov.txt} for Gaussian data
+slow: [a, b]
 """
 
 from __future__ import annotations
@@ -29,13 +35,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from surrogate.problem.gaussian_data import GaussianData
+from surrogate.problem.observables import Observables
 from surrogate.problem.prior import Parameter, Prior
 from surrogate.problem.words import did_you_mean
 from surrogate.storage.documents import parse_document, write_document
 from surrogate.storage.journal import Journal
 from surrogate.storage.versions import software_versions
 
-__all__ = ["DEFAULTS", "RunConfig", "build", "read_config", "write_config"]
+__all__ = ["DEFAULTS", "RunConfig", "build", "observables_of", "read_config", "write_config"]
 
 # Those of `surrogate.infer`, in its order; what is no plain value has no place in a file.
 DEFAULTS: dict[str, Any] = {
@@ -65,7 +73,7 @@ _TEXTS = ("executor", "mode", "device", "feasibility", "explore")
 _FLAGS = ("isolate", "into", "vectorized", "gradient")
 _NUMBERS = ("max_walltime", "max_eval_seconds", "noise")  # all others are whole numbers
 _STRUCTURES = ("initial", "reference")
-_SECTIONS = ("likelihood", "parameters", "options", "versions")
+_SECTIONS = ("likelihood", "parameters", "simulator", "compare", "slow", "options", "versions")
 _ENTRY = ("prior", "min", "max", "label", "periodic", "categories", "integers", "weights")
 
 
@@ -74,13 +82,13 @@ class RunConfig:
     """A run as described by its YAML file.
 
     Attributes:
-        log_likelihood: The function, imported.
+        log_likelihood: The function, imported; or the simulator and the comparison.
         prior: Prior of the parameters.
         options: Keyword arguments for ``surrogate.infer``: those that the file sets.
         document: The file as it was read, its paths made absolute.
     """
 
-    log_likelihood: Callable[..., Any]
+    log_likelihood: Callable[..., Any] | Observables
     prior: Prior
     options: dict[str, Any]
     document: dict[str, Any] = field(repr=False)
@@ -101,6 +109,18 @@ def read_config(path: str | os.PathLike[str]) -> RunConfig:
     except (ValueError, TypeError) as error:
         msg = f"{path}: {error}"
         raise ValueError(msg) from error
+
+
+def observables_of(path: Path) -> Observables | None:
+    """The simulator and the comparison in the settings of a run; None if it has none.
+
+    Raises:
+        ValueError: As for `read_config`.
+    """
+    if not path.exists() or "simulator" not in parse_document(path):
+        return None
+    target = read_config(path).log_likelihood
+    return target if isinstance(target, Observables) else None
 
 
 def write_config(
@@ -153,18 +173,23 @@ def _read(file: Path, document: Any) -> RunConfig:
     if "params" in content and "parameters" not in content:
         return _cobaya(file, content)
     _check_words(content, _SECTIONS, "")
-    if missing := [word for word in ("likelihood", "parameters") if not content.get(word)]:
-        msg = f"{missing[0]} is missing: a run needs the entries likelihood and parameters"
+    words = ("simulator", "compare", "parameters") if "simulator" in content else ("likelihood", "parameters")
+    if missing := [word for word in words if not content.get(word)]:
+        msg = f"{missing[0]} is missing: a run needs the entries {', '.join(words[:-1])} and {words[-1]}"
         raise ValueError(msg)
     prior = Prior(tuple(_parameter(*item) for item in _mapping(content["parameters"], "parameters").items()))
-    function, source = _likelihood(content["likelihood"], file.parent)
+    if "simulator" in content:
+        function, source = _observables(content, file.parent, prior)
+    else:
+        found, spelled = _likelihood(content["likelihood"], file.parent)
+        function, source = found, {"likelihood": spelled}
     given = _mapping(content.get("options") or {}, "options")
     _check_words(given, DEFAULTS, "options")
     given = {name: _option(name, value) for name, value in given.items()}
     if given.get("initial") is not None:
         given["initial"] = str(file.parent / str(given["initial"]))
     options = {name: _value_of(name, value, prior) for name, value in given.items()}
-    return RunConfig(function, prior, options, {**content, "likelihood": source, "options": given})
+    return RunConfig(function, prior, options, {**content, **source, "options": given})
 
 
 def _cobaya(file: Path, content: dict[str, Any]) -> RunConfig:
@@ -302,6 +327,51 @@ def _bounds(ends: list[Any], where: str) -> tuple[float, float]:
 
 def _distributions() -> dict[str, Callable[..., Any]]:
     return {name: family for name, family in vars(stats).items() if isinstance(family, stats.rv_continuous)}
+
+
+# The simulator and the comparison
+
+
+def _observables(content: Mapping[str, Any], folder: Path, prior: Prior) -> tuple[Observables, dict[str, Any]]:
+    """The target of a file with a simulator, and its entries in a form that is valid from any folder."""
+    if "likelihood" in content:
+        msg = "a run has a likelihood, or a simulator and compare, not both"
+        raise ValueError(msg)
+    slow = content.get("slow")
+    if slow is not None and not (isinstance(slow, list) and all(isinstance(name, str) for name in slow)):
+        msg = f"slow must be a list of names of parameters, got {slow!r}"
+        raise ValueError(msg)
+    _check_words(slow or (), prior.names, "slow")
+    simulator, spelled = _likelihood(content["simulator"], folder)
+    source = {"simulator": spelled}
+    if isinstance(content["compare"], Mapping) and "data" in content["compare"]:
+        compare, files = _gaussian_data(content["compare"], folder)
+        return Observables(simulator, compare, slow), {**source, "compare": files}
+    compare, spelled = _likelihood(content["compare"], folder)
+    return Observables(simulator, compare, slow), {**source, "compare": spelled}
+
+
+def _gaussian_data(entry: Mapping[str, Any], folder: Path) -> tuple[GaussianData, dict[str, str]]:
+    """Gaussian data from files of numbers."""
+    _check_words(entry, ("data", "covariance"), "compare")
+    files = {}
+    for word in ("data", "covariance"):
+        if not isinstance(entry.get(word), str):
+            msg = f"compare needs the file compare.{word}, a table of numbers as .txt or .npy, got {entry.get(word)!r}"
+            raise ValueError(msg)
+        files[word] = str(folder / entry[word])
+    return GaussianData(*(_numbers_in(Path(files[word]), word) for word in ("data", "covariance"))), files
+
+
+def _numbers_in(path: Path, word: str) -> NDArray:
+    if not path.is_file():
+        msg = f"compare.{word}: there is no file {path}"
+        raise ValueError(msg)
+    try:
+        return np.asarray(np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path))
+    except (ValueError, OSError) as error:
+        msg = f"compare.{word}: {path.name} cannot be read as numbers ({error})"
+        raise ValueError(msg) from error
 
 
 # The likelihood

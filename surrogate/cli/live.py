@@ -66,10 +66,12 @@ class LivePage:
         old = time.monotonic() - self._made > self._interval
         if stamp in (0, self._stamp) or not (old or self._files.over) or not self._files.rows:
             return
+        from surrogate.cli.config import observables_of
         from surrogate.inference.conclusion import load_result
         from surrogate.output.report import report_html
 
-        result = load_result(self._folder.path, n_samples=self._n_samples)
+        target = observables_of(self._folder.config_path)
+        result = load_result(self._folder.path, n_samples=self._n_samples, target=target)
         self._report = report_html(result.draws, result.evidence, result.record, emulator=result.emulator)
         self._made, self._stamp = time.monotonic(), stamp
 

@@ -32,7 +32,9 @@ from surrogate.log_density.predictor import Predictor
 from surrogate.log_density.protocol import Extrapolating, LogDensity
 from surrogate.output.probabilities import Probabilities
 from surrogate.output.record import Evidence, EvidenceCheck, Record
+from surrogate.problem.observables import Observables
 from surrogate.problem.prior import Prior
+from surrogate.problem.target import Posterior
 from surrogate.samplers.bridge import Bridge, bridge_sample
 from surrogate.samplers.ensemble import WALKERS, Chain, sample_ensemble
 from surrogate.samplers.evidence import ImportanceSample
@@ -327,26 +329,37 @@ def _derived_model(loop: PosteriorLoop, state: State, samples: Array, circles: I
 
 
 @default_float_errors()
-def load_result(folder: str | os.PathLike[str], *, n_samples: int = 10_000, prior: Any = None) -> Result:
+def load_result(
+    folder: str | os.PathLike[str], *, n_samples: int = 10_000, prior: Any = None, target: Observables | None = None
+) -> Result:
     """Samples the surrogate of a run in a folder, finished or not, without calling the likelihood.
 
     Args:
         folder: Output folder of the run.
         n_samples: Effective number of independent draws.
         prior: The prior again, needed only if it holds distributions that are not scipy's.
+        target: The simulator and the comparison again, needed only for a run of ``Observables``; the first is not
+            called.
 
     Raises:
-        ValueError: If the folder holds no run, or one without a surrogate yet.
+        ValueError: If the folder holds no run, one without a surrogate yet, or one of ``Observables`` and no target.
     """
     place = RunFolder(Path(folder).absolute())
     if not place.state_path.exists():
         msg = f"{place.path} holds no run"
         raise ValueError(msg)
-    loop = PosteriorLoop(Setup(load_prior(place) if prior is None else Prior.of(prior)))
+    asked = load_prior(place) if prior is None else Prior.of(prior)
+    posterior = None if target is None else Posterior(target, asked)
+    loop = PosteriorLoop(Setup(asked, observables=None if posterior is None else posterior.observables))
     state = load_state(place, loop.prior)
     if state is None:
         msg = f"{place.path} holds no run"
         raise ValueError(msg)
+    if posterior is None and state.parameters is not None and state.parameters.of_outputs:
+        msg = (
+            f"{place.path} holds a run of a simulator's outputs: pass its Observables again, load_result(..., target=)"
+        )
+        raise ValueError(msg)
     with one_thread():
         result = conclude(loop, state, state.verdict.reason, n_samples)
-    return replace(result, record=replace(result.record, origin=load_origin(place)))
+    return replace(result, target=posterior, record=replace(result.record, origin=load_origin(place)))

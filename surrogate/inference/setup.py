@@ -43,7 +43,6 @@ _NARROW_DESIGN = 6  # points for each parameter of a design of known width, at m
 _SPARE = 2  # points more than a quadratic or a gradient has coefficients: they show whether it fits
 _LOOKED_AT = 4  # points for each parameter that design and holes have together
 _LOOKED_AT_WITH_GRADIENTS = 2  # the same where each point says in which direction it goes uphill
-_LOOKED_AT_WITH_OUTPUTS = 2  # the same for each slow parameter where each point gives many numbers
 _INNER_TAIL = 0.005  # probability at each end of a parameter where no mode is looked for
 
 
@@ -177,10 +176,7 @@ class Setup:
         """Space-filling points to evaluate before convergence is claimed."""
         if self.n_holes is not None:
             return self.n_holes
-        if self.observables is not None:
-            total = _LOOKED_AT_WITH_OUTPUTS * self.n_learned
-        else:
-            total = (_LOOKED_AT_WITH_GRADIENTS if self.gradient else _LOOKED_AT) * self.d
+        total = (_LOOKED_AT_WITH_GRADIENTS if self.gradient else _LOOKED_AT) * self.d
         return max(0, total - design_size(self)) if self.reference is None else 0
 
     @property

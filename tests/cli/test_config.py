@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 import yaml
 
+import surrogate
 from surrogate.cli.config import DEFAULTS, build, read_config, write_config
 from surrogate.problem.evaluation import Evaluation
 from surrogate.storage.journal import Entry, Journal
@@ -290,3 +291,51 @@ def test_build_makes_what_is_named():
         build({"kind": "itn"}, {"int": int}, key="kind", where="here")
     with pytest.raises(ValueError, match="here: unknown key 'z'; allowed: kind, x"):
         build({"kind": "int", "z": 3}, {"int": lambda x: x}, key="kind", where="here")
+
+
+SIMULATOR = """
+import numpy as np
+
+def simulate(a, b):
+    return np.array([a, b, a + b])
+
+def compare(outputs, parameters):
+    return -float((outputs**2).sum()) - parameters["c"] ** 2
+"""
+
+
+def test_simulator_and_comparison(tmp_path):
+    (tmp_path / "sim_model.py").write_text(SIMULATOR)
+    parameters = "parameters: {a: [0, 1], b: [0, 1], c: [0, 1]}"
+    path = tmp_path / "run.yaml"
+    path.write_text(f"simulator: sim_model.py:simulate\ncompare: sim_model.py:compare\nslow: [a, b]\n{parameters}\n")
+    config = read_config(path)
+    assert isinstance(config.log_likelihood, surrogate.Observables)
+    assert config.log_likelihood.slow == ("a", "b")
+    found = surrogate.Posterior(config.log_likelihood, config.prior).evaluate([0.5, 0.25, 0.5])
+    assert found.y == pytest.approx(-0.25 - 0.0625 - 0.5625 - 0.25)
+    write_config(config, tmp_path / "again.yaml")
+    assert read_config(tmp_path / "again.yaml").log_likelihood.slow == ("a", "b")
+    np.savetxt(tmp_path / "y.txt", [0.1, 0.2, 0.3])
+    np.save(tmp_path / "cov.npy", np.eye(3))
+    path.write_text(
+        "simulator: sim_model.py:simulate\ncompare: {data: y.txt, covariance: cov.npy}\n"
+        "parameters: {a: [0, 1], b: [0, 1]}\n"
+    )
+    config = read_config(path)
+    assert surrogate.Posterior(config.log_likelihood, config.prior).evaluate([0.1, 0.2]).y == pytest.approx(0.0)
+    for text, message in (
+        (f"simulator: sim_model.py:simulate\n{parameters}\n", "compare is missing"),
+        (
+            f"simulator: sim_model.py:simulate\ncompare: sim_model.py:compare\nslow: [q]\n{parameters}\n",
+            "unknown key 'q'",
+        ),
+        (
+            f"simulator: sim_model.py:simulate\ncompare: {{data: no.txt, covariance: cov.npy}}\n{parameters}\n",
+            "no file",
+        ),
+        (f"simulator: sim_model.py:simulate\ncompare: {{data: y.txt}}\n{parameters}\n", "compare.covariance"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_config(path)
