@@ -34,6 +34,7 @@ With c = 1 a region of which nothing is known attracts all draws, as all of it c
 the draws stay at the points that are known, as in an optimiser that is damped too much.
 """
 
+_SENSITIVE_STEP = 0.03  # of the difference quotient that finds the sensitivity, in units of the same spread
 _LEAST_STEP = 1e-4  # of a difference quotient, in units of the spread of a component over the data
 
 
@@ -186,11 +187,22 @@ class GeneralComparison:
         target: The target.
         reduction: How outputs are reconstructed.
         spread: Root mean square of each component over the data, with shape (K,).
+        best: Parameters of the best row, whose components are zero, with shape (d,).
     """
 
     target: BoundObservables
     reduction: Reduction
     spread: Array
+    best: Array
+
+    @cached_property
+    def _at_best(self) -> tuple[float, Array, Array]:
+        """The log-likelihood of the best row, its falling curvatures there, and their shares of its sensitivity."""
+        z, step = np.zeros((1, len(self.spread))), _SENSITIVE_STEP * self.spread[None]
+        expansion = self.expansion(z, step**2, self.best[None])
+        curvature = np.maximum(-expansion.curvature[0], 0.0)
+        weight = curvature * self.spread**2 + 1e-300
+        return float(expansion.value[0]), curvature, weight / weight.sum()
 
     def value(self, z: Array, x: Array) -> Array:
         """See ``Comparison``; one call for each point, or for all where the comparison is vectorised."""
@@ -211,9 +223,16 @@ class GeneralComparison:
             return np.concatenate([self._some(z[i : i + 1], x[i : i + 1]) for i in range(len(z))])
         return np.where(np.isnan(found) | (found == np.inf), -np.inf, found)
 
-    def expected(self, z: Array, variance: Array, x: Array) -> Array:  # noqa: ARG002 - see below
-        """The log-likelihood at the mean: an average over errors would cost K times as many calls."""
-        return self.value(z, x)
+    def expected(self, z: Array, variance: Array, x: Array) -> Array:
+        """See ``Comparison``, with the curvatures of the best row: one call for each point.
+
+        Its depth is divided by one plus the mean share of the errors, each component counting by its sensitivity; for
+        Gaussian data with equal shares this is exact.
+        """
+        top, curvature, weight = self._at_best
+        share = curvature * variance / CAUTION
+        depth = top - np.maximum(self.value(z, x), LOWEST)
+        return top - depth / (1.0 + share @ weight) - 0.5 * CAUTION * np.log1p(share).sum(1)
 
     def expansion(self, z: Array, variance: Array, x: Array) -> Expansion:
         """See ``Comparison``: 2 K + 1 calls for each point."""
@@ -232,8 +251,8 @@ class GeneralComparison:
 _BLOCK = 4_000_000  # outputs at a time: 32 MB
 
 
-def comparison_of(target: BoundObservables, reduction: Reduction) -> Comparison:
-    """The comparison of a target in the components of a reduction."""
+def comparison_of(target: BoundObservables, reduction: Reduction, best: Array) -> Comparison:
+    """The comparison of a target in the components of a reduction, at whose centre the parameters are ``best``."""
     data = target.target.compare
     if isinstance(data, GaussianData):
         columns = tuple(target.names.index(name) for name in data.templates)
@@ -242,4 +261,4 @@ def comparison_of(target: BoundObservables, reduction: Reduction) -> Comparison:
             return WarpedComparison(data, reduction.reference, change, reduction.logs, columns)
         return GaussianComparison(reduction.centre, reduction.basis, data.template_rows, columns)
     spread = np.sqrt((reduction.scores**2).mean(0))
-    return GeneralComparison(target, reduction, np.maximum(spread, 1e-300))
+    return GeneralComparison(target, reduction, np.maximum(spread, 1e-300), best)

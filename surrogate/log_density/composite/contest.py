@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from surrogate.arrays import Array
+from surrogate.arrays import Array, Flags
 from surrogate.log_density.composite.comparison import LOWEST
 from surrogate.log_density.composite.model import CompositeLogDensity
 from surrogate.log_density.model import ScalarLogDensity
 
-__all__ = ["scalar_wins"]
+__all__ = ["FEWEST", "FEWEST_PER_PARAMETER", "left_out_score", "scalar_wins"]
 
 
-_FEWEST = 14  # evaluations from which errors at left-out points mean anything ...
-_FEWEST_PER_PARAMETER = 3  # ... and for each slow parameter: a quadratic has as many coefficients in 4 dimensions
+FEWEST = 14
+"""Evaluations from which errors at left-out points mean anything ..."""
+
+FEWEST_PER_PARAMETER = 3
+"""... and for each slow parameter: a quadratic has as many coefficients in 4 dimensions."""
+
 _FLOOR = 0.1  # nats that an error may have without counting
 _PER_DEPTH = 0.1  # share of its depth that an error of a point may have: deep points matter less
 _MARGIN = 0.35  # by which the mean log error must be smaller: a factor of 1.4
@@ -31,16 +35,25 @@ def scalar_wins(outputs: CompositeLogDensity, scalar: ScalarLogDensity, y: Array
         y: Finite log-likelihoods of the data, with shape (n,).
     """
     slow = len(outputs.output_data.source.target.columns)
-    known, data = outputs.output_data, outputs.output_data.data
-    both = known.rows & data.finite
-    if both.sum() < max(_FEWEST, _FEWEST_PER_PARAMETER * slow):
+    data, both = outputs.output_data.data, _both(outputs)
+    if both.sum() < max(FEWEST, FEWEST_PER_PARAMETER * slow):
         return False
+    by_scalar = _score(scalar.left_out_depth(y)[both[data.finite]], outputs.y_max - data.y[both])
+    return by_scalar < left_out_score(outputs) - _MARGIN
+
+
+def left_out_score(outputs: CompositeLogDensity) -> float:
+    """Mean log error of log-likelihoods that the outputs of all other points predict; smaller is better."""
+    known, data, both = outputs.output_data, outputs.output_data.data, _both(outputs)
     residual, _ = outputs.left_out()
     predicted = np.full(len(data), LOWEST)
     predicted[known.rows] = known.comparison.value(known.reduction.scores - residual, known.x)
-    by_outputs = _score(outputs.y_max - predicted[both], outputs.y_max - data.y[both])
-    by_scalar = _score(scalar.left_out_depth(y)[both[data.finite]], outputs.y_max - data.y[both])
-    return by_scalar < by_outputs - _MARGIN
+    return _score(outputs.y_max - predicted[both], outputs.y_max - data.y[both])
+
+
+def _both(outputs: CompositeLogDensity) -> Flags:
+    """Rows with outputs and a finite log-likelihood."""
+    return outputs.output_data.rows & outputs.output_data.data.finite
 
 
 def _score(predicted: Array, depth: Array) -> float:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from surrogate.arrays import Array
-from surrogate.log_density.composite.contest import scalar_wins
+from surrogate.log_density.composite.contest import FEWEST, FEWEST_PER_PARAMETER, left_out_score, scalar_wins
 from surrogate.log_density.composite.fit import fit_components
-from surrogate.log_density.composite.model import build_composite
+from surrogate.log_density.composite.model import CompositeLogDensity, build_composite
 from surrogate.log_density.composite.parameters import CompositeParameters
 from surrogate.log_density.composite.reduction import Rows
 from surrogate.log_density.composite.training import OutputData
@@ -20,9 +20,19 @@ from surrogate.log_density.parameters import SurrogateParameters
 from surrogate.log_density.protocol import LogDensity, Parameters
 from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
+from surrogate.problem.gaussian_data import GaussianData
 from surrogate.problem.observables import BoundObservables
 
 __all__ = ["CompositeLearner"]
+
+
+_MARGIN = 0.1  # by which the mean log error must be smaller for logarithms to come or go
+_FACTOR = 30.0  # by which an output must vary over the first evaluations to begin as a logarithm
+_MOST_COSTLY = 100_000  # multiplications a comparison up to which reconstructed outputs are whitened at each draw
+
+
+def _is_compared(data: GaussianData, name: str) -> bool:
+    return name in data.names or data.names == ("",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,23 +65,61 @@ class CompositeLearner:
         """
         last = before if isinstance(before, CompositeParameters) else None
         scalar = before if isinstance(before, SurrogateParameters) else None
-        fitted = self._fit(problem, last, cold_start=cold_start or last is None)
-        if fitted.exact or (scalar is None and not search):
+        fitted = self._fit(problem, last, self._wide(problem) if last is None else last.logs, cold_start=cold_start)
+        if fitted.exact:
             return fitted
+        outputs = self._built(problem, fitted)
+        if search or scalar is not None or last is None:
+            outputs = self._warped(problem, outputs)
+        if scalar is None and not search:
+            return outputs.parameters
         scalar = self.scalar.fit(problem, scalar, cold_start=cold_start, search=search, noise=noise)
-        outputs = build_composite(problem.data, problem.t, fitted, self.rows, self.from_unit, device=problem.device)
         plain = self.scalar.build(problem.data, problem.t, scalar, device=problem.device)
-        return scalar if scalar_wins(outputs, plain, problem.data.y[problem.data.finite]) else fitted
+        return scalar if scalar_wins(outputs, plain, problem.data.y[problem.data.finite]) else outputs.parameters
 
-    def _fit(self, problem: FitProblem, last: CompositeParameters | None, *, cold_start: bool) -> CompositeParameters:
-        """Parameters of a surrogate of the outputs."""
-        logs: frozenset[str] = frozenset() if last is None else last.logs
-        known = OutputData(problem.data, problem.t, self.rows, logs=logs)
+    def _built(self, problem: FitProblem, parameters: CompositeParameters) -> CompositeLogDensity:
+        return build_composite(problem.data, problem.t, parameters, self.rows, self.from_unit, device=problem.device)
+
+    def _wide(self, problem: FitProblem) -> frozenset[str]:
+        """Names of positive outputs that vary by factors, and so begin as logarithms."""
+        layout, rows = problem.data.layout, problem.data.has_outputs
+        if layout is None or (self.rows.data is not None and self.rows.data.cost > _MOST_COSTLY):
+            return frozenset()
+        values = problem.data.outputs[rows]
+        low, high = values.min(0), values.max(0)
+        wide = (low > 0.0) & (high > _FACTOR * low)
+        return frozenset(
+            n for n in layout.names if (low[layout.columns[n]] > 0).all() and wide[layout.columns[n]].any()
+        )
+
+    def _warped(self, problem: FitProblem, now: CompositeLogDensity) -> CompositeLogDensity:
+        """The surrogate, or one with logarithms of all positive outputs (or without) if that predicts better."""
+        known = now.output_data
+        values, layout = known.data.outputs[known.rows], known.layout
+        data = self.rows.data
+        if len(values) < max(FEWEST, FEWEST_PER_PARAMETER * len(self.target.columns)):
+            return now
+        if data is not None and data.cost > _MOST_COSTLY:
+            return now
+        compared = layout.names if data is None else tuple(name for name in layout.names if _is_compared(data, name))
+        positive = frozenset(name for name in compared if (values[:, layout.columns[name]] > 0.0).all())
+        other = frozenset() if now.parameters.logs else positive
+        if other == now.parameters.logs:
+            return now
+        found = self._built(problem, self._fit(problem, now.parameters, other, cold_start=True))
+        return found if left_out_score(found) < left_out_score(now) - _MARGIN else now
+
+    def _fit(
+        self, problem: FitProblem, last: CompositeParameters | None, logs: frozenset[str], *, cold_start: bool
+    ) -> CompositeParameters:
+        """Parameters of a surrogate of the outputs, some of which enter by their logarithms."""
+        known = OutputData(problem.data, problem.t, self.rows, logs=self._still_positive(problem, logs))
         columns = self.target.columns
         draws = prior_points(self.warp) if problem.draws is None else self.warp.forward(problem.draws[:, columns])
         whitening = Whitening.of(draws)
         training = known.training_set(lambda slow: whitening.whiten(self.warp.forward(slow)), problem.device)
-        found = fit_components(training, () if last is None else last.groups, cold_start=cold_start)
+        before = () if last is None or last.logs != known.logs else last.groups
+        found = fit_components(training, before, cold_start=cold_start or not before)
         return CompositeParameters(
             groups=found.groups,
             whitening=whitening,
@@ -82,8 +130,16 @@ class CompositeLearner:
             score=found.score,
             rescues=found.rescues,
             feasibility=problem.feasibility,
-            logs=logs,
+            logs=known.logs,
         )
+
+    @staticmethod
+    def _still_positive(problem: FitProblem, logs: frozenset[str]) -> frozenset[str]:
+        """Those of the outputs that are positive in all evaluations."""
+        layout, rows = problem.data.layout, problem.data.has_outputs
+        if layout is None:
+            return frozenset()
+        return frozenset(n for n in logs if (problem.data.outputs[rows][:, layout.columns[n]] > 0.0).all())
 
     def open_minded(self, problem: FitProblem) -> SurrogateParameters:
         """Parameters of a process of the log-likelihood with a constant mean, which denies nothing."""

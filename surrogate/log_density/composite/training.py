@@ -107,7 +107,7 @@ class OutputData:
 
     def _fewest(self, full: Reduction) -> int:
         """The smallest number of components without which no log-likelihood moves by more than is allowed."""
-        comparison = comparison_of(self.source.target, full)
+        comparison = comparison_of(self.source.target, full, self.x[int(np.argmin(self.depth))])
         usual = comparison.value(full.scores, self.x)
         known = np.isfinite(usual)
         allowed = _MOVED + _MOVED_OF_DEPTH * self.depth[known]
@@ -125,7 +125,7 @@ class OutputData:
     @cached_property
     def comparison(self) -> Comparison:
         """The log-likelihood as a function of the components; its quadratics where it is declared ``smooth``."""
-        found = comparison_of(self.source.target, self.reduction)
+        found = comparison_of(self.source.target, self.reduction, self.x[int(np.argmin(self.depth))])
         if not isinstance(found, GeneralComparison) or not getattr(self.source.target.target.compare, "smooth", False):
             return found
         y = np.where(self.data.status[self.rows] == OK, self.data.y[self.rows], -np.inf)

@@ -62,10 +62,10 @@ def test_gaussian_comparison_agrees_with_reconstructed_outputs() -> None:
     outputs = np.array([curved(point[[0, 2]]) for point in x])
     layout = posterior.evaluate(x[0]).outputs.layout
     target = posterior.observables
-    exact = comparison_of(target, reduce(Rows(target), x, outputs, layout, best=0))
+    exact = comparison_of(target, reduce(Rows(target), x, outputs, layout, best=0), x[0])
     plain = Observables(curved, by_hand, ["a", "b"], vectorized=True).bound(target.names)
     reduction = reduce(Rows(plain), x, outputs, layout, best=0)
-    general = comparison_of(plain, reduction)
+    general = comparison_of(plain, reduction, x[0])
     assert isinstance(exact, GaussianComparison)
     assert isinstance(general, GeneralComparison)
     z = reduce(Rows(target), x, outputs, layout, best=0).scores
@@ -155,7 +155,7 @@ def test_logarithms_of_outputs() -> None:
     target, layout = posterior.observables, posterior.evaluate(x[0]).outputs.layout
     reduction = reduce(Rows(target), x, outputs, layout, best=2, logs=frozenset({""}))
     assert reduction.scores.shape[1] == D  # the logarithms are linear: two components
-    comparison = comparison_of(target, reduction)
+    comparison = comparison_of(target, reduction, x[2])
     expected = [posterior.evaluate(point).y for point in x]
     assert np.allclose(comparison.value(reduction.scores, x), expected, rtol=1e-8)
     z, step = reduction.scores, 1e-6 * np.eye(D)
