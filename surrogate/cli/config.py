@@ -112,11 +112,7 @@ def read_config(path: str | os.PathLike[str]) -> RunConfig:
 
 
 def observables_of(path: Path) -> Observables | None:
-    """The simulator and the comparison in the settings of a run; None if it has none.
-
-    Raises:
-        ValueError: As for `read_config`.
-    """
+    """The simulator and the comparison in the settings of a run; None if it has none. Raises as `read_config`."""
     if not path.exists() or "simulator" not in parse_document(path):
         return None
     target = read_config(path).log_likelihood
@@ -327,9 +323,6 @@ def _bounds(ends: list[Any], where: str) -> tuple[float, float]:
 
 def _distributions() -> dict[str, Callable[..., Any]]:
     return {name: family for name, family in vars(stats).items() if isinstance(family, stats.rv_continuous)}
-
-
-# The simulator and the comparison
 
 
 def _observables(content: Mapping[str, Any], folder: Path, prior: Prior) -> tuple[Observables, dict[str, Any]]:
