@@ -41,7 +41,7 @@ def case(compare, seed=1):
     outputs = DATA + 0.02 * rng.normal(size=(N, 3)) @ rng.normal(size=(3, M))
     y = np.array([target.compare(LAYOUT, o[None], p[None])[0] for o, p in zip(outputs, x, strict=True)])
     found = reduce(Rows(target), x, outputs, LAYOUT, best=int(np.argmax(y)), size=3)
-    general = GeneralComparison(target, found, np.sqrt((found.scores**2).mean(0)))
+    general = GeneralComparison(target, found, np.sqrt((found.scores**2).mean(0)), x[int(np.argmax(y))])
     return general, x, found.scores, y
 
 
