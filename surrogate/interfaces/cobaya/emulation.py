@@ -32,6 +32,7 @@ _NEAR_SLOWEST = 0.1  # of the time of the slowest theory, from which another one
 _TRIES = 10  # points at which a finite likelihood is looked for before products are noted
 _PERTURBED = 1.001  # factor by which numbers are changed to see which of them a likelihood uses
 _ASIDE = 0.87  # quantile of the prior towards which parameters are moved to see whether requests depend on them
+_ROUNDING = 1e-11  # of log-likelihoods, relative and in nats
 _SHORT = 8  # entries of an array below which all are kept
 
 
@@ -201,7 +202,7 @@ class Pipeline:
         if not outputs:
             msg = "the likelihoods ask for no number of the slow theories"
             raise UnsuitedError(msg)
-        if (found := self._log_likelihoods(entered, outputs)) != expected:
+        if not _equal(found := self._log_likelihoods(entered, outputs), expected):
             msg = f"log-likelihoods from the noted products are {found}, and {expected} from the theories"
             raise UnsuitedError(msg)
         self._log_likelihoods(entered, {name: _PERTURBED * values for name, values in outputs.items()})
@@ -219,7 +220,7 @@ class Pipeline:
         def unused(name: str, part: slice) -> bool:
             changed = {key: np.array(values) for key, values in outputs.items()}
             changed[name][part] = _PERTURBED * changed[name][part] + 1e-3 * np.max(np.abs(changed[name]), initial=0.0)
-            return self._log_likelihoods(entered, changed) == expected
+            return _equal(self._log_likelihoods(entered, changed), expected)
 
         limits = {}
         for name, values in outputs.items():
@@ -245,6 +246,11 @@ class Pipeline:
 def _rebuilt(info: dict[str, Any], packages: str | None, bounds: Array, *rest: Any) -> Pipeline:
     """Rebuilds a pipeline in another process from its description, since models cannot be pickled."""
     return Pipeline(get_model(info, packages_path=packages), bounds, *rest)
+
+
+def _equal(values: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether log-likelihoods are the same up to rounding, which depends on where arrays lie in memory."""
+    return len(values) == len(others) and bool(np.allclose(values, others, rtol=_ROUNDING, atol=_ROUNDING))
 
 
 def _last(n: int, holds: Callable[[int], bool]) -> int:
