@@ -187,7 +187,7 @@ class Pipeline:
 
     def _note(self) -> None:
         """Notes what the fast components ask for, and which numbers they use."""
-        entered = self.model.parameterization.to_input(self.point)
+        entered = dict(self.model.parameterization.to_input(self.point))  # Cobaya changes it with the next point
         if not np.isfinite(self.likelihood(self.point)[0]):
             msg = "the likelihood is zero at the point where products are noted"
             raise UnsuitedError(msg)
