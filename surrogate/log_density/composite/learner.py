@@ -20,7 +20,6 @@ from surrogate.log_density.parameters import SurrogateParameters
 from surrogate.log_density.protocol import LogDensity, Parameters
 from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
-from surrogate.problem.gaussian_data import GaussianData
 from surrogate.problem.observables import BoundObservables
 
 __all__ = ["CompositeLearner"]
@@ -28,11 +27,6 @@ __all__ = ["CompositeLearner"]
 
 _MARGIN = 0.1  # by which the mean log error must be smaller for logarithms to come or go
 _FACTOR = 30.0  # by which an output must vary over the first evaluations to begin as a logarithm
-_MOST_COSTLY = 100_000  # multiplications a comparison up to which reconstructed outputs are whitened at each draw
-
-
-def _is_compared(data: GaussianData, name: str) -> bool:
-    return name in data.names or data.names == ("",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +77,7 @@ class CompositeLearner:
     def _wide(self, problem: FitProblem) -> frozenset[str]:
         """Names of positive outputs that vary by factors, and so begin as logarithms."""
         layout, rows = problem.data.layout, problem.data.has_outputs
-        if layout is None or (self.rows.data is not None and self.rows.data.cost > _MOST_COSTLY):
+        if layout is None or self.rows.data is not None:  # Gaussian data need no reconstructed outputs
             return frozenset()
         values = problem.data.outputs[rows]
         low, high = values.min(0), values.max(0)
@@ -99,10 +93,9 @@ class CompositeLearner:
         data = self.rows.data
         if len(values) < max(FEWEST, FEWEST_PER_PARAMETER * len(self.target.columns)):
             return now
-        if data is not None and data.cost > _MOST_COSTLY:
+        if data is not None:
             return now
-        compared = layout.names if data is None else tuple(name for name in layout.names if _is_compared(data, name))
-        positive = frozenset(name for name in compared if (values[:, layout.columns[name]] > 0.0).all())
+        positive = frozenset(name for name in layout.names if (values[:, layout.columns[name]] > 0.0).all())
         other = frozenset() if now.parameters.logs else positive
         if other == now.parameters.logs:
             return now
