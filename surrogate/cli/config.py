@@ -174,11 +174,12 @@ def _read(file: Path, document: Any) -> RunConfig:
         msg = f"{missing[0]} is missing: a run needs the entries {', '.join(words[:-1])} and {words[-1]}"
         raise ValueError(msg)
     prior = Prior(tuple(_parameter(*item) for item in _mapping(content["parameters"], "parameters").items()))
+    function: Callable[..., Any] | Observables
     if "simulator" in content:
         function, source = _observables(content, file.parent, prior)
     else:
-        found, spelled = _likelihood(content["likelihood"], file.parent)
-        function, source = found, {"likelihood": spelled}
+        function, spelled = _likelihood(content["likelihood"], file.parent)
+        source = {"likelihood": spelled}
     given = _mapping(content.get("options") or {}, "options")
     _check_words(given, DEFAULTS, "options")
     given = {name: _option(name, value) for name, value in given.items()}
@@ -338,8 +339,8 @@ def _observables(content: Mapping[str, Any], folder: Path, prior: Prior) -> tupl
     simulator, spelled = _likelihood(content["simulator"], folder)
     source = {"simulator": spelled}
     if isinstance(content["compare"], Mapping) and "data" in content["compare"]:
-        compare, files = _gaussian_data(content["compare"], folder)
-        return Observables(simulator, compare, slow), {**source, "compare": files}
+        data, files = _gaussian_data(content["compare"], folder)
+        return Observables(simulator, data, slow), {**source, "compare": files}
     compare, spelled = _likelihood(content["compare"], folder)
     return Observables(simulator, compare, slow), {**source, "compare": spelled}
 

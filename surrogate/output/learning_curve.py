@@ -140,15 +140,14 @@ def _rows(details: RowDetails, target: str) -> list[str]:
     parts = []
     if details.outlying:
         words = "Not wrong for that: look at them. A mistyped label is corrected with tell --correct."
-        head = ("row", target, "stands out")
-        parts.append(section("Labels that stand out", table(head, details.outlying, text_columns=1), note(words)))
+        shown = table(("row", target, "stands out"), details.outlying, text_columns=1)
+        parts.append(section("Labels that stand out", shown, note(words)))
     if details.categories:
-        head = ("column", "word", "rows", "labelled")
-        parts.append(section("Categories", table(head, details.categories)))
+        parts.append(section("Categories", table(("column", "word", "rows", "labelled"), details.categories)))
     if details.asked:
-        head = ("batch", "row", "predicted", "why it was asked for", target)
         words = f"The last {len(details.asked)} rows that were asked for."
-        parts.append(section("Why each row was asked for", note(words), table(head, details.asked, text_columns=2)))
+        shown = table(("batch", "row", "predicted", "why it was asked for", target), details.asked, text_columns=2)
+        parts.append(section("Why each row was asked for", note(words), shown))
     return parts
 
 
