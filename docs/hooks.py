@@ -107,7 +107,7 @@ API: dict[str, tuple[str, str, tuple[str, ...]]] = {
 
 
 def on_config(config: Any) -> Any:
-    """Adds pages that the navigation does not name to the guides or the benchmarks, so that a new page is never lost."""
+    """Adds pages that the navigation does not name to the guides or benchmarks, so that a new page is never lost."""
     named = set(re.findall(r"[\w/]+\.md", str(config["nav"])))
     further = [path.name for path in sorted((ROOT / "docs").glob("*.md")) if path.name not in named]
     guides = next(entry["Guides"] for entry in config["nav"] if "Guides" in entry)
