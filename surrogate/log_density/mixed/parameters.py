@@ -56,6 +56,11 @@ class MixedParameters:
         """Largest sd of noise that was found in the values of a group, in nats; 0 where they are exact."""
         return max(group.surrogate.noise for group in self.groups)
 
+    @property
+    def of_outputs(self) -> bool:
+        """False: it is a surrogate of the log-likelihood."""
+        return False
+
     def numbers(self) -> dict[str, float]:
         """Numbers for the trace of a run: the largest of all groups; the sum of the rescues."""
         rows = [group.surrogate.numbers() for group in self.groups]
