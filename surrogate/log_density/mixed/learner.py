@@ -32,7 +32,7 @@ _COST = 1.0  # nats for each hyperparameter of a group: half the log of some ten
 _OMISSION = 3.0  # nats by which leaving out a parameter must raise the evidence: a few points may not show an effect
 _MARGIN = 2.0  # nats by which another partition must win
 _SEARCH_EVERY = 1.2  # factor by which the data have grown when partitions are searched again
-_SPARE = 2  # finite values more than continuous parameters that a group of a split needs
+_SPARE = 2  # finite values more than one and a half for each continuous parameter that a group of a split needs
 _MOST_GROUPS = 24  # of a split that is tried: each is a fit
 _MOST_IDLE_GROUPS = 6  # of a partition in which parameters without effect are looked for
 _EVALUATIONS = 30  # marginal likelihoods of the fit of a group of another partition
@@ -149,7 +149,7 @@ class MixedLearner:
     def _have_enough(self, problem: FitProblem, members: list[Indices]) -> bool:
         """Whether each group of a partition has enough finite values for a process of its own."""
         level = self.levels.index(problem.t[problem.data.finite])
-        least = len(self.levels.continuous) + _SPARE
+        least = int(1.5 * len(self.levels.continuous)) + _SPARE
         return len(members) <= _MOST_GROUPS and all(int(np.isin(level, group).sum()) >= least for group in members)
 
     def _without_idle(self, problem: FitProblem, groups: tuple[_Fitted, ...], near: Flags) -> tuple[_Fitted, ...]:
