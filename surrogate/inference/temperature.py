@@ -24,8 +24,8 @@ def next_temperature(view: View) -> float:
     quadratic; 1.5 times the median error of the last batch says how well the surrogate knows its way. The smaller of
     both counts, at most three times the last one.
 
-    With categories or integers the highest temperature of a level counts, with its own best value and its continuous
-    parameters: a level on which nothing has an effect is known at once, while others are not yet found.
+    With categories or integers the highest temperature of a level counts until the posterior is mapped as it is, with
+    the level's own best value: a level on which nothing has an effect is known at once, while others are not yet found.
 
     A surrogate of outputs is never tempered: where these are uncertain its log-likelihood is flat by itself.
     """
@@ -33,7 +33,8 @@ def next_temperature(view: View) -> float:
     if not view.setup.tempered or view.learns_outputs:
         return 1.0
     from_depth = _of_points(state.data.y[state.data.finite], d)
-    if view.setup.levels is not None:
+    searching = state.previous is None or state.previous.temperature > 1.0
+    if view.setup.levels is not None and searching:
         from_depth = _of_levels(view.setup.levels, state.data, from_depth)
     last = state.recent_rows(1)
     errors = np.maximum(np.abs(state.data.y - state.predicted[:, 0]) - view.noise, 0.0)[last]
