@@ -60,7 +60,7 @@ def calls(monkeypatch):
         journal.append(Entry(0, len(journal.read()), np.zeros(2), Evaluation(-1.0, "ok")))
         return result(converged=options["seed"] != 13, interrupted=options["seed"] == 15)
 
-    def load_result(folder, *, n_samples):
+    def load_result(folder, *, n_samples, target=None):
         made.append({"folder": folder, "n_samples": n_samples})
         return result(n=n_samples)
 

@@ -69,7 +69,8 @@ def journal(folder):
 
 
 def state(folder):
-    return {k: v for k, v in load_arrays(Path(folder) / "state.npz").items() if k != "data/seconds"}
+    """The saved state, without the times and places in which a run was made."""
+    return {k: v for k, v in load_arrays(Path(folder) / "state.npz").items() if k not in {"data/seconds", "origin"}}
 
 
 def check_same(result, folder, uninterrupted):

@@ -154,7 +154,8 @@ def test_getdist_loads_the_root_and_keeps_every_row(finished):
 
 def test_products_in_a_script(finished):
     sampler = finished[2]
-    assert set(sampler.products()) == {"sample", "logZ", "logZstd", "result"}
+    assert set(sampler.products()) == {"sample", "logZ", "logZstd", "result", "minimum"}
+    assert sampler.products()["minimum"] is None
     assert sampler.samples(to_getdist=True).numrows == 4000
     assert len(sampler.samples(combined=True)) == 4000
 

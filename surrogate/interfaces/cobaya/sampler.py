@@ -169,14 +169,7 @@ class SurrogateSampler(CovmatSampler):
         return reference
 
     def _observe(self, row: Mapping[str, float]) -> None:
-        """Reports an iteration: the log, `.progress`, the checkpoint, and now and then a chain."""
-        self.log.info(
-            "Step %d: %d evaluations, best log-likelihood %.6g, spread %.3g",
-            row["step"],
-            row["n_evaluations"],
-            row["best"],
-            row["spread"],
-        )
+        """Writes an iteration to `.progress` and the checkpoint, and now and then a chain; the run itself logs it."""
         self._files.write_progress(row)
         due = self.interim_every and row["step"] % self.interim_every == 0 and row["temperature"] == 1.0
         if self._files and due:
