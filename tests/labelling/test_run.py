@@ -366,7 +366,7 @@ def test_report(tmp_path):
     run.report(tmp_path / "curve.png")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "The budget of 60 labels is spent" in page
-    assert page.count("data:image/png;base64,") == 2
+    assert page.count("data:image/png;base64,") == 4  # two pictures, each for light and for dark pages
     assert "<script" not in page
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="a .html or a .png file"):
