@@ -137,6 +137,7 @@ class _CategoryCovariance(Covariance):
         return torch.as_tensor(table, dtype=self._u.dtype, device=self._u.device)[self._codes][:, self._codes]
 
     def contract(self, weights: Any, out: Array, inputs: Any = None) -> float:  # noqa: ARG002 - codes do not move
+        """See ``Covariance``; weights are summed by pairs of categories, O(n^2 c)."""
         c = self._kernel.count
         shape = (len(self._codes), c + 1)
         if isinstance(self._u, np.ndarray):

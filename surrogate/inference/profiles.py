@@ -145,7 +145,7 @@ def profile(
     tolerance: float = 0.05,
     levels: tuple[float, ...] = (0.68, 0.95),
 ) -> Profile:
-    """The profile along a parameter, see ``Result.profile``."""
+    """The profile along a parameter; arguments and errors are those of ``Result.profile``."""
     if name not in result.names:
         msg = f"name must be one of the parameters {', '.join(result.names)}, got {name!r}"
         raise ValueError(msg)

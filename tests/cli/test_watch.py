@@ -109,6 +109,7 @@ def test_the_lock_of_a_run_is_not_taken(tmp_path):
         journal_of(tmp_path / "run", [good()])
         next(follow(RunFolder(folder.path), io.StringIO()))
         journal_of(tmp_path / "run", [good()])  # the run goes on
+        assert folder.journal.read()
 
 
 def test_reasons_cannot_control_the_terminal(tmp_path):

@@ -535,8 +535,9 @@ class TestForeign:
         RunFolder(tmp_path / "new").claim()
         RunFolder(tmp_path).claim()
         (tmp_path / "evaluations.jsonl").touch()
-        (tmp_path / "slurm.out").touch()
+        (tmp_path / "slurm.out").write_text("mine")
         RunFolder(tmp_path).claim()
+        assert (tmp_path / "slurm.out").read_text() == "mine"
 
     def test_leftovers_of_runs_are_removed(self, tmp_path):
         (tmp_path / ".state.npz.99.tmp").touch()
