@@ -27,6 +27,7 @@ from surrogate.log_density.feasibility.protocol import Everywhere
 from surrogate.log_density.model import ScalarLogDensity
 from surrogate.log_density.parameters import Structure, SurrogateParameters
 from surrogate.log_density.predictor import Predictor
+from surrogate.log_density.trust_region import TrustRegion
 
 
 def fastest(function, repetitions: int, rounds: int = 9) -> float:
@@ -46,7 +47,8 @@ def exported(gp, hyper, trend) -> Predictor:
     structure = Structure("rbf", trend, 0.0, InputWarp.identity(np.zeros(d), np.ones(d)))
     whitening = Whitening(np.zeros(d), np.eye(d), np.eye(d))
     parameters = SurrogateParameters(hyper, whitening, structure, 1.0, len(gp.u))
-    model = ScalarLogDensity(parameters, gp, Everywhere(), 0.0, np.full(d, -10.0), np.full(d, 10.0), np.empty((0, d)))
+    region = TrustRegion(np.full(d, -10.0), np.full(d, 10.0))
+    model = ScalarLogDensity(parameters, Everywhere(), 0.0, np.empty((0, d)), gp, region)
     names = tuple(f"x{j}" for j in range(d))
     return Predictor.of(model, names, np.tile([-10.0, 10.0], (d, 1)), np.zeros(d), np.ones(d))
 

@@ -88,6 +88,30 @@ def gradient_run(name, seed):
     return posterior_arrays(infer(functions[name], [(-5.0, 5.0)] * d, seed=seed, gradient=True, progress=False))
 
 
+def mixed_run(seed):
+    from surrogate import Parameter, infer
+
+    def log_likelihood(kind, n, x):
+        return -0.5 * ((x - 0.3 * n) / 0.2) ** 2 - 0.4 * (n - 2) ** 2 + (0.7 if kind == "a" else -0.1 * x**2)
+
+    prior = [Parameter("kind", categories=("a", "b")), Parameter("n", integers=(1, 3)), Parameter("x", (-2.0, 2.0))]
+    return posterior_arrays(infer(log_likelihood, prior, seed=seed, progress=False))
+
+
+def observables_run(seed):
+    import surrogate
+
+    times = np.linspace(0.0, 4.0, 30)
+
+    def curve(rate, amplitude):
+        return amplitude * np.exp(-rate * times)
+
+    measured = curve(0.7, 2.0) + 0.05 * np.random.default_rng(1).standard_normal(30)
+    target = surrogate.Observables(curve, surrogate.GaussianData(measured, np.full(30, 0.05**2)))
+    prior = {"rate": (0.1, 2.0), "amplitude": (0.5, 5.0)}
+    return posterior_arrays(surrogate.infer(target, prior, seed=seed, progress=False))
+
+
 def correlated_gaussian(x):
     """Log density and its gradient."""
     precision = np.linalg.inv(0.6 * np.ones((len(x), len(x))) + 0.4 * np.eye(len(x)))
@@ -173,6 +197,8 @@ def runs(suite, data):
         found |= {f"suite-{name}-{seed}": (suite_run, str(suite), name, seed) for name in names for seed in (1, 2)}
     found |= {f"gradient-{name}": (gradient_run, name, 1) for name in ("gaussian4", "banana2")}
     found["noisy"] = (target_run, "noisy_gaussian4", 1)
+    found["mixed"] = (mixed_run, 1)
+    found["observables"] = (observables_run, 1)
     found["periodic"] = (target_run, "angle3", 1)
     found["asynchronous"] = (asynchronous_run, 1)
     if data is None:

@@ -12,66 +12,38 @@ from surrogate.arrays import Array, Flags
 from surrogate.gp.posterior import joint_normal
 from surrogate.gp.process import Data
 from surrogate.gp.solvers.cholesky import CholeskyPosterior
-from surrogate.linalg.composed import Correlated, PosteriorAccess, Scaled
-from surrogate.linalg.stationary import CORRELATIONS
+from surrogate.linalg.composed import Scaled
+from surrogate.log_density.base import LogDensityBase, discounted, limited, posterior_access
 from surrogate.log_density.coordinates.warps import OutputWarp
 from surrogate.log_density.feasibility.choice import fit_feasibility
-from surrogate.log_density.feasibility.protocol import Feasibility
 from surrogate.log_density.parameters import SurrogateParameters, relevant_depth, trend_size
 from surrogate.log_density.predictor import Predictor
 from surrogate.log_density.training import FitProblem, family, visible
-from surrogate.log_density.trust_region import BEND_QUARTIC, BEND_WIDTH
+from surrogate.log_density.trust_region import TrustRegion
 from surrogate.problem.dataset import FAILED, INFEASIBLE, Dataset
 
 __all__ = ["ScalarLogDensity", "build"]
 
 
-_PADDING = 0.5  # of the trust region on each side, in units of the box of the points: draws extrapolate that far
 _INCREDIBLE, _INCREDIBLE_PER_PARAMETER = 50.0, 3.0  # nats above the best evaluation that no step of a search finds
 _WRONG_BEYOND = 3.0  # relative error of a depth that is extrapolated by one width of the trust region
-_HIGHEST_BEYOND = 3.0  # nats above the best evaluation where points are known to be infeasible
 
 
 @dataclass(frozen=True, eq=False)
-class ScalarLogDensity:
+class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
     """A fitted surrogate of the log-likelihood.
 
+    Points count as infeasible without a finite value, and with one too low for any smooth function to explain.
+
     Attributes:
-        parameters: The numbers that define it.
         gp: The process, in whitened coordinates, of the warped (y - y_max) / temperature.
-        feasibility: Where the likelihood is finite, in whitened coordinates.
-        y_max: Largest value among the data.
-        low: Lower corner of the trust region in whitened coordinates: the box of the points that the process sees,
-            padded.
-        high: Upper corner.
-        infeasible: Points that count as infeasible, with shape (k, d) in whitened coordinates: those without a finite
-            value, and those whose values are too low for any smooth function to explain.
+        region: The box of the points that the process sees, padded.
         output: Warp of the log-density.
     """
 
-    parameters: SurrogateParameters
     gp: CholeskyPosterior
-    feasibility: Feasibility
-    y_max: float
-    low: Array
-    high: Array
-    infeasible: Array
+    region: TrustRegion
     output: OutputWarp = field(default_factory=OutputWarp)
-
-    @property
-    def temperature(self) -> float:
-        """The process models (y - y_max) / temperature."""
-        return self.parameters.temperature
-
-    @property
-    def exact(self) -> bool:
-        """Whether the trend alone explains the data."""
-        return self.parameters.exact
-
-    @property
-    def coarse(self) -> bool:
-        """Whether the fit explains deep points by noise of more than a tenth of their depth."""
-        return self.parameters.coarse
 
     @property
     def device(self) -> torch.device:
@@ -95,11 +67,7 @@ class ScalarLogDensity:
         return self._smooth(self.whiten(t))
 
     def _smooth(self, u: Array) -> Array:
-        value = self.output.inverse(self.gp.mean(u))
-        excess = np.maximum(self.low - u, u - self.high)
-        if (excess > 0.0).any():
-            bend = ((np.maximum(excess, 0.0) / (BEND_WIDTH * (self.high - self.low))) ** 2).sum(1)
-            value = value - 0.5 * (bend + (BEND_QUARTIC * bend) ** 2)
+        value = self.region.bent(self.output.inverse(self.gp.mean(u)), u)
         limit = _INCREDIBLE + _INCREDIBLE_PER_PARAMETER * len(self.parameters.structure.warp.kinds)
         high = value > limit
         return np.where(high, limit + np.log1p(np.maximum(value - limit, 0.0)), value) if high.any() else value
@@ -107,15 +75,10 @@ class ScalarLogDensity:
     def if_feasible(self, t: Array) -> Array:
         """The smooth mean, under the assumption that all points are feasible, with shape (m,).
 
-        Where points are known to be infeasible it is at most 3 above the best evaluation: beyond a cliff the mean of
-        the process may rise without limit.
+        Where points are known to be infeasible it is at most 3 above the best evaluation.
         """
         u = self.whiten(t)
-        return self._bounded(self._smooth(u), self.feasibility.probability(u))
-
-    @staticmethod
-    def _bounded(value: Array, probability: Array) -> Array:
-        return np.where(probability <= 0.0, np.minimum(value, _HIGHEST_BEYOND), value)
+        return limited(self._smooth(u), self.feasibility.probability(u))
 
     def relative(self, t: Array, *, floor: float = 0.0) -> Array:
         """The smooth mean plus the log of the probability of being feasible, with shape (m,).
@@ -125,9 +88,7 @@ class ScalarLogDensity:
             floor: Smallest probability; above zero, draws still visit regions known to be infeasible.
         """
         u = self.whiten(t)
-        p = self.feasibility.probability(u)
-        with np.errstate(divide="ignore"):
-            return self._bounded(self._smooth(u), p) + np.log(np.maximum(p, floor))
+        return discounted(self._smooth(u), self.feasibility.probability(u), floor)
 
     def predict(self, t: Array) -> tuple[Array, Array]:
         """Mean and sd of the log-likelihood given that it is feasible, each with shape (m,).
@@ -150,7 +111,7 @@ class ScalarLogDensity:
             return np.zeros(len(t))
         u = self.whiten(t)
         depth = np.maximum(-self.output.inverse(self.gp.mean(u)), 0.0)
-        outside = np.maximum(np.maximum(self.low - u, u - self.high), 0.0) / (self.high - self.low)
+        outside = np.maximum(self.region.excess(u), 0.0) / (self.region.high - self.region.low)
         deep = self._deep_error * np.maximum(depth - 0.5 * relevant_depth(t.shape[1]), 0.0)
         beyond = _WRONG_BEYOND * np.maximum(depth, 1.0) * np.sqrt((outside**2).sum(1))
         return self.temperature * np.hypot(deep, beyond)
@@ -175,13 +136,10 @@ class ScalarLogDensity:
             weights: With shape (m,).
         """
         u = self.whiten(t)
-        half, left = self.gp.features(u)
-        hyper, function = self.parameters.hyper, CORRELATIONS[self.parameters.structure.kernel]
-        z = torch.as_tensor(u / np.exp(hyper.log_lengthscale), device=self.device)
-        prior = Correlated(function, z, float(np.exp(hyper.log_amplitude)) ** 2)
+        access = posterior_access(self.gp, self.parameters.structure.kernel, self.parameters.hyper, u)
         slope = self.output.slope(self.gp.mean(u))
         scale = torch.as_tensor(weights * self.gp.scale * slope, device=self.device)
-        return Scaled(PosteriorAccess(prior, half, left), scale)
+        return Scaled(access, scale)
 
     def trend_depth(self, t: Array) -> Array | None:
         """Depth in nats of the trend alone below its maximum, with shape (m,).
@@ -249,8 +207,6 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
     training, rows = problem.training_set(parameters), problem.rows
     gp = family(parameters.structure, parameters.whitening).condition(training, parameters.hyper)
     u = parameters.whitening.whiten(parameters.structure.warp.forward(t))
-    inside = u[rows]
-    pad = _PADDING * (inside.max(0) - inside.min(0)) + 1e-9
     output = OutputWarp(parameters.structure.output)
     infeasible = (data.status == INFEASIBLE) | (data.status == FAILED)
     infeasible[rows] = _contradicted(gp, training, output, t.shape[1])
@@ -258,8 +214,8 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
     feasibility = fit_feasibility(
         parameters.feasibility, u[known], ~infeasible[known], doubtful=doubtful[known], device=device
     )
-    low, high = inside.min(0) - pad, inside.max(0) + pad
-    return ScalarLogDensity(parameters, gp, feasibility, data.y_max, low, high, u[infeasible], output)
+    region = TrustRegion.around(u[rows])
+    return ScalarLogDensity(parameters, feasibility, data.y_max, u[infeasible], gp, region, output)
 
 
 def _contradicted(gp: CholeskyPosterior, training: Data, output: OutputWarp, d: int) -> Flags:

@@ -32,6 +32,16 @@ class Parameters(Protocol):
         ...
 
     @property
+    def exact(self) -> bool:
+        """Whether polynomials alone explain the data."""
+        ...
+
+    @property
+    def coarse(self) -> bool:
+        """Whether deep points are taken for noise of more than a tenth of their depth."""
+        ...
+
+    @property
     def noise(self) -> float:
         """Sd of the noise that was found in the values, in nats; 0 where they are exact."""
         ...

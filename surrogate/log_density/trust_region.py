@@ -1,11 +1,50 @@
-"""Lowering of a log-density outside the box of its data: constants shared by all implementations."""
+"""The trust region of a surrogate: a box around its data, outside of which its log-density is lowered."""
 
 from __future__ import annotations
 
-__all__ = ["BEND_QUARTIC", "BEND_WIDTH"]
+from dataclasses import dataclass
+
+import numpy as np
+
+from surrogate.arrays import Array
+
+__all__ = ["BEND_QUARTIC", "BEND_WIDTH", "TrustRegion"]
 
 
 BEND_WIDTH = 0.1
 """Distance outside the trust region, in units of its width, at which a log-density is bent down by half a nat."""
 BEND_QUARTIC = 0.1
 """Weight of the square of the bend beside the bend itself: a quartic, which outgrows any quadratic trend."""
+_PADDING = 0.5  # on each side, in units of the box of the points: draws extrapolate that far
+
+
+@dataclass(frozen=True, eq=False)
+class TrustRegion:
+    """A box in whitened coordinates.
+
+    Attributes:
+        low: Lower corner, with shape (d,).
+        high: Upper corner, with shape (d,).
+    """
+
+    low: Array
+    high: Array
+
+    @classmethod
+    def around(cls, u: Array) -> TrustRegion:
+        """The box of the points u with shape (n, d), padded."""
+        low, high = u.min(0), u.max(0)
+        pad = _PADDING * (high - low) + 1e-9
+        return cls(low - pad, high + pad)
+
+    def excess(self, u: Array) -> Array:
+        """How far each coordinate of u lies outside, with shape (m, d); negative inside."""
+        return np.maximum(self.low - u, u - self.high)
+
+    def bent(self, value: Array, u: Array) -> Array:
+        """Values at u, lowered by a quartic of the distance outside the box, each with shape (m,)."""
+        excess = self.excess(u)
+        if not (excess > 0.0).any():
+            return value
+        bend = ((np.maximum(excess, 0.0) / (BEND_WIDTH * (self.high - self.low))) ** 2).sum(1)
+        return value - 0.5 * (bend + (BEND_QUARTIC * bend) ** 2)

@@ -112,7 +112,8 @@ def test_mean_forms_agree_where_there_is_nothing_to_bend(case):
 def test_outside_of_the_trust_region_the_mean_is_bent_down(case):
     """Never up; and down by more than a nat where a compressed depth has not grown beyond all numbers."""
     model = case[3]
-    u = np.array([model.high + 2 * (model.high - model.low), model.low - 2 * (model.high - model.low)])
+    low, high = model.region.low, model.region.high
+    u = np.array([high + 2 * (high - low), low - 2 * (high - low)])
     far = model.parameters.whitening.unwhiten(u)
     if model.parameters.structure.warp.kinds.any():
         far = np.clip(far, 0.0, 1.0)  # warped axes end at the faces of the prior

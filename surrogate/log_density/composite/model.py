@@ -11,25 +11,22 @@ from torch import Tensor
 
 from surrogate.arrays import Array, Flags
 from surrogate.gp.solvers.cholesky import CholeskyPosterior
-from surrogate.linalg.composed import Correlated, PosteriorAccess, Scaled
+from surrogate.linalg.composed import PosteriorAccess, Scaled
 from surrogate.linalg.lowrank import ColumnAccess
-from surrogate.linalg.stationary import CORRELATIONS
+from surrogate.log_density.base import LogDensityBase, discounted, limited, posterior_access
 from surrogate.log_density.composite.comparison import LOWEST, Comparison
 from surrogate.log_density.composite.parameters import CompositeParameters, SharedKernel
 from surrogate.log_density.composite.reduction import Rows
 from surrogate.log_density.composite.training import OutputData
 from surrogate.log_density.feasibility.choice import fit_feasibility
-from surrogate.log_density.feasibility.protocol import Feasibility
-from surrogate.log_density.trust_region import BEND_QUARTIC, BEND_WIDTH
+from surrogate.log_density.trust_region import TrustRegion
 from surrogate.problem.dataset import FAILED, INFEASIBLE, OK, Dataset
 
 __all__ = ["CompositeLogDensity", "build_composite"]
 
 
-_PADDING = 0.5  # of the trust region on each side, in units of the box of the points
 _FORESEEN = 2.0  # sds within which the outputs of a point count as predicted
 _TINY = 1e-150
-_HIGHEST_BEYOND = 3.0  # nats above the best evaluation where points are known to be infeasible
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +48,7 @@ class ComponentProcess:
 
     def access(self, u: Array) -> PosteriorAccess:
         """Posterior covariance at u in units of the squared output scales, by columns."""
-        half, left = self.gp.features(u)
-        hyper, function = self.group.hyper, CORRELATIONS[self.group.kernel]
-        z = torch.as_tensor(u / np.exp(hyper.log_lengthscale), device=self.gp.u.device)
-        return PosteriorAccess(Correlated(function, z, float(np.exp(hyper.log_amplitude)) ** 2), half, left)
+        return posterior_access(self.gp, self.group.kernel, self.group.hyper, u)
 
     def root(self, u: Array) -> Array:
         """R with R R^T = the joint posterior covariance at u in units of the squared output scales: O(m^3)."""
@@ -66,47 +60,23 @@ class ComponentProcess:
 
 
 @dataclass(frozen=True, eq=False)
-class CompositeLogDensity:
+class CompositeLogDensity(LogDensityBase[CompositeParameters]):
     """A fitted surrogate of a log-likelihood that compares outputs of a simulator with data.
 
     Its coordinates u are those of the slow parameters: distances in fast ones mean nothing, as all is known of them.
+    A point is feasible where the simulator has outputs.
 
     Attributes:
-        parameters: The numbers that define it.
         processes: Those of the components.
         output_data: What it was fitted to.
-        feasibility: Where the simulator succeeds, in whitened coordinates.
-        y_max: Largest log-likelihood among the data.
-        low: Lower corner of the trust region in whitened coordinates.
-        high: Upper corner.
-        infeasible: Points at which the simulator has no outputs, with shape (k, s) in whitened coordinates.
+        region: The box of the points with outputs, padded.
         from_unit: Parameters x of unit coordinates t.
     """
 
-    parameters: CompositeParameters
     processes: tuple[ComponentProcess, ...]
     output_data: OutputData
-    feasibility: Feasibility
-    y_max: float
-    low: Array
-    high: Array
-    infeasible: Array
+    region: TrustRegion
     from_unit: Callable[[Array], Array]
-
-    @property
-    def temperature(self) -> float:
-        """Values are (y - y_max) / temperature."""
-        return self.parameters.temperature
-
-    @property
-    def exact(self) -> bool:
-        """Whether polynomials explain the outputs."""
-        return self.parameters.exact
-
-    @property
-    def coarse(self) -> bool:
-        """Whether deep points are taken for noise of more than a tenth of their distance."""
-        return self.parameters.coarse
 
     @property
     def device(self) -> torch.device:
@@ -146,21 +116,12 @@ class CompositeLogDensity:
         return self._smooth(self.whiten(t), t)
 
     def _smooth(self, u: Array, t: Array) -> Array:
-        value = self._bare(u, t)
-        excess = np.maximum(self.low - u, u - self.high)
-        if (excess > 0.0).any():
-            bend = ((np.maximum(excess, 0.0) / (BEND_WIDTH * (self.high - self.low))) ** 2).sum(1)
-            value = value - 0.5 * (bend + (BEND_QUARTIC * bend) ** 2)
-        return value
+        return self.region.bent(self._bare(u, t), u)
 
     def if_feasible(self, t: Array) -> Array:
         """The smooth mean, at most 3 above the best evaluation where the simulator is known to fail."""
         u = self.whiten(t)
-        return self._bounded(self._smooth(u, t), self.feasibility.probability(u))
-
-    @staticmethod
-    def _bounded(value: Array, probability: Array) -> Array:
-        return np.where(probability <= 0.0, np.minimum(value, _HIGHEST_BEYOND), value)
+        return limited(self._smooth(u, t), self.feasibility.probability(u))
 
     def relative(self, t: Array, *, floor: float = 0.0) -> Array:
         """The smooth mean plus the log of the probability of being feasible, with shape (m,).
@@ -170,10 +131,7 @@ class CompositeLogDensity:
             floor: Smallest probability; above zero, draws still visit regions known to be infeasible.
         """
         u = self.whiten(t)
-        p = self.feasibility.probability(u)
-        value = self._bounded(self._smooth(u, t), p)
-        with np.errstate(divide="ignore"):
-            value = value + np.log(np.maximum(p, floor))
+        value = discounted(self._smooth(u, t), self.feasibility.probability(u), floor)
         return np.where(value * self.temperature < 0.5 * LOWEST, -np.inf, value)
 
     def predict(self, t: Array) -> tuple[Array, Array]:
@@ -342,16 +300,13 @@ def build_composite(
         doubtful=(data.status == FAILED)[labelled] & infeasible[labelled],
         device=device,
     )
-    inside = u[known.rows]
-    pad = _PADDING * (inside.max(0) - inside.min(0)) + 1e-9
     return CompositeLogDensity(
         parameters,
-        tuple(processes),
-        known,
         feasibility,
         data.y_max,
-        inside.min(0) - pad,
-        inside.max(0) + pad,
         u[infeasible],
-        from_unit,
+        processes=tuple(processes),
+        output_data=known,
+        region=TrustRegion.around(u[known.rows]),
+        from_unit=from_unit,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from surrogate.arrays import Array, Flags, Indices
 from surrogate.linalg.lowrank import ColumnAccess
+from surrogate.log_density.base import LogDensityBase, discounted, limited
 from surrogate.log_density.feasibility.choice import fit_feasibility
 from surrogate.log_density.feasibility.protocol import Everywhere, Feasibility
 from surrogate.log_density.mixed.embedding import Embedding, coordinates_of
@@ -25,7 +26,6 @@ from surrogate.problem.levels import Levels
 __all__ = ["Group", "LevelLogDensity", "MixedLogDensity", "build"]
 
 _APART = 3.0  # sds by which two categories, or the ends of the integers, are apart where distances count
-_HIGHEST_BEYOND = 3.0  # nats above the best evaluation where points are known to be infeasible
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,39 +48,16 @@ class Group:
 
 
 @dataclass(frozen=True, eq=False)
-class MixedLogDensity:
-    """A fitted surrogate; groups are independent of each other.
+class MixedLogDensity(LogDensityBase[MixedParameters]):
+    """A fitted surrogate; groups are independent of each other. Levels are among its whitened coordinates.
 
     Attributes:
-        parameters: The numbers that define it.
         levels: All levels of the problem.
         groups: Its processes.
-        feasibility: Where the likelihood is finite, in whitened coordinates, levels included.
-        infeasible: Points that count as infeasible, with shape (k, e) in whitened coordinates.
-        y_max: Largest value among the data.
     """
 
-    parameters: MixedParameters
     levels: Levels
     groups: tuple[Group, ...]
-    feasibility: Feasibility
-    infeasible: Array
-    y_max: float
-
-    @property
-    def temperature(self) -> float:
-        """The processes model (y - y_max) / temperature."""
-        return self.parameters.temperature
-
-    @property
-    def exact(self) -> bool:
-        """Whether the trends alone explain the data."""
-        return all(group.model.exact for group in self.groups)
-
-    @property
-    def coarse(self) -> bool:
-        """Whether the fit of a group explains deep points by noise of more than a tenth of their depth."""
-        return any(group.model.coarse for group in self.groups)
 
     @property
     def device(self) -> torch.device:
@@ -133,21 +110,17 @@ class MixedLogDensity:
 
     def if_feasible(self, t: Array) -> Array:
         """The smooth mean, bounded where points are known to be infeasible, with shape (m,)."""
-        return self._bounded(self._values(t, lambda m, z: m.if_feasible(z)), self.feasibility.probability, t)
-
-    def _bounded(self, value: Array, probability: Callable[[Array], Array], t: Array) -> Array:
+        value = self._values(t, lambda model, z: model.if_feasible(z))
         if self.feasibility.everywhere:
             return value
-        return np.where(probability(self.whiten(t)) <= 0.0, np.minimum(value, _HIGHEST_BEYOND), value)
+        return limited(value, self.feasibility.probability(self.whiten(t)))
 
     def relative(self, t: Array, *, floor: float = 0.0) -> Array:
         """The smooth mean plus the log of the probability of being feasible, at least ``floor``, with shape (m,)."""
         value = self._values(t, lambda model, z: model.relative(z, floor=floor))
         if self.feasibility.everywhere:
             return value
-        p = self.feasibility.probability(self.whiten(t))
-        with np.errstate(divide="ignore"):
-            return np.where(p <= 0.0, np.minimum(value, _HIGHEST_BEYOND), value) + np.log(np.maximum(p, floor))
+        return discounted(value, self.feasibility.probability(self.whiten(t)), floor)
 
     def predict(self, t: Array) -> tuple[Array, Array]:
         """Mean and sd of the log-likelihood given that it is feasible, each with shape (m,)."""
@@ -352,9 +325,9 @@ def build(data: Dataset, t: Array, parameters: MixedParameters, levels: Levels, 
         model = build_scalar(data.where(mine), z, group.surrogate, device=device)
         groups.append(Group(embedding, np.flatnonzero(mine[data.finite]), level[mine], data.y[mine], model))
     infeasible = (data.status == INFEASIBLE) | (data.status == FAILED)
-    out = MixedLogDensity(parameters, levels, tuple(groups), Everywhere(), np.empty((0, 0)), data.y_max)
+    out = MixedLogDensity(parameters, Everywhere(), data.y_max, np.empty((0, 0)), levels, tuple(groups))
     u = out.whiten(t)
     feasibility = fit_feasibility(
         parameters.groups[0].surrogate.feasibility, u, ~infeasible, doubtful=data.status == FAILED, device=device
     )
-    return MixedLogDensity(parameters, levels, tuple(groups), feasibility, u[infeasible], data.y_max)
+    return replace(out, feasibility=feasibility, infeasible=u[infeasible])

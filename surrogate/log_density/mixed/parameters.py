@@ -52,6 +52,16 @@ class MixedParameters:
         return self.groups[0].surrogate.temperature
 
     @property
+    def exact(self) -> bool:
+        """Whether the trends alone explain the data."""
+        return all(group.surrogate.exact for group in self.groups)
+
+    @property
+    def coarse(self) -> bool:
+        """Whether the fit of a group explains deep points by noise of more than a tenth of their depth."""
+        return any(group.surrogate.coarse for group in self.groups)
+
+    @property
     def noise(self) -> float:
         """Largest sd of noise that was found in the values of a group, in nats; 0 where they are exact."""
         return max(group.surrogate.noise for group in self.groups)

@@ -181,7 +181,7 @@ class Predictor:
             ),
             trend=trend,
             tilted=tilted,
-            box=np.stack([model.low, model.high]),
+            box=np.stack([model.region.low, model.region.high]),
             feasibility=model.feasibility.kind,
             classifier=model.feasibility.arrays(points.shape[1]),
             constants=np.array([model.y_max, parameters.temperature, parameters.structure.output]),

@@ -1,0 +1,84 @@
+"""What the surrogates of all kinds share: what their parameters say of the fit, and feasibility times a smooth mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+
+from surrogate.arrays import Array
+from surrogate.gp.solvers.cholesky import CholeskyPosterior
+from surrogate.gp.trended import Hyperparameters
+from surrogate.linalg.composed import Correlated, PosteriorAccess
+from surrogate.linalg.stationary import CORRELATIONS
+from surrogate.log_density.feasibility.protocol import Feasibility
+from surrogate.log_density.protocol import Parameters
+
+__all__ = ["LogDensityBase", "discounted", "limited", "posterior_access"]
+
+
+P = TypeVar("P", bound=Parameters)
+
+_HIGHEST_BEYOND = 3.0  # nats above the best evaluation where points are known to be infeasible
+
+
+def limited(value: Array, probability: Array) -> Array:
+    """Values of a smooth mean, at most 3 where the probability of being feasible is 0, each with shape (m,).
+
+    Beyond a cliff the mean of a process may rise without limit.
+    """
+    return np.where(probability <= 0.0, np.minimum(value, _HIGHEST_BEYOND), value)
+
+
+def discounted(value: Array, probability: Array, floor: float) -> Array:
+    """The limited values plus the log of the probability of being feasible, at least ``floor``, with shape (m,)."""
+    with np.errstate(divide="ignore"):
+        return limited(value, probability) + np.log(np.maximum(probability, floor))
+
+
+def posterior_access(gp: CholeskyPosterior, kernel: str, hyper: Hyperparameters, u: Array) -> PosteriorAccess:
+    """Posterior covariance of a process at u, with shape (m, m), in units of its squared scale; O(m n (n + p)) once.
+
+    Args:
+        gp: The process given the data.
+        kernel: Name of the kernel of its residual.
+        hyper: Its hyperparameters.
+        u: Whitened coordinates, with shape (m, d).
+    """
+    half, left = gp.features(u)
+    z = torch.as_tensor(u / np.exp(hyper.log_lengthscale), device=gp.u.device)
+    return PosteriorAccess(Correlated(CORRELATIONS[kernel], z, float(np.exp(hyper.log_amplitude)) ** 2), half, left)
+
+
+@dataclass(frozen=True, eq=False)
+class LogDensityBase(Generic[P]):
+    """The part of a fitted surrogate that does not depend on how it predicts.
+
+    Attributes:
+        parameters: The numbers that define it.
+        feasibility: Where the log-likelihood is finite, in whitened coordinates.
+        y_max: Largest log-likelihood among the data.
+        infeasible: Points that count as infeasible, with shape (k, e) in whitened coordinates.
+    """
+
+    parameters: P
+    feasibility: Feasibility
+    y_max: float
+    infeasible: Array
+
+    @property
+    def temperature(self) -> float:
+        """Values are (y - y_max) / temperature."""
+        return self.parameters.temperature
+
+    @property
+    def exact(self) -> bool:
+        """Whether polynomials alone explain the data."""
+        return self.parameters.exact
+
+    @property
+    def coarse(self) -> bool:
+        """Whether deep points are taken for noise of more than a tenth of their depth."""
+        return self.parameters.coarse
