@@ -25,14 +25,14 @@ def add_compare(commands: Any) -> None:
     )
     parser.set_defaults(command=_compare)
     parser.add_argument("folders", metavar="DIR", nargs="+", help="folders of two or more runs")
-    parser.add_argument("--names", metavar="A,B,...", help="what the models are called (default: names of the folders)")
-    parser.add_argument("--anyway", action="store_true", help="compare runs that have not converged too")
+    parser.add_argument("--names", metavar="A,B,...", help="names of the models (default: names of the folders)")
+    parser.add_argument("--anyway", action="store_true", help="include runs that have not converged")
     parser.add_argument(
         "--widen", type=float, default=2.0, metavar="W", help="factor on each prior's width (default 2)"
     )
-    parser.add_argument("--criteria", action="store_true", help="AIC and DIC too, and BIC with --n-data")
+    parser.add_argument("--criteria", action="store_true", help="also AIC and DIC, and BIC with --n-data")
     parser.add_argument("--n-data", type=int, metavar="N", help="number of data, for AICc and BIC")
-    parser.add_argument("--html", metavar="FILE", help="write the tables to a page as well")
+    parser.add_argument("--html", metavar="FILE", help="also write the tables to an HTML page")
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -56,6 +56,6 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _short(folders: list[str]) -> list[str]:
-    """The last parts of the folders' paths, or the paths if these are not different."""
+    """Short names of the folders: the last parts of their paths, or the whole paths if those are not unique."""
     parts = [folder.rstrip("/").rpartition("/")[2] for folder in folders]
     return parts if len(set(parts)) == len(parts) else list(folders)

@@ -11,7 +11,7 @@ options:
   seed: 1
   max_evaluations: 200
 
-In place of a likelihood there may be a simulator whose outputs are learned, see ``surrogate.Observables``:
+Instead of a likelihood a file may name a simulator whose outputs are learned, see ``surrogate.Observables``:
 
 simulator: model.py:simulate
 compare: model.py:compare                  # or {data: y.txt, covariance: cov.txt} for Gaussian data
@@ -45,7 +45,7 @@ from surrogate.storage.versions import software_versions
 
 __all__ = ["DEFAULTS", "RunConfig", "build", "observables_of", "read_config", "write_config"]
 
-# Those of `surrogate.infer`, in its order; what is no plain value has no place in a file.
+# The options of `surrogate.infer`, in its order, except those that cannot be written as plain values in a file.
 DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "executor": None,
@@ -79,13 +79,13 @@ _ENTRY = ("prior", "min", "max", "label", "periodic", "categories", "integers", 
 
 @dataclass(frozen=True, eq=False)
 class RunConfig:
-    """A run as described by its YAML file.
+    """A run as its YAML file describes it.
 
     Attributes:
         log_likelihood: The function, imported; or the simulator and the comparison.
         prior: Prior of the parameters.
-        options: Keyword arguments for ``surrogate.infer``: those that the file sets.
-        document: The file as it was read, its paths made absolute.
+        options: Keyword arguments for ``surrogate.infer`` that the file sets.
+        document: The content of the file, with paths made absolute.
     """
 
     log_likelihood: Callable[..., Any] | Observables
@@ -95,13 +95,13 @@ class RunConfig:
 
 
 def read_config(path: str | os.PathLike[str]) -> RunConfig:
-    """Reads the run that a YAML file describes; imports the likelihood.
+    """The run that a YAML file describes; imports the likelihood.
 
     Args:
-        path: The file; what it names is looked for in its folder first.
+        path: The file. Files and modules that it names are looked for in its folder first.
 
     Raises:
-        ValueError: If anything in it cannot be used; the message names the file, the place and the nearest valid word.
+        ValueError: If any entry is invalid; the message names the file, the entry and the closest valid word.
     """
     file = Path(path).absolute()
     try:
@@ -112,7 +112,7 @@ def read_config(path: str | os.PathLike[str]) -> RunConfig:
 
 
 def observables_of(path: Path) -> Observables | None:
-    """The simulator and the comparison in the settings of a run; None if it has none. Raises as `read_config`."""
+    """The simulator and the comparison in the settings of a run, or None; raises the errors of `read_config`."""
     if not path.exists() or "simulator" not in parse_document(path):
         return None
     target = read_config(path).log_likelihood
@@ -122,12 +122,12 @@ def observables_of(path: Path) -> Observables | None:
 def write_config(
     config: RunConfig, path: str | os.PathLike[str], *, overrides: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes the settings of a run, defaults filled in, and the software versions; `read_config` reads the file back.
+    """Writes the settings of a run, including defaults, and the software versions; `read_config` reads the file.
 
     Args:
         config: The run.
         path: The file.
-        overrides: Options that take the place of those of the file.
+        overrides: Options that replace those of the file.
     """
     options = DEFAULTS | config.document.get("options", {}) | dict(overrides or {})
     document = {**config.document, "options": options, "versions": software_versions()}
@@ -135,16 +135,16 @@ def write_config(
 
 
 def build(spec: Any, choices: Mapping[str, Callable[..., Any]], *, key: str, where: str) -> Any:
-    """The component that ``spec`` names, built with the other entries of ``spec`` as keyword arguments.
+    """The component named in ``spec``, made with the other entries of ``spec`` as keyword arguments.
 
     Args:
         spec: A mapping such as ``{dist: norm, loc: 0, scale: 2}``.
-        choices: Functions by the names that may be given.
-        key: The word whose value is the name, here ``dist``.
-        where: Place in the file, for messages.
+        choices: Functions by the names that are allowed.
+        key: The key whose value is the name, such as ``dist``.
+        where: Place in the file, for error messages.
 
     Raises:
-        ValueError: If the name, or one of the arguments, is not known; the message holds the nearest match.
+        ValueError: If the name or an argument is unknown; the message gives the closest match.
 
     >>> build({"dist": "complex", "real": 1}, {"complex": complex}, key="dist", where="here")
     (1+0j)
@@ -190,8 +190,10 @@ def _read(file: Path, document: Any) -> RunConfig:
 
 
 def _cobaya(file: Path, content: dict[str, Any]) -> RunConfig:
-    """A run of the model in a Cobaya file, with those options of its sampler block that `surrogate.infer` also has."""
-    interface = importlib.import_module("surrogate.interfaces.cobaya")  # a plug-in, loaded by its name
+    """The run of a Cobaya file's model, with the options of its sampler block that `surrogate.infer` shares."""
+    interface = importlib.import_module(
+        "surrogate.interfaces.cobaya"
+    )  # an optional interface, imported only when needed
     block = _mapping((content.get("sampler") or {}).get("surrogate") or {}, "sampler.surrogate")
     problem = interface.problem_of(file, block.get("integers"))
     given = {name: value for name, value in block.items() if name in DEFAULTS}
@@ -203,7 +205,7 @@ def _cobaya(file: Path, content: dict[str, Any]) -> RunConfig:
 
 
 def _option(name: str, value: Any) -> Any:
-    """The value of an option, with text such as 1e6, which YAML does not read as a number, converted to numbers."""
+    """The value of an option; text such as 1e6, which YAML reads as a string, is converted to a number."""
     where = f"options.{name}"
     if value is None or name in _STRUCTURES:
         return value
@@ -215,14 +217,14 @@ def _option(name: str, value: Any) -> Any:
 
 
 def _value_of(name: str, value: Any, prior: Prior) -> Any:
-    """The value of an option of the file in the form that ``surrogate.infer`` takes."""
+    """The value of an option, converted to the form that ``surrogate.infer`` takes."""
     if value is None or name not in _STRUCTURES:
         return value
     return _initial(Path(value), prior) if name == "initial" else _reference(value, prior)
 
 
 def _reference(value: Any, prior: Prior) -> Any:
-    """A point, or means and standard deviations."""
+    """The reference of a run: a point, or means and standard deviations."""
     where = "options.reference"
     entries = _mapping(value, where)
     _check_words(entries, prior.names, where)
@@ -244,7 +246,7 @@ def _reference(value: Any, prior: Prior) -> Any:
 
 
 def _initial(path: Path, prior: Prior) -> tuple[NDArray, NDArray]:
-    """Earlier evaluations from a table with a header, or from the journal of another run."""
+    """Earlier evaluations, read from a table with a header or from the journal of another run."""
     if not path.is_file():
         msg = f"options.initial: there is no file {path}"
         raise ValueError(msg)
@@ -327,7 +329,7 @@ def _distributions() -> dict[str, Callable[..., Any]]:
 
 
 def _observables(content: Mapping[str, Any], folder: Path, prior: Prior) -> tuple[Observables, dict[str, Any]]:
-    """The target of a file with a simulator, and its entries in a form that is valid from any folder."""
+    """The target of a file with a simulator, and its entries with absolute paths."""
     if "likelihood" in content:
         msg = "a run has a likelihood, or a simulator and compare, not both"
         raise ValueError(msg)
@@ -372,7 +374,7 @@ def _numbers_in(path: Path, word: str) -> NDArray:
 
 
 def _likelihood(spec: Any, folder: Path) -> tuple[Callable[..., Any], Any]:
-    """The likelihood function, and its specification in a form that is valid from any folder."""
+    """The likelihood function, and its specification with absolute paths."""
     module_name, function_name = _spelled(spec)
     is_file = module_name.endswith(".py")
     module = _module_from_file(folder / module_name) if is_file else _module(module_name, folder)
@@ -399,7 +401,7 @@ def _spelled(spec: Any) -> tuple[str, str]:
 
 
 def _module_from_file(file: Path) -> Any:
-    """The module in a file, imported under the name by which other processes will find it."""
+    """The module in a file, imported under the name by which other processes can import it."""
     if not file.is_file():
         msg = f"likelihood: there is no file {file}"
         raise ValueError(msg)
@@ -413,7 +415,7 @@ def _module_from_file(file: Path) -> Any:
 
 def _module(name: str, folder: Path) -> Any:
     if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))  # and there it stays: other processes get this path too
+        sys.path.insert(0, str(folder))  # not removed again: worker processes inherit this path
     importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
@@ -447,7 +449,7 @@ def _mapping(value: Any, where: str, *, instead: str = "") -> dict[Any, Any]:
 
 
 def _check_words(given: Iterable[Any], allowed: Collection[str], where: str, *, besides: str = "") -> None:
-    """Raises ValueError at the first key that is not allowed; the message names the nearest allowed key."""
+    """Raises ValueError for the first key that is not allowed, with the closest allowed key in the message."""
     for word in given:
         if word not in allowed:
             place = f"{where}: " if where else ""
@@ -462,12 +464,12 @@ def _nearest(word: str, words: Collection[str]) -> str:
 
 
 def _keywords(make: Callable[..., Any]) -> list[str] | None:
-    """Names of the keyword arguments of a component; None if it accepts any."""
+    """Names of a component's keyword arguments; None if it accepts any."""
     if isinstance(make, stats.rv_continuous):
         return [*(make.shapes.split(", ") if make.shapes else []), "loc", "scale"]
     try:
         found = inspect.signature(make).parameters.values()
-    except ValueError:  # some built-in types have none
+    except ValueError:  # some built-in types have no signature
         return None
     return None if any(p.kind is p.VAR_KEYWORD for p in found) else [p.name for p in found]
 

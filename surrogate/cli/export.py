@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 __all__ = ["add_export"]
 
 _DESCRIPTION = """\
-Makes a trained network smaller and writes one file that loads without this package: .npz, numbers that numpy alone
-evaluates, or .pt2, a program that torch.export.load reads. Prints bytes, error and time before and after. If the error
-rises by more than the tolerance, nothing is written.
+Compresses a trained network and writes one file that loads without this package: .npz, which needs only numpy, or .pt2,
+which torch.export.load reads. Prints size, error and time before and after. If the error rises by more than the
+tolerance, nothing is written.
 """
 
 
 def add_export(commands: Any) -> None:
     """Adds the command to the subparsers of the ``surrogate`` command."""
     export = commands.add_parser(
-        "export", help="make a trained network smaller, for other programs", description=_DESCRIPTION
+        "export", help="compress a trained network for use in other programs", description=_DESCRIPTION
     )
     export.set_defaults(command=_export)
     export.add_argument("model", metavar="MODEL", help=".npz file of save_network")
@@ -33,28 +33,34 @@ def add_export(commands: Any) -> None:
         "--data",
         metavar="TABLE",
         required=True,
-        help="rows to train on and to judge by, the target last: .csv or .csv.gz, or .txt with blanks",
+        help="rows for training and evaluation, with the target in the last column: .csv, .csv.gz, or .txt with blanks",
     )
     export.add_argument(
-        "--precision", choices=["float32", "bf16", "int8"], default="int8", help="of the weights (default int8)"
+        "--precision",
+        choices=["float32", "bf16", "int8"],
+        default="int8",
+        help="number type of the weights (default int8)",
     )
     export.add_argument(
         "--activations",
         choices=["none", "dynamic", "static"],
         default="none",
-        help="round what goes into hidden layers to 8 bits too, for .pt2: by ranges of each row or of the table",
+        help="also round inputs of hidden layers to 8 bits, for .pt2; ranges are taken per row or from the table",
+    )
+    export.add_argument("--prune", type=_share, default=0.0, metavar="SHARE", help="remove this share of the weights")
+    export.add_argument("--structured", action="store_true", help="remove whole hidden units")
+    export.add_argument("--aware", action="store_true", help="continue training with rounded numbers (int8)")
+    export.add_argument(
+        "--steps", type=_steps, default=1500, metavar="N", help="training steps after compression (default 1500)"
     )
     export.add_argument(
-        "--prune", type=_share, default=0.0, metavar="SHARE", help="leave out this share of the weights"
+        "--tolerance",
+        type=_tolerance,
+        metavar="SHARE",
+        help="allowed relative rise of the error (default 0.02; 0.05 if pruned)",
     )
-    export.add_argument("--structured", action="store_true", help="leave out whole hidden units")
-    export.add_argument("--aware", action="store_true", help="train on with rounded numbers (int8)")
-    export.add_argument("--steps", type=_steps, default=1500, metavar="N", help="of training after it (default 1500)")
-    export.add_argument(
-        "--tolerance", type=_tolerance, metavar="SHARE", help="of the rise of the error (default 0.02; pruned 0.05)"
-    )
-    export.add_argument("--seed", type=int, default=0, metavar="N", help="of everything drawn")
-    export.add_argument("-q", "--quiet", action="store_true", help="print errors alone")
+    export.add_argument("--seed", type=int, default=0, metavar="N", help="seed of random numbers")
+    export.add_argument("-q", "--quiet", action="store_true", help="print only errors")
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -81,7 +87,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _table(path: Path) -> Array:
-    """Numbers of a file; a first line of titles is left out."""
+    """The numbers of a file, with shape (n, columns); a header line is skipped."""
     separator = None if path.suffix == ".txt" else ","
     try:
         return np.loadtxt(path, delimiter=separator, ndmin=2)

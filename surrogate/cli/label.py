@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["add_label"]
 
-_PATIENCE = 600.0  # seconds that a command waits for another one in the same folder
+_PATIENCE = 600.0  # seconds to wait for another command in the same folder
 _OUTPUT = "CSV or .parquet file to write (default: standard output)"
-OVER = 3  # exit status of an ``ask`` that has no rows because the run is over
+OVER = 3  # exit status of ``ask`` when the run is over and there are no more rows
 
 _EPILOG = f"""a run, from beginning to end:
-  surrogate label init pool.csv --target y -o runs/x        labels that are in the table are used
+  surrogate label init pool.csv --target y -o runs/x        labels in the table are used
   surrogate label ask runs/x -n 64 > batch.csv              fill in the column y of batch.csv
-  surrogate label tell runs/x batch.csv                     all of it or some of it; the rest may come later
+  surrogate label tell runs/x batch.csv                     some rows may be left for later
   surrogate label status runs/x
   surrogate label predict runs/x new.csv > predicted.csv
 
@@ -36,14 +36,14 @@ def add_label(commands: Any, count: Callable[[str], int]) -> None:
     """Adds the commands to the parser of ``surrogate``.
 
     Args:
-        commands: Answer of ``add_subparsers``.
-        count: Reads a whole number of at least 1.
+        commands: The result of ``add_subparsers``.
+        count: Converts text to a whole number of at least 1.
     """
     what = "choose which rows of a table to label"
     label = commands.add_parser(
         "label",
         help=what,
-        description=f"{what[0].upper()}{what[1:]}: a table, some labels, a budget, and somebody who labels.",
+        description=f"{what[0].upper()}{what[1:]}: needs a table and somebody who labels rows.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -52,9 +52,9 @@ def add_label(commands: Any, count: Callable[[str], int]) -> None:
     _add_ask(inner, count)
     _add_tell(inner)
     _add_predict(inner)
-    release = _command(inner, "release", _release, "return pending rows whose labels will not come to the pool")
-    release.add_argument("--batch", type=count, metavar="N", help="those of one batch (default: of all)")
-    _command(inner, "status", _status, "show the state of a run, from its files alone")
+    release = _command(inner, "release", _release, "return pending rows that will not be labelled to the pool")
+    release.add_argument("--batch", type=count, metavar="N", help="rows of this batch only (default: all)")
+    _command(inner, "status", _status, "show the state of a run from its files")
     report = _command(inner, "report", _report, "write a page with the learning curve")
     report.add_argument("-o", "--output", metavar="PATH", help=".html or .png (default: report.html in the folder)")
 
@@ -67,7 +67,7 @@ def _command(inner: Any, name: str, command: Callable[..., int], what: str) -> a
 
 
 class _Once(argparse.Action):
-    """An option that may be given only once: argparse would silently take the second."""
+    """An option that may be given only once; by default argparse silently takes the last value."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
         if getattr(namespace, self.dest) is not None:
@@ -76,68 +76,88 @@ class _Once(argparse.Action):
 
 
 def _add_init(inner: Any, count: Callable[[str], int]) -> None:
-    what = "make a run of a table"
+    what = "start a run on a table"
     init = inner.add_parser("init", help=what, description=f"{what[0].upper()}{what[1:]}.")
     init.set_defaults(command=_init)
-    init.add_argument("pool", metavar="TABLE", help="CSV or Parquet file with a header, one row each")
-    target = "the labels; empty where there is none"
+    init.add_argument("pool", metavar="TABLE", help="CSV or Parquet file with a header")
+    target = "column of the labels, empty where there is none"
     init.add_argument("--target", metavar="COLUMN", required=True, action=_Once, help=target)
     init.add_argument("-o", "--output", metavar="DIR", required=True, action=_Once, help="folder of the run")
-    columns = init.add_argument_group("columns", "text is categorical and numbers are numbers, unless said otherwise")
+    columns = init.add_argument_group(
+        "columns", "columns of text are categorical and columns of numbers numeric, unless declared otherwise"
+    )
     for name, words in (
-        ("categorical", "categories, although they look like numbers"),
-        ("ignore", "seen by no model"),
-        ("id", "names a row, uniquely"),
+        ("categorical", "columns of numbers that are categories"),
+        ("ignore", "columns not used by any model"),
+        ("id", "column that identifies rows uniquely"),
     ):
         columns.add_argument(f"--{name}", metavar="COLUMN", action="extend", nargs="+", default=[], help=words)
-    ordinal = "steps of a scale, from low to high: one column of 0, 1, 2, ... in place of one for each word"
+    ordinal = "levels of an ordinal column, from low to high, coded as 0, 1, 2, ... instead of one-hot"
     columns.add_argument("--ordinal", metavar="COLUMN=A<B<C", action="append", default=[], help=ordinal)
-    columns.add_argument("--mask", metavar="COLUMN", action=_Once, help="1 where a row may be asked for, 0 where not")
+    columns.add_argument(
+        "--mask", metavar="COLUMN", action=_Once, help="column that is 1 for rows that may be requested, otherwise 0"
+    )
     _add_settings(init.add_argument_group("the run"), count)
 
 
 def _add_settings(group: Any, count: Callable[[str], int]) -> None:
     number, whole = float, int
     for name, kind, metavar, words in (
-        ("seed", whole, "N", "same table, labels and seed: same batches (default 0)"),
-        ("budget", count, "N", "labels that may be asked for, those of the table not counted (default: any number)"),
-        ("target-error", number, "E", "stop at this held-out RMSE, one standard error included"),
-        ("flat", number, "SHARE", "stop when twice the labels would lower the error by less, for example 0.03"),
-        ("audit", number, "SHARE", "of random rows in a batch: errors on chosen rows mislead (default 0.1)"),
-        ("level", number, "P", "probability of the intervals (default 0.9)"),
+        ("seed", whole, "N", "the same table, labels and seed give the same batches (default 0)"),
+        (
+            "budget",
+            count,
+            "N",
+            "maximum number of labels to request, not counting those in the table (default: no limit)",
+        ),
+        ("target-error", number, "E", "stop when the held-out RMSE plus one standard error is below this"),
+        (
+            "flat",
+            number,
+            "SHARE",
+            "stop when doubling the labels would lower the error by less than this fraction, for example 0.03",
+        ),
+        ("audit", number, "SHARE", "share of random rows in a batch, which give an unbiased error (default 0.1)"),
+        ("level", number, "P", "coverage of the intervals (default 0.9)"),
         (
             "model",
             str,
             "NAME",
-            "gp, network, ridge, or auto: gp up to 500 labels, then network; ridge where it is better",
+            "gp, network, ridge, or auto: gp up to 500 labels, then network, or ridge where that is better",
         ),
-        ("uncertainty", str, "NAME", "of networks: last-layer (default), kfac or swag"),
-        ("device", str, "NAME", "where models are fitted: cpu (default), cuda or auto"),
+        ("uncertainty", str, "NAME", "uncertainty of networks: last-layer (default), kfac or swag"),
+        ("device", str, "NAME", "device on which models are fitted: cpu (default), cuda or auto"),
     ):
         group.add_argument(f"--{name}", type=kind, metavar=metavar, help=words)
-    group.add_argument("--method", metavar="NAME", help="of the selection (default lcmd-tp); random for comparison")
-    chosen = "the labels in the table are of rows that somebody picked, no random sample: no error is taken over them"
+    group.add_argument("--method", metavar="NAME", help="selection rule (default lcmd-tp); random for comparison")
+    chosen = "the labelled rows of the table are not a random sample, so no error is estimated on them"
     group.add_argument("--table-not-random", action="store_true", help=chosen)
 
 
 def _add_ask(inner: Any, count: Callable[[str], int]) -> None:
-    ask = _command(inner, "ask", _ask, "choose rows to be labelled, as CSV")
-    ask.add_argument("-n", type=count, default=64, metavar="N", help="rows (default 64)")
+    ask = _command(inner, "ask", _ask, "choose rows to label and write them as CSV")
+    ask.add_argument("-n", type=count, default=64, metavar="N", help="number of rows (default 64)")
     ask.add_argument("-o", "--output", metavar="PATH", help=_OUTPUT)
-    ask.add_argument("--anyway", action="store_true", help="beyond the target error and a flat curve")
-    ask.add_argument("--again", type=count, metavar="N", help="batch N once more, without the rows that have a label")
-    ask.add_argument("--unfinished", action="store_true", help="pending rows come before any new ones")
+    ask.add_argument(
+        "--anyway", action="store_true", help="continue although the target error is reached or the curve is flat"
+    )
+    ask.add_argument("--again", type=count, metavar="N", help="write batch N again, without rows that have a label")
+    ask.add_argument("--unfinished", action="store_true", help="write pending rows before choosing new ones")
 
 
 def _add_tell(inner: Any) -> None:
     tell = _command(inner, "tell", _tell, "record labels")
-    tell.add_argument("labels", metavar="FILE", help="a batch with the target filled in, or 'failed' in its place")
-    tell.add_argument("--correct", action="store_true", help="labels may take the place of others")
+    tell.add_argument(
+        "labels", metavar="FILE", help="a batch with the target filled in; 'failed' marks rows that cannot be labelled"
+    )
+    tell.add_argument("--correct", action="store_true", help="allow replacing known labels")
 
 
 def _add_predict(inner: Any) -> None:
-    predict = _command(inner, "predict", _predict, "labels of other rows with their uncertainty, as CSV")
-    predict.add_argument("table", metavar="TABLE", nargs="?", help="rows like those of the pool (default: the pool)")
+    predict = _command(inner, "predict", _predict, "predict labels with their uncertainty and write them as CSV")
+    predict.add_argument(
+        "table", metavar="TABLE", nargs="?", help="table with the columns of the pool (default: the pool itself)"
+    )
     predict.add_argument(
         "-o", "--output", metavar="PATH", help="CSV or .parquet file to write (default: standard output)"
     )
@@ -195,7 +215,7 @@ def _declare(found: dict[str, Any], name: str, kind: Any) -> None:
 
 
 def _introduction(run: LabellingRun) -> list[str]:
-    """Lines that the user should check before asking for rows."""
+    """Lines that the user should check before requesting rows."""
     schema, state = run.pool.schema, run.state
     words = [column.name if not column.categories else _of_categories(column) for column in schema.columns]
     lines = [
@@ -204,9 +224,7 @@ def _introduction(run: LabellingRun) -> list[str]:
     if not state.n_labels:
         lines.append(f"no row has a label yet in the column {schema.target!r}")
     if state.n_labels and run.settings.table_is_random:
-        lines.append(
-            "the labels in the table are taken for a random sample of its rows; --table-not-random if they were picked"
-        )
+        lines.append("the labelled rows of the table are assumed to be a random sample; if not, use --table-not-random")
     return lines
 
 
@@ -215,7 +233,7 @@ def _of_categories(column: Any) -> str:
 
 
 def _opened(folder: str) -> LabellingRun:
-    """The run, once the command of another process has ended."""
+    """The run in a folder; waits until commands of other processes have ended."""
     from surrogate.labelling.opening import open_run
 
     try:
@@ -236,7 +254,7 @@ def _ask(options: argparse.Namespace) -> int:
         if not len(batch):
             return _say(f"no rows: {run.ending().reason}", OVER)
         if waiting is not None and waiting.number == batch.number:
-            _say(f"batch {batch.number} again: it may not have reached you the first time")
+            _say(f"batch {batch.number} again, because the first output may have been lost")
         _write(_spelled(run, run.state.out_in(batch.number)), options.output)
         run.delivered(batch)
         for line in _of_batch(run, batch):
@@ -251,12 +269,12 @@ def _repeat(run: LabellingRun, numbers: Sequence[int], output: str | None) -> in
     for number, rows in zip(numbers, parts, strict=True):
         batch = run.state.batch(number)
         run.delivered(batch)
-        _say(f"batch {number} once more: {len(rows)} of its {len(batch)} rows are still pending")
+        _say(f"batch {number} again: {len(rows)} of its {len(batch)} rows are still pending")
     return 0
 
 
 def _spelled(run: LabellingRun, chosen: Iterable[int]) -> list[Sequence[str]]:
-    """Header and rows as the table spells them, the target empty."""
+    """Header and rows spelled as in the table, with an empty target."""
     from surrogate.labelling.answers import row_column
 
     rows = [int(row) for row in chosen]
@@ -308,7 +326,7 @@ def _tell(options: argparse.Namespace) -> int:
             (new - open_before, "corrected"),
             (len(answers.rows) - new, "known already"),
             (int(np.isnan(answers.y).sum()), "of these failed"),
-            (answers.empty, "without a label, left for later"),
+            (answers.empty, "without a label, still pending"),
         ):
             parts += [f"{count} {words}"] if count else []
         out = len(run.state.rows(OUT))
@@ -336,7 +354,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _predicted_rows(run: LabellingRun, path: str | None, found: Prediction) -> Iterable[Sequence[str]]:
-    """Predictions with the ids of the rows, or their numbers counted from 1."""
+    """Predictions with the ids of the rows, or with row numbers counted from 1."""
     from surrogate.labelling.answers import row_column
     from surrogate.labelling.table import read_table
 
@@ -354,7 +372,7 @@ def _predicted_rows(run: LabellingRun, path: str | None, found: Prediction) -> I
 
 
 def _check(run: LabellingRun, path: str, found: Prediction) -> str:
-    """The errors of predictions if the table has labels too; empty otherwise."""
+    """The errors of predictions if the table has labels; otherwise empty."""
     import numpy as np
 
     from surrogate.labelling.progress import Coverage
@@ -391,7 +409,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _write(rows: Iterable[Sequence[str]], path: str | None) -> None:
-    """Writes CSV, or Parquet if the file is called so, in one piece; CSV to standard output, flushed."""
+    """Writes a file atomically, as Parquet or CSV by its extension, or CSV to standard output."""
     from surrogate.labelling.table import is_parquet, parquet_bytes
     from surrogate.storage.files import replacing
 

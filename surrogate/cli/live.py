@@ -1,4 +1,4 @@
-"""``surrogate report --live``: the report of a run in a browser on this machine, made anew when the run moves on."""
+"""``surrogate report --live``: the report of a run in a browser on this machine, updated as the run progresses."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _HEADERS = {
 
 
 class LivePage:
-    """The page of a run: its report once it has a surrogate, and how far it is until then.
+    """The live page of a run: its report, or only its progress as long as there is no surrogate.
 
-    A report takes seconds to make, so it is made by one thread at a time, and only if the state on disk has changed.
-    Reads the run's files alone.
+    A report takes seconds to make, so one thread at a time makes it, and only if the state on disk has changed. Only
+    the run's files are read.
 
     Args:
         folder: The run.
-        interval: Seconds after which a browser asks again, and between two reports at least.
+        interval: Seconds between refreshes of the browser, and minimum seconds between two reports.
         n_samples: Effective draws of a report.
     """
 
@@ -48,7 +48,7 @@ class LivePage:
         self._made, self._stamp, self._report = -float("inf"), 0, ""
 
     def html(self) -> str:
-        """The page as it is now."""
+        """The current page."""
         with self._lock:
             try:
                 self._files = self._files.again()
@@ -60,7 +60,7 @@ class LivePage:
             return _page(self._report, text, self._interval, over=self._files.over)
 
     def _renew(self) -> None:
-        """Makes the report again, if the state has changed and the last one is old enough."""
+        """Makes a new report if the state has changed and the last report is old enough."""
         path = self._folder.state_path
         stamp = path.stat().st_mtime_ns if path.exists() else 0
         old = time.monotonic() - self._made > self._interval
@@ -77,7 +77,7 @@ class LivePage:
 
 
 def _page(report: str, status: str, interval: float, *, over: bool) -> str:
-    """The report, or an empty page, with the status on top and a wish to be asked for again."""
+    """The report, or an empty page, with the status on top and, unless the run is over, a refresh header."""
     refresh = "" if over else f'<meta http-equiv="refresh" content="{max(int(interval), 1)}">'
     top = f'<pre style="white-space:pre-wrap;overflow-wrap:anywhere">{escape(status)}</pre>'
     if report:
@@ -87,7 +87,7 @@ def _page(report: str, status: str, interval: float, *, over: bool) -> str:
 
 
 def make_server(page: Callable[[], str], *, port: int = 0) -> tuple[ThreadingHTTPServer, str]:
-    """A server on the loopback interface that shows one page to who knows its token, and the address with the token.
+    """A server on the loopback interface that shows one page to holders of its token, and its address.
 
     Raises:
         OSError: If the port is taken.
@@ -98,7 +98,7 @@ def make_server(page: Callable[[], str], *, port: int = 0) -> tuple[ThreadingHTT
         server_version, sys_version = "surrogate", ""
 
         def do_GET(self) -> None:
-            """Answers with the page, or with an error that says nothing."""
+            """Answers with the page, or with an error without details."""
             address = urlsplit(self.path)
             given = parse_qs(address.query).get("token", [""])[0]
             known = hmac.compare_digest(given.encode(), token.encode())
@@ -110,7 +110,7 @@ def make_server(page: Callable[[], str], *, port: int = 0) -> tuple[ThreadingHTT
                 self._answer(HTTPStatus.OK, page())
 
         def _is_own_host(self) -> bool:
-            """Whether the browser meant this machine: a page elsewhere may point a name of its own here."""
+            """Whether the request names this machine as host; guards against DNS rebinding."""
             return self.headers.get("Host", "") in {f"{name}:{bound}" for name in (_HOST, "localhost")}
 
         def _answer(self, status: HTTPStatus, text: str) -> None:
@@ -122,7 +122,7 @@ def make_server(page: Callable[[], str], *, port: int = 0) -> tuple[ThreadingHTT
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            """Says nothing: the token would be in it."""
+            """Logs nothing, because the log would contain the token."""
 
     server = ThreadingHTTPServer((_HOST, port), Handler)
     server.daemon_threads = True

@@ -1,4 +1,4 @@
-"""The log of the ``surrogate`` logger on standard error, for -v."""
+"""Logging of the package to standard error, for -v."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def show_log(verbosity: int) -> None:
-    """Shows the messages of this package: none at 0, steps and failures at 1, each call too at 2 and above."""
+    """Sets how much the package logs: nothing at 0, steps and failures at 1, also each call from 2."""
     if not verbosity:
         return
     logger = logging.getLogger("surrogate")

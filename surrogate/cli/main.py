@@ -1,4 +1,4 @@
-"""The ``surrogate`` command: run, status, sample, report; the others are in modules of their own."""
+"""The ``surrogate`` command: run, status, sample and report; other subcommands have their own modules."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _USER_ERROR, _NOT_CONVERGED, _INTERRUPTED = 2, 3, 130
 _EPILOG = f"""exit status:
   0    done; a run has converged
   {_USER_ERROR}    the command or a file cannot be used; one line on standard error says why
-  {_NOT_CONVERGED}    the run ended before it converged; with more evaluations allowed, the same command goes on
-  {_INTERRUPTED}  interrupted, by a signal or by the wall time; the same command goes on where it was
+  {_NOT_CONVERGED}    the run ended before it converged; to continue, repeat the command with more evaluations
+  {_INTERRUPTED}  interrupted by a signal or the wall-time limit; repeat the command to continue
 """
 
 
@@ -49,14 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status.
 
     Args:
-        arguments: Words after ``surrogate``; those of the process unless given.
+        arguments: Arguments after ``surrogate``; by default those of the process.
     """
     options = _parser().parse_args(as_libsvm_spells(sys.argv[1:] if arguments is None else arguments))
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
     except KeyboardInterrupt:
-        return _say("interrupted; the same command goes on where it was", _INTERRUPTED)
+        return _say("interrupted; repeat the command to continue", _INTERRUPTED)
     except (ValueError, TypeError, RuntimeError, OSError) as error:
         if options.debug:
             raise
@@ -97,14 +97,14 @@ def _run(options: argparse.Namespace) -> int:
     try:
         result = infer(config.log_likelihood, config.prior, **arguments)
     except UnfinishedError as error:
-        return _say(f"{error}; the same command goes on where it was", _INTERRUPTED)
+        return _say(f"{error}; repeat the command to continue", _INTERRUPTED)
     if world is None or world.rank == 0:
         _conclude(folder, options, config, overrides, result)
     return _INTERRUPTED if result.interrupted else 0 if result.converged else _NOT_CONVERGED
 
 
 def _by_the_first(world: Ranks | None, action: Callable[[], None]) -> None:
-    """Does something on rank 0 alone; if it fails there, that is raised on all ranks, which would wait for it."""
+    """Runs an action on rank 0; if it fails, raises on all ranks, so that none waits forever."""
     if world is None:
         action()
         return
@@ -119,14 +119,14 @@ def _by_the_first(world: Ranks | None, action: Callable[[], None]) -> None:
 
 
 def _prepare(folder: RunFolder, options: argparse.Namespace, config: RunConfig, overrides: dict[str, Any]) -> None:
-    """Clears the folder if that is asked for, and says what is going to happen."""
+    """Clears the folder if requested, and prints whether a run starts or continues."""
     continues = folder.holds_run and not options.force
     folder.claim(into=options.into or config.options.get("into", False))
     with folder.create(force=options.force):
         if not continues:
             _record(folder, config, overrides)
     if not options.quiet:
-        done = f"goes on with the run in {folder.path}, {len(folder.journal.read())} evaluations so far"
+        done = f"continues the run in {folder.path}, {len(folder.journal.read())} evaluations so far"
         _say(done if continues else f"starts a run in {folder.path}")
 
 
@@ -193,7 +193,7 @@ def _existing(path: str) -> RunFolder:
 
 
 def _facts(folder: RunFolder) -> list[tuple[str, str]]:
-    """Pairs of what and how much, from the files alone."""
+    """Names and values that ``status`` prints, read from the files of a run."""
     records = folder.journal.read()
     state = load_arrays(folder.state_path) if folder.state_path.exists() else {}
     row = _last_row(folder)
@@ -207,11 +207,11 @@ def _facts(folder: RunFolder) -> list[tuple[str, str]]:
     facts += _evidence(read_outcome(folder.outcome_path), row)
     if any(map(math.isfinite, signals.values())):
         facts.append(("signals", ", ".join(f"{name} {value:.2g}" for name, value in signals.items())))
-    return [*facts, ("verdict", str(state.get("verdict/reason", "initial design under way")))]
+    return [*facts, ("verdict", str(state.get("verdict/reason", "initial design in progress")))]
 
 
 def _evidence(outcome: dict[str, Any], row: dict[str, float]) -> list[tuple[str, str]]:
-    """The evidence of the result, as its summary shows it; before there is one that of the last iteration, marked."""
+    """The evidence of the result as in its summary, or that of the last iteration, marked, while there is no result."""
     value, error, doubt = math.nan, math.nan, "  (of the last iteration, NOT CONVERGED: not to be used)"
     if outcome and outcome.get("iteration") == row.get("step"):
         mark = "" if outcome.get("converged") else "unconverged_"
@@ -223,7 +223,7 @@ def _evidence(outcome: dict[str, Any], row: dict[str, float]) -> list[tuple[str,
 
 
 def _number(value: Any) -> float:
-    """A number of a file; NaN for anything else."""
+    """A number read from a file; NaN for anything else."""
     return float(value) if isinstance(value, int | float) else math.nan
 
 
@@ -264,7 +264,7 @@ def _last_row(folder: RunFolder) -> dict[str, float]:
 
 
 def _hours(seconds: float) -> str:
-    """Seconds in words.
+    """A duration in seconds as text.
 
     >>> _hours(0.25), _hours(75.0), _hours(9000.0), _hours(400000.0)
     ('0.25 s', '75 s', '2.5 h', '4.6 days')
@@ -276,7 +276,7 @@ def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
 
 
-# The words that may be typed
+# The command line
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -287,32 +287,38 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"surrogate {__version__}")
-    parser.add_argument("--debug", action="store_true", help="show where in the program an error came from")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
     status = commands.add_parser(
-        "status", help="how far a run is", description="How far a run is, from its files alone."
+        "status", help="show the progress of a run", description="Shows the progress of a run from its files."
     )
     status.set_defaults(command=_status)
     status.add_argument("folder", metavar="DIR", help="folder of the run")
     for name, command, number, what in (
-        ("sample", _sample, 20_000, "draw from the surrogate of a run again; the likelihood is not called"),
+        ("sample", _sample, 20_000, "draw new samples from the surrogate of a run; the likelihood is not called"),
         ("report", _report, 10_000, "write the report of a run again; the likelihood is not called"),
     ):
         again = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
         again.set_defaults(command=command)
         again.add_argument("folder", metavar="DIR", help="folder of the run")
         again.add_argument("-n", type=_count, default=number, metavar="N", help=f"effective draws (default {number})")
-        place = "root of the names of the chain's files" if name == "sample" else "file to write"
-        usual = "DIR/samples; the chain of the run stays as it is" if name == "sample" else "DIR/report.html"
+        place = "root of the file names of the chain" if name == "sample" else "file to write"
+        usual = "DIR/samples; the chain of the run is not changed" if name == "sample" else "DIR/report.html"
         again.add_argument("-o", "--output", metavar="PATH", help=f"{place} (default: {usual})")
         if name == "report":
             again.add_argument(
                 "--reference", metavar="ROOT", help="chain in GetDist's layout, drawn over the posterior of the run"
             )
-            again.add_argument("--live", action="store_true", help="serve the page to this machine alone, always new")
-            again.add_argument("--port", type=int, default=0, metavar="N", help="with --live (default: any free one)")
-            again.add_argument("--interval", type=float, default=30.0, metavar="S", help="seconds between its looks")
+            again.add_argument(
+                "--live", action="store_true", help="serve the page to this machine only, and keep it up to date"
+            )
+            again.add_argument(
+                "--port", type=int, default=0, metavar="N", help="port for --live (default: any free port)"
+            )
+            again.add_argument(
+                "--interval", type=float, default=30.0, metavar="S", help="seconds between updates with --live"
+            )
     add_label(commands, _count)
     add_svm_commands(commands)
     add_export(commands)
@@ -322,25 +328,29 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_run(commands: Any) -> None:
-    what = "run a file, or go on with a run"
+    what = "start or continue a run"
     run = commands.add_parser(
         "run",
         help=what,
-        description="Runs a YAML file. An existing run is resumed, with a message.",
+        description="Starts the run of a YAML file, or resumes it if the folder holds one.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.set_defaults(command=_run)
     run.add_argument("file", metavar="FILE", help="YAML file with likelihood, parameters and options")
     run.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the run")
-    run.add_argument("--force", action="store_true", help="start anew; the old evaluations are kept under another name")
-    run.add_argument("--into", action="store_true", help="use a folder that holds other files too")
-    run.add_argument("--trust", action="store_true", help="go on with evaluations of another version of the likelihood")
+    run.add_argument(
+        "--force", action="store_true", help="start again; the old evaluations are kept under another name"
+    )
+    run.add_argument("--into", action="store_true", help="use a folder that also holds other files")
+    run.add_argument(
+        "--trust", action="store_true", help="continue with evaluations of another version of the likelihood"
+    )
     how_much = run.add_mutually_exclusive_group()
-    how_much.add_argument("-q", "--quiet", action="store_true", help="print errors alone")
-    how_much.add_argument("-v", "--verbose", action="count", default=0, help="log steps; -vv each call too")
-    run.add_argument("--seed", type=int, metavar="N", help="instead of that of the file")
-    run.add_argument("--max-evaluations", type=_count, metavar="N", help="instead of those of the file")
+    how_much.add_argument("-q", "--quiet", action="store_true", help="print only errors")
+    how_much.add_argument("-v", "--verbose", action="count", default=0, help="log steps; -vv also logs each call")
+    run.add_argument("--seed", type=int, metavar="N", help="overrides the seed of the file")
+    run.add_argument("--max-evaluations", type=_count, metavar="N", help="overrides the limit of the file")
 
 
 def _count(word: str) -> int:

@@ -1,4 +1,4 @@
-"""The commands ``surrogate svm-train`` and ``surrogate svm-predict``, in the manner of LIBSVM's programs."""
+"""The commands ``surrogate svm-train`` and ``surrogate svm-predict``, compatible with LIBSVM's programs."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ def add_svm_commands(commands: Any) -> None:
     train.set_defaults(command=_train)
     train.add_argument("table", metavar="TRAINING_FILE", help="lines of: label index:value index:value ...")
     train.add_argument("model", metavar="MODEL_FILE", nargs="?", help="file to write (default: TRAINING_FILE.model)")
-    train.add_argument("-s", choices=["0"], default="0", help="type of machine: 0 classification, the only one")
+    train.add_argument("-s", choices=["0"], default="0", help="type of machine; only 0, classification")
     train.add_argument("-t", dest="kernel", choices=sorted(_KERNELS), default="2", help="kernel: 0 linear, 2 radial")
-    train.add_argument("-c", dest="C", type=_positive, default=1.0, metavar="C", help="weight of errors (default 1)")
-    train.add_argument("-g", dest="gamma", type=_positive, metavar="G", help="of the kernel (default 1 / features)")
+    train.add_argument("-c", dest="C", type=_positive, default=1.0, metavar="C", help="penalty of errors (default 1)")
+    train.add_argument(
+        "-g", dest="gamma", type=_positive, metavar="G", help="gamma of the kernel (default 1 / features)"
+    )
     train.add_argument(
         "-w",
         dest="weights",
@@ -44,29 +46,31 @@ def add_svm_commands(commands: Any) -> None:
     )
     train.add_argument("-e", dest="tol", type=_positive, default=1e-5, metavar="E", help="tolerance (default 1e-5)")
     train.add_argument(
-        "-v", dest="folds", type=_folds, metavar="N", help="print the accuracy of N folds, write nothing"
+        "-v",
+        dest="folds",
+        type=_folds,
+        metavar="N",
+        help="print the accuracy of N-fold cross-validation and write nothing",
     )
-    train.add_argument(
-        "--many-classes", action="store_true", help="labels are classes, although they look like numbers"
-    )
-    train.add_argument("-m", dest="cache", type=_positive, metavar="MB", help="of no effect here: LIBSVM's cache")
-    train.add_argument("--device", metavar="NAME", help="where the linear algebra runs, such as cuda")
-    train.add_argument("-q", "--quiet", action="store_true", help="print errors alone")
+    train.add_argument("--many-classes", action="store_true", help="accept many different numeric labels as classes")
+    train.add_argument("-m", dest="cache", type=_positive, metavar="MB", help="ignored; size of LIBSVM's cache")
+    train.add_argument("--device", metavar="NAME", help="device for the linear algebra, such as cuda")
+    train.add_argument("-q", "--quiet", action="store_true", help="print only errors")
     what = "predict the labels of a file in LIBSVM's format"
     predict = commands.add_parser("svm-predict", help=what, description=f"{what[0].upper()}{what[1:]}.")
     predict.set_defaults(command=_predict)
-    predict.add_argument("table", metavar="TEST_FILE", help="file; its labels are used for the accuracy alone")
-    predict.add_argument("model", metavar="MODEL_FILE", help="what svm-train wrote, or LIBSVM for two classes")
-    predict.add_argument("output", metavar="OUTPUT_FILE", help="file to write: a label a line")
-    predict.add_argument("--device", metavar="NAME", help="where the linear algebra runs, such as cuda")
-    predict.add_argument("-q", "--quiet", action="store_true", help="print errors alone")
+    predict.add_argument("table", metavar="TEST_FILE", help="file; its labels are only used for the accuracy")
+    predict.add_argument("model", metavar="MODEL_FILE", help="model written by svm-train, or by LIBSVM for two classes")
+    predict.add_argument("output", metavar="OUTPUT_FILE", help="file to write, one label per line")
+    predict.add_argument("--device", metavar="NAME", help="device for the linear algebra, such as cuda")
+    predict.add_argument("-q", "--quiet", action="store_true", help="print only errors")
 
 
 def as_libsvm_spells(words: Sequence[str]) -> list[str]:
     """Arguments of a command line, with LIBSVM's spellings replaced by those of this parser.
 
-    ``-wLABEL W`` becomes ``-w LABEL W``. LIBSVM's ``-h 0`` and ``-h 1`` switch its shrinking heuristic, which there is
-    not here, and are left out: ``-h`` alone prints the help.
+    ``-wLABEL W`` becomes ``-w LABEL W``. LIBSVM's ``-h 0`` and ``-h 1``, which control its shrinking heuristic, are
+    dropped; ``-h`` alone prints the help.
     """
     if not words or words[0] != "svm-train":
         return list(words)
@@ -109,12 +113,12 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-_MANY = 20  # classes that are suspicious if they are small
-_FEW = 5  # rows of a class
+_MANY = 20  # number of classes above which small classes are suspicious
+_FEW = 5  # rows below which a class is small
 
 
 def _check_classes(table: str, y: NDArray[np.float64]) -> None:
-    """Raises ValueError if labels look like numbers to be fitted rather than classes."""
+    """Raises ValueError if the labels look like regression targets rather than classes."""
     labels = np.unique(y)
     odd = labels[labels != np.floor(labels)]
     if not len(odd) and (len(labels) <= _MANY or len(y) >= _FEW * len(labels)):
@@ -128,7 +132,7 @@ def _check_classes(table: str, y: NDArray[np.float64]) -> None:
 
 
 def _weights(pairs: list[tuple[float, float]], y: NDArray[np.float64]) -> dict[float, float] | None:
-    """Factors on C by label."""
+    """Factors on C, by label."""
     from surrogate.svm.libsvm import spelled_label
 
     labels = np.unique(y).tolist()
@@ -150,7 +154,7 @@ def _predict(options: argparse.Namespace) -> int:
     from surrogate.svm.lssvc import LSSVC
 
     numbers, (x, y) = read_machine(options.model), read_libsvm(options.table)
-    # Either file leaves out the features that are zero in all of its lines.
+    # A file omits features that are zero in all of its lines, so the widths may differ.
     d = max(numbers.support.shape[1], x.shape[1])
     machine = LSSVC.of_file(replace(numbers, support=_padded(numbers.support, d)), device=options.device)
     labels = machine.predict(_padded(x, d))

@@ -1,4 +1,4 @@
-"""``surrogate watch``: a run in the terminal, from its files alone."""
+"""``surrogate watch``: the progress of a run in the terminal, read from its files."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from surrogate.storage.journal import Entry, parse_lines
 
 __all__ = ["RunFiles", "add_watch", "lines_of"]
 
-_EPILOG = """Reads the run's files and nothing else: it takes no lock, writes nothing, and works on any machine that
-sees the folder. On a terminal the lines are rewritten; elsewhere they are printed when something has changed.
+_EPILOG = """Only reads the run's files: it takes no lock, writes nothing, and works wherever the folder is visible.
+On a terminal the lines are rewritten in place; elsewhere they are printed when something has changed.
 """
 _PHASES = {
     "design": "initial design",
@@ -34,24 +34,24 @@ _PHASES = {
     "done": "over",
     "gave up": "given up",
 }
-_OVER = ("done", "gave up")  # phases after which nothing more is evaluated
-_WIDTH = 79  # columns
-_BAR = 20  # characters of a bar; a signal at its limit is half as long
-_RECENT = 20  # calls that the pace is taken from
+_OVER = ("done", "gave up")  # phases in which the run is over
+_WIDTH = 79  # columns of a line
+_BAR = 20  # characters of a bar; a signal at its limit fills half of it
+_RECENT = 20  # last calls over which the pace is averaged
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What the files of a run say, read piece by piece.
+    """The state of a run as read from its files.
 
     Attributes:
         folder: The folder.
         entries: Evaluations read so far.
-        offset: Bytes of the journal that they were read from.
+        offset: Bytes of the journal read so far.
         rows: The trace.
-        words: Names of the parameters, the phase and the verdict, from the state.
-        outcome: What the run concluded, empty before its end.
-        stamps: When the files that are read whole had changed, by name.
+        words: Names of the parameters, phase and verdict, from the state.
+        outcome: The outcome of the run; empty before its end.
+        stamps: Modification times of the files that are read whole, by name.
     """
 
     folder: RunFolder
@@ -63,7 +63,7 @@ class RunFiles:
     stamps: Mapping[str, int] = field(default_factory=dict)
 
     def again(self) -> RunFiles:
-        """A newer copy, for which only what has changed is read: new lines of the journal, the trace, the state."""
+        """An updated copy; only new lines of the journal and changed files are read."""
         offset, fresh = parse_lines(self.folder.journal.path, self.offset)
         restarted = offset < self.offset or not self.offset
         entries = tuple(fresh) if restarted else (*self.entries, *fresh)
@@ -78,12 +78,12 @@ class RunFiles:
 
     @property
     def over(self) -> bool:
-        """Whether the run has come to its verdict, or has written the outcome of its last iteration."""
+        """Whether the run has reached its verdict, or has written the outcome of its last iteration."""
         return self.words.get("phase") in _OVER or self.concluded
 
     @property
     def concluded(self) -> bool:
-        """Whether the outcome on file is that of the last iteration: a run that goes on leaves an older one behind."""
+        """Whether the outcome on file is that of the last iteration; it is older if the run was continued."""
         step = _number(self.rows[-1], "step") if self.rows else math.nan
         return bool(self.outcome) and _number(self.outcome, "iteration") == step
 
@@ -101,7 +101,7 @@ def _trace(path: Path) -> tuple[Mapping[str, Any], ...]:
 
 
 def _state(path: Path) -> Mapping[str, Any]:
-    """Names, phase and verdict; the arrays of the state are not kept."""
+    """Names, phase and verdict in a file of the state, without its arrays."""
     arrays = load_arrays(path)
     names = [str(entry["name"]) for entry in json.loads(str(arrays["prior"]))] if "prior" in arrays else []
     return {
@@ -115,8 +115,8 @@ def lines_of(files: RunFiles, now: float) -> list[str]:
     """The state of a run in lines of at most 79 characters.
 
     Args:
-        files: What its files say.
-        now: The present as seconds since 1970.
+        files: The state of the run.
+        now: The current time in seconds since 1970.
     """
     entries, phase = files.entries, _PHASES.get(str(files.words.get("phase") or "design"), "")
     evaluations = [entry.evaluation for entry in entries]
@@ -150,7 +150,7 @@ def lines_of(files: RunFiles, now: float) -> list[str]:
 
 
 def _evidence(files: RunFiles) -> list[str]:
-    """The log evidence, and whether it is one to be used."""
+    """The log evidence, and a remark if it is not to be used."""
     row, mark, doubt = (files.rows[-1] if files.rows else {}), "", "so far, NOT CONVERGED"
     if files.concluded:
         row, good = files.outcome, bool(files.outcome.get("converged"))
@@ -160,7 +160,7 @@ def _evidence(files: RunFiles) -> list[str]:
 
 
 def _signals(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A bar for each signal, with its limit in the middle: a decade is a quarter of it."""
+    """A bar for each signal: the limit is in the middle, and a decade takes a quarter of the bar."""
     out: list[str] = []
     for name, limit in limits_of_signals().items():
         value = _number(rows[-1], name) if rows else math.nan
@@ -193,12 +193,12 @@ def _number(row: Mapping[str, Any], name: str) -> float:
 
 
 def _printable(line: str) -> str:
-    """The line without characters that a terminal might act on."""
+    """The line without control characters."""
     return "".join(c if c.isprintable() else " " for c in line)
 
 
 def _end_of(path: str) -> str:
-    """A path, or as much of its end as a line holds."""
+    """A path, or as much of its end as fits on a line."""
     room = _WIDTH - 10
     return path if len(path) <= room else "..." + path[3 - room :]
 
@@ -212,14 +212,14 @@ def add_watch(commands: Any) -> None:
     parser = commands.add_parser(
         "watch",
         help="follow a run in the terminal",
-        description="Follows a run, also one on another machine that shares the folder, until it is over.",
+        description="Follows a run until it is over. The run may be on another machine that shares the folder.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(command=_watch)
-    parser.add_argument("folder", metavar="DIR", help="folder of the run, which need not exist yet")
-    parser.add_argument("--interval", type=float, default=2.0, metavar="S", help="seconds between looks (default 2)")
-    parser.add_argument("--once", action="store_true", help="print how far it is, and leave")
+    parser.add_argument("folder", metavar="DIR", help="folder of the run; it need not exist yet")
+    parser.add_argument("--interval", type=float, default=2.0, metavar="S", help="seconds between updates (default 2)")
+    parser.add_argument("--once", action="store_true", help="print the progress once and exit")
 
 
 def _watch(options: argparse.Namespace) -> int:
@@ -233,7 +233,7 @@ def _watch(options: argparse.Namespace) -> int:
     try:
         for _ in follow(folder, sys.stdout, once=options.once):
             time.sleep(options.interval)
-    except KeyboardInterrupt:  # the usual way to end it
+    except KeyboardInterrupt:  # Ctrl-C is the usual way to end the command
         print(file=sys.stdout)
     return 0
 
@@ -241,14 +241,14 @@ def _watch(options: argparse.Namespace) -> int:
 def follow(
     folder: RunFolder, stream: IO[str], *, once: bool = False, clock: Callable[[], float] = time.time
 ) -> Iterator[None]:
-    """Shows a run again at each step of this iterator, which ends when the run is over."""
+    """An iterator that shows the run again at each step, and ends when the run is over."""
     files, shown, before = RunFiles(folder), 0, [""]
     live = stream.isatty() and os.environ.get("TERM") != "dumb" and not once
     while True:
         try:
             files = files.again()
             lines = lines_of(files, clock()) if folder.holds_run else [f"{folder.path}: no run yet"]
-        except (ValueError, OSError) as error:  # caught while a file is being replaced: the next look reads it whole
+        except (ValueError, OSError) as error:  # a file is being replaced; the next update will read it
             lines = [_cut(f"{folder.path}: {' '.join(str(error).split())}")]
         up = f"\x1b[{shown}F\x1b[J" if live and shown else ""
         if live or once or _changed(before, lines):
@@ -261,5 +261,5 @@ def follow(
 
 
 def _changed(before: list[str], lines: list[str]) -> bool:
-    """Whether anything but the age of the last call differs."""
+    """Whether anything other than the age of the last call has changed."""
     return [line.partition(", the last")[0] for line in before] != [line.partition(", the last")[0] for line in lines]

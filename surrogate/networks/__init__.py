@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from surrogate.networks.repriorised import RepriorisedBNN as RepriorisedBNN
     from surrogate.networks.repriorised import WideNetwork as WideNetwork
 
-# Where each public name comes from; the block above says the same to type checkers.
+# The module of each public name; the block above tells type checkers the same.
 _HOMES = {
     "BlockButterflyLinear": "surrogate.networks.butterfly",
     "Recipe": "surrogate.networks.recipes",
@@ -31,7 +31,7 @@ _HOMES = {
 __all__ = [*_HOMES]  # noqa: PLE0604  # strings, all of them
 
 
-if not TYPE_CHECKING:  # to whom any name would seem to exist
+if not TYPE_CHECKING:  # type checkers would assume that any name exists
 
     def __getattr__(name: str) -> Any:
         """A public name, loaded on its first use."""
@@ -42,5 +42,5 @@ if not TYPE_CHECKING:  # to whom any name would seem to exist
 
 
 def __dir__() -> list[str]:
-    """All names, those included that have not been used yet."""
+    """All names, including those that have not been loaded yet."""
     return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""Architecture of the networks: linear layers whose step sizes follow the tangent parametrisation."""
+"""Architecture of networks: linear layers with step sizes of the tangent parametrisation."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["ACTIVATIONS", "Activation", "Architecture"]
 
 @dataclass(frozen=True)
 class Activation:
-    """A nonlinearity, with the scales of weights, biases and step sizes that suit it.
+    """A nonlinearity with suitable scales of weights, biases and step sizes.
 
     Attributes:
         name: "relu" or "silu".
         weight_gain: sigma_w: a weight of a layer with d inputs is sigma_w / sqrt(d) times a standard normal variable.
-        bias_gain: sigma_b: the factor of the biases, which start at 0.
-        learning_rate: Learning rate of Adam in the tangent parametrisation; it falls linearly to 0 over the training.
+        bias_gain: sigma_b: scale of the biases, which start at 0.
+        learning_rate: Learning rate of Adam in the tangent parametrisation; it decreases linearly to 0 during training.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Activation:
     learning_rate: float
 
     def module(self) -> nn.Module:
-        """The nonlinearity as a layer."""
+        """The nonlinearity as a torch module."""
         return {"relu": nn.ReLU, "silu": nn.SiLU}[self.name]()
 
 
@@ -44,15 +44,16 @@ class Architecture:
     """A multilayer perceptron: linear layers with a nonlinearity between them.
 
     In the tangent ("NTK") parametrisation a layer is y = c_w V x + c_b b with c_w = sigma_w / sqrt(d), c_b = sigma_b
-    and V, b of size one. Here the layers are ordinary ones, W = c_w V, which libraries for Laplace approximations and
-    curvature accept; training steps are the same when each tensor has its own step size (see
-    ``training.parameter_groups``), and a kernel of gradients multiplies the gradient to W by c_w (see ``scales``).
+    and V, b of size one. Here the layers are ordinary ones with W = c_w V, so that libraries for Laplace approximations
+    and curvature accept them. Training steps stay the same if each tensor has its own step size (see
+    ``training.parameter_groups``), and a tangent kernel multiplies the gradient with respect to W by c_w (see
+    ``scales``).
 
     Attributes:
         inputs: Columns d.
         hidden: Width of each hidden layer.
         activation: Nonlinearity, with its sizes.
-        outputs: Numbers that the network gives, such as the logits of classes.
+        outputs: Number of outputs, such as the logits of classes.
 
     References:
         Jacot, Gabriel & Hongler (2018), https://arxiv.org/abs/1806.07572

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 __all__ = ["BlockButterflyLinear", "butterfly_partners", "with_butterfly_layers"]
 
-_ROUNDS = 10  # of the alternating projection; the error of a trained 512 x 512 layer changes by under 1 % after that
+_ROUNDS = 10  # rounds of the alternating projection; more change the error of a trained 512 x 512 layer by < 1 %
 
 
 def butterfly_partners(n_blocks: int, n_factors: int) -> Tensor:
-    """For each block, itself and the blocks that it is connected with, with shape (n_blocks, n_factors + 1).
+    """Indices of each block and of the blocks connected to it, with shape (n_blocks, n_factors + 1).
 
     Partner i of block j is j xor 2^i, the i-th factor of a butterfly, if the number of blocks is a power of two, and
     (j + 2^i) mod n_blocks otherwise.
@@ -36,33 +36,33 @@ def butterfly_partners(n_blocks: int, n_factors: int) -> Tensor:
 
 
 class BlockButterflyLinear(nn.Module):
-    """y = (B + U V') x + b with B zero but for blocks in a flat butterfly pattern.
+    """The layer y = (B + U V') x + b, where B is zero except for blocks in a flat butterfly pattern.
 
-    Flat block butterfly: the first-order part of a product of butterfly factors, whose blocks are dense, so that the
-    layer is one batched product of small matrices. With nb blocks a side the share of B that is not zero is
-    (n_factors + 1) / nb. Widths that the block size does not divide are padded with zeros inside. In a layer that is
-    not square the longer side is stretched over the pattern of the shorter one.
+    A flat block butterfly is the first-order part of a product of butterfly factors. Its blocks are dense, so the layer
+    is one batched product of small matrices. With nb blocks along a side, a fraction (n_factors + 1) / nb of B is
+    nonzero. Widths that are not multiples of the block size are padded with zeros internally. If the layer is not
+    square, the pattern of the shorter side is stretched along the longer one.
 
-    Starts with W drawn so that entries of W x have the variance of ``nn.Linear``'s default, half from B and half from
-    U V'. Time of a forward pass of n rows: O(n (out block_size (n_factors + 1) + rank (in + out))) multiplications.
+    Initial weights are drawn so that entries of W x have the variance of ``nn.Linear``'s default, half from B and half
+    from U V'. A forward pass of n rows costs O(n (out block_size (n_factors + 1) + rank (in + out))) multiplications.
 
     Args:
         in_features: Columns of W.
         out_features: Rows of W.
-        block_size: Side of a block; 32 or more for the speed of the processor's matrix products.
+        block_size: Side of a block; 32 or more for fast matrix products.
         n_factors: Partners of each block; at most the logarithm of the number of blocks of the shorter side.
         rank: Columns of U and V; 0 for none.
-        bias: Whether there is b.
+        bias: Whether the layer has a bias b.
         device: Device of the parameters.
         dtype: Dtype of the parameters.
-        generator: For the starting values, on ``device``; by default torch's own.
+        generator: Generator of the initial values, on ``device``; by default torch's global one.
 
     Raises:
         ValueError: If a size is out of range.
 
     References:
-        Dao, Chen, Liang, Yang, Song, Rudra & Re (2022), https://arxiv.org/abs/2112.00029. There
-        W = gamma B + (1 - gamma) U V' with a learned gamma, which is here a part of B, U and V.
+        Dao, Chen, Liang, Yang, Song, Rudra & Re (2022), https://arxiv.org/abs/2112.00029. The paper has W = gamma B +
+        (1 - gamma) U V' with a learned gamma; here B, U and V absorb it.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class BlockButterflyLinear(nn.Module):
         self.in_features, self.out_features = in_features, out_features
         self.block_size, self.n_factors, self.rank = block_size, n_factors, rank
         self._blocks_in, self._blocks_out = -(-in_features // block_size), -(-out_features // block_size)
-        self._partners = self._pattern().flatten().tolist()  # numbers, not a buffer: a copy on the meta device keeps it
+        self._partners = self._pattern().flatten().tolist()  # no buffer: copies on the meta device keep it
         longer, width = max(self._blocks_in, self._blocks_out), (n_factors + 1) * block_size
         like = {"device": device, "dtype": dtype}
         shape = (longer, block_size, width) if self._gathers else (longer, width, block_size)
@@ -98,12 +98,12 @@ class BlockButterflyLinear(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None, *, scale: float | None = None) -> None:
-        """New starting values.
+        """Draws new initial values.
 
         Args:
             generator: On the device of the parameters.
-            scale: Standard deviation that an entry of a dense matrix would have; by default sqrt(1 / (3 in_features)),
-                that of ``nn.Linear``. Biases start at 0.
+            scale: Standard deviation of an equivalent dense matrix's entries; by default sqrt(1 / (3 in_features)), as
+                in ``nn.Linear``. Biases are set to 0.
         """
         for value, sd in zip(self.parameters(), self.parameter_scales(scale), strict=True):
             value.normal_(generator=generator).mul_(sd)
@@ -111,17 +111,17 @@ class BlockButterflyLinear(nn.Module):
             self.bias.zero_()
 
     def parameter_scales(self, scale: float | None = None) -> tuple[float, ...]:
-        """Standard deviations of the starting values, in the order of ``parameters``; that of the bias is ``scale``."""
+        """Standard deviations of initial values, in the order of ``parameters``; that of the bias is ``scale``."""
         scale = math.sqrt(1.0 / (3.0 * self.in_features)) if scale is None else scale
         share = 0.5 if self.rank else 1.0
-        # An output adds up this many entries of B on average; dense ones would be in_features.
+        # Average number of entries of B in an output's sum; in a dense layer it would be in_features.
         entries = self.blocks.numel() / (self._blocks_out * self.block_size)
         blocks = scale * math.sqrt(share * self.in_features / entries)
         factors = (math.sqrt(scale * math.sqrt(share / self.rank)),) * 2 if self.rank else ()
         return (blocks, *factors, *((scale,) if self.bias is not None else ()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """W x + b for inputs with shape (..., in_features), with shape (..., out_features)."""
+        """W x + b, with shape (..., out_features), for inputs with shape (..., in_features)."""
         rows = x.reshape(-1, self.in_features)
         y = self._sparse(rows)
         if self.left is not None and self.right is not None:
@@ -131,7 +131,7 @@ class BlockButterflyLinear(nn.Module):
         return y.reshape(*x.shape[:-1], self.out_features)
 
     def to_dense(self) -> Tensor:
-        """W, with shape (out_features, in_features)."""
+        """W as a dense matrix, with shape (out_features, in_features)."""
         size = self.block_size
         square = self.blocks.new_zeros(self._blocks_out, self._blocks_in, size, size)
         square = square.index_put(self._places(), self._apart(self.blocks).flatten(0, 1))
@@ -140,7 +140,7 @@ class BlockButterflyLinear(nn.Module):
         return dense if self.left is None or self.right is None else dense + self.left @ self.right.T
 
     def mask(self) -> Tensor:
-        """Where B may be other than zero: booleans with shape (out_features, in_features)."""
+        """Mask of the entries of B that may be nonzero, with shape (out_features, in_features)."""
         grid = torch.zeros(self._blocks_out, self._blocks_in, dtype=torch.bool)
         rows, columns = (place.cpu() for place in self._places())
         grid[rows, columns] = True
@@ -149,7 +149,7 @@ class BlockButterflyLinear(nn.Module):
 
     @classmethod
     def like(cls, layer: nn.Linear, *, block_size: int, n_factors: int, rank: int) -> BlockButterflyLinear:
-        """A layer with the sizes, the bias, the dtype and the device of a dense layer, not yet with its numbers."""
+        """A newly initialised layer with the sizes, bias, dtype and device of a dense layer."""
         return cls(
             layer.in_features,
             layer.out_features,
@@ -163,9 +163,9 @@ class BlockButterflyLinear(nn.Module):
 
     @classmethod
     def of(cls, layer: nn.Linear, *, block_size: int = 32, n_factors: int = 3, rank: int = 16) -> BlockButterflyLinear:
-        """The layer closest to a dense layer in the Frobenius norm, with the same bias.
+        """An approximation of a dense layer in the Frobenius norm, with the same bias.
 
-        Alternates between B, given U V', and the best U V' given B; each round lowers the error. Exact where W is of
+        Alternates between the best B given U V' and the best U V' given B; no round raises the error. Exact if W has
         this form with rank 0. O(rounds min(in, out)^2 max(in, out)) time.
         """
         weight = layer.weight.detach()
@@ -176,22 +176,22 @@ class BlockButterflyLinear(nn.Module):
         return new
 
     def extra_repr(self) -> str:
-        """Sizes, as torch prints them."""
+        """The sizes, for torch's printed form."""
         sizes = f"in_features={self.in_features}, out_features={self.out_features}, block_size={self.block_size}"
         return f"{sizes}, n_factors={self.n_factors}, rank={self.rank}, bias={self.bias is not None}"
 
     @property
     def _gathers(self) -> bool:
-        """Whether each block of outputs gathers blocks of inputs; else each block of inputs scatters."""
+        """Whether blocks of outputs gather blocks of inputs; otherwise blocks of inputs scatter."""
         return self._blocks_out >= self._blocks_in
 
     def _pattern(self) -> Tensor:
-        """Blocks of the shorter side that go with each block of the longer one, with shape (longer, factors + 1)."""
+        """Blocks of the shorter side connected to each block of the longer side, with shape (longer, factors + 1)."""
         shorter, longer = sorted((self._blocks_in, self._blocks_out))
         return butterfly_partners(shorter, self.n_factors)[torch.arange(longer) * shorter // longer]
 
     def _sparse(self, rows: Tensor) -> Tensor:
-        """B x; blocks by rows of the batch last, so that one batched product of the processor's library does it."""
+        """B x, computed as one batched matrix product."""
         n, size = len(rows), self.block_size
         padded = nn.functional.pad(rows, (0, self._blocks_in * size - self.in_features))
         given = padded.T.contiguous().view(self._blocks_in, size, n)
@@ -205,13 +205,13 @@ class BlockButterflyLinear(nn.Module):
         return y.reshape(self._blocks_out * size, n)[: self.out_features].T
 
     def _places(self) -> tuple[Tensor, Tensor]:
-        """Rows and columns, in blocks, of the entries of ``_apart``."""
+        """Block rows and block columns of the blocks that ``_apart`` lists."""
         shorter = torch.tensor(self._partners, device=self.blocks.device)
         longer = torch.arange(len(self.blocks), device=self.blocks.device).repeat_interleave(self.n_factors + 1)
         return (longer, shorter) if self._gathers else (shorter, longer)
 
     def _apart(self, blocks: Tensor) -> Tensor:
-        """The blocks one by one, with shape (longer, factors + 1, size, size)."""
+        """The blocks as a tensor with shape (longer, factors + 1, size, size)."""
         count, size = self.n_factors + 1, self.block_size
         if self._gathers:
             return blocks.view(len(blocks), size, count, size).transpose(1, 2)
@@ -253,17 +253,17 @@ def with_butterfly_layers(
     start: Literal["near", "random"] = "near",
     generator: torch.Generator | None = None,
 ) -> nn.Module:
-    """A copy of a network whose hidden linear layers are butterfly layers; the first and the last stay dense.
+    """A copy of a network with butterfly layers as hidden layers; the first and last layer stay dense.
 
-    Layers that would not become smaller stay as they are.
+    Layers that would not become smaller are not replaced.
 
     Args:
         model: Any module; its ``nn.Linear`` layers count in the order of ``model.modules()``.
         block_size: See ``BlockButterflyLinear``.
         n_factors: See ``BlockButterflyLinear``, at most what each layer allows.
         rank: See ``BlockButterflyLinear``.
-        start: "near" takes the weights as near as the form allows, for a trained network that is trained on; "random"
-            draws them with the size of those of the layer that they replace.
+        start: "near" approximates the weights of the replaced layers, for a trained network whose training will
+            continue; "random" draws new weights of the same size.
         generator: For "random", on the model's device.
 
     Raises:

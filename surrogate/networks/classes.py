@@ -17,18 +17,18 @@ from surrogate.networks.posteriors import Member
 
 __all__ = ["Logits", "Temperature", "fit_temperature", "outputs_of"]
 
-# Logarithms of the temperature and of the factor of the variance stay within these: beyond, probabilities are equal or
-# certain, which some hundreds of rows cannot tell.
+# Bounds on the logarithms of the temperature and of the variance factor. Beyond them probabilities are equal or
+# certain, which a few hundred rows cannot distinguish.
 _LEAST, _MOST = np.array([-2.0, -12.0]), np.array([4.0, 6.0])
 
 
 @dataclass(frozen=True, eq=False)
 class Logits:
-    """Logits of all draws of all members, as means and variances.
+    """Means and variances of the logits, for all draws of all members.
 
     Attributes:
         mean: With shape (m, n, c).
-        variance: Around each, with shape (m, n, c); zeros for draws without a variance.
+        variance: Variance of each logit, with shape (m, n, c); zero for draws without a variance.
     """
 
     mean: Tensor
@@ -41,7 +41,7 @@ class Logits:
 
 
 def outputs_of(members: Sequence[Member], x: Tensor) -> Logits:
-    """Draws of all members, concatenated."""
+    """Logits at x of all draws of all members."""
     parts = [member.outputs(x) for member in members]
     variances = [torch.zeros_like(mean) if variance is None else variance for mean, variance in parts]
     return Logits(torch.cat([mean for mean, _ in parts]), torch.cat(variances))
@@ -49,7 +49,7 @@ def outputs_of(members: Sequence[Member], x: Tensor) -> Logits:
 
 @dataclass(frozen=True)
 class Temperature:
-    """Class probabilities p = mean over draws of softmax(f / (T sqrt(1 + pi / 8 a v))), for logits f with variance v.
+    """Class probabilities: the mean over draws of softmax(f / (T sqrt(1 + pi / 8 a v))) for logits f of variance v.
 
     Attributes:
         temperature: T.
@@ -57,7 +57,7 @@ class Temperature:
 
     References:
         Guo, Pleiss, Sun & Weinberger (2017), https://arxiv.org/abs/1706.04599, for T; MacKay (1992),
-        https://doi.org/10.1162/neco.1992.4.5.720, for the root.
+        https://doi.org/10.1162/neco.1992.4.5.720, for the square root.
     """
 
     temperature: float = 1.0
@@ -71,11 +71,11 @@ class Temperature:
 
 
 def fit_temperature(logits: Sequence[Logits], classes: Sequence[Tensor]) -> Temperature:
-    """The temperature with the largest likelihood of the classes, and the factor of the variance if there is one.
+    """The maximum-likelihood temperature, with the variance factor if the logits have variances.
 
     Args:
-        logits: Logits of rows that the networks have not seen, of several groups of networks.
-        classes: Integers from 0, with shape (n,) for each.
+        logits: Logits of held-out rows, for each group of networks.
+        classes: Classes as integers from 0, with shape (n,), for each group.
     """
     free = 2 if any(part.uncertain for part in logits) else 1
 
@@ -87,5 +87,5 @@ def fit_temperature(logits: Sequence[Logits], classes: Sequence[Tensor]) -> Temp
         pairs = zip(logits, classes, strict=True)
         return float(sum(functional.nll_loss(found.log_probabilities(f), y, reduction="sum") for f, y in pairs))
 
-    # The two are nearly interchangeable where the variance is much the same everywhere: a search without derivatives.
+    # Where the variance is almost constant the two are nearly degenerate, so the search uses no derivatives.
     return chosen(minimize(cost, np.zeros(free), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-4}).x)

@@ -23,25 +23,25 @@ def distil(
     learning_rate: float = 0.05,
     mix: float = 0.5,
 ) -> float:
-    """Trains a network in place on another's outputs, at rows and between them; needs no labels.
+    """Trains a network in place on the outputs of another, at the rows and between them; needs no labels.
 
-    The teacher stopped where held-out labels told it to; a student that followed the labels instead would fit their
-    noise. Between rows means at x + a (x' - x) with a in (0, ``mix``) for pairs of rows, new in each batch, where the
-    teacher has an answer as well: a few thousand rows then do for a network of many more weights.
+    The teacher was stopped early by held-out labels; a student trained on the labels would fit their noise. "Between
+    rows" means at x + a (x' - x) with a in (0, ``mix``), for pairs of rows drawn anew in each batch. The teacher
+    provides targets there too, so a few thousand rows are enough for a network with many more weights.
 
     Args:
-        student: With outputs of the teacher's shape. Adam steps each tensor by ``learning_rate`` times its root mean
-            square, falling linearly to 0.
-        teacher: Its outputs are what is learned.
+        student: Network to train, with outputs of the teacher's shape. Adam's step for each tensor is ``learning_rate``
+            times the tensor's root mean square, and decreases linearly to 0.
+        teacher: Network whose outputs are the targets.
         x: Inputs, with shape (n, d).
-        generator: For the batches, on the CPU.
+        generator: Draws the batches; on the CPU.
         steps: Steps of Adam.
-        batch_size: Rows in a step, drawn anew for each.
-        learning_rate: Relative step at the start.
-        mix: Largest share of the other row; 0 for the rows themselves.
+        batch_size: Rows per step, drawn anew for each step.
+        learning_rate: Relative size of the first step.
+        mix: Largest weight of the second row; 0 uses only the rows themselves.
 
     Returns:
-        Root mean square difference of the outputs in the last tenth of the steps.
+        Root mean square difference between the outputs over the last tenth of the steps.
 
     Raises:
         ValueError: If there are no rows or no steps.
@@ -83,6 +83,6 @@ def _between(x: Tensor, count: int, mix: float, generator: torch.Generator) -> T
 
 
 def _size(value: Tensor) -> float:
-    """Root mean square of the entries that are not 0; 1 where all are."""
+    """Root mean square of the nonzero entries; 1 if all are zero."""
     entries = value.detach()[value.detach() != 0]
     return float(entries.square().mean().sqrt()) if len(entries) else 1.0

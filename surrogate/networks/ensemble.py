@@ -1,4 +1,4 @@
-"""Several networks of one architecture as one stack of tensors, evaluated and differentiated at once."""
+"""Several networks of one architecture, stacked as tensors and evaluated together."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["Stack"]
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """M networks that differ in their numbers alone.
+    """M networks of one architecture.
 
     Attributes:
         parameters: By name as in the network's ``state_dict``, each with shape (M, ...); leaves of the autograd graph.
-        skeleton: The network without numbers (on the meta device).
+        skeleton: The architecture as a module without values (on the meta device).
     """
 
     parameters: dict[str, Tensor]
@@ -27,7 +27,7 @@ class Stack:
 
     @classmethod
     def of(cls, modules: Sequence[nn.Sequential]) -> Stack:
-        """Copies the numbers of the networks side by side."""
+        """A stack with copies of the networks' parameters."""
         parameters, _ = stack_module_state([*modules])
         return cls(parameters, copy.deepcopy(modules[0]).to("meta"))
 
@@ -35,8 +35,8 @@ class Stack:
         return len(next(iter(self.parameters.values())))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Output of each network for its own rows: shape (M, n, d) to (M, n), or (M, n, c) with c outputs."""
-        if len(self) == 1:  # no batched product for a single one: a seventh slower
+        """Output of each network, with shape (M, n) or (M, n, c), at its own rows, with shape (M, n, d)."""
+        if len(self) == 1:  # for a single network a batched product is slower by a seventh
             only = {name: value.squeeze(0) for name, value in self.parameters.items()}
             return functional_call(self.skeleton, only, (x[0],)).squeeze(-1)[None]
         return vmap(self._single)(self.parameters, x).squeeze(-1)
@@ -45,7 +45,7 @@ class Stack:
         return functional_call(self.skeleton, parameters, (x,))
 
     def modules(self) -> tuple[nn.Sequential, ...]:
-        """The networks apart, with copies of the numbers."""
+        """The networks as separate modules, with copies of the parameters."""
         return tuple(self._module(member) for member in range(len(self)))
 
     def _module(self, member: int) -> nn.Sequential:

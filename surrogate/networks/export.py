@@ -1,4 +1,4 @@
-"""Files of trained networks: exact copies, and smaller ones for programs without this package."""
+"""Files of trained networks: exact copies, and compressed ones for programs without this package."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ __all__ = ["ExportReport", "export_network", "load_network", "save_network"]
 
 Function = Callable[[ArrayLike], Array]
 
-_JUDGED = 0.25  # share of the rows that nothing is fitted to, by which errors are compared
-_REPEATS = 15  # of a prediction that is timed; the fastest counts, which other programs disturb least
+_JUDGED = 0.25  # share of the rows held out to compare errors
+_REPEATS = 15  # repetitions of a timed prediction; the fastest counts, being least disturbed by other programs
 
 
 class FittedNetwork(Protocol):
-    """The attributes of a fitted ``NetworkRegressor`` that are saved here."""
+    """The attributes of a fitted ``NetworkRegressor`` that are saved."""
 
     modules_: tuple[nn.Sequential, ...]
     target_mean_: float
@@ -43,7 +43,7 @@ class FittedNetwork(Protocol):
 
 
 class InputMap(Protocol):
-    """Standardises and squashes the inputs."""
+    """A map that standardises inputs and bounds outliers."""
 
     mean: Array
     scale: Array
@@ -57,10 +57,10 @@ class ExportReport:
     Attributes:
         path: The file.
         bytes: Sizes of the files.
-        errors: Root mean square errors on the rows that are judged by.
+        errors: Root mean square errors on the held-out rows.
         milliseconds_one: Milliseconds of a prediction of one row.
         milliseconds_many: Milliseconds of a prediction of 1000 rows.
-        n_judged: Rows judged by.
+        n_judged: Number of held-out rows.
     """
 
     path: Path
@@ -82,19 +82,19 @@ class ExportReport:
         ]
         for name, (before, after) in (("one row", self.milliseconds_one), ("1000 rows", self.milliseconds_many)):
             lines.append(f"ms for {name:<9} {before:>10.3g} -> {after:>10.3g}  {after / before:.0%}")
-        return "\n".join([*lines, f"errors are root mean squares over {self.n_judged} rows that nothing was fitted to"])
+        return "\n".join([*lines, f"errors are root mean squares over {self.n_judged} held-out rows"])
 
 
 def save_network(model: FittedNetwork, path: str | os.PathLike[str]) -> None:
-    """Writes the part of a fitted ``NetworkRegressor`` that predicts the mean to a ``.npz`` file of numbers.
+    """Writes the part of a fitted ``NetworkRegressor`` that predicts the mean to a ``.npz`` file of arrays.
 
-    ``load_network`` reads it, ``surrogate export`` makes it smaller, and numpy alone evaluates it (see the page on lean
-    networks). Error bars are not saved.
+    ``load_network`` reads it, ``surrogate export`` compresses it, and it can be evaluated with numpy only (see the page
+    on lean networks). Error bars are not saved.
 
     Raises:
-        TypeError: If it is no fitted regressor.
-        ValueError: If the suffix is another one, or its networks are not of the kind that is saved.
-        OSError: If the file cannot be written; a former one is then intact.
+        TypeError: If ``model`` is not a fitted regressor.
+        ValueError: If the path does not end in .npz, or the networks are of a kind that cannot be saved.
+        OSError: If the file cannot be written; an existing file is then left unchanged.
     """
     place = Path(path)
     if place.suffix != ".npz":
@@ -104,11 +104,11 @@ def save_network(model: FittedNetwork, path: str | os.PathLike[str]) -> None:
 
 
 def load_network(path: str | os.PathLike[str]) -> PortableNetwork:
-    """Reads the network in a ``.npz`` file, without running any code.
+    """The network in a ``.npz`` file; reading runs no code from the file.
 
     Raises:
         FileNotFoundError: If there is no file.
-        ValueError: If it is damaged or is no network.
+        ValueError: If the file is damaged or does not hold a network.
     """
     return PortableNetwork.of_arrays(load_arrays(Path(path)))
 
@@ -122,24 +122,23 @@ def export_network(
     *,
     tolerance: float = 0.02,
 ) -> ExportReport:
-    """Writes a smaller version of a network and reports its size and error; raises if the error rises too much.
+    """Writes a compressed network and reports its size and error; raises if the error rises too much.
 
-    Three quarters of the rows, drawn by the recipe's seed, are what the smaller network is trained on; it learns the
-    outputs of the larger one. The others judge the file itself, read again from the disk.
+    Three quarters of the rows, drawn by the recipe's seed, train the compressed network on the outputs of the original
+    one. The remaining rows measure the error of the file itself, after reading it back from the disk.
 
     Args:
-        model: A fitted regressor, or what ``load_network`` gives.
-        path: File to write: ``.npz``, numbers for numpy alone, or ``.pt2``, a program for ``torch.export.load``. Only
-            ``.npz`` leaves out zeros of single weights, and only ``.pt2`` computes with integers or bf16.
-        x: Columns, with shape (n, d), rows like those that will be asked for; best ones that the network was not
-            trained on.
-        y: Their targets, with shape (n,).
-        recipe: Steps to take.
+        model: A fitted regressor, or the result of ``load_network``.
+        path: File to write: ``.npz``, arrays that only need numpy, or ``.pt2``, a program for ``torch.export.load``.
+            Only ``.npz`` omits individual zero weights, and only ``.pt2`` computes with integers or bf16.
+        x: Inputs with shape (n, d), similar to those that will be predicted; preferably not used in training.
+        y: Targets, with shape (n,).
+        recipe: How to compress the network.
         tolerance: Largest relative rise of the root mean square error.
 
     Raises:
-        ValueError: If the error rises by more, of which nothing is written; if a shape or the suffix is wrong, or the
-            recipe is for another kind of file.
+        ValueError: If the error rises by more than the tolerance, in which case nothing is written; if a shape or the
+            suffix is wrong; or if the recipe does not suit the kind of file.
     """
     place = Path(path)
     _check_kind(place, recipe)
@@ -205,14 +204,14 @@ def _write(path: Path, model: PortableNetwork, recipe: Recipe, sample: Array) ->
     module = model.module(recipe.precision, recipe.activations, static)
     example = torch.zeros(2, len(model.mean), dtype=torch.float64)
     program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("rows")},))
-    for node in program.graph.nodes:  # where in the source each operation stands: most of the file of a small network
+    for node in program.graph.nodes:  # source locations of operations, which would be most of a small network's file
         node.meta.pop("stack_trace", None)
         node.meta.pop("nn_module_stack", None)
     torch.export.save(program, path)
 
 
 def _read(path: Path) -> Function:
-    """The prediction function in a file, read without the help of this package."""
+    """The prediction function in a file, read without this package."""
     if path.suffix == ".npz":
         return evaluator(load_arrays(path))
     module = torch.export.load(path).module()

@@ -1,4 +1,4 @@
-"""Kronecker factors of a network's curvature: one implementation for the optimiser, posteriors and selection."""
+"""Kronecker factors of a network's curvature, shared by the optimiser, posteriors and selection."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["Damped", "Kronecker", "kronecker_factors", "pass_factors"]
 
 @dataclass(frozen=True, eq=False)
 class Kronecker:
-    """Curvature of one layer's parameters, the mean over rows: A (x) G.
+    """Curvature of one layer's parameters, averaged over rows, as a Kronecker product A (x) G.
 
-    Exact for a single linear layer with a Gaussian likelihood; otherwise inputs and gradients are taken to be
-    independent, and uses of the same weights within a row, as in a convolution, too ("expand").
+    Exact for a single linear layer with a Gaussian likelihood. Otherwise it assumes that inputs and gradients are
+    independent, and so are several uses of the same weights within a row, as in a convolution ("expand").
 
     Attributes:
-        inputs: A, the mean of a a^T over rows and uses, with shape (a, a); a bias is a last input of 1.
+        inputs: A, the mean of a a^T over rows and uses, with shape (a, a); a bias counts as a last input of 1.
         gradients: G, the mean over rows of the sum over uses of g g^T, with shape (b, b).
 
     References:
@@ -34,7 +34,7 @@ class Kronecker:
     gradients: Tensor
 
     def mixed(self, other: Kronecker, share: float) -> Kronecker:
-        """The average with other factors, ``share`` being the weight of these."""
+        """The weighted average with other factors, in which these have the weight ``share``."""
         return Kronecker(
             torch.lerp(other.inputs, self.inputs, share), torch.lerp(other.gradients, self.gradients, share)
         )
@@ -42,8 +42,9 @@ class Kronecker:
     def damped(self, damping: float) -> Damped:
         """Cholesky factors of A + pi sqrt(damping) I and G + sqrt(damping) / pi I, in double precision.
 
-        Their product is A (x) G + damping I plus terms between the two. pi is the root of the ratio of the mean
-        eigenvalues of A and G, which makes these terms small (Martens & Grosse 2015, section 6.3).
+        The Kronecker product of the damped matrices is A (x) G + damping I plus cross terms. pi is the square root of
+        the ratio of the mean eigenvalues of A and G, which keeps the cross terms small (Martens & Grosse 2015, section
+        6.3).
         """
         a, g = self.inputs.double(), self.gradients.double()
         means = a.diagonal().mean(), g.diagonal().mean()
@@ -92,14 +93,14 @@ def _cholesky(matrix: Tensor, damping: float) -> Tensor:
 def pass_factors(
     passed: Pass, likelihood: Likelihood, *, sampled: bool = False, generator: torch.Generator | None = None
 ) -> list[Kronecker]:
-    """Factors of each layer from one evaluation of the network.
+    """Kronecker factors of each layer from one evaluation of the network.
 
     Args:
         passed: The evaluation, n rows.
         likelihood: Likelihood of the outputs.
-        sampled: Whether gradients are taken at one target for each row, drawn from the model: one pass back, and the
-            true Fisher matrix in expectation. Otherwise from all roots of the Hessian in the outputs, exactly: one
-            pass back for each of the c outputs.
+        sampled: Whether to use gradients at one target per row, drawn from the model: one backward pass, and the Fisher
+            matrix in expectation. Otherwise the factors are exact, at the cost of one backward pass for each of the c
+            outputs.
         generator: Generator for drawing targets.
     """
     f = passed.output.detach()
@@ -128,17 +129,17 @@ def kronecker_factors(
     layers: Sequence[Layer] | None = None,
     scales: Sequence[Scales] | None = None,
 ) -> tuple[list[Kronecker], int]:
-    """Exact factors of each layer over batches of inputs, and the number n of their rows.
+    """Exact Kronecker factors of each layer over batches of inputs, and the number n of rows.
 
     The sum over rows of the Hessian of -log p with respect to a layer's parameters (the generalised Gauss-Newton
-    matrix, equal to the Fisher matrix) is approximately n A (x) G. Costs c passes back for c outputs, and
-    O(n (a^2 + b^2)) for each layer.
+    matrix, equal to the Fisher matrix) is approximately n A (x) G. Costs c backward passes for c outputs, and O(n (a^2
+    + b^2)) for each layer.
 
     Args:
         model: A network of linear and convolutional layers, in evaluation mode.
         batches: Inputs, each with shape (m, ...).
         likelihood: Likelihood of the outputs.
-        layers: Whose factors; by default `curved_layers`.
+        layers: Layers to treat; by default `curved_layers`.
         scales: Factors (c_w, c_b) of each layer, see `record`.
 
     Raises:

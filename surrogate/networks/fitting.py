@@ -1,4 +1,4 @@
-"""Training networks on scaled rows, with a split into training and held-out rows."""
+"""Training of networks on scaled rows, split into training and held-out rows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows that networks are trained on, and rows that they do not see, as indices."""
+    """Indices of training rows and of held-out rows."""
 
     seen: Tensor
     unseen: Tensor
@@ -49,9 +49,9 @@ class Task:
         y: Scaled targets, or classes, integers from 0, with shape (n,).
         architecture: Architecture of every network.
         schedule: Schedule of every training.
-        members: Networks to a group.
+        members: Number of networks in a group.
         seed: Seed of all random numbers.
-        classes: Whether targets are classes, and outputs their logits.
+        classes: Whether targets are classes and outputs logits.
     """
 
     x: Tensor
@@ -65,7 +65,7 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Networks that were trained on the same rows, with the epochs that were kept."""
+    """Networks trained on the same rows, with the chosen epochs."""
 
     modules: tuple[nn.Sequential, ...]
     epochs: tuple[int, ...]
@@ -82,17 +82,17 @@ def folds(
     eligible: NDArray[np.int64] | None = None,
     groups: NDArray[np.int64] | None = None,
 ) -> list[Split]:
-    """Splits of n rows, each with its own ``fold`` held-out rows.
+    """Splits of n rows into training rows and ``fold`` held-out rows, different in each split.
 
     Args:
         n: Number of rows.
-        fold: Unseen rows of a split.
+        fold: Number of held-out rows of a split.
         count: Number of splits.
         seed: Seed of the order in which rows are drawn.
         device: Where the indices are.
-        eligible: Rows that may be unseen; all unless given.
-        groups: Of the rows, with shape (n,): rows of a group with an unseen one are not seen either. Splits stay equal
-            in size, as `learn` needs: where rows are missing, the first of those seen count twice.
+        eligible: Rows that may be held out; all by default.
+        groups: Group of each row, with shape (n,). If a row is held out, no row of its group is used for training.
+            `learn` needs splits of equal size, so missing training rows are filled by repeating the first ones.
     """
     order = generator(seed, "folds").permutation(n if eligible is None else eligible)
     parts = [order[k * fold : (k + 1) * fold] for k in range(count)]
@@ -115,19 +115,20 @@ def learn(
     stop: int | None = None,
     start: Sequence[nn.Sequential] = (),
 ) -> list[Group]:
-    """Trains ``task.members`` networks for each split, all of them at once.
+    """Trained groups of networks, ``task.members`` for each split; all are trained at once.
 
     Args:
         task: Task to learn.
-        splits: With the same numbers of rows seen, and of rows unseen.
-        purpose: A word for the random streams.
-        choose: Whether the unseen rows choose an epoch for "each" network, or one for all "together"; None: the last.
-        stop: Epoch to end at, with steps as long as if the training went on.
-        start: Networks to go on from, one for each to be trained; none to start from scratch.
+        splits: Splits with equal numbers of training rows and of held-out rows.
+        purpose: Name of the random streams.
+        choose: Whether held-out rows choose an epoch for "each" network or one for all "together"; None keeps the last
+            epoch.
+        stop: Epoch at which to stop, with the step sizes of the full schedule.
+        start: Networks from which to continue, one for each to be trained; none to start from random weights.
 
     Raises:
-        ValueError: If there are networks to go on from, but not one for each.
-        FloatingPointError: If a weight is not finite in the end.
+        ValueError: If ``start`` is not empty and has the wrong number of networks.
+        FloatingPointError: If a final weight is not finite.
     """
     names = [(split, member) for split in range(len(splits)) for member in range(task.members)]
     if start and len(start) != len(names):
@@ -168,7 +169,7 @@ def _check_finite(stack: Stack) -> None:
 
 
 def posteriors(task: Task, groups: Sequence[Group], kind: str) -> list[list[Member]]:
-    """The networks of each group with their posteriors after the rows that they have seen; see `members_of`."""
+    """The networks of each group with their posteriors given their training rows; see `members_of`."""
     found = []
     for number, group in enumerate(groups):
         seen = Rows(task.x[group.split.seen], task.y[group.split.seen], task.architecture, task.classes)
@@ -179,10 +180,10 @@ def posteriors(task: Task, groups: Sequence[Group], kind: str) -> list[list[Memb
 
 
 def calibrated(task: Task, groups: Sequence[Group], members: Sequence[Sequence[Member]]) -> Calibration:
-    """Sizes and tail of the errors that groups make on the rows unseen by each.
+    """A calibration of the errors of all groups on their held-out rows.
 
     Args:
-        task: Task that was learned.
+        task: The task for which the groups were trained.
         groups: Networks that were trained on the same rows.
         members: Members of each group, see `posteriors`.
     """
@@ -196,12 +197,12 @@ def calibrated(task: Task, groups: Sequence[Group], members: Sequence[Sequence[M
 
 
 def disagreement(task: Task, members: Sequence[Member]) -> bool:
-    """Whether networks on the same rows disagree, rather than networks on folds."""
+    """Whether disagreement is measured between networks of a group, rather than between networks of different folds."""
     return task.members > 1 and len(members) > 1
 
 
 def tempered(task: Task, groups: Sequence[Group], members: Sequence[Sequence[Member]]) -> Temperature:
-    """The temperature of the probabilities by the classes of rows unseen by each group."""
+    """The temperature of the class probabilities, fitted on the held-out rows of each group."""
     unseen = [group.split.unseen for group in groups]
     logits = [outputs_of(some, task.x[rows]) for some, rows in zip(members, unseen, strict=True)]
     return fit_temperature(logits, [task.y[rows] for rows in unseen])

@@ -1,4 +1,4 @@
-"""K-FAC: natural-gradient steps with Kronecker factors; step and momentum minimise an exact quadratic model."""
+"""K-FAC: natural-gradient steps with Kronecker factors, and step size and momentum from an exact quadratic model."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from surrogate.networks.likelihoods import Bernoulli, Categorical, Gaussian, Lik
 __all__ = ["KFAC"]
 
 LOSSES = ("mse", "cross-entropy", "binary-cross-entropy")
-_LONGEST_MEMORY = 0.95  # of the factors' moving average, as in the paper
-_SHRINK = 19 / 20  # of the damping for each step, as in the paper
-_ROUNDING = 16  # predicted changes below this many units of rounding of the loss say nothing of the model
+_LONGEST_MEMORY = 0.95  # largest weight of the past in the factors' moving average, as in the paper
+_SHRINK = 19 / 20  # change of the damping per step, as in the paper
+_ROUNDING = 16  # predicted changes below this many rounding units of the loss cannot test the model
 _GOOD, _BAD = 0.75, 0.25  # ratios of the true to the predicted change at which the damping falls and rises
 
 
 class KFAC(torch.optim.Optimizer):
-    """Second-order optimiser of networks of linear and convolutional layers.
+    """Second-order optimiser for networks of linear and convolutional layers.
 
     Each layer's Fisher matrix is approximated by A (x) G (see ``Kronecker``), with gradients back-propagated from
-    targets that are drawn from the model: the true Fisher matrix, not the empirical one. The natural gradient D and the
-    last step P are combined to alpha D + mu P by minimising the quadratic model with the exact Fisher matrix of the
-    batch, so that there is no learning rate. The damping follows the Levenberg-Marquardt rule. It pays where the loss
-    is ill-conditioned and the batch large: full batches of up to some thousand rows, deep and narrow networks.
+    targets drawn from the model, which gives the true Fisher matrix rather than the empirical one. The step is alpha D
+    + mu P, where D is the natural gradient and P the last step; alpha and mu minimise the quadratic model with the
+    exact Fisher matrix of the batch, so there is no learning rate. The damping follows the Levenberg-Marquardt rule.
+    K-FAC pays off if the loss is ill-conditioned and batches are large: full batches of up to a few thousand rows, and
+    deep and narrow networks.
 
         optimizer = KFAC(model, loss="mse")
         for _ in range(100):
@@ -40,21 +41,21 @@ class KFAC(torch.optim.Optimizer):
             loss = optimizer.step(closure)
 
     where ``closure`` is as for ``torch.optim.LBFGS``: it clears the gradients, evaluates the model once on the batch,
-    calls ``backward`` on the loss and returns it. A step costs about four times the gradient, O(a^3 + b^3) for each
-    layer with a inputs and b outputs, and every ``adapt_every`` steps one gradient more.
+    calls ``backward`` on the loss and returns it. A step costs about four gradients, O(a^3 + b^3) for each layer with a
+    inputs and b outputs, and every ``adapt_every`` steps one more gradient.
 
     Args:
-        model: The network; all its trainable parameters are those of ``nn.Linear``, ``nn.Conv1d`` and ``nn.Conv2d``.
+        model: The network; only ``nn.Linear``, ``nn.Conv1d`` and ``nn.Conv2d`` may have trainable parameters.
         loss: Kind of loss that the closure returns: "mse" is ``nn.MSELoss``, "cross-entropy" ``nn.CrossEntropyLoss``
-            and "binary-cross-entropy" ``nn.BCEWithLogitsLoss``, each with its mean.
-        damping: lambda at the first step; a loss of order 1 bears 0.1, a rough start wants more.
+            and "binary-cross-entropy" ``nn.BCEWithLogitsLoss``, each with its default mean reduction.
+        damping: lambda at the first step; 0.1 suits a loss of order 1, a poor starting point needs more.
         weight_decay: eta: eta / 2 times the sum of squares of all parameters is added to the loss.
         adapt_every: Steps between changes of the damping.
-        refresh_every: Steps between new factors; what is between two is cheaper, and less exact.
+        refresh_every: Steps between updates of the factors; larger values are cheaper and less exact.
         generator: Generator for drawing targets, on the model's device; None uses torch's global one.
 
-    Departures from the paper: no rescaling of the factored damping by trials (section 6.6) and no block tri-diagonal
-    form; with one output the factors are exact, as a draw costs the same.
+    Departures from the paper: the factored damping is not tuned by trial steps (section 6.6), and there is no
+    block-tridiagonal form. With one output the factors are exact, because drawing a target would cost the same.
 
     Raises:
         ValueError: If an option or a layer cannot be used.
@@ -93,10 +94,11 @@ class KFAC(torch.optim.Optimizer):
         return self.param_groups[0]["damping"]
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Takes one step; returns the loss before it.
+        """Takes one step and returns the loss before it.
 
         Raises:
-            ValueError: If there is no closure, or it does not evaluate the model once and call ``backward``.
+            ValueError: If the closure is missing, does not evaluate the model exactly once, or does not call
+                ``backward``.
             FloatingPointError: If the loss or the step is not finite.
         """
         if closure is None:
@@ -148,7 +150,7 @@ class KFAC(torch.optim.Optimizer):
         return 0.5 * group["weight_decay"] * _dot(self._parameters, self._parameters) if group["weight_decay"] else 0.0
 
     def _refresh(self, args: tuple[Tensor, ...], group: dict[str, Any]) -> None:
-        """Updates the running averages of the factors, and factorises them."""
+        """Updates the running averages of the Kronecker factors and their Cholesky factors."""
         passed = record(self._model, self._layers, *args)
         likelihood, sampled = _likelihood(self._loss, passed.output), passed.output.shape[1] > 1
         new = pass_factors(passed, likelihood, sampled=sampled, generator=self._generator)
@@ -164,7 +166,7 @@ class KFAC(torch.optim.Optimizer):
             state["inputs_root"], state["gradients_root"] = damped.inputs, damped.gradients
 
     def _natural(self, gradients: Sequence[Tensor]) -> list[Tensor]:
-        """Minus the gradient, multiplied by the inverse of the damped factors."""
+        """The natural gradient: minus the gradient times the inverse of the damped factors."""
         left, out = list(gradients), []
         for layer in self._layers:
             values = [left.pop(0) for _ in layer.parameters]
@@ -175,7 +177,7 @@ class KFAC(torch.optim.Optimizer):
     def _step(
         self, args: tuple[Tensor, ...], gradients: Sequence[Tensor], group: dict[str, Any]
     ) -> tuple[list[Tensor], float]:
-        """The step that minimises the quadratic model along both directions, and the predicted change of loss."""
+        """The step that minimises the quadratic model along both directions, and the predicted change of the loss."""
         directions = [self._natural(gradients)]
         if all("step" in self.state[p] for p in self._parameters):
             directions.append([self.state[p]["step"] for p in self._parameters])
@@ -214,7 +216,7 @@ class KFAC(torch.optim.Optimizer):
 
 
 def _load_forward_mode() -> None:
-    """Loads torch's forward-mode rules, whose first use triggers warnings inside torch."""
+    """Loads torch's forward-mode rules without the warnings that their first use triggers inside torch."""
     with warnings.catch_warnings(), forward_ad.dual_level():
         warnings.simplefilter("ignore", DeprecationWarning)
         forward_ad.make_dual(torch.zeros(1), torch.zeros(1))
@@ -237,7 +239,7 @@ def _number(loss: Any) -> float:
 
 
 def _likelihood(loss: str, outputs: Tensor) -> Likelihood:
-    """The likelihood whose mean negative log-density has the curvature of the loss, a mean over outputs too."""
+    """The likelihood whose mean negative log-density has the loss's curvature; losses also average over outputs."""
     if loss == "cross-entropy":
         return Categorical()
     count = outputs.shape[1]
@@ -269,5 +271,5 @@ def _minimum(curvature: np.ndarray, slope: np.ndarray) -> np.ndarray:
         raise FloatingPointError(msg)
     size = np.where(size > 0, size, 1.0)
     scaled = curvature / np.outer(size, size)
-    # Directions that agree to rounding are one: the pseudo-inverse shares the step between them.
+    # For directions equal up to rounding, the pseudo-inverse divides the step between them.
     return -(np.linalg.pinv(scaled, rcond=1e-10, hermitian=True) @ (slope / size)) / size

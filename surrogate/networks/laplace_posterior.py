@@ -1,4 +1,4 @@
-"""Laplace approximations: a normal posterior around trained parameters, from curvature, for any torch network."""
+"""Laplace approximations: normal posteriors of trained parameters from the curvature, for any torch network."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from surrogate.networks.likelihoods import Categorical, Gaussian, Likelihood
 __all__ = ["STRUCTURES", "FullBlock", "KroneckerBlock", "Laplace", "laplace"]
 
 STRUCTURES = ("kronecker", "last-layer", "last-layer-kronecker")
-_LARGEST_FULL = 2048  # parameters of a block whose matrix is diagonalised: 32 MB, some seconds
+_LARGEST_FULL = 2048  # most parameters of a block whose full matrix is diagonalised: 32 MB, some seconds
 _BOUND = 30.0  # on the logarithms of precisions and noise
 _BLOCK = 1024  # rows of which gradients are in memory at once
 
 
 @dataclass(frozen=True, eq=False)
 class KroneckerBlock:
-    """Curvature of a matrix of parameters, summed over rows: n A (x) G, by eigenvectors.
+    """Curvature of a matrix of parameters, summed over rows, n A (x) G, as an eigendecomposition.
 
     Attributes:
         columns: Inputs of the layer that the block covers, as indices in the order of `record`.
@@ -42,21 +42,21 @@ class KroneckerBlock:
 
     @classmethod
     def of(cls, factors: Kronecker, n: int, columns: slice) -> KroneckerBlock:
-        """The block of these factors, the inputs restricted to some columns; diagonalises in O(a^3 + b^3) time."""
+        """The block of Kronecker factors, with inputs restricted to some columns, in O(a^3 + b^3) time."""
         a, g = (_eigen(m) for m in (factors.inputs[columns, columns], factors.gradients))
         return cls(columns, a[1], g[1], n * g[0][:, None] * a[0])
 
     def covariance(self, inputs: Tensor, gradients: Sequence[Tensor], variances: Tensor) -> Tensor:
-        """J V J^T of each row, with shape (n, c, c), for V diagonal in the block's basis.
+        """J V J^T for each row, with shape (n, c, c), where V is diagonal in the basis of eigenvectors.
 
         Args:
             inputs: Inputs of the layer, with shape (n, t, a).
             gradients: Gradients of each output with respect to the layer's outputs, each with shape (n, t, b).
-            variances: With shape (b, a).
+            variances: Diagonal of V, with shape (b, a).
         """
         u = inputs[:, :, self.columns] @ self.input_vectors
         v = torch.stack([gradient @ self.gradient_vectors for gradient in gradients], 1)  # (n, c, t, b)
-        if u.shape[1] == 1:  # one product of factors: the sum over inputs comes first
+        if u.shape[1] == 1:  # with one use per row the covariance factorises: sum over inputs first
             weights = u[:, 0].square() @ variances.T
             return torch.einsum("nb,nkb,nlb->nkl", weights, v[:, :, 0], v[:, :, 0])
         jacobian = torch.einsum("nktb,nta->nkba", v, u) * variances.sqrt()
@@ -65,10 +65,11 @@ class KroneckerBlock:
 
 @dataclass(frozen=True, eq=False)
 class FullBlock:
-    """Curvature of a matrix of parameters, summed over rows, without approximation, by eigenvectors.
+    """Exact curvature of a matrix of parameters, summed over rows, as an eigendecomposition.
 
     Attributes:
-        vectors: Eigenvectors in columns, with shape (p, p), p = b a; parameters by rows of the (b, a) matrix.
+        vectors: Eigenvectors in columns, with shape (p, p), p = b a; parameters in row-major order of the (b, a)
+            matrix.
         eigenvalues: With shape (p,).
     """
 
@@ -83,7 +84,7 @@ class FullBlock:
 
 
 def _products(inputs: Tensor, gradient: Tensor) -> Tensor:
-    """Gradients with respect to the parameters of a layer, with shape (n, b a)."""
+    """Gradients with respect to a layer's parameters, with shape (n, b a)."""
     return torch.einsum("ntb,nta->nba", gradient, inputs).flatten(1)
 
 
@@ -94,19 +95,19 @@ def _eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class Laplace:
-    """A normal posterior of the parameters, and the predictions that follow by linearising the network.
+    """A normal posterior of a network's parameters, with predictions of the linearised network.
 
     The precision is the sum over rows of the generalised Gauss-Newton matrix plus the prior's, delta I for each block.
-    Outputs are predicted by f(x) and the covariance J(x) V J(x)^T ("GLM predictive"), J the Jacobian with respect to
-    the parameters.
+    Predicted outputs have the mean f(x) and the covariance J(x) V J(x)^T ("GLM predictive"), where J is the Jacobian
+    with respect to the parameters and V their posterior covariance.
 
     Attributes:
         model: A copy of the network in double precision and evaluation mode.
         classes: Whether outputs are logits of classes; otherwise they are means of normal targets.
         layers: Layer of each block.
-        blocks: Curvature for a noise of variance 1.
-        scales: (c_w, c_b) of each block's layer, see `record`; the prior is about W / c_w and b / c_b.
-        n_targets: Numbers n c that were observed, or n classes.
+        blocks: Curvature of each block for a noise variance of 1.
+        scales: (c_w, c_b) of each block's layer, see `record`; the prior applies to W / c_w and b / c_b.
+        n_targets: Number of observed values, n c, or of observed classes, n.
         misfit: Sum of squared errors of the trained network, or minus its log-likelihood for classes.
         squares: Squared norm of the parameters of each block.
         prior_precision: delta of each block.
@@ -132,8 +133,8 @@ class Laplace:
     def outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and covariance of the network's outputs, with shapes (n, c) and (n, c, c), in double precision.
 
-        Noise is not included. Costs c passes back and, per row, O(a^2 + c b^2 + a b) for each layer of a inputs and b
-        outputs.
+        Noise is not included. Costs c backward passes and, per row, O(a^2 + c b^2 + a b) for each layer of a inputs and
+        b outputs.
         """
         parts = [self._outputs(rows) for rows in x.double().split(_BLOCK)]
         return torch.cat([mean for mean, _ in parts]), torch.cat([covariance for _, covariance in parts])
@@ -171,7 +172,7 @@ class Laplace:
             ValueError: If the outputs are not classes.
 
         References:
-            MacKay (1992), https://doi.org/10.1162/neco.1992.4.5.720, here with the variance of each output.
+            MacKay (1992), https://doi.org/10.1162/neco.1992.4.5.720, applied with the variance of each output.
         """
         if not self.classes:
             msg = "outputs are normal targets: use predict"
@@ -189,10 +190,10 @@ class Laplace:
     def with_hyperparameters(
         self, *, prior_precision: float | Sequence[float] | None = None, noise: float | None = None
     ) -> Laplace:
-        """The posterior with another prior precision, one for all or one for each block, or another noise variance.
+        """The posterior with a new prior precision, one for all blocks or one for each, or a new noise variance.
 
         Raises:
-            ValueError: If a number is not positive, there are not as many precisions as blocks, or classes get a noise.
+            ValueError: If a value is not positive, the number of precisions is wrong, or a noise is given for classes.
         """
         count = len(self.blocks)
         precisions = self.prior_precision if prior_precision is None else prior_precision
@@ -210,7 +211,7 @@ class Laplace:
         """The posterior with the prior precision and noise variance that maximise the marginal likelihood.
 
         Args:
-            per_block: Whether each block has a precision of its own.
+            per_block: Whether to fit a separate precision for each block.
         """
         start = (
             self._logarithms()
@@ -235,7 +236,7 @@ class Laplace:
 
 
 def _negative_evidence(theta: np.ndarray, posterior: Laplace) -> tuple[float, np.ndarray]:
-    """Minus the log marginal likelihood at logarithms of precisions and of the noise, and its gradient."""
+    """Negative log marginal likelihood as a function of log precisions and log noise, and its gradient."""
     precisions = np.exp(theta[: len(posterior.blocks)])
     noise = 1.0 if posterior.classes else math.exp(theta[-1])
     count, misfit = posterior.n_targets, posterior.misfit
@@ -268,23 +269,23 @@ def laplace(
 ) -> Laplace:
     """The Laplace approximation of a trained torch network of linear and convolutional layers.
 
-    The network is the maximum of the posterior density, or near it. The prior is normal with mean 0 and precision delta
-    for all parameters. What of delta and the noise variance is not given is found by maximising the marginal
-    likelihood. The network is copied, not changed.
+    The network must be trained to, or near, the maximum of the posterior density. The prior is normal with mean 0 and
+    precision delta for all parameters. If delta or the noise variance is not given, it is set by maximising the
+    marginal likelihood. The network is copied, not changed.
 
     Args:
-        model: Its trainable parameters are those of linear and convolutional layers, each used once in a pass; what is
-            frozen by ``requires_grad_(False)`` is taken as known.
-        loader: Batches (x, y), such as a ``DataLoader``, read once; y are normal targets with the shape of the outputs,
-            or classes, integers with shape (n,).
+        model: Trained network. Only linear and convolutional layers, each used once in a pass, may have trainable
+            parameters; parameters frozen by ``requires_grad_(False)`` are treated as known.
+        loader: Batches (x, y), such as a ``DataLoader``, read once. y is either normal targets with the shape of the
+            outputs, or integer classes with shape (n,).
         likelihood: "regression" or "classification".
-        structure: "kronecker": all layers, one Kronecker product for each. "last-layer": the last layer alone, without
-            further approximation. "last-layer-kronecker": cheaper for many classes.
-        prior_precision: delta, one for all blocks or one for each; None to find one.
-        noise: Variance of the targets around the network; None to find it.
-        joint_bias: Whether a layer's bias is a column of its weights ("homogeneous coordinates"), rather than a block
-            apart as in laplace-torch.
-        scales: (c_w, c_b) of each layer: the prior is about W / c_w and b / c_b, as in the tangent parametrisation.
+        structure: "kronecker": a Kronecker product for each layer. "last-layer": exact curvature of the last layer
+            only. "last-layer-kronecker": a Kronecker product for the last layer only, cheaper for many classes.
+        prior_precision: delta, one for all blocks or one for each; None to fit one.
+        noise: Variance of the targets around the network; None to fit it.
+        joint_bias: Whether a layer's bias is a column of its weights ("homogeneous coordinates"), rather than a
+            separate block as in laplace-torch.
+        scales: (c_w, c_b) of each layer: the prior applies to W / c_w and b / c_b, as in the tangent parametrisation.
 
     Raises:
         ValueError: If a setting, a layer or a shape cannot be used, or the loader is empty.
@@ -346,7 +347,7 @@ def _read(loader: Iterable[Sequence[Tensor]]) -> tuple[list[Tensor], list[Tensor
 
 @torch.no_grad()
 def _misfit(model: nn.Module, x: Sequence[Tensor], y: Sequence[Tensor], *, classes: bool) -> tuple[float, int]:
-    """Sum of squared errors and number of targets, or minus the log-likelihood and number of rows."""
+    """Sum of squared errors and number of targets; for classes, negative log-likelihood and number of rows."""
     total, count = 0.0, 0
     for rows, targets in zip(x, y, strict=True):
         f = model(rows)

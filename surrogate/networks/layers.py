@@ -1,4 +1,4 @@
-"""Linear and convolutional layers of a network as linear maps: inputs, and gradients with respect to outputs."""
+"""Linear and convolutional layers as linear maps, with their inputs and the gradients at their outputs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Layer:
 
     @property
     def weight(self) -> Tensor:
-        """The weight, as the network has it."""
+        """The weight tensor of the module."""
         return self.module.weight  # type: ignore[return-value]
 
     @property
     def bias(self) -> Tensor | None:
-        """The bias, None if there is none."""
+        """The bias of the module, or None."""
         return self.module.bias  # type: ignore[return-value]
 
     @property
@@ -42,13 +42,13 @@ class Layer:
         return [self.weight] if self.bias is None else [self.weight, self.bias]
 
     def inputs(self, value: Tensor) -> Tensor:
-        """Inputs as rows of a linear map, with shape (n, t, a), for t uses of the weights per row of the batch."""
+        """Inputs of the linear map, with shape (n, t, a), where each row of the batch uses the weights t times."""
         if isinstance(self.module, nn.Linear):
             return value.reshape(len(value), -1, value.shape[-1])
         return _patches(self.module, value)
 
     def outputs(self, value: Tensor) -> Tensor:
-        """Outputs, or gradients with respect to them, as rows of the same map, with shape (n, t, b)."""
+        """Outputs of the linear map, or gradients with respect to them, with shape (n, t, b)."""
         if isinstance(self.module, nn.Linear):
             return value.reshape(len(value), -1, value.shape[-1])
         return value.flatten(2).transpose(1, 2)
@@ -68,7 +68,8 @@ def curved_layers(model: nn.Module) -> list[Layer]:
     """The layers with trainable parameters, in the order of registration.
 
     Raises:
-        ValueError: If there are none, or other parameters are to be trained: freeze them by ``requires_grad_(False)``.
+        ValueError: If there are none, or other layers have trainable parameters: freeze these by
+            ``requires_grad_(False)``.
     """
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d)
     layers = [Layer(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
@@ -101,10 +102,10 @@ class Pass:
     """One evaluation of a network.
 
     Attributes:
-        layers: Whose inputs and outputs were kept.
+        layers: Layers whose inputs and outputs were recorded.
         output: Output of the network, with shape (n, c); part of the autograd graph.
         inputs: Inputs of each layer as a linear map, with shape (n, t, a), a bias as a last input of 1.
-        outputs: Outputs of each layer, as the network has them, in the autograd graph.
+        outputs: Outputs of each layer in the module's own shape; part of the autograd graph.
     """
 
     layers: Sequence[Layer]
@@ -117,7 +118,7 @@ class Pass:
 
         Args:
             direction: With shape (n, c).
-            keep: Whether there will be another call.
+            keep: Whether to keep the graph for another call.
         """
         total = (self.output * direction).sum()
         values = torch.autograd.grad(total, self.outputs, retain_graph=keep)
@@ -131,8 +132,8 @@ def record(model: nn.Module, layers: Sequence[Layer], *args: Tensor, scales: Seq
         model: Any network with outputs of shape (n,) or (n, c).
         layers: Layers of this network, see `curved_layers`.
         args: Arguments of the network; rows of the batch along the first axis.
-        scales: Factors (c_w, c_b) of the inputs and of the bias' input of each layer, as in the tangent parametrisation
-            y = c_w V x + c_b b; by default 1.
+        scales: Factors (c_w, c_b) on each layer's inputs and on the constant input of its bias, as in the tangent
+            parametrisation y = c_w V x + c_b b; 1 by default.
 
     Raises:
         ValueError: If a layer is not used exactly once, or the outputs have another shape.
@@ -163,10 +164,10 @@ class _Tap:
             output.requires_grad_()
         self.inputs.append(args[0].detach())
         self.outputs.append(output)
-        return output.clone()  # an activation that writes over its input shall not change what was caught
+        return output.clone()  # so that an in-place activation does not change the recorded output
 
     def input(self) -> Tensor:
-        """The one input, as rows of the linear map."""
+        """The recorded input of the linear map."""
         if len(self.inputs) != 1:
             msg = (
                 f"layer {self.layer.name!r} must be used exactly once per forward pass, was used "
@@ -191,6 +192,6 @@ def _as_matrix(output: Tensor, n: int) -> Tensor:
 
 
 def matrix_gradient(layer: Layer, values: Sequence[Tensor]) -> Tensor:
-    """Weight and bias, or tensors like these, as one matrix with shape (b, a), a bias as the last column."""
+    """Weight and bias, or tensors of their shapes, as one matrix with shape (b, a) and the bias as last column."""
     weight = values[0].flatten(1)
     return weight if layer.bias is None else torch.cat([weight, values[1][:, None]], 1)

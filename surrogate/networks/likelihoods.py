@@ -14,7 +14,7 @@ __all__ = ["Bernoulli", "Categorical", "Gaussian", "Likelihood"]
 
 
 class Likelihood(Protocol):
-    """The density of targets given outputs f with shape (n, c); its Hessian in f does not depend on the target."""
+    """The density of targets given outputs f with shape (n, c), with a Hessian in f independent of the target."""
 
     def negative_log_density(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """-log p(y | f) of each row, with shape (n,)."""
@@ -51,23 +51,23 @@ class Gaussian:
         return (outputs - targets.reshape(outputs.shape)).square().sum(1) / (2.0 * self.variance) + constant
 
     def sampled_gradients(self, outputs: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Standard normal variables over the standard deviation, with shape (n, c)."""
+        """Standard normal draws divided by the standard deviation, with shape (n, c)."""
         noise = torch.randn(outputs.shape, generator=generator, dtype=outputs.dtype, device=outputs.device)
         return noise / self.variance**0.5
 
     def roots(self, outputs: Tensor) -> list[Tensor]:
-        """Unit vectors over the standard deviation, c of them."""
+        """The c unit vectors divided by the standard deviation."""
         unit = torch.eye(outputs.shape[1], dtype=outputs.dtype, device=outputs.device) / self.variance**0.5
         return [row.expand_as(outputs) for row in unit]
 
     def curvature(self, outputs: Tensor, a: Tensor, b: Tensor) -> Tensor:  # noqa: ARG002
-        """a^T b over the variance, with shape (n,)."""
+        """a^T b / variance, with shape (n,)."""
         return (a * b).sum(1) / self.variance
 
 
 @dataclass(frozen=True)
 class Categorical:
-    """Classes 0 to c - 1 with probabilities softmax(f); the mean negative log-density is ``nn.CrossEntropyLoss``."""
+    """Classes 0 to c - 1 with probabilities softmax(f); their mean loss is ``nn.CrossEntropyLoss``."""
 
     def negative_log_density(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """-log p(y | f) of each row, with shape (n,); targets are classes, integers with shape (n,)."""
@@ -102,17 +102,17 @@ class Bernoulli:
     weight: float = 1.0
 
     def negative_log_density(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """-log p(y | f) of each row times the weight, with shape (n,); targets may be fractions between 0 and 1."""
+        """-log p(y | f) of each row times the weight, with shape (n,); targets may lie between 0 and 1."""
         target = targets.reshape(outputs.shape).to(outputs)
         return self.weight * functional.binary_cross_entropy_with_logits(outputs, target, reduction="none").sum(1)
 
     def sampled_gradients(self, outputs: Tensor, generator: torch.Generator | None) -> Tensor:
-        """sigmoid(f) minus a target drawn from it, times the root of the weight, with shape (n, c)."""
+        """sigmoid(f) minus a target drawn from it, times the square root of the weight, with shape (n, c)."""
         p = outputs.sigmoid()
         return self.weight**0.5 * (p - torch.bernoulli(p, generator=generator))
 
     def roots(self, outputs: Tensor) -> list[Tensor]:
-        """sqrt(p (1 - p)) along one output each."""
+        """Vectors with the single entry sqrt(p (1 - p)), one for each output."""
         p = outputs.sigmoid()
         size = (self.weight * p * (1.0 - p)).sqrt()
         unit = torch.eye(p.shape[1], dtype=p.dtype, device=p.device)

@@ -1,4 +1,4 @@
-"""Networks as arrays in single precision, half precision or 8-bit integers, which numpy alone can evaluate."""
+"""Networks as arrays of float32, bfloat16 or 8-bit integers that can be evaluated with numpy only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FUNCTIONS: dict[str, tuple[type[nn.Module], Callable[[NDArray], NDArray]]] = {
     "silu": (nn.SiLU, lambda z: 0.5 * z * (1.0 + np.tanh(0.5 * z))),
     "tanh": (nn.Tanh, np.tanh),
 }
-# Zeros are left out of the arrays where that and one bit for each weight take less room than the weights.
+# Zeros are omitted if the remaining weights plus a mask of one bit per weight take less space.
 _SPARSE = 0.5
 
 
@@ -41,7 +41,7 @@ class PortableNetwork:
         bound: b.
         target_mean: Added to the output.
         target_scale: Factor on the output.
-        networks: f_m: linear layers with biases, and ReLU, SiLU or tanh between them.
+        networks: f_m: linear layers with biases, separated by ReLU, SiLU or tanh.
     """
 
     mean: Array
@@ -57,10 +57,10 @@ class PortableNetwork:
         return torch.from_numpy(squashed.astype(np.float32))
 
     def to_arrays(self, precision: Precision = "float32") -> dict[str, NDArray]:
-        """All numbers as arrays; ``evaluator`` describes them.
+        """All parameters as arrays, in the format described in ``evaluator``.
 
         Raises:
-            ValueError: If the precision is unknown, or a network has other layers.
+            ValueError: If the precision is unknown, or a network has unsupported layers.
         """
         if precision not in PRECISIONS:
             msg = f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}"
@@ -79,10 +79,10 @@ class PortableNetwork:
 
     @classmethod
     def of_arrays(cls, arrays: Arrays) -> PortableNetwork:
-        """The network that ``to_arrays`` wrote, in single precision.
+        """The network stored in the arrays of ``to_arrays``, in single precision.
 
         Raises:
-            ValueError: If arrays are missing or do not fit together.
+            ValueError: If arrays are missing or inconsistent.
         """
         try:
             function = _FUNCTIONS[str(arrays["activation"])][0]
@@ -104,7 +104,7 @@ class PortableNetwork:
         """A torch module that maps columns, with shape (n, d) in double precision, to predictions with shape (n,).
 
         Args:
-            precision: Precision of the weights; with "bf16" the products are in it as well.
+            precision: Precision of the weights; with "bf16" products are also computed in bfloat16.
             activations: Quantisation of activations with "int8", see ``quantisation.QuantisedLinear``.
             sample: For "static": columns, with shape (n, d).
         """
@@ -117,10 +117,10 @@ def evaluator(arrays: Arrays) -> Callable[[ArrayLike], Array]:
     """A function that predicts with numpy alone, in single precision, from columns with shape (n, d).
 
     The arrays are: ``inputs/mean``, ``inputs/scale`` and ``inputs/bound``; ``target``, mean and scale; ``activation``;
-    and for layer l of network m ``m/l/bias`` and ``m/l/weight``, with shapes (out,) and (out, in). A weight of 16-bit
-    integers is the upper half of single precision numbers (bfloat16). With ``m/l/scale``, with shape (out,), weights
-    are 8-bit integers times it. With ``m/l/kept`` and ``m/l/shape`` the weight has only the entries whose bit is 1, in
-    the order of rows.
+    and for layer l of network m ``m/l/bias`` and ``m/l/weight``, with shapes (out,) and (out, in). Weights stored as
+    16-bit integers are bfloat16, the upper halves of single-precision numbers. If there is ``m/l/scale``, with shape
+    (out,), weights are 8-bit integers to be multiplied by it. If there are ``m/l/kept`` and ``m/l/shape``, only the
+    entries whose bit is 1 are stored, in row-major order.
     """
     function = _FUNCTIONS[str(arrays["activation"])][1]
     members = [list(layers) for layers in _members(arrays)]
@@ -141,7 +141,7 @@ def evaluator(arrays: Arrays) -> Callable[[ArrayLike], Array]:
 
 
 class _Whole(nn.Module):
-    """A module that maps columns to predictions, scaling included."""
+    """A module that maps columns to predictions, including the scaling."""
 
     mean: Tensor
     divisor: Tensor

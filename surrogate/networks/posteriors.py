@@ -1,4 +1,4 @@
-"""Posteriors of trained networks: one way to choose among them, for regression and classification."""
+"""Posteriors of trained networks by name, for regression and classification."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ __all__ = ["KINDS", "Drawn", "Linearised", "Member", "Rows", "alike", "members_o
 
 KINDS = ("last-layer", "kfac", "swag", "ensemble", "mcmc")
 
-_BATCH = 1024  # rows whose gradients are in memory at once
+_BATCH = 1024  # rows whose gradients are held in memory at once
 
-# SWAG: passes through the data before snapshots are taken, then one snapshot a pass; about a quarter of a training of
-# 256. The rank is the paper's.
+# SWAG: epochs before the first snapshot, then one snapshot per epoch; together about a quarter of a training of 256
+# epochs. The rank is that of the paper.
 _WARM_UP, _SNAPSHOTS, _RANK, _SWAG_DRAWS = 20, 40, 20, 30
 _SWAG_BATCH = 256
 
-# Markov chains, of which every third draw is kept; the noise is in standard deviations of the target.
+# Settings of the Markov chains; every third draw is kept, and the noise is in standard deviations of the target.
 _CHAIN_WARM_UP, _CHAIN_DRAWS, _THIN, _LEAPFROG = 60, 60, 3, 10
 _TYPICAL_NOISE = 0.1
 
@@ -61,15 +61,15 @@ class Rows:
 
 
 class Member(Protocol):
-    """A network, or draws of one, with its uncertainty."""
+    """A network, or draws of its parameters, with its uncertainty."""
 
     def outputs(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Outputs of m draws, with shape (m, n, c), and the variance around each or None; double precision."""
+        """Outputs of m draws, with shape (m, n, c), and their variances or None; in double precision."""
 
 
 @dataclass(frozen=True, eq=False)
 class Linearised:
-    """A Laplace approximation: one mean, and a variance.
+    """A member with a Laplace approximation: one mean and a variance.
 
     Attributes:
         posterior: The approximation.
@@ -84,11 +84,11 @@ class Linearised:
 
 
 def alike(members: Sequence[Member], others: Sequence[Member]) -> list[Member]:
-    """The members, with the hyperparameters of each Laplace approximation set to the geometric mean of ``others``.
+    """The members with hyperparameters of Laplace approximations set to the geometric mean over ``others``.
 
-    The marginal likelihood of one network is a noisy guide, above all to the noise of a network that fits its rows
-    exactly. Variances of different networks are comparable only with the same hyperparameters, and errors of some of
-    them are to size the variance of another.
+    The marginal likelihood of a single network is a noisy estimate, especially of the noise if the network fits its
+    rows exactly. Common hyperparameters make variances of different networks comparable, so that the errors of some can
+    calibrate the variances of others.
     """
     found = [other.posterior for other in others if isinstance(other, Linearised)]
     if not found:
@@ -107,10 +107,10 @@ def alike(members: Sequence[Member], others: Sequence[Member]) -> list[Member]:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Networks whose parameters are posterior draws.
+    """A member whose networks are posterior draws of the parameters.
 
     Attributes:
-        model: Whose form the networks have.
+        model: Network that gives the architecture.
         draws: Parameters, with shape (m, p).
     """
 
@@ -124,7 +124,7 @@ class Drawn:
 
 @dataclass(frozen=True, eq=False)
 class _Alone:
-    """A network without a posterior, in double precision."""
+    """A member without a posterior: one network in double precision."""
 
     module: nn.Module
 
@@ -136,10 +136,10 @@ class _Alone:
 def members_of(
     kind: str, modules: Sequence[nn.Sequential], rows: Rows, generators: Sequence[torch.Generator]
 ) -> list[Member]:
-    """The networks, each with its posterior.
+    """The networks as members, each with its posterior.
 
     Args:
-        kind: One of `KINDS`; "ensemble" leaves everything to the networks' disagreement.
+        kind: One of `KINDS`; with "ensemble" the only uncertainty is the disagreement between networks.
         modules: Trained networks.
         rows: Rows that they were trained on.
         generators: One for each network, on the CPU.
@@ -160,7 +160,7 @@ def _last_layer(rows: Rows, module: nn.Sequential, _: torch.Generator) -> Linear
 
 
 def _kfac(rows: Rows, module: nn.Sequential, _: torch.Generator) -> Linearised:
-    """The K-FAC posterior with a prior precision per layer: a single one is far too small for wide first layers."""
+    """The K-FAC posterior with a prior precision per layer; a common one is far too small for wide first layers."""
     return Linearised(_laplace(rows, module, "kronecker").maximised(per_block=True))
 
 
@@ -175,12 +175,12 @@ def _laplace(rows: Rows, module: nn.Sequential, structure: str) -> Laplace:
 
 
 def swag(rows: Rows, module: nn.Sequential, generator: torch.Generator) -> Drawn:
-    """Continues from a trained network by gradient descent with constant step, and draws from the moments of the path.
+    """Draws of SWAG: continues training with a constant step and fits a normal distribution to the snapshots.
 
     The step is half the inverse of the mean squared gradient of the outputs in the tangent parametrisation. The
-    curvature of the mean square error is at most twice that mean, so that the path stays near the minimum, and wanders.
-    What is left of a pass is dropped: the gradient of a few rows would shake the path, more or less of it depending on
-    their number, and networks on different numbers of rows would not be comparable.
+    curvature of the mean square error is at most twice that mean, so the iterates wander but stay near the minimum.
+    Incomplete batches are dropped: gradients of a few rows are noisier, so networks trained on different numbers of
+    rows would not be comparable.
     """
     twin = copy.deepcopy(module)
     optimizer = torch.optim.SGD(_groups(twin, rows), lr=0.0)
@@ -210,7 +210,7 @@ def _on(generator: torch.Generator, device: torch.device) -> torch.Generator:
 
 
 def _groups(module: nn.Sequential, rows: Rows) -> list[dict[str, object]]:
-    """Parameter groups in which steps of W = c V are c^2 times those of V (gradient and step each gain a factor c)."""
+    """Parameter groups with step sizes c^2 times those of V for W = c V, as gradient and step each gain a factor c."""
     twin, sample = copy.deepcopy(module), rows.x[:_BATCH]
     factors, _ = kronecker_factors(twin, [sample], Gaussian(), scales=rows.scales)
     outputs = len(factors[-1].gradients)
@@ -222,10 +222,11 @@ def _groups(module: nn.Sequential, rows: Rows) -> list[dict[str, object]]:
 
 
 def _chains(modules: Sequence[nn.Sequential], rows: Rows, generator: torch.Generator) -> Drawn:
-    """Hamiltonian Monte Carlo over all parameters, with the prior that K-FAC's marginal likelihood finds for a layer.
+    """Draws by Hamiltonian Monte Carlo over all parameters, with K-FAC's prior precision for each layer.
 
-    One chain starts at each trained network. Normal noise has a standard deviation of its own, log-normal a priori
-    around a tenth of the targets'. Chains of this length explore the surroundings of the networks, not all modes.
+    One chain starts at each trained network. The standard deviation of the normal noise is sampled too; its prior is
+    log-normal around a tenth of the targets' standard deviation. Chains of this length explore the surroundings of the
+    networks, not all modes.
     """
     model = copy.deepcopy(modules[0]).double()
     names, shapes = zip(*((name, p.shape) for name, p in model.named_parameters()), strict=True)
@@ -266,6 +267,6 @@ def _prior_sizes(modules: Sequence[nn.Sequential], rows: Rows) -> list[float]:
 
 
 def _tangent(module: nn.Module, constants: Sequence[float]) -> Tensor:
-    """Parameters in units of their prior standard deviations, as one row."""
+    """Parameters in units of their prior standard deviations, as one vector."""
     values = zip(module.parameters(), constants, strict=True)
     return torch.cat([p.detach().double().flatten() / c for p, c in values])

@@ -1,4 +1,4 @@
-"""Networks with fewer weights: the smallest set to zero, or whole hidden units taken out."""
+"""Pruning of networks: small weights set to zero, or whole hidden units removed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["keeping_zeros", "pruned", "without_units"]
 
 
 def pruned(model: nn.Module, share: float) -> nn.Module:
-    """A copy of a network in which this fraction of the weights (not of the biases) is zero.
+    """A copy of a network with this fraction of the weights set to zero; biases are kept.
 
-    Which go is decided over all linear layers together by w^2 over the sum of those in the layer that are not smaller,
-    so that no layer loses too much. Train on within ``keeping_zeros``.
+    Weights of all linear layers are ranked by w^2 divided by the sum of w^2 over the weights of the layer that are not
+    smaller, so that no layer loses too much. Continue training within ``keeping_zeros``.
 
     Raises:
         ValueError: If the share is not in [0, 1).
@@ -38,7 +38,7 @@ def pruned(model: nn.Module, share: float) -> nn.Module:
 
 
 def _scores(weight: Tensor) -> Tensor:
-    """Squares over the sum of the squares in the layer that are not smaller."""
+    """Pruning scores: squared weights divided by the sum of the squares in the layer that are not smaller."""
     square = weight.square().flatten()
     order = square.argsort(descending=True, stable=True)
     sums = square[order].cumsum(0).clamp(min=torch.finfo(square.dtype).tiny)
@@ -61,13 +61,14 @@ def keeping_zeros(model: nn.Module) -> Iterator[None]:
 
 
 def without_units(model: nn.Sequential, share: float, x: Tensor) -> nn.Sequential:
-    """A smaller network, of hidden layers that keep the same part of their units, without this share of the weights.
+    """A copy of a network without some hidden units, such that this share of the weights is removed.
 
-    A unit goes that adds least to the next layer over the rows: mean square of its value, times the square length of
-    the weights that it goes into. What those that go add on average is put into the next bias.
+    All hidden layers keep the same fraction of their units. The units removed are those that contribute least to the
+    next layer: mean square of the unit's value over the rows, times the squared norm of its outgoing weights. Their
+    mean contribution is added to the next bias.
 
     Args:
-        model: Linear layers with biases and functions of single numbers between them.
+        model: Linear layers with biases, separated by elementwise functions.
         share: Fraction of the weights.
         x: Inputs, with shape (n, d).
 
@@ -93,7 +94,7 @@ def without_units(model: nn.Sequential, share: float, x: Tensor) -> nn.Sequentia
 
 
 def _part_of_units(model: nn.Sequential, share: float) -> float:
-    """The part p with which widths d, p w_1, ..., p w_L, 1 leave this share of the weights out."""
+    """The fraction p such that the widths d, p w_1, ..., p w_L, 1 remove this share of the weights."""
     shapes = [layer.weight.shape for layer in model if isinstance(layer, nn.Linear)]
     if len(shapes) < 2:
         msg = "a network without hidden layers has no units to remove"

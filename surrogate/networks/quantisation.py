@@ -1,4 +1,4 @@
-"""Linear layers in 8-bit integers, and training that knows of the rounding."""
+"""Linear layers in 8-bit integers, and quantisation-aware training."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["Activations", "QuantisedLinear", "RoundedLinear", "integers_of_rows"
 
 Activations = Literal["none", "dynamic", "static"]
 
-_LEVELS = 255  # steps between the ends of a range in 8 bits
-_CLIPS = torch.linspace(0.5, 1.0, 26)  # shares of the largest range that a static range may be
+_LEVELS = 255  # steps in a range of 8-bit integers
+_CLIPS = torch.linspace(0.5, 1.0, 26)  # candidates for a static range, as shares of the full range
 
 
 def integers_of_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Weights as 8-bit integers with one scale for each row, weight ~ scale * integers.
 
-    Symmetric, so that 0 stays 0: pruned weights stay pruned.
+    Symmetric, so that zeros are exact and pruned weights stay pruned.
 
     Args:
         weight: With shape (out, in).
@@ -33,30 +33,30 @@ def integers_of_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ends(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Smallest and largest value of each row, with shape (n, 1), 0 included."""
+    """Smallest and largest of 0 and the values of each row, each with shape (n, 1)."""
     low, high = torch.aminmax(x, dim=1, keepdim=True)
     return low.clamp(max=0.0), high.clamp(min=0.0)
 
 
 def _grid(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Step and the integer that stands for 0, so that -128..127 spans from low to high."""
+    """Step size and the integer that represents 0, such that -128..127 spans the range from low to high."""
     step = ((high - low) / _LEVELS).clamp(min=torch.finfo(low.dtype).tiny)
     return step, (-low / step).round() - 128.0
 
 
 class QuantisedLinear(nn.Module):
-    """y = W x + b with W in 8-bit integers, one scale for each output, and the inputs rounded to 8 bits or not.
+    """The layer y = W x + b with W in 8-bit integers and one scale per output; inputs may be rounded too.
 
-    With rounded inputs the product is one of integers, summed in 32 bits; where the processor has instructions for it
-    (VNNI, AMX) it is several times as fast as one in single precision. Without, W is made single precision first: that
-    saves memory alone.
+    With rounded inputs the product is computed in integers with 32-bit sums, several times as fast as in single
+    precision if the processor has instructions for it (VNNI, AMX). Otherwise W is first converted to single precision,
+    which saves only memory.
 
     Args:
         layer: Layer to round.
-        activations: "none" leaves the inputs as they are, "dynamic" takes a range for each row when it comes, "static"
-            the range that ``sample`` has.
-        sample: For "static": inputs of the layer, with shape (n, in). The range is the share of their whole range that
-            rounds them with the least square error.
+        activations: "none" does not round the inputs, "dynamic" takes the range of each row at run time, "static" a
+            fixed range from ``sample``.
+        sample: For "static": inputs of the layer, with shape (n, in). The range is the fraction of their full range
+            that minimises the squared rounding error.
 
     Raises:
         ValueError: If ``activations`` is unknown, or "static" without a sample.
@@ -86,7 +86,7 @@ class QuantisedLinear(nn.Module):
         self.register_buffer("ends", ends)
 
     def forward(self, x: Tensor) -> Tensor:
-        """W x + b for inputs with shape (n, in), with shape (n, out)."""
+        """W x + b, with shape (n, out), for inputs with shape (n, in)."""
         if self.activations == "none":
             return nn.functional.linear(x, self.weight.to(x.dtype) * self.scale[:, None], self.bias)
         low, high = _ends(x) if self.ends is None else (self.ends[0], self.ends[1])
@@ -98,22 +98,22 @@ class QuantisedLinear(nn.Module):
 
 
 def static_ends(sample: Tensor) -> Tensor:
-    """Ends of the range for all inputs, with shape (2,), with shape (n, in) of the sample."""
+    """Ends of the input range, with shape (2,), for a sample of inputs with shape (n, in)."""
     whole = torch.stack([sample.amin().clamp(max=0.0), sample.amax().clamp(min=0.0)]).detach()
     errors = torch.stack([(_rounded(sample, *(share * whole)) - sample).square().mean() for share in _CLIPS.tolist()])
     return whole * _CLIPS[int(errors.argmin())].to(whole)
 
 
 def _rounded(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """The values that 8-bit integers over the range stand for."""
+    """The values rounded to those that 8-bit integers represent in the range."""
     step, zero = _grid(low, high)
     return ((x / step + zero).round().clamp(-128, 127) - zero) * step
 
 
 class RoundedLinear(nn.Linear):
-    """A layer in floating point that computes with the values that ``QuantisedLinear`` would round to.
+    """A floating-point layer that computes with the rounded values of ``QuantisedLinear``.
 
-    Gradients pass the rounding as if it were not there.
+    Gradients ignore the rounding (straight-through estimator).
 
     References:
         Bengio, Leonard & Courville (2013), https://arxiv.org/abs/1308.3432
@@ -123,14 +123,14 @@ class RoundedLinear(nn.Linear):
 
     @classmethod
     def of(cls, layer: nn.Linear, activations: Activations = "dynamic") -> RoundedLinear:
-        """A layer with the same numbers, shared with the given one; a "static" range is that of each batch."""
+        """A layer that shares the parameters of the given one; a "static" range is taken from each batch."""
         new = cls(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
         new.weight, new.bias = layer.weight, layer.bias
         new.activations = _known(activations)
         return new
 
     def forward(self, x: Tensor) -> Tensor:
-        """W x + b for inputs with shape (n, in), with shape (n, out)."""
+        """W x + b, with shape (n, out), for inputs with shape (n, in)."""
         integers, scale = integers_of_rows(self.weight.detach())
         weight = _passed(self.weight, integers.to(scale.dtype) * scale[:, None])
         if self.activations != "none":
@@ -142,15 +142,15 @@ class RoundedLinear(nn.Linear):
 
 
 def _passed(x: Tensor, value: Tensor) -> Tensor:
-    """The value, with the gradient of x."""
+    """The value in the forward pass, with the gradient of x in the backward pass."""
     return x + (value - x).detach()
 
 
 def quantised(model: nn.Sequential, activations: Activations = "dynamic", *, sample: Tensor | None = None) -> nn.Module:
-    """A copy of a network with all linear layers in 8-bit integers; inputs of the first are not rounded.
+    """A copy of a network with linear layers in 8-bit integers; inputs of the first layer are not rounded.
 
     Args:
-        model: Linear layers and functions of single numbers.
+        model: Linear layers and elementwise functions.
         activations: See ``QuantisedLinear``.
         sample: For "static": inputs of the network, with shape (n, d).
     """
@@ -168,7 +168,7 @@ def quantised(model: nn.Sequential, activations: Activations = "dynamic", *, sam
 
 
 def rounded(model: nn.Sequential, activations: Activations = "dynamic") -> nn.Sequential:
-    """A network that shares the model's numbers and computes as ``quantised`` will: for training on."""
+    """A network for quantisation-aware training: it shares the model's parameters and rounds like ``quantised``."""
     layers: list[nn.Module] = []
     first = True
     for layer in model:

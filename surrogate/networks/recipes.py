@@ -1,4 +1,4 @@
-"""Recipes that make a trained network smaller at nearly the same outputs: pruning, rounding, further training."""
+"""Recipes for compressing a trained network: pruning, rounding and further training."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from surrogate.rng import torch_generator
 
 __all__ = ["Recipe", "lean"]
 
-# First relative step of training that is aware of rounding. The network is near its optimum: the steps of `distil`'s
-# default, for one that lost most of its weights, would leave it first.
+# First relative step of quantisation-aware training. It is smaller than the default of `distil`, which suits a network
+# that has lost most of its weights, because here the network is near its optimum.
 _AWARE_RATE = 0.01
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is made smaller.
+    """How to compress a network.
 
     Attributes:
         precision: Precision of the weights: "float32", "bf16" or "int8".
-        activations: Rounding of the inputs of hidden layers with "int8": "none" leaves them, "dynamic" and "static"
-            round them too, so that the products are of integers.
-        prune: Share of the weights that are left out.
-        structured: Whether whole hidden units are left out, which makes it faster too, or single weights.
-        aware: Whether the network is trained on while it computes with the rounded numbers of "int8".
-        steps: Steps of that training, and of the one after pruning, on the network's own outputs; 0 for none.
+        activations: Rounding of the inputs of hidden layers with "int8": "none" does not round them; with "dynamic" and
+            "static" products are computed in integers.
+        prune: Share of the weights to remove.
+        structured: Whether to remove whole hidden units, which also makes the network faster, or single weights.
+        aware: Whether to continue training with the rounded numbers of "int8".
+        steps: Steps of that training and of the training after pruning, on the original network's outputs; 0 for none.
         seed: Seed of all random numbers.
 
     Raises:
@@ -62,15 +62,15 @@ class Recipe:
 
 
 def lean(model: PortableNetwork, recipe: Recipe, x: ArrayLike) -> PortableNetwork:
-    """The smaller networks, still in floating point; round them by ``to_arrays`` or ``module``.
+    """The compressed networks, still in floating point; ``to_arrays`` or ``module`` round them.
 
-    They learn from the outputs of the given ones, so that rows need no labels. 1500 steps of two hidden layers of 512
-    take 15 s on one core, for pruning and once more for ``aware``.
+    They are trained on the outputs of the given networks, so rows need no labels. For two hidden layers of 512 units,
+    1500 steps take 15 s on one core; pruning and ``aware`` each need such a training.
 
     Args:
         model: Trained networks.
-        recipe: Steps to take.
-        x: Columns of rows like those that will be asked for, with shape (n, d).
+        recipe: How to compress them.
+        x: Inputs similar to those that will be predicted, with shape (n, d).
     """
     rows = model.scaled(x)
     return replace(model, networks=tuple(_smaller(net, recipe, rows, k) for k, net in enumerate(model.networks)))
@@ -83,7 +83,7 @@ def _smaller(network: nn.Sequential, recipe: Recipe, x: Tensor, member: int) -> 
         with keeping_zeros(small):
             distil(small, network, x, generator=stream, steps=recipe.steps)
     if recipe.aware and recipe.steps:
-        student = rounded(small, recipe.activations)  # of the same numbers
+        student = rounded(small, recipe.activations)  # shares its parameters
         with keeping_zeros(student):
             distil(student, network, x, generator=stream, steps=recipe.steps, learning_rate=_AWARE_RATE)
     return small.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Wide Bayesian networks in coordinates in which their posterior is close to their prior, and draws of it."""
+"""Wide Bayesian networks sampled in coordinates in which the posterior is close to the prior."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class WideNetwork:
-    """A network of equal hidden layers and one output, whose parameters are standard normal a priori.
+    """A network with equal hidden layers and one output; its parameters have standard normal priors.
 
-    z_1 = c V_1 x + b_sd b_1 with c = weight_sd / sqrt(inputs), z_{l+1} = c V_{l+1} act(z_l) + b_sd b_{l+1} with
-    c = weight_sd / sqrt(width), plus z_l itself if ``residual``. The output is a linear function of the row of features
-    psi = (c act(z_L), b_sd). As the width grows it becomes a Gaussian process, the NNGP.
+    z_1 = c V_1 x + b_sd b_1 with c = weight_sd / sqrt(inputs), z_{l+1} = c V_{l+1} act(z_l) + b_sd b_{l+1} with c =
+    weight_sd / sqrt(width), plus z_l itself if ``residual``. The output is a linear function of the row of features psi
+    = (c act(z_L), b_sd). In the limit of infinite width it is a Gaussian process, the NNGP.
 
     Attributes:
         inputs: Columns d.
         width: Width of every hidden layer.
-        depth: Hidden layers, at least 1.
+        depth: Number of hidden layers, at least 1.
         activation: "gelu", "relu", "tanh" or "erf".
-        weight_sd: Prior standard deviation of weights, times the square root of the layer's inputs.
+        weight_sd: Prior standard deviation of weights, times the square root of the layer's number of inputs.
         bias_sd: Prior standard deviation of biases.
-        residual: Whether hidden layers after the first add to what they are given.
+        residual: Whether hidden layers after the first have residual connections.
     """
 
     inputs: int
@@ -69,16 +69,16 @@ class WideNetwork:
 
     @property
     def n_hidden(self) -> int:
-        """Parameters of the hidden layers."""
+        """Number of parameters of the hidden layers."""
         return sum(rows * columns + rows for rows, columns in self._shapes())
 
     @property
     def n_readout(self) -> int:
-        """Parameters of the output layer, its bias included."""
+        """Number of parameters of the output layer, including its bias."""
         return self.width + 1
 
     def features(self, hidden: Tensor, x: Tensor) -> Tensor:
-        """The rows psi for parameters with shape (n_hidden,) and inputs with shape (n, d), as (n, width + 1)."""
+        """The features psi, with shape (n, width + 1), of inputs with shape (n, d); ``hidden`` has shape (n_hidden,)."""
         act, z = _ACTIVATIONS[self.activation], x
         for number, (weight, bias) in enumerate(self._layers(hidden)):
             given = act(z) if number else z
@@ -100,24 +100,24 @@ class WideNetwork:
 
 @dataclass(frozen=True, eq=False)
 class RepriorisedBNN:
-    """The posterior of a wide network after rows of data with normal noise of known size.
+    """The posterior of a wide network given data with normal noise of known size.
 
-    New coordinates phi: those of the hidden layers are the parameters themselves; those of the readout are what whitens
-    its exact normal posterior given the hidden layers. In them the energy is
+    In the new coordinates phi, those of the hidden layers are the parameters themselves, and those of the readout (the
+    output layer) whiten its exact normal posterior given the hidden layers. The energy is then
 
         |phi|^2 / 2 + y' K^-1 y / 2 + log det K / 2,    K = Psi Psi' + noise^2 I,
 
-    with the features Psi of the rows. The readout is standard normal and independent of the rest, so that only the
-    hidden layers need a Markov chain, and for them the energy less |phi|^2 / 2 tends to a constant as the width grows:
-    the posterior becomes the prior, which chains sample with ease. The map is exact at every width.
+    with the features Psi of the rows. The readout is standard normal and independent of the rest, so only the hidden
+    layers need a Markov chain. As the width grows their energy tends to |phi|^2 / 2 plus a constant, so the posterior
+    approaches the prior, which is easy to sample. The map is exact at every width.
 
-    One evaluation costs O(n w min(n, w)) for the features' Gram matrix and O(min(n, w)^3): use it up to some
-    2000 rows. Take double precision.
+    One evaluation costs O(n w min(n, w)) for the features' Gram matrix and O(min(n, w)^3), which suits up to about 2000
+    rows. Use double precision.
 
     Attributes:
         network: The network and its prior.
         x: Inputs, with shape (n, d).
-        y: Targets, with shape (n,), around 0 and of the size that the prior says.
+        y: Targets, with shape (n,), centred on 0 and on the scale of the prior.
         noise: Standard deviation of the noise.
         form: "primal" factors the matrix of the readout, (w + 1) x (w + 1), "dual" that of the rows, n x n; "auto"
             the smaller one. The readout's coordinates differ between the two by a rotation.
@@ -126,9 +126,9 @@ class RepriorisedBNN:
         ValueError: If shapes disagree, the noise is not positive, or a value is not finite.
 
     References:
-        Hron, Novak, Pennington & Sohl-Dickstein (2022), https://arxiv.org/abs/2206.07673. The dual form is ours: the
-        square root of a posterior covariance of Andrews (1968), doi:10.2514/3.4728. The readout is not sampled with the
-        rest, as there, but drawn exactly.
+        Hron, Novak, Pennington & Sohl-Dickstein (2022), https://arxiv.org/abs/2206.07673. The dual form is not in the
+        paper; it uses the square root of a posterior covariance by Andrews (1968), doi:10.2514/3.4728. The paper
+        samples the readout with the rest; here it is drawn exactly.
     """
 
     network: WideNetwork
@@ -155,16 +155,16 @@ class RepriorisedBNN:
 
     @property
     def dual(self) -> bool:
-        """Whether the matrix of the rows is the one that is factored."""
+        """Whether the n x n matrix of the rows is factored."""
         return self.form == "dual" or (self.form == "auto" and len(self.x) < self.network.n_readout)
 
     @property
     def n_parameters(self) -> int:
-        """Number of coordinates D: the hidden layers', then the readout's."""
+        """Number of coordinates D: those of the hidden layers, then those of the readout."""
         return self.network.n_hidden + self.network.n_readout
 
     def potential(self, hidden: Tensor) -> Tensor:
-        """Negative log marginal likelihood of the hidden layers, with shape (n_hidden,), less n log(2 pi) / 2.
+        """Negative log marginal likelihood of hidden parameters with shape (n_hidden,), minus n log(2 pi) / 2.
 
         Infinite where the factorisation fails.
         """
@@ -172,11 +172,11 @@ class RepriorisedBNN:
         return (self._dual_evidence if self.dual else self._primal_evidence)(psi)
 
     def energy(self, phi: Tensor) -> Tensor:
-        """Negative log posterior density of the new coordinates, with shape (D,), up to a constant."""
+        """Negative log posterior density at new coordinates with shape (D,), up to a constant."""
         return 0.5 * phi.square().sum() + self.potential(phi[: self.network.n_hidden])
 
     def energy_of_parameters(self, theta: Tensor) -> Tensor:
-        """Negative log posterior density of the parameters themselves, with shape (D,), up to a constant."""
+        """Negative log posterior density at original parameters with shape (D,), up to a constant."""
         hidden, readout = self._split(theta)
         residual = self.y - self.network.features(hidden, self.x) @ readout
         return 0.5 * theta.square().sum() + 0.5 * residual.square().sum() / self.noise**2
@@ -188,12 +188,12 @@ class RepriorisedBNN:
         return torch.cat([hidden, (self._dual_readout if self.dual else self._primal_readout)(psi, whitened)])
 
     def outputs(self, theta: Tensor, x: Tensor) -> Tensor:
-        """Outputs of the network with parameters of shape (D,) at inputs of shape (m, d), with shape (m,)."""
+        """Outputs of the network, with shape (m,), for parameters with shape (D,) at inputs with shape (m, d)."""
         hidden, readout = self._split(theta)
         return self.network.features(hidden, x) @ readout
 
     def log_jacobian(self, phi: Tensor) -> Tensor:
-        """Logarithm of the determinant of the map from new coordinates to parameters."""
+        """Log determinant of the Jacobian of the map from new coordinates to parameters."""
         psi = self.network.features(self._split(phi)[0], self.x)
         lam = self.noise**2
         if self.dual:
@@ -212,15 +212,15 @@ class RepriorisedBNN:
         n_steps: int = 8,
         seed: int = 0,
     ) -> RepriorisedDraws:
-        """Draws of the posterior by chains that start at draws of the prior.
+        """Draws of the posterior from Markov chains that start at draws of the prior.
 
         Args:
             n_draws: Draws of each chain.
-            n_chains: Chains, all in one batch.
-            n_warmup: Draws of each chain before that, which tune the step.
-            method: "hmc", or "pcn" for preconditioned Crank-Nicolson, which needs no gradients and is for very wide
+            n_chains: Number of chains, run as one batch.
+            n_warmup: Warm-up draws of each chain, which tune the step size and are discarded.
+            method: "hmc", or "pcn" for preconditioned Crank-Nicolson, which needs no gradients and suits very wide
                 networks.
-            n_steps: Leapfrog steps, or proposals, of each draw.
+            n_steps: Leapfrog steps, or proposals, per draw.
             seed: Seed of all random numbers.
         """
         stream = torch_generator(seed, "repriorised", device=self.x.device)
@@ -298,13 +298,13 @@ class RepriorisedDraws:
         return vmap(vmap(self.model.parameters), chunk_size=_CHUNK)(phi)
 
     def outputs(self, x: Tensor) -> Tensor:
-        """Draws of the function at inputs with shape (m, d), with shape (s, chains, m): what to judge the chains by."""
+        """Draws of the function at inputs with shape (m, d), with shape (s, chains, m), for checks of convergence."""
         return vmap(vmap(lambda theta: self.model.outputs(theta, x)), chunk_size=_CHUNK)(self.parameters)
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and variance of the function at inputs with shape (m, d), each with shape (m,).
 
-        The readout is integrated exactly for each draw of the hidden layers. The variance is without noise.
+        The readout is integrated exactly for each draw of the hidden layers. The variance excludes the noise.
         """
         means, variances = vmap(lambda hidden: self._conditional(hidden, x), chunk_size=_CHUNK)(self.chains.draws)
         return means.mean(0), variances.mean(0) + means.var(0, correction=0)
@@ -326,7 +326,7 @@ _CHUNK = 64  # draws at a time: a few hundred megabytes for 1000 rows of width 5
 
 
 def _factor(gram: Tensor, lam: float) -> tuple[Tensor, Tensor]:
-    """Lower Cholesky factor of gram + lam I, and whether there is none."""
+    """Lower Cholesky factor of gram + lam I, and whether the factorisation failed."""
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     factor, info = torch.linalg.cholesky_ex(gram + lam * eye)
     return factor, info != 0

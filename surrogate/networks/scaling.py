@@ -1,4 +1,4 @@
-"""Inputs of a network: standardised, and squashed where they lie far out."""
+"""Scaling of a network's inputs: standardised, with bounded outliers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["InputScaling"]
 
 @dataclass(frozen=True, eq=False)
 class InputScaling:
-    """The map x -> b tanh((x - mean) / (b scale)) of each column, with b = 5: linear but for outliers.
+    """The map x -> b tanh((x - mean) / (b scale)) of each column with b = 5, which is linear except for outliers.
 
     Attributes:
         mean: With shape (d,).
@@ -29,12 +29,12 @@ class InputScaling:
 
     @classmethod
     def of(cls, *tables: Array) -> InputScaling:
-        """Means and standard deviations of the rows of all tables together, each with shape (n_i, d)."""
+        """The scaling by means and standard deviations over the rows of all tables, each with shape (n_i, d)."""
         count = sum(len(table) for table in tables)
         mean = sum(table.sum(0) for table in tables) / count
         variance = sum(((table - mean) ** 2).sum(0) for table in tables) / count
         scale = np.sqrt(variance)
-        constant = scale <= 1e-12 * np.abs(mean)  # rounding alone
+        constant = scale <= 1e-12 * np.abs(mean)  # variation from rounding only
         return cls(mean, np.where(constant, 1.0, scale))
 
     def __call__(self, x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""SWAG: a normal posterior of a network's parameters from the path of stochastic gradient descent."""
+"""SWAG: a normal posterior of a network's parameters from the iterates of stochastic gradient descent."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from torch.optim.swa_utils import update_bn
 
 __all__ = ["Swag", "SwagMoments", "outputs_of_draws"]
 
-_LEAST_VARIANCE = 1e-30  # of a parameter, as in the reference code
-_BLOCK = 512  # rows that pass through all drawn networks at once
+_LEAST_VARIANCE = 1e-30  # smallest variance of a parameter, as in the reference code
+_BLOCK = 512  # rows evaluated by all drawn networks at once
 
 
 @dataclass(frozen=True, eq=False)
 class Swag:
     """The posterior N(mean, (diag(variance) + D^T D / (k - 1)) / 2) of the parameters.
 
-    The public code of the paper draws from twice this covariance at its default ``scale=1``; ours is the paper's.
+    This is the covariance of the paper; the authors' code draws from twice this covariance at its default ``scale=1``.
 
     Attributes:
-        model: The network, as a form for the parameters; a copy in evaluation mode.
+        model: A copy of the network in evaluation mode, which gives the architecture.
         mean: Mean of the snapshots, with shape (p,), in the order of ``parameters()``.
         variance: Variances of each parameter over all snapshots, with shape (p,).
-        deviations: D, of the last k snapshots from the mean at their time, with shape (k, p).
+        deviations: D: deviations of the last k snapshots from the running mean at the time, with shape (k, p).
 
     References:
         Maddox, Garipov, Izmailov, Vetrov & Wilson (2019), https://arxiv.org/abs/1902.02476, algorithm 1.
@@ -41,7 +41,7 @@ class Swag:
     deviations: Tensor
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Parameters of n networks, with shape (n, p); O(n k p) time."""
+        """Draws of the parameters, with shape (n, p), in O(n k p) time."""
         k = len(self.deviations)
         first = torch.randn(n, len(self.mean), generator=generator, dtype=self.mean.dtype, device=self.mean.device)
         second = torch.randn(n, k, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
@@ -49,10 +49,9 @@ class Swag:
         return self.mean + spread / 2.0**0.5
 
     def outputs(self, x: Tensor, draws: Tensor) -> Tensor:
-        """Outputs of networks with these parameters, all at once by ``vmap``, with shape (m, n, ...).
+        """Outputs of networks with these parameters, with shape (m, n, ...), computed together by ``vmap``.
 
-        Networks whose layers hold averages of their inputs (batch normalisation) need them anew for each draw: see
-        `networks`.
+        Networks with batch normalisation need new running averages for each draw: use `networks`.
 
         Args:
             x: Inputs, with shape (n, ...).
@@ -64,7 +63,7 @@ class Swag:
         return outputs_of_draws(self.model, x, draws)
 
     def networks(self, draws: Tensor, loader: Iterable[object] | None = None) -> Iterator[nn.Module]:
-        """One network per row of parameters with shape (m, p), with normalisation statistics recomputed on a loader."""
+        """Networks for parameters with shape (m, p), with normalisation statistics recomputed on a loader."""
         for row in draws:
             twin = copy.deepcopy(self.model)
             vector_to_parameters(row.to(next(twin.parameters()).dtype), twin.parameters())
@@ -108,11 +107,11 @@ class SwagMoments:
         posterior = moments.posterior()
 
     Attributes:
-        count: Snapshots so far.
+        count: Number of snapshots so far.
     """
 
     def __init__(self, model: nn.Module, *, rank: int = 20) -> None:
-        """Sets the network, and keeps its last ``rank`` deviations: O(rank p) memory.
+        """Prepares to collect snapshots of a network, with the last ``rank`` deviations: O(rank p) memory.
 
         Raises:
             ValueError: If the rank is below 2.
@@ -143,13 +142,13 @@ class SwagMoments:
         before = now - self._mean
         self._mean = self._mean + before / self.count
         after = now - self._mean
-        self._centred += before * after  # Welford's sums: a difference of mean squares would cancel
+        self._centred += before * after  # Welford's method avoids the cancellation in a difference of mean squares
         self._deviations.append(after)
 
     def posterior(self) -> Swag:
         """The posterior, in double precision.
 
-        The low-rank part divides by the number of deviations that there are, less one.
+        The low-rank part is divided by the number of deviations minus one.
 
         Raises:
             ValueError: If there are fewer than two snapshots.

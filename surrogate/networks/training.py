@@ -15,9 +15,12 @@ from surrogate.networks.large_batch import BatchPolicy, Lamb
 __all__ = ["HeldOut", "Loss", "Schedule", "Training", "cross_entropy", "parameter_groups", "squared_error", "train"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""From outputs and targets of M networks to their mean losses, with shape (M,)."""
+"""Function of outputs and targets of M networks that gives their mean losses, with shape (M,)."""
 
-_FUSED = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 4)  # one pass over the numbers on the CPU
+_FUSED = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (
+    2,
+    4,
+)  # one pass over the parameters on the CPU
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,11 @@ class Schedule:
     """Number of epochs, batch size and learning rates.
 
     Attributes:
-        epochs: Passes through the data; more if the policy says so.
-        batch_size: Rows in a step; of fewer rows than that, all of them. What is left of a pass is dropped.
-        learning_rate: At the first step, in the tangent parametrisation; the t-th of T steps takes (1 - t / T) of it.
-        policy: Changes of the settings for batches larger than the usual ones.
+        epochs: Passes through the data, before any increase by the policy.
+        batch_size: Rows per step, or all rows if there are fewer. The last, incomplete batch of an epoch is dropped.
+        learning_rate: Learning rate of the first step, in the tangent parametrisation; it is multiplied by 1 - t / T at
+            step t of T.
+        policy: How settings change for batches larger than the tuned size.
     """
 
     epochs: int = 256
@@ -37,7 +41,7 @@ class Schedule:
     policy: BatchPolicy = BatchPolicy()
 
     def passes(self, rows: int) -> int:
-        """Passes through so many rows."""
+        """Number of epochs for this number of rows."""
         return self.policy.epochs(self.epochs, min(self.batch_size, rows))
 
     def rate(self, step: int, total: int, batch: int) -> float:
@@ -48,12 +52,12 @@ class Schedule:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Held-out rows on which the best epoch is chosen.
+    """Held-out rows for choosing the best epoch.
 
     Attributes:
-        x: With shape (M, v, d), rows for each network of the stack.
-        y: With shape (M, v).
-        together: Whether all networks keep one epoch, that of the lowest loss over all these rows, or each its own.
+        x: Inputs for each network of the stack, with shape (M, v, d).
+        y: Targets, with shape (M, v).
+        together: Whether all networks keep the same epoch, that of the lowest total loss, or each its own.
     """
 
     x: Tensor
@@ -68,7 +72,8 @@ class Training:
     Attributes:
         stack: The networks as they were at the end of the chosen epoch.
         epochs: The epoch chosen for each, counted from 1, with shape (M,).
-        held_out_loss: Loss of the held-out rows after each epoch, with shape (epochs, M); no rows without such rows.
+        held_out_loss: Held-out loss after each epoch, with shape (epochs, M); with shape (0, M) if there are no
+            held-out rows.
     """
 
     stack: Stack
@@ -77,7 +82,7 @@ class Training:
 
 
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean square error of each network; both with shape (M, n)."""
+    """Mean square error of each network, for outputs and targets with shape (M, n)."""
     return (outputs - targets).square().mean(1)
 
 
@@ -89,11 +94,11 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 def parameter_groups(
     stack: Stack, scales: Sequence[tuple[float, float]], learning_rate: float, *, eps: float = 1e-8
 ) -> list[dict[str, object]]:
-    """Parameter groups with which Adam trains ordinary layers as in the tangent parametrisation.
+    """Parameter groups that make Adam train ordinary layers as in the tangent parametrisation.
 
-    With W = c V the gradient to V is c times that to W. Adam divides a gradient by its own size, so that a step of V is
-    as long as before and W = c V moves by c times it: the step size of W is c times the step size of V. For the sum of
-    size and ``eps`` to keep its ratio, ``eps`` is divided by c. The two trainings then differ by rounding alone.
+    With W = c V the gradient with respect to V is c times that with respect to W. Adam normalises gradients, so the
+    step of V is unchanged and W = c V moves c times as far: the step size of W is c times that of V. ``eps`` is divided
+    by c to keep its ratio to the gradient. The two trainings then differ only by rounding.
     """
     groups: list[dict[str, object]] = []
     constants = [c for pair in scales for c in pair]
@@ -115,23 +120,22 @@ def train(
     stop: int | None = None,
     loss: Loss = squared_error,
 ) -> Training:
-    """Minimises the loss of each network on its own rows; the networks do not influence each other.
+    """Trains each network of a stack on its own rows, independently of the others.
 
-    A step of a 512-512 network on 256 rows is 0.4 GFLOP forward and backward, and next to nothing else: one core at
-    90 GFLOP/s takes 5 ms for it. Without ``held_out`` the last epoch is kept, which the falling step size makes a good
-    one.
+    A step of a 512-512 network on 256 rows needs 0.4 GFLOP, or 5 ms on one core at 90 GFLOP/s; the overhead is small.
+    Without ``held_out`` the last epoch is kept, which is good because the step size has decreased to zero.
 
     Args:
         stack: M networks; trained in place.
         x: Inputs, with shape (n, d).
         y: Targets, with shape (n,).
-        rows: Indices of the rows that each network sees, with shape (M, m).
+        rows: Indices of each network's training rows, with shape (M, m).
         scales: Constants of the tangent parametrisation, see ``Architecture.scales``.
         schedule: Epochs, batches and steps.
         generators: One for the order of each network's batches, on the CPU.
-        held_out: Rows to choose the epoch by; the earliest of the best.
+        held_out: Held-out rows for choosing the epoch; the earliest of equally good ones is kept.
         stop: Epoch to end at, with steps as long as if the training went on.
-        loss: Loss that is minimised, also on the held-out rows.
+        loss: Loss to minimise, also used on the held-out rows.
 
     References:
         Kingma & Ba (2015), https://arxiv.org/abs/1412.6980

@@ -1,4 +1,4 @@
-"""Error bars of networks: variances of their posteriors, scaled by errors on held-out rows."""
+"""Error bars of networks: posterior variances, calibrated by errors on held-out rows."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["Calibration", "calibrate", "in_blocks", "spreads"]
 
 
 def spreads(members: Sequence[Member], x: Tensor, *, disagree: bool) -> tuple[Tensor, Tensor]:
-    """Mean of the networks' outputs, and the features that predict its error.
+    """Mean of the networks' outputs, and variances that predict its error.
 
     Args:
         members: Networks of one output with their posteriors; two or more if ``disagree``.
         x: Scaled inputs, with shape (n, d).
-        disagree: Whether the variance between the networks is a column.
+        disagree: Whether to include the variance between networks as a column.
 
     Returns:
-        The mean, with shape (n,), and in columns the mean of the members' variances, if they have any, and the variance
-        of their means, with shape (n, 0), (n, 1) or (n, 2).
+        The mean, with shape (n,), and a matrix with shape (n, 0), (n, 1) or (n, 2). Its columns are the mean of the
+        members' variances, if they have any, and the variance of their means, if requested.
     """
     moments = [_moments(member, x) for member in members]
     means = torch.stack([mean for mean, _ in moments])
@@ -41,7 +41,7 @@ def spreads(members: Sequence[Member], x: Tensor, *, disagree: bool) -> tuple[Te
 
 
 def _moments(member: Member, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Mean, and variance over draws and around them, each with shape (n,)."""
+    """A member's mean and total variance over and within draws, each with shape (n,)."""
     outputs, around = member.outputs(x)
     draws = outputs.squeeze(-1)
     variance = None if around is None else around.squeeze(-1).mean(0)
@@ -52,22 +52,22 @@ def _moments(member: Member, x: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def in_blocks(function: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, *, block: int = 8192) -> tuple[Tensor, ...]:
-    """Values of a function of rows, block by block, so that memory does not grow with the rows; x with shape (n, d)."""
+    """Values of a function at x with shape (n, d), computed in blocks of rows to limit memory."""
     parts = zip(*(function(rows) for rows in x.split(block)), strict=True)
     return tuple(torch.cat(part) for part in parts)
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """A model of held-out errors: Student t with a size that depends on the predicted variance.
+    """A model of held-out errors: Student t with a scale that depends on the predicted variances.
 
     The size at x is sqrt(b + sum_j a_j u_j(x)) for the columns u_j of ``spreads``.
 
     Attributes:
         weights: a_j, not negative.
         noise: b, above 0.
-        tail: Degrees of freedom; a large number for normal errors, 2 and less for errors without a variance.
-        ratios: Absolute errors over sizes, ascending, with shape (k,).
+        tail: Degrees of freedom; large for normal errors, at most 2 for errors without finite variance.
+        ratios: Absolute errors divided by sizes, in ascending order, with shape (k,).
     """
 
     weights: Array
@@ -76,14 +76,14 @@ class Calibration:
     ratios: Array
 
     def size(self, columns: Array) -> Array:
-        """Sizes, with shape (n,)."""
+        """Scales of the errors, with shape (n,)."""
         return np.sqrt(self.noise + columns @ self.weights)
 
     def quantile(self, coverage: float) -> float:
-        """Number of sizes on either side of the mean for an interval that holds this fraction of the errors.
+        """Half-width, in units of the size, of an interval that contains this fraction of the errors.
 
-        The conformal quantile, the ceil((k + 1) coverage)-th smallest of the k ratios, which for exchangeable rows
-        covers at least that share whatever the distribution; beyond the largest ratio the fitted Student t.
+        It is the conformal quantile, the ceil((k + 1) coverage)-th smallest of the k ratios, which for exchangeable
+        rows has at least this coverage for any distribution. Beyond the largest ratio the fitted Student t is used.
 
         References:
             Lei, G'Sell, Rinaldo, Tibshirani & Wasserman (2018), https://arxiv.org/abs/1604.04173, section 5.2
@@ -95,10 +95,10 @@ class Calibration:
 
 
 def calibrate(errors: Array, columns: Array) -> Calibration:
-    """Fits sizes and tail to errors by maximum likelihood.
+    """A calibration whose sizes and tail are fitted to errors by maximum likelihood.
 
     Args:
-        errors: On rows not seen in training, with shape (k,).
+        errors: Errors on held-out rows, with shape (k,).
         columns: ``spreads`` of the same rows by the networks that made the errors, with shape (k, c).
     """
     scale = max(float(np.quantile(np.abs(errors), 0.75)), 1e-12 * max(1.0, float(np.abs(errors).max())), 1e-100)

@@ -74,7 +74,7 @@ def _table(samples: Samples) -> Array:
 
 
 def _equal_rows(weights: Array) -> Indices:
-    """Rows of equally weighted draws: all, or a systematic sample if weights differ, without random numbers."""
+    """Row numbers of equally weighted draws: all rows, or a deterministic systematic resample if weights differ."""
     if np.ptp(weights) <= 1e-9 * weights.max():
         return np.arange(len(weights))
     n = max(int(1.0 / float((weights**2).sum())), 1)

@@ -17,10 +17,10 @@ _DIGITS = 8  # significant ones in Cobaya's chains
 
 
 def shared_out(parts: Array, total: Array, error: Array) -> Array:
-    """Parts with shape (n, k), adjusted to add up to the total, with shape (n,).
+    """The parts, with shape (n, k), adjusted so that each row adds up to its total, with shape (n,).
 
-    What is missing is shared out in proportion to the variance of each part, from its error with shape (k,); equally if
-    there are none.
+    The difference is split in proportion to the variances of the parts, whose errors have shape (k,), or equally if all
+    errors are zero.
     """
     share = np.nan_to_num(error) ** 2
     share = share / share.sum() if share.sum() > 0 else np.full(parts.shape[1], 1.0 / parts.shape[1])
@@ -34,13 +34,13 @@ def chain_columns(
     log_priors: Mapping[str, Array],
     log_likelihoods: Mapping[str, Array],
 ) -> dict[str, Array]:
-    """The columns of a chain in Cobaya's order; totals are sums of the parts as written.
+    """The columns of a chain in Cobaya's order; totals are sums of the rounded parts.
 
     Args:
         weights: With shape (n,).
         sampled: Parameters, each with shape (n,).
         derived: Derived values.
-        log_priors: Log densities of the parts of the prior by name, "0" being the product of one-dimensional ones.
+        log_priors: Log densities of the factors of the prior by name; "0" is the product of the one-dimensional priors.
         log_likelihoods: Log-likelihoods by name.
     """
     priors = {f"minuslogprior__{name}": _rounded(-v) for name, v in log_priors.items()}
@@ -58,7 +58,7 @@ def chain_columns(
 
 
 def _rounded(values: Array) -> Array:
-    """Values rounded to the written digits; zeros without a sign."""
+    """Values rounded to the digits that are written, with -0 replaced by 0."""
     return np.array([float(f"{v:.{_DIGITS}g}") for v in np.asarray(values).tolist()]) + 0.0
 
 

@@ -30,7 +30,7 @@ def save_chain(
     Args:
         samples: Draws to write.
         evidence: Written at the end.
-        record: Whose verdict is written at the end.
+        record: Record of the run; its verdict is written at the end.
         path: The file.
         names: Names of the parameters, such as ``cosmological_parameters--omega_m``; those of the samples unless given.
         metadata: Settings for the head of the file.
@@ -40,7 +40,7 @@ def save_chain(
     """
     head = [*(names or samples.names), *samples.derived_names, "log_weight", "prior", "post"]
     settings = {"sampler": "surrogate", "n_varied": len(samples.names)} | dict(metadata or {})
-    mark = "" if record.converged else "unconverged_"  # nobody takes it for the evidence by mistake
+    mark = "" if record.converged else "unconverged_"  # so that nobody mistakes it for the evidence
     final = {
         "nsample": len(samples.weights),
         "neff": 1.0 / float((samples.weights**2).sum()),

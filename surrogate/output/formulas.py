@@ -1,4 +1,4 @@
-"""LaTeX labels as pictures that a page can hold: outlines of letters, drawn in the colour of the text around them."""
+"""LaTeX labels as inline SVG: outlines of the letters, drawn in the colour of the surrounding text."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from surrogate.output.style import style
 
 __all__ = ["formula", "label_of"]
 
-_SIZE = 10.0  # points, which are one em of the page
+_SIZE = 10.0  # points; drawn as one em of the page
 _COMMANDS = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}  # of matplotlib's paths, in SVG
 _POINTS = {1: 1, 2: 1, 3: 2, 4: 3, 79: 1}  # vertices of each
 
 
 def label_of(label: str, name: str) -> Html:
-    """The formula with the name beside it, or the name alone where the label adds nothing or cannot be set."""
+    """The label as a formula beside the name, or the name alone if the label adds nothing or cannot be rendered."""
     plain = {name, rf"\mathrm{{{name}}}".replace("_", r"\_")}
     drawn = "" if label in plain else formula(label)
     return Html(f'{drawn} <span class="name">{escape(name)}</span>' if drawn else escape(name))
 
 
 def formula(label: str) -> Html:
-    """LaTeX without dollars as an inline SVG; empty if matplotlib cannot set it."""
+    """LaTeX without dollars as an inline SVG; empty if matplotlib cannot render it."""
     from matplotlib.textpath import TextPath
 
     with style():
@@ -44,7 +44,7 @@ def formula(label: str) -> Html:
 
 
 def _outline(path: object) -> str:
-    """The path in SVG's words, y downwards."""
+    """The path as SVG path data, with y pointing down."""
     words, index = [], 0
     vertices, codes = path.vertices, path.codes  # type: ignore[attr-defined]
     while index < len(codes):

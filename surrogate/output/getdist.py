@@ -19,12 +19,12 @@ __all__ = ["reference_samples", "save_chain", "to_mcsamples"]
 
 
 def to_mcsamples(samples: Samples) -> MCSamples:
-    """The draws as GetDist's ``MCSamples``, with labels and hard prior ranges, derived values marked as such.
+    """The draws as GetDist's ``MCSamples``, with labels, hard prior ranges, and derived values marked as derived.
 
-    Derived values that are the same for all draws, or not finite for some, are left out: GetDist cannot take them.
-    The summary names them. Categories and integers are columns of codes. The sampler is called "uncorrelated", as the
-    draws are thinned and in random order, so that GetDist neither removes a burn-in nor looks for a correlation between
-    neighbours.
+    Derived values that are constant or not finite for some draws are left out, because GetDist cannot handle them; the
+    summary of the run lists them. Categories and integers are columns of codes. The draws are thinned and in random
+    order, so the sampler is set to "uncorrelated": GetDist then neither removes a burn-in nor estimates an
+    autocorrelation.
     """
     from getdist import MCSamples, chains
 
@@ -54,14 +54,14 @@ def _mcsamples(kind: type[MCSamples], samples: Samples) -> MCSamples:
 
 
 def reference_samples(spec: Any, samples: Samples) -> Samples | None:
-    """Draws of the same parameters by other means, for pictures; None for None.
+    """A reference posterior of the same parameters as ``MCSamples``, for plots; None if ``spec`` is None.
 
     Args:
         spec: Draws with shape (n, d), a pair of draws and weights, or the root of a chain in GetDist's layout.
         samples: The draws of the run, whose names, labels and bounds are kept.
 
     Raises:
-        ValueError: If there are other parameters, or values that are not finite.
+        ValueError: If the parameters differ, or values are not finite.
         OSError: If a file cannot be read.
     """
     if spec is None:
@@ -121,8 +121,8 @@ def save_chain(samples: Samples, root: str | os.PathLike[str], *, converged: boo
 
     Args:
         samples: Samples to write.
-        root: Path without an ending; its folder is made if need be.
-        converged: Whether the run has converged, for ``root.properties.ini``; None to leave it open.
+        root: Path without an extension; its folder is created if needed.
+        converged: Whether the run has converged, written to ``root.properties.ini``; None to omit it.
 
     Raises:
         OSError: If a file cannot be written.
@@ -143,7 +143,7 @@ def save_chain(samples: Samples, root: str | os.PathLike[str], *, converged: boo
 
 
 def _with_ending(base: Path, ending: str) -> Path:
-    return base.with_name(base.name + ending)  # not with_suffix, which would eat part of "run.v2"
+    return base.with_name(base.name + ending)  # with_suffix would remove part of "run.v2"
 
 
 def _param_names(samples: Samples) -> str:
@@ -171,7 +171,7 @@ def _ranges(samples: Samples) -> list[tuple[float | None, float | None, bool]]:
 
 
 def _derived_names(samples: Samples) -> list[str]:
-    """Names without the characters that are special in GetDist, and made unique."""
+    """Unique names of the derived values, without characters that are special in GetDist."""
     taken, names = set(samples.names), []
     for raw in samples.derived_names:
         name = re.sub(r"[^\w.\-+]+", "_", raw) or "_"

@@ -80,7 +80,7 @@ footer { margin-top: 2.5rem; color: var(--grey); font-size: .85rem; }
 
 
 class Html(str):
-    """Text that is HTML already, and is not escaped again."""
+    """Text that is already HTML and must not be escaped again."""
 
     __slots__ = ()
 
@@ -90,7 +90,7 @@ def _text(words: str) -> str:
 
 
 def page(title: str, parts: Iterable[str]) -> str:
-    """The whole page as HTML, made of parts in HTML."""
+    """A complete HTML page made of HTML parts."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -131,7 +131,7 @@ def table(
         head: Names of the columns.
         rows: Cells, one for each column.
         text_columns: How many columns at the end are running text.
-        marks: "good", "bad" or "" for each row, the colour of its second cell; for none if left out.
+        marks: "good", "bad" or "" for each row, which sets the colour of its second cell; None for no colours.
     """
     first_text = len(head) - text_columns
     kinds = ["" if j < first_text else ' class="text"' for j in range(len(head))]
@@ -151,8 +151,8 @@ def note(text: str) -> str:
     return f'<p class="note">{_text(text)}</p>'
 
 
-_WIDE, _NARROW = 7.4, 3.7  # inches, at which figures are drawn for screens and for telephones
-_BREAK = "44rem"  # of the page, below which the narrow one is shown
+_WIDE, _NARROW = 7.4, 3.7  # width in inches of figures for wide screens and for phones
+_BREAK = "44rem"  # page width below which the narrow figure is shown
 
 
 def picture(draw: Callable[[float], Figure], words: str) -> str:
@@ -166,8 +166,8 @@ def image(figure: Figure, words: str, *, width: float = 0.0) -> str:
 
     Args:
         figure: The figure.
-        words: What it shows.
-        width: Least width on the screen, in rem; a narrower screen scrolls it.
+        words: The alternative text.
+        width: Minimum width on the screen, in rem; narrower screens scroll.
     """
     source = f'<img alt="{escape(words)}" src="{_encoded(figure, dpi=130)}"'
     if not width:

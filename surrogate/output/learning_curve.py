@@ -1,4 +1,4 @@
-"""Pictures and one page of a labelling run: how the error falls with the labels, and whether intervals hold."""
+"""Plots and report of a labelling run: how the error falls as labels are added, and how well intervals cover."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _BLUE, _RED, _GREY, _BAND = "#2f5d8c", "#d1495b", "#8a96a3", "#d3e0ee"
 
 @dataclass(frozen=True)
 class RowDetails:
-    """What a report says about single rows, as text.
+    """Text that a report shows about individual rows.
 
     Attributes:
         spread: Standard deviation of the labels; NaN if there are fewer than two.
-        asked: Batch, row, prediction, why it was asked for and label, of the rows that were asked for last.
-        categories: Column, word, rows and labelled rows of each word.
-        outlying: Row, label and reason of the labels that lie far from the others or from their prediction.
+        asked: Batch, row, prediction, reason for asking and label, for each row of the last batches.
+        categories: Column, category, number of rows and number of labelled rows, for each category.
+        outlying: Row, label and reason, for each label that lies far from the others or from its prediction.
     """
 
     spread: float = math.nan
@@ -52,20 +52,20 @@ class LabelSummary:
     Attributes:
         target: Column of the labels.
         verdict: Whether the run is over, in a sentence.
-        over: Whether it is.
-        facts: Names and figures.
-        notes: Sentences that should be read.
-        stages: Labels, held-out RMSE, its standard error, MAE, rows that they are over, and 1 where these are a random
-            sample, with shape (k, 6).
+        over: Whether the run is over.
+        facts: Pairs of a name and a value.
+        notes: Warnings, as sentences.
+        stages: For each stage the number of labels, held-out RMSE, its standard error, MAE, number of held-out rows,
+            and 1 if these are a random sample, with shape (k, 6).
         models: Name of the model of each stage.
-        batches: Labels when it was asked for, RMSE on its chosen rows and on its random rows, predicted before their
-            labels were known, with shape (m, 3), NaN where there is none.
-        seen: Label, mean, ends of the interval, and 1 if the row was drawn at random, of each row that was predicted
-            before it got its label, with shape (j, 5).
+        batches: For each batch the number of labels when it was requested, and the RMSE of predictions made before its
+            labels were known, on its chosen rows and on its random rows; with shape (m, 3), NaN where there are none.
+        seen: Label, predicted mean, both ends of the interval, and 1 if the row was drawn at random, for each row that
+            was predicted before its label was known, with shape (j, 5).
         level: Probability of the interval.
-        constant: Held-out RMSE of the mean label over the same rows as the last stage; NaN if not measured.
-        ridge: Error of a ridge regression, likewise.
-        details: Tables about single rows.
+        constant: Held-out RMSE of predicting the mean label, on the rows of the last stage; NaN if not measured.
+        ridge: Held-out RMSE of a ridge regression on the same rows.
+        details: Tables about individual rows.
     """
 
     target: str
@@ -84,10 +84,10 @@ class LabelSummary:
 
 
 def save_label_report(summary: LabelSummary, path: str | os.PathLike[str]) -> None:
-    """Writes the page, or the learning curve alone if the path ends in .png, in one piece.
+    """Writes the report, or only the learning curve if the path ends in .png, atomically.
 
     Raises:
-        ValueError: If it ends in something else.
+        ValueError: If the path ends in neither .html nor .png.
         OSError: If the file cannot be written.
     """
     file = Path(path)
@@ -101,7 +101,7 @@ def save_label_report(summary: LabelSummary, path: str | os.PathLike[str]) -> No
 
 
 def label_report_html(summary: LabelSummary) -> str:
-    """The page as text."""
+    """The report as HTML text."""
     title = f"Labels of {summary.target}"
     versions = ", ".join(f"{name} {version}" for name, version in software_versions().items())
     parts = [
@@ -118,7 +118,7 @@ def label_report_html(summary: LabelSummary) -> str:
 
 
 def _yardsticks(summary: LabelSummary) -> list[str]:
-    """The error of the model beside errors that need no model."""
+    """A table of the model's error beside the errors of simple baselines."""
     if not len(summary.stages):
         return []
     rmse, error = summary.stages[-1, 1:3].tolist()
@@ -136,18 +136,18 @@ def _yardsticks(summary: LabelSummary) -> list[str]:
 
 
 def _rows(details: RowDetails, target: str) -> list[str]:
-    """Sections about single rows, as far as there is something to say."""
+    """The sections about individual rows; empty ones are left out."""
     parts = []
     if details.outlying:
-        words = "Not wrong for that: look at them. A mistyped label is corrected with tell --correct."
+        words = "These labels need not be wrong, but check them. Correct a mistyped label with tell --correct."
         shown = table(("row", target, "stands out"), details.outlying, text_columns=1)
         parts.append(section("Labels that stand out", shown, note(words)))
     if details.categories:
         parts.append(section("Categories", table(("column", "word", "rows", "labelled"), details.categories)))
     if details.asked:
-        words = f"The last {len(details.asked)} rows that were asked for."
-        shown = table(("batch", "row", "predicted", "why it was asked for", target), details.asked, text_columns=2)
-        parts.append(section("Why each row was asked for", note(words), shown))
+        words = f"The last {len(details.asked)} rows that were requested."
+        shown = table(("batch", "row", "predicted", "reason", target), details.asked, text_columns=2)
+        parts.append(section("Why each row was requested", note(words), shown))
     return parts
 
 
@@ -159,9 +159,9 @@ def _curve(summary: LabelSummary) -> list[str]:
         for (n, rmse, error, mae, rows, random), model in zip(summary.stages.tolist(), summary.models, strict=True)
     ]
     words = (
-        "Held-out error: cross-validation, over labelled rows that were drawn at random. Errors of a batch are those "
-        "of the predictions that were on the disk before its labels came; chosen rows are those that the model knew "
-        "least of, so that theirs are larger than those of the table."
+        "Held-out error: cross-validation, over labelled rows that were drawn at random. Errors of a batch are "
+        "those of predictions saved before its labels were known. Chosen rows are those that the model knew "
+        "least about, so their errors are larger than over the whole table."
     )
     head = ("labels", "model", "held-out RMSE", "held-out MAE", "over rows")
     drawn = picture(lambda width: curve_figure(summary, width), "Error against labels")
@@ -174,7 +174,7 @@ def _with_error(value: float, error: float) -> str:
 
 def _predictions(summary: LabelSummary) -> list[str]:
     if not len(summary.seen):
-        return [note("No row was predicted before it got its label yet.")]
+        return [note("No row has been predicted before its label was known yet.")]
     return [picture(lambda width: predictions_figure(summary, width), "Labels against their predictions")]
 
 
@@ -232,7 +232,7 @@ def _finish_curve(axes: Axes, summary: LabelSummary) -> None:
 
 
 def predictions_figure(summary: LabelSummary, width: float = 7.4) -> Figure:
-    """Labels against the predictions that were made before, with their intervals."""
+    """Labels against the predictions made before they were known, with intervals."""
     from matplotlib.figure import Figure
 
     with style():
@@ -242,7 +242,7 @@ def predictions_figure(summary: LabelSummary, width: float = 7.4) -> Figure:
     return figure
 
 
-_SHOWN = 1500  # rows; more make a cloud
+_SHOWN = 1500  # rows; more would overlap
 
 
 def _draw_predictions(axes: Axes, summary: LabelSummary) -> None:
@@ -265,5 +265,5 @@ def _draw_predictions(axes: Axes, summary: LabelSummary) -> None:
 
 
 def _columns(axes: Axes) -> int:
-    """Columns of a legend: one on a narrow figure."""
+    """Number of columns of a legend: one on a narrow figure."""
     return 2 if axes.figure.bbox.width / axes.figure.dpi > 5.0 else 1

@@ -27,13 +27,13 @@ def save_chain(
 ) -> Path:
     """Writes ``YYYY-MM-DD_N__1.txt``, ``.paramnames``, ``.covmat`` and ``.bestfit`` into a folder.
 
-    The chain has the columns multiplicity, minus log-likelihood, parameters, derived values; the other files are called
-    like the folder. ``log.param`` is MontePython's own.
+    The chain has the columns multiplicity, minus log-likelihood, parameters, derived values; the other files are named
+    after the folder. ``log.param`` is left to MontePython.
 
     Args:
         samples: Draws to write.
-        record: Whose best fit is written.
-        folder: Folder of the chains; it is made if need be.
+        record: Record of the run; its best fit is written.
+        folder: Folder of the chains; created if needed.
         names: Names of the parameters as MontePython spells them; those of the samples unless given.
         derived_names: Names of the derived values, likewise.
 

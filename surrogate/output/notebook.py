@@ -1,4 +1,4 @@
-"""Results as HTML for notebooks. Names and words are escaped; labels are set as formulas by the notebook."""
+"""Results as HTML for notebooks. Text is escaped; labels are rendered as formulas by the notebook."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["facts_html", "result_html"]
 
 
 def result_html(samples: Samples, evidence: Evidence, record: Record) -> str:
-    """The verdict, a row for each parameter, and the evidence."""
+    """A result as HTML: the verdict, a row for each parameter, and the evidence."""
     labels = dict(zip(samples.names, samples.labels, strict=True))
     rows = []
     for row in summary_rows(samples, record):

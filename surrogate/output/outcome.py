@@ -1,4 +1,4 @@
-"""The outcome of a run in a file of its own: its verdict, its evidence, and the iteration that it was drawn from."""
+"""The file with the outcome of a run: its verdict, its evidence, and the iteration from which they come."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ __all__ = ["read_outcome", "save_outcome"]
 
 
 def save_outcome(evidence: Evidence, record: Record, path: Path) -> None:
-    """Writes the outcome as JSON; unless the run has converged its evidence is called ``unconverged_log_evidence``.
+    """Writes the outcome as JSON.
 
-    Nobody who reads a number by its name takes it for the evidence by mistake. Numbers that are not finite are null.
+    Unless the run has converged the evidence has the key ``unconverged_log_evidence``, so that a program that reads it
+    by name cannot use it by mistake. Numbers that are not finite are null.
 
     Raises:
         OSError: If it cannot be written.
@@ -37,14 +38,14 @@ def save_outcome(evidence: Evidence, record: Record, path: Path) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """The value as JSON takes it."""
+    """The value in a form that JSON allows."""
     if isinstance(value, bool | str | int) or value is None:
         return value
     return float(value) if math.isfinite(value) else None
 
 
 def read_outcome(path: Path) -> dict[str, Any]:
-    """The outcome in a file; empty if there is no file.
+    """The outcome read from a file; empty if the file does not exist.
 
     Raises:
         ValueError: If the file is damaged.

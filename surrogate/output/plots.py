@@ -1,7 +1,7 @@
-"""Pictures of a run: the posterior with the evaluated points on it, convergence, evaluations.
+"""Plots of a run: the posterior with the evaluated points, convergence, evaluations.
 
-Drawn on figures of our own, so that neither pyplot nor the backend, the style or the figures of the caller are touched;
-the densities are GetDist's.
+Figures are created without pyplot, so the caller's backend, style and figures are left alone. GetDist computes the
+densities.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _REFERENCE = "#b5561b"
 _FAR, _INFEASIBLE, _FAILED = "#a0a0a0", "#c2703d", "#b00020"
 _MAP = "plasma"
 _COLOURS = ("#1b6ca8", "#d1495b", "#66a182", "#8d6a9f", "#edae49")
-_WILD = 1e4  # times its limit: further off, the size of a signal says nothing
+_WILD = 1e4  # times its limit: beyond this the size of a signal carries no information
 _SIGNALS = {
     "spread": "spread of surrogate draws",
     "warm_spread": "spread, wider",
@@ -78,11 +78,11 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 
 def corner_figure(samples: Samples, record: Record, reference: Samples | None = None) -> Figure:
-    """Marginal densities of all parameters and pairs, with the evaluated points on the pairs.
+    """The corner plot: marginal densities of all parameters and pairs, with the evaluated points on the pairs.
 
-    Points whose log-posterior is within the bulk of the posterior are coloured by it; the others are faint. Categories
-    and integers are left out. The contours of ``reference``, draws of the same parameters by other means, are drawn
-    over those of the run.
+    Points in the bulk of the posterior are coloured by their log-posterior; the others are faint. Categories and
+    integers are left out. The contours of ``reference``, draws of the same parameters from another method, are drawn on
+    top.
     """
     from matplotlib.figure import Figure
 
@@ -125,7 +125,7 @@ class Axis:
 
     @classmethod
     def of(cls, samples: Samples, j: int) -> Axis:
-        """How parameter number j is shown: 99.8 % of the posterior and a margin, within the prior's support."""
+        """The axis of parameter j: 99.8 % of the posterior and a margin, within the prior's support."""
         x = samples.x[:, j]
         low, high = equal_tailed_interval(x[:, None], samples.weights, 0.998)[0]
         margin = 0.12 * (high - low)
@@ -142,7 +142,7 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class _Points:
-    """Evaluated points by kind; ``gap`` is the depth in log-posterior of the near ones."""
+    """Evaluated points by kind; near ones are at most ``depth`` below the best, and ``gap`` is the depth of each."""
 
     near: Array
     gap: Array
@@ -154,7 +154,7 @@ class _Points:
 
     @classmethod
     def of(cls, record: Record) -> _Points:
-        """The points of a run; near points are above the lowest of 1000 draws from a normal posterior."""
+        """The points of a run; near points are those above the lowest of 1000 draws from a normal posterior."""
         data, d = record.data, record.data.d
         x = data.x[data.finite]
         height = record.log_posterior
@@ -173,7 +173,7 @@ class _Points:
         )
 
     def of_columns(self, columns: Indices) -> _Points:
-        """The points with some of their parameters."""
+        """The points with only some of their parameters."""
         parts = {name: getattr(self, name)[..., columns] for name in ("near", "far", "infeasible", "failed", "best")}
         return replace(self, **parts)
 
@@ -237,7 +237,7 @@ def _draw_rug(axes: Axes, points: _Points, unit: Axis) -> None:
 
 def _draw_pair(axes: Axes, samples: MCSamples, horizontal: Axis, vertical: Axis) -> None:
     density = samples.get2DDensity(horizontal.name, vertical.name)
-    if density is None:  # GetDist's answer when a parameter does not vary
+    if density is None:  # GetDist returns None when a parameter does not vary
         return
     levels = sorted(density.getContourLevels([0.68, 0.95]))
     if not 0 < levels[0] < levels[1] < density.P.max():  # flat, or too few draws
@@ -458,7 +458,7 @@ def _column(record: Record, name: str) -> Array:
 
 
 def usable_label(label: str, name: str) -> str:
-    """The label if matplotlib can render it, otherwise the name in upright letters."""
+    """The label if matplotlib can render it, otherwise the name in upright type."""
     from matplotlib.mathtext import MathTextParser
 
     try:

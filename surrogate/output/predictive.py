@@ -1,4 +1,4 @@
-"""The posterior predictive of a simulator's outputs, as a picture for a report."""
+"""The posterior predictive of a simulator's outputs, as a figure for a report."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ __all__ = ["predictive_figure", "predictive_section"]
 
 _OUTER, _INNER, _LINE = "#d3e0ee", "#9dbcdb", "#2f5d8c"
 _DATA = "#d1495b"
-_MOST = 8  # outputs with a panel of their own
-_SHOWN = 1000  # numbers of an output that are drawn
+_MOST = 8  # outputs that get a panel
+_SHOWN = 1000  # entries of an output that are drawn
 
 
 def predictive_section(draws: Any, data: Mapping[str, tuple[Array, Array]] | None = None) -> tuple[str, str]:
-    """Title and HTML of the section of a report.
+    """Title and HTML of the report's section on the posterior predictive.
 
     Args:
         draws: Outputs at draws of the posterior, an array or a dict of arrays with a leading axis of n.
-        data: Data and their standard deviations by output, those of a single array by the empty name.
+        data: Data and their standard deviations by name of the output; a single array has the empty name.
     """
     outputs = dict(draws) if isinstance(draws, Mapping) else {"": np.asarray(draws)}
     n = len(next(iter(outputs.values())))
     words = (
-        f"Outputs of the simulator at {n} draws of the posterior, by the emulator and with its error: median, 68 and "
-        "95 %. Noise of the data and nuisance terms of the comparison are not in it. Against the data it says whether "
-        "the model can describe them, which a posterior does not."
+        f"Outputs of the simulator at {n} draws of the posterior, as predicted by the emulator with its error: "
+        "median, 68 and 95 % bands. Noise of the data and nuisance terms of the comparison are not included. "
+        "Compare the bands with the data to see whether the model can describe them; the posterior alone does "
+        "not say."
     )
     drawn = picture(
         lambda width: predictive_figure(outputs, data or {}, width), "Posterior predictive of the simulator's outputs"
@@ -46,7 +47,7 @@ def predictive_section(draws: Any, data: Mapping[str, tuple[Array, Array]] | Non
 def predictive_figure(
     outputs: Mapping[str, Array], data: Mapping[str, tuple[Array, Array]], width: float = 7.4
 ) -> Figure:
-    """Bands of each output against the number of its entry.
+    """A figure of each output's median and bands against the index of the entry.
 
     Args:
         outputs: Arrays with a leading axis of draws; further axes are flattened.

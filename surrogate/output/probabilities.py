@@ -20,10 +20,11 @@ class Probabilities:
 
     Attributes:
         levels: The L levels.
-        log_evidence: Log evidence given each level, natural, the prior of the continuous parameters being normalised,
-            with shape (L,); -inf for a level that lies too far below the others to be sampled.
+        log_evidence: Natural log of the evidence given each level, under the normalised prior of the continuous
+            parameters, with shape (L,); -inf for a level too far below the others to be sampled.
         sampling_error: Monte Carlo error of each, with shape (L,).
-        paths: Deviation of each from its value over joint realisations of the surrogate, with shape (k, L).
+        paths: Deviation of each log evidence from its value, for k joint realisations of the surrogate, with shape (k,
+            L).
     """
 
     levels: Levels
@@ -47,7 +48,7 @@ class Probabilities:
         return np.exp(log_weights - logsumexp(log_weights, axis=1, keepdims=True))
 
     def error_of(self, members: Flags) -> float:
-        """Standard error of the probability of some levels together, a mask with shape (L,)."""
+        """Standard error of the total probability of some levels, given as a mask with shape (L,)."""
         p = self.probability
         spread = float(self._path_probability[:, members].sum(1).std())
         inside = float(p[members].sum())
@@ -56,7 +57,7 @@ class Probabilities:
 
     @property
     def largest_error(self) -> tuple[float, str]:
-        """The largest error of the probability of a value or a level, and of which, in words."""
+        """The largest standard error of the probability of a value or level, and the name of that value or level."""
         masks = [(np.arange(len(self.levels)) == i, self.levels.text(i)) for i in range(len(self.levels))]
         for name, parameter in zip(self.levels.names, self.levels.parameters, strict=True):
             masks += [(self.levels.members(name, value), f"{name}={value}") for value in parameter.values]
@@ -73,9 +74,9 @@ class Probabilities:
         return {value: (float(p[mask].sum()), self.error_of(mask)) for value, mask in masks.items()}
 
     def log_evidence_by(self, name: str) -> dict[Any, tuple[float, float]]:
-        """Log evidence given each value of a parameter, the prior of all others being normalised, and its error.
+        """Log evidence given each value of a parameter, under the normalised prior of all others, with its error.
 
-        -inf and NaN for a value whose levels lie too far below the others to be sampled.
+        They are -inf and NaN for a value whose levels are too far below the others to be sampled.
 
         Raises:
             ValueError: If there is no such categorical or integer parameter.
@@ -85,7 +86,7 @@ class Probabilities:
     def log_evidence_ratio(self, name: str, first: Any, second: Any) -> tuple[float, float]:
         """Log evidence given one value of a parameter minus that given another, with its standard error.
 
-        Errors that both have in common cancel.
+        Errors common to both cancel.
 
         Raises:
             ValueError: If there is no such parameter or value.
@@ -113,7 +114,7 @@ class Probabilities:
         return value, float(np.hypot(paths.std(), error)) if np.isfinite(value) else np.nan
 
     def _parts(self, members: Flags) -> tuple[float, Array, float]:
-        """Log evidence of some levels together, its deviations over paths, and its Monte Carlo error."""
+        """Log evidence summed over some levels, its deviations over paths, and its Monte Carlo error."""
         log_prior = self.levels.log_prior[members]
         log_prior = log_prior - logsumexp(log_prior)
         weights = self.log_evidence[members] + log_prior

@@ -1,4 +1,4 @@
-"""The picture of a profile: how far the log-likelihood falls below its maximum along one parameter."""
+"""The plot of a profile: how far the log-likelihood falls below its maximum along one parameter."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ class Interval(Protocol):
         ...
 
 
-_SHADES = ("#9dbcdb", "#d3e0ee")  # as on corner plots: the inner interval, the outer ones
+_SHADES = ("#9dbcdb", "#d3e0ee")  # as in corner plots: first the inner interval, then the outer ones
 
 
 def profile_figure(
     fine: Array, curve: Array, values: Array, heights: Array, intervals: Sequence[Interval], label: str, name: str
 ) -> Figure:
-    """The profile with its values and intervals.
+    """A figure of the profile with its computed values and intervals.
 
     Args:
-        fine: Many values of the parameter, with shape (m,).
-        curve: The interpolated profile below its maximum there, with shape (m,), at most 0.
+        fine: Values of the parameter on a fine grid, with shape (m,).
+        curve: The interpolated profile minus its maximum, on that grid, with shape (m,), at most 0.
         values: The values at which it was computed, with shape (k,).
         heights: The profile there, with shape (k,).
         intervals: Confidence intervals.
         label: LaTeX of the parameter, without dollars.
-        name: Its name, which stands for a label that cannot be rendered.
+        name: Name of the parameter, shown if the label cannot be rendered.
     """
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""A live line on a terminal or in a notebook, plain lines elsewhere: how far a run is and how much is left."""
+"""Progress of a run: a live line on a terminal or in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ SIGNALS = {
     "batch_error": "predictions off",
     "moved": "still moving",
 }
-"""What is wrong while a signal of the trace is above its limit, in words."""
+"""Short description of the problem while a signal of the trace is above its limit."""
 
 _BEYOND, _ALL_WELL = "beyond measure", "all signals below their limits"
-_WIDTH = 79  # columns of a line: a terminal has at least 80, and the last may wrap
-_SLOW = 10.0  # seconds a call from which plain streams get a line for each, not for each batch alone
-_PACE = 20  # calls that the time of a call is averaged over: a cluster's load changes
-_WILD = 100.0  # times its limit, a signal jumps about by orders of magnitude from batch to batch
-_HISTORY = 6  # rows that the pace of convergence is read from: older ones were another phase
+_WIDTH = 79  # columns of a line: a terminal has at least 80, and the last one may wrap
+_SLOW = 10.0  # seconds per call above which plain streams get a line for each call, not only for each batch
+_PACE = 20  # last calls over which the time of a call is averaged, because a cluster's load changes
+_WILD = 100.0  # times its limit: above this a signal jumps by orders of magnitude from batch to batch
+_HISTORY = 6  # rows from which the rate of convergence is estimated: older ones were of another phase
 
 
 def in_words(seconds: float) -> str:
@@ -65,9 +65,9 @@ def _times(ratio: float) -> str:
 
 
 def steady(estimates: Sequence[int | None], most: int | None = None) -> int | None:
-    """The median of the last three estimates of what is left, to two digits; None if two of them are missing.
+    """The median of the last three estimates of the remaining evaluations, to two digits; None if two are missing.
 
-    A single batch changes an estimate by a factor; a median of three follows it one batch late and ignores outliers.
+    A single batch can change an estimate by a factor; the median of three lags one batch behind and ignores outliers.
     """
     known = sorted(e for e in estimates[-3:] if e is not None)
     if not known or len(known) < min(2, len(estimates)):
@@ -92,14 +92,14 @@ def limits_of_signals() -> dict[str, float]:
 def evaluations_left(rows: Sequence[Mapping[str, Any]], limits: Mapping[str, float]) -> int | None:
     """Estimated evaluations until the worst signal reaches its limit, from its recent exponential decrease.
 
-    A straight line through the logs of the last few rows; a rough guess, which is all that anyone can know.
+    A straight line is fitted to the logs of the last few rows, so the estimate is rough.
 
     Args:
         rows: Trace so far, oldest first.
         limits: Limit of each signal.
 
     Returns:
-        None when it cannot be told: too few rows, no progress, or signals still far off.
+        The estimate, or None if there are too few rows, no progress, or signals still far above their limits.
     """
     points = [(_number(row, "n_evaluations"), _excess(row, limits)) for row in rows[-_HISTORY:]]
     if not points or not math.isfinite(points[-1][1]):
@@ -114,18 +114,18 @@ def evaluations_left(rows: Sequence[Mapping[str, Any]], limits: Mapping[str, flo
 
 
 class Progress:
-    """Shows calls and rows of the trace as they come.
+    """Shows calls and rows of the trace as they arrive.
 
-    On a terminal or in a notebook one line is rewritten in place; anything else, such as the log of a batch system,
-    gets plain lines: one for each call of the initial design, and of slow likelihoods, and one for each row. A line has
-    at most 79 characters, the reason of the first failure apart, which is wrapped. A stream that breaks ends the
-    display, never the run. May be used from several threads.
+    On a terminal or in a notebook one line is rewritten in place. Any other stream, such as the log of a batch system,
+    gets plain lines: one for each row, one for each call of the initial design, and one for every call of a slow
+    likelihood. A line has at most 79 characters; only the reason of the first failure may be longer, and is wrapped. A
+    broken stream ends the display, never the run. May be used from several threads.
 
     Args:
         max_evaluations: Budget, shown beside the count.
         stream: Where to write; standard error unless given.
         limits: Limit of each signal; those of the stopping rule unless given.
-        design: Points of the initial design, as far as it is known.
+        design: Number of points of the initial design, if known.
         workers: Calls made at the same time.
     """
 
@@ -208,7 +208,7 @@ class Progress:
         return _fitted(parts)
 
     def _line(self, row: Mapping[str, Any], value: float | None = None) -> str:
-        """The line of a row; the clock and the best value go first where it is too long."""
+        """The line of a row; if it is too long, the clock and then the best value are dropped."""
         count = f"{self._count}/{self._budget} calls" if self._budget else f"{self._count} calls"
         count += f" ({self._failed} failed)" if self._failed else ""
         best = [f"best {self._best:.6g}"] if math.isfinite(self._best) else []
@@ -250,7 +250,7 @@ class Progress:
         self._shown = 0
 
     def _erase(self) -> str:
-        """What empties the line that is shown: an escape sequence, or blanks in a notebook, which knows none."""
+        """Text that clears the current line: an escape sequence, or blanks in a notebook."""
         if not self._live or not (self._rows or self._shown or self._seconds):
             return ""
         return "\r" + " " * self._shown + "\r" if self._notebook else "\r\x1b[K"
@@ -267,18 +267,18 @@ class Progress:
         try:
             self._stream.write(text)
             self._stream.flush()
-        except (OSError, ValueError):  # a closed terminal or a broken pipe; the run has more important things to do
+        except (OSError, ValueError):  # a closed terminal or a broken pipe must not stop the run
             self._stream = None
 
 
 def _fitted(parts: Sequence[str]) -> str:
-    """Parts of a line, cut at 79 characters."""
+    """The parts joined to a line, cut at 79 characters."""
     line = " | ".join(parts)
     return line if len(line) <= _WIDTH else line[: _WIDTH - 3] + "..."
 
 
 def _excess(row: Mapping[str, Any], limits: Mapping[str, float]) -> float:
-    """Natural log of the worst signal over its limit; nan if one is not known, or so far off that it means nothing."""
+    """Natural log of the largest ratio of a signal to its limit; nan if one is unknown or too large to use."""
     ratios = [_number(row, name) / limit for name, limit in limits.items() if limit > 0 and name in row]
     if not ratios or not all(ratio < _WILD for ratio in ratios):
         return math.nan

@@ -1,4 +1,4 @@
-"""Data of a finished run for tables, plots and reports, besides its samples: the evidence and the record."""
+"""What tables, plots and reports need of a finished run besides its samples: the evidence and the record."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Evidence:
 
     Attributes:
         log_evidence: Natural log of the integral of likelihood times prior, the prior being normalised.
-        error: Its standard error, the surrogate's own error included.
-        check: A second estimate and how far it is from the first, if there is one.
-        probabilities: Of categories and integers, if there are such parameters.
+        error: Its standard error, which includes the surrogate's own error.
+        check: A second, independent estimate and its difference from the first, if there is one.
+        probabilities: Probabilities of the levels of categorical and integer parameters, if there are any.
     """
 
     log_evidence: float
@@ -33,7 +33,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class EvidenceCheck:
-    """Two estimates of the log evidence of one surrogate, from different draws; what the surrogate misses is in both.
+    """Two estimates of the log evidence of one surrogate from different draws; both share the surrogate's error.
 
     Attributes:
         importance: By importance sampling of a mixture, see ``samplers.evidence``; the one that is reported.
@@ -48,7 +48,7 @@ class EvidenceCheck:
     bridge_error: float
 
     FLOOR = 0.01
-    """Nats that are added to the errors in quadrature: no reader of an evidence minds such a difference."""
+    """Nats added to the errors in quadrature, because so small a difference in an evidence does not matter."""
 
     @property
     def difference(self) -> float:
@@ -58,11 +58,11 @@ class EvidenceCheck:
 
     @property
     def agrees(self) -> bool:
-        """Whether both are within three combined errors of each other."""
+        """Whether the estimates differ by at most three combined errors."""
         return abs(self.difference) <= 3.0
 
     def shifted(self, shift: float) -> EvidenceCheck:
-        """Both estimates plus a number."""
+        """A copy with a constant added to both estimates."""
         return replace(self, importance=self.importance + shift, bridge=self.bridge + shift)
 
     def __str__(self) -> str:
@@ -77,7 +77,7 @@ class EvidenceCheck:
 
 @dataclass(frozen=True, eq=False)
 class Reweighting:
-    """How true evaluations at draws of the surrogate changed their weights.
+    """The result of re-weighting draws of the surrogate with true evaluations.
 
     Attributes:
         n: Draws evaluated.
@@ -106,15 +106,15 @@ class Reweighting:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a run comes from: what a reader needs to repeat it. Empty where it is not known.
+    """Where a run comes from: what a reader needs to repeat it. Unknown fields are empty.
 
     Attributes:
         likelihood: Module and name of the log-likelihood.
-        command: The command that the run was made with; empty in an interactive session.
+        command: The command that started the run; empty in an interactive session.
         folder: Output folder.
         seed: Seed of all random numbers; None if not known.
-        started: When the run began first, in seconds since 1970.
-        host: Machine on which the run was led.
+        started: When the run was first started, in seconds since 1970.
+        host: Machine on which the main process ran.
         workers: How many evaluations could run at a time.
         seconds: Wall-clock time from start to end, summed over the sessions of a run that was resumed.
     """
@@ -131,7 +131,7 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """What a run did and why it stopped.
+    """The evaluations, diagnostics and verdict of a run.
 
     Attributes:
         converged: Whether the stopping rule was satisfied.
@@ -140,14 +140,14 @@ class Record:
         data: The n evaluated points.
         log_prior: Natural log of the prior density at the evaluated points, with shape (n,).
         trace: One row per iteration.
-        surrogate_error: How far the posterior moves over draws of the surrogate: ``"mean"``, the sd of the means, and
-            ``"sd"``, that of the relative change of the sds, each with shape (d,).
+        surrogate_error: How far the posterior moves over paths of the surrogate: ``"mean"``, the sd of the posterior
+            means, and ``"sd"``, the sd of the relative change of the posterior sds, each with shape (d,).
         sampler: Autocorrelation time, effective sample size and acceptance of the chain that drew the samples.
         check: The run's check of its own errors, see `surrogate.inference.reliability.self_check`.
-        reweighting: Result of re-weighting with true evaluations, if it was asked for.
-        interrupted: Whether a signal or the wall time ended the run; it can be continued.
+        reweighting: Result of re-weighting with true evaluations, if requested.
+        interrupted: Whether a signal or the wall-time limit ended the run, which can then be continued.
         origin: Where the run comes from.
-        priors: The prior of each parameter in words, d of them.
+        priors: A description of the prior of each of the d parameters.
         predicted: Mean and sd of the log-likelihood predicted before each evaluation, with shape (n, 2); NaN where
             there was no surrogate yet.
 
@@ -182,7 +182,7 @@ class Record:
 
     @property
     def best_fit(self) -> Array:
-        """The evaluated point of the highest log-posterior, with shape (d,); nan if no value was finite."""
+        """The evaluated point with the highest log-posterior, with shape (d,); nan if no value was finite."""
         if not self.data.finite.any():
             return np.full(self.data.d, np.nan)
         return self.data.x[self.data.finite][np.argmax(self.log_posterior)]

@@ -44,7 +44,7 @@ from surrogate.storage.versions import software_versions
 
 __all__ = ["report_html", "save_report"]
 
-_LISTED = 100  # failed evaluations that get a row of their own
+_LISTED = 100  # failed evaluations that are listed individually
 _PANEL = 6.0  # rem that a panel of the corner plot needs to be legible
 
 Part = tuple[str, str]  # title and HTML of a section
@@ -60,7 +60,7 @@ def save_report(
     reference: Samples | None = None,
     further: Sequence[Part] = (),
 ) -> None:
-    """Writes the report to a file atomically; arguments as of `report_html`.
+    """Writes the report to a file atomically; takes the arguments of `report_html`.
 
     Raises:
         OSError: If the file cannot be written.
@@ -87,8 +87,8 @@ def report_html(
         evidence: The log evidence.
         record: Record of the run.
         emulator: The surrogate, for slices; without it there are none.
-        reference: Draws of the same posterior by other means, shown on the corner plot.
-        further: Sections after the convergence, such as a posterior predictive: title and HTML of each.
+        reference: Draws of the same posterior from another method, shown in the corner plot.
+        further: Title and HTML of further sections, such as a posterior predictive, which follow that on convergence.
     """
     from surrogate.output.plots import corner_figure, evaluations_figure
 
@@ -138,7 +138,7 @@ def _headline(evidence: Evidence, record: Record) -> list[tuple[str, str]]:
 
 
 def _origin(record: Record) -> list[tuple[str, str]]:
-    """What a reader needs to repeat the run."""
+    """Names and values for the section that says how to repeat the run."""
     origin, unknown = record.origin, "not recorded"
     started = datetime.fromtimestamp(origin.started, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     return [
@@ -170,8 +170,9 @@ def _parameters(samples: Samples, record: Record) -> str:
         name = label_of(label, row.name)
         rows.append([name, *numbers, format_value(row.best_fit, row.sd), error, prior])
     words = (
-        "Intervals are equal-tailed. The best fit is the evaluated point of the highest log-posterior. The error of "
-        "the mean is how far it moves over draws of the surrogate; the sampling error of the chain is not in it."
+        "Intervals are equal-tailed. The best fit is the evaluated point of the highest log-posterior. The error "
+        "of the mean is how far it moves over paths of the surrogate; the sampling error of the chain is not "
+        "included."
     )
     if not record.priors:
         words += " The prior is shown by its support."
@@ -186,8 +187,9 @@ def _trust(evidence: Evidence, record: Record) -> str:
     if not has_predictions(record):
         return parts[0] + note("No evaluation was predicted before it was made.")
     words = (
-        "Each evaluation against what the surrogate predicted before the call, with two standard deviations. Early "
-        "ones were far off because the run asked where it knew least; the last ones say what the surrogate is worth."
+        "Each evaluation against the prediction of the surrogate before the call, with two standard deviations. "
+        "Early predictions were far off because the run evaluates where it knows least; the last ones show how "
+        "good the surrogate is."
     )
     parts.append(picture(lambda width: predictions_figure(record, width), "Predicted against true values"))
     return "".join([*parts, note(words)])
@@ -198,16 +200,16 @@ def _slices(samples: Samples, record: Record, emulator: Predicting) -> str:
         return note("No value was finite.")
     words = (
         "The log-posterior of the surrogate along each parameter through the best evaluated point (star), with a band "
-        "of two standard deviations. Dots are evaluations, which lie elsewhere in the other parameters and so mostly "
-        "below. A band that is wide where the curve is high, or a curve that wiggles between dots, is a surrogate that "
-        "does not know yet."
+        "of two standard deviations. Dots are evaluations; they differ in the other parameters and so lie mostly "
+        "below the curve. A band that is wide where the curve is high, or a curve that wiggles between dots, "
+        "shows that the surrogate is still uncertain."
     )
     drawn = picture(lambda width: slices_figure(samples, record, emulator, width), "Slices of the surrogate")
     return drawn + note(words)
 
 
 def _probabilities(evidence: Evidence) -> list[str]:
-    """A section with the probabilities of categories and integers; none if there are no such parameters."""
+    """The section on probabilities of categories and integers, in a list; empty if there are no such parameters."""
     found = evidence.probabilities
     if found is None:
         return []
@@ -256,8 +258,8 @@ def _timing(record: Record) -> str:
         return numbers(pairs)
     pairs += [("workers", f"{origin.workers}"), ("busy", f"{min(total / (origin.seconds * origin.workers), 1.0):.0%}")]
     words = (
-        "Busy is the time in calls over the wall time of all workers; the rest is the method's own work, and workers "
-        "that wait for a batch."
+        "Busy is the time in calls divided by the wall time of all workers; the rest is the method's own work "
+        "and workers waiting for a batch."
     )
     return numbers(pairs) + note(words)
 
@@ -280,7 +282,7 @@ def _failures(names: tuple[str, ...], record: Record) -> str:
     ]
     share = f"{len(rows)} of {len(data)} evaluations failed, for {len(counts)} reason{'s' if len(counts) > 1 else ''}."
     summary = table(("count", "reason"), [[f"{n}", why] for why, n in counts[:10]], text_columns=1)
-    places = "Where they lie: the crosses on the corner plot, and here."
+    places = "They are listed here and shown as crosses in the corner plot."
     more = note(f"... and {len(rows) - _LISTED} more, in evaluations.jsonl.") if len(rows) > _LISTED else ""
     listed = table(("evaluation", "step", "time", "place", "reason"), entries, text_columns=2)
     return note(share) + summary + note(places) + listed + more

@@ -1,4 +1,4 @@
-"""How our figures look, whatever the style of the caller, which comes back afterwards."""
+"""The style of all figures, independent of the caller's matplotlib settings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STYLE: dict[Any, Any] = {
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Our look whatever the caller's is, which comes back afterwards."""
+    """Context in which figures have this package's style; the caller's style is restored on exit."""
     import matplotlib
 
     with matplotlib.rc_context():

@@ -1,4 +1,4 @@
-"""Some of the parameters of a result, by name, and points by name."""
+"""Selection of a result's parameters by name, and points given by name."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["named_points", "only"]
 
 
 def only(names: Iterable[str] | None, samples: Samples, record: Record) -> tuple[Samples, Record]:
-    """The draws and the record with some parameters alone, in the order of the names; all of them for None.
+    """The draws and the record restricted to the named parameters, in the order given; unchanged for None.
 
     Raises:
-        ValueError: If a name is unknown or given twice, or there are none.
+        ValueError: If a name is unknown or repeated, or there are none.
     """
     if names is None:
         return samples, record
@@ -44,10 +44,10 @@ def only(names: Iterable[str] | None, samples: Samples, record: Record) -> tuple
 
 
 def named_points(points: Mapping[str, Any], names: tuple[str, ...]) -> Array:
-    """Points with shape (m, d) from values by name, each a number or with shape (m,).
+    """An array of points with shape (m, d) from values by name, each a number or with shape (m,).
 
     Raises:
-        ValueError: If a name is unknown or missing, or numbers of values differ.
+        ValueError: If a name is unknown or missing, or the values differ in length.
     """
     for word in points:
         _check(word, names)

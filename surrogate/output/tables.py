@@ -1,4 +1,4 @@
-"""Numbers for people: weighted summaries and their tables."""
+"""Summaries of a run as text: weighted statistics and their tables."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One parameter: moments, equal-tailed intervals, the best evaluated point, the surrogate's error of the mean.
+    """Summary of one parameter: moments, equal-tailed intervals, best evaluated point, surrogate's error of the mean.
 
-    The last is in posterior standard deviations; best fit and error are nan for derived values.
+    The error is in posterior standard deviations. Best fit and error are nan for derived values.
     """
 
     name: str
@@ -45,7 +45,7 @@ class SummaryRow:
 
 
 def summary_rows(samples: Samples, record: Record) -> list[SummaryRow]:
-    """A row per continuous parameter, then one per derived value."""
+    """A summary row for each continuous parameter, then for each derived value."""
     if samples.levels is not None:
         columns = samples.continuous
         best, error = record.best_fit[columns], {name: part[columns] for name, part in record.surrogate_error.items()}
@@ -77,7 +77,7 @@ def _pair(ends: Array) -> tuple[float, float]:
 
 
 def format_value(value: float, scale: float) -> str:
-    """The value to two digits of ``scale``, such as a mean to two digits of its sd.
+    """The value as text, rounded to two digits of ``scale``: a mean, for example, to two digits of its sd.
 
     >>> format_value(0.123456, 0.034), format_value(67361.2, 540.0), format_value(3.21e-9, 4.5e-11)
     ('0.123', '67360', '3.210e-09')
@@ -94,7 +94,7 @@ def format_value(value: float, scale: float) -> str:
 
 
 def plus_minus(value: float, error: float) -> str:
-    """The value and its error with the digits that the error leaves.
+    """The value and its error as text, both rounded to two digits of the error.
 
     >>> plus_minus(-3.21456, 0.0312)
     '-3.215 +- 0.031'
@@ -103,7 +103,7 @@ def plus_minus(value: float, error: float) -> str:
 
 
 def summary_table(samples: Samples, evidence: Evidence, record: Record) -> str:
-    """Parameters, log evidence, calls of the likelihood and the reason of the stop, as text."""
+    """The summary of a run as text: parameters, log evidence, number of calls and why it stopped."""
     head = ("", "mean", "sd", "68 %", "95 %", "best fit", "error of mean")
     table = [head, *(_cells(row) for row in summary_rows(samples, record))]
     widths = [max(len(line[j]) for line in table) for j in range(len(head))]
@@ -148,24 +148,24 @@ def probability_text(value: float, error: float) -> str:
 
 
 def _doubt(record: Record) -> str:
-    """What to add to the evidence of a run that has not converged."""
+    """Warning appended to the evidence of a run that has not converged."""
     return "" if record.converged else "  (NOT CONVERGED: not to be used)"
 
 
 def self_check(record: Record) -> list[str]:
-    """A line on how well the run predicted its last evaluations, if it did."""
+    """Lines on how well the run predicted its last evaluations; empty if it predicted none."""
     check = record.check
     if not check.get("points"):
         return []
     last = "the last evaluation" if check["points"] == 1 else f"each of the last {check['points']:.0f} evaluations"
     return [
-        f"self-check: predicted {last} of the bulk to {format_value(check['largest_error'], check['largest_error'])} "
-        f"nats beforehand; Pareto k-hat over draws of the surrogate {check['k_hat']:.2f}"
+        f"self-check: predicted {last} in the bulk to {format_value(check['largest_error'], check['largest_error'])} "
+        f"nats before the call; Pareto k-hat over paths of the surrogate {check['k_hat']:.2f}"
     ]
 
 
 def held_out_errors(samples: Samples) -> list[str]:
-    """A line on how well derived values are known, if they are emulated."""
+    """Lines on the held-out errors of derived values; empty if they are not emulated."""
     error = np.asarray(samples.derived_error, float)
     if not len(error) or not (error != 0).any():
         return []
@@ -179,7 +179,7 @@ def held_out_errors(samples: Samples) -> list[str]:
 
 
 def left_out(samples: Samples) -> list[str]:
-    """A line on the derived values that cannot be drawn, if there are any."""
+    """Lines on derived values left out of GetDist's plots; empty if there are none."""
     words = []
     for name, column in zip(samples.derived_names, samples.derived.T, strict=True):
         if not np.isfinite(column).all():
@@ -190,7 +190,7 @@ def left_out(samples: Samples) -> list[str]:
 
 
 def verdict(record: Record) -> str:
-    """Whether the run converged and why it stopped, in a sentence."""
+    """A sentence that says whether the run converged and why it stopped."""
     word = "converged" if record.converged else "NOT CONVERGED"
     return record.status if record.status.startswith(word) else f"{word}: {record.status}"
 

@@ -11,7 +11,7 @@ Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns under their heads; the last column may be long."""
+    """Text in aligned columns under their heads; the last column may be long."""
     lines = [list(head), *map(list, rows)]
     widths = [max(len(line[j]) for line in lines) for j in range(len(head))]
     return "\n".join(
@@ -20,7 +20,7 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def html_table(warnings: Iterable[str], tables: Iterable[Table], title: str = "") -> str:
-    """Titles, heads and cells as HTML, everything in them escaped."""
+    """Tables with titles and heads as HTML, with all text escaped."""
     parts = [f"<p><b>{escape(title)}</b></p>"] if title else []
     parts += [f"<p><b>Warning:</b> {escape(words)}</p>" for words in warnings]
     for caption, head, rows in tables:

@@ -1,4 +1,4 @@
-"""Pictures that show how far a surrogate can be trusted: slices with its band, and predictions beside what came."""
+"""Plots that show how far a surrogate can be trusted: slices with error bands, and predictions against true values."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = ["Predicting", "has_predictions", "predictions_figure", "slices_figure
 _BAND, _LINE, _POINT, _LAST = "#d3e0ee", "#2f5d8c", "#8a96a3", "#d1495b"
 _GRID = 81  # points of a slice
 _MOST = 16  # parameters with a slice of their own
-_SHOWN = 400  # nearest evaluations that a slice shows; more make a cloud
-_RECENT = 3  # steps whose predictions are those of the finished surrogate, or nearly
-_DEPTH, _DEPTH_PER_PARAMETER = 8.0, 1.0  # nats that slices show: the bulk and a margin
-_PREDICTED = 4.0  # times that depth: predictions that are shown
+_SHOWN = 400  # nearest evaluations shown in a slice; more would overlap
+_RECENT = 3  # last iterations, whose predictions are close to those of the final surrogate
+_DEPTH, _DEPTH_PER_PARAMETER = 8.0, 1.0  # nats shown in slices: the bulk and a margin
+_PREDICTED = 4.0  # predictions are shown up to this many times that depth
 
 
 class Predicting(Protocol):
-    """What slices need of a surrogate."""
+    """The methods of a surrogate that slices need."""
 
     def predict(self, x: ArrayLike) -> tuple[Array, Array]:
         """Mean and sd of the log-likelihood at x with shape (m, d), each with shape (m,)."""
@@ -45,8 +45,8 @@ class Predicting(Protocol):
 def slices_figure(samples: Samples, record: Record, emulator: Predicting, width: float = 7.4) -> Figure:
     """The log-posterior of the surrogate along each parameter through the best point, with a band of two sds.
 
-    Evaluations are projected onto the slice: they lie elsewhere in the other parameters, and most of them below it.
-    Categories and integers have no slice; in the others they are those of the best point.
+    Evaluations are projected onto the slice: they differ in the other parameters, so most lie below it. Categories and
+    integers have no slice; they are fixed at their values of the best point.
     """
     from matplotlib.figure import Figure
 
@@ -96,12 +96,12 @@ def _draw_slice(axes: Axes, samples: Samples, record: Record, emulator: Predicti
 
 
 def has_predictions(record: Record) -> bool:
-    """Whether an evaluation that matters was predicted before it was made."""
+    """Whether any evaluation relevant to the posterior was predicted before it was made."""
     return len(_predictions(record)) > 0
 
 
 def predictions_figure(record: Record, width: float = 7.4) -> Figure:
-    """Log-likelihoods against what the surrogate predicted before the call."""
+    """A figure of log-likelihoods against the surrogate's predictions before the call."""
     from matplotlib.figure import Figure
 
     seen = _predictions(record)
@@ -112,7 +112,7 @@ def predictions_figure(record: Record, width: float = 7.4) -> Figure:
 
 
 def _predictions(record: Record) -> Indices:
-    """Rows of the dataset that were predicted, are finite and matter to the posterior."""
+    """Row numbers of evaluations that were predicted, are finite and are relevant to the posterior."""
     data = record.data
     if len(record.predicted) != len(data):
         return np.empty(0, dtype=np.int64)

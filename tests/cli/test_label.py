@@ -60,7 +60,7 @@ def run(pool, label, tmp_path):
     )
     assert status == 0, err
     assert "80 rows, 30 with a label; models see 3 numbers of size, kind (2 categories)" in err
-    assert "taken for a random sample" in err
+    assert "assumed to be a random sample" in err
     return folder
 
 
@@ -91,7 +91,7 @@ def test_from_beginning_to_end(run, label, pool, tmp_path):
     assert "RMSE / MAE" in err
     status, _, err = label("tell", run, filled(batch, tmp_path / "some.csv", rows=4))
     assert (status, "4 recorded; 34 labels in all, 6 rows are pending" in err) == (0, True)
-    assert "batch 1 once more: 6 of its 10 rows are still pending" in label("ask", run, "--again", 1)[2]
+    assert "batch 1 again: 6 of its 10 rows are still pending" in label("ask", run, "--again", 1)[2]
     status, _, err = label("tell", run, filled(batch, tmp_path / "all.csv"))
     assert "6 recorded, 4 known already; 40 labels in all" in err
     status, _, _ = label("ask", run, "-n", 10, "-o", tmp_path / "batch.csv")
@@ -138,7 +138,7 @@ def test_a_program_that_labels_gets_what_is_out_first(run, label, tmp_path):
     both = first + "".join(second.splitlines(keepends=True)[3:])
     status, again, err = label("ask", run, "--unfinished")
     assert (status, again) == (0, both)
-    assert "batch 2 once more: 2 of its 4 rows are still pending" in err
+    assert "batch 2 again: 2 of its 4 rows are still pending" in err
     label("tell", run, filled(again, tmp_path / "all.csv"))
     assert "batch 3: 17 rows" in label("ask", run, "--unfinished")[2]
     label("release", run)

@@ -98,7 +98,7 @@ def test_run_hands_everything_to_the_engine(run_file, tmp_path, calls, capsys):
 def test_run_says_when_it_goes_on(run_file, tmp_path, calls, capsys):
     command("run", run_file, "-o", tmp_path / "out")
     command("run", run_file, "-o", tmp_path / "out")
-    assert "goes on with the run in" in capsys.readouterr().err.splitlines()[-2]
+    assert "continues the run in" in capsys.readouterr().err.splitlines()[-2]
     assert len(calls) == 2
 
 
@@ -205,7 +205,7 @@ def test_an_interruption_has_the_status_of_shells(run_file, tmp_path, monkeypatc
 
     monkeypatch.setattr(importlib.import_module("surrogate.inference.run"), "infer", interrupted)
     assert command("run", run_file, "-o", tmp_path / "out", "-q") == 130
-    assert "the same command goes on where it was" in capsys.readouterr().err
+    assert "repeat the command to continue" in capsys.readouterr().err
 
 
 def test_a_folder_in_use_is_refused(run_file, tmp_path, calls, capsys):
@@ -248,7 +248,7 @@ def test_status_reads_the_files(old_run, capsys):
     assert re.search(r"^iteration +2$", shown, re.M)
     assert re.search(r"^log evidence +-6.123 \+- 0.050  \(of the last iteration, NOT CONVERGED", shown, re.M)
     assert re.search(r"^signals +spread 0.13, moved 0.04$", shown, re.M)
-    assert re.search(r"^verdict +initial design under way$", shown, re.M)
+    assert re.search(r"^verdict +initial design in progress$", shown, re.M)
 
 
 @pytest.mark.parametrize("converged", [True, False])

@@ -51,5 +51,5 @@ def test_the_report_has_the_tables(linear, tmp_path):
     run, *_ = made(linear)
     run.report(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    for title in ("Is it better than no model?", "Categories", "Why each row was asked for", "Labels that stand out"):
+    for title in ("Is it better than no model?", "Categories", "Why each row was requested", "Labels that stand out"):
         assert title in page, title

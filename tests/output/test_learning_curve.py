@@ -61,7 +61,7 @@ def test_the_page_is_one_file():
 def test_short_runs(k):
     page = label_report_html(summary(k, seen=0))
     assert ("No model has been fitted yet" in page) == (k == 0)
-    assert "No row was predicted before it got its label yet" in page
+    assert "No row has been predicted before its label was known yet" in page
 
 
 def test_endings_of_files(tmp_path):
