@@ -1,6 +1,6 @@
-"""Labels that come back: read from a file, checked against the table and the state, and turned into events.
+"""Returned labels: read from a file, checked against the table and the state, and turned into events.
 
-A file of labels is accepted as a whole or not at all: the first mistake is an error, and nothing is recorded.
+A file of labels is accepted as a whole or not at all: the first mistake raises an error, and nothing is recorded.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Answers:
     """Labels and failures of rows, as given by the user.
 
     Attributes:
-        rows: Counted from 0, with shape (k,).
-        y: Their labels, NaN where labelling failed, with shape (k,).
-        reasons: Why it failed; empty where it did not.
+        rows: Row numbers, counted from 0, with shape (k,).
+        y: Labels, NaN where labelling failed, with shape (k,).
+        reasons: Why labelling failed; empty where it did not.
         empty: Number of rows in the file without a label.
-        places: Where each label was found, for messages.
+        places: Where each label was found, for error messages.
     """
 
     rows: Rows
@@ -51,15 +51,15 @@ def row_column(pool: Pool) -> str:
 
 
 def read_answers(path: str | os.PathLike[str], pool: Pool) -> Answers:
-    """The labels in a table: as a batch was written, with the target filled in.
+    """The labels in a file: a batch as it was written, with the target filled in.
 
-    Needed are the ids (or the number of the row) and the target; columns that the pool has too must agree with it. A
-    cell without a label is left for later; one that says ``failed`` or ``failed: reason`` means that there is none to
-    be had.
+    The file must have the ids (or the row numbers) and the target; other columns of the pool, if present, must agree
+    with it. A row with an empty label stays pending; ``failed`` or ``failed: reason`` means that the row cannot be
+    labelled.
 
     Raises:
-        ValueError: If a column is absent, a row is not known or stands there twice, a value differs from the pool's,
-            or a label is neither a number nor ``failed``; the message holds row and column of the file.
+        ValueError: If a column is missing, a row is unknown or repeated, a value differs from the pool's, or a label is
+            neither a number nor ``failed``; the message gives row and column of the file.
     """
     schema = pool.schema
     keys = schema.ids or (row_column(pool),)
@@ -129,7 +129,7 @@ def _unknown(table: Table, line: int, keys: tuple[str, ...], name: str, pool: Po
 
 
 def _check_agreement(table: Table, rows: Rows, pool: Pool) -> None:
-    """Raises ValueError where a column that the pool has too holds another value: the rows may have been mixed up."""
+    """Raises ValueError if a value differs from the same column of the pool, as rows may have been mixed up."""
     for j, column in enumerate(pool.schema.number_columns):
         if column.name in table.columns:
             values, own = table.numbers(column.name), pool.numbers[rows, j]

@@ -1,4 +1,4 @@
-"""Candidates of a labelling run: the rows that may be asked for."""
+"""Candidates of a labelling run: the rows that may be requested."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ __all__ = ["MOST_CANDIDATES", "candidates", "random_count"]
 
 Rows = NDArray[np.int64]
 
-MOST_CANDIDATES = 100_000  # 512 features of so many rows are 0.2 GB
+MOST_CANDIDATES = 100_000  # 512 features of this many rows take 0.2 GB
 
 
 def candidates(free: NDArray[np.bool_], rng: np.random.Generator, *, most: int = MOST_CANDIDATES) -> Rows:
-    """Rows that may be asked for, in order, with shape (m,).
+    """Row numbers that may be requested, in ascending order, with shape (m,).
 
-    A table with more than ``most`` free rows is thinned at random: a batch of hundreds is chosen as well among so many
-    (which of near copies of a row is asked for makes no difference), in bounded memory.
+    A table with more than ``most`` free rows is thinned at random to bound memory. Batches of hundreds of rows are as
+    good when chosen from that many, because it does not matter which of several similar rows is labelled.
 
     Args:
-        free: Whether a row may be asked for, with shape (n,).
+        free: Whether each row may be requested, with shape (n,).
         rng: Chooses the sample.
         most: Largest number of candidates.
     """
@@ -30,6 +30,6 @@ def candidates(free: NDArray[np.bool_], rng: np.random.Generator, *, most: int =
 
 
 def random_count(n: int, share: float, rng: np.random.Generator) -> int:
-    """How many of n rows are drawn at random, so that their mean share is exactly ``share``."""
+    """How many of n rows to draw at random, such that the expected share is exactly ``share``."""
     whole = int(n * share)
     return whole + int(rng.random() < n * share - whole)

@@ -1,4 +1,4 @@
-"""What a report of a labelling run says about rows: why each was asked for, categories, labels that stand out."""
+"""Tables about rows in the report of a labelling run: reasons for requests, categories, outlying labels."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from surrogate.output.learning_curve import RowDetails
 
 __all__ = ["row_details"]
 
-_LISTED = 60  # rows that were asked for last
-_OUTLYING = 20  # labels that stand out
-_FAR = 4.0  # sds, or robust sds, from which a label stands out: 6 in 100,000 of a normal distribution
+_LISTED = 60  # latest requested rows that are listed
+_OUTLYING = 20  # outlying labels that are listed
+_FAR = 4.0  # sds, or robust sds, beyond which a label is outlying: 6 in 100,000 of a normal distribution
 _ROBUST = 1.4826  # times the median distance from the median: the sd of a normal distribution
 _MOST_WORDS = 12  # categories of a column
 
 
 def row_details(pool: Pool, state: LabelState) -> RowDetails:
-    """The tables of a report that are about rows.
+    """The data for a report's tables about individual rows.
 
     Args:
         pool: The rows.
@@ -37,7 +37,7 @@ def row_details(pool: Pool, state: LabelState) -> RowDetails:
 
 
 def _asked(pool: Pool, state: LabelState) -> tuple[tuple[str, ...], ...]:
-    """Batch, row, prediction, reason and label of the rows that were asked for last."""
+    """Batch, row, prediction, reason and label of the latest requested rows."""
     rows = []
     for batch in state.batches:
         for place, row in enumerate(batch.rows.tolist()):
@@ -48,7 +48,7 @@ def _asked(pool: Pool, state: LabelState) -> tuple[tuple[str, ...], ...]:
 
 
 def _reason(batch: Batch, place: int) -> str:
-    """Why a row of a batch was asked for."""
+    """The reason for requesting a row of a batch."""
     if batch.stage is None:
         return "drawn at random: there was no model yet"
     if batch.random[place]:
@@ -67,7 +67,7 @@ def _label(state: LabelState, row: int) -> str:
 
 
 def _categories(pool: Pool, state: LabelState) -> tuple[tuple[str, ...], ...]:
-    """Column, word, rows and labelled rows of each word, the most frequent words first."""
+    """Column, category, rows and labelled rows of each category, most frequent first."""
     known = state.status == LABELLED
     found: list[tuple[str, ...]] = []
     columns = pool.schema.category_columns
@@ -82,7 +82,7 @@ def _categories(pool: Pool, state: LabelState) -> tuple[tuple[str, ...], ...]:
 
 
 def _outlying(pool: Pool, state: LabelState) -> tuple[tuple[str, ...], ...]:
-    """Row, label and reason of the labels that lie far from the others or from their prediction."""
+    """Row, label and reason, for labels far from the others or from their predictions."""
     rows = np.flatnonzero(state.status == LABELLED)
     if len(rows) < 3:
         return ()
@@ -102,7 +102,7 @@ def _outlying(pool: Pool, state: LabelState) -> tuple[tuple[str, ...], ...]:
 
 
 def _pulls(state: LabelState) -> Array:
-    """Error of the last prediction of each row over its sd, with shape (n,); NaN where there was none."""
+    """Error of each row's last prediction divided by its sd, with shape (n,); NaN where there was none."""
     pulls = np.full(len(state.y), np.nan)
     for batch in state.batches:
         mean, sd = batch.prediction[:, 0], batch.prediction[:, 1]

@@ -1,7 +1,7 @@
 """The folder of a labelling run: labels.jsonl, state.npz, config.yaml, trace.csv and report.html.
 
-The journal defines the state: replaying it on the table gives everything. ``state.npz`` holds the table as numbers, so
-that commands start fast, and is rebuilt if it is missing; ``trace.csv`` is the learning curve.
+The journal defines the state, which results from replaying it on the table. ``state.npz`` caches the table as numbers
+for fast starts, and is rebuilt if missing. ``trace.csv`` is the learning curve.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class LabelFolder(RunFiles):
 
     Attributes:
         path: The folder.
-        run: Its lock.
+        run: The locked run folder.
     """
 
     path: Path
@@ -38,7 +38,7 @@ class LabelFolder(RunFiles):
 
     @classmethod
     def at(cls, path: str | os.PathLike[str]) -> LabelFolder:
-        """The folder at a path, which need not exist."""
+        """The files of the run at a path, which need not exist yet."""
         return cls(Path(path), RunFolder(path))
 
     @property
@@ -48,7 +48,7 @@ class LabelFolder(RunFiles):
 
     @property
     def holds_run(self) -> bool:
-        """Whether there is a run: its recipe is the last file written at the start."""
+        """Whether the folder holds a run: the recipe is the last file written at the start."""
         return self.config_path.exists()
 
     def save_pool(self, pool: Pool) -> None:

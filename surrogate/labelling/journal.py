@@ -1,12 +1,10 @@
 """The journal of a labelling run: one line of JSON per event, on disk before anything else happens.
 
     {"event": "asked", "batch": 1, "rows": [...], "random": [...], "prediction": [[mean, sd, low, high], ...], ...}
-    {"event": "delivered", "batch": 1}
-    {"event": "told", "rows": [...], "y": [...]}            all labels of one command, or none
-    {"event": "corrected", "rows": [...], "y": [...], "before": [...]}
-    {"event": "failed", "rows": [...], "reasons": [...]}
-    {"event": "released", "rows": [...]}
-    {"event": "judged", "stage": {...}}                     a model by which the run is over
+    {"event": "delivered", "batch": 1} {"event": "told", "rows": [...], "y": [...]}            all labels of one
+    command, or none {"event": "corrected", "rows": [...], "y": [...], "before": [...]} {"event": "failed", "rows":
+    [...], "reasons": [...]} {"event": "released", "rows": [...]} {"event": "judged", "stage": {...}}
+    a model whose errors end the run
 
 Rows are counted from 0. Replaying the events on the table gives the state; lines are never changed.
 """
@@ -42,7 +40,7 @@ class LabelJournal:
     path: Path
 
     def append(self, event: Event) -> None:
-        """Appends an event with the time; it is on disk when this returns.
+        """Appends an event with the time, and syncs it to disk before returning.
 
         Raises:
             OSError: If it cannot be written.
@@ -51,7 +49,7 @@ class LabelJournal:
         append_line(self.path, json.dumps(stamped, allow_nan=False).encode())
 
     def read(self) -> list[Event]:
-        """All events; an unfinished last line does not count.
+        """All events; an incomplete last line is ignored.
 
         Raises:
             ValueError: If another line is damaged.
@@ -71,10 +69,10 @@ class LabelJournal:
 
 
 def replay(state: LabelState, events: list[Event]) -> LabelState:
-    """The state after the events.
+    """The state after applying the events in order.
 
     Raises:
-        ValueError: If an event is of a kind that this version does not know, or does not fit the table.
+        ValueError: If the kind of an event is unknown to this version, or an event does not fit the table.
     """
     for number, event in enumerate(events, start=1):
         try:
@@ -104,7 +102,7 @@ def _after(state: LabelState, event: Event) -> LabelState:
 
 
 def asked(batch: Batch) -> Event:
-    """The event of a batch; `replay` reads it."""
+    """The journal entry of a batch, as `replay` reads it."""
     prediction = [[_finite(value) for value in row] for row in batch.prediction.tolist()]
     return {
         "event": "asked",
@@ -119,7 +117,7 @@ def asked(batch: Batch) -> Event:
 
 
 def judged(stage: Stage) -> Event:
-    """The event of a model that chose no batch; `replay` reads it."""
+    """The journal entry of a model that chose no batch, as `replay` reads it."""
     return {"event": "judged", "stage": _plain(stage)}
 
 
@@ -133,7 +131,7 @@ def _stage(document: Mapping[str, Any]) -> Stage:
 
 
 def _finite(value: Any) -> Any:
-    """None in place of what JSON cannot hold."""
+    """The value, or None for numbers that JSON cannot represent."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -30,14 +30,14 @@ __all__ = ["LabellingRun"]
 
 
 class LabellingRun:
-    """A labelling run; every event is on disk before a method returns.
+    """A labelling run. Events are on disk before a method returns.
 
     Attributes:
         recipe: Table, columns and settings.
         pool: The rows.
         state: Labels and batches.
         folder: Where events are recorded; None to keep them in memory.
-        halted: Why nothing more is asked for, although the limits allow it; empty if there is no such reason.
+        halted: Why the run stopped before reaching its limits, such as repeated failures; otherwise empty.
     """
 
     def __init__(
@@ -68,13 +68,13 @@ class LabellingRun:
     # ask
 
     def ask(self, n: int = 64, *, anyway: bool = False) -> Batch:
-        """The next rows to label, which become pending; none if the run is over or no row is left.
+        """The next rows to label, which become pending; empty if the run is over or no row is left.
 
-        A batch whose delivery was not recorded, because the process was killed, is returned again.
+        If the process was killed before delivery of a batch was recorded, that batch is returned again.
 
         Args:
-            n: Rows wanted.
-            anyway: Whether to go on beyond the target and the flat curve; a budget holds.
+            n: Number of rows.
+            anyway: Whether to continue although the target is reached or the curve is flat; a budget still applies.
 
         Raises:
             ValueError: If ``n`` is less than 1.
@@ -104,26 +104,26 @@ class LabellingRun:
         return self.state.batches[-1]
 
     def _judge(self, stage: Stage) -> None:
-        """Records the held-out errors of a model that chose no batch, for a later status."""
+        """Records the held-out errors of a model that chose no batch, so that later statuses know them."""
         last = self.state.stages[-1] if self.state.stages else None
         if last is None or (last.n_labels, last.rmse) != (stage.n_labels, stage.rmse):
             self._record(judged(stage))
 
     @property
     def undelivered(self) -> Batch | None:
-        """The last batch if it may never have reached its reader; None otherwise."""
+        """The last batch if its delivery was not recorded; otherwise None."""
         last = self.state.batches[-1] if self.state.batches else None
         if last is None or last.delivered or not len(self.state.out_in(last.number)):
             return None
         return last
 
     def delivered(self, batch: Batch) -> None:
-        """Records that a batch has reached its reader; the command line calls this by itself."""
+        """Records that a batch was delivered; the command line does this automatically."""
         if len(batch) and not self.state.batch(batch.number).delivered:
             self._record({"event": "delivered", "batch": batch.number})
 
     def release(self, rows: ArrayLike | None = None) -> int:
-        """Returns pending rows (by default all) to the pool; the result is how many there were."""
+        """Returns pending rows (by default all) to the pool; the result is their number."""
         out = self.state.rows(OUT)
         chosen = out if rows is None else np.intersect1d(out, np.asarray(rows, dtype=np.int64))
         if len(chosen):
@@ -136,13 +136,13 @@ class LabellingRun:
         """Records labels and returns how many were new.
 
         Args:
-            rows: Rows counted from 0, with shape (k,); they need not have been asked for.
+            rows: Row numbers, counted from 0, with shape (k,); they need not have been requested.
             y: Their labels, with shape (k,); NaN for rows without a label yet, which are left out.
             correct: Whether new labels may replace known ones.
 
         Raises:
-            ValueError: If shapes differ, a row is not in the table or stands there twice, a label is infinite, or
-                differs from the one that is known.
+            ValueError: If shapes differ, a row is not in the table or is repeated, or a label is infinite or differs
+                from the known one.
         """
         index, values = np.asarray(rows), np.asarray(y, dtype=np.float64)
         check_told(index, values, len(self.pool))
@@ -152,17 +152,17 @@ class LabellingRun:
         return self._tell(Answers(index, values, reasons, int((~given).sum()), _places(index)), correct=correct)
 
     def tell_table(self, path: str | os.PathLike[str], *, correct: bool = False) -> tuple[int, Answers]:
-        """Records the labels in a file; returns how many were new, and the content of the file (see `read_answers`)."""
+        """Records the labels in a file; returns the number of new ones and the file's content, see `read_answers`."""
         answers = read_answers(path, self.pool)
         return self._tell(answers, correct=correct), answers
 
     def fail(self, rows: ArrayLike, reason: str = "failed", *, correct: bool = False) -> int:
-        """Records that rows cannot be labelled; returns how many were not known to be so.
+        """Records that rows cannot be labelled; returns how many of these failures are new.
 
         Args:
             rows: Rows counted from 0, with shape (k,).
             reason: Why.
-            correct: Whether rows that have a label lose it.
+            correct: Whether rows that have a label may lose it.
 
         Raises:
             ValueError: If a row is not in the table or appears twice, or has a label.
@@ -178,10 +178,10 @@ class LabellingRun:
         for event in events:
             self._record(event)
         if correct and any(event["event"] != "told" for event in events) and (model := self.model()) is not None:
-            self._judge(model.stage())  # held-out errors of before the correction are those of wrong labels
+            self._judge(model.stage())  # held-out errors from before the correction were computed with wrong labels
         return sum(len(event["rows"]) for event in events)
 
-    # what is known
+    # results
 
     def model(self) -> FoldModel | None:
         """The model of the current labels, fitted on first use; None if there are too few labels."""
@@ -195,7 +195,7 @@ class LabellingRun:
         """Predicted labels of rows, with standard deviations and intervals.
 
         Args:
-            rows: A table with the columns of the pool in any form that `label` takes; None for all rows of the pool.
+            rows: A table with the columns of the pool, in any form that `label` accepts; None for all rows of the pool.
 
         Raises:
             ValueError: If there is no model yet, or the table does not fit.
@@ -213,7 +213,7 @@ class LabellingRun:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The learning curve: held-out errors of each model that chose a batch, and of the current model."""
+        """The learning curve: held-out errors of each model that chose a batch, and of the current one."""
         found = self.state.stages
         model = None if self._fitted is None else self._fitted[1]
         if model is not None and (not found or found[-1].n_labels != model.n_labels):
@@ -227,7 +227,7 @@ class LabellingRun:
         return ending(self.state, self.settings, self.stages[-1] if self.stages else None, allowed=self.pool.allowed)
 
     def coverage(self, *, random: bool = True) -> Coverage:
-        """How many labels fell into their intervals, on random or on chosen rows."""
+        """The number of labels inside their predicted intervals, for random or for chosen rows."""
         return coverage(self.state, self.settings.level, random=random)
 
     def report(self, path: str | os.PathLike[str]) -> None:
@@ -238,29 +238,29 @@ class LabellingRun:
         save_label_report(summary(self.state, self.settings, self.stages, target, self.ending(), details), path)
 
     def facts(self) -> list[tuple[str, str]]:
-        """Names and values that a status shows."""
+        """Names and values shown by ``status``."""
         copies = self.state.n_labels - len(distinct_labelled(self.pool, self.state))
         return facts(self.state, self.settings, self.stages, copies=copies)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the facts of a status, without a new fit."""
+        """HTML for notebooks: the facts of ``status``, without a new fit."""
         return facts_html(f"labelling run of {self.pool.schema.target}", self.facts())
 
-    # rows as the user spells them
+    # rows as written in the user's table
 
     def original(self, rows: Sequence[int]) -> tuple[list[str], dict[int, list[str]]]:
-        """Column names, and the cells of rows (counted from 0) as they are written in the table.
+        """Column names, and the cells of rows (counted from 0) as written in the table.
 
         Raises:
             ValueError: If the table was not a file.
         """
         if not self.recipe.source:
-            msg = "the table of this run was not a file: use ask and tell in Python, with rows counted from 0"
+            msg = "the table of this run was not read from a file: use ask and tell in Python, with rows counted from 0"
             raise ValueError(msg)
         return original_rows(self.recipe.source, rows)
 
     def _record(self, event: Mapping[str, Any]) -> None:
-        """Records an event, first on disk, then in memory: the only way to change the state."""
+        """Records an event on disk and then in memory; all changes of the state go through here."""
         if self.folder is not None:
             self.folder.journal.append(event)
         self.state = replay(self.state, [event])

@@ -1,4 +1,4 @@
-"""What learns labels: a Gaussian process, networks, or ridge regression, with their errors in folds."""
+"""Models that learn labels: a Gaussian process, networks, or ridge regression, with cross-validation errors."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ __all__ = ["LEARNERS", "constant_errors", "fit_ridge"]
 
 @dataclass(frozen=True, eq=False)
 class _Network:
-    """One network, with the maps of inputs and target.
+    """A network with the scalings of inputs and target.
 
     Attributes:
-        posterior: The network in double precision, and what it is unsure of.
+        posterior: The network in double precision, with its uncertainty.
         single: The network as it was trained.
-        scaling: Map of the inputs.
-        scales: Constants of the gradient kernel.
+        scaling: Scaling of the inputs.
+        scales: Scales of the tangent parametrisation, for the gradient kernel.
         centre: Added to the output times ``unit``.
         unit: Unit of the target.
-        device: Where it is.
+        device: Device of the network.
     """
 
     posterior: Posterior
@@ -53,7 +53,7 @@ class _Network:
     device: torch.device
 
     def predict(self, x: Array) -> tuple[Array, Array]:
-        """Mean of the label, and the variance up to a factor."""
+        """Predicted mean of the label, and variance up to a factor."""
         from surrogate.networks.uncertainty import spreads
 
         mean, columns = spreads([self.posterior], self.scaling.tensor(x, self.device), disagree=False)
@@ -67,7 +67,7 @@ class _Network:
 
 
 def _fit_networks(lesson: Lesson) -> Fitted:
-    """One network for each fold."""
+    """Networks for all folds, with their held-out errors."""
     import torch
 
     from surrogate.networks import fitting
@@ -104,7 +104,7 @@ def _fit_networks(lesson: Lesson) -> Fitted:
 
 @dataclass(frozen=True, eq=False)
 class _Centred:
-    """A stationary kernel as selection takes it, of points about a centre: this changes nothing but rounding.
+    """A stationary kernel for selection, with inputs centred to reduce rounding errors.
 
     Attributes:
         kernel: Kernel of the fitted process.
@@ -136,7 +136,7 @@ class _Process:
         return np.asarray(mean), np.asarray(sd) ** 2
 
     def features(self, x: Array) -> Features:
-        """The process itself: selection in the space of its kernel, beside the rows that are known."""
+        """The process's kernel as features: selection uses its kernel space, conditioned on the known rows."""
         import torch
 
         from surrogate.selection.features import KernelFeatures
@@ -145,11 +145,11 @@ class _Process:
 
 
 def _fit_gp(lesson: Lesson) -> Fitted:
-    """A process for all labels, and one for each fold whose errors are held out.
+    """A process fitted to all labels, with held-out errors of processes fitted without each fold.
 
-    Those of the folds find lengthscales and noise anew. Leaving out one label in closed form would be cheaper, but the
-    lengthscales know that label: with 384 labels of 22 columns it claimed an RMSE of 542 where new rows had 777, and
-    intervals of 90 % held 82 % of them. The kernel is that of all labels: one choice out of four.
+    Each fold refits lengthscales and noise. Leave-one-out errors in closed form would be cheaper, but the lengthscales
+    have then seen the label: with 384 labels and 22 columns the RMSE came out as 542 where new rows had 777, and 90 %
+    intervals covered 82 %. Only the choice of the kernel, one out of four, uses all labels.
     """
     if lesson.categories:
         return fit_mixed(lesson)
@@ -179,10 +179,12 @@ def _process(regressor: GPRegressor, lesson: Lesson) -> _Process:
     return _Process(regressor, _Centred(kernel, torch.as_tensor(lesson.x, device=lesson.device or "cpu").mean(dim=0)))
 
 
-# Ridge regression and the constant: what any model has to be better than
+# Ridge regression and the constant: baselines for any model
 
 
-_PENALTIES = 10.0 ** np.arange(-4, 4)  # per row, of standardised columns: from all but none to all but a constant
+_PENALTIES = 10.0 ** np.arange(
+    -4, 4
+)  # penalties per row, for standardised columns: from almost no shrinkage to almost a constant
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,9 +195,9 @@ class _Ridge:
         centre: Centre of the columns, with shape (d,).
         scale: Scale of the columns, with shape (d,).
         intercept: Label at the centre.
-        slope: With shape (d,).
+        slope: Coefficients, with shape (d,).
         covariance: Covariance of the slopes in units of the noise variance, with shape (d, d).
-        noise: Variance of a label.
+        noise: Noise variance of a label.
     """
 
     centre: Array
@@ -207,7 +209,7 @@ class _Ridge:
 
     @classmethod
     def fit(cls, x: Array, y: Array) -> _Ridge:
-        """The ridge regression with the penalty of lowest leave-one-out error; O(n d min(n, d))."""
+        """The ridge regression whose penalty has the lowest leave-one-out error, in O(n d min(n, d)) time."""
         n, centre, scale = len(y), x.mean(axis=0), x.std(axis=0)
         scale = np.where(scale > 1e-12 * np.abs(x).max(axis=0, initial=0.0), scale, 1.0)
         u, s, vt = np.linalg.svd((x - centre) / scale, full_matrices=False)
@@ -237,7 +239,7 @@ class _Ridge:
 
 
 def fit_ridge(lesson: Lesson, parts: Indices | None = None) -> Fitted:
-    """A ridge regression on all labels, with held-out errors; ``parts`` gives each row its fold, None draws them."""
+    """A ridge regression on all labels with held-out errors; ``parts`` is each row's fold, drawn if None."""
     parts = lesson.parts() if parts is None else parts
     error, variance = np.full(len(parts), math.nan), np.full(len(parts), math.nan)
     for fold in np.unique(parts[parts >= 0]):
@@ -248,7 +250,7 @@ def fit_ridge(lesson: Lesson, parts: Indices | None = None) -> Fitted:
 
 
 def constant_errors(y: Array, parts: Indices) -> Array:
-    """Label minus the mean of the other folds, with shape (n,); NaN for rows in no fold."""
+    """Each label minus the mean label of the other folds, with shape (n,); NaN for rows in no fold."""
     error = np.full(len(y), math.nan)
     for fold in np.unique(parts[parts >= 0]):
         away = parts == fold

@@ -1,4 +1,4 @@
-"""What models of labels are given and what they return: rows, labels and folds; members and held-out errors."""
+"""Input and output of models of labels: rows, labels and folds; members and held-out errors."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ __all__ = ["Fitted", "Lesson", "Member"]
 
 
 class Member(Protocol):
-    """A fitted regressor."""
+    """Interface of a fitted regressor."""
 
     def predict(self, x: Array) -> tuple[Array, Array]:
         """Mean and variance at x with shape (m, d), each with shape (m,); the variance up to a factor."""
 
     def features(self, x: Array) -> Features:
-        """What batches are selected by, at x with shape (m, d)."""
+        """Features for the selection of batches, at x with shape (m, d)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """What is to be learned.
+    """Data and settings for fitting a model of labels.
 
     Attributes:
         x: Rows, with shape (n, d).
@@ -37,9 +37,9 @@ class Lesson:
         pool: Rows without labels, with shape (m, d), that help to standardise the columns.
         seed: Seed of the folds and the networks.
         folds: Number of folds.
-        device: Where to fit.
+        device: Device to fit on.
         uncertainty: Posterior of networks: "last-layer", "kfac" or "swag".
-        categories: First and behind the last of the columns of 0 and 1 that stand for the words of one column.
+        categories: Ranges (start, stop) of the one-hot columns, one for each categorical column.
     """
 
     x: Array
@@ -60,13 +60,13 @@ class Lesson:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What was learned.
+    """A fitted model of labels with held-out errors.
 
     Attributes:
-        members: Their mean is the prediction.
-        error: Label minus the prediction of a model that had not seen the row, with shape (n,); NaN if there is none.
-        variance: That the same model gave, with shape (n,).
-        parts: The fold that each row was left out with, with shape (n,), -1 for none.
+        members: Regressors whose mean is the prediction.
+        error: Label minus held-out prediction of each row, with shape (n,); NaN if there is none.
+        variance: Variance of that prediction, with shape (n,).
+        parts: Fold of each row, with shape (n,); -1 for none.
     """
 
     members: tuple[Member, ...]

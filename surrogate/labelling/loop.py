@@ -28,7 +28,7 @@ def first_labels(pool: Pool) -> int:
 
 
 def fit(pool: Pool, state: LabelState, settings: LabelSettings) -> FoldModel | None:
-    """The model of the current labels; None if there are too few, or all are equal."""
+    """A model fitted to the current labels; None if there are too few, or all are equal."""
     rows = distinct_labelled(pool, state)
     if len(rows) < first_labels(pool) or np.ptp(state.y[rows]) == 0.0:
         return None
@@ -65,9 +65,9 @@ def _fitted(
 def _gain(
     pool: Pool, state: LabelState, settings: LabelSettings, rows: Rows, model: FoldModel
 ) -> tuple[float, float] | None:
-    """Gain from doubling the labels: a model of their first half against the current one, on random held-out rows.
+    """Gain from doubling the labels: compares a model of the first half with the current one on random held-out rows.
 
-    None if there are too few labels, or too few batches to halve them.
+    None if there are too few labels, or too few batches to divide them.
     """
     order = state.last_batch[rows]
     sizes = np.array([(order <= number).sum() for number in np.unique(order)])
@@ -84,7 +84,7 @@ def _gain(
 
 
 def _some(n: int, rng: np.random.Generator, *, most: int = 20_000) -> Rows:
-    """A random sample of all rows."""
+    """A random sample of at most ``most`` rows."""
     return np.arange(n) if n <= most else np.sort(rng.choice(n, most, replace=False))
 
 
@@ -97,15 +97,15 @@ def _device(name: str | None) -> str:
 
 
 def choose(pool: Pool, state: LabelState, settings: LabelSettings, n: int, model: FoldModel | None) -> Batch:
-    """The next batch: random rows for the audit, then the rows that add most to all known ones.
+    """The next batch: random rows for the audit, and rows chosen to add most to those already known.
 
-    Pending rows count as known: diversity depends on where rows lie, not on their labels.
+    Pending rows count as known, because selection depends on where rows lie, not on their labels.
 
     Args:
         pool: The table.
-        state: State of the run; pending and failed rows are not asked for.
+        state: State of the run; pending and failed rows are not requested.
         settings: Settings of the run.
-        n: Rows wanted; fewer are returned if fewer are free.
+        n: Number of rows; fewer are returned if fewer are free.
         model: The model of the labels in the state; None for a batch of random rows.
 
     Raises:
@@ -146,7 +146,7 @@ def _selected(
     number: int,
     model: FoldModel,
 ) -> tuple[Rows, str]:
-    """Rows chosen by the features of the model, and a note if some had to be drawn at random."""
+    """Rows chosen by the model's features, and a note if some had to be drawn at random."""
     from surrogate.selection.batch import select_batch
 
     rng = generator(settings.seed, number, "candidates")
@@ -168,25 +168,25 @@ def _selected(
     if not short:
         return chosen, ""
     filled = np.concatenate([chosen, np.sort(rng.choice(rest, short, replace=False))])
-    return filled, f"{short} of {n} chosen rows are random after all ({selection.status})"
+    return filled, f"{short} of {n} chosen rows were drawn at random instead ({selection.status})"
 
 
-_NOISE = 0.1  # sd of a label in units of the prior's, for rules that take a posterior
+_NOISE = 0.1  # noise sd of a label in units of the prior sd, for rules that use the posterior kernel
 
 
 def _transforms(method: str, *, explicit: bool) -> tuple[str, ...]:
-    """Names of the transforms: a sketch of explicit features, and the posterior for rules in mode P."""
+    """Names of the transforms: a sketch if features are explicit, and the posterior for rules in mode P."""
     from surrogate.selection.batch import method_and_mode
 
     sketched = ("sketch:512",) if explicit else ()
     return (*sketched, "scale" if method_and_mode(method)[1] == "tp" else f"posterior:{_NOISE}")
 
 
-_MOST_JUDGED = 1000  # rows that say where labels fail: the machine compares all pairs
+_MOST_JUDGED = 1000  # rows from which the classifier of failures is trained, in O(n^2)
 
 
 def _feasible(pool: Pool, state: LabelState, rows: Rows, rng: np.random.Generator) -> Rows:
-    """The rows outside the regions where labels failed; all rows if failures do not cluster."""
+    """The rows outside regions where labelling failed; all rows if failures do not cluster."""
     from surrogate.log_density.feasibility.svm import fit_machine
 
     failed, labelled = state.rows(FAILED), state.rows(LABELLED)

@@ -1,4 +1,4 @@
-"""Gaussian processes of tables with categories: kernels of categories in place of columns of 0 and 1."""
+"""Gaussian processes for tables with categories: kernels on categories instead of one-hot columns."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_mixed"]
 
-_FOLD_EVALUATIONS = 25  # of the fit of a fold, which begins at the hyperparameters of all labels
+_FOLD_EVALUATIONS = 25  # evaluations in the fit of a fold, which starts at the hyperparameters of all labels
 
 
 @dataclass(frozen=True, eq=False)
 class _Coding:
-    """Model inputs as numbers of about unit variance, and codes of categories.
+    """A coding of model inputs as numbers of about unit variance and codes of categories.
 
     Attributes:
-        numbers: Model inputs that are numbers.
-        centre: Their medians.
-        spread: Their widths.
-        blocks: First and behind the last of the columns of 0 and 1 of each column of words.
+        numbers: Indices of numeric model inputs.
+        centre: Medians of the numeric inputs.
+        spread: Scales of the numeric inputs.
+        blocks: Ranges (start, stop) of the one-hot columns, one for each categorical column.
     """
 
     numbers: tuple[int, ...]
@@ -43,7 +43,7 @@ class _Coding:
 
     @classmethod
     def of(cls, x: Array, blocks: tuple[tuple[int, int], ...]) -> _Coding:
-        """The coding of rows x with shape (n, d)."""
+        """The coding derived from rows x with shape (n, d)."""
         from surrogate.estimators.tables import robust_scale
 
         words = {j for start, stop in blocks for j in range(start, stop)}
@@ -53,11 +53,11 @@ class _Coding:
 
     @property
     def counts(self) -> dict[int, int]:
-        """Number of categories by column: at least two, as a table of covariances needs."""
+        """Number of categories of each column, at least two because a covariance matrix needs two."""
         return {len(self.numbers) + k: max(2, stop - start) for k, (start, stop) in enumerate(self.blocks)}
 
     def __call__(self, x: Array) -> Array:
-        """Numbers and codes of rows x with shape (n, d); -1 for a word that is not known."""
+        """Numbers and codes of rows x with shape (n, d); unknown categories get -1."""
         parts = [np.arcsinh((x[:, list(self.numbers)] - self.centre) / self.spread)]
         for start, stop in self.blocks:
             block = x[:, start:stop]
@@ -67,7 +67,7 @@ class _Coding:
 
 @dataclass(frozen=True, eq=False)
 class _Units:
-    """A kernel in units of labels, as selection takes it."""
+    """A kernel scaled to units of labels, for selection."""
 
     kernel: Kernel
     variance: float
@@ -83,7 +83,7 @@ class _Units:
 
 @dataclass(frozen=True, eq=False)
 class _MixedProcess:
-    """A process of numbers and categories."""
+    """A Gaussian process of numbers and categories."""
 
     coding: _Coding
     posterior: CholeskyPosterior
@@ -91,7 +91,7 @@ class _MixedProcess:
     unit: float
 
     def predict(self, x: Array) -> tuple[Array, Array]:
-        """Mean and variance of the label; words that are not known have their prior variance."""
+        """Mean and variance of the label; the effect of an unknown category has its prior variance."""
         from surrogate.gp.mixed import noise_variance
 
         u = self.coding(x)
@@ -99,7 +99,7 @@ class _MixedProcess:
         return self.centre + self.unit * self.posterior.mean(u), self.unit**2 * variance
 
     def features(self, x: Array) -> Features:
-        """The process itself: selection in the space of its kernel, beside the rows that are known."""
+        """The process's kernel as features: selection uses its kernel space, conditioned on the known rows."""
         import torch
 
         from surrogate.selection.features import KernelFeatures
@@ -109,7 +109,7 @@ class _MixedProcess:
 
 
 def fit_mixed(lesson: Lesson) -> Fitted:
-    """A process for all labels, and one for each fold whose errors are held out, with hyperparameters of its own."""
+    """A process fitted to all labels, with held-out errors of processes refitted without each fold."""
     import torch
 
     from surrogate.gp.mixed import MixedData, chosen_process
@@ -138,7 +138,7 @@ def fit_mixed(lesson: Lesson) -> Fitted:
 
 
 def _shifted(data: MixedData, away: Flags) -> MixedData:
-    """The rows that are not away, with values about zero."""
+    """The rows that are not held out, with centred values."""
     import torch
 
     rest = data.rows(torch.as_tensor(np.flatnonzero(~away), device=data.u.device))

@@ -1,4 +1,4 @@
-"""Models of labels, with held-out errors and with predictions whose intervals are calibrated by them."""
+"""Models of labels with held-out errors, which calibrate the intervals of their predictions."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 __all__ = ["FoldModel", "HeldOutErrors", "Prediction", "fit_folds", "gain_of", "model_name"]
 
 
-MOST_FOR_GP = 500  # labels: beyond, networks; the cost of the process grows with the cube
-_BLOCK = 20_000  # rows that are predicted at a time
-_ENOUGH_RANDOM = 30  # rows of a random sample that held-out errors may be taken over
+MOST_FOR_GP = 500  # labels above which networks replace the process, whose cost is cubic
+_BLOCK = 20_000  # rows predicted at a time
+_ENOUGH_RANDOM = 30  # smallest random sample over which held-out errors are estimated
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOutErrors:
-    """Errors on labelled rows of models that were fitted without these rows.
+    """Cross-validation errors: errors on labelled rows of models fitted without them.
 
     Attributes:
         error: Label minus prediction, with shape (n,).
-        variance: That the same model gave, with shape (n,).
-        judged: The rows that figures are over, with shape (n,): those of a random sample if there are enough of them.
-        is_random: Whether these are a random sample.
+        variance: Variance predicted by the same model, with shape (n,).
+        judged: Mask of the rows used in summary figures, with shape (n,): those of a random sample if there are enough.
+        is_random: Whether the judged rows are a random sample.
     """
 
     error: Array
@@ -65,11 +65,11 @@ class Prediction:
     """Predicted labels, with standard deviations and intervals.
 
     Attributes:
-        mean: With shape (m,).
-        sd: Standard deviation sized by held-out errors, with shape (m,).
-        low: Lower end of the interval, with shape (m,).
-        high: Upper end, with shape (m,).
-        level: Probability of the interval.
+        mean: Predicted labels, with shape (m,).
+        sd: Standard deviations calibrated by held-out errors, with shape (m,).
+        low: Lower ends of the intervals, with shape (m,).
+        high: Upper ends, with shape (m,).
+        level: Probability of the intervals.
     """
 
     mean: Array
@@ -90,14 +90,14 @@ class FoldModel:
     Attributes:
         name: "gp", "network" or "ridge".
         members: Regressors whose mean is the prediction.
-        held_out: Errors on rows that the predicting model had not seen.
-        calibration: Sizes of errors as a function of the members' variance.
-        n_labels: Labels that were learned.
+        held_out: Cross-validation errors.
+        calibration: Scale of errors as a function of the members' variance.
+        n_labels: Number of labels in the fit.
         seconds: Time of the fit.
-        gain: Share by which twice the labels lowered the RMSE, and its standard error; None if that was not measured.
-        constant: Held-out RMSE of the mean label, in the same folds and over the same rows.
-        ridge: Error of a ridge regression.
-        categories: First and behind the last of the inputs that are the words of one column.
+        gain: Relative reduction of the RMSE by doubling the labels, and its standard error; None if not measured.
+        constant: Held-out RMSE of predicting the mean label, with the same folds and rows.
+        ridge: Held-out RMSE of a ridge regression, likewise.
+        categories: Ranges (start, stop) of the one-hot inputs, one for each categorical column.
     """
 
     name: str
@@ -114,10 +114,10 @@ class FoldModel:
     def predict(self, x: Array, *, level: float = 0.9) -> Prediction:
         """Mean, sd and an interval for rows with shape (m, d).
 
-        The interval is conformal: on rows like those that were judged it holds the label with at least this probability
-        (Lei et al. 2018, https://arxiv.org/abs/1604.04173; the members of a fold model have each seen a part of the
-        labels, so that their mean is rather better than the errors that it is sized by). A row with a word that no row
-        of the table has is as uncertain as it is before data: by the variance of a process, or that of all labels.
+        The interval is conformal: on rows similar to the held-out ones it contains the label with at least this
+        probability (Lei et al. 2018, https://arxiv.org/abs/1604.04173). It is slightly conservative, because the mean
+        of all members is more accurate than the single members whose errors set its width. A row with a category not in
+        the table gets the prior uncertainty: the variance of a process, or that of all labels.
         """
         blocks = [self._mean_and_variance(x[i : i + _BLOCK]) for i in range(0, len(x), _BLOCK)]
         mean, variance = (np.concatenate([*parts]) for parts in zip(*blocks, strict=True)) if blocks else (x[:, 0],) * 2
@@ -129,7 +129,7 @@ class FoldModel:
         return Prediction(mean, self.sd_scale * size, mean - half, mean + half, level)
 
     def _unknown(self, x: Array) -> Flags:
-        """Rows with a word that the table does not have, with shape (m,)."""
+        """Mask of rows with a category not in the table, with shape (m,)."""
         out = np.zeros(len(x), dtype=bool)
         for start, stop in self.categories:
             out |= ~x[:, start:stop].any(axis=1)
@@ -137,7 +137,7 @@ class FoldModel:
 
     @property
     def sd_scale(self) -> float:
-        """Standard deviation in units of the error size, such that 1.645 sd hold 90 % of the held-out errors."""
+        """Standard deviation in units of the error scale, such that 90 % of held-out errors are within 1.645 sd."""
         return self.calibration.quantile(0.9) / float(stats.norm.ppf(0.95))
 
     def features(self, x: Array) -> Features:
@@ -197,26 +197,26 @@ def fit_folds(
     may_be_ridge: bool = False,
     categories: tuple[tuple[int, int], ...] = (),
 ) -> FoldModel:
-    """Fits a model to the labels, and computes the held-out error of each label by cross-validation.
+    """A model fitted to the labels, with the held-out error of each label by cross-validation.
 
-    A Gaussian process predicts by one more fit to all labels, so that its held-out errors, of fits to fewer, are rather
-    too large. Networks predict by the mean of those of the folds. They stop at one epoch, that of the lowest error over
-    all held-out rows: one number chosen by as many errors as there are labels.
+    A Gaussian process is fitted once more to all labels for predictions, so its held-out errors, from fewer labels, are
+    slightly too large. Networks predict with the mean over folds. All stop at the same epoch, that of the lowest error
+    over all held-out rows; choosing one number from so many errors biases them little.
 
     Args:
         name: One of `LEARNERS`.
         x: Rows, with shape (n, d).
         y: Labels, with shape (n,).
-        random: Whether a row belongs to a random sample of the table, with shape (n,).
+        random: Whether each row belongs to a random sample of the table, with shape (n,).
         seed: Seed of the folds and the networks.
         pool: Rows without labels, with shape (m, d), that help to standardise the columns.
         folds: Number of folds.
-        device: Where to fit.
+        device: Device to fit on.
         uncertainty: Posterior of networks, see `LabelSettings`.
-        may_be_ridge: Whether a ridge regression takes the place of the model where its errors in the same folds are
-            lower by more than their standard error, as on small noisy tables with many columns of 0 and 1.
-        categories: First and behind the last of the columns of 0 and 1 that stand for the words of one column, for
-            processes with kernels of categories.
+        may_be_ridge: Whether a ridge regression replaces the model if its errors in the same folds are lower by more
+            than one standard error, as on small noisy tables with many one-hot columns.
+        categories: Ranges (start, stop) of the one-hot columns, one for each categorical column, for processes with
+            kernels on categories.
     """
     from surrogate.networks.uncertainty import calibrate
 
@@ -243,7 +243,7 @@ def fit_folds(
 
 
 def _is_better(one: HeldOutErrors, other: HeldOutErrors) -> bool:
-    """Whether one mean squared error is lower than another by more than one standard error, on the same rows."""
+    """Whether ``one`` has a lower mean squared error on the same rows, by more than one standard error."""
     rows = one.judged & other.judged
     gain = other.error[rows] ** 2 - one.error[rows] ** 2
     return len(gain) > 1 and float(gain.mean()) > float(gain.std(ddof=1)) / math.sqrt(len(gain))
@@ -254,18 +254,18 @@ def _rms(values: Array) -> float:
 
 
 def gain_of(before: Array, after: Array, octaves: float) -> tuple[float, float] | None:
-    """Relative reduction of the RMSE by doubling the labels, and its standard error, from two models and the same rows.
+    """Relative reduction of the RMSE by doubling the labels, and its standard error, from two models on the same rows.
 
-    The rows share the noise of their labels: the error of the ratio is a fraction of that of either RMSE. By the delta
-    method, from the spread of the differences of squared errors over their means.
+    Both models are compared on labels with the same noise, so the error of the ratio is much smaller than that of
+    either RMSE. It follows by the delta method from the differences of squared errors divided by their means.
 
     Args:
-        before: Held-out errors with fewer labels, with shape (k,), NaN where there is none.
-        after: With more, with shape (k,).
+        before: Held-out errors with fewer labels, with shape (k,); NaN where there are none.
+        after: Held-out errors with more labels, with shape (k,).
         octaves: Binary logarithm of the ratio of the numbers of labels.
 
     Returns:
-        None with fewer than 30 rows, or errors of zero.
+        The pair, or None if there are fewer than 30 rows or errors are zero.
     """
     known = np.isfinite(before) & np.isfinite(after)
     old, new = before[known] ** 2, after[known] ** 2

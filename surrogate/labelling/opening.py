@@ -24,16 +24,16 @@ __all__ = ["new_run", "open_run"]
 
 
 def open_run(path: str | os.PathLike[str], *, writing: bool = True, wait: float = 0.0) -> LabellingRun:
-    """Opens the run in a folder.
+    """The labelling run in a folder.
 
     Args:
         path: The folder.
         writing: Whether events will be recorded: locks the folder and checks that the table has not changed.
-        wait: Seconds to wait for another process that works in the folder.
+        wait: Seconds to wait for another process that uses the folder.
 
     Raises:
-        ValueError: If there is no run, a file is damaged, or the table has changed.
-        RuntimeError: If another process works in the folder.
+        ValueError: If the folder holds no run, a file is damaged, or the table has changed.
+        RuntimeError: If another process uses the folder.
     """
     folder = LabelFolder.at(path)
     if not folder.holds_run:
@@ -78,7 +78,7 @@ def new_run(
     *,
     output: str | os.PathLike[str] | None = None,
 ) -> LabellingRun:
-    """A new run, or the run in the output folder if it has the same table and settings."""
+    """A new run, or the existing run in the output folder if it has the same table and settings."""
     if output is None:
         made = recipe_and_pool(pool, target, columns, settings)
         _warn(made[1])
@@ -106,7 +106,7 @@ def _warn(pool: Pool) -> None:
 
 
 def _check_same(before: Recipe, now: Recipe, path: Path) -> None:
-    """Raises ValueError if the table or a setting differs from that of the run; limits may change."""
+    """Raises ValueError if the table or a setting differs from that of the run; only limits may change."""
     if before.digest != now.digest:
         msg = f"{path} holds a run on another table: choose another folder, or pass the table of that run"
         raise ValueError(msg)
@@ -123,7 +123,7 @@ _LIMITS = {"budget", "target_error", "flat", "device"}  # may differ when a run 
 
 
 def _limited(run: LabellingRun, settings: LabelSettings) -> LabellingRun:
-    """The run with the limits given now; others keep their values."""
+    """The run with the limits that were given explicitly; the other settings are those of the run."""
     given = {name: getattr(settings, name) for name in _LIMITS if getattr(settings, name) is not None}
     recipe = replace(run.recipe, settings=replace(run.settings, **given))
     if run.folder is not None and recipe.settings != run.settings:

@@ -1,4 +1,4 @@
-"""Labels from a function: it is called with rows of the table until the run is over."""
+"""Labelling by a function, which is called with rows of the table until the run is over."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from surrogate.problem.evaluation import Evaluation, UnusableError, describe_err
 
 __all__ = ["Oracle", "drive"]
 
-_MOST_FAILED = 20  # rows in a row: as with the calls of `surrogate.infer`
+_MOST_FAILED = 20  # consecutive failed rows, as for `surrogate.infer`
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Oracle:
 
     Attributes:
         function: Returns the label of a row.
-        row: The row of a number, counted from 0, as the function wants it.
+        row: Function from a row number, counted from 0, to the row as ``function`` takes it.
     """
 
     function: Callable[..., Any]
@@ -41,24 +41,24 @@ class Oracle:
 
     @classmethod
     def of(cls, function: Callable[..., Any], pool: Any) -> Oracle:
-        """The function with the rows of a pool: arrays with shape (d,) if it is an array, otherwise dicts."""
+        """An oracle for the rows of a pool: arrays with shape (d,) if the pool is an array, otherwise dicts."""
         return cls(function, _rows(pool))
 
     def evaluate(self, number: Array) -> Evaluation:
-        """The label of the row with this number, which has shape (1,), or why there is none.
+        """The label of the row with this number, given with shape (1,), or the reason why there is none.
 
-        Executors call this: KeyboardInterrupt and SystemExit alone are raised.
+        Called by executors. Only KeyboardInterrupt and SystemExit are raised.
         """
         start = time.perf_counter()
         try:
             found = Evaluation(_label(self.function(self.row(int(number[0])))), "ok")
-        except Exception as error:  # whatever a user's function may raise is an answer
+        except Exception as error:  # any exception of a user's function is recorded as a failure
             found = Evaluation.failure(describe_error(error))
         return replace(found, seconds=time.perf_counter() - start, worker=f"{socket.gethostname()}:{os.getpid()}")
 
 
 def _label(answer: Any) -> float:
-    """A finite number, also one in an array with a single element, as a float; True and False are 1 and 0."""
+    """A finite number, or an array with a single element, as a float; True and False are 1 and 0."""
     shape = tuple(getattr(answer, "shape", ()))
     if math.prod(shape) != 1:
         msg = f"the label is an array with shape {shape}, not one number"
@@ -88,7 +88,7 @@ class _ArrayRows:
 
 @dataclass(frozen=True, eq=False)
 class _TableRows:
-    """Rows of a table as dicts of numbers and words."""
+    """Rows of a table as dicts of numbers and text."""
 
     table: Table
 
@@ -116,17 +116,17 @@ def drive(
     stop: StopRequest,
     say: Callable[[str], None],
 ) -> None:
-    """Asks and labels until the run is over or interrupted; pending rows come first.
+    """Requests and labels rows until the run is over or interrupted; pending rows come first.
 
-    A function that fails 20 times in a row halts the run: it would spend the whole budget.
+    After 20 consecutive failures the run stops, to avoid spending the whole budget on them.
 
     Args:
         run: The run, which is changed.
         oracle: Labels rows.
-        workers: Where it is called.
-        batch_size: Rows of a batch.
-        stop: Whether the end is asked for.
-        say: Gets a sentence after each batch.
+        workers: Executor that calls it.
+        batch_size: Rows per batch.
+        stop: Function that returns whether to stop.
+        say: Function called with a sentence after each batch.
     """
     answers = _Recorder(run)
     with contextlib.suppress(Interrupted):
@@ -146,11 +146,11 @@ def drive(
 
 
 class _Recorder:
-    """Records answers in a run, and halts it after 20 failures in a row."""
+    """Records answers in a run, and stops it after 20 consecutive failures."""
 
     def __init__(self, run: LabellingRun) -> None:
         self.run = run
-        self._failed = 0  # in a row
+        self._failed = 0  # consecutive
 
     def __call__(self, row: int, evaluation: Evaluation) -> None:
         if evaluation.status == "ok":
@@ -164,7 +164,7 @@ class _Recorder:
 
 
 def _label_rows(answers: _Recorder, oracle: Oracle, workers: Executor, rows: Rows, stop: StopRequest) -> None:
-    """Labels rows and records each answer as it comes; on the way out takes back what no worker has begun."""
+    """Labels rows and records each answer as it arrives; on exit cancels those that no worker has started."""
     flight = Flight(workers, oracle.evaluate, stop)
     try:
         for row in rows.tolist():

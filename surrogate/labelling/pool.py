@@ -1,4 +1,4 @@
-"""A pool: the rows of a table, some of them labelled, as numbers."""
+"""The pool: the rows of a table as numbers, some of them labelled."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["Pool"]
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Rows to be labelled.
+    """The rows of a table, from which a run chooses those to label.
 
     Attributes:
         schema: Meaning of the columns.
         numbers: Columns of numbers, with shape (n, p).
         codes: Columns of categories, with shape (n, q).
-        y: Labels that were in the table, with shape (n,), NaN where there is none.
-        allowed: Whether a row may be asked for, with shape (n,).
-        names: The user's name of each row, with shape (n,): its ids, or its number counted from 1.
+        y: Labels in the table, with shape (n,); NaN where there are none.
+        allowed: Whether each row may be requested, with shape (n,).
+        names: Name of each row for the user, with shape (n,): its ids, or its number counted from 1.
         digest: SHA-256 of the file; empty for a table in memory.
     """
 
@@ -55,13 +55,13 @@ class Pool:
 
     @classmethod
     def of(cls, table: Table, declared: Declared, *, digest: str = "") -> Pool:
-        """The pool in a table.
+        """The pool made of a table.
 
-        A target that is no column of the table means that no row has a label yet.
+        If the target is not a column of the table, no row has a label yet.
 
         Raises:
             ValueError: If the declarations do not fit, a value is missing or of the wrong kind, or ids are not unique;
-                the message holds row and column.
+                the message gives row and column.
         """
         _check_target(table, declared.target)
         if not len(table):
@@ -92,13 +92,13 @@ class Pool:
     def encode(self, numbers: Array, codes: Codes) -> Array:
         """Model inputs of any rows with these columns, with shape (m, d).
 
-        Numbers stop at 100 times the width of the middle 90 % of the pool's, on either side of the median: one cell of
-        99999 would set the scale of its column.
+        Numbers are clipped to within 100 times the central 90 % range of the pool on either side of the median;
+        otherwise a single cell of 99999 would set the scale of its column.
         """
         return self.schema.encode(np.clip(numbers, *self._limits), codes)
 
     def far_cells(self) -> list[str]:
-        """Sentences about columns with cells beyond the limits of `encode`."""
+        """Warnings about columns with cells that `encode` clips."""
         found = []
         for j, column in enumerate(self.schema.number_columns):
             low, high = self._limits[0][j], self._limits[1][j]
@@ -117,7 +117,7 @@ class Pool:
         return self._positions.get(name)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Numbers and fixed-width text; `from_arrays` reads them."""
+        """The pool as arrays of numbers and fixed-width text, for `from_arrays`."""
         return {
             "schema": np.array(json.dumps(self.schema.to_document())),
             "numbers": self.numbers,
@@ -138,12 +138,12 @@ class Pool:
         )
 
 
-_FAR = 100.0  # widths of the middle 90 %: beyond are 4 in 100,000 rows of a lognormal column with a log sd of 2
-_ENOUGH = 100_000  # rows to take quantiles of
+_FAR = 100.0  # central 90 % ranges; 4 in 100,000 rows of a lognormal column with log sd 2 lie beyond
+_ENOUGH = 100_000  # rows over which quantiles are computed
 
 
 def _limits(numbers: Array) -> tuple[Array, Array]:
-    """Lowest and highest model input of each column, each with shape (p,)."""
+    """Lower and upper clipping limits of the columns, each with shape (p,)."""
     if not len(numbers):
         return np.full(numbers.shape[1], -np.inf), np.full(numbers.shape[1], np.inf)
     some = numbers[:: max(1, len(numbers) // _ENOUGH)]

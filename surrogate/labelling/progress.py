@@ -1,9 +1,8 @@
-"""The figures that a run reports: whether selection pays, errors, coverage of intervals, and when to stop.
+"""Figures that a labelling run reports: errors, coverage of intervals, gain from selection, and when to stop.
 
-Chosen rows are not a random sample of the table: they are those that the model knew least, so errors on them are
-larger than elsewhere, and an average over all labels is not the error on the table. Held-out errors are therefore taken
-over rows that were drawn at random (the audit share of each batch, and the labels of the table if these are a random
-sample), as soon as there are 30 of them.
+Chosen rows are not a random sample: they are those that the model knows least about, so errors on them are larger than
+on the whole table. Held-out errors are therefore averaged over rows drawn at random (the audit share of each batch, and
+the labels of the table if these are a random sample) as soon as there are 30 of them.
 """
 
 from __future__ import annotations
@@ -35,22 +34,22 @@ __all__ = [
 ]
 
 
-_HALF = 1.9  # RMSE / MAE where choosing rows saves half of the labels
-_FEW_VALUES = 5  # different labels: classes or grades rather than a quantity
-_FEW = 50  # errors; with 20 Gaussian ones the ratio scatters by 0.07
+_HALF = 1.9  # RMSE / MAE above which choosing rows saves half of the labels
+_FEW_VALUES = 5  # distinct labels, up to which they are classes or grades rather than a quantity
+_FEW = 50  # errors, below which the ratio is only an indication; with 20 Gaussian errors its sd is 0.07
 
 
 def prospect(stage: Stage, *, n_values: int | None = None) -> str:
-    """Whether selection is likely to pay, from the tails of the held-out errors.
+    """A sentence on whether selection is likely to pay off, judged by the tails of the held-out errors.
 
-    On tables with RMSE / MAE of 1.9 and more, LCMD reached the error of random rows with 46 to 65 % fewer labels; at
-    1.37 with 4 to 23 % fewer; at 1.26 with none saved. On one table with a target of a few discrete values (1.75) it
-    was worse than random rows. The correlation with the gain over 15 tables is that of Holzmueller et al. (2023),
+    On tables with RMSE / MAE of at least 1.9, LCMD reached the error of random rows with 46 to 65 % fewer labels; at
+    1.37 with 4 to 23 % fewer; at 1.26 it saved none. On one table with a target of a few discrete values (1.75) it was
+    worse than random rows. The correlation with the gain over 15 tables is that of Holzmueller et al. (2023),
     https://arxiv.org/abs/2203.09410, R^2 = 0.76.
 
     Args:
         stage: Point of the learning curve for the model.
-        n_values: Different labels that there are; None for many.
+        n_values: Number of distinct labels; None if there are many.
     """
     if n_values is not None and n_values <= _FEW_VALUES:
         return (
@@ -73,12 +72,12 @@ def prospect(stage: Stage, *, n_values: int | None = None) -> str:
 
 @dataclass(frozen=True)
 class BatchScore:
-    """Errors of a batch, from predictions that were written before its labels arrived.
+    """Errors of a batch, from predictions saved before its labels arrived.
 
     Attributes:
         number: Number of the batch.
-        told: Labels that have come.
-        out: Rows still pending.
+        told: Number of labels received.
+        out: Number of rows still pending.
         chosen: RMSE on chosen rows, NaN if there are none.
         random: RMSE on random rows, NaN if there are none.
     """
@@ -110,11 +109,11 @@ def _rmse(error: Array) -> float:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Number of labels that fell into intervals written before the labels arrived.
+    """Number of labels inside intervals that were saved before the labels arrived.
 
     Attributes:
-        n: Labels.
-        inside: How many of them lie in their interval.
+        n: Number of labels.
+        inside: Number of labels inside their intervals.
         level: Nominal probability of the intervals.
     """
 
@@ -137,7 +136,7 @@ class Coverage:
 
     def __str__(self) -> str:
         if not self.n:
-            return "no label has come yet for a predicted row"
+            return "no predicted row has a label yet"
         low, high = self.interval
         verdict = "" if low <= self.level <= high else "; NOT the nominal coverage"
         return f"{self.share:.0%} of {self.n} in their {self.level:.0%} interval ({low:.0%} to {high:.0%}){verdict}"
@@ -158,9 +157,10 @@ def coverage(state: LabelState, level: float, *, random: bool) -> Coverage:
 def gain_per_doubling(stages: tuple[Stage, ...]) -> tuple[float, float] | None:
     """Relative reduction of the held-out error by doubling the labels, and its standard error.
 
-    From a straight line through log RMSE against log labels, weighted by the errors of the stages, over the stages
-    since half of the present labels. None with fewer than 4 stages or less than half as many labels again. The stages
-    share labels, so that the error is an upper estimate of the scatter about the line.
+    It is the slope of a line fitted to log RMSE against log labels, weighted by the stages' errors, over the stages
+    with at least half of the present labels. None if there are fewer than 4 such stages, or they span less than a
+    factor of 1.5 in labels. Stages share labels, so the standard error is an upper estimate of the scatter about the
+    line.
     """
     recent = [s for s in stages if s.is_random and s.n_labels >= 0.5 * stages[-1].n_labels]
     if len(recent) < 4 or recent[-1].n_labels < 1.5 * recent[0].n_labels:
@@ -175,7 +175,7 @@ def gain_per_doubling(stages: tuple[Stage, ...]) -> tuple[float, float] | None:
 
 
 def _gain(stages: tuple[Stage, ...]) -> tuple[float, float] | None:
-    """The gain measured with the last model, otherwise the slope of the learning curve."""
+    """The gain measured with the last model, or else the slope of the learning curve."""
     last = stages[-1]
     return (last.gain, last.gain_error) if math.isfinite(last.gain) else gain_per_doubling(stages)
 
@@ -185,7 +185,7 @@ class LabelEnding:
     """Whether a run is over, and why.
 
     Attributes:
-        over: True when no more rows should be asked for.
+        over: True if no more rows should be requested.
         reason: A sentence.
     """
 
@@ -196,13 +196,13 @@ class LabelEnding:
 def ending(
     state: LabelState, settings: LabelSettings, stage: Stage | None, *, allowed: Flags | None = None
 ) -> LabelEnding:
-    """Checks whether the budget is spent, no row is left, the target is reached or the curve is flat.
+    """Whether the run is over: the budget is spent, no row is left, the target is reached, or the curve is flat.
 
     Args:
         state: Labels and batches.
         settings: Limits.
-        stage: Point of the learning curve for the current labels, if a model was fitted to them.
-        allowed: Whether a row may be asked for, with shape (n,); all unless given.
+        stage: Held-out errors of the model of the current labels, if there is one.
+        allowed: Whether each row may be requested, with shape (n,); all by default.
     """
     if settings.budget is not None and state.n_spent >= settings.budget:
         counts = ((len(state.rows(OUT)), "still pending"), (len(state.rows(FAILED)), "on rows that failed"))
@@ -225,7 +225,7 @@ def ending(
             share, error = gain
             words = f"twice the labels would lower the error by {share:.1%} +- {error:.1%}"
             return LabelEnding(True, f"the curve is flat: {words}, less than {settings.flat:.1%}")
-    return LabelEnding(False, f"goes on: held-out RMSE {_with_error(stage)} after {stage.n_labels} labels")
+    return LabelEnding(False, f"not over: held-out RMSE {_with_error(stage)} after {stage.n_labels} labels")
 
 
 def _none_left(state: LabelState, masked: int) -> str:
@@ -238,17 +238,17 @@ def _with_error(stage: Stage) -> str:
     return plus_minus(stage.rmse, stage.rmse_error)
 
 
-# For people
+# Text and reports
 
 
 def facts(
     state: LabelState, settings: LabelSettings, stages: tuple[Stage, ...], *, copies: int = 0
 ) -> list[tuple[str, str]]:
-    """Names and values that a status shows; ``copies`` counts labelled rows that repeat others."""
+    """Names and values shown by ``status``; ``copies`` is the number of labelled rows that repeat others."""
     out, failed = state.rows(OUT), state.rows(FAILED)
     in_table = int((state.in_table & (state.status == LABELLED)).sum())
     notes = [f"{in_table} of them in the table"] if in_table else []
-    notes += [f"{copies} are copies of other rows, and count once"] if copies else []
+    notes += [f"{copies} are copies of other rows and are counted once"] if copies else []
     found = [
         ("rows", f"{len(state.y)}"),
         ("labels", f"{state.n_labels}" + (f" ({'; '.join(notes)})" if notes else "")),
@@ -265,14 +265,18 @@ def facts(
         chosen = coverage(state, settings.level, random=False)
         if chosen.n:
             found.append(
-                ("", f"chosen rows: {chosen.share:.0%} of {chosen.n}; these are harder, so fewer are expected")
+                (
+                    "",
+                    f"chosen rows: {chosen.share:.0%} of {chosen.n}; these are harder to predict, so a lower "
+                    "coverage is expected",
+                )
             )
     return found
 
 
 def _of_stage(stages: tuple[Stage, ...], state: LabelState) -> list[tuple[str, str]]:
     last = stages[-1]
-    since = f"; {state.n_labels - last.n_labels} came since" if state.n_labels > last.n_labels else ""
+    since = f"; {state.n_labels - last.n_labels} arrived since" if state.n_labels > last.n_labels else ""
     over = f"{last.n_held_out} random rows" if last.is_random else f"{last.n_held_out} rows, NOT a random sample"
     found = [
         ("model", f"{last.model}, fitted to {last.n_labels} labels{since}"),
@@ -294,7 +298,7 @@ def compared(stage: Stage) -> str:
     found = f"RMSE {stage.constant:.4g} of a constant, {stage.ridge:.4g} of a ridge regression"
     if stage.rmse + stage.rmse_error < stage.constant:
         return found
-    return f"{found}: the model is NOT clearly better than a constant, and its columns may not tell the label"
+    return f"{found}: the model is NOT clearly better than a constant, and its columns may not determine the label"
 
 
 def _some(numbers: list[int]) -> str:
@@ -312,7 +316,7 @@ def summary(
     end: LabelEnding | None = None,
     details: RowDetails = _NOTHING,
 ) -> LabelSummary:
-    """The content of a report; by default ``end`` is derived from the other arguments."""
+    """The data for a report; by default ``end`` is derived from the other arguments."""
     end = end or ending(state, settings, stages[-1] if stages else None)
     figures = [[s.n_labels, s.rmse, s.rmse_error, s.mae, s.n_held_out, s.is_random] for s in stages]
     found = facts(state, settings, stages)
@@ -341,7 +345,7 @@ def _batch_errors(state: LabelState) -> Array:
 
 
 def _seen(state: LabelState) -> Array:
-    """Label, mean, interval and kind of each row that was predicted before its label arrived, with shape (j, 5)."""
+    """Label, mean, interval and kind of each row predicted before its label arrived, with shape (j, 5)."""
     parts, last = [np.empty((0, 5))], state.last_batch
     for batch in state.batches:
         told = (state.status[batch.rows] == LABELLED) & (last[batch.rows] == batch.number)

@@ -27,7 +27,7 @@ class Recipe:
     Attributes:
         source: Path of the table; empty for one in memory.
         digest: SHA-256 of the table.
-        rows: Its number of rows.
+        rows: Number of rows of the table.
         schema: Meaning of its columns.
         settings: Settings of the run.
     """
@@ -39,7 +39,7 @@ class Recipe:
     settings: LabelSettings
 
     def to_document(self) -> dict[str, Any]:
-        """Plain values; `of_document` reads them."""
+        """The contents as plain values, for `of_document`."""
         table = {"path": self.source, "sha256": self.digest, "rows": self.rows, **self.schema.to_document()}
         return {"pool": table, "settings": self.settings.to_document()}
 
@@ -48,7 +48,7 @@ class Recipe:
         """The inverse of `to_document`.
 
         Raises:
-            ValueError: If words are missing or wrong.
+            ValueError: If entries are missing or invalid.
         """
         try:
             table = document["pool"]
@@ -64,7 +64,7 @@ class Recipe:
             raise ValueError(msg) from error
 
     def declared(self) -> Declared:
-        """The declarations that give the same schema for the same table."""
+        """The declarations of columns that reproduce this schema for the same table."""
         columns = self.schema.category_columns
         return Declared(
             self.schema.target,
@@ -119,11 +119,11 @@ def _table(data: Any, declared: Declared, names: Sequence[str] | None = None) ->
 def recipe_and_pool(
     data: Any, target: str, columns: Mapping[str, Any] | None, settings: LabelSettings
 ) -> tuple[Recipe, Pool]:
-    """The recipe and the pool of a new run; arguments as in `surrogate.label`.
+    """The recipe and the pool of a new run; takes the arguments of `surrogate.label`.
 
     Raises:
-        ValueError: If the table or a declaration cannot be used; the message holds row and column.
-        TypeError: If the table is of no known form.
+        ValueError: If the table or a declaration is invalid; the message gives row and column.
+        TypeError: If the table has an unsupported type.
     """
     declared = _declared(target, columns)
     table = _table(data, declared)
@@ -135,18 +135,18 @@ def recipe_and_pool(
 
 
 def encoded(recipe: Recipe, pool: Pool, rows: Any) -> Array:
-    """Model inputs of other rows that have the columns of the pool, with shape (m, d).
+    """Model inputs, with shape (m, d), of other rows with the columns of the pool.
 
     Args:
         recipe: Recipe of the run.
-        pool: Its rows.
-        rows: A table in any form that `surrogate.label` takes.
+        pool: Pool of the run.
+        rows: A table in any form that `surrogate.label` accepts.
 
     Raises:
-        ValueError: If a column or a value is missing or of the wrong kind; the message holds row and column.
+        ValueError: If a column or a value is missing or of the wrong kind; the message gives row and column.
 
     Warns:
-        UserWarning: If a column holds words that the pool does not have.
+        UserWarning: If a column has categories that are not in the pool.
     """
     schema = recipe.schema
     declared = Declared(schema.target, recipe.declared().categorical)

@@ -1,4 +1,4 @@
-"""The front door of labelling: a table of rows, a budget of labels, and somebody or something that labels."""
+"""`label`, the entry point of labelling runs: a table, a budget of labels, and a person or function that labels."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def label(
 ) -> LabellingRun:
     """A run that chooses which rows of a table are worth a label.
 
-    With an ``oracle`` it is driven to its end (a budget, a target error or a flat curve is needed); without one,
-    whoever labels calls ``ask`` and ``tell``.
+    With an ``oracle`` the run is completed before this returns; it needs a budget, a target error or a flat curve to
+    stop. Without one, call ``ask`` and ``tell`` on the result.
 
     Args:
         pool: Path of a CSV or Parquet table, a mapping of names to columns, a DataFrame, or numbers with shape (n, d).
-        target: Column of the labels; those that are there are used.
-        oracle: Labels a row: takes an array with shape (d,) if the pool is an array, otherwise the row as a dict. What
-            it raises, and an answer that is no finite number, is recorded as a row that has failed.
-        output: Folder of the run; one that is there is continued.
-        columns: What columns are, where inference would be wrong: "categorical", "id", "ignored", "mask", or a list of
-            words, which are the steps of an ordinal scale.
+        target: Column of the labels; existing labels are used.
+        oracle: Function that labels a row: it takes an array with shape (d,) if the pool is an array, otherwise the row
+            as a dict. If it raises or returns no finite number, the row is recorded as failed.
+        output: Folder of the run; an existing run is continued.
+        columns: Kinds of columns, where automatic detection would be wrong: "categorical", "id", "ignored", "mask", or
+            the ordered list of an ordinal column's levels.
         executor: Where the oracle runs, as in ``surrogate.infer``: None, "threads:N", "processes:N", "mpi", or a
             ``concurrent.futures.Executor``.
-        batch_size: Rows of a batch, with an oracle.
-        progress: Whether to say on standard error how it goes.
+        batch_size: Rows per batch, with an oracle.
+        progress: Whether to print progress to standard error.
         **settings: Those of `surrogate.labelling.settings.LabelSettings`: seed, budget, target_error, flat, audit,
             model, ...
 
@@ -57,9 +57,9 @@ def label(
         The run.
 
     Raises:
-        ValueError: If the table or an argument cannot be used; the message holds row and column.
+        ValueError: If the table or an argument is invalid; the message gives row and column.
         TypeError: If an argument has a wrong type.
-        RuntimeError: If another process works in the output folder.
+        RuntimeError: If another process uses the output folder.
 
     >>> import numpy as np
     >>> import surrogate
@@ -92,7 +92,7 @@ def _driven(
     oracle: Oracle,
     executor: Any,
 ) -> LabellingRun:
-    """A run that was driven to its end; under MPI by rank 0, the others evaluate and get a copy."""
+    """A completed run; under MPI rank 0 controls it, and the other ranks evaluate and get a copy."""
     stop, world, own = StopRequest(), ranks(executor), []
 
     def lead(workers: Executor) -> LabelState:

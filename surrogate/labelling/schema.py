@@ -23,15 +23,15 @@ _MOST_CATEGORIES = 50
 
 @dataclass(frozen=True)
 class Declared:
-    """What the user declares about the columns; the rest is inferred.
+    """The user's declarations about columns; the rest is inferred.
 
     Attributes:
         target: Column with the labels, empty where a row has none.
-        categorical: Columns of categories, although they may hold numbers.
-        ordinal: Categories in their order, by column.
-        ids: Columns that name a row; together they must be unique.
-        ignored: Columns that are no model inputs.
-        mask: Column of 0 and 1: rows that may be asked for; None if all.
+        categorical: Columns to treat as categories even if they hold numbers.
+        ordinal: Ordered categories of each ordinal column.
+        ids: Columns that identify a row; together they must be unique.
+        ignored: Columns not used as model inputs.
+        mask: Column that is 1 for rows that may be requested and 0 for others; None if all may be.
     """
 
     target: str
@@ -43,11 +43,11 @@ class Declared:
 
     @property
     def text(self) -> tuple[str, ...]:
-        """Columns that are to be read as text."""
+        """Names of the columns to read as text."""
         return (*self.categorical, *(self.ordinal or {}), *self.ids)
 
     def check(self, names: Collection[str]) -> None:
-        """Raises ValueError if a name is not among the columns, or has two meanings."""
+        """Raises ValueError if a name is not among the columns, or is declared twice."""
         mask = () if self.mask is None else (self.mask,)
         said = [self.target, *self.categorical, *(self.ordinal or {}), *self.ids, *self.ignored, *mask]
         for name in said:
@@ -62,13 +62,12 @@ class Declared:
 
 @dataclass(frozen=True)
 class Column:
-    """A column that models use.
+    """A column used as model input.
 
     Attributes:
-        name: In the table.
-        categories: Its words; empty for a column of numbers.
-        ordered: Whether the words are steps of a scale, and become 0, 1, 2, ...; otherwise each has a column of 0 and
-            1.
+        name: Name in the table.
+        categories: Its categories; empty for a column of numbers.
+        ordered: Whether the categories are ordinal and coded as 0, 1, 2, ...; otherwise they are one-hot.
     """
 
     name: str
@@ -87,10 +86,10 @@ class Schema:
 
     Attributes:
         target: Column with the labels.
-        columns: Columns that models use.
-        ids: Columns that name a row.
+        columns: Columns used as model inputs.
+        ids: Columns that identify a row.
         ignored: Columns that are not used.
-        mask: Column that says which rows may be asked for, or None.
+        mask: Column that says which rows may be requested, or None.
     """
 
     target: str
@@ -106,20 +105,20 @@ class Schema:
 
     @property
     def number_columns(self) -> tuple[Column, ...]:
-        """Those of numbers."""
+        """The numeric columns."""
         return tuple(column for column in self.columns if not column.categories)
 
     @property
     def category_columns(self) -> tuple[Column, ...]:
-        """Those of categories."""
+        """The categorical columns."""
         return tuple(column for column in self.columns if column.categories)
 
     @classmethod
     def infer(cls, table: Table, declared: Declared) -> Schema:
-        """The meaning of the columns of a table: columns of text are categories, all others numbers.
+        """The schema of a table: columns of text are categories, all others numbers.
 
         Raises:
-            ValueError: If a declaration does not fit, a column has more than 50 categories, or none is left.
+            ValueError: If a declaration does not fit, a column has more than 50 categories, or no column is left.
         """
         declared.check(table.columns)
         aside = {declared.target, declared.mask, *declared.ids, *declared.ignored}
@@ -134,11 +133,12 @@ class Schema:
 
         Args:
             table: The table.
-            may_be_unknown: Whether words without order that are not known get the code -1 and a warning.
+            may_be_unknown: Whether unknown categories of unordered columns get the code -1 and a warning, instead of an
+                error.
 
         Raises:
-            ValueError: If a column or a value is missing, is infinite, is text among numbers, or a word that is not
-                known; the message holds row and column.
+            ValueError: If a column is missing, or a value is missing, infinite, text among numbers, or an unknown
+                category; the message gives row and column.
         """
         if absent := [column.name for column in self.columns if column.name not in table.columns]:
             msg = f"{table.source} lacks the columns {', '.join(map(repr, absent))}"
@@ -154,7 +154,7 @@ class Schema:
     def encode(self, numbers: Array, codes: Codes) -> Array:
         """Model inputs, with shape (n, d): numbers, then categories, in the order of the columns.
 
-        The columns of a word that is not known are all 0.
+        The one-hot columns of an unknown category are all 0.
         """
         parts = [numbers]
         for j, column in enumerate(self.category_columns):
@@ -165,7 +165,7 @@ class Schema:
 
     @property
     def blocks(self) -> tuple[tuple[int, int], ...]:
-        """First and behind the last of the model inputs of each column of words without order."""
+        """Ranges (start, stop) of the one-hot model inputs, one for each unordered categorical column."""
         out, start = [], len(self.number_columns)
         for column in self.category_columns:
             if not column.ordered:
@@ -174,7 +174,7 @@ class Schema:
         return tuple(out)
 
     def to_document(self) -> dict[str, Any]:
-        """Plain values; `of_document` reads them."""
+        """The contents as plain values, for `of_document`."""
         return {
             "target": self.target,
             "ids": list(self.ids),
@@ -214,7 +214,9 @@ def _column(table: Table, name: str, declared: Declared) -> Column:
     if name not in declared.categorical and not isinstance(table.columns[name], list):
         return Column(name)
     declared_so = name in declared.categorical
-    missing = {""} if declared_so else MISSING  # "None" and "NA" are words where the user says that words are meant
+    missing = (
+        {""} if declared_so else MISSING
+    )  # "None" and "NA" are categories if the user declares the column categorical
     words = sorted({word for word in table.texts(name) if word.strip().lower() not in missing})
     if not declared_so:
         _check_commas(table, name, words)
@@ -229,7 +231,7 @@ def _column(table: Table, name: str, declared: Declared) -> Column:
 
 
 def _check_commas(table: Table, name: str, words: Sequence[str]) -> None:
-    """Raises ValueError if a column of text is one of numbers with commas."""
+    """Raises ValueError if a column of text looks like numbers written with commas."""
     found = [word for word in words if has_comma(word)]
     if 2 * len(found) > len(words):
         row = table.texts(name).index(found[0]) + 1
@@ -245,7 +247,7 @@ def _some(words: Sequence[str]) -> str:
 
 
 def _complete(table: Table, name: str) -> Array:
-    """A column of numbers without gaps."""
+    """A column of numbers; raises ValueError if one is missing or infinite."""
     try:
         values = table.numbers(name)
     except ValueError as error:
@@ -267,7 +269,7 @@ def _gap(table: Table, name: str, row: int, what: str, count: int, word: str = "
 
 
 def _coded(table: Table, column: Column, may_be_unknown: bool) -> Codes:
-    """Positions of the words of a column among its categories."""
+    """Codes of a column: the positions of its values among the categories."""
     position = {word: code for code, word in enumerate(column.categories)}
     texts = table.texts(column.name)
     codes = np.array([position.get(word, -1) for word in texts], dtype=np.int32)
@@ -279,6 +281,6 @@ def _coded(table: Table, column: Column, may_be_unknown: bool) -> Codes:
         msg = f"{table.source}, row {bad[0] + 1}, column {column.name!r}: {word!r} is not a known category{hint}"
         if column.ordered or not may_be_unknown:
             raise ValueError(msg)
-        msg += f". Predictions for {len(bad)} such rows know nothing of its effect"
+        msg += f". Predictions for {len(bad)} such rows cannot account for its effect"
         warnings.warn(msg, UserWarning, stacklevel=2)
     return codes

@@ -14,7 +14,7 @@ from surrogate.problem.words import did_you_mean
 __all__ = ["LabelSettings", "settings_of"]
 
 
-_POSTERIORS = ("last-layer", "kfac", "swag")  # of one network: a fold has one
+_POSTERIORS = ("last-layer", "kfac", "swag")  # those possible with one network per fold
 
 
 @dataclass(frozen=True)
@@ -25,19 +25,20 @@ class LabelSettings:
         seed: The same table, labels and seed give the same batches.
         model: "gp", "network", "ridge", or "auto": a Gaussian process up to 500 labels, networks beyond, and a ridge
             regression where its errors are clearly lower.
-        method: Of the selection, as `surrogate.selection.batch.select_batch` names them; "random" for comparison.
-            Rules in mode P, which start from no rows, use the posterior kernel given the labels.
-        audit: Share of random rows in each batch; only their errors say something about the rest of the table.
-        budget: Rows that may be asked for, not counting labels in the table; None: no limit.
-        target_error: The run ends when the held-out RMSE plus one standard error is below this; None: no target.
-        flat: The run ends when twice the labels would lower the error by less than this share, one standard error
-            included; None: no such end. Each model is then compared with one of the first half of its labels.
+        method: Selection method, named as in `surrogate.selection.batch.select_batch`; "random" for comparison. Rules
+            in mode P, which otherwise ignore the labelled rows, use the posterior kernel given the labels.
+        audit: Share of random rows in each batch; only their errors represent the rest of the table.
+        budget: Largest number of rows to request, not counting labels in the table; None for no limit.
+        target_error: The run ends when the held-out RMSE plus one standard error is below this; None for no target.
+        flat: The run ends when doubling the labels would lower the error by less than this share, including one
+            standard error; None to disable. Each model is then compared with one fitted to the first half of its
+            labels.
         level: Probability of the intervals.
-        table_is_random: Whether the labels in the table are those of a random sample of its rows.
-        folds: Folds of the cross-validation.
-        device: Where models are fitted: "cpu", "cuda", "auto".
-        uncertainty: Posterior of the networks, which shapes their intervals: "last-layer", "kfac", three times as
-            slow to predict and often the better guide to where errors are large, or "swag".
+        table_is_random: Whether the labelled rows of the table are a random sample.
+        folds: Number of cross-validation folds.
+        device: Device on which models are fitted: "cpu", "cuda", "auto".
+        uncertainty: Posterior of the networks, on which their intervals depend: "last-layer"; "kfac", which predicts
+            three times more slowly but often shows better where errors are large; or "swag".
 
     Raises:
         ValueError: If a setting is out of its range.
@@ -73,7 +74,7 @@ class LabelSettings:
                 raise ValueError(msg)
 
     def to_document(self) -> dict[str, Any]:
-        """Plain values; `of_document` reads them."""
+        """The settings as plain values, for `of_document`."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
@@ -81,7 +82,7 @@ class LabelSettings:
         """The inverse of `to_document`.
 
         Raises:
-            ValueError: If a setting is not known, or out of its range.
+            ValueError: If a setting is unknown or out of range.
         """
         known = {field.name for field in fields(cls)}
         if unknown := [name for name in document if name not in known]:
@@ -98,7 +99,7 @@ def settings_of(given: Mapping[str, Any]) -> LabelSettings:
     """Settings with these values; the others keep their defaults.
 
     Raises:
-        TypeError: If there is no setting of a name; the message holds the most similar one.
+        TypeError: If a setting is unknown; the message gives the most similar name.
         ValueError: If a value is out of its range, or the method does not work with the model.
     """
     known = [field.name for field in fields(LabelSettings)]
@@ -108,7 +109,7 @@ def settings_of(given: Mapping[str, Any]) -> LabelSettings:
             msg = f"unknown setting {name!r}{hint}"
             raise TypeError(msg)
     settings = LabelSettings(**given)
-    if "method" in given:  # a wrong one would otherwise fail at the first fit, when labels have been paid for
+    if "method" in given:  # otherwise a wrong method would fail only at the first fit, after labels have been paid for
         _check_method(settings)
     return settings
 

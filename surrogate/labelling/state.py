@@ -14,7 +14,7 @@ __all__ = ["FAILED", "FREE", "LABELLED", "OUT", "Batch", "LabelState", "Stage"]
 
 Rows = Indices
 
-FREE, OUT, LABELLED, FAILED = 0, 1, 2, 3  # nobody has it; somebody has; it has a label; it cannot be labelled
+FREE, OUT, LABELLED, FAILED = 0, 1, 2, 3  # in the pool; pending; has a label; cannot be labelled
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,19 +22,19 @@ class Stage:
     """Held-out errors of one model: one point of the learning curve.
 
     Attributes:
-        n_labels: Labels that were learned.
+        n_labels: Number of labels in the fit.
         model: Name of the model.
         rmse: Held-out root mean squared error, by cross-validation.
         rmse_error: Its standard error.
         mae: Held-out mean absolute error.
-        n_held_out: Rows that these are over.
+        n_held_out: Number of rows over which these errors are taken.
         is_random: Whether these rows are a random sample of the table.
         sd_scale: Factor by which the model's sd was multiplied.
-        seconds: Time that fitting took.
-        gain: Share by which twice the labels lowered the RMSE, NaN if that was not measured.
+        seconds: Time of the fit.
+        gain: Relative reduction of the RMSE by doubling the labels; NaN if not measured.
         gain_error: Its standard error.
-        constant: Held-out RMSE of the mean label over the same rows, NaN if that was not measured.
-        ridge: Error of a ridge regression, likewise.
+        constant: Held-out RMSE of predicting the mean label, on the same rows; NaN if not measured.
+        ridge: Held-out RMSE of a ridge regression, likewise.
     """
 
     n_labels: int
@@ -62,13 +62,14 @@ class Batch:
     """Rows that were chosen together, with the predictions made before their labels arrived.
 
     Attributes:
-        number: Counted from 1.
-        rows: With shape (b,), counted from 0.
-        random: Whether each was drawn at random, with shape (b,).
-        prediction: Mean, sd and the ends of the interval for each, with shape (b, 4); NaN if there was no model.
+        number: Number of the batch, counted from 1.
+        rows: Row numbers, counted from 0, with shape (b,).
+        random: Whether each row was drawn at random, with shape (b,).
+        prediction: Predicted mean, sd and ends of the interval of each row, with shape (b, 4); NaN if there was no
+            model.
         level: Probability of the interval.
-        stage: Errors of the model; None if there was none.
-        delivered: Whether the rows have reached whoever asked.
+        stage: Held-out errors of the model; None if there was none.
+        delivered: Whether delivery of the rows was recorded.
         note: A remark for the user; usually empty.
     """
 
@@ -93,16 +94,16 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class LabelState:
-    """Everything that a labelling run knows.
+    """The complete state of a labelling run.
 
     Attributes:
-        y: Labels with shape (n,), NaN where there is none.
+        y: Labels, with shape (n,); NaN where there are none.
         status: FREE, OUT, LABELLED or FAILED, with shape (n,).
-        random: Whether a row belongs to a random sample of the table, with shape (n,).
-        in_table: Whether the label was in the table from the start, with shape (n,).
-        batches: All that was asked, in order.
+        random: Whether each row belongs to a random sample of the table, with shape (n,).
+        in_table: Whether each label was in the table from the start, with shape (n,).
+        batches: All batches, in order.
         reasons: Why rows failed, by row.
-        stages: The learning curve: the models that were fitted, the last one for each number of labels.
+        stages: The learning curve: errors of the last model fitted at each number of labels.
     """
 
     y: Array
@@ -115,7 +116,7 @@ class LabelState:
 
     @classmethod
     def initial(cls, y: Array, *, random: bool) -> LabelState:
-        """The state with the labels of the table alone; ``random`` says whether these rows are a random sample."""
+        """The initial state, with the labels of the table; ``random`` says whether these rows are a random sample."""
         labelled = np.isfinite(y)
         status = np.where(labelled, LABELLED, FREE).astype(np.int8)
         return cls(y.copy(), status, labelled & random, labelled)
@@ -127,7 +128,7 @@ class LabelState:
 
     @property
     def n_spent(self) -> int:
-        """Number of rows that count against the budget: labels not from the table, pending rows and failed rows."""
+        """Number of rows charged to the budget: labels not from the table, pending rows and failed rows."""
         return int(((self.status != FREE) & ~self.in_table).sum())
 
     def rows(self, *status: int) -> Rows:
@@ -138,7 +139,7 @@ class LabelState:
         """The batch with this number.
 
         Raises:
-            ValueError: If there is none.
+            ValueError: If there is no such batch.
         """
         if not 1 <= number <= len(self.batches):
             msg = f"there is no batch {number}: there are {len(self.batches)} batches"
@@ -147,14 +148,14 @@ class LabelState:
 
     @property
     def last_batch(self) -> Rows:
-        """Number of the last batch that held each row, with shape (n,); 0 for none."""
+        """Number of the last batch that contains each row, with shape (n,); 0 for none."""
         found = np.zeros(len(self.y), dtype=np.int64)
         for batch in self.batches:
             found[batch.rows] = batch.number
         return found
 
     def out_in(self, number: int) -> Rows:
-        """Rows of a batch that are still pending, in its order, without rows that a later batch asked for again.
+        """Pending rows of a batch, in its order, except those that a later batch requested again.
 
         Raises:
             ValueError: If there is no such batch.
@@ -183,7 +184,7 @@ class LabelState:
         return replace(self, stages=(*others, stage))
 
     def delivered(self, number: int) -> LabelState:
-        """The state after a batch has reached its reader."""
+        """The state after delivery of a batch was recorded."""
         batches = tuple(replace(b, delivered=True) if b.number == number else b for b in self.batches)
         return replace(self, batches=batches)
 
@@ -206,7 +207,7 @@ class LabelState:
         return replace(self, y=values, status=status, reasons=reasons)
 
     def failed(self, rows: Iterable[int], reasons: Iterable[str]) -> LabelState:
-        """The state after rows turned out to be impossible to label."""
+        """The state after labelling of rows failed."""
         chosen = np.array(list(rows), dtype=np.int64)
         values, status = self.y.copy(), self.status.copy()
         values[chosen] = np.nan

@@ -1,4 +1,4 @@
-"""Tables as files or in memory: columns of numbers or of text, each cell with the row that it came from.
+"""Tables from files or memory, with columns of numbers or text and row numbers for error messages.
 
 CSV files (comma, semicolon or tab, found from the header; UTF-8) and Parquet files (with pyarrow). Rows are counted
 from 1 without the header and without blank lines.
@@ -35,8 +35,8 @@ __all__ = [
 ]
 
 
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "<na>"})  # in small letters
-_CHUNK = 20_000  # rows that are converted at a time: text takes ten times the memory of numbers
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "<na>"})  # lower case
+_CHUNK = 20_000  # rows converted at a time, because text takes ten times the memory of numbers
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Table:
     """Columns of equal length.
 
     Attributes:
-        source: Name for messages.
-        columns: By name: numbers with shape (n,), NaN where missing; or a list of n texts.
-        strays: For columns of numbers that hold some text, the first such cell.
+        source: Name of the table in error messages.
+        columns: Columns by name: numbers with shape (n,), NaN where missing; or a list of n strings.
+        strays: First cell of text in each column of numbers that has one.
     """
 
     source: str
@@ -66,15 +66,15 @@ class Table:
 
     @classmethod
     def of(cls, data: Any, *, names: Sequence[str] | None = None) -> Table:
-        """A table of something in memory.
+        """A table made of data in memory.
 
         Args:
             data: A mapping of names to sequences, a pandas DataFrame, or numbers with shape (n, d).
-            names: Names of the columns of an array; x0, x1, ... unless given.
+            names: Names of the columns of an array; by default x0, x1, ...
 
         Raises:
-            ValueError: If columns differ in length, or an array has another shape.
-            TypeError: If it is something else.
+            ValueError: If columns differ in length, or an array is not two-dimensional.
+            TypeError: If the data have an unsupported type.
         """
         if isinstance(data, Table):
             return data
@@ -94,7 +94,7 @@ class Table:
         return _of_mapping(dict(zip(words, array.T, strict=True)))
 
     def texts(self, name: str) -> list[str]:
-        """A column as text; numbers that are whole are written without a point."""
+        """A column as text; whole numbers are written without a decimal point."""
         column = self.columns[name]
         return column if isinstance(column, list) else [_spelled(value) for value in column.tolist()]
 
@@ -102,7 +102,7 @@ class Table:
         """A column as numbers with shape (n,), NaN where missing.
 
         Raises:
-            ValueError: If a cell is text; the message holds its row.
+            ValueError: If a cell is text; the message gives its row.
         """
         column = self.columns[name]
         if not isinstance(column, list):
@@ -122,12 +122,12 @@ _COMMA = re.compile(r"\s*[-+]?\d+(,\d+)+(\.\d+)?\s*")
 
 
 def has_comma(text: str) -> bool:
-    """Whether a cell looks like a number that is written with a comma, as "1,5" or "1,000"."""
+    """Whether a cell looks like a number written with a comma, such as "1,5" or "1,000"."""
     return _COMMA.fullmatch(text) is not None
 
 
 def comma_hint(text: str) -> str:
-    """The end of a message about a cell that is no number."""
+    """A hint on commas for the message about a cell that is not a number; empty if there is no comma."""
     if not has_comma(text):
         return ""
     return (
@@ -136,7 +136,7 @@ def comma_hint(text: str) -> str:
 
 
 def _spelled(value: float) -> str:
-    """The number as a person would write it; empty if missing."""
+    """The number as text, without a decimal point if whole; empty if missing."""
     if math.isnan(value):
         return ""
     return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
@@ -168,14 +168,14 @@ def _of_mapping(data: Mapping[Any, Any]) -> Table:
 def read_table(path: str | os.PathLike[str], *, text: Collection[str] = ()) -> Table:
     """The table in a CSV or Parquet file.
 
-    A column is one of numbers when at least half of its cells that are not missing are numbers.
+    A column is numeric if at least half of its non-missing cells are numbers.
 
     Args:
         path: The file.
-        text: Columns that are text whatever they hold.
+        text: Columns to read as text in any case.
 
     Raises:
-        ValueError: If it cannot be read, a row has another number of cells than the header, or names are not unique.
+        ValueError: If the file cannot be read, a row and the header differ in length, or names are not unique.
     """
     file = Path(path)
     try:
@@ -193,12 +193,12 @@ def read_table(path: str | os.PathLike[str], *, text: Collection[str] = ()) -> T
 
 
 def is_parquet(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is one of Parquet, by its name."""
+    """Whether a file is a Parquet file, judged by its name."""
     return Path(path).suffix.lower() in (".parquet", ".pq")
 
 
 def digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, in hexadecimal; about 1 GB a second."""
+    """SHA-256 of a file, in hexadecimal; reads about 1 GB per second."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
 
@@ -211,7 +211,7 @@ def _digest(file: Any) -> str:
 
 
 def original_rows(path: str | os.PathLike[str], rows: Collection[int]) -> tuple[list[str], dict[int, list[str]]]:
-    """Names of the columns, and the cells of some rows (counted from 0) as the file spells them."""
+    """Names of the columns, and the cells of some rows (counted from 0) as written in the file."""
     wanted = set(rows)
     file = Path(path)
     if is_parquet(file):
@@ -245,7 +245,7 @@ def _rows(lines: Iterator[list[str]], source: str) -> Iterator[list[str]]:
     """The rows that are not blank.
 
     Raises:
-        ValueError: If one cannot be taken apart; the message holds its number.
+        ValueError: If a row cannot be parsed; the message gives its number.
     """
     row = 1
     while True:
@@ -286,7 +286,7 @@ def _check_widths(chunk: list[list[str]], width: int, first: int, source: str) -
 
 
 class _Collector:
-    """The cells of one column as they come, in chunks."""
+    """Collects the cells of one column in chunks."""
 
     def __init__(self, name: str, *, keep_text: bool) -> None:
         self.name = name
@@ -297,7 +297,7 @@ class _Collector:
         self._stray: Cell | None = None
 
     def add(self, cells: Sequence[str]) -> None:
-        """Takes the next cells."""
+        """Adds the next cells."""
         if self._keep_text:
             self._texts.append(cells)
             return
@@ -312,23 +312,23 @@ class _Collector:
 
     @property
     def is_text(self) -> bool:
-        """Whether more than half of the cells that are not missing are no numbers."""
+        """Whether more than half of the non-missing cells are not numbers."""
         return self._keep_text or 2 * self._n_stray > self._n - self._n_missing
 
     @property
     def lacks_text(self) -> bool:
-        """Whether it is text, and cells that looked like numbers have lost their spelling."""
+        """Whether the column is text, but cells that looked like numbers were converted and lost their spelling."""
         return self.is_text and any(texts is None for texts in self._texts)
 
     def column(self) -> tuple[Array | list[str], Cell | None]:
-        """The whole column, and the first cell of text in a column of numbers."""
+        """The complete column, and the first cell of text if it is numeric."""
         if self.is_text:
             return [cell for cells in self._texts if cells is not None for cell in cells], None
         return np.concatenate([*self._numbers, np.empty(0)]), self._stray
 
 
 def _parsed(cells: Sequence[str]) -> tuple[Array, list[Cell]]:
-    """The numbers, NaN where there is none, and the cells that are text, their rows counted from 1 in here."""
+    """Numbers, NaN where there are none, and the cells of text, with rows counted from 1 within these cells."""
     try:
         return np.array(cells, dtype=np.float64), []
     except ValueError:
@@ -338,7 +338,7 @@ def _parsed(cells: Sequence[str]) -> tuple[Array, list[Cell]]:
 
 
 def _number(cell: str) -> float | None:
-    """The number, NaN if it is missing, None if it is text."""
+    """The cell as a number: NaN if missing, None if it is text."""
     try:
         return float(cell)
     except ValueError:
@@ -368,12 +368,12 @@ def _converted(column: Any, is_text: bool) -> Array | list[str]:
     kind = str(column.type)
     if kind.startswith(("int", "uint", "float", "double", "halffloat", "bool", "decimal")) and not is_text:
         return np.array([math.nan if cell is None else float(cell) for cell in cells])
-    # Dates and the like become text too: an id, or ignored.
+    # Dates and similar types become text, to be used as ids or ignored.
     return [_spelled(cell) if isinstance(cell, float) else "" if cell is None else str(cell) for cell in cells]
 
 
 def parquet_bytes(names: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
-    """The content of a Parquet file; a column is one of numbers if all its cells are numbers or empty.
+    """The content of a Parquet file; a column is numeric if all its cells are numbers or empty.
 
     Raises:
         ValueError: If pyarrow is not installed.

@@ -78,7 +78,7 @@ class WideNetwork:
         return self.width + 1
 
     def features(self, hidden: Tensor, x: Tensor) -> Tensor:
-        """The features psi, with shape (n, width + 1), of inputs with shape (n, d); ``hidden`` has shape (n_hidden,)."""
+        """The features psi, with shape (n, width + 1), at x with shape (n, d); ``hidden`` has shape (n_hidden,)."""
         act, z = _ACTIVATIONS[self.activation], x
         for number, (weight, bias) in enumerate(self._layers(hidden)):
             given = act(z) if number else z

@@ -113,7 +113,7 @@ def test_coverage_interval_is_that_of_clopper_and_pearson():
     assert high == pytest.approx(stats.beta.ppf(0.975, 34, 7))
     assert "NOT" not in str(Coverage(40, 36, 0.9))
     assert "NOT the nominal coverage" in str(Coverage(400, 300, 0.9))
-    assert "no label has come yet" in str(Coverage(0, 0, 0.9))
+    assert "no predicted row has a label yet" in str(Coverage(0, 0, 0.9))
 
 
 @pytest.mark.parametrize("slope", [-0.5, -0.1, 0.0])

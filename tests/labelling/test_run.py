@@ -270,7 +270,7 @@ def test_copies_of_rows_change_nothing():
     np.testing.assert_allclose(copied.predict(new).mean, plain.predict(new).mean, rtol=1e-12)
     np.testing.assert_allclose(copied.model().stage().rmse, plain.model().stage().rmse, rtol=1e-12)
     words = dict(copied.facts())["labels"]
-    assert words == "100 (100 of them in the table; 60 are copies of other rows, and count once)"
+    assert words == "100 (100 of them in the table; 60 are copies of other rows and are counted once)"
 
 
 def test_a_code_in_a_cell_is_named_and_does_not_set_the_scale():
