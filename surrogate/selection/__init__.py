@@ -1,1 +1,1 @@
-"""Selection of batches out of candidates: features, Gram matrices, transforms, rules."""
+"""Selection of batches from candidates: features, Gram matrices, transforms and rules."""

@@ -24,7 +24,7 @@ class Selection:
 
     Attributes:
         indices: Distinct points of the pool in the order of selection, with shape (k,), k <= n.
-        status: "complete", or why there are fewer than asked for.
+        status: "complete", or why there are fewer points than requested.
     """
 
     indices: Tensor
@@ -109,7 +109,7 @@ METHODS: dict[str, tuple[Rule, str, str]] = {
         "no distinct points are left",
     ),
 }
-"""Rules by name, each with its default mode and what it means when a batch comes out short."""
+"""Rules by name, each with its default mode and the reason to give if a batch is too short."""
 NEED_FEATURES = ("bait-f", "bait-fb", "fw")
 """Rules that need explicit features."""
 
@@ -134,23 +134,23 @@ def select_batch(
         n: Size of the batch, in 1..m.
         train: Features of the labelled points under the same map; needed in mode TP and by posteriors.
         method: One of ``METHODS`` with a mode: "lcmd-tp" starts from the labelled points, "lcmd-p" from the empty set.
-            Without one the mode that the method is meant for.
+            Without a suffix the method's default mode is used.
         transforms: Applied in this order: names with numbers (`named_transform`) or functions of a `PoolAndTrain`.
-            Sketches are drawn from ``generator``; features that are fewer already stay as they are. Kernels without
-            explicit features take no sketch: pass ().
+            Sketches are drawn from ``generator``; features that already have fewer dimensions are unchanged. Kernels
+            without explicit features cannot be sketched: pass ().
         weights: Factors of the features of the pool after the transforms, with shape (m,): k becomes w k w'.
-        feasible: Mask of the points that may be chosen, with shape (m,); the others count as if they were not there.
+        feasible: Mask of the points that may be chosen, with shape (m,); the others are ignored.
         noise: Sd of the noise of a label, for "maxdet" and "bait".
         generator: Randomness of sketches, "random" and "kmeanspp".
 
     Returns:
-        The batch. It is shorter than n, with the reason, if fewer points are informative under the kernel: it is never
-        filled up at random.
+        The batch. It is shorter than n, with the reason in ``status``, if fewer points are informative under the
+        kernel; it is never filled up at random.
 
     Raises:
-        ValueError: If a number or a name is out of range, train is missing where it is needed, randomness is needed and
-            there is no generator, or a method needs explicit features and there are none.
-        TypeError: If the pool or train are no features.
+        ValueError: If a number is out of range, a name is unknown, ``train`` or ``generator`` is missing where it is
+            needed, or a method needs explicit features that do not exist.
+        TypeError: If ``pool`` or ``train`` are not features.
 
     References:
         Holzmueller, Zaverkin, Kaestner & Steinwart (2023), https://www.jmlr.org/papers/v24/22-0937.html
@@ -194,7 +194,7 @@ def method_and_mode(name: str) -> tuple[str, str]:
 
 
 def _method(name: str, train: Features | None) -> tuple[Rule, bool, str]:
-    """The rule, whether it uses the labelled points, and why it may stop early."""
+    """The rule, whether it starts from the labelled points, and the reason to give if it stops early."""
     base, mode = method_and_mode(name)
     rule, _, shortage = METHODS[base]
     if mode == "tp" and train is None:

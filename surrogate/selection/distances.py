@@ -14,7 +14,7 @@ from surrogate.selection.features import DenseFeatures, Features
 __all__ = ["Distances", "KernelDistances", "kernel_distances"]
 
 _BLOCK = 4096
-_MOST_FEATURES = 4096  # with more, distances come from the kernel
+_MOST_FEATURES = 4096  # most explicit features; with more, distances are computed from the kernel
 
 
 Likely = Callable[[], Tensor]
@@ -22,12 +22,12 @@ Likely = Callable[[], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """Changes caused by a new centre.
+    """The points whose nearest centre changed when a centre was added.
 
     Attributes:
         index: Points that are nearest to it now, with shape (k,).
         before: Squared distances to their former centres, with shape (k,).
-        owner: These centres.
+        owner: Their former centres, with shape (k,).
     """
 
     index: Tensor
@@ -36,7 +36,7 @@ class Change:
 
 
 class Distances(Protocol):
-    """Squared distance of each pool point to its nearest centre, and which one that is.
+    """Squared distance of each pool point to its nearest centre, and the number of that centre.
 
     Attributes:
         squared: With shape (n,); infinite before the first centre, and exactly zero at centres and at their copies.
@@ -56,20 +56,20 @@ class Distances(Protocol):
 
         Args:
             i: The point.
-            likely: Which points may be next, asked only if the column of i is not known yet. Their columns come with it
-                in one product, which reads the features once for all: 3 to 8 times faster on a CPU. A wrong guess costs
-                time and changes no result.
+            likely: Function that returns which points may be next, called only if the column of i is not cached. Their
+                columns are then computed in the same product, which reads the features once: 3 to 8 times faster on a
+                CPU. A wrong guess costs time but does not change the result.
         """
 
     def restricted(self, index: Tensor) -> Distances:
-        """The same centres with a subset of the points, for previews."""
+        """A copy with the same centres and a subset of the points, for previews."""
 
 
 def kernel_distances(pool: Features, train: Features | None) -> Distances:
-    """Distances from the pool to the labelled points, which are the first centres; ties go to the earlier centre.
+    """Distances from the pool with the labelled points as first centres; ties go to the earlier centre.
 
-    Explicit features serve as they are, others through their kernel. O(n n_train p) once by matrix products, then
-    O(n p) for each centre.
+    Explicit features are used directly if there are few enough, otherwise the kernel is. Costs O(n n_train p) once in
+    matrix products, then O(n p) for each centre.
     """
     if pool.dim is None or pool.dim > _MOST_FEATURES:
         return KernelDistances(pool.stored(), None if train is None else train.stored())
@@ -122,14 +122,14 @@ class KernelDistances:
         return self._columns.pop(i)
 
     def restricted(self, index: Tensor) -> KernelDistances:
-        """The same centres with a subset of the points."""
+        """A copy with the same centres and a subset of the points."""
         few = KernelDistances(self._pool.subset(index), None)
         few.squared, few.owner, few.centres = self.squared[index], self.owner[index], self.centres
         return few
 
 
 def _squared(norms: Tensor, centre: Tensor, products: Tensor) -> Tensor:
-    """|x|^2 + |c|^2 - 2 x.c; what is below its rounding error is zero, so that copies of a centre are none."""
+    """|x|^2 + |c|^2 - 2 x.c, set to zero below its rounding error, so that copies of a centre have distance zero."""
     total = norms + centre
     squared = total - 2.0 * products
     return torch.where(squared > 8.0 * torch.finfo(total.dtype).eps * total, squared, 0.0)

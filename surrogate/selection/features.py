@@ -1,4 +1,4 @@
-"""Features of candidates and labelled points, explicit or given by a kernel alone."""
+"""Features of candidates and labelled points, explicit or given only by a kernel."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ Projector = Callable[[Any], Tensor]
 class Features(ABC):
     """n points under a feature map phi with the kernel k(x, x') = phi(x).phi(x').
 
-    All selection rules work on this. Objects used in one call, such as the pool and the labelled points, must come from
-    the same feature map (not checked); their numbers of points may differ.
+    The interface on which all selection rules work. Objects used in one call, such as the pool and the labelled points,
+    must have the same feature map (not checked), but may have different numbers of points.
     """
 
     @property
     @abstractmethod
     def rows(self) -> Tensor:
-        """A tensor with one row per point, for their number, the precision and the device."""
+        """A tensor with one row per point, which gives the number of points, the precision and the device."""
 
     @property
     def n(self) -> int:
@@ -59,7 +59,7 @@ class Features(ABC):
 
     @property
     def dim(self) -> int | None:
-        """Number p of features; None if there are infinitely many or they are not known."""
+        """Number p of features; None if it is infinite or unknown."""
         return None
 
     @abstractmethod
@@ -95,7 +95,7 @@ class Features(ABC):
         raise ValueError(_unknown(self))
 
     def stored(self) -> Features:
-        """An equivalent object that has precomputed everything its columns need."""
+        """An equivalent object with everything precomputed that columns of the kernel need."""
         return self
 
 
@@ -114,8 +114,7 @@ class DenseFeatures(Features):
         matrix: phi(x), with shape (n, p).
 
     Raises:
-        TypeError: If it is no tensor.
-        ValueError: If it is not a matrix of real numbers.
+        TypeError: If ``matrix`` is not a tensor. ValueError: If it is not a matrix of real numbers.
     """
 
     matrix: Tensor
@@ -176,7 +175,7 @@ class Kernel(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class KernelFeatures(Features):
-    """Points under a kernel that has infinitely many features.
+    """Points under a kernel that has no explicit features.
 
     Attributes:
         kernel: The kernel.
@@ -210,12 +209,12 @@ class KernelFeatures(Features):
 
 @dataclass(frozen=True, eq=False)
 class CovarianceFeatures(Features):
-    """Points under a covariance available by columns, such as a posterior over the whole pool.
+    """Points under a covariance that is given by columns, such as a posterior over the whole pool.
 
     Attributes:
         access: Access to the covariance of all points.
         index: Indices of these points, with shape (n,).
-        variances: Its diagonal there, with shape (n,).
+        variances: Variances of these points, with shape (n,).
     """
 
     access: ColumnAccess
@@ -232,7 +231,7 @@ class CovarianceFeatures(Features):
         return self.variances
 
     def gram(self, other: CovarianceFeatures) -> Tensor:
-        """Covariances, with shape (n, m); one column of the whole for each of the m points."""
+        """Covariances, with shape (n, m), from one column of the full covariance for each of the m points."""
         columns = [self.access.column(int(j))[self.index] for j in other.index]
         return torch.stack(columns, 1).to(self.dtype)
 
@@ -246,18 +245,18 @@ class CovarianceFeatures(Features):
 
 
 def linear_features(x: Tensor) -> DenseFeatures:
-    """The inputs as features, k = x.x': depends on no model. Standardise x first."""
+    """The inputs as features, k = x.x', independent of any model. Standardise x first."""
     return DenseFeatures(x)
 
 
 def prediction_features(samples: Tensor) -> DenseFeatures:
-    """Features whose kernel is the empirical covariance of predictions by ensemble members, trees or posterior draws.
+    """Features whose kernel is the empirical covariance of predictions by an ensemble, trees or posterior draws.
 
     Args:
         samples: Predictions, with shape (m, n), one row per member or draw, at least two.
 
     Returns:
-        Deviations from the mean over sqrt(m - 1), as features with shape (n, m).
+        Deviations from the mean divided by sqrt(m - 1), as features with shape (n, m).
 
     Raises:
         ValueError: If there are fewer than two rows.
@@ -286,13 +285,13 @@ class _Columns:
 
 
 def covariance_features(covariance: Any) -> CovarianceFeatures:
-    """Points under a known covariance: a surrogate's, one of gpytorch, or any matrix.
+    """Points under a known covariance, such as that of a surrogate or of gpytorch, or any matrix.
 
     Args:
         covariance: A matrix with shape (n, n), a gpytorch `MultivariateNormal` (its lazy covariance is used, and its
             matrix never formed if gpytorch can give columns), a lazy matrix of `linear_operator`, or anything with
-            ``diag()`` and ``column(i)`` such as `surrogate.selection.posterior.uncertainty_gram`. It is conditioned
-            on the labels already: use it in mode P, without labelled points.
+            ``diag()`` and ``column(i)`` such as `surrogate.selection.posterior.uncertainty_gram`. It must already be
+            conditioned on the labels; use it in mode P, without labelled points.
 
     Raises:
         TypeError: If it is none of these.

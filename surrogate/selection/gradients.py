@@ -1,4 +1,4 @@
-"""Gradients of a network with respect to its parameters as features: its finite-width tangent kernel."""
+"""Gradients of a network with respect to its parameters as features; their kernel is the tangent kernel."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = ["FactoredFeatures", "GradientFeatures", "last_layer_features"]
 class FactoredFeatures(Features):
     """Sums of outer products, phi = (u_1 (x) v_1, u_2 (x) v_2, ...), kept as factors.
 
-    k(x, x') = sum_l <u_l, u'_l> <v_l, v'_l>; a column costs O(n) times the sum of the widths of the factors, where the
-    features themselves would be as many as the sum of the products of these widths.
+    k(x, x') = sum_l <u_l, u'_l> <v_l, v'_l>; a column costs O(n) times the sum of the factors' widths, whereas the
+    explicit features number the sum of the products of these widths.
 
     Attributes:
         factors: Pairs (u, v) with shapes (n, a_l) and (n, b_l).
@@ -64,9 +64,10 @@ class FactoredFeatures(Features):
     def projector(self, p: int, generator: torch.Generator) -> Projector:
         """Random projections of the outer products, see `ProductSketch`.
 
-        psi = sum_l (u_l R_l) * (v_l S_l) / sqrt(p), as in Holzmueller et al. (2023), arXiv:2203.09410, sec. 3.2.4. We
-        depart from it where a factor has one column: its product with the other is projected at once, with less noise.
-        O(n p) times the sum of the widths, against the product of them for a projection of the features themselves.
+        psi = sum_l (u_l R_l) * (v_l S_l) / sqrt(p), as in Holzmueller et al. (2023), arXiv:2203.09410, sec. 3.2.4. In
+        departure from the paper, if a factor has one column its product with the other is projected directly, with less
+        noise. Costs O(n p) times the sum of the widths; projecting the explicit features would cost O(n p) times their
+        product.
         """
         sketch = self.sketch(p, generator)
         return lambda features: sketch(features.factors)
@@ -78,17 +79,17 @@ class FactoredFeatures(Features):
 
 @dataclass(frozen=True, eq=False)
 class GradientFeatures(Features):
-    """Gradients of a network with respect to its parameters, computed on demand: its finite-width tangent kernel.
+    """Gradients of a network with respect to its parameters, computed on demand; the finite-width tangent kernel.
 
-    Holds the network and the inputs only; blocks of points pass through the network when a kernel or a sketch is asked
-    for, so that a pool of a million points needs no more memory than its sketch.
+    Stores only the network and the inputs. Blocks of points are passed through the network when a kernel or a sketch is
+    computed, so a pool of a million points needs no more memory than its sketch.
 
     Attributes:
         module: A frozen copy of a network whose parameters are those of `nn.Linear` layers.
         x: Its inputs, with shape (n, d).
         scales: Constants (c_w, c_b) per linear layer of the tangent parametrisation, None for ones.
-        last: Only this many of the last layers, None for all.
-        block: Points that pass at once.
+        last: Number of last layers to use; None for all.
+        block: Points per block.
     """
 
     module: nn.Module
@@ -106,22 +107,22 @@ class GradientFeatures(Features):
         scales: Sequence[tuple[float, float]] | None = None,
         last: int | None = None,
     ) -> GradientFeatures:
-        """Features of points x under a network, of which a copy is kept.
+        """Gradient features of points x under a copy of a network.
 
         Args:
-            module: Any network whose parameters are those of `nn.Linear` layers, each used once; the activations are
-                free. With k outputs the kernel is the sum over outputs.
+            module: Any network whose only parameters are those of `nn.Linear` layers, each used once; activations are
+                arbitrary. With k outputs the kernel is the sum over outputs.
             x: Inputs, with shape (n, d).
-            scales: Constants c of y = c_w W x + c_b b per linear layer. Gradients of plain `nn.Linear` layers are those
-                with c = 1; a network trained with learning rates c times the common one has these c.
-            last: Only the last layers: 1 gives the last-layer kernel.
+            scales: Constants c of y = c_w W x + c_b b per linear layer. Plain `nn.Linear` layers have c = 1; a network
+                trained with learning rates c times a common one has these c.
+            last: Number of last layers to use; 1 gives the last-layer kernel.
 
         Raises:
-            ValueError: If the network has other parameters, or the number of scales is not that of its layers.
+            ValueError: If the network has other parameters, or the numbers of scales and layers differ.
         """
         twin = frozen_copy(module, x.dtype).to(x.device)
         features = cls(twin, x.detach(), None if scales is None else tuple(scales), last)
-        features.subset(slice(0, 1)).stored()  # refuses what cannot be computed now rather than within a selection
+        features.subset(slice(0, 1)).stored()  # raises errors here rather than during a selection
         return features
 
     @property

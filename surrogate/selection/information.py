@@ -12,14 +12,14 @@ from surrogate.selection.features import Features
 
 __all__ = ["bait", "max_determinant"]
 
-_AHEAD = 16  # points whose products with all features are computed at once
-_CROWD = 256  # points that are looked at to guess which
-_ROWS = 8192  # that pass at once where there are temporary copies
+_AHEAD = 16  # points for which products with all features are computed at once
+_CROWD = 256  # points considered when guessing which
+_ROWS = 8192  # rows per block where temporary copies are needed
 
 
 @dataclass(frozen=True, eq=False)
 class _NoisyGram:
-    """K + noise^2 by columns."""
+    """Access to K + noise^2 I by columns."""
 
     features: Features
     variance: float
@@ -35,12 +35,12 @@ class _NoisyGram:
 
 
 def max_determinant(features: Features, n: int, *, noise: float) -> Tensor:
-    """Indices that greedily maximise det(K + noise^2): each has the largest variance given the points before it.
+    """Indices that greedily maximise det(K + noise^2 I): each has the largest variance given those before it.
 
-    O(m n p) with p explicit features, in place of m n^2 and n columns of the kernel without.
+    Costs O(m n p) with p explicit features; otherwise O(m n^2) and n columns of the kernel.
 
     Returns:
-        At most n distinct indices; fewer when no variance above rounding is left.
+        At most n distinct indices; fewer if all remaining variances are below rounding.
     """
     if features.dim is None or features.dim > 4096:
         _, pivots = pivoted_cholesky(_NoisyGram(features.stored(), noise**2), n, tolerance=_floor(features.dtype))
@@ -49,7 +49,7 @@ def max_determinant(features: Features, n: int, *, noise: float) -> Tensor:
 
 
 def _floor(dtype: torch.dtype) -> float:
-    """Variance, relative to the largest, below which a point counts as known."""
+    """Variance relative to the largest below which a point counts as known."""
     return 10.0 * torch.finfo(dtype).eps
 
 
@@ -57,8 +57,8 @@ def bait(pool: Tensor, train: Tensor | None, n: int, *, noise: float, given: boo
     """Indices that greedily minimise the summed posterior variance over the pool and the labelled points.
 
     Each step takes the point with the largest reduction phi.M C M phi / (phi.M phi + noise^2), with C the second moment
-    of all features and M the posterior covariance of the weights. With ``overselect`` f the backward steps then drop
-    the (f - 1) n points whose loss hurts least.
+    of all features and M the posterior covariance of the weights. With ``overselect`` = f, f n points are chosen first;
+    backward steps then drop the (f - 1) n whose removal raises the variance least.
 
     Args:
         pool: Features, with shape (m, p), float64.
@@ -69,8 +69,8 @@ def bait(pool: Tensor, train: Tensor | None, n: int, *, noise: float, given: boo
         overselect: f, at least 1.
 
     Returns:
-        At most n distinct indices, in the order of selection; fewer when nothing is left to reduce. O(m p^2) once, then
-        O(m p) a step.
+        At most n distinct indices, in the order of selection; fewer if no variance is left to reduce. Costs O(m p^2)
+        once, then O(m p) per step.
 
     References:
         Ash et al. (2021), arXiv:2106.09675; Holzmueller et al. (2023), https://www.jmlr.org/papers/v24/22-0937.html.
@@ -110,20 +110,20 @@ def _factor(known: Tensor, variance: float) -> Tensor:
 
 
 class _Weights:
-    """Posterior of weights under features: M, variances phi.M phi and, with a moment C, reductions phi.M C M phi.
+    """Posterior of linear weights: M, variances phi.M phi and, given a moment C, reductions phi.M C M phi.
 
-    A step needs Phi M phi_i and Phi M C M phi_i. Reading Phi costs more than multiplying it, so these are computed for
-    several points at once: the one that is taken and those that would follow if only the best few points existed. A
-    pair that was computed before some other steps is brought up to date from what these steps changed,
-    M <- M - g m m^T, at O(n) each; a wrong guess costs time and changes no result.
+    A step needs Phi M phi_i and Phi M C M phi_i. Reading Phi from memory costs more than multiplying it, so these pairs
+    are computed for several points at once: the chosen one and those that would follow if only the best few points
+    existed. A pair computed some steps ago is updated for the changes M <- M - g m m^T since then, at O(n) per step. A
+    wrong guess costs time but does not change the result.
     """
 
     def __init__(self, phi: Tensor, m: Tensor, moment: Tensor | None, noise: float) -> None:
         self._phi, self._m, self._moment, self._noise = phi, m, moment, noise
         self._open = torch.ones(len(phi), dtype=torch.bool, device=phi.device)
         self._pairs: dict[int, Tensor] = {}
-        self._steps: list[tuple[float, float]] = []  # since the pairs: g and m.C m
-        self._history = phi.new_empty(0)  # and the pairs of these steps
+        self._steps: list[tuple[float, float]] = []  # g and m.C m of each step since pairs were computed
+        self._history = phi.new_empty(0)  # the pairs of these steps
         self.chosen: list[int] = []
         self.variance = self.reduction = phi.new_empty(0)
         self.floor = 0.0
@@ -144,7 +144,7 @@ class _Weights:
         return state
 
     def take(self, *, preview: bool = True) -> bool:
-        """Adds the best point; returns False if no point is informative."""
+        """Adds the most informative point; returns False if there is none."""
         i = int(torch.where(self._open, self._scores(), -torch.inf).argmax())
         gain = float(self.variance[i] if self._moment is None else self.reduction[i])
         if not (bool(self._open[i]) and gain > (self.floor if self._moment is None else 0.0)):
@@ -155,7 +155,7 @@ class _Weights:
         return True
 
     def drop(self) -> bool:
-        """Removes the point whose loss costs least; returns False if rounding prevents it."""
+        """Removes the point whose removal raises the variance least; returns False if rounding prevents it."""
         index = torch.tensor(self.chosen, device=self._phi.device)
         spare = self._noise - self.variance[index]
         cost = torch.where(spare > 0, self.reduction[index].clamp(min=0.0) / spare, torch.inf)
@@ -213,7 +213,7 @@ class _Weights:
         self._history = self._phi.new_empty(len(wanted), 2, len(self._phi))
 
     def _preview(self) -> list[int]:
-        """Likely next points: those that the rule would choose among the points with the best scores now."""
+        """Likely next points: those that the rule would choose among the points with the best current scores."""
         index = torch.where(self._open, self._scores(), -torch.inf).topk(min(_CROWD, len(self._phi))).indices
         few = self.only(index)
         while len(few.chosen) < _AHEAD and few.take(preview=False):

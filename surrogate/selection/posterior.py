@@ -16,25 +16,25 @@ from surrogate.selection.selection import max_det
 __all__ = ["uncertain_batch", "uncertainty_gram"]
 
 
-_INDEPENDENT = 1e-9  # least variance given the data: below it correlations of feasibility are rounding
-_OPEN = 0.25  # share of its variance that a point must keep given the pending ones to be chosen for its height
+_INDEPENDENT = 1e-9  # smallest variance given the data; below it correlations of feasibility are rounding errors
+_OPEN = 0.25  # share of its variance that a point must keep given pending ones to be chosen for its mean
 
 
 def uncertainty_gram(model: LogDensity, t: Array, weights: Array, *, doubt: bool = True) -> ColumnAccess:
-    """Kernel of the relative uncertainty of the posterior density at candidates t, weighted.
+    """Weighted kernel of the relative uncertainty of the posterior density at candidates t.
 
     The density is feasible(x) exp(f(x)); to first order its relative variance is p sd_f^2 + p (1 - p), with p the
-    probability of being feasible. Both parts keep their correlations given the data. Where the log-likelihood is known
-    and only feasibility is in doubt, points along its boundary are chosen.
+    probability of being feasible. Both parts keep their correlations given the data. If the log-likelihood is known and
+    only feasibility is uncertain, points along its boundary are chosen.
 
     Args:
         model: Surrogate.
         t: Candidates, with shape (m, d).
         weights: Positive weights, with shape (m,).
-        doubt: Whether doubt of feasibility counts.
+        doubt: Whether to include the uncertainty of feasibility.
 
     Returns:
-        Access to the kernel. O(m n (n + p)) once.
+        Access to the kernel, after O(m n (n + p)) operations.
     """
     values = model.covariance(t, weights)
     if model.feasibility.everywhere:
@@ -61,7 +61,7 @@ def _given(
     """The kernel over candidates given pending points, and the fraction of its diagonal that remains."""
     if pending is None or len(pending) == 0:
         return uncertainty_gram(model, t, weights, doubt=doubt), None
-    # Weights of pending points change nothing but rounding.
+    # Weights of pending points affect only rounding.
     weights = np.concatenate([np.ones(len(pending)), weights])
     joint = uncertainty_gram(model, np.concatenate([pending, t]), weights, doubt=doubt)
     gram = conditioned(joint, len(pending))
@@ -81,8 +81,9 @@ def uncertain_batch(
 ) -> Indices:
     """Indices of the next batch among candidates.
 
-    Greedy max-det of the uncertainty kernel with weights exp(2 zeta (mu - max mu)): the first point maximises
-    2 zeta mu + log sd as in Gammal et al. (2023), arXiv:2211.02045, and the covariance replaces their believer values.
+    Greedy max-det of the uncertainty kernel with weights exp(2 zeta (mu - max mu)): the first point maximises 2 zeta mu
+    + log sd as in Gammal et al. (2023), arXiv:2211.02045, and the joint covariance replaces their Kriging-believer
+    steps.
 
     Args:
         model: Surrogate.
@@ -90,15 +91,15 @@ def uncertain_batch(
         log_prior: Log prior density there, with shape (m,).
         n: Size of the batch.
         zeta: Weight of the log-posterior against the uncertainty.
-        caution: If given, the first point of the batch is the one with the highest mean - caution sd. Recent errors in
-            units of the sd are a good choice: a surrogate that misjudges its way takes short steps, as in a trust
-            region.
-        pending: Points whose values are on the way, with shape (k, d): their uncertainty counts as gone, and that of
-            the candidates is what remains given them, which does not depend on their values.
-        doubt: Whether doubt of feasibility counts.
+        caution: If given, the first point of the batch is the one with the highest mean - caution * sd. Recent
+            prediction errors in units of the sd are a good value: after large errors the surrogate takes short steps,
+            as in a trust region.
+        pending: Points being evaluated, with shape (k, d). Candidates are judged by the uncertainty that remains given
+            these points, which does not depend on their values.
+        doubt: Whether to include the uncertainty of feasibility.
 
     Returns:
-        n indices; fewer when the candidates hold less independent uncertainty.
+        n indices, or fewer if the candidates have less independent uncertainty.
     """
     height = model.if_feasible(t) + log_prior / model.temperature
     weights = np.exp(np.maximum(2.0 * zeta * (height - height.max()), -300.0))
@@ -107,7 +108,7 @@ def uncertain_batch(
         return max_det(gram, n).cpu().numpy()
     _, sd = model.predict(t)
     first = int((height - caution * sd / model.temperature).argmax())
-    if open_share is not None and open_share[first] < _OPEN:  # a pending point tells what it would
+    if open_share is not None and open_share[first] < _OPEN:  # a pending point already gives its information
         return max_det(gram, n).cpu().numpy()
     others = max_det(gram, min(n + 1, len(t))).cpu().numpy()
     return np.concatenate([[first], others[others != first][: n - 1]]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Rules that choose a batch: max-det of a kernel matrix, by distances to what is chosen, and Frank-Wolfe."""
+"""Rules that choose a batch: max-det of a kernel matrix, distances to chosen points, and Frank-Wolfe."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from surrogate.selection.distances import Distances
 
 __all__ = ["frank_wolfe", "kmeans_pp", "largest_cluster", "max_det", "max_dist"]
 
-_AHEAD = 32  # columns that are computed at once
-_CROWD = 512  # points that are looked at to guess which
+_AHEAD = 32  # columns computed at once
+_CROWD = 512  # points considered when guessing which columns
 
 
 def max_det(gram: ColumnAccess, n: int) -> Tensor:
     """Indices of the batch that greedily maximises the determinant of its kernel matrix.
 
-    With a posterior covariance as the kernel each point has the largest variance given those chosen before it; with
-    the kernel scaled by weights, the largest weighted variance. Fewer than n indices come back when the rank of the
-    kernel is exhausted; the caller decides what to do then.
+    With a posterior covariance as the kernel each point has the largest variance given those chosen before it; with the
+    kernel scaled by weights, the largest weighted variance. Fewer than n indices are returned if the rank of the kernel
+    is exhausted.
 
     Args:
         gram: Access to the kernel matrix over m candidates.
         n: Number of points, in 1..m.
 
     Returns:
-        At most n distinct indices in the order of selection. n columns of the kernel and O(m n^2).
+        At most n distinct indices in the order of selection, for n columns of the kernel and O(m n^2) operations.
 
     Raises:
         ValueError: If n is not in 1..m.
@@ -36,14 +36,14 @@ def max_det(gram: ColumnAccess, n: int) -> Tensor:
 
 
 def largest_cluster(distances: Distances, n: int) -> Tensor:
-    """Indices by the rule LCMD: the point farthest from its centre in the cluster with the largest sum of squares.
+    """Indices chosen by LCMD: the farthest point in the cluster with the largest sum of squared distances.
 
-    Clusters are the points nearest to each centre, those of the labelled points included: dense regions that are badly
-    covered come first, and each point of the batch shrinks its own. Without a centre the first is the point with the
-    largest norm.
+    A cluster consists of the points nearest to a centre; the labelled points are centres too. Dense regions that are
+    poorly covered come first, and each new point shrinks its cluster. If there are no centres, the first point is that
+    with the largest norm.
 
     Args:
-        distances: Distances of m points, changed by the call.
+        distances: Distances of m points; modified in place.
         n: Number of points, in 1..m.
 
     Returns:
@@ -60,7 +60,7 @@ def largest_cluster(distances: Distances, n: int) -> Tensor:
 
 
 def _by_clusters(distances: Distances, sizes: Tensor, n: int, *, preview: bool) -> list[int]:
-    """At most n further points; ``sizes`` are those of the clusters, with room for as many more, changed."""
+    """At most n further points. ``sizes``, those of the clusters with room for n more, is modified in place."""
     likely = (lambda: _cluster_preview(distances, sizes)) if preview else None
     chosen: list[int] = []
     while len(chosen) < n:
@@ -92,7 +92,7 @@ def _cluster_preview(distances: Distances, sizes: Tensor) -> Tensor:
 
 
 def max_dist(distances: Distances, n: int) -> Tensor:
-    """Indices by the farthest-first rule: each the point farthest from all centres (k-centre greedy, Core-Set).
+    """Indices chosen farthest first: each is the point farthest from all centres (k-centre greedy, Core-Set).
 
     Args and Returns: As `largest_cluster`.
 
@@ -127,8 +127,8 @@ def _distance_preview(distances: Distances) -> Tensor:
 def kmeans_pp(distances: Distances, n: int, *, generator: torch.Generator) -> Tensor:
     """Indices drawn one by one with probability proportional to the squared distance to the nearest centre.
 
-    The first is uniform if there is no centre. Draws invert the cumulative sum in float64, so that pools of any size
-    will do.
+    The first is drawn uniformly if there are no centres. Draws invert the cumulative sum in float64, which works for
+    pools of any size.
 
     Args and Returns: As `largest_cluster`.
 
@@ -150,7 +150,7 @@ def kmeans_pp(distances: Distances, n: int, *, generator: torch.Generator) -> Te
 
 
 def _first(distances: Distances) -> list[int]:
-    """Without a centre, the point with the largest norm becomes one."""
+    """Makes the point with the largest norm a centre if there are none."""
     if distances.centres:
         return []
     i = int(distances.norms().argmax())
@@ -161,7 +161,7 @@ def _first(distances: Distances) -> list[int]:
 def frank_wolfe(pool: Tensor, train: Tensor | None, n: int) -> Tensor:
     """Indices whose weighted features come closest to the sum of all features (ACS-FW).
 
-    Each step takes the point whose direction has the largest inner product with what is left of the sum, and moves
+    Each step takes the point whose direction has the largest inner product with the residual of the sum, and moves
     towards it by line search. No point is taken twice.
 
     Args:
@@ -170,7 +170,7 @@ def frank_wolfe(pool: Tensor, train: Tensor | None, n: int) -> Tensor:
         n: Number of points, in 1..m.
 
     Returns:
-        At most n distinct indices; fewer when all that are left are zero. O(m n p).
+        At most n distinct indices, fewer if all remaining features are zero, in O(m n p) operations.
 
     References:
         Pinsler et al. (2019), arXiv:1908.02144.
@@ -196,7 +196,7 @@ def frank_wolfe(pool: Tensor, train: Tensor | None, n: int) -> Tensor:
 
 
 def _line_search(current: Tensor, target: Tensor, vertex: Tensor) -> Tensor:
-    """The point between ``current`` and ``vertex`` that is nearest to the target on their line."""
+    """The point between ``current`` and ``vertex`` nearest to the target."""
     step = vertex - current
     square = step @ step
     return current + step * ((step @ (target - current)) / square) if float(square) > 0 else current

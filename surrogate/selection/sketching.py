@@ -11,7 +11,7 @@ from torch import Tensor
 __all__ = ["ProductSketch", "Projection"]
 
 _BLOCK = 32
-_ROWS = 1024  # that pass at once: they stay in the cache
+_ROWS = 1024  # rows per block, which fit into the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,14 +19,15 @@ class Projection:
     """A random linear map R with E (R x)_i (R y)_i = x.y for each of its p outputs.
 
     Vectors at least as long as p are cut into blocks of 32; every block is rotated at random (Haar) and the blocks are
-    mixed with the signs of a Hadamard matrix: p outputs in O(32 + p / 32) operations each instead of one for every
-    input, and with p inputs the map is an isometry. What does not fill a block, and shorter vectors, meet a matrix of
-    normal numbers. Results come in an order that suits the products, with shape (groups, n, p / groups).
+    mixed with the signs of a Hadamard matrix: each of p outputs then takes O(32 + p / 32) operations instead of one for
+    every input, and with p inputs the map is an isometry. Shorter vectors, and inputs that do not fill a block, are
+    multiplied by a matrix of normal numbers. Results have shape (groups, n, p / groups), in an order that suits
+    products of sketches.
 
     Attributes:
         rotations: Blocks with shape (a, 32, 32), or None.
         signs: With shape (groups, a).
-        rest: Normal numbers with shape (inputs left, p).
+        rest: Normal numbers for the remaining inputs, with shape (inputs left, p).
         groups: p / 32, or 1 without blocks.
 
     References:
@@ -51,12 +52,12 @@ class Projection:
         if not count:
             return cls(None, rest[:0], rest, groups)
         q, r = torch.linalg.qr(_normal((count, _BLOCK, _BLOCK), generator))
-        rotations = q * r.diagonal(dim1=1, dim2=2).sign()[:, None, :]  # uniform over rotations, not only orthogonal
+        rotations = q * r.diagonal(dim1=1, dim2=2).sign()[:, None, :]  # makes the distribution uniform (Haar)
         signs = _hadamard(max(count, groups))[:groups, :count] * _BLOCK**0.5
         return cls(rotations.to(like), signs.to(like), rest, groups)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """R x for rows x with shape (n, width), as (groups, n, p / groups)."""
+        """R x, with shape (groups, n, p / groups), for rows x with shape (n, width)."""
         n = len(x)
         if self.rotations is None:
             return (x @ self.rest).view(n, self.groups, -1).transpose(0, 1)
@@ -73,7 +74,7 @@ def _normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def _hadamard(n: int) -> Tensor:
-    """Sylvester's Hadamard matrix of the first order that is at least n."""
+    """Sylvester's Hadamard matrix of the smallest order that is at least n."""
     h = torch.ones(1, 1, dtype=torch.float64)
     while len(h) < n:
         h = torch.cat([torch.cat([h, h], 1), torch.cat([h, -h], 1)])
@@ -87,7 +88,7 @@ class ProductSketch:
     psi = sum_l (R_l u_l) * (S_l v_l) / sqrt(p) has E psi.psi' = sum_l <u_l, u'_l> <v_l, v'_l>.
 
     Attributes:
-        maps: Pairs (R, S); None for a single column, which multiplies the other factor before it is projected.
+        maps: Pairs (R, S); None stands for a factor of one column, which multiplies the other factor before projection.
         p: Number of outputs.
         groups: Their order, see `Projection`.
     """

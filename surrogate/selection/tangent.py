@@ -1,4 +1,4 @@
-"""Kernels of neural networks: infinitely wide ones, the Laplace kernel, and gradients of a finite one by layers."""
+"""Kernels of neural networks: infinitely wide networks, the Laplace kernel, and gradients of a finite network."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LaplaceKernel:
 
 @dataclass(frozen=True)
 class _WideNetwork:
-    """What the kernels of infinitely wide ReLU networks have in common; their attributes are explained there."""
+    """Common part of the kernels of infinitely wide ReLU networks, which document the attributes."""
 
     layers: int = 3
     weight_variance: float = 2.0
@@ -68,7 +68,7 @@ class _WideNetwork:
 
 
 class NNGPKernel(_WideNetwork):
-    """Covariance of the outputs of infinitely wide ReLU networks with random parameters.
+    """Covariance of the outputs of infinitely wide ReLU networks with random parameters (NNGP).
 
     K_0 = w x.x' / d + b and K <- w T(K) + b once for each further layer, with T the arc-cosine kernel of first order
     divided by two.
@@ -95,7 +95,7 @@ class NNGPKernel(_WideNetwork):
 
 
 class NTKernel(_WideNetwork):
-    """Tangent kernel of infinitely wide ReLU networks: what gradient descent on them converges to.
+    """Neural tangent kernel of infinitely wide ReLU networks, which describes their gradient descent.
 
     With K as in `NNGPKernel`, Theta_0 = K_0 and Theta <- K + w T'(K) Theta for each further layer.
 
@@ -136,10 +136,10 @@ def _arc_cosine(k: Tensor, va: Tensor, vb: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def linear_layers(module: nn.Module) -> list[nn.Linear]:
-    """The `nn.Linear` layers of a network in the order in which they were registered.
+    """The `nn.Linear` layers of a network in the order of registration.
 
     Raises:
-        ValueError: If there are none, or if other layers hold parameters, whose gradients would be left out.
+        ValueError: If there are none, or other layers have parameters, whose gradients would be missing.
     """
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
     known = {id(p) for layer in layers for p in layer.parameters(recurse=False)}
@@ -151,7 +151,7 @@ def linear_layers(module: nn.Module) -> list[nn.Linear]:
 
 
 def frozen_copy(module: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
-    """A copy in evaluation mode whose parameters need no gradient: later training does not change it."""
+    """A copy in evaluation mode without gradients, which later training does not change."""
     twin = copy.deepcopy(module).eval().requires_grad_(False)
     for part in twin.modules():
         if getattr(part, "inplace", False):
@@ -162,7 +162,7 @@ def frozen_copy(module: nn.Module, dtype: torch.dtype | None = None) -> nn.Modul
 def layer_factors(
     module: nn.Module, x: Tensor, *, scales: Sequence[tuple[float, float]] | None = None, last: int | None = None
 ) -> list[tuple[Tensor, Tensor]]:
-    """Gradients of the outputs of a network with respect to its parameters as one product of factors per layer.
+    """Gradients of a network's outputs with respect to its parameters, as a pair of factors for each layer.
 
     The gradient for layer l and point i is the outer product of u_i = [c_w h_i, c_b], h the input of the layer, and
     v_i, the gradient with respect to its output. Kernels of gradients are sums over layers of <u, u'> <v, v'>, and the
@@ -181,7 +181,7 @@ def layer_factors(
 
     Raises:
         ValueError: If the output is not (n,) or (n, k), a layer is not used exactly once on a matrix of n rows, or the
-            network writes over its own pre-activations.
+            network modifies its pre-activations in place.
     """
     layers = linear_layers(module)
     scales = [(1.0, 1.0)] * len(layers) if scales is None else list(scales)
@@ -199,14 +199,14 @@ def layer_factors(
     inputs = [tap.checked(len(x)) for tap in taps]
     us = [_with_bias(tap.layer, h, *c) for tap, h, c in zip(taps, inputs, scales[start:], strict=True)]
     factors = []
-    for k, total in enumerate(totals):  # of scalars: torch imports sympy to compare the shapes of others
+    for k, total in enumerate(totals):  # gradients of scalars, because torch imports sympy to compare other shapes
         grads = torch.autograd.grad(total, [tap.outputs[0] for tap in taps], retain_graph=k + 1 < len(totals))
         factors += list(zip(us, grads, strict=True))
     return factors
 
 
 class _Tap:
-    """Catches the input and the output of one layer during one pass."""
+    """Records the input and the output of one layer during one pass."""
 
     def __init__(self, layer: nn.Linear) -> None:
         self.layer = layer

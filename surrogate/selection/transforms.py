@@ -1,4 +1,4 @@
-"""Transforms of kernels before a batch is chosen: scale, posterior, sketch, ensembles, ACS features and weights."""
+"""Transforms of kernels before selection: scale, posterior, sketch, ensembles, ACS features and weights."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class PoolAndTrain:
 
     Attributes:
         pool: Points without a label.
-        train: Points with one, None if there are none.
+        train: Points with a label; None if there are none.
     """
 
     pool: Features
     train: Features | None = None
 
     def each(self, function: Callable[[Features], Features]) -> PoolAndTrain:
-        """Applies a function to the pool and to the labelled points."""
+        """The result of applying a function to both the pool and the labelled points."""
         return PoolAndTrain(function(self.pool), None if self.train is None else function(self.train))
 
     @property
@@ -63,7 +63,7 @@ Transform = Callable[[PoolAndTrain], PoolAndTrain]
 
 
 def scale(split: PoolAndTrain) -> PoolAndTrain:
-    """The kernel divided by its mean diagonal at the labelled points (at the pool if there are none)."""
+    """The kernel divided by its mean diagonal over the labelled points, or over the pool if there are none."""
     reference = split.pool if split.train is None else split.train
     mean = reference.diag().double().mean()
     if not (torch.isfinite(mean) and mean > 0):
@@ -79,15 +79,15 @@ def _times(features: Features, factor: Tensor) -> Features:
 
 
 def posterior(noise: float = 1e-3, *, given: str = "train", scaled: bool = True) -> Transform:
-    """The posterior kernel, given labels observed with noise of this sd.
+    """A transform to the posterior kernel given labels with noise of this sd.
 
-    k(x, x') - k(x, X) (k(X, X) + noise^2)^-1 k(X, x'), in float64. Explicit features stay explicit,
-    phi <- noise L^-1 phi with L L^T = Phi^T Phi + noise^2, when they are no more than max(1024, 3 n_train): O(n p^2).
-    Otherwise the kernel itself is conditioned: O(n n_train^2).
+    k(x, x') - k(x, X) (k(X, X) + noise^2)^-1 k(X, x'), in float64. Up to max(1024, 3 n_train) explicit features stay
+    explicit, phi <- noise L^-1 phi with L L^T = Phi^T Phi + noise^2, at O(n p^2). Otherwise the kernel is conditioned,
+    at O(n n_train^2).
 
     Args:
         noise: Sd of the noise, in units of the square root of the (scaled) prior variance.
-        given: "train" for the labelled points, "pool" for the others.
+        given: Points to condition on: "train" for the labelled ones, "pool" for the others.
         scaled: Whether to `scale` the kernel first, as everywhere in the paper.
 
     Raises:
@@ -135,10 +135,10 @@ def _kernel_posterior(known: Features, noise: float) -> Callable[[Features], Fea
 
 
 def _cholesky(matrix: Tensor, ridge: float) -> Tensor:
-    """Lower factor of matrix + ridge, which is positive definite in exact arithmetic.
+    """Lower Cholesky factor of matrix + ridge I.
 
     Raises:
-        ValueError: If it is not in this precision.
+        ValueError: If the sum is not positive definite in this precision.
     """
     matrix.diagonal().add_(ridge)
     factor, info = torch.linalg.cholesky_ex(matrix)
@@ -149,12 +149,12 @@ def _cholesky(matrix: Tensor, ridge: float) -> Tensor:
 
 
 def kfac_posterior(noise: float = 1e-3) -> Transform:
-    """The kernel of the remaining uncertainty given the labels, by K-FAC's Kronecker factors: cheap for any network.
+    """A transform to an approximate posterior kernel given the labels, by Kronecker factors (K-FAC).
 
     As `posterior`, with the matrix of each layer's gradients u (x) v at n labelled points replaced by n A (x) G, and
-    noise^2 added to it by factored damping (see ``Kronecker``). The features stay outer products, of
-    noise / sqrt(n) L_A^-1 u and L_G^-1 v, so that a sketch after it costs what one before it does: no p features are
-    needed. O((n + m) (a^2 + b^2)) time for m points and layers of a inputs and b outputs.
+    noise^2 added to it by factored damping (see ``Kronecker``). The features remain outer products, of noise / sqrt(n)
+    L_A^-1 u and L_G^-1 v, so they can be sketched afterwards and explicit features are never formed. O((n + m) (a^2 +
+    b^2)) time for m points and layers of a inputs and b outputs.
 
     Args:
         noise: Sd of the noise, in units of the square root of the (scaled) prior variance.
@@ -206,11 +206,11 @@ def _whitener(u: Tensor, v: Tensor, noise: float) -> Callable[[Tensor, Tensor], 
 
 
 def sketch(p: int = 512, *, generator: torch.Generator | None) -> Transform:
-    """Random features of dimension p whose inner products equal the kernel in expectation.
+    """A transform to p random features whose inner products equal the kernel in expectation.
 
-    Features that are no more than p already stay as they are. Sums of kernels are sums of independent sketches,
-    products of kernels are products of them times sqrt(p). The relative error of an inner product is of the order
-    1 / sqrt(p), and of a gradient kernel 12 % at p = 512: enough to tell points apart, not an uncertainty.
+    Features with at most p dimensions are unchanged. A sum of kernels gives a sum of independent sketches, a product
+    gives their product times sqrt(p). The relative error of an inner product is of order 1 / sqrt(p); for a gradient
+    kernel it is 12 % at p = 512, which is enough for selection but not for uncertainties.
 
     Raises:
         ValueError: If p is not positive; when applied, if the kernel has no explicit features, or has more than p and
@@ -235,9 +235,9 @@ def sketch(p: int = 512, *, generator: torch.Generator | None) -> Transform:
 
 
 def ensemble(splits: Sequence[PoolAndTrain]) -> PoolAndTrain:
-    """The sum of the kernels of several models of the same points.
+    """The sum of the kernels of several models at the same points.
 
-    Each part may have been transformed before; a later sketch of the sum is a sum of sketches.
+    The parts may already be transformed; a later sketch of the sum is a sum of sketches.
 
     Raises:
         ValueError: If there are none, or their numbers of points differ.
@@ -251,9 +251,9 @@ def ensemble(splits: Sequence[PoolAndTrain]) -> PoolAndTrain:
 
 
 def acs_grad(noise: float = 1e-3) -> Transform:
-    """k(x, x') k_posterior(x, x') / noise^4: the kernel of gradients of the expected gain in log-likelihood.
+    """A transform to k(x, x') k_posterior(x, x') / noise^4, the gradient kernel of the gain in log-likelihood.
 
-    Large (the square of p features): sketch it before a method that needs features.
+    It has the square of the number of features: sketch it before a method that needs features.
 
     References:
         Holzmueller et al. (2023), https://www.jmlr.org/papers/v24/22-0937.html, sec. 3.2.5; active sets as in
@@ -273,12 +273,12 @@ def acs_grad(noise: float = 1e-3) -> Transform:
 
 
 def acs_rf(p: int = 512, noise: float = 1e-3, *, generator: torch.Generator) -> Transform:
-    """Random features of the expected gain in log-likelihood from the label of a point, for known noise.
+    """A transform to random features of the expected gain in log-likelihood from a label, for known noise.
 
-    The expected log-likelihood of a label given theta plus the entropy of its prediction is
-    log(1 + v / noise^2) / 2 - ((theta.phi)^2 + v) / (2 noise^2), v the posterior variance at the point and theta a
-    centred draw from the posterior of the weights: one feature for each of p draws. Here theta and v have the posterior
-    covariance noise^2 (Phi^T Phi + noise^2)^-1, as the derivation asks, and the features are over sqrt(p).
+    The expected log-likelihood of a label given theta plus the entropy of its prediction is log(1 + v / noise^2) / 2 -
+    ((theta.phi)^2 + v) / (2 noise^2), v the posterior variance at the point and theta a centred draw from the posterior
+    of the weights: one feature for each of p draws. Here theta and v have the posterior covariance noise^2 (Phi^T Phi +
+    noise^2)^-1, as the derivation requires, and the features are divided by sqrt(p).
 
     References:
         Pinsler et al. (2019), arXiv:1908.02144; Holzmueller et al. (2023), sec. 3.2.5.
@@ -292,7 +292,7 @@ def acs_rf(p: int = 512, noise: float = 1e-3, *, generator: torch.Generator) -> 
         draws = _normal(phi.shape[1], p, phi, generator)
 
         def gain(features: Features) -> DenseFeatures:
-            # In units of the noise: its variance cancels throughout.
+            # In units of the noise, whose variance then cancels.
             white = torch.linalg.solve_triangular(factor.T, features.dense(), upper=True, left=False)
             v = white.square().sum(1, keepdim=True)
             value = 0.5 * torch.log1p(v) - 0.5 * ((white @ draws).square() + v)
@@ -304,14 +304,14 @@ def acs_rf(p: int = 512, noise: float = 1e-3, *, generator: torch.Generator) -> 
 
 
 def acs_rf_hyper(p: int, y: Tensor, *, generator: torch.Generator) -> Transform:
-    """Random features of the expected gain in log-likelihood from the label of a point, for unknown noise variance.
+    """A transform to random features of the expected gain in log-likelihood from a label, for unknown noise.
 
-    Conjugate model: theta ~ N(0, s^2) for each (scaled) feature and s^2 ~ inverse gamma(1, 1). Given the labels,
-    theta ~ N(m, s^2 V) with V = (Phi^T Phi + 1)^-1, m = V Phi^T y, and s^2 ~ inverse gamma(a, b) with a = 1 + n / 2 and
-    b = 1 + (y.y - m.V^-1 m) / 2; a label at phi is Student-t with 2 a degrees of freedom, centre m.phi and squared
-    scale b (1 + v) / a, v = phi.V phi. Each draw (theta, s^2) gives one feature, entropy plus expected log-likelihood,
-    log(b (1 + v) / a) / 2 + c_a - log(2 pi s^2) / 2 - (b (1 + v) / (a - 1) + ((theta - m).phi)^2) / (2 s^2),
-    with c_a the entropy of the standard t distribution. Derived from the model; no code of others was used.
+    Conjugate model: theta ~ N(0, s^2) for each (scaled) feature and s^2 ~ inverse gamma(1, 1). Given the labels, theta
+    ~ N(m, s^2 V) with V = (Phi^T Phi + 1)^-1, m = V Phi^T y, and s^2 ~ inverse gamma(a, b) with a = 1 + n / 2 and b = 1
+    + (y.y - m.V^-1 m) / 2; a label at phi is Student-t with 2 a degrees of freedom, centre m.phi and squared scale b (1
+    + v) / a, v = phi.V phi. Each draw (theta, s^2) gives one feature, entropy plus expected log-likelihood, log(b (1 +
+    v) / a) / 2 + c_a - log(2 pi s^2) / 2 - (b (1 + v) / (a - 1) + ((theta - m).phi)^2) / (2 s^2), with c_a the entropy
+    of the standard t distribution. This is our own derivation from the model.
 
     Args:
         p: Number of draws.
@@ -366,10 +366,10 @@ def _normal(rows: int, p: int, like: Tensor, generator: torch.Generator) -> Tens
 
 
 def weighted(weights: Tensor) -> Transform:
-    """The pool's features times positive weights, such as powers of a posterior density; labelled points keep weight 1.
+    """A transform that multiplies the pool's features by weights >= 0; labelled points keep weight 1.
 
     Raises:
-        ValueError: If weights are negative or not finite, or, when applied, not as many as points.
+        ValueError: If weights are negative or not finite, or, when applied, if their number is not that of the points.
     """
     if not bool((torch.isfinite(weights) & (weights >= 0)).all()):
         msg = "weights must be finite and not negative"
@@ -389,15 +389,16 @@ def weighted(weights: Tensor) -> Transform:
 
 
 def named_transform(spec: str, generator: torch.Generator | None) -> Transform:
-    """The transform with a short name and arguments, such as "sketch:512" or "acs-rf:512,0.001".
+    """The transform given by a name with arguments, such as "sketch:512" or "acs-rf:512,0.001".
 
     Args:
-        spec: One of "scale", "posterior", "posterior-pool", "posterior-kfac", "sketch", "acs-grad" and "acs-rf", after
-            a colon and between commas the numbers of the function of that name.
-        generator: For the random ones.
+        spec: One of "scale", "posterior", "posterior-pool", "posterior-kfac", "sketch", "acs-grad" and "acs-rf",
+            optionally followed by a colon and the function's numerical arguments, separated by commas.
+        generator: Generator for transforms with random numbers.
 
     Raises:
-        ValueError: If there is no such name, its numbers do not fit, or a random one has no generator.
+        ValueError: If the name is unknown, the arguments are wrong, or the transform is random and there is no
+            generator.
     """
     name, _, rest = spec.partition(":")
     makers: dict[str, tuple[Callable[..., Transform], list[type]]] = {

@@ -1,1 +1,1 @@
-"""Files: run folders, journals, arrays, documents."""
+"""Files of runs: folders, journals, arrays, documents."""

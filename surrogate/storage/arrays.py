@@ -25,8 +25,8 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     The same arrays give the same bytes.
 
     Raises:
-        ValueError: If an array holds Python objects, or is called "format", which is the number of the layout.
-        OSError: If the file cannot be written; a former one is then intact.
+        ValueError: If an array holds Python objects, or is called "format", which is reserved for the format number.
+        OSError: If the file cannot be written; an existing file is then left unchanged.
     """
     if "format" in arrays:
         msg = "no array may be called 'format', the name of the format number of the file"
@@ -43,11 +43,11 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Reads the arrays written by `save_arrays`.
+    """The arrays written by `save_arrays`, by name.
 
     Raises:
         FileNotFoundError: If there is no file.
-        ValueError: If it is damaged, or has the layout of another version.
+        ValueError: If the file is damaged, or has the format of another version.
     """
     arrays = _unzipped(path)
     number = arrays.pop("format", None)
@@ -75,7 +75,7 @@ def _unzipped(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(msg) from error
 
 
-# Whatever zipfile and the reader of numpy's header, a Python literal, raise for damaged bytes.
+# Exceptions that zipfile and numpy's header parser raise for damaged bytes.
 _DAMAGE = (
     *(OSError, EOFError, ValueError, TypeError, KeyError, IndexError, ArithmeticError, MemoryError, RuntimeError),
     *(SyntaxError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),

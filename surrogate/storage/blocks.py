@@ -1,4 +1,4 @@
-"""Outputs of a simulator on disk: a few in the line of their evaluation, many in a binary file beside the journal."""
+"""Outputs of a simulator on disk: small ones in the journal itself, large ones in a binary file beside it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["blocks_path", "outputs_from_json", "outputs_to_json"]
 
 
 _MOST_IN_LINE = 1024
-"""Numbers up to which outputs are written into the journal itself: 20 kB of text."""
+"""Largest number of output values written into the journal itself: 20 kB of text."""
 
 _DTYPE = np.dtype("<f8")
 
 
 def blocks_path(journal: Path) -> Path:
-    """The file for large outputs that belongs to a journal."""
+    """Path of the file for large outputs beside a journal."""
     return journal.with_suffix(".outputs")
 
 
 def outputs_to_json(outputs: Outputs, journal: Path) -> dict[str, Any]:
-    """What the line of an evaluation says of its outputs; many numbers are on the disk when this returns."""
+    """The journal entry for the outputs of an evaluation; large outputs are synced to disk before this returns."""
     entry: dict[str, Any] = {"layout": outputs.layout.to_text()}
     if len(outputs.values) <= _MOST_IN_LINE:
         return entry | {"values": outputs.values.tolist()}
@@ -37,10 +37,10 @@ def outputs_to_json(outputs: Outputs, journal: Path) -> dict[str, Any]:
 
 
 def outputs_from_json(entry: dict[str, Any], journal: Path) -> Outputs:
-    """The outputs that the line of an evaluation refers to.
+    """The outputs of an evaluation from its journal entry.
 
     Raises:
-        ValueError: If they are missing, or are not those that were written.
+        ValueError: If the outputs are missing, or their checksum differs.
     """
     layout = Layout.from_text(entry["layout"])
     if "values" in entry:
@@ -56,7 +56,7 @@ def outputs_from_json(entry: dict[str, Any], journal: Path) -> Outputs:
 
 def _block(entry: dict[str, Any], path: Path) -> bytes:
     if not path.exists():
-        msg = f"{path} is missing, which holds the outputs of this evaluation"
+        msg = f"{path}, which holds the outputs of this evaluation, is missing"
         raise ValueError(msg)
     with open_own(path, os.O_RDONLY, "rb") as file:
         file.seek(int(entry["offset"]))

@@ -1,4 +1,4 @@
-"""YAML documents: plain values only."""
+"""YAML documents that hold only plain values."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["parse_document", "read_document", "write_document"]
 
 
 def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The words and values of a YAML file, whatever they mean.
+    """The content of a YAML file as a mapping, without interpreting it.
 
     Raises:
-        ValueError: If it cannot be read, or is no mapping.
+        ValueError: If the file cannot be read, or is not a mapping.
     """
     try:
         content = parse_document(Path(path))
@@ -32,7 +32,7 @@ def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def write_document(document: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Writes plain values as YAML, all of them or nothing; `read_document` reads them back."""
+    """Writes plain values as YAML, atomically; `read_document` reads them."""
     with replacing(Path(path)) as file:
         file.write(
             yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, default_flow_style=None).encode()
@@ -43,7 +43,7 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values only; a word that stands twice is an error instead of the last one winning."""
+    """A YAML loader for plain values only; a repeated key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         words = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != _MERGE]
@@ -54,10 +54,10 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse_document(file: Path) -> Any:
-    """The content of a YAML file, plain values only.
+    """The content of a YAML file of plain values.
 
     Raises:
-        ValueError: If it cannot be read; the message names the line.
+        ValueError: If the file cannot be read; the message gives the line.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -69,7 +69,7 @@ def parse_document(file: Path) -> Any:
         raise ValueError(msg) from error
     try:
         loader = _Loader(text)
-    except yaml.YAMLError as error:  # characters that YAML does not allow
+    except yaml.YAMLError as error:  # also raised for characters that YAML does not allow
         raise ValueError(" ".join(str(error).split())) from error
     try:
         node = loader.get_single_node()
@@ -91,25 +91,27 @@ def parse_document(file: Path) -> Any:
         loader.dispose()
 
 
-_LARGEST = 1_000_000  # values; aliases of aliases multiply, and nobody writes so many
+_LARGEST = 1_000_000  # values; nested aliases can expand exponentially, and no real file has this many
 
 
 def _expanded(node: yaml.Node, sizes: dict[int, int]) -> int:
     """Number of values under a node once its aliases are written out.
 
     Raises:
-        ValueError: If there are too many, or an alias stands for something that holds it.
+        ValueError: If there are too many values, or an alias refers to a node that contains it.
     """
     if id(node) in sizes:
         size = sizes[id(node)]
     else:
-        sizes[id(node)] = 0  # under way: met again, it holds itself
+        sizes[id(node)] = 0  # marks a node in progress; meeting it again means that it contains itself
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
         children = [part for pair in pairs for part in pair] if pairs else []
         children = list(node.value) if isinstance(node, yaml.SequenceNode) else children
         size = sizes[id(node)] = 1 + sum(_expanded(child, sizes) for child in children)
     if not 0 < size <= _LARGEST:
-        words = "an alias stands for something that holds it" if size == 0 else "its aliases stand for too many values"
+        words = (
+            "an alias refers to something that contains it" if size == 0 else "its aliases expand to too many values"
+        )
         msg = f"line {node.start_mark.line + 1}: {words}"
         raise ValueError(msg)
     return size

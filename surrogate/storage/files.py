@@ -1,4 +1,4 @@
-"""Writing and reading single files so that killing the process at any moment damages none of them."""
+"""Safe reading and writing of single files: killing the process at any moment damages none of them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["append_block", "append_line", "complete_lines", "open_own", "remove_
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that takes the place of ``path`` once it is complete and on the disk.
+    """Context with a binary file that replaces ``path`` on exit, once it is complete and synced to disk.
 
-    Whatever is raised on the way leaves the former file as it was. A link at ``path`` is replaced, not followed.
+    If anything is raised, the existing file is unchanged. A link at ``path`` is replaced, not followed.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
-    temporary.unlink(missing_ok=True)  # of a killed process with the same number
+    temporary.unlink(missing_ok=True)  # left by a killed process with the same process id
     try:
         with open_own(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, "wb") as file:
             yield file
@@ -36,7 +36,7 @@ _TEMPORARY = ".tmp"
 
 
 def remove_leftovers(folder: Path, names: Collection[str]) -> None:
-    """Removes the temporary files of these files that killed processes left in a folder."""
+    """Removes temporary versions of these files that killed processes left in a folder."""
     for leftover in folder.glob(f".*{_TEMPORARY}"):
         name, _, process = leftover.name.removesuffix(_TEMPORARY)[1:].rpartition(".")
         if name in names and process.isdigit():
@@ -44,10 +44,10 @@ def remove_leftovers(folder: Path, names: Collection[str]) -> None:
 
 
 def open_own(path: Path, flags: int, mode: str) -> IO[Any]:
-    """Opens a regular file; neither a link nor a pipe at its place is followed or waited for.
+    """Opens a regular file, without following a link or waiting for a pipe in its place.
 
     Raises:
-        OSError: If it cannot be opened, or is no regular file.
+        OSError: If the file cannot be opened, or is not a regular file.
     """
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     if path.is_symlink():
@@ -63,9 +63,9 @@ def open_own(path: Path, flags: int, mode: str) -> IO[Any]:
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Adds a line to a file, which is made if need be; it is on the disk when this returns.
+    """Appends a line to a file, created if needed, and syncs it to disk.
 
-    What a killed process left of its last line is cut off.
+    An incomplete last line, left by a killed process, is removed first.
 
     Raises:
         OSError: If it cannot be written.
@@ -80,7 +80,7 @@ def append_line(path: Path, line: bytes) -> None:
 
 
 def append_block(path: Path, block: bytes) -> int:
-    """Adds bytes to a file, which is made if need be, and returns where they begin; they are on the disk then.
+    """Appends bytes to a file, created if needed, syncs it to disk, and returns the position of the first byte.
 
     Raises:
         OSError: If it cannot be written.
@@ -96,10 +96,10 @@ def append_block(path: Path, block: bytes) -> int:
 
 
 def complete_lines(path: Path) -> list[bytes]:
-    """The lines of a file that end in a newline; none if there is no file.
+    """The complete lines of a file, which end in a newline; empty if there is no file.
 
     Raises:
-        OSError: If it cannot be read, or is no regular file.
+        OSError: If the file cannot be read, or is not a regular file.
     """
     if not path.exists():
         return []
@@ -124,7 +124,7 @@ def sync(file: IO[bytes]) -> None:
 
 
 def _sync_folder(path: Path) -> None:
-    """Makes the names in a folder durable, where the system can open folders."""
+    """Syncs a folder's directory entries to disk, on systems that can open folders."""
     if os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -42,7 +42,7 @@ class RunFiles:
 
     @property
     def state_path(self) -> Path:
-        """File of the loop's state, or of the table of a labelling run: numbers only."""
+        """File of the loop's state, or of a labelling run's table; holds only numbers."""
         return self.path / "state.npz"
 
     @property
@@ -64,7 +64,7 @@ class RunFiles:
 class RunFolder(RunFiles):
     """The folder of one run: its files, and a lock that keeps other processes out.
 
-    Reading needs no lock; `create` takes it and `close` or the end of the process gives it back.
+    Reading needs no lock. `create` takes the lock; `close` or the end of the process releases it.
 
         with RunFolder("runs/banana").create() as folder:
             folder.journal.append(entry)
@@ -109,15 +109,15 @@ class RunFolder(RunFiles):
         return self.journal.path.exists() or self.state_path.exists()
 
     def claim(self, *, into: bool = False) -> None:
-        """Checks that a run may write here: the folder is new, empty, or that of an earlier run.
+        """Checks that a run may write to the folder: it must be new, empty, or that of an earlier run.
 
-        What a run writes is listed in ``.surrogate``; nothing else is ever replaced or removed.
+        The files that a run writes are listed in ``.surrogate``; no other file is ever replaced or removed.
 
         Args:
-            into: Whether the folder may hold other files, as long as none has the name of one that a run writes.
+            into: Whether the folder may hold other files, as long as a run would not replace any of them.
 
         Raises:
-            ValueError: If the folder holds files of others.
+            ValueError: If the folder holds other files.
         """
         self._claimed = True
         if self._manifest.exists() or self.holds_run or not self.path.is_dir():
@@ -140,15 +140,15 @@ class RunFolder(RunFiles):
             raise ValueError(msg)
 
     def create(self, *, force: bool = False) -> RunFolder:
-        """Creates the folder if needed, locks it, and removes files left half-written by killed processes.
+        """Creates the folder if needed, locks it, and removes incomplete files left by killed processes.
 
         Args:
             force: Whether to start a new run: removes the files of the former run, and renames its journal
                 to ``evaluations.1.jsonl`` or the next free number.
 
         Raises:
-            ValueError: If the folder cannot be made or written to.
-            RuntimeError: If another process, or another part of this one, is running in it.
+            ValueError: If the folder cannot be created or written to.
+            RuntimeError: If another process, or another part of this one, uses the folder.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)

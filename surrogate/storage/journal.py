@@ -30,19 +30,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class Journal:
-    """An append-only file with one line of JSON per finished evaluation; large outputs stand in a file beside it.
+    """An append-only file with one line of JSON per finished evaluation; large outputs are in a file beside it.
 
-    A line counts once it ends in a newline: what a killed process left of its last line is not read, and is cut off by
-    the next `append`.
+    Only lines that end in a newline count. An incomplete last line, left by a killed process, is not read, and is
+    removed by the next `append`.
 
     Attributes:
-        path: The file, which is made by the first `append`.
+        path: The file, created by the first `append`.
     """
 
     path: Path
 
     def append(self, entry: Entry) -> None:
-        """Adds a line, which is on the disk when this returns.
+        """Appends a line and syncs it to disk.
 
         Raises:
             OSError: If it cannot be written.
@@ -50,10 +50,10 @@ class Journal:
         append_line(self.path, json.dumps(_to_json(entry, self.path), allow_nan=False).encode())
 
     def read(self) -> list[Entry]:
-        """All entries in the order of writing; none if there is no file.
+        """All entries in the order of writing; empty if there is no file.
 
         Raises:
-            ValueError: If a line other than an unfinished last one is damaged.
+            ValueError: If a line is damaged, except an incomplete last one.
         """
         return [self._parse(line, number) for number, line in enumerate(complete_lines(self.path), start=1)]
 
@@ -69,10 +69,10 @@ class Journal:
 
 
 def parse_lines(path: Path, offset: int) -> tuple[int, list[Entry]]:
-    """The entries of a journal after a number of bytes, and how many bytes were read in all.
+    """The entries of a journal after a number of bytes, and the total number of bytes read.
 
-    For readers that follow a run: nothing is read twice. A journal that is shorter than before is another one, and is
-    read from its beginning.
+    For programs that follow a run and read nothing twice. A journal that is shorter than before must be a new one, and
+    is read from the beginning.
 
     Raises:
         ValueError: If a line is damaged.
@@ -110,10 +110,10 @@ def _to_json(entry: Entry, journal: Path) -> dict[str, Any]:
 
 
 def _from_json(line: dict[str, Any], journal: Path) -> Entry:
-    """The entry that a line of JSON stands for.
+    """The entry in a line of JSON.
 
     Raises:
-        ValueError: If a value cannot be that of an evaluation; other errors if one is missing or of another kind.
+        ValueError: If a value is invalid for an evaluation; other errors if one is missing or of the wrong type.
     """
     status = line["status"]
     evaluation = Evaluation(
@@ -138,7 +138,7 @@ def _y(value: float | None, status: str) -> float:
 
 
 def _number(value: Any, name: str, low: float = -math.inf) -> float:
-    """A finite number of at least ``low``."""
+    """The value as a finite number of at least ``low``; raises ValueError for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value < math.inf:
         msg = f"{name} must be a finite number{'' if low == -math.inf else ' of at least 0'}, got {str(value)[:40]!r}"
         raise ValueError(msg)
@@ -165,5 +165,5 @@ def _refuse_constant(word: str) -> float:
 
 
 def _spelled(value: float) -> float | str:
-    """The number, which JSON writes so that it reads back exactly; as text if it is one that JSON lacks."""
+    """The number, which JSON represents exactly, or text for infinities and NaN, which JSON lacks."""
     return value if math.isfinite(value) else repr(value)

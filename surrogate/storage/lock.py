@@ -1,4 +1,4 @@
-"""A lock on a folder that keeps a second process out."""
+"""A lock that keeps a second process out of a folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def acquire(path: Path) -> IO[str]:
     file = open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, "a+")
     try:
         _lock(file)
-        if os.fstat(file.fileno()).st_nlink == 1:  # another name of it may be somebody else's file
+        if os.fstat(file.fileno()).st_nlink == 1:  # with a hard link it may be another file
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()
@@ -49,16 +49,14 @@ def _lock(file: IO[str]) -> None:
         )
         raise RuntimeError(msg) from None
     except (ImportError, OSError) as error:
-        msg = (
-            f"no lock in {Path(file.name).parent} ({error}): make sure yourself that no second process uses the folder"
-        )
+        msg = f"no lock in {Path(file.name).parent} ({error}): make sure that no second process uses the folder"
         warnings.warn(msg, RuntimeWarning, stacklevel=4)
 
 
 def release(file: IO[str]) -> None:
     """Releases a lock that `acquire` took."""
     _HELD.discard(file)
-    with contextlib.suppress(ImportError, OSError, ValueError):  # closing is not enough while a child is being forked
+    with contextlib.suppress(ImportError, OSError, ValueError):  # closing does not unlock while a child is being forked
         import fcntl
 
         fcntl.flock(file, fcntl.LOCK_UN)

@@ -1,4 +1,4 @@
-"""Versions of the software that a run was made with."""
+"""Versions of the software that made a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LIBRARIES = ("numpy", "scipy", "torch", "scikit-learn", "emcee", "getdist", "ma
 
 
 def software_versions() -> dict[str, str]:
-    """Names and versions of this package, of Python and of the libraries that the numbers come from."""
+    """Names and versions of this package, Python and the numerical libraries."""
     found = {"surrogate": __version__, "python": platform.python_version()}
     for name in _LIBRARIES:
         try:
