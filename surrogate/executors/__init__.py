@@ -1,4 +1,4 @@
-"""Where the likelihood runs: here, in threads, in processes, or wherever an executor of somebody else takes it."""
+"""Executors of likelihood calls: serial, threads, processes, MPI, files, or any executor of the user."""
 
 from surrogate.executors.choice import make_executor
 from surrogate.executors.evaluate import evaluate_batch

@@ -1,4 +1,4 @@
-"""How many threads the numerical libraries use while a run lasts."""
+"""The number of threads that numerical libraries use during a run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["one_thread"]
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """One BLAS and torch thread inside, unless the environment asks for more: matrices are small."""
+    """Context with one BLAS and torch thread, unless the environment sets more, because matrices are small."""
     import torch
     from threadpoolctl import threadpool_limits
 
     asked = os.environ.get("OMP_NUM_THREADS") or os.environ.get("SLURM_CPUS_PER_TASK") or "1"
-    wanted = int(asked.split(",")[0])  # OpenMP takes a number for each level of nesting
+    wanted = int(asked.split(",")[0])  # OpenMP allows a number for each level of nesting
     before = torch.get_num_threads()
     torch.set_num_threads(wanted)
     try:

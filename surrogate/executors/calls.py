@@ -1,4 +1,4 @@
-"""One call of a likelihood with limits: in a child process that may die or be killed, with a time-out, with retries."""
+"""Calls of a likelihood with limits: in a child process that may crash or be killed, with a time-out, with retries."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Limits:
     """Limits on one call of the likelihood.
 
     Attributes:
-        seconds: Time that it may take; None for any. Needs a child process.
-        isolate: Whether it runs in a child process, so that a crash costs one point.
-        retries: How often a failed call is repeated at the same point. A time-out is not repeated.
+        seconds: Time limit; None for none. Needs a child process.
+        isolate: Whether to use a child process, so that a crash only loses one point.
+        retries: How often to repeat a failed call at the same point. Time-outs are not repeated.
     """
 
     seconds: float | None = None
@@ -43,12 +43,12 @@ class Limits:
 
     @property
     def child(self) -> bool:
-        """Whether calls run in child processes: nothing else can be ended from outside."""
+        """Whether calls run in child processes, which alone can be killed."""
         return self.isolate or self.seconds is not None
 
     @property
     def special(self) -> bool:
-        """Whether a call differs from a plain one."""
+        """Whether calls differ from plain ones."""
         return self.child or self.retries > 0
 
 
@@ -56,10 +56,10 @@ class Limits:
 def guarded(
     evaluate: Callable[[np.ndarray], Evaluation], limits: Limits
 ) -> Iterator[Callable[[np.ndarray], Evaluation]]:
-    """``evaluate`` within limits; itself if there are none. The child processes end with the ``with`` statement.
+    """Context with a version of ``evaluate`` that enforces limits; child processes end on exit.
 
     Raises:
-        TypeError: If it is to run in a child process and cannot be sent there.
+        TypeError: If ``evaluate`` needs a child process and cannot be sent there.
     """
     key = uuid.uuid4().hex
     call = _Isolated(payload_of(evaluate), limits.seconds, key) if limits.child else evaluate
@@ -71,7 +71,7 @@ def guarded(
 
 @dataclass(frozen=True)
 class _Retried:
-    """Repeats failed calls; the last answer counts, with the time of all."""
+    """A function that repeats failed calls; it returns the last answer with the total time."""
 
     call: Callable[[np.ndarray], Evaluation]
     retries: int
@@ -93,12 +93,12 @@ _TIME_OUT = "time-out"
 
 @dataclass(frozen=True)
 class _Isolated:
-    """Calls a function in a child process of whatever process this arrives in; may be called from many threads.
+    """Calls a function in a child of the current process, which may be a worker; safe to call from several threads.
 
     Attributes:
         payload: The function as bytes.
-        seconds: Time that it may take.
-        key: Name under which child processes that have this function are kept.
+        seconds: Time limit of a call.
+        key: Key of the child processes that hold this function.
     """
 
     payload: bytes
@@ -126,7 +126,7 @@ class _Isolated:
 
 
 class _Children:
-    """Child processes of this process by key; idle ones are used again."""
+    """Child processes of this process by key; idle ones are reused."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -135,19 +135,19 @@ class _Children:
         self._finalizer: Any = None
 
     def take(self, key: str, payload: bytes) -> Child:
-        """An idle child of a key, or a new one that is not started yet."""
+        """An idle child with this key, or a new one that is not started yet."""
         with self._lock:
             if idle := self._idle.get(key):
                 return idle.pop()
             child = Child(payload)
             self._all.setdefault(key, []).append(child)
             if self._finalizer is None:
-                # Called before multiprocessing waits for its children when Python ends.
+                # Called at exit, before multiprocessing waits for its children.
                 self._finalizer = multiprocessing.util.Finalize(None, self.kill_all, exitpriority=10)
             return child
 
     def give_back(self, key: str, child: Child) -> None:
-        """Keeps a child for the next call, unless it was killed for good."""
+        """Makes a child available for the next call, unless it was killed permanently."""
         with self._lock:
             if not child.ended:
                 self._idle.setdefault(key, []).append(child)

@@ -19,7 +19,9 @@ from typing import Any
 
 __all__ = ["Child", "ChildTimeoutError", "WorkerDiedError", "WorkerStartError", "payload_of"]
 
-_CONTEXT = multiprocessing.get_context("spawn")  # forked children inherit the locks of threads that they do not have
+_CONTEXT = multiprocessing.get_context(
+    "spawn"
+)  # forked children would inherit locks held by threads that do not exist in them
 _RANKS = ("PMIX_", "PMI_", "OMPI_COMM_WORLD", "OMPI_MCA_", "PRTE_", "MPI_LOCAL")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -43,13 +45,13 @@ class Child:
         self._payload = payload
         self._lock = threading.Lock()
         self._ended = False
-        self._waits = False  # whether there is a process that was ready for a task when last heard of
+        self._waits = False  # whether the process was waiting for a task at its last message
 
     def start(self) -> None:
         """Starts the process without waiting until it is ready.
 
         Raises:
-            WorkerStartError: If it was killed for good.
+            WorkerStartError: If the process was killed permanently.
         """
         with self._lock, _one_thread_each():
             if self._ended:
@@ -64,7 +66,7 @@ class Child:
         """Sends the function and waits until the process has loaded it.
 
         Raises:
-            WorkerStartError: If it has not.
+            WorkerStartError: If the process ended or could not load the function.
         """
         try:
             self._line.send_bytes(self._payload)
@@ -83,19 +85,19 @@ class Child:
 
     @property
     def ended(self) -> bool:
-        """Whether the process was killed for good."""
+        """Whether the process was killed permanently."""
         return self._ended
 
     @property
     def name(self) -> str:
-        """Host and process id."""
+        """Host name and process id."""
         return f"{socket.gethostname()}:{self._process.pid if hasattr(self, '_process') else 0}"
 
     def revive(self) -> None:
-        """Makes sure that an idle process exists: starts one if needed, and kills one that is still busy.
+        """Makes sure that the process is idle: kills it if it is still busy, and starts a new one if needed.
 
         Raises:
-            WorkerStartError: If it cannot be started.
+            WorkerStartError: If the process cannot be started.
         """
         if self._waits and self._process.is_alive():
             return
@@ -107,17 +109,17 @@ class Child:
     def call(self, task: tuple[Any, ...], seconds: float | None = None) -> tuple[bool, Any]:
         """Runs a task in the process; returns whether it succeeded, and its result or exception.
 
-        The process is revived first. A process acknowledges a task before it begins with it: if it has died before
-        that (a dying process may look alive for a while), nothing has begun, and the task goes to another process.
+        The process is revived first. A process acknowledges each task before starting it. If it dies before that (a
+        dying process may look alive for a while), the task has not started and is given to another process.
 
         Args:
-            task: Function (None for the one of the process), positional arguments and those by name.
-            seconds: Time after which the process is killed, counted from when it gets the task; None for any.
+            task: Function (None for the process's own), positional arguments and keyword arguments.
+            seconds: Time limit, counted from when the process gets the task, after which it is killed; None for none.
 
         Raises:
-            WorkerDiedError: If the process died in the middle of the task, which is not repeated.
-            ChildTimeoutError: If it took too long.
-            WorkerStartError: If process after process ends before it takes the task.
+            WorkerDiedError: If the process died during the task, which is not repeated.
+            ChildTimeoutError: If the task took too long.
+            WorkerStartError: If several processes in a row ended before accepting the task.
         """
         message = bytes(ForkingPickler.dumps(task))
         for _ in range(_ATTEMPTS):
@@ -153,7 +155,7 @@ class Child:
         self._process.join(_PATIENCE)
 
     def kill(self) -> None:
-        """Ends the process for good."""
+        """Kills the process permanently."""
         with self._lock:
             self._ended = True
             if hasattr(self, "_process") and self._process.pid is not None:
@@ -170,9 +172,9 @@ class Child:
         return ForkingPickler.loads(self._receive(limit))
 
     def _receive(self, limit: float) -> bytes:
-        """The next message; kills the process if none has arrived when ``time.monotonic()`` reaches ``limit``."""
+        """The next message; kills the process if none arrives before ``time.monotonic()`` reaches ``limit``."""
         try:
-            # Grandchildren may keep the line open after the death of the process, so look at the process too.
+            # Grandchildren may keep the pipe open after the process dies, so the process is checked too.
             while not self._line.poll(max(0.0, min(1.0, limit - time.monotonic()))):
                 if not self._process.is_alive() and not self._line.poll():
                     raise WorkerDiedError(self._obituary())
@@ -196,9 +198,9 @@ class Child:
         return f"{who} was killed by {signal.Signals(-code).name}{memory}"
 
 
-_PATIENCE = 5.0  # seconds for an idle process to end
-_ATTEMPTS = 3  # processes that are tried for a task with which none has begun
-_TAKEN = b"taken"  # what a process says when it has received a task
+_PATIENCE = 5.0  # seconds that an idle process gets to exit
+_ATTEMPTS = 3  # processes tried for a task that none has started
+_TAKEN = b"taken"  # acknowledgement of a task
 _REMEDY = (
     "Define it at the top level of a module that can be imported, without lambdas or open files, "
     "or use executor='threads:N'."
@@ -209,7 +211,7 @@ def payload_of(function: Callable[..., Any] | None) -> bytes:
     """The function serialised for another process."""
     try:
         payload = bytes(ForkingPickler.dumps(function))
-    except Exception as error:  # whatever the parts of a user's function may raise
+    except Exception as error:  # pickling a user's function may raise anything
         msg = f"the likelihood cannot be sent to worker processes ({type(error).__name__}: {error}). {_REMEDY}"
         raise TypeError(msg) from error
     main = sys.modules["__main__"]
@@ -224,13 +226,13 @@ _ENVIRONMENT_LOCK = threading.Lock()
 
 @contextlib.contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Limits child processes started in this block to one thread, unless the user has set a number of threads.
+    """Context in which new child processes use one thread, unless the user has set a number of threads.
 
-    Libraries read the environment when they are loaded, which in a spawned process is before any line of ours.
+    It sets environment variables, because a spawned process loads the libraries before any code of this package.
     """
     with _ENVIRONMENT_LOCK:
         added = {name: "1" for name in _THREADS if name not in os.environ}
-        # A child is no rank: a likelihood that imports mpi4py there must not try to be one.
+        # A child is not an MPI rank, so mpi4py imported by a likelihood must not initialise MPI there.
         removed = {name: value for name, value in os.environ.items() if name.startswith(_RANKS)}
         os.environ.update(added)
         for name in removed:
@@ -249,32 +251,32 @@ _GROUP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "
 def _serve(line: Connection) -> None:
     """Main loop of a worker process: receives the function, then tasks until the pipe is closed."""
     for number in _GROUP_SIGNALS:
-        signal.signal(number, lambda *_: None)  # they reach the whole group or job step; the parent decides
+        signal.signal(number, lambda *_: None)  # signals reach all processes; the parent reacts
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         function = line.recv()
-    except Exception as error:  # from the imports of a user's module
+    except Exception as error:  # importing a user's module may raise anything
         line.send(f"{type(error).__name__}: {error}")
         return
     line.send(None)
     while (reply := _reply(line, function)) is not None:
         try:
             line.send(reply)
-        except Exception as error:  # what cannot be sent
+        except Exception as error:  # the result cannot be pickled
             line.send((False, TypeError(f"the result cannot be sent back ({type(error).__name__}: {error})")))
 
 
 def _reply(line: Connection, function: Callable[..., Any]) -> tuple[bool, Any] | None:
-    """Whether the next task succeeded, and its result or exception; None if there are no more."""
+    """Whether the next task succeeded, with its result or exception; None if the pipe is closed."""
     try:
         task = line.recv_bytes()
         line.send_bytes(_TAKEN)
     except (EOFError, OSError):
         return None
     try:
-        fn, args, kwargs = ForkingPickler.loads(task)  # may import a user's modules
+        fn, args, kwargs = ForkingPickler.loads(task)  # may import the user's modules
         return True, (function if fn is None else fn)(*args, **kwargs)
-    except BaseException as error:  # goes on in the parent
+    except BaseException as error:  # raised in the parent
         return False, error
 
 

@@ -1,4 +1,4 @@
-"""The executor that a user's word for it means."""
+"""Executors from their specification, such as "processes:4"."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["make_executor", "workers_of"]
 
 
 def make_executor(spec: Any, evaluate: Callable[..., Any] | None = None) -> Executor:
-    """The executor that ``spec`` describes, to be used in a ``with`` statement.
+    """Context with the executor that ``spec`` describes.
 
     Args:
-        spec: None or "serial"; "threads" or "processes", on all processors, or with a number as in "threads:4"; or any
-            ``concurrent.futures.Executor``, which is left open when the ``with`` statement ends.
-        evaluate: Function to submit, such as ``posterior.evaluate``: processes get it once at their start.
+        spec: None or "serial"; "threads" or "processes", which use all processors; a number of workers as in
+            "threads:4"; or any ``concurrent.futures.Executor``, which is not shut down on exit.
+        evaluate: Function to submit, such as ``posterior.evaluate``; processes receive it once when they start.
 
     Raises:
-        TypeError: If ``spec`` is something else, or ``evaluate`` cannot be sent to processes.
-        ValueError: If it is a string with another meaning.
+        TypeError: If ``spec`` has another type, or ``evaluate`` cannot be sent to processes.
+        ValueError: If ``spec`` is an unknown string.
         RuntimeError: If processes cannot be started.
     """
     if spec is None:
@@ -55,17 +55,17 @@ def _parse(spec: str) -> tuple[str, int]:
 
 
 def _processors() -> int:
-    """Processors that this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def workers_of(executor: Executor) -> int | None:
-    """How many calls an executor runs at the same time; None if it does not tell."""
+    """Number of calls that an executor runs at the same time; None if unknown."""
     return getattr(executor, "workers", None) or _workers_of_others(executor)
 
 
 def _workers_of_others(executor: Executor) -> int | None:
-    """Number of workers of executors of the standard library, mpi4py and dask."""
+    """Number of workers of an executor of the standard library, mpi4py or dask; None if unknown."""
     for name in ("_max_workers", "num_workers"):
         if isinstance(number := getattr(executor, name, None), int):
             return number
@@ -80,7 +80,7 @@ def _remedy(spec: Any) -> str:
 
 
 class _Borrowed(Executor):
-    """The executor of somebody else, who shuts it down."""
+    """Context with an executor of the caller, who shuts it down."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor

@@ -40,25 +40,25 @@ def evaluate_batch(
     left: list[Flight] | None = None,
     enough: Callable[[], bool] = lambda: False,
 ) -> list[Evaluation]:
-    """Evaluations of points with shape (b, d), in the order of the points, whatever the order in which they finish.
+    """Evaluations of points with shape (b, d), in the order of the points.
 
     A vectorised likelihood in a serial executor gets all points in one call.
 
     Args:
         posterior: Target to evaluate.
         x: Points, with shape (b, d).
-        executor: Where to.
-        done: Evaluations by index that exist already and are not repeated.
-        record: Called with the index and the evaluation of each point as it comes back, in this process and thread.
-        call: Evaluates a point in place of ``posterior.evaluate``.
-        stop: Whether to leave.
-        left: Gets the flight with the calls that were left running, if any.
-        enough: Asked after each evaluation whether the others are not wanted any more; they are then missing
-            in the list.
+        executor: Executor of the calls.
+        done: Existing evaluations by index, which are not repeated.
+        record: Called with index and evaluation of each point when it returns, in this process and thread.
+        call: Function used instead of ``posterior.evaluate``.
+        stop: Tells whether the run should end.
+        left: Called with the flight if calls are left running.
+        enough: Called after each evaluation; if it returns True, the remaining points are not awaited and are missing
+            from the list.
 
     Raises:
-        Interrupted: If ``stop`` asked for it.
-        RuntimeError: If the executor stops working: what came back until then was recorded.
+        Interrupted: If ``stop`` requests it.
+        RuntimeError: If the executor stops working; evaluations returned before that are recorded.
         ValueError: If x does not have shape (b, d).
     """
     x = np.asarray(x, dtype=np.float64)
@@ -68,7 +68,7 @@ def evaluate_batch(
     known = dict(done or {})
 
     def keep(index: int, evaluation: Evaluation) -> None:
-        """Records an evaluation, on disk before in memory."""
+        """Records an evaluation, first on disk and then in memory."""
         record(index, evaluation)
         known[index] = evaluation
 
@@ -91,7 +91,7 @@ def _fly(
     left: list[Flight] | None,
     enough: Callable[[], bool],
 ) -> None:
-    """Launches points by index and waits for all of them; on an exception hands calls still running to ``left``."""
+    """Launches points and waits for all of them; on an exception passes calls still running to ``left``."""
     try:
         for index, point in points.items():
             flight.launch(index, point)
@@ -108,12 +108,12 @@ def _fly(
 
 
 class Flight:
-    """Points that were given to an executor and whose evaluations have not returned.
+    """Points submitted to an executor whose evaluations have not returned.
 
     Args:
-        executor: Where they are.
+        executor: Executor of the calls.
         call: Evaluates one point.
-        stop: Whether to leave.
+        stop: Tells whether the run should end.
     """
 
     def __init__(self, executor: Executor, call: Callable[[np.ndarray], Evaluation], stop: StopRequest) -> None:
@@ -135,23 +135,24 @@ class Flight:
 
     @property
     def waiting(self) -> tuple[int, ...]:
-        """Indices of the launched points that no worker has begun, as far as the executor reports."""
+        """Indices of launched points that no worker has started, as far as the executor reports."""
         if not self._tells:
             return ()
         return tuple(index for future, index in self._pending.items() if not (future.running() or future.done()))
 
     @property
     def unfinished(self) -> int:
-        """Number of calls under way."""
+        """Number of calls in progress."""
         return sum(not future.done() for future in self._pending)
 
     def launch(self, index: int, x: np.ndarray, returned: Callable[[int, Evaluation], None] | None = None) -> None:
-        """Gives a point with shape (d,) to the executor; a serial executor has finished it when this returns.
+        """Submits a point with shape (d,) to the executor; a serial executor evaluates it before this returns.
 
         Args:
             index: Index of the point.
             x: The point.
-            returned: Called with the evaluation as soon as it is back, in whatever thread; ``land`` waits for its end.
+            returned: Called with the evaluation as soon as it returns, in any thread; ``land`` waits until this has
+                finished.
         """
         self._launched += 1
         point = np.array(x, dtype=np.float64)
@@ -169,22 +170,22 @@ class Flight:
         try:
             if not future.cancelled() and isinstance(answer := _answer(future), Evaluation):
                 returned(index, answer)
-        except Exception as error:  # raised by `land`: in this thread nobody would see it
+        except Exception as error:  # raised later by `land`, because exceptions of this thread are not seen
             self._errors.append(error)
         finally:
             self._unannounced.discard(future)
             self._announced.set()
 
     def land(self, keep: Callable[[int, Evaluation], None], *, wait_for: int, patience: float | None = None) -> None:
-        """Hands over finished evaluations; waits until there are enough of them, or no more are in flight.
+        """Passes finished evaluations to ``keep``; waits until there are enough, or none is in flight.
 
         Args:
-            keep: Gets the index and the evaluation of each.
-            wait_for: How many to wait for.
-            patience: Seconds to wait at most; None for any number.
+            keep: Called with index and evaluation of each point.
+            wait_for: Number of evaluations to wait for.
+            patience: Maximum seconds to wait; None for no limit.
 
         Raises:
-            Interrupted: If the end is asked for; what has come back is handed over first.
+            Interrupted: If the run should end; evaluations that have returned are passed on first.
         """
         landed, start = 0, time.monotonic()
         while True:
@@ -207,20 +208,20 @@ class Flight:
                 return
             if patience is not None and time.monotonic() - start > patience:
                 return
-            if any(future.done() for future in self._pending):  # and about to be announced
+            if any(future.done() for future in self._pending):  # finished, but `returned` is still running
                 self._announced.wait(_PAUSE)
             else:
                 wait(self._pending, timeout=_PAUSE, return_when=FIRST_COMPLETED)
 
     def harvest(self, keep: Callable[[int, Evaluation], None]) -> None:
-        """Hands over all finished evaluations, even if the run has been asked to end."""
+        """Passes all finished evaluations to ``keep``, even if the run should end."""
         for future, index in list(self._pending.items()):
             if future.done() and isinstance(answer := _answer(future), Evaluation):
                 del self._pending[future]
                 keep(index, answer)
 
     def cancel(self, indices: Iterable[int] | None = None) -> tuple[int, ...]:
-        """Cancels points that no worker has begun, all or the given number; returns those that were cancelled."""
+        """Cancels points that no worker has started, all or the given ones; returns those that were cancelled."""
         chosen = set(self.in_air if indices is None else indices)
         cancelled = {future: index for future, index in self._pending.items() if index in chosen and future.cancel()}
         for future in cancelled:
@@ -228,7 +229,7 @@ class Flight:
         return tuple(cancelled.values())
 
     def check(self) -> None:
-        """Raises RuntimeError if the executor has stopped working, after handing over what had returned."""
+        """Raises RuntimeError if the executor failed to answer for some points."""
         if self._lost:
             lost = self._lost[0]
             msg = (
@@ -241,24 +242,24 @@ class Flight:
     def _submit(self, point: np.ndarray) -> Future[Evaluation]:
         try:
             return self._executor.submit(self._call, point)
-        except Exception as error:  # what other points gave is to be kept first
+        except Exception as error:  # evaluations of other points are to be kept first
             future: Future[Evaluation] = Future()
             future.set_exception(BrokenExecutor(f"{type(error).__name__}: {error}"))
             return future
 
 
-# Executors whose futures say whether they are running.
+# Executors whose futures report whether they are running.
 _TELLING = (SerialExecutor, ThreadExecutor, ProcessExecutor, ThreadPoolExecutor, ProcessPoolExecutor)
-_PAUSE = 0.1  # seconds between looks at whether the end is asked for
+_PAUSE = 0.1  # seconds between checks whether the run should end
 
 
 def _answer(future: Future[Evaluation]) -> Evaluation | Exception | Interrupted:
-    """The evaluation, failed if the executor failed at this point; or why the point was not evaluated."""
+    """The evaluation, a failed one if the executor failed at this point, or the exception if it was not evaluated."""
     try:
         return future.result()
     except (BrokenExecutor, CancelledError, Interrupted) as error:
         return error
-    except Exception as error:  # `Posterior.evaluate` raises none, so it is the executor's
+    except Exception as error:  # `Posterior.evaluate` raises nothing, so the executor did
         if "pickl" in f"{type(error).__name__} {error}".lower():
             return error
         return Evaluation.failure(f"executor: {type(error).__name__}: {error}")

@@ -1,12 +1,12 @@
-"""Points as files in a folder: another program, a batch system or a person answers them with files.
+"""An executor that writes points as files into a folder, to be answered with files by another program or a person.
 
-    FOLDER/ask/KEY.json    {"key": "...", "parameters": {"a": 0.1, "b": 2.0}}
-    FOLDER/tell/KEY.json   {"log_likelihood": -1.2, "derived": {"c": 3.0}}    "noise": 0.1 in place of "derived"
-                           {"log_likelihood": -1.2, "gradient": [0.1, -2.0]}      where gradients were asked for
+    FOLDER/ask/KEY.json    {"key": "...", "parameters": {"a": 0.1, "b": 2.0}} FOLDER/tell/KEY.json   {"log_likelihood":
+    -1.2, "derived": {"c": 3.0}}    "noise": 0.1 instead of "derived"
+                           {"log_likelihood": -1.2, "gradient": [0.1, -2.0]}      if gradients were requested
                            {"failed": "reason"}                               -inf is "-inf" or -Infinity
 
-The key belongs to the point: whoever asks again for the same point finds the answer. A question disappears when its
-answer has been read. Answers must appear complete: write them under another name and rename them.
+The key identifies the point, so a repeated request for the same point finds its answer. A question is removed when its
+answer has been read. Answers must appear complete: write them under another name and then rename them.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ __all__ = ["FilesExecutor"]
 
 
 class FilesExecutor(Executor):
-    """Evaluations by whoever answers the files of a folder; whatever function is submitted is not called.
+    """Evaluations by files in a folder; submitted functions are not called.
 
     Args:
-        folder: Where they are; made if need be.
-        posterior: Whose parameters these are.
-        seconds: Time after which a question that has no answer has failed; None for any.
-        pause: Seconds between looks at the folder.
+        folder: Folder of the files; created if needed.
+        posterior: Target whose points are evaluated.
+        seconds: Time after which an unanswered question counts as failed; None for no limit.
+        pause: Seconds between checks of the folder.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class FilesExecutor(Executor):
         key = hashlib.sha256(x.tobytes()).hexdigest()[:16]
         parameters = dict(zip(self._posterior.prior.names, x.tolist(), strict=True))
         future: Future[Evaluation] = Future()
-        future.set_running_or_notify_cancel()  # whoever sees the question may have begun with it
+        future.set_running_or_notify_cancel()  # somebody may have started as soon as the question is visible
         with self._lock:
             if self._ended.is_set():
                 msg = "cannot schedule new futures after shutdown"
@@ -73,11 +73,11 @@ class FilesExecutor(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
-        """Stops looking for answers; questions without one stay, to be answered before the run goes on, or are removed.
+        """Stops looking for answers; unanswered questions stay for a later continuation, or are removed.
 
         Args:
-            wait: Means nothing here.
-            cancel_futures: Whether nobody will ask for the answers again.
+            wait: Ignored.
+            cancel_futures: Whether to remove unanswered questions.
         """
         self._ended.set()
         self._watcher.join()
@@ -101,7 +101,7 @@ class FilesExecutor(Executor):
             self._close(future, key, Evaluation.failure(reason, seconds=seconds, worker="files"))
 
     def _close(self, future: Future[Evaluation], key: str, evaluation: Evaluation) -> None:
-        """Forgets a future, removes its question if nobody else waits for the answer, and then gives the answer."""
+        """Removes a future, and its question if no other future waits for the answer, and sets its result."""
         with self._lock:
             del self._open[future]
             if all(key != other for other, _, _ in self._open.values()):
@@ -109,7 +109,7 @@ class FilesExecutor(Executor):
         future.set_result(evaluation)
 
     def _read(self, path: Path, x: np.ndarray) -> Evaluation:
-        """The evaluation in a file, by the rules for what a likelihood may return."""
+        """The evaluation in a file, checked like the return value of a likelihood."""
         try:
             value = _value(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -121,7 +121,7 @@ class FilesExecutor(Executor):
 
 
 def _value(answer: Any) -> Any:
-    """The answer in the form that a likelihood returns; text if it failed."""
+    """The answer in the form of a likelihood's return value; text if it failed."""
     if not isinstance(answer, dict):
         msg = f"an answer must be an object with 'log_likelihood' or 'failed', got {type(answer).__name__}"
         raise TypeError(msg)

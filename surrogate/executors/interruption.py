@@ -1,4 +1,4 @@
-"""Ending a run early: signals, time limits, and likelihood calls that are abandoned."""
+"""Early end of a run: signals, time limits, and abandoned likelihood calls."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from typing import Any
 
 __all__ = ["Interrupted", "StopRequest", "asked_to_end", "forget_signals", "leaving"]
 
-# SIGTERM and SIGUSR1 are what batch systems send before the end; SIGINT is Ctrl-C.
+# Batch systems send SIGTERM or SIGUSR1 before the end; SIGINT is Ctrl-C.
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
 
 
 class Interrupted(BaseException):  # noqa: N818  # neither an error nor an answer of the likelihood
-    """Evaluations were abandoned because the run is ending; the message is a sentence with the reason."""
+    """Raised when evaluations are abandoned because the run is ending; the message gives the reason."""
 
 
 class StopRequest:
-    """Whether the run should end, and why: a signal arrived or the time limit was reached.
+    """A request to end the run, with its reason: a signal arrived or the time limit was reached.
 
-    Used in a ``with`` statement of the main thread it catches SIGTERM, SIGUSR1 and SIGINT. A second SIGINT raises
-    KeyboardInterrupt at once, and so does another signal that comes more than two seconds after the first: batch
-    systems send one signal to many processes, which pass it on. In another thread only the time limit holds.
+    In a ``with`` statement of the main thread it catches SIGTERM, SIGUSR1 and SIGINT. A second SIGINT raises
+    KeyboardInterrupt at once; another second signal does so only more than two seconds after the first, because batch
+    systems signal many processes, which pass the signal on. In other threads only the time limit applies.
 
     Args:
         seconds: Time limit, counted from ``start``; None if there is none.
-        start: Reading of ``time.monotonic``.
+        start: Time of ``time.monotonic`` from which to count.
     """
 
     def __init__(self, seconds: float | None = None, start: float | None = None) -> None:
@@ -43,20 +43,20 @@ class StopRequest:
         self._came = math.inf
 
     def reason(self) -> str:
-        """The reason to end the run as a sentence; empty while there is none."""
+        """Why the run should end, as a sentence; empty if it should not."""
         if not self._reason and self._seconds is not None and time.monotonic() - self._start >= self._seconds:
             self._reason = f"the wall time of {self._seconds:g} s is used up"
         return self._reason
 
     def request(self, reason: str) -> None:
-        """Asks the run to end."""
+        """Requests the end of the run."""
         self._reason = self._reason or reason
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Context for code in the main thread, such as a likelihood call; abandons it as soon as the run should end.
+        """Context that abandons code of the main thread, such as a likelihood call, as soon as the run should end.
 
-        Code outside of Python is left when it returns. Raises `Interrupted`.
+        It raises `Interrupted`. Compiled code is interrupted only when it returns to Python.
         """
         if threading.current_thread() is not threading.main_thread() or not self._former:
             yield
@@ -72,12 +72,12 @@ class StopRequest:
 
     @contextlib.contextmanager
     def _alarm(self) -> Iterator[None]:
-        """Sets a system timer for the time limit, unless the program already uses one of its own."""
+        """Sets a system timer for the time limit, unless the program already uses one."""
         if self._seconds is None or not _alarm_is_free():
             yield
             return
         signal.signal(signal.SIGALRM, self._ring)
-        # Again and again: clocks differ, and a timer that rings a moment too early must not be the last.
+        # Repeated, because clocks differ and a timer that fires slightly too early must not be the last.
         signal.setitimer(signal.ITIMER_REAL, max(self._start + self._seconds - time.monotonic(), 1e-3), 0.1)
         try:
             yield
@@ -117,16 +117,16 @@ _CAME: list[int] = []
 
 
 def asked_to_end() -> str:
-    """Name of a signal that ended a run; once a signal has asked the program to end, no further run begins.
+    """Name of the signal that asked the program to end, after which no further run starts; empty if there was none.
 
-    Ctrl-C in an interactive session ends one command, and not the session.
+    Ctrl-C in an interactive session ends only one command and does not count.
     """
     numbers = [number for number in _CAME if number != signal.SIGINT or not hasattr(sys, "ps1")]
     return signal.Signals(numbers[0]).name if numbers else ""
 
 
 def forget_signals() -> None:
-    """Allows further runs in this process after a run that was ended by a signal."""
+    """Allows further runs in this process after a signal ended a run."""
     _CAME.clear()
 
 
@@ -135,7 +135,7 @@ def _alarm_is_free() -> bool:
 
 
 def leaving(seconds: float, ended: Callable[[], bool], *, pause: float = 0.05) -> bool:
-    """Waits until ``ended()`` is true, for at most the given number of seconds; returns whether it is."""
+    """Waits up to ``seconds`` until ``ended()`` is true, and returns whether it is."""
     limit = time.monotonic() + seconds
     while not ended():
         if time.monotonic() >= limit:

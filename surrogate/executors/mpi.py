@@ -1,4 +1,4 @@
-"""All ranks of COMM_WORLD as one executor: rank 0 runs the loop, every rank evaluates, nothing is spawned."""
+"""All ranks of COMM_WORLD as one executor: rank 0 runs the loop, every rank evaluates, and none is spawned."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from surrogate.executors.threads import ThreadExecutor
 
 __all__ = ["MPIExecutor", "Ranks", "ranks"]
 
-_PATIENCE = 10.0  # seconds that ranks get to leave the calls that nobody waits for any more
-_STOP = 17  # tag of the message that asks for it
+_PATIENCE = 10.0  # seconds that ranks get to abandon calls whose results are no longer needed
+_STOP = 17  # tag of the message that requests this
 
 
 class Ranks:
-    """The ranks that were started together.
+    """The MPI ranks of a job.
 
     Attributes:
-        rank: Number of this one.
-        size: How many there are.
+        rank: Number of this rank.
+        size: Number of ranks.
     """
 
     def __init__(self) -> None:
@@ -43,12 +43,12 @@ class Ranks:
     def run(self, call: Callable[..., Any], main: Callable[[Executor], Any], stop: StopRequest) -> Any:
         """Runs ``main(executor)`` on rank 0, and returns or raises its outcome on all ranks; collective.
 
-        Rank 0 runs ``main`` while the others evaluate ``call`` for it. An exception of any other rank ends the job.
+        Rank 0 runs ``main`` while the others evaluate ``call`` for it. An exception on another rank ends the job.
 
         Args:
-            call: Evaluates one point; each rank uses its own.
-            main: Takes the executor.
-            stop: Whether the run is to end; on the other ranks, whether their calls are to be left.
+            call: Function that evaluates one point; each rank uses its own.
+            main: Function of the executor.
+            stop: Tells rank 0 whether the run should end, and other ranks whether to abandon their calls.
         """
         with ending_the_job_by_exceptions():
             if self.rank == 0:
@@ -69,9 +69,9 @@ class Ranks:
             executor = MPIExecutor(pool, call, self.size)
             try:
                 result = main(executor)
-            except Exception as raised:  # goes on on all ranks
+            except Exception as raised:  # raised on all ranks
                 error = self._portable(raised)
-            except BaseException:  # leaving the pool would wait for calls that may never end
+            except BaseException:  # exiting the pool would wait for calls that may never end
                 traceback.print_exc()
                 self.abort(130)
                 raise
@@ -79,31 +79,31 @@ class Ranks:
         return result, error
 
     def _portable(self, error: Exception) -> Exception:
-        """The exception, or one with the same words if it cannot be sent to other ranks."""
+        """The exception, or a RuntimeError with its message if it cannot be sent to other ranks."""
         from mpi4py import MPI
 
         try:
             MPI.pickle.dumps(error)
-        except Exception as reason:  # whatever the parts of somebody's exception raise
+        except Exception as reason:  # pickling a user's exception may raise anything
             words = f"{type(error).__name__}: {error} ({type(reason).__name__} when it was sent to all ranks)"
             return RuntimeError(words)
         return error
 
     def _end_calls(self, executor: MPIExecutor) -> None:
-        """Asks the other ranks to leave their calls; ends the job if one does not."""
+        """Asks the other ranks to abandon their calls; ends the job if one does not."""
         executor.shutdown(wait=False)
         if self._threads:
             for rank in range(1, self.size):
                 self._world.send(None, dest=rank, tag=_STOP)
         if not leaving(_PATIENCE, lambda: not executor.remote_calls):
             sys.stderr.write(
-                f"surrogate: a call of the likelihood on {executor.remote_calls} ranks cannot be left, so the job ends "
-                "here; its files are complete\n"
+                f"surrogate: a call of the likelihood on {executor.remote_calls} ranks cannot be interrupted, so "
+                "the job ends here; its files are complete\n"
             )
             self.abort(1)
 
     def _follow(self, call: Callable[..., Any], stop: StopRequest) -> None:
-        """Evaluates until rank 0 has no more to do."""
+        """Evaluates points for rank 0 until it has finished."""
         from mpi4py.futures import MPICommExecutor
 
         _served.append((call, stop))
@@ -113,19 +113,19 @@ class Ranks:
             listener.start()
         try:
             with MPICommExecutor(self._world, root=0):
-                pass  # serves until rank 0 leaves
+                pass  # serves until rank 0 exits
         finally:
             _served.pop()
             if self._threads:
                 listener.join()
 
     def _listen(self, stop: StopRequest, ended: threading.Event) -> None:
-        """Waits for the message that ends the calls; one comes in each run."""
+        """Waits for the message that ends the calls; each run sends one."""
         while not self._world.iprobe(source=0, tag=_STOP):
             ended.wait(0.1)
         self._world.recv(source=0, tag=_STOP)
         stop.request("rank 0 is done")
-        if hasattr(signal, "pthread_kill"):  # wakes the main thread, which finds the request
+        if hasattr(signal, "pthread_kill"):  # wakes the main thread, which then sees the request
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
     def broadcast(self, value: Any) -> Any:
@@ -143,7 +143,7 @@ _served: list[tuple[Callable[..., Any], StopRequest]] = []
 
 
 def _evaluate_here(*args: Any, **kwargs: Any) -> Any:
-    """Runs on a rank other than 0, in its main thread: its own function, or why it was left."""
+    """Evaluates a point on a rank other than 0, in its main thread; returns a `_Left` if the call was abandoned."""
     call, stop = _served[-1]
     try:
         with stop.interruptible():
@@ -153,17 +153,17 @@ def _evaluate_here(*args: Any, **kwargs: Any) -> Any:
 
 
 class _Left(str):
-    """A call was left for this reason."""
+    """The reason why a call was abandoned."""
 
     __slots__ = ()
 
 
 class MPIExecutor(Executor):
-    """Evaluations on all ranks, on rank 0 in a thread and only while all others are busy.
+    """Evaluations on all ranks; rank 0 evaluates in a thread, and only while all others are busy.
 
-    Whatever function is submitted, each rank calls the one that it has itself: nothing but points travels. A call that
-    keeps Python from everything else, as compiled code does that holds its lock, would keep rank 0 from the answers and
-    signals of all: of three ranks or more, the first such call there is the last.
+    Each rank calls its own copy of the function, whatever is submitted, so only points are sent. A call that holds
+    Python's global lock, as some compiled code does, blocks rank 0 from answers and signals. With three or more ranks,
+    rank 0 therefore makes no further calls after the first that does so.
 
     Args:
         pool: Executor of mpi4py on rank 0 with ``size - 1`` workers.
@@ -173,10 +173,10 @@ class MPIExecutor(Executor):
 
     def __init__(self, pool: Any, call: Callable[..., Any], size: int) -> None:
         self.workers = size
-        self.tells = True  # its futures say whether they are running
+        self.tells = True  # its futures report whether they are running
         self._pool = pool
         self._call = call
-        self._lanes: queue.PriorityQueue[int] = queue.PriorityQueue()  # rank 0 has the largest number and comes last
+        self._lanes: queue.PriorityQueue[int] = queue.PriorityQueue()  # rank 0, the largest, comes last
         for lane in range(size):
             self._lanes.put(lane)
         self._local = size - 1
@@ -185,15 +185,15 @@ class MPIExecutor(Executor):
 
     @property
     def remote_calls(self) -> int:
-        """Calls under way on other ranks."""
+        """Number of calls in progress on other ranks."""
         return sum(not future.done() for future in list(self._remote))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """A future with the evaluation of a point, wherever a rank is free."""
+        """A future with the evaluation of a point on the next free rank."""
         return self._threads.submit(fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Stops accepting points; without ``wait``, cancels those that no rank has begun."""
+        """Stops accepting points; without ``wait``, cancels those that no rank has started."""
         self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
 
     def _run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002
@@ -218,15 +218,15 @@ class MPIExecutor(Executor):
         finally:
             if pulse.stood_still() and self.workers > 2:
                 sys.stderr.write(
-                    "surrogate: a call of the likelihood kept rank 0 from everything else, so that rank makes no more; "
-                    "isolate=True runs calls apart\n"
+                    "surrogate: a call of the likelihood blocked rank 0, which makes no further calls; "
+                    "isolate=True runs calls in child processes\n"
                 )
             else:
                 self._lanes.put(self._local)
 
 
 class _Pulse:
-    """Whether Python does anything in other threads, from now on."""
+    """Detects whether other threads are blocked from running, from now on."""
 
     def __init__(self) -> None:
         self._start = self._last = time.monotonic()
@@ -243,7 +243,7 @@ class _Pulse:
         self._longest, self._last = max(self._longest, now - self._last), now
 
     def stood_still(self) -> bool:
-        """Whether nothing was done for a second, and for half of the time; the last question."""
+        """Whether other threads were blocked for a second and for half of the time; ends the measurement."""
         self._note()
         self._ended.set()
         return self._longest > max(_STILL, 0.5 * (self._last - self._start))
@@ -252,16 +252,16 @@ class _Pulse:
 _BEAT, _STILL = 0.05, 1.0  # seconds
 
 
-# Whether there are ranks
+# Detection of ranks
 
 
 def ranks(spec: Any) -> Ranks | None:
-    """The ranks that ``executor=spec`` stands for; None if this process is alone or ``spec`` means something else.
+    """The ranks for ``executor=spec``; None if this process is alone or ``spec`` selects another executor.
 
-    None and "auto" look at the environment that mpirun and srun leave, "mpi" asks MPI itself.
+    None and "auto" check the environment variables of mpirun and srun; "mpi" queries MPI itself.
 
     Raises:
-        RuntimeError: If there are several ranks and mpi4py is missing or knows of one only.
+        RuntimeError: If there are several ranks but mpi4py is missing or sees only one.
     """
     if not (spec is None or (isinstance(spec, str) and spec in ("auto", "mpi"))):
         return None
@@ -286,11 +286,11 @@ def ranks(spec: Any) -> Ranks | None:
 
 
 def _launched() -> int:
-    """Number of ranks according to the environment; 1 for a process that was started alone."""
+    """Number of ranks according to the environment; 1 for a process started alone."""
     for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"):
         if os.environ.get(name, "").isdigit():
             return int(os.environ[name])
-    step = os.environ.get("SLURM_STEP_ID", "")  # a batch script and an allocation have none, or a huge one
+    step = os.environ.get("SLURM_STEP_ID", "")  # batch scripts and allocations have no step number, or a huge one
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "")
     return int(tasks) if step.isdigit() and int(step) < 2**31 and tasks.isdigit() else 1
 
@@ -300,9 +300,9 @@ def _launched() -> int:
 
 @contextlib.contextmanager
 def ending_the_job_by_exceptions() -> Iterator[None]:
-    """Context in which an exception ends all ranks with its traceback, since the others would wait for ever.
+    """Context in which an exception ends all ranks with its traceback, as the others would wait forever.
 
-    From then on this holds for whatever ends the program too.
+    Later exceptions that end the program also end all ranks.
     """
     if sys.excepthook is not _end_the_job:
         _former_hook.append(sys.excepthook)

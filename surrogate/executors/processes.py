@@ -1,4 +1,4 @@
-"""Worker processes that are given one function at their start."""
+"""Worker processes that receive a function once when they start."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["ProcessExecutor"]
 
 
 class ProcessExecutor(Executor):
-    """Processes that are given one function at their start, and points alone after that.
+    """Worker processes that receive a function once when they start, and then only points.
 
-    Each works on one call at a time. If it dies, that call alone fails, with a `WorkerDiedError`, and another process
-    takes its place. Workers are spawned, use one thread each unless OMP_NUM_THREADS or the like is set, and end with
-    their parent. Leaving a ``with`` statement by an exception ends the calls that are running.
+    Each runs one call at a time. If it dies, only that call fails, with a `WorkerDiedError`, and a new process replaces
+    it. Workers are spawned, use one thread each unless OMP_NUM_THREADS or a similar variable is set, and end with their
+    parent. Leaving a ``with`` statement by an exception kills running calls.
 
     Args:
         workers: Number of processes.
-        function: Function that is submitted most; others travel with each call.
+        function: Function that is submitted most often; others are sent with each call.
 
     Raises:
         TypeError: If ``function`` cannot be sent to processes.
@@ -36,18 +36,19 @@ class ProcessExecutor(Executor):
         self._workers = [Child(payload) for _ in range(workers)]
         self._idle: queue.SimpleQueue[Child] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="surrogate-worker")
-        # Called at the latest when Python ends, before multiprocessing waits for its children.
+        # Called at exit at the latest, before multiprocessing waits for its children.
         self._kill = multiprocessing.util.Finalize(self, _kill_all, args=(self._workers,), exitpriority=10)
         self._start()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """A future with the result of ``fn(*args, **kwargs)`` in one of the processes."""
-        # Bound methods are made anew at each access: equal, not identical. Equality of other things may be anything.
+        # Each access to a bound method makes a new object, equal but not identical, hence ==. The comparison of other
+        # objects may return anything, hence "is True".
         is_known = fn is self._function or (fn == self._function) is True
         return self._threads.submit(self._call, None if is_known else fn, args, kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Ends the processes: when they have done what was submitted or, if not ``wait``, at once."""
+        """Ends the processes after the submitted calls or, without ``wait``, immediately."""
         self._threads.shutdown(wait=wait, cancel_futures=cancel_futures or not wait)
         if wait:
             for worker in self._workers:

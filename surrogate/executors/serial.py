@@ -10,7 +10,7 @@ __all__ = ["SerialExecutor"]
 
 
 class SerialExecutor(Executor):
-    """Runs what is submitted at once, in the calling thread; the future that comes back is done."""
+    """An executor that runs each call immediately in the calling thread and returns a finished future."""
 
     workers = 1
 
@@ -19,6 +19,6 @@ class SerialExecutor(Executor):
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # goes on in the future, as everywhere
+        except Exception as error:  # stored in the future
             future.set_exception(error)
         return future

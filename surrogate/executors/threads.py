@@ -13,11 +13,11 @@ __all__ = ["ThreadExecutor"]
 
 
 class ThreadExecutor(Executor):
-    """Threads that do not keep the process alive: a call that never returns ends with it.
+    """Daemon threads, so that a call that never returns does not keep the process alive.
 
     Args:
         workers: Number of threads.
-        run: Called in their place with each function and its arguments.
+        run: Called with each function and its arguments, instead of calling the function directly.
     """
 
     def __init__(self, workers: int, run: Callable[..., Any] | None = None) -> None:
@@ -39,7 +39,7 @@ class ThreadExecutor(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Ends the threads when they have done what was submitted; does not wait for that unless asked to."""
+        """Ends the threads after the submitted calls, and waits for that if ``wait`` is true."""
         self._open = False
         if cancel_futures or not wait:
             self._cancel()
@@ -65,7 +65,7 @@ class ThreadExecutor(Executor):
                 continue
             try:
                 result = self._run(*args, **kwargs)
-            except BaseException as error:  # goes on in the future, as everywhere
+            except BaseException as error:  # stored in the future
                 future.set_exception(error)
             else:
                 future.set_result(result)

@@ -1,1 +1,1 @@
-"""Sampling of a finished surrogate, and its evidence."""
+"""Samplers for a surrogate or any cheap density, evidence estimates and diagnostics."""

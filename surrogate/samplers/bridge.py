@@ -14,8 +14,8 @@ from surrogate.samplers.mixture import Mixture, fit_mixture
 __all__ = ["Bridge", "bridge_sample"]
 
 
-_FITTED = 4000  # draws that the mixtures are fitted to, and as many to judge them
-_STEPS = 1000  # of the fixed point; each error is at most half of the last where both samples are alike
+_FITTED = 4000  # most draws for fitting the mixtures, and as many again for comparing them
+_STEPS = 1000  # iterations of the fixed point; each at least halves the error if both samples are similar
 _TOLERANCE = 1e-8
 
 
@@ -25,7 +25,8 @@ class Bridge:
 
     Attributes:
         log_integral: Natural log of the integral of exp(f); NaN where the two samples do not overlap.
-        log_integral_error: Its standard error, which allows for the autocorrelation of the chain; infinite then.
+        log_integral_error: Its standard error, which allows for the autocorrelation of the chain; infinite if they do
+            not overlap.
     """
 
     log_integral: float
@@ -43,25 +44,25 @@ def bridge_sample(
 ) -> Bridge:
     """The integral of exp(f) by the optimal bridge between a chain of it and a proposal.
 
-    A Student-t mixture is fitted to half of the draws; the other half and as many draws of the mixture are the two ends
-    of the bridge. Unlike importance weights its ratios are bounded: where the proposal lacks a tail of the target the
-    estimate loses precision but stays right, and regions that only the chain has visited still count.
+    A Student-t mixture is fitted to half of the draws; the bridge connects the other half with as many draws of the
+    mixture. Unlike importance weights, the ratios of a bridge are bounded: if the proposal misses a tail of the target,
+    the estimate loses precision but stays consistent, and regions that only the chain has visited still count.
 
     Args:
         log_density: f, from (m, d) to (m,); -inf is legal.
         draws: Equally weighted draws of exp(f) in random order, with shape (n, d).
         log_values: f at the draws, with shape (n,).
-        ess: How many independent draws they are worth.
+        ess: Their effective number of independent draws.
         rng: Random numbers.
-        components: Numbers of components to choose from, by the likelihood of held-out draws.
+        components: Numbers of mixture components to compare by the likelihood of held-out draws.
 
     Returns:
-        The estimate. n / 2 calls of f, in one batch.
+        The estimate, after n / 2 calls of f in one batch.
 
     References:
         Meng & Wong (1996), https://www3.stat.sinica.edu.tw/statistica/j6n4/j6n43/j6n43.htm, for the bridge;
-        Fruehwirth-Schnatter (2004), doi:10.1111/j.1368-423X.2004.00125.x, for its error, with the chain counted as
-        ``ess`` draws instead of by the spectrum of its values.
+        Fruehwirth-Schnatter (2004), doi:10.1111/j.1368-423X.2004.00125.x, for its error, where the chain counts as
+        ``ess`` draws instead of using the spectrum of its values.
     """
     half = len(draws) // 2
     other, chain, values = draws[:half], draws[half:], log_values[half:]
@@ -73,7 +74,7 @@ def bridge_sample(
 
 
 def _proposal(draws: Array, components: tuple[int, ...], rng: np.random.Generator) -> Mixture:
-    """The mixture under which draws that it was not fitted to are most likely."""
+    """The mixture with the largest likelihood of held-out draws."""
     fitted, judged = draws[: len(draws) // 2][:_FITTED], draws[len(draws) // 2 :][:_FITTED]
     few = [k for k in components if k == 1 or 8 * k * draws.shape[1] <= len(fitted)]
     mixtures = [fit_mixture(fitted, k, rng).widened(1.07, dof=6.0) for k in few]
@@ -86,7 +87,7 @@ def _bridged(of_chain: Array, of_proposal: Array, ess: float) -> Bridge:
     Args:
         of_chain: log l at draws of p, with shape (m,).
         of_proposal: log l at draws of q, with shape (k,); may be -inf.
-        ess: How many independent draws those of p are worth.
+        ess: Effective number of independent draws of p.
     """
     log_s, log_rest = -np.log1p(len(of_proposal) / ess), -np.log1p(ess / len(of_proposal))
     if not np.isfinite(of_proposal).any():

@@ -1,4 +1,4 @@
-"""Coordinates without edges: a box or half-line mapped onto the real line, a circle cut where it is empty."""
+"""Unbounded coordinates: boxes and half-lines mapped to the real line, circles cut where they are empty."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.special import ndtr, ndtri
 
 __all__ = ["Turns", "Unbounded"]
 
-_EDGE = 1e-12  # a start on the edge itself is moved inside by this fraction of the width
+_EDGE = 1e-12  # a point on an edge is moved inside by this fraction of the width
 _TINY = np.finfo(float).tiny
 _HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
 
@@ -19,11 +19,11 @@ _HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
 class Unbounded:
     """The map x <-> u onto R^d: probit of (x - low) / (high - low), log(x - low), -log(high - x), or x itself.
 
-    A density that is flat up to the edges of its box is exactly normal in u, which spares ensemble moves and Gaussian
-    proposals the sharp edges at which they do badly.
+    A uniform density on a box is exactly normal in u. This avoids sharp edges, where ensemble moves and Gaussian
+    proposals work badly.
 
     Args:
-        bounds: Edges with shape (d, 2), low < high, either may be infinite.
+        bounds: Lower and upper edges, with shape (d, 2); either may be infinite.
 
     Raises:
         ValueError: If the shape is wrong or a row is not increasing.
@@ -44,12 +44,12 @@ class Unbounded:
         return cls(np.tile([-np.inf, np.inf], (d, 1)) if bounds is None else np.asarray(bounds, dtype=float))
 
     def forward(self, x: NDArray) -> NDArray:
-        """Coordinates u of points x, both with shape (m, d); points on an edge are moved just inside."""
+        """Coordinates u of points x, both with shape (m, d); points on an edge are first moved just inside."""
         u = np.array(x, dtype=float)
         box, low, high = self._kinds
         b = self.bounds
         p = (u[:, box] - b[box, 0]) / (b[box, 1] - b[box, 0])
-        q = (b[box, 1] - u[:, box]) / (b[box, 1] - b[box, 0])  # 1 - p without its cancellation near the upper edge
+        q = (b[box, 1] - u[:, box]) / (b[box, 1] - b[box, 0])  # 1 - p without cancellation near the upper edge
         u[:, box] = np.where(p < 0.5, ndtri(np.clip(p, _EDGE, 1)), -ndtri(np.clip(q, _EDGE, 1)))
         u[:, low] = np.log(np.maximum(u[:, low] - b[low, 0], _TINY))
         u[:, high] = -np.log(np.maximum(b[high, 1] - u[:, high], _TINY))
@@ -75,7 +75,7 @@ class Unbounded:
 
     @property
     def _kinds(self) -> tuple[NDArray, NDArray, NDArray]:
-        """Masks with shape (d,): edges on both sides, below only, above only."""
+        """Masks, with shape (d,), of parameters with both edges, only a lower edge, and only an upper edge."""
         low, high = np.isfinite(self.bounds).T
         box = low & high
         return box, low & ~box, high & ~box
@@ -83,12 +83,12 @@ class Unbounded:
 
 @dataclass(frozen=True, eq=False)
 class Turns:
-    """Periodic coordinates among others.
+    """Periodic coordinates among others, and wrapping of points into one period.
 
     Attributes:
         columns: Indices of the periodic coordinates, with shape (k,).
-        low: Where a turn of each begins, with shape (k,).
-        period: Length of a turn, with shape (k,).
+        low: Lower bound of each period, with shape (k,).
+        period: Lengths of the periods, with shape (k,).
     """
 
     columns: NDArray[np.int64]
@@ -97,7 +97,7 @@ class Turns:
 
     @classmethod
     def of(cls, bounds: ArrayLike, periodic: ArrayLike) -> Turns | None:
-        """From bounds with shape (d, 2) and a mask with shape (d,); None if nothing is periodic."""
+        """The periodic coordinates for bounds with shape (d, 2) and a mask with shape (d,); None if there are none."""
         columns = np.flatnonzero(np.asarray(periodic, dtype=bool))
         if not len(columns):
             return None
@@ -105,24 +105,24 @@ class Turns:
         return cls(columns, low, high - low)
 
     def wrapped(self, t: NDArray, start: NDArray | None = None) -> NDArray:
-        """The points t, with shape (m, d), moved to the turn that begins at ``start`` (k,), or at ``low``."""
+        """The points t, with shape (m, d), wrapped to the period that begins at ``start`` (k,), or at ``low``."""
         begin = self.low if start is None else start
         turns = (t[:, self.columns] - begin) / self.period
         out = np.array(t, dtype=float)
-        inside = (turns >= 0.0) & (turns <= 1.0)  # left as they are, to the last bit
+        inside = (turns >= 0.0) & (turns <= 1.0)  # values already inside are unchanged to the last bit
         moved = begin + self.period * (turns - np.floor(turns))
         out[:, self.columns] = np.where(inside, out[:, self.columns], moved)
         return out
 
     def within(self, t: NDArray, start: NDArray) -> NDArray:
-        """Whether each point lies on the turn that begins at ``start``, with shape (m,)."""
+        """Whether each point lies in the period that begins at ``start``, with shape (m,)."""
         offset = t[:, self.columns] - start
         return np.all((offset >= 0.0) & (offset <= self.period), axis=1)
 
     def emptiest(self, t: NDArray, *, bins: int = 48) -> NDArray:
-        """Where a turn of each coordinate should begin so that it cuts the fewest draws t (m, d), with shape (k,).
+        """Where to begin the period of each coordinate so as to cut where draws t (m, d) are fewest, with shape (k,).
 
-        The middle of the longest run of bins with the fewest points, after smoothing over three bins.
+        It is the middle of the longest run of bins with the fewest points, after smoothing over three bins.
         """
         turns = (t[:, self.columns] - self.low) / self.period
         which = np.minimum((bins * (turns - np.floor(turns))).astype(np.int64), bins - 1)
@@ -136,7 +136,7 @@ def _smooth_counts(which: NDArray, bins: int) -> NDArray:
 
 
 def _middle_of_longest_run(counts: NDArray) -> float:
-    """The middle of the longest run, on a circle, of bins that hold the smallest count."""
+    """The middle of the longest run of bins with the smallest count, on a circle."""
     least = counts == counts.min()
     if least.all():
         return 0.0

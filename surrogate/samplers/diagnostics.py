@@ -1,4 +1,4 @@
-"""How many independent draws a chain or a weighted sample is worth."""
+"""Convergence diagnostics: autocorrelation times, effective sample sizes and R-hat."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ Centre = Literal["walker", "ensemble"]
 def autocorrelation(chain: NDArray, *, centre: Centre = "walker") -> NDArray:
     """Normalised autocorrelation function of each parameter, averaged over walkers.
 
-    With ``centre="walker"`` each walker is centred on its own mean and normalised by its own variance, as emcee
-    does: which is biased towards zero unless the chain is much longer than the correlation. With ``centre="ensemble"``
-    the mean and variance are those of all walkers together and every lag is divided by its own number of pairs:
-    this is unbiased for a stationary ensemble however short, and walkers that are stuck in different modes stay
-    correlated at all lags, as they should. O(s log s) for each walker and parameter.
+    With ``centre="walker"`` each walker is centred on its own mean and normalised by its own variance, as in emcee.
+    This is biased towards zero unless the chain is much longer than the correlation. With ``centre="ensemble"`` the
+    mean and variance are those of all walkers together, and every lag is divided by its number of pairs. This is
+    unbiased for a stationary ensemble of any length, and walkers stuck in different modes stay correlated at all lags,
+    as they should. O(s log s) for each walker and parameter.
 
     Args:
         chain: Positions with shape (s, w, d): steps, walkers, parameters.
-        centre: Mean that is subtracted.
+        centre: Whose mean is subtracted: "walker" or "ensemble".
 
     Returns:
         The function at lags 0..s-1, with shape (s, d). A parameter that does not vary gets 1 at every lag.
     """
-    # One parameter at a time: the spectra of a long chain of many walkers would fill the memory.
+    # One parameter at a time, because the spectra of a long chain of many walkers would fill the memory.
     return np.stack([_autocorrelation(chain[:, :, j], centre) for j in range(chain.shape[2])], axis=1)
 
 
@@ -88,20 +88,20 @@ def effective_sample_size(weights: ArrayLike) -> float:
         raise ValueError(msg)
     if w.size == 0 or w.max() == 0:
         return 0.0
-    w = w / w.max()  # squares of tiny weights would underflow
+    w = w / w.max()  # avoids underflow of squared tiny weights
     return float(w.sum() ** 2 / (w**2).sum())
 
 
 def split_rhat(chain: ArrayLike) -> NDArray:
-    """Potential scale reduction of every walker cut in two halves, for each parameter.
+    """Split R-hat, the potential scale reduction of half chains, for each parameter.
 
-    1 when all halves look alike; above about 1.01 the walkers disagree or still drift.
+    It is 1 if all halves agree; above about 1.01 the walkers disagree or still drift.
 
     Args:
         chain: Positions with shape (s, w, d) with s >= 4; (s, w) is one parameter.
 
     Returns:
-        With shape (d,), NaN for a parameter that does not vary within any half.
+        R-hat, with shape (d,); NaN for a parameter that does not vary within any half.
 
     Raises:
         ValueError: If there are fewer than 4 steps.
@@ -115,14 +115,14 @@ def split_rhat(chain: ArrayLike) -> NDArray:
 def rank_rhat(chain: ArrayLike) -> NDArray:
     """Rank-normalised split R-hat of each parameter: the larger of those for location and scale.
 
-    Unlike ``split_rhat`` it notices walkers that agree in mean and differ in spread, and it is defined for heavy
-    tails. Vehtari et al. ask for less than 1.01.
+    Unlike ``split_rhat`` it detects walkers with equal means but different spreads, and it is defined for heavy tails.
+    Vehtari et al. recommend less than 1.01.
 
     Args:
         chain: Positions with shape (s, w, d) with s >= 4; (s, w) is one parameter.
 
     Returns:
-        With shape (d,), NaN for a parameter that does not vary.
+        The diagnostic, with shape (d,); NaN for a parameter that does not vary.
 
     Raises:
         ValueError: If there are fewer than 4 steps.
@@ -138,27 +138,27 @@ def rank_rhat(chain: ArrayLike) -> NDArray:
 def bulk_ess(chain: ArrayLike) -> NDArray:
     """Effective number of independent draws for the centre of the distribution, for each parameter.
 
-    It is that of the rank-normalised halves of the walkers: walkers that disagree are worth few draws however fast each
-    of them moves. Reliable from about 100 per walker.
+    It is computed from the rank-normalised halves of the walkers, so walkers that disagree give few effective draws
+    however fast each one moves. Reliable from about 100 per walker.
 
     Args:
         chain: Positions with shape (s, w, d) with s >= 8; (s, w) is one parameter.
 
     Returns:
-        With shape (d,), NaN for a parameter that does not vary.
+        The diagnostic, with shape (d,); NaN for a parameter that does not vary.
 
     Raises:
         ValueError: If there are fewer than 8 steps.
 
     References:
-        Vehtari, Gelman, Simpson, Carpenter & Buerkner (2021), doi:10.1214/20-BA1221, sections 3.2 and 4.3.
-        Geyer (1992), doi:10.1214/ss/1177011137, for where the sum over lags ends.
+        Vehtari, Gelman, Simpson, Carpenter & Buerkner (2021), doi:10.1214/20-BA1221, sections 3.2 and 4.3. Geyer
+        (1992), doi:10.1214/ss/1177011137, for the truncation of the sum over lags.
     """
     return _ess(_normal_scores(_halves(chain, least=4)))
 
 
 def tail_ess(chain: ArrayLike) -> NDArray:
-    """Effective number of independent draws for the 5 % and 95 % quantiles, the smaller one, for each parameter.
+    """The smaller effective number of draws for the 5 % and 95 % quantiles, for each parameter.
 
     Arguments, result, errors and reference are those of ``bulk_ess``.
     """
@@ -168,7 +168,7 @@ def tail_ess(chain: ArrayLike) -> NDArray:
 
 
 def _halves(chain: ArrayLike, *, least: int = 2) -> NDArray:
-    """Both halves of every walker as walkers of their own, with shape (s // 2, 2 w, d)."""
+    """The two halves of every walker as separate walkers, with shape (s // 2, 2 w, d)."""
     values = _three_axes(chain)
     half = len(values) // 2
     if half < least:
@@ -210,13 +210,13 @@ def _ess_of_one(chains: NDArray) -> float:
     pairs = rho[: 2 * ((s - 1) // 2)].reshape(-1, 2).sum(1)
     ends = np.flatnonzero(pairs <= 0)
     end = int(ends[0]) if len(ends) else len(pairs) - 1
-    # The pair where the sum ends gives its even lag alone, if that is positive: less biased for antithetic chains.
+    # From the last pair only the even lag is added, if positive, which is less biased for antithetic chains.
     time = 2.0 * np.minimum.accumulate(pairs[:end]).sum() - 1.0 + max(rho[2 * end], 0.0)
     return s * w / max(time, 1.0 / np.log10(s * w))
 
 
 def _autocorrelation(series: NDArray, centre: Centre) -> NDArray:
-    """The function of one parameter with shape (s, w), with shape (s,)."""
+    """Autocorrelation function, with shape (s,), of one parameter with shape (s, w)."""
     s = len(series)
     mean = series.mean(axis=0) if centre == "walker" else series.mean()
     spectrum = np.fft.rfft(series - mean, n=2 * s, axis=0)

@@ -1,7 +1,7 @@
 """Ensemble Markov chain Monte Carlo for a cheap, vectorised density, such as a finished surrogate.
 
-The one module that meets emcee: its driver and its stretch and differential-evolution moves (written out for all
-walkers at once), joined by jumps drawn from a Student-t mixture fitted to the draws themselves.
+The only module that imports emcee. It uses emcee's driver, its stretch and differential-evolution moves vectorised over
+all walkers, and in addition jumps drawn from a Student-t mixture fitted to the draws.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ __all__ = ["WALKERS", "Chain", "sample_ensemble"]
 LogDensity = Callable[[NDArray], NDArray]
 Proposal = Callable[[NDArray, NDArray, np.random.RandomState], tuple[NDArray, NDArray]]
 
-WALKERS = 500  # measured: fewer leave the cost per call unshared, more lengthen the burn-in for nothing
-_WARM_UP = 20  # steps before the mixture is fitted again, to draws of the target itself
-_RELIABLE = 10.0  # autocorrelation times that a chain must last before its autocorrelation time is believed
-_DRIFT = 4.0  # standard errors between the means of two halves that count as still moving
-_TAIL = 0.25  # a variance to 2 % where the mean is known to 1 % of a standard deviation
-_FLAT = 1e-6  # a log density that varies less than this is rounding
-_STORED = 2000  # steps kept in memory; a longer chain is thinned by two whenever it gets there
-_FITTED = 2000  # draws that the mixture is fitted to
+WALKERS = 500  # measured: fewer do not share the overhead of a call well, more only lengthen the burn-in
+_WARM_UP = 20  # steps before the mixture is refitted to draws of the target
+_RELIABLE = 10.0  # length in autocorrelation times from which a chain's autocorrelation time is reliable
+_DRIFT = 4.0  # standard errors between the means of two halves above which the walkers still drift
+_TAIL = 0.25  # a variance is known to 2 % where the mean is known to 1 % of a standard deviation
+_FLAT = 1e-6  # smaller variations of a log density are rounding errors
+_STORED = 2000  # steps kept in memory; a chain that reaches this length is thinned by two
+_FITTED = 2000  # draws to which the mixture is fitted
 _COMPONENTS = (1, 2, 4, 8, 16)
-_DOF = 5.0  # tails heavier than normal, lest walkers hardly ever enter the target's tail and then never leave it
-_WIDE = (2.0, 0.2)  # for the same reason: components this much wider, and their share
+_DOF = 5.0  # heavier tails than normal, so that walkers can enter and leave the target's tails
+_WIDE = (2.0, 0.2)  # for the same reason: factor and share of wider components
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,15 +45,15 @@ class Chain:
 
     Attributes:
         samples: Equally weighted draws in random order, with shape (n, d).
-        log_density: The log density at each, with shape (n,).
+        log_density: Log density of each draw, with shape (n,).
         autocorrelation_time: Steps per independent draw of each parameter, with shape (d,).
-        ess: Effective number of independent draws among the rows, of the parameter where it is least; not more than
-            4 times that of the squares and of the log density.
+        ess: Effective number of independent draws of the worst parameter; at most 4 times that of the squared
+            parameters and of the log density.
         acceptance: Fraction of accepted proposals after burn-in.
         burn_in: Number of discarded steps.
-        steps: Number of steps, burn-in included.
-        converged: Whether the chain reached the effective sample size asked for and has stopped drifting.
-        reason: Why it stopped, in a sentence.
+        steps: Number of steps, including burn-in.
+        converged: Whether the chain reached the requested effective sample size and does not drift.
+        reason: A sentence that says why it stopped.
     """
 
     samples: NDArray
@@ -81,9 +81,9 @@ def sample_ensemble(
     """Draws from a density with an effective sample size of ``ess``.
 
     Every step moves each half of the walkers given the other half (emcee's scheme), by one of four Metropolis
-    proposals: an independent draw of a Student-t mixture, differential evolution with gamma <= 2.38 / sqrt(2 d) or
-    with gamma = 1 (between modes), or a stretch. The mixture is fitted to the start and once more to the warm-up,
-    and fixed from then on, so the chain is exactly Markov. Finite bounds are mapped to infinity first.
+    proposals: an independent draw of a Student-t mixture, differential evolution with gamma <= 2.38 / sqrt(2 d) or with
+    gamma = 1 (between modes), or a stretch. The mixture is fitted to the start, refitted to the warm-up and then fixed,
+    so the chain is exactly Markov. Bounded parameters are first mapped to the real line.
 
     The autocorrelation time is measured about the mean of all walkers: a walker that never leaves its mode counts as
     one draw.
@@ -91,20 +91,20 @@ def sample_ensemble(
     Args:
         log_density: Takes (m, d) and returns (m,) natural logs, unnormalised; -inf is legal. Never called outside
             ``bounds``.
-        start: Walkers with shape (w, d), roughly distributed as the target; repeated rows are harmless as long as
-            some 2 d + 2 differ. About ``WALKERS`` of them are best.
+        start: Walkers with shape (w, d), roughly distributed as the target; repeated rows are harmless as long as about
+            2 d + 2 differ. About ``WALKERS`` rows are best.
         rng: Source of all randomness; the global numpy state is neither used nor changed.
         ess: Effective sample size to reach.
-        max_steps: Limit on the steps, burn-in included.
+        max_steps: Limit on the steps, including burn-in.
         max_seconds: Limit on the wall time.
-        bounds: Support with shape (d, 2), infinite where there is none.
-        jumps: Whether half of the proposals are draws of the mixture; switched off only to measure their worth.
+        bounds: Bounds of the support, with shape (d, 2); may be infinite.
+        jumps: Whether half of the proposals are draws of the mixture; off only for comparisons.
 
     Returns:
         At most about ``4 * ess`` rows, and at least one for each walker.
 
     Raises:
-        ValueError: If ``start`` has a wrong shape, too few walkers, a point of zero density or a direction without
+        ValueError: If ``start`` has a wrong shape, too few walkers, a point of zero density or a parameter without
             spread, or if ``log_density`` returns nan or +inf.
 
     References:
@@ -162,7 +162,7 @@ class _Track:
 
     @property
     def drifting(self) -> bool:
-        """Whether the means of the two halves differ by more than chance allows."""
+        """Whether the means of the two halves differ by more than sampling noise."""
         half = len(self.x) // 2
         if half == 0:
             return True
@@ -172,14 +172,14 @@ class _Track:
 
     @cached_property
     def times(self) -> NDArray:
-        """Autocorrelation time of each parameter, in steps of the walk, with shape (d,)."""
+        """Autocorrelation times of the parameters in steps of the walk, with shape (d,)."""
         return self.thin * integrated_autocorrelation_time(self.x, centre="ensemble")
 
     @cached_property
     def slowest(self) -> float:
-        """The largest autocorrelation time of the parameters; for their squares and the log density ``_TAIL`` times it.
+        """The largest autocorrelation time, where those of squared parameters and log density count ``_TAIL`` times.
 
-        The latter reveal walkers that stick to a tail or never enter it, which the means of a symmetric target hide.
+        The latter reveal walkers that are stuck in a tail or never enter it, which means of a symmetric target do not.
         """
         tails = [np.square(self.x - self.x.mean(axis=(0, 1)))]
         if np.ptp(self.log_density) > _FLAT:
@@ -191,7 +191,7 @@ class _Track:
         return self.steps * self.x.shape[1] / self.slowest if len(self.x) else 0.0
 
     def second_half(self) -> NDArray:
-        """Draws with shape (m, d)."""
+        """Draws of the second half of the track, with shape (m, d)."""
         return self.x[len(self.x) // 2 :].reshape(-1, self.x.shape[2])
 
     def every(self, k: int) -> _Track:
@@ -237,7 +237,7 @@ class _Kernel:
 
     @classmethod
     def fitted(cls, density: _Density, x: NDArray, rng: np.random.Generator, *, jumps: bool = True) -> _Kernel:
-        """A kernel whose independence proposals are fitted to the draws x with shape (m, d)."""
+        """A kernel with independence proposals fitted to draws x with shape (m, d)."""
         chosen = rng.choice(len(x), size=_FITTED, replace=False) if len(x) > _FITTED else slice(None)
         mixture = _best_mixture(density.coordinates.forward(x[chosen]), rng)
         proposals, weights = zip(*_proposals(mixture)[0 if jumps else 1 :], strict=True)
@@ -266,7 +266,7 @@ class _Kernel:
 class _HalfMove(Move):
     """A Metropolis update of one half of the walkers given the other half, then the reverse.
 
-    emcee's red-blue scheme without its loop over walkers, which costs as much as a cheap density.
+    emcee's red-blue scheme without its loop over walkers, which would cost as much as a cheap density.
     """
 
     def __init__(self, propose: Proposal, density: _Density) -> None:
@@ -290,11 +290,10 @@ class _HalfMove(Move):
 
 
 def _proposals(mixture: Mixture) -> list[tuple[Proposal, float]]:
-    """Moves and how often each is made.
+    """The moves with their probabilities.
 
-    Measured on normals of 2 to 16 dimensions, two modes, a banana and a truncated normal: jumps of the mixture lower
-    the autocorrelation time 3 to 20 times; the others keep the chain alive where the mixture does not describe the
-    target.
+    Measured on normals of 2 to 16 dimensions, two modes, a banana and a truncated normal: jumps of the mixture shorten
+    the autocorrelation time 3 to 20 times; the other moves keep the chain mixing where the mixture fits badly.
     """
     return [
         (lambda mine, _, random: _independent(mine, mixture, random), 0.5),
@@ -307,7 +306,7 @@ def _proposals(mixture: Mixture) -> list[tuple[Proposal, float]]:
 def _best_mixture(u: NDArray, rng: np.random.Generator) -> Mixture:
     """The Gaussian mixture with the lowest BIC, given Student-t tails.
 
-    Twice as many components are tried until the criterion rises.
+    The number of components is doubled until the BIC rises.
     """
     n, d = u.shape
     best, least = fit_mixture(u, 1, rng), np.inf
@@ -322,7 +321,7 @@ def _best_mixture(u: NDArray, rng: np.random.Generator) -> Mixture:
 
 
 def _independent(mine: NDArray, mixture: Mixture, random: np.random.RandomState) -> tuple[NDArray, NDArray]:
-    # Not mixture.sample, whose counts per component are stratified: walkers must not know of each other's draws.
+    # Not mixture.sample, whose stratified counts per component would make the walkers' draws dependent.
     n, d = mine.shape
     k = random.choice(len(mixture.weights), size=n, p=mixture.weights / mixture.weights.sum())
     z = random.standard_normal((n, d)) * np.sqrt(mixture.dof / random.chisquare(mixture.dof, size=n))[:, None]
@@ -331,13 +330,13 @@ def _independent(mine: NDArray, mixture: Mixture, random: np.random.RandomState)
 
 
 def _difference(mine: NDArray, others: NDArray, random: np.random.RandomState) -> tuple[NDArray, NDArray]:
-    """Differential-evolution move with the usual step down to 1/30 of it; thin curved regions need short steps."""
+    """Differential-evolution move with steps from the usual length down to 1/30 of it, for thin curved regions."""
     scale = 10 ** (-1.5 * random.random_sample((len(mine), 1)))
     return mine + 2.38 / np.sqrt(2 * mine.shape[1]) * scale * _step(mine, others, random), np.zeros(len(mine))
 
 
 def _swap(mine: NDArray, others: NDArray, random: np.random.RandomState) -> tuple[NDArray, NDArray]:
-    """Differential-evolution move by the full difference of two walkers, which may lead from one mode to another."""
+    """Differential-evolution move by the full difference of two walkers, which can jump between modes."""
     return mine + _step(mine, others, random), np.zeros(len(mine))
 
 
@@ -354,14 +353,14 @@ def _stretch(mine: NDArray, others: NDArray, random: np.random.RandomState) -> t
 
 
 def _until_worth(ess: float, kernel: _Kernel, state: State, limit: _Limit) -> tuple[State, _Track]:
-    """Walks until the track has an effective sample size of ``ess``, or drifts, or the limit is reached."""
+    """Walks until the track has an effective sample size of ``ess`` without drift, or the limit is reached."""
     track, more = _Track.empty(state.coords.shape), 2.0 * _WARM_UP
     while True:
         state, track = kernel.walk(state, track, limit.less(track.steps).within(int(more)))
         more = _missing(track, ess)
         if more <= 0 or track.drifting or limit.spent(track.steps):
             return state, track
-        more = np.clip(1.05 * more, _WARM_UP, track.steps)  # at most doubled: early estimates are rough
+        more = np.clip(1.05 * more, _WARM_UP, track.steps)  # at most doubled, because early estimates are rough
 
 
 def _missing(track: _Track, ess: float) -> float:
@@ -371,7 +370,7 @@ def _missing(track: _Track, ess: float) -> float:
 
 def _chain(track: _Track, ess: float, rng: np.random.Generator, *, burn_in: int, acceptance: float) -> Chain:
     wanted = int(np.ceil(track.log_density.size / (4 * ess)))
-    thinned = track.every(min(max(1, wanted), len(track.x)))  # one state of all walkers at least
+    thinned = track.every(min(max(1, wanted), len(track.x)))  # at least one state of all walkers
     order = rng.permutation(thinned.log_density.size)
     steps = burn_in + track.steps
     worth = f"an effective sample size of {track.ess():.0f} after {steps} steps"

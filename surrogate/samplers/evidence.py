@@ -1,4 +1,4 @@
-"""Importance sampling of a finished surrogate: near-independent draws and the evidence, from a fitted mixture."""
+"""Importance sampling from a fitted mixture: nearly independent draws and the evidence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ImportanceSample:
     Attributes:
         x: Draws with a finite log density, with shape (n, d).
         log_density: f at the draws, with shape (n,).
-        weights: With shape (n,), summing to one.
+        weights: Normalised weights, with shape (n,).
         log_integral: Natural log of the integral of exp(f).
         log_integral_error: Its Monte Carlo standard error.
         ess: Effective number of draws, (sum w)^2 / sum w^2.
@@ -62,25 +62,25 @@ def importance_sample(
     components: tuple[int, ...] = (1, 4, 12),
     extra: Mixture | None = None,
 ) -> ImportanceSample:
-    """Draws of exp(f) from a mixture of Student-t distributions fitted to a chain.
+    """A weighted sample of exp(f) from a mixture of Student-t distributions fitted to a chain.
 
-    Mixtures with more components are tried until the effective fraction suffices; the best sample is returned. A tenth
-    of the weight of each mixture is on one component three times as wide as the chain.
+    Mixtures with more and more components are tried until the effective fraction suffices; the best sample is returned.
+    Each mixture has a component three times as wide as the chain, with a tenth of the weight.
 
     Args:
         log_density: f, from (m, d) to (m,).
         draws: Approximate draws of exp(f), with shape (m, d).
-        n: Number of draws of the proposal.
+        n: Number of draws from the proposal.
         rng: Random numbers.
         ess_fraction: Effective fraction at which the search for a better mixture ends.
         components: Numbers of components to try, in this order.
         extra: Further components of the proposal, given a tenth of the weight.
 
     Returns:
-        The sample with the largest effective size; n evaluations of f per mixture.
+        The sample with the largest effective size, after n evaluations of f per mixture.
 
     Raises:
-        ValueError: If there are no numbers of components.
+        ValueError: If ``components`` is empty.
     """
     wide = fit_mixture(draws, 1, rng).widened(3.0)
     best: ImportanceSample | None = None

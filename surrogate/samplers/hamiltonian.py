@@ -1,4 +1,4 @@
-"""Samplers for many unknowns that run all chains in one batch: Hamiltonian Monte Carlo and Crank-Nicolson."""
+"""Samplers for many parameters, with all chains in one batch: Hamiltonian Monte Carlo and Crank-Nicolson."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ __all__ = ["Chains", "hmc", "preconditioned_crank_nicolson"]
 
 Energy = Callable[[Tensor], Tensor]
 
-# Share by which the step of a trajectory is drawn longer or shorter: with equal steps some frequencies come back to
-# where they started (Neal 2011, section 3.2).
+# Relative random variation of a trajectory's step size; with constant steps some frequencies return to where they
+# started (Neal 2011, section 3.2).
 _JITTER = 0.2
-# A trajectory that gains more energy than this left the region where the steps can follow the target (as in Stan).
+# A trajectory that gains more energy than this is divergent (as in Stan).
 _DIVERGENT = 1000.0
 
 
 @dataclass(frozen=True, eq=False)
 class Chains:
-    """Draws of several Markov chains after their warm-up.
+    """Draws of several Markov chains after warm-up.
 
     Attributes:
-        x: With shape (s, w, d): draws, chains, unknowns; the axes that ``samplers.diagnostics`` takes.
+        x: Draws with shape (s, w, d): draws, chains, parameters, as ``samplers.diagnostics`` takes them.
         acceptance: Mean acceptance probability of each chain after the warm-up, with shape (w,).
-        step_size: The step size found during the warm-up.
-        n_evaluations: Evaluations of the energy of each chain, warm-up included; with gradients for ``hmc``.
-        n_divergent: Rejections, over all chains after the warm-up, where the energy was not finite or rose by more than
-            1000. Many of them say that the chains cannot enter a part of the target.
+        step_size: Step size found during the warm-up.
+        n_evaluations: Evaluations of the energy for each chain, including warm-up; with gradients for ``hmc``.
+        n_divergent: Number of rejections after the warm-up because the energy was not finite or rose by more than 1000.
+            If there are many, the chains cannot enter a part of the target.
     """
 
     x: Tensor
@@ -48,13 +48,13 @@ class Chains:
 
 @dataclass(frozen=True)
 class _DualAveraging:
-    """Dual averaging: a search for the step size with a given acceptance rate, in ever smaller moves.
+    """Dual averaging: an adaptive search for the step size that gives a target acceptance rate.
 
     Hoffman & Gelman (2014), https://arxiv.org/abs/1111.4246, section 3.2, with their constants.
     """
 
     target: float
-    centre: float  # log step that the search is drawn to
+    centre: float  # log step size towards which the search is shrunk
     log_step: float
     log_mean: float = 0.0
     excess: float = 0.0
@@ -65,7 +65,7 @@ class _DualAveraging:
         return cls(target, math.log(10.0 * step), math.log(step))
 
     def told(self, acceptance: float) -> _DualAveraging:
-        """The search after one more trajectory with this mean acceptance."""
+        """The updated search after a trajectory with this mean acceptance."""
         t = self.count + 1
         excess = self.excess + (self.target - acceptance - self.excess) / (t + 10.0)
         log_step = self.centre - math.sqrt(t) / 0.05 * excess
@@ -80,20 +80,20 @@ class _DualAveraging:
 
     @property
     def settled(self) -> float:
-        """The step to keep."""
+        """The final, averaged step size."""
         return math.exp(self.log_mean if self.count else self.log_step)
 
 
 @dataclass(frozen=True, eq=False)
 class _States:
-    """Positions of all chains, with shape (w, d), their energies, with shape (w,), and gradients, like positions."""
+    """Positions of all chains, with shape (w, d), their energies, with shape (w,), and gradients, with shape (w, d)."""
 
     x: Tensor
     energy: Tensor
     gradient: Tensor
 
     def where(self, moved: Tensor, other: _States) -> _States:
-        """The other state for the chains that moved."""
+        """A copy in which the chains that moved have the other state."""
         return _States(
             torch.where(moved[:, None], other.x, self.x),
             torch.where(moved, other.energy, self.energy),
@@ -112,23 +112,23 @@ def hmc(
     target_acceptance: float = 0.8,
     step_size: float | None = None,
 ) -> Chains:
-    """Hamiltonian Monte Carlo, all chains in one batch of ``torch.func.vmap``; the warm-up finds the step size.
+    """Draws by Hamiltonian Monte Carlo, with all chains in one batch of ``torch.func.vmap``.
 
-    The mass of every unknown is one: scale them to similar widths first. A draw costs ``n_leapfrog`` gradients.
+    The mass matrix is the identity, so scale the parameters to similar widths first. The warm-up tunes the step size. A
+    draw costs ``n_leapfrog`` gradients.
 
     Args:
         energy: Negative log density, up to a constant, of one position with shape (d,); must work under ``vmap`` and
-            ``grad``. Infinity is a legal answer.
-        start: Where the chains begin, with shape (w, d); its dtype and device are those of the run. Double precision
-            unless the energy is smooth to single precision.
-        n_draws: Draws of each chain that are kept.
+            ``grad``. Infinity is allowed.
+        start: Starting points of the chains, with shape (w, d), which also set dtype and device. Use double precision
+            unless the energy is smooth in single precision.
+        n_draws: Number of draws of each chain after warm-up.
         generator: Torch generator, on the device of ``start``.
-        n_warmup: Draws of each chain before that, which tune the step and are not kept.
+        n_warmup: Warm-up draws of each chain, which tune the step size and are discarded.
         n_leapfrog: Leapfrog steps of a trajectory.
         target_acceptance: Acceptance rate to which the step size is tuned; 0.65 is the most efficient in many
             dimensions, 0.8 is safer.
-        step_size: Where the search for the step size begins, by default at a rough guess; the step size itself if
-            ``n_warmup`` is 0.
+        step_size: Initial step size of the search, by default a rough guess; the step size itself if ``n_warmup`` is 0.
 
     Raises:
         ValueError: If a number is out of range, or the energy at the start is not finite.
@@ -168,21 +168,22 @@ def preconditioned_crank_nicolson(
     target_acceptance: float = 0.4,
     step_size: float = 0.1,
 ) -> Chains:
-    """Samples exp(-potential(x) - |x|^2 / 2) by proposals that leave the standard normal distribution as it is.
+    """Draws from exp(-potential(x) - |x|^2 / 2), with proposals that leave the standard normal invariant.
 
-    A proposal is sqrt(1 - b^2) x + b z with z standard normal and a step b in (0, 1]. It is accepted by the change of
-    the potential alone, so that the step need not shrink as unknowns are added that only the prior knows. No gradients.
+    A proposal is sqrt(1 - b^2) x + b z with z standard normal and a step b in (0, 1]. Its acceptance depends only on
+    the change of the potential, so the step need not shrink when parameters are added that the data do not constrain.
+    It needs no gradients.
 
     Args:
-        potential: The target's part of the energy beyond |x|^2 / 2, of one position with shape (d,); must work under
-            ``vmap``.
-        start: Where the chains begin, with shape (w, d).
-        n_draws: Draws of each chain that are kept.
+        potential: Energy of the target minus |x|^2 / 2, for one position with shape (d,); must work under ``vmap``.
+        start: Starting points of the chains, with shape (w, d).
+        n_draws: Number of draws of each chain after warm-up.
         generator: Torch generator, on the device of ``start``.
-        n_warmup: Proposals of each chain before that, which tune the step and are not kept.
-        thin: Proposals for each draw that is kept.
-        target_acceptance: Of the search for the step. If more are accepted even at b = 1, the step stays 1.
-        step_size: Where the search begins; the step itself if ``n_warmup`` is 0.
+        n_warmup: Warm-up proposals of each chain, which tune the step size and are discarded.
+        thin: Number of proposals per draw.
+        target_acceptance: Acceptance rate to which the step is tuned. If more are accepted even at b = 1, the step
+            stays 1.
+        step_size: Initial step of the search; the step itself if ``n_warmup`` is 0.
 
     Raises:
         ValueError: If a number is out of range, or the potential at the start is not finite.
@@ -226,7 +227,7 @@ def _evaluator(energy: Energy) -> Callable[[Tensor], _States]:
 def _trajectory(
     evaluate: Callable[[Tensor], _States], state: _States, step: float, n_leapfrog: int, generator: torch.Generator
 ) -> tuple[_States, Tensor, Tensor]:
-    """The states after one trajectory, its acceptance probabilities, and which diverged, each with shape (w,)."""
+    """The states after one trajectory, with acceptance probabilities and a mask of divergences, both (w,)."""
     jitter = torch.rand(len(state.x), 1, generator=generator, dtype=state.x.dtype, device=state.x.device)
     steps = step * (1.0 + _JITTER * (2.0 * jitter - 1.0))
     momentum = _normal_like(state.x, generator)
@@ -238,7 +239,7 @@ def _trajectory(
 def _leapfrog(
     evaluate: Callable[[Tensor], _States], state: _States, momentum: Tensor, steps: Tensor, count: int
 ) -> tuple[_States, Tensor]:
-    """States and momenta after ``count`` steps; one gradient a step."""
+    """States and momenta after ``count`` leapfrog steps, with one gradient per step."""
     momentum = momentum - 0.5 * steps * state.gradient
     for number in range(1, count + 1):
         state = evaluate(state.x + steps * momentum)
@@ -253,8 +254,8 @@ def _accepted(state: _States, new: _States, gain: Tensor, generator: torch.Gener
 
 
 def _probability(gain: Tensor) -> tuple[Tensor, Tensor]:
-    """Metropolis' acceptance probability for a gain of energy, 0 where it is not finite or divergent."""
-    failed = ~(gain < _DIVERGENT)  # true for nan
+    """Metropolis acceptance probabilities for gains of energy, 0 where these are divergent or not finite."""
+    failed = ~(gain < _DIVERGENT)  # also true for nan
     return torch.where(failed, 0.0, torch.exp(-gain.clamp(min=0.0))), failed
 
 
@@ -269,10 +270,10 @@ def _crank_nicolson(
 
 
 def _rough_step(evaluate: Callable[[Tensor], _States], state: _States, generator: torch.Generator) -> tuple[float, int]:
-    """The power of two at which half of the single leapfrog steps would be accepted, and the evaluations it took."""
+    """The power of two at which about half of the single leapfrog steps are accepted, and the evaluations used."""
     step, direction, evaluations = 1.0, 0, 0
     momentum = _normal_like(state.x, generator)
-    for _ in range(60):  # down to 2^-60, below which the position does not change any more
+    for _ in range(60):  # down to 2^-60, where the position no longer changes
         steps = torch.full_like(state.x[:, :1], step)
         new, speed = _leapfrog(evaluate, state, momentum, steps, 1)
         evaluations += 1

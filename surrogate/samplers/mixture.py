@@ -14,11 +14,11 @@ __all__ = ["Mixture", "fit_mixture"]
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """A density sum_k w_k t_nu(x; m_k, C_k); Gaussian components where nu is infinite.
+    """A mixture density sum_k w_k t_nu(x; m_k, C_k); its components are Gaussian if nu is infinite.
 
     Attributes:
-        weights: With shape (k,), summing to one.
-        means: With shape (k, d).
+        weights: Normalised weights, with shape (k,).
+        means: Centres of the components, with shape (k, d).
         factors: Lower Cholesky factors of the scale matrices, with shape (k, d, d).
         dof: Degrees of freedom nu of all components.
     """
@@ -53,7 +53,7 @@ class Mixture:
         return self._shares(x).T
 
     def _shares(self, x: Array) -> Array:
-        """Posterior probabilities of the components with shape (k, m), contiguous by component."""
+        """Posterior probabilities of the components at x, with shape (k, m), contiguous by component."""
         joint = self._joint(x)
         share = np.exp(np.subtract(joint, joint.max(0), out=joint), out=joint)
         share /= share.sum(0)
@@ -70,11 +70,11 @@ class Mixture:
         return self.means[which] + np.einsum("nij,nj->ni", self.factors[which], z)
 
     def widened(self, factor: float, *, dof: float | None = None) -> Mixture:
-        """The mixture with scale matrices times ``factor`` squared, and with other degrees of freedom if given."""
+        """The mixture with scale matrices multiplied by ``factor`` squared and new degrees of freedom, if given."""
         return Mixture(self.weights, self.means, self.factors * factor, self.dof if dof is None else dof)
 
     def joined(self, other: Mixture, weight: float) -> Mixture:
-        """(1 - weight) self + weight other; ``other`` takes the degrees of freedom of self."""
+        """The mixture (1 - weight) self + weight other; ``other`` takes the degrees of freedom of self."""
         return Mixture(
             np.concatenate([(1.0 - weight) * self.weights, weight * other.weights]),
             np.concatenate([self.means, other.means]),
@@ -109,19 +109,19 @@ def _choleskys(covariances: Array, floor: Array) -> Array:
 
 
 def fit_mixture(x: Array, components: int, rng: np.random.Generator, *, iterations: int = 25) -> Mixture:
-    """Gaussian mixture by expectation-maximisation from a k-means++ start.
+    """A Gaussian mixture fitted by expectation-maximisation from a k-means++ start.
 
-    Covariances are shrunk towards the pooled within-component covariance by the weight of d + 1 points, so that small
-    components stay usable.
+    Covariances are shrunk towards the pooled within-component covariance, which has the weight of d + 1 points, so that
+    small components stay well conditioned.
 
     Args:
         x: Points, with shape (n, d).
         components: Number of components; fewer are returned if some lose all their points.
-        rng: Random numbers of the start.
+        rng: Random numbers for the start.
         iterations: Number of iterations of expectation-maximisation.
 
     Returns:
-        The mixture. O(iterations n k d^2).
+        The mixture, in O(iterations n k d^2) time.
     """
     n, d = x.shape
     floor = x.var(0) + 1e-300
@@ -151,6 +151,6 @@ def fit_mixture(x: Array, components: int, rng: np.random.Generator, *, iteratio
 
 
 def _scatter(columns: Array, share: Array, mean: Array) -> Array:
-    """Weighted sum of the squared deviations from a mean, with shape (d, d), of points with shape (d, m)."""
+    """Weighted scatter matrix about a mean, with shape (d, d), of points with shape (d, m)."""
     away = columns - mean[:, None]
     return (away * share) @ away.T

@@ -1,4 +1,4 @@
-"""Pareto-smoothed importance weights, and a diagnostic that says whether they can be trusted.
+"""Pareto-smoothed importance weights with their reliability diagnostic k-hat.
 
 Vehtari, Simpson, Gelman, Yao & Gabry (2024), arXiv:1507.02646; the fit of the tail is that of Zhang & Stephens (2009),
 doi:10.1198/tech.2009.08017, with the weak prior of the former.
@@ -16,17 +16,17 @@ from surrogate.arrays import Array
 __all__ = ["RELIABLE", "SmoothedWeights", "fit_generalised_pareto", "smooth_weights"]
 
 RELIABLE = 0.7
-"""Pareto shape below which weights can be trusted, whatever their number."""
+"""Pareto shape below which weights are reliable for any number of draws."""
 
 
 @dataclass(frozen=True, eq=False)
 class SmoothedWeights:
-    """Weights of draws, smoothed in their tail.
+    """Importance weights with a smoothed tail.
 
     Attributes:
-        weights: With shape (n,), summing to one.
-        k_hat: Shape of the generalised Pareto distribution of the largest ratios. Below 0.7 the weights can be trusted;
-            above, the draws miss part of the target. -inf where all ratios are equal, NaN for fewer than 25 draws.
+        weights: Normalised weights, with shape (n,).
+        k_hat: Shape of the generalised Pareto distribution of the largest ratios. Below 0.7 the weights are reliable;
+            above, the draws miss part of the target. -inf if all ratios are equal, NaN for fewer than 25 draws.
         ess: Effective number of draws, 1 / sum w^2.
     """
 
@@ -44,7 +44,7 @@ class SmoothedWeights:
 def fit_generalised_pareto(excess: Array) -> tuple[float, float]:
     """Shape k and scale sigma of a generalised Pareto distribution, with k positive for heavy tails.
 
-    The posterior mean over a grid of the profile likelihood, with a prior on k worth ten observations of 0.5.
+    Posterior means over a grid of the profile likelihood; the prior on k has the weight of ten observations of 0.5.
 
     Args:
         excess: Positive numbers in ascending order, with shape (n,).
@@ -62,7 +62,7 @@ def fit_generalised_pareto(excess: Array) -> tuple[float, float]:
 
 
 def smooth_weights(log_ratios: Array) -> SmoothedWeights:
-    """Importance weights exp(log_ratios), the largest of them replaced by quantiles of a fitted tail.
+    """Importance weights exp(log_ratios), with the largest replaced by quantiles of a fitted tail.
 
     Args:
         log_ratios: Log of target over proposal at draws of the proposal, with shape (n,); -inf where the target
@@ -88,7 +88,7 @@ def smooth_weights(log_ratios: Array) -> SmoothedWeights:
         return _normalised(log_w, -np.inf)
     k, sigma = fit_generalised_pareto(np.maximum(excess, 1e-300))
     p = (np.arange(1, size + 1) - 0.5) / size
-    with np.errstate(over="ignore"):  # the largest ratio bounds what a very heavy tail would give
+    with np.errstate(over="ignore"):  # quantiles of a very heavy tail are bounded by the largest ratio
         smoothed = cut + (-sigma * np.log1p(-p) if abs(k) < 1e-12 else sigma * np.expm1(-k * np.log1p(-p)) / k)
     out = log_w.copy()
     out[tail] = np.minimum(np.log(smoothed), 0.0)

@@ -22,15 +22,16 @@ class Samples:
         labels: Their LaTeX labels, without dollars.
         bounds: Support of the prior, with shape (d, 2); may be infinite.
         x: Draws, with shape (n, d).
-        weights: Their weights, with shape (n,), summing to one.
-        log_posterior: Natural log of likelihood times prior, by the surrogate, with shape (n,); unnormalised.
+        weights: Normalised weights of the draws, with shape (n,).
+        log_posterior: Natural log of likelihood times prior as predicted by the surrogate, unnormalised, with shape
+            (n,).
         log_prior: Natural log of the prior density, with shape (n,).
-        derived: Derived values of the draws, with shape (n, k); k may be 0.
+        derived: Derived values, with shape (n, k); k may be 0.
         derived_names: Names of the k derived values.
-        derived_error: Held-out errors of the derived values, root mean square, with shape (k,); 0 where they were
-            computed and not emulated, empty where nothing is known.
+        derived_error: Root mean square held-out errors of the derived values, with shape (k,); 0 if they were computed
+            rather than emulated, empty if unknown.
         periodic: Whether each parameter is periodic; empty if none is.
-        levels: The values of categorical and integer parameters, whose columns of x hold codes; None if there are none.
+        levels: Values of the categorical and integer parameters, whose columns of x hold codes; None if there are none.
 
     Raises:
         ValueError: If the shapes do not fit together.
@@ -62,7 +63,7 @@ class Samples:
 
     @property
     def continuous(self) -> Indices:
-        """Columns of x with continuous parameters."""
+        """Column numbers of the continuous parameters in x."""
         return np.arange(len(self.names)) if self.levels is None else self.levels.continuous
 
     @property
@@ -80,9 +81,8 @@ class Samples:
     def unrolled(self) -> Array:
         """The draws with each periodic parameter within half a period of its circular mean, with shape (n, d).
 
-        Moments and intervals are computed from these, because the mass of a periodic parameter may lie across its two
-        bounds, which are the same point. Values may lie beyond the bounds. Without periodic parameters these are
-        the draws themselves.
+        Moments and intervals are computed from these, because the mass of a periodic parameter may extend across its
+        bounds. Values may lie beyond the bounds. Without periodic parameters the draws are unchanged.
         """
         if not any(self.periodic):
             return self.x
@@ -122,13 +122,13 @@ class Samples:
         return np.asarray(finite & (values != values[:1]).any(axis=0), dtype=np.bool_)
 
     def with_derived(self, kept: Flags) -> Samples:
-        """The same draws with some of their derived values, chosen by a mask with shape (k,)."""
+        """The same draws with only the derived values chosen by a mask with shape (k,)."""
         names = tuple(name for name, keep in zip(self.derived_names, kept, strict=True) if keep)
         error = self.derived_error[kept] if len(self.derived_error) else self.derived_error
         return replace(self, derived=self.derived[:, kept], derived_names=names, derived_error=error)
 
     def interval(self, level: float = 0.68) -> Array:
-        """Equal-tailed credible intervals, with shape (d, 2); for a periodic parameter they may leave its bounds.
+        """Equal-tailed credible intervals, with shape (d, 2); they may extend beyond the bounds of periodic parameters.
 
         Args:
             level: Posterior probability between the ends.
@@ -140,7 +140,7 @@ class Samples:
 
 
 def weighted_quantile(x: ArrayLike, weights: ArrayLike, q: ArrayLike) -> Array:
-    """Quantiles of each column, interpolated between draws at the middle of their weights.
+    """Weighted quantiles of each column, interpolated between draws placed at the middle of their weights.
 
     Args:
         x: Draws with shape (n, d).
@@ -148,7 +148,7 @@ def weighted_quantile(x: ArrayLike, weights: ArrayLike, q: ArrayLike) -> Array:
         q: Probabilities with shape (k,).
 
     Returns:
-        With shape (k, d). O(d n log n).
+        The quantiles, with shape (k, d), in O(d n log n) time.
     """
     values, w, probabilities = np.asarray(x, float), np.asarray(weights, float), np.asarray(q, float)
     order = np.argsort(values, axis=0)
@@ -161,7 +161,7 @@ def weighted_quantile(x: ArrayLike, weights: ArrayLike, q: ArrayLike) -> Array:
 
 
 def equal_tailed_interval(x: ArrayLike, weights: ArrayLike, level: float) -> Array:
-    """Intervals with equal weight below and above, with shape (d, 2).
+    """Equal-tailed intervals of weighted draws, with shape (d, 2).
 
     Raises:
         ValueError: If ``level`` is not between 0 and 1.

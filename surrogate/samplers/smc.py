@@ -20,13 +20,13 @@ LogDensity = Callable[[Array], Array]
 
 
 def systematic_resample(log_weights: Array, n: int, rng: np.random.Generator) -> Indices:
-    """n indices in proportion to the weights, by systematic resampling: one uniform number for all."""
+    """n indices in proportion to the weights, by systematic resampling with a single uniform number."""
     edges = np.cumsum(np.exp(log_weights - logsumexp(log_weights)))
     return np.minimum(np.searchsorted(edges / edges[-1], (np.arange(n) + rng.random()) / n), len(edges) - 1)
 
 
 def next_step(increment: Array, remaining: float, target: float) -> float:
-    """The largest step t in (0, remaining] for which weights exp(t increment) keep an ESS fraction of ``target``."""
+    """The largest step t in (0, remaining] for which weights exp(t * increment) keep an ESS fraction of ``target``."""
 
     def fraction(t: float) -> float:
         w = np.exp(t * increment - (t * increment).max())
@@ -78,16 +78,17 @@ def sample_tempered(
     Args:
         log_density: f, from (m, d) to (m,); -inf where the density vanishes.
         start: Draws of the starting density, with shape (n, d).
-        log_start: Log of the starting density, which must be positive wherever exp(f) is.
-        temperatures: Falling temperatures.
+        log_start: Log of the starting density at ``start``; that density must be positive wherever exp(f) is.
+        temperatures: Temperatures in descending order.
         rng: Random numbers.
         bridge_sweeps: Sweeps over all particles after each reweighting.
         final_sweeps: Sweeps at each temperature.
-        ess_fraction: Fraction of effective particles that each reweighting keeps.
-        max_bridges: Most reweightings per temperature; the last one goes all the way.
+        ess_fraction: Effective fraction of particles that each reweighting keeps.
+        max_bridges: Largest number of reweightings per temperature; the last one covers all that remains.
 
     Returns:
-        One array with shape (n, d) per temperature. About (3 bridges + 12) calls of f on n points each.
+        One array with shape (n, d) per temperature, each after about 3 calls of f on n points per bridge and 12 at the
+        end.
 
     Raises:
         ValueError: If no starting particle has a finite log density.

@@ -1,6 +1,6 @@
-"""Sequential Monte Carlo for several densities at once: one call of all densities moves the particles of all.
+"""Sequential Monte Carlo for several densities at once, evaluated together in one call.
 
-The method is that of ``surrogate.samplers.smc``; particles of different densities never meet.
+The method is that of ``surrogate.samplers.smc``; particles of different densities do not interact.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from surrogate.samplers.smc import next_step, systematic_resample
 __all__ = ["sample_tempered_together"]
 
 LogDensities = Callable[[Array], Array]
-"""From points with shape (k, n, d) to log densities with shape (k, n), one row for each density."""
+"""A function from points with shape (k, n, d) to log densities with shape (k, n), one row per density."""
 
-_BRIDGE_SWEEPS, _FINAL_SWEEPS = 3, 12  # moves of each particle after a reweighting, and at each temperature
-_ESS_FRACTION = 0.5  # of the particles that each reweighting keeps effective
-_MOST_BRIDGES = 40  # reweightings for each temperature; the last one goes all the way
+_BRIDGE_SWEEPS, _FINAL_SWEEPS = 3, 12  # sweeps after each reweighting, and at each temperature
+_ESS_FRACTION = 0.5  # effective fraction of particles that each reweighting keeps
+_MOST_BRIDGES = 40  # most reweightings per temperature; the last one covers all that remains
 
 
 def _sweep(x: Array, value: Array, target: LogDensities, rng: np.random.Generator) -> None:
-    """Moves every particle once by differential evolution within its own density, in place."""
+    """Moves every particle once by differential evolution among those of its density, in place."""
     k, n, d = x.shape
     order = np.argsort(rng.random((k, n)), 1)
     for mine, others in ((order[:, : n // 2], order[:, n // 2 :]), (order[:, n // 2 :], order[:, : n // 2])):
@@ -60,12 +60,12 @@ def sample_tempered_together(
     Args:
         log_density: The functions f; -inf where a density vanishes.
         start: Draws of the starting densities, with shape (k, n, d).
-        log_start: Logs of the starting densities, positive wherever exp(f) is.
-        temperatures: Falling temperatures.
+        log_start: Logs of the starting densities at ``start``; these must be positive wherever exp(f) is.
+        temperatures: Temperatures in descending order.
         rng: Random numbers.
 
     Returns:
-        One array with shape (k, n, d) per temperature. Densities that vanish at all starting points keep them.
+        One array with shape (k, n, d) per temperature. A density that vanishes at all its starting points keeps them.
     """
     x = start.copy()
     f = np.where(np.isfinite(value := log_density(x)), value, -np.inf)
