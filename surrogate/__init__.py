@@ -1,7 +1,7 @@
-"""Bayesian inference and active learning for functions that cost seconds to hours a call.
+"""Bayesian inference and active learning for functions that cost seconds to hours per call.
 
-Names are loaded when they are first used, so that importing the package costs nothing: worker processes, ``surrogate
-status`` and programs that only pass a name on do without torch.
+Names are loaded on first use, so importing the package is fast, and worker processes or ``surrogate status`` do not
+import torch.
 """
 
 import importlib
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from surrogate.selection.batch import select_batch as select_batch
     from surrogate.svm.lssvc import LSSVC as LSSVC
 
-# Where each public name comes from; the block above says the same to type checkers.
+# The module of each public name; the block above tells type checkers the same.
 _HOMES = {
     "Dataset": "surrogate.problem.dataset",
     "GPRegressor": "surrogate.estimators.gp",
@@ -68,10 +68,10 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless a
 __all__ = ["__version__", "get_cobaya_class", *_HOMES]  # noqa: PLE0604  # strings, all of them
 
 
-if not TYPE_CHECKING:  # to whom any name would seem to exist
+if not TYPE_CHECKING:  # type checkers would assume that any name exists
     __getattr__, __dir__ = on_first_use(__name__, _HOMES)
 
 
 def get_cobaya_class() -> Any:
-    """The sampler that ``sampler: {surrogate: ...}`` means in a Cobaya file; Cobaya asks for it."""
+    """The sampler class for ``sampler: {surrogate: ...}`` in a Cobaya file; called by Cobaya."""
     return importlib.import_module("surrogate.interfaces.cobaya").SurrogateSampler

@@ -1,4 +1,4 @@
-"""Names of array types, and the floating-point state that the package works in."""
+"""Names of array types, and NumPy's floating-point error state in this package."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Indices: TypeAlias = NDArray[np.int64]
 
 @contextlib.contextmanager
 def default_float_errors() -> Iterator[None]:
-    """NumPy's own reaction to overflow and the like inside, whatever ``np.seterr`` the caller has made.
+    """Context and decorator with NumPy's default handling of floating-point errors.
 
-    An underflow to zero is right almost everywhere, and must not become an exception because a program asked NumPy to
-    raise in its own code. To be used in a ``with`` statement or as a decorator.
+    Underflow to zero is correct almost everywhere, and must not raise because the caller's program has set
+    ``np.seterr`` to raise in its own code.
     """
     with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"):
         yield

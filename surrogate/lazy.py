@@ -1,4 +1,4 @@
-"""Public names of a package that are loaded when they are first used."""
+"""Lazy loading of a package's public names."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["on_first_use"]
 
 
 def on_first_use(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """The ``__getattr__`` and ``__dir__`` of a package whose import costs nothing.
+    """Functions ``__getattr__`` and ``__dir__`` for a package that loads its public names on first use.
 
     Args:
-        package: Its full name.
-        homes: For each public name the module that defines it.
+        package: Full name of the package.
+        homes: The module that defines each public name.
     """
 
     def load(name: str) -> Any:
@@ -28,7 +28,7 @@ def on_first_use(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str]
         return value
 
     def names() -> list[str]:
-        """All names, those included that have not been used yet."""
+        """All names, including those that have not been loaded yet."""
         return sorted({*vars(sys.modules[package]), *homes})
 
     return load, names

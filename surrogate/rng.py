@@ -1,4 +1,4 @@
-"""Independent random streams, each a pure function of a seed and of what it is for."""
+"""Independent random streams, each a pure function of a seed and a purpose."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["generator", "torch_generator"]
 
 
 def generator(seed: int, *purpose: int | str) -> np.random.Generator:
-    """A NumPy generator that depends on the seed and the purpose alone.
+    """A NumPy generator that depends only on the seed and the purpose.
 
-    Streams of different purposes are independent, so that nothing has to be passed along, saved or synchronised:
-    any process can ask for the stream of a step again.
+    Streams of different purposes are independent. No generator needs to be passed on, saved or synchronised, because
+    any process can make the stream of a step again.
 
     Args:
         seed: Any integer.
-        purpose: Purpose of the stream, such as a step number and a word. Order matters, and 1 is not "1".
+        purpose: Integers and strings, such as a step number and a word. Order matters, and 1 differs from "1".
 
     Raises:
         TypeError: If ``seed`` is not an integer, or a purpose is neither an integer nor a string.
@@ -35,22 +35,25 @@ def generator(seed: int, *purpose: int | str) -> np.random.Generator:
 
 
 def torch_generator(seed: int, *purpose: int | str, device: str | torch.device = "cpu") -> torch.Generator:
-    """A torch generator on ``device`` that depends on the seed and the purpose alone.
+    """A torch generator on ``device`` that depends only on the seed and the purpose.
 
-    The numbers drawn differ between devices, and from those of `generator`. On the CPU torch keeps 32 bits of the seed.
+    The numbers drawn differ between devices, and from those of `generator`. On the CPU torch uses only 32 bits of the
+    seed.
 
     Raises:
-        TypeError: As `generator`.
+        TypeError: As in `generator`.
     """
     import torch
 
     stream = torch.Generator(device=device)
-    stream.manual_seed(int.from_bytes(_digest(seed, purpose)[:8], "little") >> 1)  # 63 bits: torch takes an int64
+    stream.manual_seed(
+        int.from_bytes(_digest(seed, purpose)[:8], "little") >> 1
+    )  # 63 bits, because torch takes an int64
     return stream
 
 
 def _digest(seed: int, purpose: tuple[int | str, ...]) -> bytes:
-    """32 bytes from SHA-256 (never ``hash``, which differs between processes) of an unambiguous spelling."""
+    """32 bytes of SHA-256 of an unambiguous encoding; ``hash`` would differ between processes."""
     words = [
         _integer(seed, "seed"),
         *(word if isinstance(word, str) else _integer(word, "purpose") for word in purpose),

@@ -1,13 +1,14 @@
-"""Contract tests for extensions to inherit: kernels, scouts, checks, selection rules, executors.
+"""Contract tests that extensions can inherit: kernels, scouts, checks, selection rules, executors.
 
-Inherit a contract in a test module, say what it is to test, and pytest collects the laws that every such part keeps:
+Inherit a contract in a test module, set what it tests, and pytest collects tests of the laws that every such part must
+satisfy:
 
     from surrogate.testing import KernelContract
 
     class TestMyKernel(KernelContract):
         kernel = MyKernel(0.7)
 
-A contract uses no pytest itself: laws are plain methods that raise AssertionError.
+A contract does not use pytest itself: its tests are plain methods that raise AssertionError.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ from surrogate.problem.prior import Prior
 
 __all__ = ["CheckContract", "ExecutorContract", "KernelContract", "RuleContract", "ScoutContract", "short_run"]
 
-_DIFFERENCE = 1e-6  # step of central differences of numbers of order one in double precision
-_TOLERANCE = 1e-5  # relative, of their results
+_DIFFERENCE = 1e-6  # step of central differences for numbers of order one in double precision
+_TOLERANCE = 1e-5  # relative tolerance of their results
 _WALL = 0.8  # first parameter beyond which the short run has no likelihood
 _STEPS = 14  # of the short run at most
 
 
 def _require(holds: bool, law: str) -> None:
-    """Raises AssertionError with the violated law, even where Python runs with asserts disabled."""
+    """Raises AssertionError with the violated law, even if Python disables assert statements."""
     if not holds:
         raise AssertionError(law)
 
@@ -56,14 +57,14 @@ class KernelContract:
 
     Attributes:
         kernel: An instance with typical hyperparameters.
-        d: Number of coordinates of the points that it takes.
+        d: Number of coordinates of its points.
     """
 
     kernel: ClassVar[Kernel]
     d: ClassVar[int] = 2
 
     def points(self, n: int = 12) -> Array:
-        """Valid inputs of the kernel, with shape (n, d); override it if not every number is allowed."""
+        """Valid inputs of the kernel, with shape (n, d); override this if not all numbers are allowed."""
         return np.random.default_rng(3).normal(size=(n, self.d))
 
     def test_the_matrix_is_symmetric_and_positive_semidefinite(self) -> None:
@@ -103,7 +104,7 @@ class KernelContract:
         np.testing.assert_allclose(gradient, expected, rtol=_TOLERANCE, atol=_TOLERANCE * scale)
 
     def test_hyperparameters_are_copied_exactly(self) -> None:
-        """``with_vector(vector())`` is the same kernel, and names belong to the entries of the vector."""
+        """``with_vector(vector())`` is the same kernel, and each entry of the vector has a name."""
         vector = self.kernel.vector()
         np.testing.assert_array_equal(self.kernel.with_vector(vector).vector(), vector)
         _require(len(self.kernel.names) == len(vector), "names and vector have different lengths")
@@ -115,7 +116,7 @@ def _slope(function: Callable[[Array], float], at: Array, step: Array) -> float:
 
 @cache
 def short_run() -> tuple[tuple[Phase, View], ...]:
-    """Last views, by phase, of a short run on a half-infeasible normal density; takes about a second."""
+    """The last view of each phase in a short run on a half-infeasible normal density; takes about a second."""
     prior = Prior.of({"a": (-4.0, 4.0), "b": (-4.0, 4.0)})
     plain = StructureSearch(structures=False, noise=False)
     loop = PosteriorLoop(Setup(prior, particles=200, batch_size=4, search=plain))
@@ -146,13 +147,13 @@ class ScoutContract:
     scout: ClassVar[Scout]
 
     def views(self) -> list[View]:
-        """Views in phases in which the scout acts; by default those of a short run."""
+        """Views of phases in which the scout acts; by default those of a short run."""
         chosen = [view.replace(batch=view.draws.warm[:4]) for phase, view in short_run() if phase in self.scout.phases]
         _require(bool(chosen), "no view of the short run is in a phase of this scout: override views")
         return chosen
 
     def test_it_is_a_scout(self) -> None:
-        """It has a name, phases, a place and points."""
+        """It has the members of Scout: a name, phases, a place and points."""
         _require(isinstance(self.scout, Scout), f"{self.scout!r} lacks a member of Scout")
         _require(all(isinstance(phase, Phase) for phase in self.scout.phases), "phases must be members of Phase")
 
@@ -166,7 +167,7 @@ class ScoutContract:
             )
 
     def test_the_same_view_gives_the_same_points(self) -> None:
-        """A scout is a function of the view: it keeps nothing and draws from the view's own streams."""
+        """A scout is a function of the view: it has no state and uses the view's random streams."""
         for view in self.views():
             np.testing.assert_array_equal(self.scout.points(view), self.scout.points(view))
 
@@ -181,42 +182,43 @@ class CheckContract:
     check: ClassVar[Check]
 
     def views(self) -> list[View]:
-        """Views that the check can look at; by default those of a short run."""
+        """Views for the check; by default those of a short run."""
         return [view for phase, view in short_run() if phase is not Phase.TEMPERED and view.before is not None]
 
     def test_it_is_a_check(self) -> None:
-        """It has a name, phases, columns and a look."""
+        """It has the members of Check: a name, phases, columns and look."""
         _require(isinstance(self.check, Check), f"{self.check!r} lacks a member of Check")
 
     def test_a_finding_says_what_its_columns_need(self) -> None:
-        """Numbers for all of its columns, points of the right shape, and a reason where it does not agree."""
+        """A finding has all its columns, points of the right shape, and a reason if the check does not agree."""
         for view in self.views():
             finding = self.check.look(view)
             _require(isinstance(finding, Finding), "look must return a Finding")
             _require(finding.points.shape[1:] == (view.d,), f"points must have shape (k, {view.d})")
             missing = set(self.check.columns) - set(finding.numbers)
             _require(not missing, f"the finding lacks the columns {sorted(missing)}")
-            _require(bool(finding.reason) or finding.claim.agrees, "a claim that does not stand needs a reason")
+            _require(bool(finding.reason) or finding.claim.agrees, "a finding that denies the claim needs a reason")
 
     def test_the_same_view_gives_the_same_finding(self) -> None:
         """A check is a function of the view."""
         for view in self.views():
             first, second = self.check.look(view), self.check.look(view)
             np.testing.assert_array_equal(first.points, second.points)
-            _require((first.claim, first.reason) == (second.claim, second.reason), "the same view, another finding")
+            _require((first.claim, first.reason) == (second.claim, second.reason), "the same view gave another finding")
 
 
 class RuleContract:
     """Contract tests of a selection rule: a function of a kernel matrix (or access to its columns) and a size.
 
     Attributes:
-        rule: From access to the kernel matrix (``diag()``, ``columns(index)``, ``shape``) and n to distinct indices.
+        rule: Function of access to the kernel matrix (``diag()``, ``columns(index)``, ``shape``) and n, which returns
+            distinct indices.
     """
 
     rule: ClassVar[Callable[[Any, int], Tensor]]
 
     def select(self, kernel: Tensor, n: int) -> list[int]:
-        """The indices that the rule under test chooses."""
+        """The indices chosen by the rule under test."""
         return type(self).rule(DenseOperator(kernel), n).tolist()
 
     def kernel(self, m: int = 20) -> Tensor:
@@ -225,13 +227,13 @@ class RuleContract:
         return root @ root.T / m + 0.01 * torch.eye(m, dtype=torch.float64)
 
     def test_indices_are_distinct_and_as_many_as_asked_for(self) -> None:
-        """n different points."""
+        """The rule returns n distinct points."""
         chosen = self.select(self.kernel(), 7)
         _require(len(set(chosen)) == len(chosen) == 7, f"7 distinct indices expected, got {chosen}")
         _require(all(0 <= i < 20 for i in chosen), "an index lies outside of the pool")
 
     def test_the_order_of_the_pool_does_not_matter(self) -> None:
-        """A permuted pool gives the same points."""
+        """The rule chooses the same points from a permuted pool."""
         kernel, order = self.kernel(), np.random.default_rng(6).permutation(20)
         permuted = self.select(kernel[order][:, order], 5)
         _require(sorted(order[permuted].tolist()) == sorted(self.select(kernel, 5)), "the order of the pool matters")
@@ -241,7 +243,7 @@ class ExecutorContract:
     """Contract tests of an executor: the promises of ``concurrent.futures`` on which a run relies."""
 
     make: ClassVar[Callable[[], Executor]]
-    """Makes a new executor."""
+    """Function that makes a new executor."""
 
     def executor(self) -> Executor:
         """A new executor."""
@@ -256,7 +258,7 @@ class ExecutorContract:
             )
 
     def test_an_exception_is_the_futures_own(self) -> None:
-        """It is raised by ``result`` and ends nothing else."""
+        """An exception is raised by ``result`` and affects no other call."""
         with self.executor() as executor:
             bad, good = executor.submit(math.sqrt, -1.0), executor.submit(pow, 3, 2)
             error = bad.exception(timeout=60)

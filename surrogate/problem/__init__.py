@@ -1,1 +1,1 @@
-"""Inputs of a run: parameters and priors, targets and their answers, datasets."""
+"""Inputs of a run: parameters and priors, targets and their return values, datasets."""

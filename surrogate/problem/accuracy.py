@@ -1,4 +1,4 @@
-"""How accurate a posterior must be before a run claims convergence."""
+"""Limits on the accuracy of a posterior that must be met before a run claims convergence."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ __all__ = ["Thresholds"]
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Upper limits of the measures of convergence; divergences are symmetrised Gaussian ones in nats.
+    """Upper limits of the convergence measures. Divergences are symmetrised Gaussian ones, in nats.
 
-    With the defaults 1 of 41 claims was false, in 56 recorded runs.
+    In 56 recorded runs with the defaults, 1 of 41 claims of convergence was false.
 
     Attributes:
-        spread: 95 % quantile, over paths of the surrogate, of the divergence of their posteriors from that of the mean.
+        spread: 95 % quantile, over paths of the surrogate, of the divergence between a path's posterior and that of the
+            mean.
         warm: The same for posteriors at a raised temperature.
         log_evidence: Sd of the log evidence over paths.
         batch: Largest error of the predictions of the last batch, in units of 0.25 + 0.1 depth nats.

@@ -1,4 +1,4 @@
-"""Immutable table of the points that were evaluated."""
+"""The dataset of a run: an immutable table of evaluated points."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["FAILED", "INFEASIBLE", "OK", "Dataset"]
 
 OK, INFEASIBLE, FAILED = 0, 1, 2
 
-_BEYOND = 1e12  # usual depths beyond which a value stands for "impossible": rounding leaves four digits of the others
+_BEYOND = 1e12  # typical depths that mean "impossible": rounding leaves four digits of the other values
 _CODES = {"ok": OK, "infeasible": INFEASIBLE, "failed": FAILED}
 
 
@@ -27,18 +27,19 @@ class Dataset:
 
     Attributes:
         x: Points, with shape (n, d).
-        y: Log-likelihoods, with shape (n,): finite; where infeasible -inf, or the number that stands for it, see
-            ``with_walls``; NaN where failed.
-        noise: Standard deviations of y, with shape (n,); 0 where exact.
+        y: Log-likelihoods, with shape (n,): finite if ok; -inf if infeasible, or the number that stands for it, see
+            ``with_walls``; NaN if failed.
+        noise: Standard deviations of y, with shape (n,); 0 if exact.
         status: Codes `OK`, `INFEASIBLE` or `FAILED`, with shape (n,).
         derived: Derived values, with shape (n, k); NaN where a row has none.
         derived_names: Names of the k derived values, in the order of their first appearance.
         seconds: Wall-clock time of each evaluation, with shape (n,).
         step: Step of the loop that proposed each row, with shape (n,); 0 is the initial design.
-        reasons: Why each row failed, empty where it did not, n of them.
-        gradient: Derivatives of y with respect to x, with shape (n, d); NaN where they are not known.
-        outputs: Outputs of the simulator, with shape (n, m); NaN in rows without. m is 0 without simulator.
-        layout: Names and shapes of these outputs; None where there are none.
+        reasons: Why each of the n rows failed; empty if it did not.
+        gradient: Derivatives of y with respect to x, with shape (n, d); NaN if unknown.
+        outputs: Outputs of the simulator, with shape (n, m); NaN in rows without outputs. m is 0 if there is no
+            simulator.
+        layout: Names and shapes of these outputs; None if there are none.
 
     Raises:
         ValueError: If the shapes do not fit together.
@@ -70,18 +71,18 @@ class Dataset:
 
     @classmethod
     def empty(cls, d: int) -> Dataset:
-        """No rows of d parameters."""
+        """A dataset of d parameters without rows."""
         none = np.empty(0)
         return cls(np.empty((0, d)), none, none, none, np.empty((0, 0)), (), none, none, ())
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Dataset:
-        """The dataset that `to_arrays` was called on, bit for bit; other entries are ignored.
+        """The dataset restored from the arrays of `to_arrays`, bit for bit; other entries are ignored.
 
         Raises:
             ValueError: If an array is missing or the shapes do not fit together.
         """
-        if "gradient" not in arrays and "x" in arrays:  # files of former versions
+        if "gradient" not in arrays and "x" in arrays:  # files of earlier versions
             arrays = {**arrays, "gradient": np.full(np.shape(arrays["x"]), np.nan)}
         if "outputs" not in arrays and "x" in arrays:
             arrays = {**arrays, "outputs": np.empty((len(arrays["x"]), 0))}
@@ -100,7 +101,7 @@ class Dataset:
 
     @property
     def finite(self) -> np.ndarray:
-        """Rows with a finite log-likelihood, a mask with shape (n,)."""
+        """Mask of the rows with a finite log-likelihood, with shape (n,)."""
         return self.status == OK
 
     @property
@@ -112,7 +113,7 @@ class Dataset:
         return len(self.y)
 
     def append(self, x: np.ndarray, evaluations: Sequence[Evaluation], step: int) -> Dataset:
-        """This table with b further rows.
+        """A copy with b further rows.
 
         Args:
             x: Points, with shape (b, d).
@@ -143,7 +144,7 @@ class Dataset:
         )
 
     def _with_outputs(self, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-        """The outputs with those of further evaluations, and their layout."""
+        """Outputs of this table and of further evaluations, and their layout."""
         layout = self._layout_with(evaluations)
         if layout is None:
             return {"outputs": np.empty((len(self) + len(evaluations), 0))}
@@ -157,12 +158,12 @@ class Dataset:
         return {"outputs": outputs, "layout": layout}
 
     def _layout_with(self, evaluations: Sequence[Evaluation]) -> Layout | None:
-        """The layout of the first outputs, of this table or else of further evaluations."""
+        """The layout of the outputs of this table, or else of the first further evaluation that has any."""
         found = [e.outputs.layout for e in evaluations if e.outputs is not None]
         return self.layout or (found[0] if found else None)
 
     def _alike(self, evaluations: Sequence[Evaluation]) -> Sequence[Evaluation]:
-        """The evaluations; failed are those whose outputs have other names or shapes than the first ones."""
+        """The evaluations, with failures in place of those whose outputs differ in names or shapes from the first."""
         layout = self._layout_with(evaluations)
         if all(e.outputs is None or e.outputs.layout == layout for e in evaluations):
             return evaluations
@@ -170,34 +171,34 @@ class Dataset:
 
     @property
     def has_outputs(self) -> np.ndarray:
-        """Rows with the outputs of a simulator, a mask with shape (n,)."""
+        """Mask of the rows with outputs of a simulator, with shape (n,)."""
         if self.layout is None:
             return np.zeros(len(self), dtype=bool)
         return np.isfinite(self.outputs[:, 0])
 
     @property
     def has_gradients(self) -> bool:
-        """Whether the derivatives of some row are known."""
+        """Whether any row has known derivatives."""
         return bool(np.isfinite(self.gradient).any())
 
     def with_walls(self, depth: float, *, level: np.ndarray | None = None) -> Dataset:
-        """The same data, with values that stand for "impossible" counted as infeasible.
+        """A copy in which values that stand for "impossible" count as infeasible.
 
-        Programs mark impossible points by a number such as -1e30 or -99. A value that occurs more than once far below
-        the best one is such a mark: a likelihood that varies does not repeat a value exactly. Values beyond all
-        reckoning, such as -1e200, mean the same: next to them all others are rounding.
+        Some programs mark impossible points by a number such as -1e30 or -99. A value that occurs more than once far
+        below the best one is such a mark, because a likelihood that varies does not repeat a value exactly. Extreme
+        values such as -1e200 count too: next to them all differences between other values are lost to rounding.
 
         Args:
-            depth: How far below the best value a mark lies at least, in nats.
-            level: The level of each row where there are categories or integers, with shape (n,). A level whose values
-                are all the same is one on which no other parameter has an effect, and no mark.
+            depth: Smallest depth of a mark below the best value, in nats.
+            level: The level of each row if there are categories or integers, with shape (n,). If all values of a level
+                are equal, they are no mark: no other parameter has an effect there.
         """
         known = np.isfinite(self.y)
         values, counts = np.unique(self.y[known], return_counts=True)
         if level is not None:
             flat = [one for one in np.unique(level) if np.unique(self.y[known & (level == one)]).size == 1]
             counts = np.where(np.isin(values, self.y[known & np.isin(level, flat)]), 1, counts)
-        with np.errstate(over="ignore"):  # a depth may exceed all numbers
+        with np.errstate(over="ignore"):  # a depth may overflow
             impossible = (counts > 1) & (self.y_max - values > depth)
             impossible |= self.y_max - values > _BEYOND * self._usual_depth()
         marked = self.finite & np.isin(self.y, values[impossible])
@@ -212,17 +213,17 @@ class Dataset:
         return max(1.0, float(np.median(best[0] - best))) if len(best) else 1.0
 
     def head(self, n: int) -> Dataset:
-        """The first n rows, or all if there are fewer; columns of derived values stay."""
+        """The first n rows, or all if there are fewer, with all columns of derived values."""
         rows = {name: getattr(self, name)[:n] for name in (*_DTYPES, "reasons")}
         return replace(self, **rows)
 
     def where(self, mask: np.ndarray) -> Dataset:
-        """The rows of a mask with shape (n,), in their order; columns of derived values stay."""
+        """The rows of a mask with shape (n,), in order, with all columns of derived values."""
         rows: dict[str, Any] = {name: getattr(self, name)[mask] for name in _DTYPES}
         return replace(self, reasons=tuple(np.array(self.reasons, dtype=object)[mask]), **rows)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """The table as arrays of numbers and of fixed-width text, the input of `from_arrays`."""
+        """The table as arrays of numbers and fixed-width text, for `from_arrays`."""
         words = {name: np.array(getattr(self, name), dtype=np.str_) for name in _WORDS}
         if self.layout is not None:
             words["layout"] = np.array(self.layout.to_text())
@@ -256,7 +257,7 @@ _WORDS = ("derived_names", "reasons")
 
 
 def _frozen(array: np.ndarray, dtype: type) -> np.ndarray:
-    """A read-only copy, in the usual order of memory; the array itself where it is that already."""
+    """A read-only copy in C order, or the array itself if it is that already."""
     if isinstance(array, np.ndarray) and _is_frozen(array, dtype):
         return array
     copy: np.ndarray = np.array(array, dtype=dtype, order="C")
@@ -265,19 +266,19 @@ def _frozen(array: np.ndarray, dtype: type) -> np.ndarray:
 
 
 def _is_frozen(array: np.ndarray, dtype: type) -> bool:
-    """Whether nobody can write to an array: outputs may be large, and a table is replaced several times a step."""
+    """Whether an array needs no copy; avoids copying large outputs each time that a table is replaced."""
     return not array.flags.writeable and array.flags.owndata and array.flags.c_contiguous and array.dtype == dtype
 
 
 def _changed(evaluation: Evaluation, layout: Layout | None) -> Evaluation:
-    """The failure that outputs of another layout count as."""
+    """The failed evaluation that replaces one with outputs of another layout."""
     first, now = (dict(zip(part.names, part.shapes, strict=True)) for part in (layout, evaluation.outputs.layout))  # type: ignore[union-attr]
     reason = f"the simulator returned outputs {now} after {first}: their names and shapes must not change"
     return Evaluation.failure(reason, seconds=evaluation.seconds, worker=evaluation.worker)
 
 
 def _widened(derived: np.ndarray, k: int) -> np.ndarray:
-    """The derived values with further columns of NaN, up to k."""
+    """The derived values, extended to k columns by NaN."""
     return np.pad(derived, ((0, 0), (0, k - derived.shape[1])), constant_values=np.nan)
 
 

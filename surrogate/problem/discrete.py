@@ -12,15 +12,14 @@ import numpy as np
 __all__ = ["Discrete"]
 
 _MOST_VALUES = 1000
-"""Values of one parameter: each is a level with a posterior of its own."""
+"""Most values of one parameter; each is a level with its own posterior."""
 
 
 @dataclass(frozen=True)
 class Discrete:
     """The values of a categorical or integer parameter and their prior probabilities.
 
-    A value has a *code*, the number that stands for it in arrays: the place of a category (0, 1, ...), or the integer
-    itself.
+    In arrays a value is represented by its *code*: the position of a category (0, 1, ...), or the integer itself.
 
     Attributes:
         values: Names of the categories, or increasing integers without gaps; at least two.
@@ -35,16 +34,16 @@ class Discrete:
 
     @classmethod
     def categories(cls, name: str, values: Any, weights: Any = None) -> Discrete:
-        """Categories by their names.
+        """The values of a categorical parameter.
 
         Args:
-            name: The parameter, for messages.
+            name: Name of the parameter, for error messages.
             values: At least two different, non-empty strings.
-            weights: A prior probability for each, of any sum, as a sequence or by name; all the same unless given.
+            weights: Prior probabilities, which need not be normalised, as a sequence or by name; equal by default.
 
         Raises:
             TypeError: If the values are not a sequence of strings.
-            ValueError: If there are fewer than two, some are the same, or the weights do not fit.
+            ValueError: If there are fewer than two values, some are equal, or the weights do not fit.
         """
         if isinstance(values, str | bytes | Mapping) or not isinstance(values, Sequence):
             msg = f"categories of '{name}' must be a list of names, got {values!r}"
@@ -60,13 +59,12 @@ class Discrete:
 
     @classmethod
     def integers(cls, name: str, bounds: Any, weights: Any = None) -> Discrete:
-        """Integers from the lowest to the highest, both included.
+        """The values of an integer parameter, from the lowest to the highest inclusive.
 
         Args:
-            name: The parameter, for messages.
+            name: Name of the parameter, for error messages.
             bounds: The pair (low, high).
-            weights: A prior probability for each integer, of any sum, as a sequence or by value; all the same unless
-                given.
+            weights: Prior probabilities, which need not be normalised, as a sequence or by value; equal by default.
 
         Raises:
             TypeError: If the bounds are not two integers.
@@ -102,13 +100,13 @@ class Discrete:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Smallest and largest code."""
+        """The smallest and the largest code."""
         first = float(self.values[0]) if self.is_ordered else 0.0
         return first, first + len(self.values) - 1.0
 
     @property
     def words(self) -> str:
-        """The values in words, with their probabilities unless these are all the same.
+        """A description of the values, with their probabilities unless these are equal.
 
         >>> Discrete.categories("kind", ["a", "b"], [1, 3]).words
         'one of a (0.25), b (0.75)'
@@ -124,17 +122,17 @@ class Discrete:
         return self.values[round(float(code) - self.bounds[0])]
 
     def index(self, codes: np.ndarray) -> np.ndarray:
-        """Places 0, 1, ... of codes among the values, with the same shape; -1 where something is no code."""
+        """Positions 0, 1, ... of codes among the values, with the same shape; -1 for invalid codes."""
         place = np.asarray(codes, dtype=np.float64) - self.bounds[0]
         legal = (place == np.round(place)) & (place >= 0) & (place < len(self.values))
         return np.where(legal, place, -1).astype(np.int64)
 
     def nearest(self, codes: np.ndarray) -> np.ndarray:
-        """The codes nearest to any numbers, with the same shape."""
+        """The valid codes nearest to any numbers, with the same shape."""
         return np.clip(np.round(codes), *self.bounds)
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
-        """Log prior probability of codes, with the same shape; -inf where something is no code."""
+        """Log prior probability of codes, with the same shape; -inf for invalid codes."""
         place = self.index(x)
         return np.where(place >= 0, np.log(self.weights)[place], -np.inf)
 
@@ -144,13 +142,13 @@ class Discrete:
         return np.searchsorted(edges, u, side="right") + self.bounds[0]
 
     def cumulative(self, x: np.ndarray) -> np.ndarray:
-        """Cumulative probability in the middle of each code's step, with the same shape: ``quantile`` inverts it."""
+        """Cumulative probability at the middle of each code's step, with the same shape; inverts ``quantile``."""
         middle = np.cumsum(self.weights) - 0.5 * np.array(self.weights)
         return middle[np.maximum(self.index(self.nearest(x)), 0)]
 
 
 def _probabilities(name: str, values: tuple[Any, ...], weights: Any) -> tuple[float, ...]:
-    """The weights, one for each value, normalised."""
+    """The normalised weights of the values, with shape (k,)."""
     if weights is None:
         return (1.0 / len(values),) * len(values)
     what = f"weights of '{name}' must be {len(values)} positive numbers, one for each of {list(values)}"

@@ -1,4 +1,4 @@
-"""Evaluations: the results of calls of a target, and how the answers are parsed."""
+"""Evaluations: results of calls of a target, and the parsing of return values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation", "UnusableError", "describe_error", "read_answer", "unstack_answers"]
 
-_LONGEST_REASON = 500  # characters; reasons are kept in arrays of fixed width
+_LONGEST_REASON = 500  # characters, because reasons are kept in arrays of fixed width
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Evaluation:
         derived: Further numbers that the likelihood computed, by name.
         noise: Standard deviation of y, 0 if exact.
         gradient: Derivatives of y with respect to the d parameters; empty if there are none.
-        outputs: What the simulator returned, if it is one whose outputs are learned and it succeeded.
-        reason: Why it failed, in one line; empty otherwise.
+        outputs: Outputs of the simulator, if these are learned and the call succeeded; otherwise None.
+        reason: Why the call failed, in one line; empty if it did not.
         seconds: Wall-clock time of the call.
-        worker: Host and process id of where it ran.
+        worker: Host and process id that evaluated it.
     """
 
     y: float
@@ -49,7 +49,7 @@ class Evaluation:
 
     @classmethod
     def failure(cls, reason: str, *, seconds: float = 0.0, worker: str = "") -> Evaluation:
-        """A failed evaluation, its reason shortened to one line of at most 500 characters."""
+        """A failed evaluation, with its reason shortened to one line of at most 500 characters."""
         words = " ".join(reason.replace("\0", " ").split())
         shown = words if len(words) <= _LONGEST_REASON else words[: _LONGEST_REASON - 3] + "..."
         return cls(math.nan, "failed", reason=shown, seconds=seconds, worker=worker)
@@ -59,7 +59,7 @@ GRADIENT = "gradient"
 
 
 def gradient_part(answer: Any) -> tuple[Any, Any]:
-    """An answer without its gradient, and the gradient or None."""
+    """A return value without its gradient, and the gradient or None."""
     value, extra = _split(answer)
     if isinstance(extra, Mapping):
         rest = {name: part for name, part in extra.items() if name != GRADIENT}
@@ -68,7 +68,7 @@ def gradient_part(answer: Any) -> tuple[Any, Any]:
 
 
 def without_gradient(answer: Any, d: int) -> tuple[Any, tuple[float, ...]]:
-    """An answer without its gradient, and the derivatives; no derivatives if any of them is not finite."""
+    """A return value without its gradient, and the gradient, which is empty if not finite."""
     rest, gradient = gradient_part(answer)
     if gradient is None:
         return rest, ()
@@ -77,7 +77,7 @@ def without_gradient(answer: Any, d: int) -> tuple[Any, tuple[float, ...]]:
 
 
 def gradient_block(values: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """A gradient as an array of numbers."""
+    """A gradient as an array with the given shape."""
     try:
         block = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, RuntimeError):
@@ -89,11 +89,11 @@ def gradient_block(values: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 class UnusableError(Exception):
-    """A likelihood answered with something that is not a log-likelihood."""
+    """Raised if a likelihood returns something that is not a log-likelihood."""
 
 
 def read_answer(answer: Any, names: tuple[str, ...], *, noise: float) -> Evaluation:
-    """Converts an answer to an evaluation; ``noise`` is the sd of an answer without its own."""
+    """The evaluation for a return value; ``noise`` is the sd of values returned without one."""
     value, extra = _split(answer)
     y = _number(value, "the log-likelihood")
     if math.isnan(y) or y == math.inf:
@@ -108,7 +108,7 @@ def read_answer(answer: Any, names: tuple[str, ...], *, noise: float) -> Evaluat
 
 
 def _split(answer: Any) -> tuple[Any, Any]:
-    """The value of an answer and, if it is a pair, the second part, otherwise None."""
+    """The value of a return value and, if it is a pair, its second part, otherwise None."""
     if not isinstance(answer, tuple):
         return answer, None
     if len(answer) != 2 or answer[1] is None:
@@ -154,7 +154,7 @@ def _number(value: Any, what: str) -> float:
 
 
 def unstack_answers(answer: Any, b: int) -> list[Any]:
-    """The answers for b points, each in the form that a likelihood of one point would return."""
+    """The return value for b points as b return values of single points."""
     value, extra = _split(answer)
     y = _column(value, b, "the log-likelihood")
     if extra is None:
@@ -174,7 +174,7 @@ def _column(values: Any, b: int, what: str) -> np.ndarray:
 
 
 def describe_error(error: Exception) -> str:
-    """Type, message and innermost line of an exception; of an `UnusableError` the message alone."""
+    """Type, message and innermost line of an exception, or only the message of an `UnusableError`."""
     if isinstance(error, UnusableError):
         return str(error)
     message = "".join(traceback.format_exception_only(error))

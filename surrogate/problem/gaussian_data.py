@@ -1,4 +1,4 @@
-"""Data with Gaussian errors: the usual comparison of a simulator's outputs with a measurement."""
+"""Data with Gaussian errors, to be compared with a simulator's outputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class GaussianData:
     """The log-likelihood -chi^2 / 2 of outputs f, with chi^2 = (f - y)^T C^-1 (f - y), without a constant.
 
     With templates the data are compared with f + sum_j a_j T_j, where a_j is a (fast) parameter: nuisance amplitudes
-    such as foregrounds then cost nothing. The covariance is factored once, O(M^3 / 3) for M numbers.
+    such as foregrounds then cost nothing. The covariance is factored once, in O(M^3 / 3) for M numbers.
 
     Attributes:
         names: Outputs that are compared, ("",) for a simulator that returns a single array.
@@ -42,9 +42,9 @@ class GaussianData:
         Args:
             y: The data, an array with the shape of the output, or a dict of arrays by the names of outputs. Outputs
                 that are not in the dict are not compared.
-            covariance: With shape (M, M), M numbers in y in the order of y, or their variances with shape (M,); for a
-                dict y also a dict of either, whose blocks are independent of each other.
-            templates: By name of the parameter what a unit of it adds to the output, in the form of y.
+            covariance: Covariance of the M numbers in y, with shape (M, M), or their variances, with shape (M,). If y
+                is a dict it may be a dict of either, for independent outputs.
+            templates: For each template parameter, by name, what a unit of it adds to the output, in the form of y.
 
         Raises:
             ValueError: If shapes do not fit, numbers are not finite, or a covariance is not positive definite.
@@ -68,8 +68,8 @@ class GaussianData:
         """Log-likelihood of outputs, with shape (m,) for outputs with a leading axis of m, a float without it.
 
         Args:
-            observables: As the simulator returns them, with or without a leading axis.
-            parameters: All parameters by name; those of templates are used.
+            observables: Outputs as the simulator returns them, with or without a leading axis.
+            parameters: All parameters by name; only template parameters are used.
 
         Raises:
             ValueError: If an output is missing or has another shape than the data.
@@ -93,7 +93,7 @@ class GaussianData:
         """Positions of the compared numbers in the vector of all outputs, with shape (M,).
 
         Raises:
-            ValueError: If the simulator does not return what is compared.
+            ValueError: If the simulator does not return the compared outputs.
         """
         of_single = self.names == ("",) and len(layout.names) == 1
         out = []
@@ -122,7 +122,7 @@ class GaussianData:
         return self.whitened(np.array(self._templates).reshape(len(self._templates), self.size))
 
     def whitened(self, residual: Array) -> Array:
-        """Residuals with shape (n, M) in units in which their errors are independent and have unit variance."""
+        """Residuals with shape (n, M), transformed so that their errors are independent with unit variance."""
         out, start = np.empty(residual.shape), 0
         for block in self._blocks:
             stop = start + len(block.sd)
@@ -131,7 +131,7 @@ class GaussianData:
         return out
 
     def correlated(self, rows: Array) -> Array:
-        """The inverse of ``whitened``: residuals of rows of numbers in units of independent errors."""
+        """The inverse of ``whitened``: residuals with shape (n, M) from whitened ones."""
         out, start = np.empty(rows.shape), 0
         for block in self._blocks:
             stop = start + len(block.sd)
@@ -152,7 +152,7 @@ class GaussianData:
 
     @property
     def cost(self) -> int:
-        """Multiplications that one row of residuals takes."""
+        """Number of multiplications per row of residuals."""
         return sum(block.factor.size for block in self._blocks)
 
     def residual(self, values: Array, x: Array, columns: tuple[int, ...]) -> Array:
@@ -161,7 +161,7 @@ class GaussianData:
         Args:
             values: Compared outputs, with shape (m, M).
             x: Parameters, with shape (m, d).
-            columns: Positions among them of the template parameters.
+            columns: Columns of x with the template parameters.
         """
         out = values - self.y
         for j, template in zip(columns, self._templates, strict=True):
@@ -180,11 +180,11 @@ class GaussianData:
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """Data that are independent of all others.
+    """A block of data that is independent of all others.
 
     Attributes:
         names: Outputs in the block.
-        factor: Lower Cholesky factor of their covariance, or their sds.
+        factor: Lower Cholesky factor of the covariance, or the sds.
     """
 
     names: tuple[str, ...]
@@ -200,14 +200,14 @@ class _Block:
         return np.asarray(solve_triangular(self.factor, residual.T, lower=True, check_finite=False).T)
 
     def transposed(self, rows: Array) -> Array:
-        """L^-T of each row."""
+        """L^-T applied to each row."""
         if self.factor.ndim == 1:
             return rows / self.factor
         return np.asarray(solve_triangular(self.factor, rows.T, lower=True, trans="T", check_finite=False).T)
 
 
 def _part(observables: Any, name: str) -> Any:
-    """An output by name, or the single one."""
+    """An output by name, or the single output."""
     if not isinstance(observables, Mapping):
         if name != "":
             msg = f"the data name the output {name!r}, but the simulator returns a single array"

@@ -15,17 +15,17 @@ from surrogate.problem.discrete import Discrete
 __all__ = ["MOST_LEVELS", "Levels"]
 
 MOST_LEVELS = 1000
-"""Combinations of values that a run takes: each is visited at least once before a claim."""
+"""Largest number of combinations in a run, because each is evaluated at least once before convergence."""
 
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """All combinations of the values of the discrete parameters; they split points into level and continuous part.
+    """The levels: all combinations of the discrete parameters' values; splits points into level and continuous part.
 
     Attributes:
         columns: Columns of x with discrete parameters, with shape (k,), k >= 1.
-        parameters: Their values, k of them.
-        names: Their names.
+        parameters: Values of the k discrete parameters.
+        names: Names of the k discrete parameters.
         d: Number of all parameters.
     """
 
@@ -36,10 +36,10 @@ class Levels:
 
     @classmethod
     def of(cls, names: Sequence[str], parameters: Sequence[Any]) -> Levels | None:
-        """The levels of parameters, of which those that are `Discrete` count; None if there are none.
+        """The levels of the parameters that are `Discrete`; None if there are none.
 
         Raises:
-            ValueError: If there are more than ``MOST_LEVELS``.
+            ValueError: If there are more than ``MOST_LEVELS`` levels.
         """
         columns = [i for i, parameter in enumerate(parameters) if isinstance(parameter, Discrete)]
         if not columns:
@@ -71,7 +71,7 @@ class Levels:
         return np.setdiff1d(np.arange(self.d), self.columns)
 
     def index(self, x: np.ndarray) -> np.ndarray:
-        """The level of each point, with shape (m,), for points with shape (m, d); -1 where codes are illegal."""
+        """The level of each point, with shape (m,), for points with shape (m, d); -1 for invalid codes."""
         out = np.zeros(len(x), dtype=np.int64)
         legal = np.ones(len(x), dtype=bool)
         for column, parameter in zip(self.columns, self.parameters, strict=True):
@@ -81,25 +81,25 @@ class Levels:
         return np.where(legal, out, -1)
 
     def points(self, continuous: np.ndarray, level: np.ndarray | int) -> np.ndarray:
-        """Points with shape (m, d) from their continuous part, with shape (m, d - k), and one level or m of them."""
+        """Points, with shape (m, d), from continuous parts, with shape (m, d - k), and one level or m levels."""
         out = np.empty((len(continuous), self.d))
         out[:, self.continuous] = continuous
         out[:, self.columns] = self.codes[level]
         return out
 
     def nearest(self, x: np.ndarray) -> np.ndarray:
-        """Copies of points whose discrete parameters are rounded to codes."""
+        """Copies of points with discrete parameters rounded to the nearest codes."""
         out = np.array(x, dtype=np.float64)
         for column, parameter in zip(self.columns, self.parameters, strict=True):
             out[..., column] = parameter.nearest(out[..., column])
         return out
 
     def members(self, name: str, value: Any) -> np.ndarray:
-        """Which levels have a value of a parameter, a mask with shape (L,)."""
+        """Mask of the levels with a given value of a parameter, with shape (L,)."""
         j = self.names.index(name)
         return np.asarray(self.codes[:, j] == self.parameters[j].codes[self.parameters[j].values.index(value)])
 
     def text(self, level: int) -> str:
-        """The level in words, such as "halofit=mead, n_planets=2"."""
+        """The level as text, such as "halofit=mead, n_planets=2"."""
         values = zip(self.names, self.parameters, self.codes[level], strict=True)
         return ", ".join(f"{name}={parameter.value(code)}" for name, parameter, code in values)

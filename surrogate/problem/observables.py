@@ -1,4 +1,4 @@
-"""A target that is a simulator and a comparison: the outputs of the one are learned, the other is cheap."""
+"""Targets made of an expensive simulator, whose outputs are learned, and a cheap comparison with data."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ __all__ = ["Observables"]
 
 @dataclass(frozen=True, eq=False)
 class Observables:
-    """A log-likelihood compare(simulator(slow parameters), all parameters), whose simulator is expensive.
+    """A log-likelihood compare(simulator(slow parameters), all parameters) with an expensive simulator.
 
     A run learns the outputs of the simulator as functions of the slow parameters, which takes far fewer calls than
     learning the log-likelihood. The other parameters are *fast*: they cost no call.
 
     ``simulator`` takes the slow parameters by name, or as one array in the order of ``slow``. It returns an array or a
-    dict of arrays of any fixed shapes, or a pair of these and a dict of derived numbers. It may return -inf in place of
-    an array for a point that is impossible; exceptions and values that are not finite are failed evaluations.
+    dict of arrays of any fixed shapes, or a pair of these and a dict of derived numbers. For an impossible point it may
+    return -inf instead. Exceptions and values that are not finite are failed evaluations.
 
     ``compare`` takes the outputs, as the simulator returns them, and a dict of all parameters, and returns the
-    log-likelihood (natural log, -inf where impossible). It is called at draws of the surrogate, thousands of times an
-    iteration. With ``vectorized`` it takes m points in one call: outputs with a leading axis of m, parameters with
-    shape (m,), and returns (m,); a ``compare`` with a true attribute ``vectorized`` need not be declared.
+    log-likelihood (natural log, -inf where impossible). It is called at draws of the surrogate, thousands of times per
+    iteration. With ``vectorized`` it takes m points in one call, as outputs with a leading axis of m and parameters
+    with shape (m,), and returns shape (m,). This is the default if ``compare`` has a true attribute ``vectorized``.
 
     Attributes:
         simulator: The expensive function.
-        compare: The cheap one; `GaussianData` is a ready one.
-        slow: Names of the parameters that the simulator takes; all parameters unless given.
+        compare: The cheap function, such as a `GaussianData`.
+        slow: Names of the parameters that the simulator takes; by default all.
         vectorized: Whether ``compare`` takes many points in one call.
 
     Raises:
@@ -89,7 +89,7 @@ class Observables:
 
 @dataclass(frozen=True, eq=False)
 class BoundObservables:
-    """An ``Observables`` with the parameters of a prior.
+    """An ``Observables`` bound to the parameters of a prior.
 
     Attributes:
         target: Simulator and comparison.
@@ -104,7 +104,7 @@ class BoundObservables:
     by_name: bool
 
     def evaluate(self, x: Array) -> Evaluation:
-        """The evaluation at x with shape (d,), with the outputs; raises what the simulator raises."""
+        """The evaluation at x with shape (d,), including outputs; exceptions of the simulator are raised."""
         slow = x[self.columns]
         names = [self.names[j] for j in self.columns]
         if self.by_name:
@@ -119,13 +119,13 @@ class BoundObservables:
         return self.compared(Outputs.of(answer), x, derived)
 
     def compared(self, outputs: Outputs, x: Array, derived: Mapping[Any, Any] | None = None) -> Evaluation:
-        """The evaluation at x with shape (d,) from known outputs: no call of the simulator."""
+        """The evaluation at x with shape (d,) from known outputs, without calling the simulator."""
         try:
             value = self.compare(outputs.layout, outputs.values[None], x[None])[0]
             evaluation = read_answer((value, dict(derived or {})), self.names, noise=0.0)
         except UnusableError as error:
             evaluation = Evaluation.failure(str(error))
-        except Exception as error:  # whatever a user's function may raise is an answer
+        except Exception as error:  # any exception of a user's function is a failed evaluation
             evaluation = Evaluation.failure(f"compare: {describe_error(error)}")
         return replace(evaluation, outputs=outputs)
 
@@ -133,7 +133,7 @@ class BoundObservables:
         """Log-likelihoods of outputs with shape (m, size) at x with shape (m, d), with shape (m,).
 
         Raises:
-            UnusableError: If the comparison answers with something that is not a log-likelihood for each point.
+            UnusableError: If the comparison does not return a log-likelihood for each point.
         """
         if self.target.vectorized:
             parameters = dict(zip(self.names, x.T, strict=True))
@@ -151,7 +151,7 @@ class BoundObservables:
 
 
 def _is_impossible(answer: Any) -> bool:
-    """Whether a simulator returned -inf in place of its outputs."""
+    """Whether a simulator returned -inf instead of its outputs."""
     return np.ndim(answer) == 0 and isinstance(answer, (float, np.floating, np.ndarray)) and bool(answer == -np.inf)
 
 

@@ -1,4 +1,4 @@
-"""The outputs of a simulator as one vector of numbers, and how they were arranged."""
+"""The outputs of a simulator as one vector, and the layout of its arrays."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class Layout:
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
-        """How many numbers each array has."""
+        """Number of values in each array."""
         return tuple(math.prod(shape) for shape in self.shapes)
 
     @property
     def size(self) -> int:
-        """How many numbers all arrays have together."""
+        """Number of values in all arrays."""
         return sum(self.sizes)
 
     @cached_property
     def columns(self) -> dict[str, slice]:
-        """Where the numbers of each array stand in the vector of all."""
+        """Slice of each array in the vector of all values."""
         ends = np.cumsum((0, *self.sizes)).tolist()
         return {name: slice(a, b) for name, a, b in zip(self.names, ends[:-1], ends[1:], strict=True)}
 
@@ -55,7 +55,7 @@ class Layout:
         return parts[""] if self.names == ("",) else parts
 
     def to_text(self) -> str:
-        """JSON that ``from_text`` reads."""
+        """The layout as JSON, for ``from_text``."""
         return json.dumps([list(self.names), [list(shape) for shape in self.shapes]])
 
     @classmethod
@@ -71,7 +71,7 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """What one call of a simulator returned.
+    """The outputs of one call of a simulator.
 
     Attributes:
         layout: Names and shapes.
@@ -93,10 +93,10 @@ class Outputs:
 
     @classmethod
     def of(cls, answer: Any) -> Outputs:
-        """The outputs in the answer of a simulator, an array or a dict of arrays.
+        """The outputs in the return value of a simulator, an array or a dict of arrays.
 
         Raises:
-            UnusableError: If it is neither, if it holds no number, or one that is not finite.
+            UnusableError: If it is neither, is empty, or has a value that is not finite.
         """
         named = answer if isinstance(answer, Mapping) else {"": answer}
         for name in named:

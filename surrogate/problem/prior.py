@@ -32,19 +32,19 @@ class Parameter:
         periodic: See below.
         categories: Names of two or more categories.
         integers: The pair (low, high) of the lowest and highest integer, both included.
-        weights: Prior probabilities of the categories or integers, of any sum, as a sequence or by value; all the same
-            unless given.
+        weights: Prior probabilities of the categories or integers, which need not be normalised, as a sequence or by
+            value; equal by default.
 
     Attributes:
-        name: A word for tables and files: a letter, then letters, digits, ``_``, ``.`` or ``-``.
+        name: Name in tables and files: a letter, then letters, digits, ``_``, ``.`` or ``-``.
         prior: Bounds ``(low, high)`` of a uniform density, a frozen continuous distribution of ``scipy.stats``, or the
             `Discrete` values of categories or integers.
-        label: LaTeX without dollars for plots; the name if not given.
+        label: LaTeX label without dollars, for plots; the name by default.
         periodic: Whether the two bounds are the same point, as for an angle.
 
     Raises:
-        TypeError: If the name is not a string or the prior is of another kind.
-        ValueError: If the name, the bounds, the categories, the integers or the weights cannot be used.
+        TypeError: If the name is not a string or the prior has an unsupported type.
+        ValueError: If the name, the bounds, the categories, the integers or the weights are invalid.
 
     >>> Parameter("omega", (0.0, 1.0), label=r"\Omega")
     Parameter(name='omega', prior=(0.0, 1.0), label='\\Omega', periodic=False)
@@ -64,7 +64,7 @@ class Parameter:
 
     @property
     def prior_words(self) -> str:
-        """The prior as it was given, in words.
+        """A description of the prior as it was given.
 
         >>> Parameter("a", (0, 2)).prior_words
         'uniform from 0 to 2'
@@ -96,13 +96,13 @@ class Parameter:
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """A product of one-dimensional densities, normalised.
+    """A prior: the normalised product of one-dimensional densities.
 
     Attributes:
         parameters: At least one, in the order of the columns of x.
 
     Raises:
-        TypeError: If something is not a `Parameter`.
+        TypeError: If an element is not a `Parameter`.
         ValueError: If there are none, or two have the same name.
     """
 
@@ -131,8 +131,8 @@ class Prior:
                 bounds with shape (d, 2), for parameters x0, x1, ...; or a `Prior`.
 
         Raises:
-            TypeError: If it is something else, or a distribution is not frozen or not continuous.
-            ValueError: If names or bounds cannot be used.
+            TypeError: If ``spec`` has another type, or a distribution is not frozen or not continuous.
+            ValueError: If names or bounds are invalid.
 
         >>> Prior.of({"a": (0, 1), "b": (-2, 2)}).names
         ('a', 'b')
@@ -172,7 +172,7 @@ class Prior:
 
     @cached_property
     def levels(self) -> Levels | None:
-        """Combinations of the values of categorical and integer parameters; None if there are no such parameters.
+        """The levels of categorical and integer parameters; None if there are no such parameters.
 
         Raises:
             ValueError: If there are too many.
@@ -181,7 +181,7 @@ class Prior:
 
     @property
     def discrete(self) -> np.ndarray:
-        """Whether each parameter is categorical or an integer, with shape (d,)."""
+        """Mask of the categorical and integer parameters, with shape (d,)."""
         return np.array([isinstance(parameter.prior, Discrete) for parameter in self.parameters])
 
     @property
@@ -192,11 +192,11 @@ class Prior:
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Natural log of the normalised density at points with shape (m, d), with shape (m,).
 
-        It is -inf outside of the support and at NaN. An edge where a density is infinite counts as outside.
+        It is -inf outside the support and at NaN. An edge where a density is infinite counts as outside.
         """
         x = self._points(x)
         total = np.zeros(len(x))
-        with np.errstate(invalid="ignore", over="ignore"):  # -inf + inf at an edge, squares far outside
+        with np.errstate(invalid="ignore", over="ignore"):  # -inf + inf at edges, and overflowing squares far outside
             for columns, density in self._groups:
                 total += density.log_density(x[:, columns]).sum(axis=1)
         return np.where(total < np.inf, total, -np.inf)
@@ -210,13 +210,13 @@ class Prior:
         return self._map(self._points(x), "cumulative")
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Independent draws with shape (n, d), all of them inside of the support."""
-        # A uniform draw can be exactly 0, whose quantile is infinite for unbounded densities.
+        """Independent draws, with shape (n, d), all inside the support."""
+        # A uniform number can be exactly 0, whose quantile is infinite for unbounded densities.
         return self.quantile(np.maximum(rng.random((n, self.d)), 2.0**-54))
 
     @cached_property
     def _groups(self) -> list[tuple[slice | list[int], _Density]]:
-        """Columns and their density: all uniform ones in one group, all normal ones in another, the rest singly."""
+        """Pairs of columns and their density: one for all uniform, one for all normal, and one for each other density."""
         densities = [parameter._density for parameter in self.parameters]
         columns = {
             kind: [i for i, density in enumerate(densities) if isinstance(density, kind)]
@@ -316,7 +316,7 @@ _Density: TypeAlias = _Uniform | _Normal | _Scipy | Discrete
 
 
 def _index(columns: list[int], d: int) -> slice | list[int]:
-    """The columns; if they are all of d, as a slice, which copies nothing."""
+    """The columns, as a slice if they are all d columns, to avoid a copy."""
     return slice(None) if len(columns) == d else columns
 
 
@@ -422,7 +422,7 @@ def _box(name: str, prior: Any) -> tuple[float, float]:
 
 
 def _is_distribution(prior: Any) -> bool:
-    """Whether it comes from scipy.stats, frozen or not; does not import scipy.stats to find out."""
+    """Whether an object is from scipy.stats, frozen or not, decided without importing scipy.stats."""
     return any(kind.__module__.startswith("scipy.stats") for kind in type(prior).__mro__)
 
 
@@ -455,7 +455,7 @@ def _check_distribution(name: str, distribution: Any) -> None:
     ):
         msg = f"{what} must be a one-dimensional continuous distribution of scipy.stats, got {_kind(distribution)}"
         raise TypeError(msg)
-    with np.errstate(invalid="ignore"):  # 0 * inf, found by the comparison below
+    with np.errstate(invalid="ignore"):  # 0 * inf, which the comparison below detects
         low, high = distribution.support()
     if np.ndim(low) or np.ndim(high):
         msg = f"{what} must be one distribution, got arguments with shape {np.shape(low)}; give each its own name"
@@ -471,6 +471,6 @@ def _kind(distribution: Any) -> str:
 
 
 def _spelling(distribution: Any) -> str:
-    """How a frozen distribution was written."""
+    """The expression that makes a frozen distribution, as text."""
     keywords = [f"{key}={value!r}" for key, value in distribution.kwds.items()]
     return f"{distribution.dist.name}({', '.join([*map(repr, distribution.args), *keywords])})"

@@ -1,7 +1,7 @@
-"""Repeated rows: which rows of a table are the same, and which are copies of one observation.
+"""Repeated rows of a table: equal rows, and copies of the same observation.
 
-Joins, bootstraps and concatenated files repeat rows. A copy tells nothing new: a model that counts it as a second
-observation finds too little noise, and a row whose copy was learned is not held out.
+Joins, bootstraps and concatenated files repeat rows. A model that treats a copy as a second observation underestimates
+the noise, and a row is not really held out if its copy was used for training.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from surrogate.arrays import Array, Indices
 
 __all__ = ["distinct_rows", "distinct_values"]
 
-_BY_CHANCE = 0.05  # chance that two labels agree; above it, as with 0 and 1, equal rows may be different observations
+_BY_CHANCE = 0.05  # probability that two labels agree by chance, above which equal rows may be different observations
 
 
 def distinct_values(x: Array) -> Indices:
-    """The number of the distinct row that each row of x is equal to, with shape (n,).
+    """For each row of x the number of the distinct row that it equals, with shape (n,).
 
     Distinct rows are counted from 0 in the order in which they first appear: 0, 1, 2, ... if all differ.
 
     Args:
-        x: With shape (n, d). O(n d log n).
+        x: Rows, with shape (n, d); costs O(n d log n).
     """
     if not x.size:
         return np.zeros(len(x), dtype=np.int64)
-    plain = np.ascontiguousarray(x, dtype=np.float64) + 0.0  # -0.0 is 0.0
+    plain = np.ascontiguousarray(x, dtype=np.float64) + 0.0  # turns -0.0 into 0.0
     keys = plain.view(np.dtype((np.void, plain.dtype.itemsize * plain.shape[1])))[:, 0]
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     order = np.empty(len(first), dtype=np.int64)
@@ -34,14 +34,14 @@ def distinct_values(x: Array) -> Indices:
 
 
 def distinct_rows(x: Array, y: Array) -> Indices:
-    """The rows that are observations of their own, in order: the first of each set of copies.
+    """Indices of the distinct observations, in order: the first row of each set of copies.
 
-    Rows are copies if x and y are equal, unless y takes so few values that equal rows are likely to be different
-    observations: two labels drawn at random agree with a probability of 5 % or more.
+    Rows are copies if x and y are equal. If two labels drawn at random agree with a probability of 5 % or more, equal
+    rows may well be different observations, and all rows are kept.
 
     Args:
-        x: With shape (n, d).
-        y: With shape (n,).
+        x: Rows, with shape (n, d).
+        y: Labels, with shape (n,).
     """
     counts = np.unique(y, return_counts=True)[1]
     n = len(y)

@@ -1,4 +1,4 @@
-"""Whether a function takes parameters by name or as one array."""
+"""Detection of whether a function takes parameters by name or as one array."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def takes_names(function: Callable[..., Any], names: tuple[str, ...], *, role: s
     """Whether the function takes the parameters by name instead of as one array.
 
     Raises:
-        TypeError: If it takes neither.
+        TypeError: If it takes them in neither way.
     """
     arguments = _arguments_of(function)
     if arguments is None:

@@ -14,7 +14,7 @@ __all__ = ["describe_prior", "prior_from_text", "prior_to_text"]
 
 
 def prior_to_text(prior: Prior) -> str:
-    """JSON that ``prior_from_text`` reads: names, labels, and bounds, values or a scipy.stats distribution by name."""
+    """The prior as JSON, for ``prior_from_text``: names, labels, and bounds, values or named distributions."""
     return json.dumps([_entry(p) for p in prior.parameters])
 
 
@@ -31,7 +31,7 @@ def _entry(parameter: Parameter) -> dict[str, Any]:
 
 
 def prior_from_text(text: str) -> Prior:
-    """The prior that ``prior_to_text`` wrote.
+    """The prior in the JSON of ``prior_to_text``.
 
     Raises:
         ValueError: If a distribution is not a continuous one of scipy.stats.
@@ -57,7 +57,7 @@ def _parameter(entry: dict[str, Any]) -> Parameter:
 
 
 def describe_prior(parameter: Parameter) -> str:
-    """The prior of a parameter as it was given, in words.
+    """A description of the prior of a parameter as it was given.
 
     >>> describe_prior(Parameter("a", (0, 1))), describe_prior(Parameter("b", stats.norm(0, scale=2)))
     ('uniform from 0 to 1', 'norm(0, scale=2)')

@@ -37,21 +37,21 @@ class Posterior:
 
     The likelihood is called with one array of shape (d,) if it has a single required positional argument, and with the
     parameters by name if its arguments have their names. With ``vectorized`` it gets an array of shape (b, d), or
-    arrays of shape (b,) by name. It returns a float, ``(float, dict of derived numbers)`` or ``(float, noise sd)``,
-    and arrays of shape (b,) in their place with ``vectorized``. With ``gradient`` it returns ``(float, gradient)`` with
-    an array of shape (d,), or a dict with that array as ``"gradient"`` among the derived numbers; (b, d) with
-    ``vectorized``. A gradient that is not finite counts as missing, and the value stands alone.
+    arrays of shape (b,) by name. It returns a float, ``(float, dict of derived numbers)`` or ``(float, noise sd)``;
+    with ``vectorized`` each number is an array of shape (b,). With ``gradient`` it returns ``(float, gradient)``, where
+    the gradient has shape (d,), or has it as ``"gradient"`` among the derived numbers; with ``vectorized`` its shape is
+    (b, d). A gradient that is not finite counts as missing; the value is still used.
 
-    By name a category is its text and an integer a Python int; in an array they are codes: a category its place 0, 1,
-    ... among the categories, and an integer itself.
+    Passed by name, a category is its text and an integer a Python int. In an array they are codes: a category is its
+    position 0, 1, ... among the categories, and an integer is itself.
 
     Attributes:
-        log_likelihood: A callable; -inf is a legal answer. Or an `Observables`, a simulator and a comparison: its
-            evaluations hold the outputs of the simulator.
+        log_likelihood: A callable, which may return -inf; or an `Observables`, whose evaluations include the
+            simulator's outputs.
         prior: A `Prior`, or anything that `Prior.of` takes.
         vectorized: Whether it takes many points in one call.
-        noise: Standard deviation of answers that come without one; None if exact.
-        gradient: Whether answers come with the derivatives with respect to the parameters.
+        noise: Standard deviation of values returned without one; None if exact.
+        gradient: Whether the derivatives with respect to the parameters are returned too.
 
     Raises:
         TypeError: If the likelihood is not callable, or its arguments match neither convention.
@@ -89,7 +89,7 @@ class Posterior:
         object.__setattr__(self, "_by_name", takes_names(self.log_likelihood, self.prior.names))
 
     def _bind(self, target: Observables) -> None:
-        """Checks a target with a simulator, and binds it to the parameters of the prior."""
+        """Checks a target with a simulator and binds it to the parameters of the prior."""
         for name, given in (("vectorized", self.vectorized), ("noise", self.noise), ("gradient", self.gradient)):
             if given:
                 msg = f"{name}= does not go with Observables, got {given!r}: leave it out"
@@ -100,11 +100,11 @@ class Posterior:
 
     @property
     def observables(self) -> BoundObservables | None:
-        """The simulator and the comparison; None if there is but a log-likelihood."""
+        """The simulator and the comparison; None for a plain log-likelihood."""
         return self.log_likelihood if isinstance(self.log_likelihood, BoundObservables) else None
 
     def evaluate(self, x: np.ndarray) -> Evaluation:
-        """Evaluates the point x, with shape (d,).
+        """The evaluation of the point x, with shape (d,).
 
         Exceptions of the likelihood become failed evaluations; only KeyboardInterrupt and SystemExit are raised.
 
@@ -122,9 +122,9 @@ class Posterior:
         return self._timed(x, lambda answer: [self._evaluation(answer)], n=1)[0]
 
     def evaluate_many(self, x: np.ndarray) -> list[Evaluation]:
-        """Evaluates points with shape (b, d) by one call of a vectorised likelihood.
+        """Evaluations of points with shape (b, d), by one call of a vectorised likelihood.
 
-        After an exception all points have failed; a NaN or +inf fails its own point only. A likelihood that is not
+        After an exception all points have failed; NaN or +inf only fails its own point. A likelihood that is not
         vectorised is called once for each point.
 
         Raises:
@@ -138,7 +138,7 @@ class Posterior:
         return self._timed(x, lambda answer: [self._evaluation(one) for one in self._unstack(answer, len(x))], n=len(x))
 
     def _timed(self, x: np.ndarray, read: Callable[[Any], list[Evaluation]], *, n: int) -> list[Evaluation]:
-        """The evaluations of n points by a single call of the likelihood at x, with its duration."""
+        """The evaluations of n points by one call of the likelihood at x, with its duration."""
         start = time.perf_counter()
         try:
             evaluations = read(self._call(x))
@@ -180,7 +180,7 @@ class Posterior:
 
 
 def _with_values(columns: Any, prior: Prior) -> list[Any]:
-    """The arguments by name with categories and Python ints in place of their codes; arrays of them if vectorised."""
+    """The arguments by name, with codes replaced by categories and Python ints, or arrays of these if vectorised."""
     out = []
     for column, parameter in zip(columns, prior.parameters, strict=True):
         kind = parameter.prior

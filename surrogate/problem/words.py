@@ -15,9 +15,9 @@ def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.6, otherw
 
     Args:
         word: Word that was given.
-        known: Words that could have been given.
-        cutoff: Least similarity, from 0 to 1: the ratio of ``difflib.SequenceMatcher``.
-        otherwise: Answer if no known word is similar enough.
+        known: Words that are allowed.
+        cutoff: Smallest similarity, from 0 to 1, as the ratio of ``difflib.SequenceMatcher``.
+        otherwise: Returned if no known word is similar enough.
     """
     by_small_letters = {candidate.lower(): candidate for candidate in known}
     close = difflib.get_close_matches(word.lower(), by_small_letters, n=1, cutoff=cutoff)

@@ -1,8 +1,8 @@
 """LIBSVM's text formats: tables of labelled points, and models of support vector machines.
 
-A line of a table is ``label index:value index:value ...`` with indices from 1 on in ascending order; values not
-given are zero, and what follows a ``#`` is a comment. A model is a header of words and numbers, then a line for each
-support vector: its coefficients, then the vector. Models of two classes are LIBSVM's own, which its programs can read.
+A line of a table is ``label index:value index:value ...`` with indices in ascending order from 1. Missing values are
+zero, and a ``#`` starts a comment. A model is a header of keywords and numbers, then a line for each support vector
+with its coefficients and the vector. LIBSVM's programs can read models of two classes.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ __all__ = ["MachineFile", "read_libsvm", "read_machine", "spelled_label", "write
 
 _Path = str | os.PathLike[str]
 
-_SMALL = 2**24  # values of a table that is dense without question: 128 MB
-_SPARSEST = 1000  # values of a larger table to one that is given
+_SMALL = 2**24  # values up to which a table is always made dense: 128 MB
+_SPARSEST = 1000  # largest ratio of a larger table's values to those given
 
 
 def read_libsvm(path: _Path, *, n_features: int | None = None) -> tuple[Array, Array]:
-    """Reads a table of labelled points, as dense arrays.
+    """The points and labels of a table, as dense arrays.
 
     Args:
         path: File.
-        n_features: Number d of columns; the largest index in the file unless given.
+        n_features: Number d of columns; by default the largest index in the file.
 
     Returns:
         The points, with shape (n, d), and the labels, with shape (n,).
 
     Raises:
-        ValueError: If a line is malformed, with its number; if an index exceeds ``n_features``, there are no points, or
-            the dense table would be large and nearly empty.
+        ValueError: If a line is malformed (the message gives its number), an index exceeds ``n_features``, there are no
+            points, or the dense table would be large and nearly empty.
         OSError: If the file cannot be read.
     """
     labels, rows = [], []
@@ -79,12 +79,12 @@ class MachineFile:
 
     Attributes:
         kernel: "linear" or "rbf".
-        gamma: Coefficient of the kernel exp(-gamma |x - x'|^2); not used by the linear one.
+        gamma: Coefficient of the kernel exp(-gamma |x - x'|^2); not used by the linear kernel.
         labels: Labels of the k classes, with shape (k,).
         support: Support vectors, with shape (n, d).
-        coefficients: With shape (c, n), for c = k classes against the rest, or c = 1 where k = 2 and the second class
-            is positive.
-        intercepts: Added to the sums, with shape (c,).
+        coefficients: Coefficients, with shape (c, n): c = k for each class against the rest, or c = 1 for k = 2, where
+            the second class is positive.
+        intercepts: Constants added to the sums, with shape (c,).
     """
 
     kernel: str
@@ -96,13 +96,13 @@ class MachineFile:
 
 
 def write_machine(path: _Path, machine: MachineFile) -> None:
-    """Writes a machine; two classes become LIBSVM's C-SVC, which has the same decision function.
+    """Writes a machine; one of two classes as LIBSVM's C-SVC, which has the same decision function.
 
     Raises:
         OSError: If the file cannot be written.
     """
     two = len(machine.labels) == 2
-    # LIBSVM's decision is sum - rho and positive for the label that stands first.
+    # LIBSVM's decision function is sum - rho, and positive for the first label.
     labels = machine.labels[::-1] if two else machine.labels
     header = [
         f"svm_type {'c_svc' if two else 'ls_svc_one_vs_rest'}",
@@ -123,10 +123,10 @@ def write_machine(path: _Path, machine: MachineFile) -> None:
 
 
 def read_machine(path: _Path) -> MachineFile:
-    """Reads a machine written by `write_machine`, or a two-class C-SVC written by LIBSVM.
+    """The machine in a file of `write_machine`, or in a two-class C-SVC file of LIBSVM.
 
     Raises:
-        ValueError: If the file is malformed, with the line, or holds a machine of another kind.
+        ValueError: If the file is malformed (the message gives the line), or holds an unsupported kind of machine.
         OSError: If it cannot be read.
     """
     lines = list(_lines(path))
@@ -195,7 +195,7 @@ def _finite(word: str, what: str) -> float:
 
 
 def _entries(words: list[str], n_features: int | None) -> dict[int, float]:
-    """Values by index, starting from 0."""
+    """Values by index, counted from 0."""
     entries: dict[int, float] = {}
     last = 0
     for word in words:
@@ -239,5 +239,5 @@ def _vector(row: Array) -> str:
 
 
 def spelled_label(label: float) -> str:
-    """The label as text with all its digits; whole numbers without a decimal point."""
+    """The label as text with all digits; whole numbers have no decimal point."""
     return str(int(label)) if float(label).is_integer() else repr(float(label))

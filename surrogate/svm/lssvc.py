@@ -1,4 +1,4 @@
-"""Least-squares support vector machines: one symmetric system, solved directly or by conjugate gradients."""
+"""Least-squares support vector machines, trained by solving one symmetric linear system."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ __all__ = ["KERNELS", "LSSVC"]
 
 
 KERNELS = ("linear", "rbf")
-_DIRECT = 3000  # points up to which "auto" factors the matrix
+_DIRECT = 3000  # points up to which "auto" uses Cholesky
 
 
 class LSSVC(ClassifierMixin, BaseEstimator):
-    """Least-squares support vector classifier for CPU and CUDA, several classes one against the rest.
+    """Least-squares support vector classifier for CPU and CUDA, with one-against-rest for several classes.
 
-    Errors are squared instead of hinged, so that training is one linear system for all classes,
+    Errors are squared instead of hinged, so training means solving one linear system for all classes,
 
         (K + diag(1 / (C w))) a = y - b 1,    1.a = 0,
 
     solved with the right-hand sides 1 and y = +-1 of each class at once; b = 1.s_y / 1.s_1. Conjugate gradients compute
-    K tile by tile and never store it: O(n^2 d) a product, O(n (rank + classes)) memory.
+    K tile by tile and never store it: O(n^2 d) per product, O(n (rank + classes)) memory.
 
-    It is meant for more points than ``sklearn.svm.SVC`` can take, or for a GPU. Where SVC is fast enough it is the
-    better choice. As a filter of impossible points (1,500 points in
-    8 dimensions, 30 % possible) this one gets 95.3 % right at C = 1, against 95.9 %, but 88 % at C = 100 and 75 % at
-    C = 10^4, where SVC, made for the high C that a filter wants, keeps its 96 %. With 10,000 points it is 96.9 % and
-    98.6 %, in 7 s and 0.5 s on one core: few of such labels are support vectors of SVC, and all are here. Outliers pull
-    on all of them, and values of C do not carry over from SVC.
+    Use it for more points than ``sklearn.svm.SVC`` can handle, or on a GPU; otherwise SVC is better. As a filter of
+    impossible points (1,500 points in 8 dimensions, 30 % possible), LSSVC classifies 95.3 % correctly at C = 1, SVC
+    95.9 %; at C = 100 and C = 10^4, values that suit a filter, LSSVC falls to 88 % and 75 % while SVC stays at 96 %.
+    With 10,000 points the accuracies are 96.9 % and 98.6 %, in 7 s and 0.5 s on one core, because few points are
+    support vectors of SVC but all are of LSSVC. Outliers influence all of them, and good values of C differ from those
+    of SVC.
 
     Attributes:
         classes_: Labels, with shape (k,).
         support_vectors_: The training points with positive weight, with shape (n, d).
-        dual_coef_: a of each class, with shape (k, n); (1, n) for two classes, the second of which is positive.
+        dual_coef_: a of each class, with shape (k, n), or (1, n) for two classes, where the second is positive.
         intercept_: b of each class, with shape (k,) or (1,).
         gamma_: Coefficient of the kernel.
-        n_iter_: Products with K; 1 for the direct solve.
+        n_iter_: Number of products with K; 1 for the direct solver.
         residual_: Largest relative residual of the system.
 
     References:
@@ -75,19 +75,19 @@ class LSSVC(ClassifierMixin, BaseEstimator):
         device: str | None = None,
         random_state: int = 0,
     ) -> None:
-        """Settings; nothing is computed.
+        """Stores the settings; `fit` computes.
 
         Args:
             C: Weight of the squared errors against the margin.
             kernel: "rbf", exp(-gamma |x - x'|^2), or "linear", x.x'.
             gamma: Gamma of the kernel; "scale" is 1 / (d variance of X), "auto" is 1 / d.
-            class_weight: Factors on C by class, "balanced" for the inverse frequencies.
-            solver: "cholesky", "cg", or "auto" for the first up to 3,000 points.
-            rank: Rank of the Nystrom preconditioner; min(1000, n / 10) unless given, 0 for none.
+            class_weight: Factors on C by class, or "balanced" for inverse frequencies.
+            solver: "cholesky", "cg", or "auto" for "cholesky" up to 3,000 points and "cg" above.
+            rank: Rank of the Nystrom preconditioner; min(1000, n / 10) by default, 0 for none.
             tol: Relative residual at which conjugate gradients stop.
-            max_iter: Most products with K; a warning says when they did not suffice.
-            device: Such as "cuda"; the CPU unless given.
-            random_state: Seed of the pivots of the preconditioner.
+            max_iter: Largest number of products with K; there is a warning if it does not suffice.
+            device: Device such as "cuda"; by default the CPU.
+            random_state: Seed of the preconditioner's pivots.
         """
         self.C = C
         self.kernel = kernel
@@ -109,7 +109,7 @@ class LSSVC(ClassifierMixin, BaseEstimator):
             sample_weight: Factors on C, with shape (n,); points of weight zero are left out.
 
         Raises:
-            ValueError: If an argument cannot be used.
+            ValueError: If an argument is invalid.
         """
         self._check_settings()
         points, labels = validate_data(self, X, y, dtype=np.float64)
@@ -139,18 +139,18 @@ class LSSVC(ClassifierMixin, BaseEstimator):
         return values[:, 0] if len(self.classes_) == 2 else values
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
-        """Labels of points X with shape (m, d), with shape (m,)."""
+        """Predicted labels, with shape (m,), of points X with shape (m, d)."""
         values = self.decision_function(X)
         codes = (values > 0).astype(int) if values.ndim == 1 else values.argmax(1)
         return self.classes_[codes]
 
     def cross_validated(self, X: ArrayLike, y: ArrayLike, folds: int) -> float:  # noqa: N803
-        """Fraction of labels that machines trained on the other folds get right, with shuffled stratified folds."""
+        """Cross-validated accuracy, with shuffled stratified folds."""
         parts = StratifiedKFold(folds, shuffle=True, random_state=self.random_state)
         return float(np.mean(cross_val_predict(clone(self), X, y, cv=parts) == np.asarray(y)))
 
     def to_file(self) -> MachineFile:
-        """The numbers of the fitted machine, for `write_machine`; its labels must be numbers."""
+        """The fitted machine as numbers, for `write_machine`; its labels must be numbers."""
         check_is_fitted(self)
         labels = np.asarray(self.classes_, dtype=np.float64)
         return MachineFile(
@@ -159,7 +159,7 @@ class LSSVC(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def of_file(cls, numbers: MachineFile, *, device: str | None = None) -> LSSVC:
-        """A fitted machine from its numbers."""
+        """A fitted machine made of its numbers."""
         machine = cls(kernel=numbers.kernel, gamma=numbers.gamma or "auto", device=device)
         machine.gamma_, machine.classes_ = numbers.gamma, numbers.labels
         machine.support_vectors_, machine.dual_coef_ = numbers.support, numbers.coefficients
@@ -194,7 +194,7 @@ class LSSVC(ClassifierMixin, BaseEstimator):
         return weights * compute_class_weight(self.class_weight, classes=self.classes_, y=y)[codes]
 
     def _targets(self, codes: Indices) -> Array:
-        """+1 and -1 for each class against the rest, with shape (n, k); for two classes for the second alone."""
+        """+1 and -1 for each class against the rest, with shape (n, k), or for the second of two, with shape (n, 1)."""
         k = len(self.classes_)
         columns = np.arange(1, 2) if k == 2 else np.arange(k)
         return np.where(codes[:, None] == columns, 1.0, -1.0)
