@@ -1,4 +1,4 @@
-"""A Gaussian process with the interface of scikit-learn, for a hundred points or a million."""
+"""Gaussian-process regression with the interface of scikit-learn, for a hundred points or a million."""
 
 from __future__ import annotations
 
@@ -30,63 +30,67 @@ __all__ = ["GPRegressor"]
 
 _KERNELS = ("rbf", "matern52", "matern32", "matern12")
 _SOLVERS = ("auto", "cholesky", "cg", "local", "computation-aware", "basis")
-_MOST_EXACT = {"cpu": 12_000, "cuda": 60_000}  # points whose n x n matrix is stored: 1.2 GB and 29 GB
-_RANKS = {"local": 256, "computation-aware": 500, "basis": 1000}  # where none is given; that of "cg" grows with n
+_MOST_EXACT = {"cpu": 12_000, "cuda": 60_000}  # points up to which the n x n matrix is stored: 1.2 GB and 29 GB
+_RANKS = {"local": 256, "computation-aware": 500, "basis": 1000}  # default ranks; that of "cg" grows with n
 
 _Posterior = ExactPosterior | IterativePosterior | LocalPosterior | ComputationAware | BasisPosterior
 
 
 class GPRegressor(RegressorMixin, BaseEstimator):
-    """Gaussian-process regression that needs no settings: predictions with error bars from 2 points to a million.
+    """Gaussian-process regression with error bars, from 2 points to a million, with automatic settings.
 
-    Inputs and outputs are standardised. The kernel is the one with the most evidence of four (squared exponential and
-    Matern 5/2, 3/2 and 1/2) with one lengthscale a column; the noise is estimated or given. Up to 12,000 points (60,000
-    on a GPU) everything comes from a Cholesky factor. Beyond that the mean comes from preconditioned conjugate
-    gradients with a known residual, which is filled in from the 64 nearest neighbours, and variances from the 256
-    nearest, calibrated on points held out. docs/regression.md says in measured figures when another choice is worth it.
+    Inputs and outputs are standardised. The kernel is that with the highest evidence of four (squared exponential and
+    Matern 5/2, 3/2 and 1/2), with a lengthscale for each column; the noise is estimated or given. Up to 12,000 points
+    (60,000 on a GPU) a Cholesky factor gives exact results. Beyond that the mean comes from preconditioned conjugate
+    gradients, whose known residual is interpolated from the 64 nearest neighbours, and variances come from the 256
+    nearest neighbours, calibrated on held-out points. docs/regression.md gives measurements of when other settings are
+    better.
 
-    A table with columns of text (a DataFrame, a structured array, or an array of objects) is learned with categories:
-    up to 6,000 rows ("cholesky") by a process of all columns with learned correlations of the categories, beyond
-    ("basis") by an additive model of the columns and those interactions of two that the data show. See docs/mixed.md.
+    Columns of text in a table (a DataFrame, a structured array, or an array of objects) are treated as categories: up
+    to 6,000 rows ("cholesky") by a process of all columns with learned correlations of the categories, beyond that
+    ("basis") by an additive model of the columns and the pairwise interactions that the data support. See
+    docs/mixed.md.
 
     Args:
         kernel: One of "rbf", "matern52", "matern32", "matern12", or "auto" for the best of them.
-        solver: Where predictions come from. "cholesky": all points, exactly. "cg": all points, by conjugate gradients.
-            "local": the nearest points of each prediction. "computation-aware": projections of the data, with a
-            variance that includes what they leave out. "basis": basis functions. "auto": "cholesky", or "cg" for many.
+        solver: How predictions are computed. "cholesky": exactly, from all points. "cg": from all points, by conjugate
+            gradients. "local": from the points nearest to each prediction. "computation-aware": from projections of the
+            data, with a variance that includes the uncertainty due to the projection. "basis": from basis functions.
+            "auto": "cholesky", or "cg" for many points.
         evidence: Objective of the hyperparameters: "exact", "neighbours", "iterative", "minibatch" or "basis", see
             ``surrogate.gp.choose``. "auto": "exact" up to 1,500 points, then "neighbours"; "basis" for that solver.
         noise: "fit" to estimate it with the lengthscales, "profile" to estimate it afterwards from all points with one
-            eigendecomposition; or the standard deviation of the noise in units of y, one or one for each point, 0 for
-            exact values.
-        precision: Of the products inside "cg": "float64", "float32", "float16", or "auto" for float32 where the noise
-            allows it. The solution is corrected in float64. Everything else is in float64.
-        rank: Columns of the preconditioner of "cg" (None: a sixteenth of the points, but 1,000 to 3,000), neighbours of
-            "local" (None: 256), projections of "computation-aware" (None: 500), functions of "basis" (None: 1,000).
-        device: Where the linear algebra runs, as torch spells it.
-        random_state: Seed, or a RandomState, of the subsets and pivots. The same seed gives the same fit.
+            eigendecomposition; or the standard deviation of the noise in units of y, one number or one for each point,
+            0 for exact values.
+        precision: Precision of the matrix products in "cg": "float64", "float32", "float16", or "auto" for float32 if
+            the noise allows it. The solution is corrected in float64; everything else is in float64.
+        rank: Columns of the preconditioner of "cg" (None: a sixteenth of the points, within 1,000 to 3,000), neighbours
+            of "local" (None: 256), projections of "computation-aware" (None: 500), or functions of "basis" (None:
+            1,000).
+        device: Torch device of the linear algebra.
+        random_state: Seed, or a RandomState, for subsets and pivots. The same seed gives the same fit.
         categorical: Names or positions of columns of categories; "auto" for all columns of text. With categories
             ``kernel``, ``evidence`` and ``precision`` must be "auto", ``solver`` "auto", "cholesky" or "basis",
             ``noise`` "fit" or one number ("fit" for "basis"), and ``rank`` counts basis functions (None: 600).
 
     Attributes:
         kernel_: Name of the kernel.
-        lengthscale_: In units of the columns of X, with shape (d,).
+        lengthscale_: Lengthscales in units of the columns of X, with shape (d,).
         output_scale_: Prior sd of the function, in units of y.
-        noise_: Sd of the noise, in units of y; those of the points, with shape (n,), where they were given.
-        solver_: The solver that was taken.
+        noise_: Sd of the noise, in units of y; with shape (n,) if it was given for each point.
+        solver_: Name of the solver used.
         residual_: Relative residual of the linear system behind the mean; nan for "local", which has none.
-        log_marginal_likelihood_: In nats, of y in its own units; nan where it was not computed.
+        log_marginal_likelihood_: Log marginal likelihood in nats, for y in its own units; nan if not computed.
         status_: How the hyperparameters and the solution were found.
         n_features_in_: Number of columns d.
-        components_: With categories: the components of the additive model with their shares in the variance of y.
+        components_: With categories: components of the additive model with their shares of the variance of y.
         relevance_: With categories: share of the explained variance that involves each column, with shape (d,).
-        alike_: With categories: for each such column how alike its words are.
+        alike_: With categories: similarities of the categories of each such column.
 
     References:
         Rasmussen & Williams (2006), http://gaussianprocess.org/gpml/; Vecchia (1988),
         https://www.jstor.org/stable/2345768; Wang et al. (2019), arXiv:1903.08114. See ``surrogate.gp.choose`` and
-        ``surrogate.gp.solvers`` for what differs.
+        ``surrogate.gp.solvers`` for departures from these.
 
     >>> import numpy as np
     >>> x = np.linspace(0.0, 6.0, 30)[:, None]
@@ -120,14 +124,14 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         self.categorical = categorical
 
     def fit(self, X: NDArray[np.float64], y: NDArray[np.float64]) -> GPRegressor:  # noqa: N803  # scikit-learn's name
-        """Finds kernel, hyperparameters and posterior from X with shape (n, d) and y with shape (n,).
+        """Fits kernel, hyperparameters and posterior to X with shape (n, d) and y with shape (n,).
 
-        Rows that repeat X and y count once, unless y takes few values. Costs O(n^3) up to 12,000 points, about a minute
-        there on one core, and O(n^2 d) an iteration beyond.
+        Rows that repeat X and y count once, unless y takes few values. Costs O(n^3) up to 12,000 points, where it takes
+        about a minute on one core, and O(n^2 d) per iteration beyond.
 
         Raises:
-            ValueError: If the data are not finite, are fewer than 2 points, or a setting is not one of those or does
-                not go with another.
+            ValueError: If data are not finite or fewer than 2 points, or a setting is unknown or incompatible with
+                another.
             LowPrecisionError: If the noise is too small for products in half precision; a ValueError.
             FloatingPointError: If a kernel matrix cannot be factored with any noise.
         """
@@ -137,7 +141,7 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         self._mixed: MixedFit | None = None
         points, values = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         values = np.asarray(values, dtype=np.float64)
-        if np.ndim(self.noise) == 0:  # noise of each point says that each is an observation
+        if np.ndim(self.noise) == 0:  # with a noise for each point all rows are separate observations
             points, values = _distinct(points, values)
         self.solver_ = self._chosen_solver(len(values))
         self._center, self._spread = points.mean(0), _spread(points)
@@ -155,10 +159,10 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         return self
 
     def _fit_mixed(self, X: Any, y: Any) -> GPRegressor:  # noqa: N803
-        """Finds a model of a table with categories.
+        """Fits a model to a table with categories.
 
         Raises:
-            ValueError: If a setting does not go with categories, or a column cannot be used.
+            ValueError: If a setting is incompatible with categories, or a column is invalid.
         """
         for name in ("kernel", "evidence", "precision"):
             if getattr(self, name) != "auto":
@@ -212,7 +216,7 @@ class GPRegressor(RegressorMixin, BaseEstimator):
             raise ValueError(msg)
 
     def _chosen_solver(self, n: int) -> str:
-        """The solver for n points, once the other settings go with it."""
+        """The solver for n points; raises ValueError if other settings are incompatible with it."""
         most = _MOST_EXACT.get(torch.device(self.device).type, _MOST_EXACT["cpu"])
         solver = ("cg" if n > most else "cholesky") if self.solver == "auto" else self.solver
         if self.precision not in ("auto", "float64") and solver != "cg":
@@ -227,10 +231,10 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         return solver
 
     def _given_noise(self, n: int) -> tuple[float | None, NDArray[np.float64] | None]:
-        """Mean noise variance in units of the variance of y (None: estimate it), and the points' relative variances.
+        """Mean noise variance in units of the variance of y (None to estimate it), and relative noise variances.
 
         Raises:
-            ValueError: If there are several but not one for each point.
+            ValueError: If the noise is neither one number nor one for each point.
         """
         if isinstance(self.noise, str):
             return None, None
@@ -242,7 +246,7 @@ class GPRegressor(RegressorMixin, BaseEstimator):
             raise ValueError(msg)
         if not variance.any():
             return 0.0, None
-        floored = np.maximum(variance, max(n, 10) * np.finfo(np.float64).eps)  # of exact values among others
+        floored = np.maximum(variance, max(n, 10) * np.finfo(np.float64).eps)  # tiny noise for exact values
         return float(floored.mean()), floored / floored.mean()
 
     def _standardised(self, points: NDArray[np.float64]) -> Tensor:
@@ -267,7 +271,7 @@ class GPRegressor(RegressorMixin, BaseEstimator):
     def _conditioned(self, process: ScaledProcess, data: Observations, seed: int) -> _Posterior:
         device = data.x.device
         order = torch.randperm(len(data), generator=torch_generator(seed, "calibration")).to(device)[:CALIBRATION]
-        few = None if len(data) <= EXACT_FIT else order  # the scale of few points has the most likelihood
+        few = None if len(data) <= EXACT_FIT else order  # else the likelihood sets the scale
         pivots = torch_generator(seed, "pivots", device=device)
         if self.solver_ == "cholesky":
             return exact_posterior(process, data, calibration=few)
@@ -301,17 +305,17 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         *,
         include_noise: bool | None = None,
     ) -> Any:
-        """Means of y at X, with shape (m,), and their standard deviations if asked for.
+        """Means of y at X, with shape (m,), and their standard deviations if requested.
 
         Args:
-            X: With shape (m, d).
-            return_std: Whether to return the sds too: O(m n^2) with a Cholesky factor.
-            include_noise: Whether they are those of an observation or of the function without noise; None for those
-                of an observation, unless the noise was given for each point, which says nothing of that at others.
+            X: Points, with shape (m, d).
+            return_std: Whether to return the sds too, in O(m n^2) with a Cholesky factor.
+            include_noise: Whether the sds are those of observations (True) or of the function without noise (False).
+                None means True, unless noise was given for each training point, because it is then unknown at X.
 
         Raises:
             sklearn.exceptions.NotFittedError: Before ``fit``.
-            ValueError: If X is not finite or has another number of columns, or the noise there is not known.
+            ValueError: If X is not finite, has a wrong number of columns, or the requested noise at X is unknown.
 
         Warns:
             UserWarning: If a column holds categories that the fit did not see; they have their prior variance.
@@ -340,12 +344,12 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _distinct(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The data without copies; all of them if fewer than two rows differ."""
+    """The data without copies, or all of them if fewer than two rows differ."""
     rows = distinct_rows(x, y)
     return (x[rows], y[rows]) if len(rows) > 1 else (x, y)
 
 
 def _spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standard deviations of the columns, 1 where a column is constant but for rounding."""
+    """Standard deviations of the columns; 1 if a column is constant up to rounding."""
     spread = values.std(0)
     return np.where(spread > 1e-12 * np.abs(values).max(0, initial=0.0), spread, 1.0)

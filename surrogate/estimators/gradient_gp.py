@@ -1,7 +1,7 @@
 """Gaussian-process regression on values and gradients, with the interface of scikit-learn.
 
-Every gradient is d numbers for what is often the price of a few values, and in d dimensions the error after n
-evaluations is that of several times n evaluations without.
+A gradient gives d numbers, often at the price of a few values. In d dimensions the error after n evaluations with
+gradients equals that after several times n evaluations without.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ from surrogate.linalg.solvers import Solve
 __all__ = ["GradientGPRegressor"]
 
 
-_AMPLITUDE = LogNormal(0.0, 2.0, 2.5e-3, 50.0)  # of the residual, in sds of the trend's coefficients
-_NOISE = LogNormal(low=1e-6, high=1.0)  # sd of the noise in the same units
-_LENGTHSCALE_SD, _LENGTHSCALES = 1.5, (0.02, 1e3)  # in sds of the inputs: a column may say nothing
-_SHORTER = 1.5  # natural log of the factor by which the second start has shorter lengthscales
-_NUGGET = 1e-10  # of the squared output scale, raised where a factorisation needs it: it bounds the accuracy
+_AMPLITUDE = LogNormal(0.0, 2.0, 2.5e-3, 50.0)  # prior of the residual's sd, in sds of the trend's coefficients
+_NOISE = LogNormal(low=1e-6, high=1.0)  # prior of the noise sd, in the same units
+_LENGTHSCALE_SD, _LENGTHSCALES = 1.5, (0.02, 1e3)  # in sds of the inputs; long ones for irrelevant columns
+_SHORTER = 1.5  # log of the factor by which the second start's lengthscales are shorter
+_NUGGET = 1e-10  # share of the squared output scale, raised if a factorisation fails; it limits the accuracy
 
 
 class GradientGPRegressor(RegressorMixin, BaseEstimator):
-    """Gaussian-process regression of a smooth function with known gradients at some or all of its points.
+    """Gaussian-process regression of a smooth function with gradients at some or all points.
 
-    A polynomial trend plus a stationary residual with a lengthscale for each axis, conditioned on the values and the
-    derivatives jointly; the hyperparameters and the sd of the noise are those of the highest marginal likelihood, times
-    weak priors. Up to ``max_exact`` numbers everything is exact, by Cholesky factors. Beyond that the hyperparameters
-    come from a random part of the points, and the weights from conjugate gradients on all of them, in which the kernel
-    matrix of n (d + 1) rows is never stored and a Nystrom factor with the trend is the preconditioner.
+    The model is a polynomial trend plus a stationary residual with a lengthscale for each axis, conditioned jointly on
+    values and derivatives. Hyperparameters and noise sd maximise the marginal likelihood times weak priors. Up to
+    ``max_exact`` values and derivatives everything is exact, by Cholesky factors. Beyond that the hyperparameters are
+    fitted to a random subset of the points, and the weights are found by conjugate gradients on all of them, without
+    storing the kernel matrix of n (d + 1) rows; the preconditioner is a Nystrom factor with the trend.
 
     Attributes:
         n_features_in_: Number d of inputs.
         lengthscale_: Lengthscales of the residual, in units of the inputs, with shape (d,).
-        noise_: Sd of the noise of the values, in units of y. That of a derivative is as much per sd of its input.
-        residual_: Relative residual of the linear system; 0 where it was solved exactly.
-        n_iter_: Products with the kernel matrix; 1 where it was factored.
+        noise_: Sd of the noise of the values, in units of y. That of a derivative is the same per sd of its input.
+        residual_: Relative residual of the linear system; 0 if solved exactly.
+        n_iter_: Number of products with the kernel matrix; 1 if it was factored.
 
     References:
         Solak, Murray-Smith, Leithead, Leith & Rasmussen (2003), Derivative observations in Gaussian process models of
         dynamic systems, NeurIPS 15; for many points Blucher, Mueller & Chmiela (2023), doi:10.1021/acs.jctc.2c01304,
-        whose forces have no values and no trend.
+        who use forces without values and without a trend.
     """
 
     def __init__(
@@ -70,17 +70,17 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
         device: str | None = None,
         random_state: int = 0,
     ) -> None:
-        """Stores the settings; nothing is computed.
+        """Stores the settings; `fit` computes.
 
         Args:
             kernel: "rbf", or "matern52" for functions with two derivatives only.
             trend: "constant", "linear" or "quadratic".
-            max_exact: Values and derivatives up to which matrices are factored.
-            rank: Rank of the preconditioner beyond that.
+            max_exact: Number of values and derivatives up to which matrices are factored.
+            rank: Rank of the preconditioner if there are more.
             tol: Relative residual at which conjugate gradients stop.
-            max_iter: Most products with the kernel matrix; a warning says when they did not suffice.
-            device: Such as "cuda"; the CPU unless given.
-            random_state: Seed of the part of the points and of the pivots.
+            max_iter: Largest number of products with the kernel matrix; there is a warning if it does not suffice.
+            device: Device such as "cuda"; by default the CPU.
+            random_state: Seed for the random subset and the pivots.
         """
         self.kernel = kernel
         self.trend = trend
@@ -92,15 +92,16 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: ArrayLike, gradient: ArrayLike | None = None) -> GradientGPRegressor:  # noqa: N803
-        """Fits points X with shape (n, d) and values y with shape (n,).
+        """Fits the process to points X with shape (n, d) and values y with shape (n,).
 
         Args:
             X: Points.
             y: Values.
-            gradient: Derivatives of y with respect to X, with shape (n, d); rows with nan are unknown. None for none.
+            gradient: Derivatives of y with respect to X, with shape (n, d); rows with nan are unknown. None if there
+                are no gradients.
 
         Raises:
-            ValueError: If an argument cannot be used.
+            ValueError: If an argument is invalid.
         """
         self._check_settings()
         points, values = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
@@ -124,10 +125,10 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X: ArrayLike, return_std: bool = False) -> Array | tuple[Array, Array]:  # noqa: N803
-        """Posterior mean at points X with shape (m, d), with shape (m,), and the sd if ``return_std`` is set.
+        """Posterior mean, with shape (m,), at points X with shape (m, d), and the sd if ``return_std`` is set.
 
-        The mean costs O(m n d); the sd O(m N^2) for N numbers where these were factored, and a solution by conjugate
-        gradients for each point where they were not.
+        The mean costs O(m n d). The sd costs O(m N^2) for N values and derivatives if these were factored, otherwise a
+        conjugate-gradient solution for each point.
         """
         check_is_fitted(self)
         u = (validate_data(self, X, dtype=np.float64, reset=False) - self._centre) / self._scale
@@ -162,22 +163,22 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
         return model if exact else self._iterate(data, model)
 
     def _process(self, d: int) -> Process:
-        """The Gaussian process before data, in units of the profiled output scale."""
-        typical = 2.0 * np.sqrt(d)  # points in d dimensions are sqrt(2 d) apart
+        """The Gaussian process prior, in units of the profiled output scale."""
+        typical = 2.0 * np.sqrt(d)  # typical distance of standard normal points in d dimensions
         prior = LogNormal(float(np.log(typical)), _LENGTHSCALE_SD, *_LENGTHSCALES)
         kernel = Scaled(STATIONARY[self.kernel](np.full(d, typical), prior=prior), 1.0, prior=_AMPLITUDE)
         noise = Nugget(_NUGGET) + Common(1e-3, prior=_NOISE)
         return Process(kernel, Polynomial(self.trend), noise, scale=None)
 
     def _part(self, data: Data) -> Data:
-        """A random subset of the points, as large as a Cholesky factorisation allows."""
+        """A random subset of the points, small enough for Cholesky factorisation."""
         n, d = data.u.shape
         count = max(d + 2, min(n, self.max_exact // (d + 1)))
         rows = np.random.default_rng(self.random_state).permutation(n)[:count]
         return data.subset(rows)
 
     def _iterate(self, data: Data, model: CholeskyPosterior) -> JointPosterior:
-        """The posterior given all data, with the hyperparameters of a fit to a part; warns if it has not converged."""
+        """The posterior given all data, with hyperparameters of a fit to a subset; warns if not converged."""
         solver = JointConjugateGradients(self.rank, self.tol, self.max_iter, self.random_state, float(model.scale))
         posterior = solver.condition(model.process, data)
         _warn_unless_converged(posterior.solve, self.tol)
@@ -185,7 +186,7 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
 
 
 def _positive(sd: Array | float) -> Array:
-    """The standard deviations, with 1 in place of 0 for constant columns."""
+    """The standard deviations, with 0 of constant columns replaced by 1."""
     return np.where(np.asarray(sd) > 0, sd, 1.0)
 
 

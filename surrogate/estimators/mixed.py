@@ -1,4 +1,4 @@
-"""Fits of ``GPRegressor`` to tables with categories: a process of all columns, and an additive model that explains."""
+"""Fits of ``GPRegressor`` to tables with categories: a process of all columns and an additive model."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from surrogate.rng import torch_generator
 __all__ = ["Alike", "ComponentShare", "MixedFit"]
 
 MOST_EXACT = 6000
-"""Points up to which "auto" takes the process of all columns: matrices of 0.3 GB, 4 GB in all."""
+"""Points up to which "auto" uses the process of all columns: matrices of 0.3 GB, 4 GB in total."""
 FUNCTIONS = 600
-"""Basis functions of the additive model unless a rank is given."""
+"""Default number of basis functions of the additive model."""
 
-_PROBES = 500  # rows that differences between categories are averaged over
-_BLOCK = 20_000  # rows that are predicted at a time
+_PROBES = 500  # rows over which differences between categories are averaged
+_BLOCK = 20_000  # rows predicted at a time
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ComponentShare:
     Attributes:
         name: Name of its column, or of its two columns.
         columns: Positions of the columns.
-        share: Share in the variance of y; those of all components and of the noise add up to one.
+        share: Share of the variance of y; the shares of all components and the noise add up to one.
     """
 
     name: str
@@ -48,13 +48,13 @@ class ComponentShare:
 
 @dataclass(frozen=True, eq=False)
 class Alike:
-    """How alike the categories of a column are.
+    """Similarities between the categories of a column.
 
     Attributes:
         words: The categories.
-        difference: Root mean square difference of the predictions with one and with the other, over rows of the data,
-            in units of y, with shape (c, c).
-        correlation: Learned correlation of the functions of two categories, with shape (c, c); None where the solver
+        difference: Root mean square difference between predictions with either category, over rows of the data, in
+            units of y, with shape (c, c).
+        correlation: Learned correlations between functions of two categories, with shape (c, c); None if the solver
             learns none.
     """
 
@@ -65,17 +65,17 @@ class Alike:
 
 @dataclass(frozen=True, eq=False)
 class MixedFit:
-    """A table with categories that was learned.
+    """A model fitted to a table with categories.
 
     Attributes:
-        columns: How the table becomes numbers.
-        posterior: What predicts.
+        columns: Encoding of the table as numbers.
+        posterior: Posterior for predictions.
         reduction: The additive model.
         offset: Mean of y.
         unit: Sd of y.
         solver: "cholesky" or "basis".
         noise: Sd of the noise, in units of y.
-        device: Where the numbers are.
+        device: Device of the tensors.
         n: Number of rows.
     """
 
@@ -102,10 +102,10 @@ class MixedFit:
         device: str,
         seed: int,
     ) -> MixedFit:
-        """The fit to a table with values y, with shape (n,); noise is its sd where that is known.
+        """The fit to a table with values y, with shape (n,); ``noise`` is the noise sd if known.
 
         Raises:
-            ValueError: If a column cannot be used.
+            ValueError: If a column is invalid.
             FloatingPointError: If a covariance cannot be factored with any noise.
         """
         columns = Columns.of(X, categorical)
@@ -127,7 +127,7 @@ class MixedFit:
 
     @property
     def status(self) -> str:
-        """How it was found."""
+        """How the fit was found, as text."""
         names = [component.name for component in self.reduction.posterior.basis.components]
         return f"{self.posterior.status}; components: {', '.join(names)}"
 
@@ -138,7 +138,7 @@ class MixedFit:
 
     @property
     def kernel(self) -> Kernel:
-        """Covariance function of encoded columns, in units of the squared output scale."""
+        """Kernel of the encoded columns, in units of the squared output scale."""
         posterior = self.posterior
         if isinstance(posterior, CholeskyPosterior):
             return posterior.process.kernel
@@ -150,7 +150,7 @@ class MixedFit:
         return self.unit * float(self.posterior.scale)
 
     def predict(self, X: Any, *, return_std: bool, include_noise: bool) -> Any:  # noqa: N803
-        """Means with shape (m,), and if asked for the sds of an observation, or of the function without noise."""
+        """Means, with shape (m,), and if requested the sds of observations or of the function without noise."""
         u = torch.as_tensor(self.columns.encode(X), device=self.device)
         blocks = u.split(_BLOCK)
         mean = self.offset + self.unit * torch.cat([self.posterior.mean(rows) for rows in blocks]).cpu().numpy()
@@ -160,7 +160,7 @@ class MixedFit:
         return mean, np.sqrt(variance + (self.noise**2 if include_noise else 0.0))
 
     def components(self) -> tuple[ComponentShare, ...]:
-        """Components of the additive model, those of the largest share first."""
+        """Components of the additive model, in descending order of their shares."""
         posterior = self.reduction.posterior
         shares = posterior.shares()[:-1]
         parts = posterior.basis.components
@@ -175,7 +175,7 @@ class MixedFit:
         return relevance(self.reduction.posterior, len(self.columns.names))
 
     def alike(self, X: Any) -> dict[str, Alike]:  # noqa: N803
-        """How alike the categories of each column are, over some rows of the table."""
+        """Similarities between the categories of each column, averaged over some rows of the table."""
         u = torch.as_tensor(self.columns.encode(X), device=self.device)
         probes = u[:: max(1, len(u) // _PROBES)]
         out = {}

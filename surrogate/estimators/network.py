@@ -1,4 +1,4 @@
-"""The network as a scikit-learn regressor: fit, predict with error bars, clone, pipelines."""
+"""Network regression with error bars, with the interface of scikit-learn."""
 
 from __future__ import annotations
 
@@ -22,61 +22,63 @@ from surrogate.problem.repeats import distinct_rows
 
 __all__ = ["NetworkRegressor"]
 
-_COVERAGE = 0.9  # at which the standard deviation is right
+_COVERAGE = 0.9  # coverage at which the standard deviation is calibrated
 
 
 class NetworkRegressor(RegressorMixin, NetworkEstimator):
-    """Regression on tables with one or several wide networks, as in batch active learning.
+    """Regression on tables by one or several wide networks with calibrated error bars.
 
-    Inputs are standardised and squashed (``InputScaling``), the target is standardised. The settings are those that
-    Holzmueller et al. (2023) tuned on 15 tables: two hidden layers of 512, Adam on batches of 256 for 256 epochs with a
-    step size that falls linearly to 0, always from scratch. A row takes about 25 microseconds an epoch on one core,
-    8 s for 1280 rows.
+    Inputs are standardised with bounded outliers (``InputScaling``), the target is standardised. The defaults are those
+    that Holzmueller et al. (2023) tuned for batch active learning on 15 tables: two hidden layers of 512, and Adam on
+    batches of 256 for 256 epochs with a step size that decreases linearly to 0, always from random weights. A row takes
+    about 25 microseconds per epoch on one core: 8 s for 1280 rows.
 
-    The standard deviation is that of the posterior that ``uncertainty`` names and of the noise, both sized by the
-    errors of networks on rows that they have not seen. It is made so that the mean plus and minus 1.645 of it holds
-    90 % of such errors: where they have heavy tails this is less than their root mean square, and the right number of
-    sizes for another share is in ``predict_interval``. The rows left out are taken to be drawn like those to be
-    predicted: after active learning say which were, see ``fit``, or the intervals are too wide.
+    The standard deviation combines the posterior chosen by ``uncertainty`` with the noise, calibrated by errors on
+    held-out rows, such that 90 % of these errors lie within 1.645 standard deviations. For heavy-tailed errors it is
+    smaller than the root mean square error; use ``predict_interval`` for other coverages. Held-out rows are assumed to
+    have the same distribution as the rows to be predicted. After active learning, say which rows do (``representative``
+    in ``fit``), otherwise the intervals are too wide.
 
-    Departures from the paper: no free validation rows (there 1024 that no budget counts), and the target is
-    standardised by the labels at hand, not by all.
+    Departures from the paper: there are no additional validation rows (the paper uses 1024 outside its budget), and the
+    target is standardised by the given labels, not by all labels of the table.
 
     Args:
         hidden: Width of each hidden layer.
         activation: "relu", "silu" or an ``Activation``, which also sets the learning rate.
-        n_members: Networks, with weights and batches of their own, trained at once; the prediction is their mean. None
-            for 5 with "ensemble", 4 with "mcmc", 1 with the others. The variance between several is a part of the
-            error bars.
+        n_members: Number of networks with different weights and batches, trained together; the prediction is their
+            mean. None means 5 for "ensemble", 4 for "mcmc" and 1 otherwise. The variance between networks contributes
+            to the error bars.
         epochs: Passes through the data.
-        batch_size: Rows in a step. Above 256 the steps are longer and the epochs more, see ``BatchPolicy``.
-        uncertainty: Posterior of the networks. "last-layer": Laplace approximation of the last layer, exact.
-            "kfac": of all layers, by Kronecker factors. "swag": draws from the path of gradient descent, which also
-            give the mean. "ensemble": what networks disagree on. "mcmc": Hamiltonian Monte Carlo over all parameters,
-            one chain from each trained network, for up to 2,000 rows and small networks.
-        validation: How the epoch is chosen, always by labels that were paid for (for others see ``fit``). "cross": up
-            to 5 further networks each leave out a fifth of the labels, as many as make 256 unseen rows, and the network
-            on all labels stops at the epoch that was best for them: the time of four fits more at 256 labels, of less
-            than one from 1280 on. "holdout" or "holdout:0.2": a share of the labels is set apart. "folds" or "folds:5":
-            that many times ``n_members`` networks, each without one of the folds and judged by it, predict together.
-            None: the last epoch, as good where the target is a smooth function of the inputs, bad where it is not.
-        calibration: "unseen" sizes the error bars by the errors on rows left out by ``validation``; without it the
-            further networks of "cross" are trained for that. None makes no error bars.
-        warm_start: Whether another ``fit`` goes on from the weights of the last one. Saves nothing by itself: take
-            fewer epochs. The error bars come from networks trained from scratch.
-        random_state: Seed of weights, batches and splits.
+        batch_size: Rows per step. Above 256 the step size and the number of epochs grow, see ``BatchPolicy``.
+        uncertainty: Posterior of the networks. "last-layer": Laplace approximation of the last layer with exact
+            curvature. "kfac": Laplace approximation of all layers by Kronecker factors. "swag": draws from the iterates
+            of gradient descent, which also give the mean. "ensemble": disagreement between networks. "mcmc":
+            Hamiltonian Monte Carlo over all parameters, with a chain from each trained network, for up to 2,000 rows
+            and small networks.
+        validation: How to choose the epoch, using only labels of ``y`` (for others see ``fit``). "cross": up to 5
+            additional networks each hold out a fifth of the labels, until there are 256 held-out rows; the network
+            trained on all labels stops at their best epoch. This takes the time of four more fits at 256 labels, and of
+            less than one from 1280 labels. "holdout" or "holdout:0.2": a share of the labels is held out. "folds" or
+            "folds:5": this many groups of ``n_members`` networks each hold out a fold, which chooses their epoch, and
+            all predict together. None: the last epoch, which is as good if the target is a smooth function of the
+            inputs, and bad otherwise.
+        calibration: "unseen" calibrates the error bars by errors on the rows held out by ``validation``; if that is
+            None, the additional networks of "cross" are trained for it. None gives no error bars.
+        warm_start: Whether another ``fit`` continues from the weights of the last one. To save time, also reduce
+            ``epochs``. Networks for the error bars are still trained from random weights.
+        random_state: Seed for weights, batches and splits.
         device: A device as named in torch; None for the CPU, "auto" for a CUDA device if there is one.
 
     Attributes:
         modules_: The networks, ``nn.Sequential`` of ``nn.Linear`` and nonlinearities, single precision.
-        kernel_scales_: (c_w, c_b) for the gradient kernel of each linear layer, see ``Architecture``.
-        scaling_: The map of the inputs.
+        kernel_scales_: Factors (c_w, c_b) of each linear layer for the gradient kernel, see ``Architecture``.
+        scaling_: The scaling of the inputs.
         target_mean_: Subtracted from the target.
-        target_scale_: And what it is divided by.
-        best_epochs_: The epoch kept of each network.
-        n_labels_: Labels used, those that choose an epoch included.
-        calibration_: Sizes and tail of the errors, in units of the scaled target; None if not asked for.
-        n_features_in_: Columns.
+        target_scale_: Divisor of the target.
+        best_epochs_: Chosen epoch of each network.
+        n_labels_: Number of labels used, including those that choose the epoch.
+        calibration_: Calibration of the errors, in units of the scaled target; None without calibration.
+        n_features_in_: Number of columns.
 
     References:
         Holzmueller, Zaverkin, Kaestner & Steinwart (2023), https://arxiv.org/abs/2203.09410
@@ -97,19 +99,19 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
     ) -> NetworkRegressor:
         """Trains the networks.
 
-        Rows that repeat inputs and target count once, unless the target takes few values; rows with the same inputs are
-        left out together.
+        Rows that repeat inputs and target count once, unless the target takes few values; rows with equal inputs are
+        held out together.
 
         Args:
             X: Inputs, with shape (n, d), n at least 2.
             y: Targets, with shape (n,).
-            pool: Further inputs without labels, with shape (m, d); they join those that standardise the columns.
-            validation_data: Inputs and targets that choose the epoch and size the error bars, apart from ``X``. The
+            pool: Further inputs without labels, with shape (m, d), which are also used to standardise the columns.
+            validation_data: Separate inputs and targets that choose the epoch and calibrate the error bars. Their
                 labels count in ``n_labels_``.
-            representative: Mask of the rows of ``X`` drawn like those to be predicted, with shape (n,), by
-                default all. Only they are left out to choose the epoch and to size the error bars; in active learning
-                these are the first labels, drawn at random. Rows that were chosen lie far from each other, and what is
-                left out of them is harder than what is to be predicted.
+            representative: Mask of the rows of ``X`` with the same distribution as those to be predicted, with shape
+                (n,); by default all. Only these are held out to choose the epoch and to calibrate the error bars. In
+                active learning they are the labels drawn at random, because chosen rows lie far from each other and are
+                harder to predict when held out.
 
         Raises:
             ValueError: If a setting or a shape is wrong, or the target overflows.
@@ -134,12 +136,12 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         return self
 
     def predict(self, X: ArrayLike, return_std: bool = False) -> Any:  # noqa: N803
-        """Mean of the networks' outputs, with shape (n,), and its standard deviation if ``return_std`` is set.
+        """Predicted mean, with shape (n,), and its standard deviation if ``return_std`` is set.
 
-        In double precision: a row's prediction does not depend on the rows beside it.
+        Computed in double precision, so a row's prediction does not depend on the other rows.
 
         Raises:
-            ValueError: If the standard deviation is asked for but ``calibration`` was None.
+            ValueError: If the standard deviation is requested but ``calibration`` was None.
         """
         x = self.transform_inputs(X)
         if not return_std:
@@ -148,7 +150,7 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         return mean, calibration.quantile(_COVERAGE) / stats.norm.ppf(0.5 + _COVERAGE / 2) * size
 
     def predict_interval(self, X: ArrayLike, coverage: float = 0.9) -> tuple[Array, Array]:  # noqa: N803
-        """Lower and upper ends, each with shape (n,), of intervals that contain this share of the targets.
+        """Lower and upper ends, each with shape (n,), of intervals with this coverage of the targets.
 
         Raises:
             ValueError: If ``coverage`` is not between 0 and 1, or ``calibration`` was None.
@@ -180,7 +182,7 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
 
 
 def _distinct(x: Array, y: Array, eligible: Indices) -> Indices:
-    """Distinct rows without copies, eligible for holding out where possible; all rows if there are fewer than two."""
+    """Distinct rows, preferring copies that are eligible for holding out; all rows if fewer than two are distinct."""
     order = np.r_[eligible, np.setdiff1d(np.arange(len(y)), eligible)]
     rows = np.sort(order[distinct_rows(x[order], y[order])])
     return rows if len(rows) > 1 else np.arange(len(y))

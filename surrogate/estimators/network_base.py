@@ -1,4 +1,4 @@
-"""Base class of network estimators: settings, the map of the inputs, and the split into training and held-out rows."""
+"""Base class of network estimators: settings, scaling of the inputs, and the split into training and held-out rows."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from surrogate.problem.repeats import distinct_values
 
 __all__ = ["Learned", "NetworkEstimator", "Settings", "eligible_rows"]
 
-_ENOUGH = 256  # unseen rows are enough to calibrate by: the coverage of an interval of 90 % is then known to 1.9 %
+_ENOUGH = 256  # enough held-out rows for calibration: the coverage of a 90 % interval is then known to 1.9 %
 _FOLDS = 5
 _ENSEMBLE = 5  # networks of an ensemble, as in Lakshminarayanan, Pritzel & Blundell (2017)
-_CHAINS = 4  # of "mcmc"
-_MOST_FOR_CHAINS = 2000  # rows: a gradient goes over all of them, some thousands of times
+_CHAINS = 4  # Markov chains of "mcmc"
+_MOST_FOR_CHAINS = 2000  # rows, because each of some thousands of gradients needs all of them
 
 
 class NetworkEstimator(BaseEstimator):
-    """Base class: settings, and training on the rows that the settings ask for."""
+    """Base class of network estimators: settings and training."""
 
     modules_: tuple[nn.Sequential, ...]
     kernel_scales_: list[tuple[float, float]]
@@ -70,7 +70,7 @@ class NetworkEstimator(BaseEstimator):
         self.device = device
 
     def transform_inputs(self, X: ArrayLike) -> Tensor:  # noqa: N803
-        """Inputs of the networks: standardised and squashed, in single precision, with shape (n, d)."""
+        """Scaled inputs of the networks, with shape (n, d), in single precision."""
         check_is_fitted(self)
         x = validate_data(self, X, dtype=np.float64, reset=False)
         return self.scaling_.tensor(x, _device(self.device))
@@ -85,13 +85,13 @@ class NetworkEstimator(BaseEstimator):
         pool: ArrayLike | None,
         representative: ArrayLike | None,
     ) -> Learned:
-        """Trains the networks, in the part that regressors and classifiers share.
+        """Trains the networks; common to regressors and classifiers.
 
         Args:
-            settings: Checked.
-            x: Rows to be learned, and rows that only choose the epoch, with shapes (n, d) and (m, d).
-            targets: Of both, scaled, or classes.
-            outputs: Outputs of each network.
+            settings: Checked settings.
+            x: Training rows, and rows that only choose the epoch, with shapes (n, d) and (m, d).
+            targets: Scaled targets, or classes, of both.
+            outputs: Number of outputs of each network.
             pool: See ``fit``.
             representative: See ``fit``.
         """
@@ -113,7 +113,7 @@ class NetworkEstimator(BaseEstimator):
         return learned
 
     def _before(self, architecture: Architecture) -> tuple[nn.Sequential, ...]:
-        """Networks of an earlier fit to continue from; none before the first fit."""
+        """Networks of an earlier fit from which to continue; empty before the first fit."""
         modules = getattr(self, "modules_", ())
         linear = [layer for layer in modules[0] if isinstance(layer, nn.Linear)] if modules else []
         widths = (*(layer.in_features for layer in linear), linear[-1].out_features) if linear else ()
@@ -141,9 +141,9 @@ class Learned:
     """The result of training.
 
     Attributes:
-        task: Task that was learned.
-        groups: Networks to predict with.
-        judged: Networks whose errors on unseen rows calibrate the uncertainty; none without calibration.
+        task: Data and settings of the training.
+        groups: Networks for predictions.
+        judged: Networks whose errors on held-out rows calibrate the uncertainty; empty without calibration.
         kind: Kind of posterior.
     """
 
@@ -158,7 +158,7 @@ class Learned:
             judged = posteriors(self.task, self.groups, self.kind)
             every = [member for some in judged for member in some]
             return alike(every, every), [alike(some, every) for some in judged]
-        # A posterior that only says how unsure the network is does not change the mean.
+        # A posterior that gives only variances does not change the mean.
         kind = self.kind if self.judged or self.kind in {"swag", "mcmc"} else "ensemble"
         final = [member for some in posteriors(self.task, self.groups, kind) for member in some]
         judged = posteriors(self.task, self.judged, self.kind)
@@ -168,7 +168,7 @@ class Learned:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of an estimator, checked."""
+    """The checked settings of an estimator."""
 
     hidden: tuple[int, ...]
     activation: Activation
@@ -184,7 +184,7 @@ class Settings:
         """The settings of an estimator.
 
         Raises:
-            ValueError: If one cannot be used.
+            ValueError: If a setting is invalid.
         """
         validation, share = _validation(estimator.validation)
         activation = _activation(estimator.activation)
@@ -258,7 +258,7 @@ def _activation(value: str | Activation) -> Activation:
 
 
 def _validation(value: str | None) -> tuple[str | None, float]:
-    """The kind of validation, and the fraction of labels it holds out."""
+    """The kind of validation, and the fraction of labels that it holds out."""
     if value is None:
         return None, 1.0 / _FOLDS
     if value == "cross":
@@ -307,9 +307,9 @@ def eligible_rows(representative: ArrayLike | None, n: int) -> Indices:
 def _learned(
     settings: Settings, task: Task, same: Indices, eligible: Indices, before: Sequence[nn.Sequential]
 ) -> Learned:
-    """The networks for predictions, and those whose errors on held-out rows calibrate the uncertainty.
+    """The networks for predictions, and those whose held-out errors calibrate the uncertainty.
 
-    ``same`` numbers the inputs, with shape (n,): rows with the same inputs are left out together.
+    ``same``, with shape (n,), has equal numbers for rows with equal inputs, which are held out together.
     """
     device, n, may = task.x.device, len(same), len(eligible)
     every = Split(torch.arange(n, device=device), torch.arange(n, len(task.x), device=device))

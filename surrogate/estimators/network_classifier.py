@@ -1,4 +1,4 @@
-"""The network as a scikit-learn classifier: fit, calibrated probabilities, clone, pipelines."""
+"""Network classification with calibrated probabilities, with the interface of scikit-learn."""
 
 from __future__ import annotations
 
@@ -22,37 +22,38 @@ __all__ = ["NetworkClassifier"]
 
 
 class NetworkClassifier(ClassifierMixin, NetworkEstimator):
-    """Classification of tables with wide networks: `NetworkRegressor` with one logit per class and cross-entropy loss.
+    """Classification of tables by wide networks: `NetworkRegressor` with logits and cross-entropy loss.
 
-    Probabilities are the mean over draws of the posterior of softmax(f / (T sqrt(1 + pi / 8 a v))), f the logits and v
-    their variance. The temperature T and the factor a have the largest likelihood of the classes of rows that networks
-    have not seen, so that what is said to hold with 80 % holds in 80 % of the cases.
+    Probabilities are the mean over draws of the posterior of softmax(f / (T sqrt(1 + pi / 8 a v))), where f are the
+    logits and v their variances. The temperature T and the factor a maximise the likelihood of held-out classes, so
+    that the probabilities are calibrated: of cases predicted with 80 %, about 80 % are right.
 
     Args:
         hidden: Width of each hidden layer.
         activation: "relu", "silu" or an ``Activation``, which also sets the learning rate.
-        n_members: Networks, with weights and batches of their own, trained at once; None for 5 with "ensemble", 4 with
-            "mcmc", 1 with the others.
+        n_members: Number of networks with different weights and batches, trained together. None means 5 for "ensemble",
+            4 for "mcmc" and 1 otherwise.
         epochs: Passes through the data.
-        batch_size: Rows in a step.
-        uncertainty: "last-layer": Laplace approximation of the last layer, by Kronecker factors. "kfac": of all layers.
-            "swag": draws from the path of gradient descent. "ensemble": networks alone. "mcmc": Hamiltonian Monte Carlo
-            over all parameters, one chain from each trained network, for up to 2,000 rows and small networks.
-        validation: How the epoch is chosen, see `NetworkRegressor`; here by the cross-entropy.
-        calibration: "unseen" finds the temperature by rows left out by ``validation``; None leaves T and a at 1.
-        warm_start: Whether another ``fit`` goes on from the weights of the last one.
-        random_state: Seed of weights, batches and splits.
+        batch_size: Rows per step.
+        uncertainty: "last-layer": Laplace approximation of the last layer, by Kronecker factors. "kfac": Laplace
+            approximation of all layers. "swag": draws from the iterates of gradient descent. "ensemble": only the
+            networks. "mcmc": Hamiltonian Monte Carlo over all parameters, with a chain from each trained network, for
+            up to 2,000 rows and small networks.
+        validation: How to choose the epoch, see `NetworkRegressor`; here by the cross-entropy.
+        calibration: "unseen" fits T and a on the rows held out by ``validation``; None keeps both at 1.
+        warm_start: Whether another ``fit`` continues from the weights of the last one.
+        random_state: Seed for weights, batches and splits.
         device: A device as named in torch; None for the CPU, "auto" for a CUDA device if there is one.
 
     Attributes:
         classes_: The classes, sorted.
         modules_: The networks, ``nn.Sequential`` of ``nn.Linear`` and nonlinearities, single precision.
-        kernel_scales_: (c_w, c_b) for the gradient kernel of each linear layer, see ``Architecture``.
-        scaling_: The map of the inputs.
-        best_epochs_: The epoch kept of each network.
-        n_labels_: Labels used, those that choose an epoch included.
-        temperature_: T and a.
-        n_features_in_: Columns.
+        kernel_scales_: Factors (c_w, c_b) of each linear layer for the gradient kernel, see ``Architecture``.
+        scaling_: The scaling of the inputs.
+        best_epochs_: Chosen epoch of each network.
+        n_labels_: Number of labels used, including those that choose the epoch.
+        temperature_: The fitted T and a.
+        n_features_in_: Number of columns.
 
     References:
         Holzmueller, Zaverkin, Kaestner & Steinwart (2023), https://arxiv.org/abs/2203.09410, for the network; Guo,
@@ -75,10 +76,11 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
 
         Args:
             X: Inputs, with shape (n, d), n at least 2.
-            y: Classes, with shape (n,), of at least two kinds.
-            pool: See `NetworkRegressor.fit`, as ``representative``.
-            validation_data: Inputs and classes that choose the epoch and the temperature, apart from ``X``.
-            representative: Mask of the rows of ``X`` that were drawn like those to be predicted.
+            y: Classes, with shape (n,); at least two different ones.
+            pool: See `NetworkRegressor.fit`.
+            validation_data: Separate inputs and classes that choose the epoch and the temperature.
+            representative: Mask of the rows of ``X`` with the same distribution as those to be predicted; see
+                `NetworkRegressor.fit`.
 
         Raises:
             ValueError: If a setting or a shape is wrong, or there are not two classes.
@@ -120,7 +122,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         return (self.temperature_.log_probabilities(outputs_of(self._members, x)).exp(),)
 
     def _extra(self, x: ArrayLike, y: ArrayLike) -> tuple[Array, Indices]:
-        """Rows that only choose, their classes as indices."""
+        """The separate validation rows, with classes as indices."""
         rows, labels = validate_data(self, x, y, dtype=np.float64, reset=False)
         if not np.isin(labels, self.classes_).all():
             unknown = np.setdiff1d(labels, self.classes_).tolist()

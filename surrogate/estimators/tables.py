@@ -1,4 +1,4 @@
-"""Tables with columns of text as numbers and codes: pandas DataFrames, structured arrays, and arrays of objects."""
+"""Encoding of tables with columns of text: pandas DataFrames, structured arrays, and arrays of objects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from surrogate.arrays import Array
 __all__ = ["MOST_CATEGORIES", "Columns", "as_columns", "is_mixed", "robust_scale"]
 
 MOST_CATEGORIES = 300
-"""Different words that a column may hold: more name rows instead of sorting them."""
+"""Largest number of categories of a column; text with more identifies rows instead of grouping them."""
 
 
 def is_mixed(X: Any, categorical: Collection[str | int] | str) -> bool:  # noqa: N803  # scikit-learn's name
@@ -56,10 +56,10 @@ def _is_text(column: Any) -> bool:
 
 
 def as_columns(X: Any) -> tuple[list[str] | None, list[Any]]:  # noqa: N803
-    """Names (None without) and columns of a DataFrame, a structured array, or rows with shape (n, d).
+    """Names (or None) and columns of a DataFrame, a structured array, or an array with shape (n, d).
 
     Raises:
-        ValueError: If it is none of them.
+        ValueError: If X is none of these.
     """
     if hasattr(X, "columns") and hasattr(X, "dtypes"):
         return [str(name) for name in X.columns], [X[name] for name in X.columns]
@@ -75,13 +75,13 @@ def as_columns(X: Any) -> tuple[list[str] | None, list[Any]]:  # noqa: N803
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """Columns of a table: numbers, or categories with their words.
+    """The encoding of a table's columns, which hold numbers or categories.
 
     Attributes:
         names: Names of the columns.
-        words: For each column its words in order, None for numbers.
+        words: Ordered categories of each column; None for numbers.
         centre: Medians of the columns of numbers, with shape (d,).
-        spread: Widths of the columns of numbers, with shape (d,).
+        spread: Robust standard deviations of the columns of numbers, with shape (d,).
     """
 
     names: tuple[str, ...]
@@ -91,14 +91,15 @@ class Columns:
 
     @classmethod
     def of(cls, X: Any, categorical: Collection[str | int] | str) -> Columns:  # noqa: N803
-        """The columns of a table.
+        """The encoding derived from a table.
 
         Args:
-            X: A DataFrame, a structured array, or rows with shape (n, d).
-            categorical: Names or positions of columns of categories; "auto" for those of text.
+            X: A DataFrame, a structured array, or an array with shape (n, d).
+            categorical: Names or positions of columns of categories; "auto" for columns of text.
 
         Raises:
-            ValueError: If a declared column does not exist, a column holds too many words, or a number is not finite.
+            ValueError: If a declared column does not exist, a column has too many categories, or a number is not
+                finite.
         """
         given, columns = as_columns(X)
         names = given or [f"x{j}" for j in range(len(columns))]
@@ -115,16 +116,16 @@ class Columns:
 
     @property
     def counts(self) -> dict[int, int]:
-        """Number of categories by column: at least two, as a table of covariances needs."""
+        """Number of categories of each column, at least two because a covariance matrix needs two."""
         return {j: max(2, len(words)) for j, words in enumerate(self.words) if words is not None}
 
     def encode(self, X: Any) -> Array:  # noqa: N803
-        """Numbers and codes, with shape (n, d); -1 for a word that is not known, with a warning.
+        """Numbers and codes, with shape (n, d); unknown categories get -1, with a warning.
 
-        Numbers become asinh((x - median) / width), which is straight in the middle and tames tails.
+        Numbers become asinh((x - median) / width), which is linear in the middle and compresses tails.
 
         Raises:
-            ValueError: If the columns are others, or a number is not finite.
+            ValueError: If the number of columns differs, or a number is not finite.
         """
         given, columns = as_columns(X)
         if given is not None and set(self.names) <= set(given):
@@ -174,7 +175,7 @@ def _words(name: str, column: Any, declared: bool) -> tuple[Any, ...] | None:
 
 
 def _word(value: Any) -> str:
-    """A value as text: missing ones are a category of their own, and 1 and 1.0 are one."""
+    """A value as text; missing values are a separate category, and 1 and 1.0 are the same."""
     if value is None or value != value:
         return ""
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
@@ -209,7 +210,7 @@ def _numbers(name: str, column: Any) -> Array:
 
 
 def robust_scale(values: Array) -> tuple[float, float]:
-    """Median, and the width of the middle half in units of the sd of a normal; the sd where the middle is one value."""
+    """Median, and interquartile range scaled to the sd of a normal; the sd if that range is zero."""
     middle = float(np.median(values))
     low, high = np.quantile(values, [0.25, 0.75])
     for width in ((high - low) / 1.349, float(values.std())):

@@ -1,1 +1,1 @@
-"""Interfaces to other programs: one module or package each."""
+"""Interfaces to other programs, with a module or package for each."""

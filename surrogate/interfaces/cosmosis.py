@@ -1,4 +1,4 @@
-"""CosmoSIS: a sampler that its ini file names.
+"""CosmoSIS: a sampler to be named in its ini file.
 
     [runtime]
     sampler = surrogate
@@ -7,7 +7,7 @@
     [surrogate]
     max_evaluations = 500
 
-CosmoSIS is imported nowhere else. Points are learned in the unit cube of the priors, so that any prior works.
+Only this module imports CosmoSIS. The surrogate is learned in the unit cube of the priors, so any prior works.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from surrogate.problem.prior import Parameter, Prior
 __all__ = ["SurrogateSampler"]
 
 
-pipeline: Any = None  # of this process: CosmoSIS's pools send functions by name, not pipelines
+pipeline: Any = None  # global, because CosmoSIS's pools send functions by name and cannot send pipelines
 
 
 def evaluate(u: Array) -> tuple[float, ...]:
-    """Log-likelihood, log-prior and extra outputs at a point of the unit cube; nan where the pipeline raises."""
+    """Log-likelihood, log-prior and extra outputs at a point of the unit cube; nan if the pipeline raises."""
     results = pipeline.run_results(pipeline.denormalize_vector_from_prior(u))
     extra = np.concatenate([np.ravel(e) for e in results.extra]) if len(results.extra) else np.empty(0)
     return (float(results.like), float(results.prior), *extra.tolist())
 
 
 def evaluate_or_nan(u: Array) -> tuple[float, ...]:
-    """The log-likelihood, with nan in place of an exception, which would end the pool."""
+    """The result of `evaluate`, or nan after an exception, which would end the pool."""
     try:
         return evaluate(u)
-    except Exception as error:  # whatever a module may raise is a failed evaluation
+    except Exception as error:  # any exception of a module is a failed evaluation
         print(f"surrogate: evaluation failed, {type(error).__name__}: {error}")
         return (np.nan,)
 
 
 class SurrogateSampler(ParallelSampler):
-    """A surrogate of the likelihood, sampled by MCMC."""
+    """A CosmoSIS sampler that learns a surrogate of the likelihood and samples it by MCMC."""
 
     parallel_output = False
     internal_resume = True
@@ -70,7 +70,7 @@ class SurrogateSampler(ParallelSampler):
         self.resumes = self.read_ini("resume", bool, False)
 
     def execute(self) -> None:
-        """Learns the posterior and hands the chain to CosmoSIS's output."""
+        """Learns the posterior and writes the chain to CosmoSIS's output."""
         names = [f"p{j}" for j in range(self.pipeline.nvaried)]
         unit_cube = Prior(tuple(Parameter(name, (0.0, 1.0)) for name in names))
         result = infer(
@@ -91,7 +91,7 @@ class SurrogateSampler(ParallelSampler):
         answers = list((self.pool.map if self.pool else map)(evaluate_or_nan, list(u)))
         width = max(map(len, answers))
         table = np.array([(*a, *[np.nan] * (width - len(a))) for a in answers])
-        like = np.where(table[:, 0] <= -1e29, -np.inf, table[:, 0])  # how CosmoSIS writes an impossible point
+        like = np.where(table[:, 0] <= -1e29, -np.inf, table[:, 0])  # CosmoSIS's mark of an impossible point
         return like, {f"extra_{j}": table[:, 2 + j] for j in range(width - 2)}
 
     def _write(self, result: Result) -> None:
@@ -101,7 +101,7 @@ class SurrogateSampler(ParallelSampler):
             x = self.pipeline.denormalize_vector_from_prior(u)
             prior = float(self.pipeline.prior(x))
             self.output.parameters(x, extra, np.log(weight), prior, like + prior)
-        mark = "" if result.converged else "unconverged_"  # nobody takes it for the evidence by mistake
+        mark = "" if result.converged else "unconverged_"  # so that nobody mistakes it for the evidence
         self.output.final(f"{mark}log_z", result.log_evidence)
         self.output.final(f"{mark}log_z_error", result.log_evidence_error)
         self.output.final("nsample", len(result.weights))
@@ -111,7 +111,7 @@ class SurrogateSampler(ParallelSampler):
         self.output.final("status", result.status)
 
     def is_converged(self) -> bool:
-        """Whether the run is over; CosmoSIS calls ``execute`` again otherwise."""
+        """Whether the run is over; otherwise CosmoSIS calls ``execute`` again."""
         return self.converged
 
 

@@ -4,9 +4,9 @@
     mean, variance, residual = predict(model, likelihood, x)   # by Cholesky or conjugate gradients
     likelihood = NystromLikelihood(rank=300)                   # for gpytorch's own training
 
-``predict`` takes any model of one output: mean and covariance are those of its ``forward``. ``fit`` takes those with a
-constant or zero mean and a squared exponential or Matern kernel in a ``ScaleKernel``, with one lengthscale or one a
-dimension, and a ``GaussianLikelihood``; others are trained by gpytorch, large ones with ``NystromLikelihood``.
+``predict`` takes any model of one output: mean and covariance are those of its ``forward``. ``fit`` needs a constant or
+zero mean, a squared exponential or Matern kernel in a ``ScaleKernel``, with one lengthscale or one per dimension, and a
+``GaussianLikelihood``. Train other models by gpytorch, large ones with ``NystromLikelihood``.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ __all__ = ["ModelOperator", "NystromLikelihood", "fit", "operator_of", "predict"
 
 _MATERN = {0.5: "matern12", 1.5: "matern32", 2.5: "matern52"}
 _NEIGHBOURS = 256
-_BLOCK = 4_000_000  # covariances at a time: 32 MB in float64
+_BLOCK = 4_000_000  # covariances computed at a time: 32 MB in float64
 
 
 def process_of(model: Any, likelihood: Any) -> ScaledProcess:
-    """Kernel, lengthscales, scale and noise of a gpytorch model, with the lengthscales in units of its inputs.
+    """Kernel, lengthscales (in units of the inputs), scale and noise of a gpytorch model.
 
     Raises:
-        TypeError: If the model has another kernel, likelihood or mean than ``fit`` takes.
+        TypeError: If ``fit`` does not support the model's kernel, likelihood or mean.
     """
     outer: Any = getattr(model, "covar_module", None)
     inner = outer.base_kernel if isinstance(outer, gpytorch.kernels.ScaleKernel) else outer
@@ -74,11 +74,11 @@ def process_of(model: Any, likelihood: Any) -> ScaledProcess:
 
 
 def fit(model: Any, likelihood: Any, *, max_evaluations: int = 60) -> Fit:
-    """Sets the hyperparameters of a model to the maximum of the marginal likelihood, and returns the fit.
+    """Sets a model's hyperparameters to the maximum of the marginal likelihood, and returns the fit.
 
-    By L-BFGS-B, O(n^3) an evaluation. The constant is set to the mean of the targets. A kernel with one lengthscale for
-    all dimensions gets the geometric mean of those found. The usual 100 steps of Adam end far from the maximum where
-    the data have little noise.
+    Uses L-BFGS-B, O(n^3) per evaluation. The constant mean is set to the mean of the targets. A kernel with a common
+    lengthscale gets the geometric mean of those found. The usual 100 steps of Adam end far from the maximum if the data
+    have little noise.
 
     Raises:
         TypeError: As ``process_of``, or if the model has no ScaleKernel, or its ``forward`` is not that kernel.
@@ -121,14 +121,14 @@ def fit(model: Any, likelihood: Any, *, max_evaluations: int = 60) -> Fit:
 
 @dataclass(frozen=True, eq=False)
 class ModelOperator:
-    """The covariance of the prior of any gpytorch model between points, from its ``forward``, never stored.
+    """Prior covariance matrix of any gpytorch model, computed by its ``forward`` and never stored.
 
     A product with k columns evaluates the kernel at all pairs, in blocks of rows: O(n m (d + k)) and 32 MB.
 
     Attributes:
-        model: In float64 and not trained further.
+        model: The model in float64; must not be trained further.
         rows: Points of the rows, with shape (n, d).
-        others: Points of the columns, with shape (m, d); None where they are the same.
+        others: Points of the columns, with shape (m, d); None if they are the same.
     """
 
     model: Any
@@ -147,7 +147,7 @@ class ModelOperator:
 
     @property
     def device(self) -> torch.device:
-        """Where the points are."""
+        """Device of the points."""
         return self.rows.device
 
     @property
@@ -156,7 +156,7 @@ class ModelOperator:
 
     def between(self, a: Tensor, b: Tensor) -> Tensor:
         """Covariance between points with shapes (..., n, d) and (..., m, d), with shape (..., n, m)."""
-        # A row more: of square blocks with a linear part gpytorch would take roots, and add to the diagonal for them.
+        # One extra row, because for square blocks with a linear part gpytorch would compute roots and add jitter.
         n = a.shape[-2] + 1
         with torch.no_grad():
             joint = self.model.forward(torch.cat([a[..., :1, :], a, b], -2)).lazy_covariance_matrix
@@ -167,7 +167,7 @@ class ModelOperator:
         return replace(self, rows=new, others=self._columns)
 
     def transpose(self) -> ModelOperator:
-        """Rows and columns exchanged."""
+        """The transposed operator."""
         return self if self.others is None else replace(self, rows=self.others, others=self.rows)
 
     def matmul(self, v: Tensor) -> Tensor:
@@ -185,11 +185,11 @@ class ModelOperator:
         return self.between(self.rows, self._columns[i : i + 1])[:, 0]
 
     def columns(self, index: Tensor) -> Tensor:
-        """Some of the columns, with shape (n, len(index))."""
+        """The columns with these indices, with shape (n, len(index))."""
         return self.between(self.rows, self._columns[index])
 
     def submatrix(self, index: Tensor) -> Tensor:
-        """Some of the rows of the same columns, with shape (len(index), len(index))."""
+        """The block of rows and columns with these indices, with shape (len(index), len(index))."""
         return self.between(self.rows[index], self._columns[index])
 
     def dense(self) -> Tensor:
@@ -198,9 +198,9 @@ class ModelOperator:
 
 
 def operator_of(model: Any, likelihood: Any) -> KernelOperator | ModelOperator:
-    """Covariance of the training points in float64: tiled if this package has the kernel, otherwise by the model.
+    """Covariance of the training points in float64, tiled if this package has the kernel, otherwise from the model.
 
-    Whether the model's ``forward`` is that kernel of its inputs is checked on a few of them.
+    A few points are used to check that the model's ``forward`` is that kernel of its inputs.
     """
     general = ModelOperator(_in_double(model), model.train_inputs[0].detach().double())
     try:
@@ -215,7 +215,7 @@ def operator_of(model: Any, likelihood: Any) -> KernelOperator | ModelOperator:
 
 
 def _in_double(model: Any) -> Any:
-    """A copy in float64 without cached predictions, which cannot be copied."""
+    """A copy of the model in float64 without cached predictions, which cannot be copied."""
     cache, model.prediction_strategy = model.prediction_strategy, None
     try:
         return copy.deepcopy(model).double().eval()
@@ -227,22 +227,22 @@ def _in_double(model: Any) -> Any:
 def predict(
     model: Any, likelihood: Any, x: Tensor, *, most_exact: int = 10_000, rank: int = 1000, tolerance: float = 1e-4
 ) -> tuple[Tensor, Tensor, float]:
-    """Mean and variance of the function at x, without noise, and the relative residual of the solution behind the mean.
+    """Mean and variance of the function at x, without noise, and relative residual of the linear solution.
 
-    Up to ``most_exact`` points by a Cholesky factor in float64. Beyond, the mean by preconditioned conjugate gradients,
-    with more columns in the preconditioner where these stall, and the variance given the 256 training points with the
-    highest correlation, which is never below that given all points.
+    Up to ``most_exact`` points it uses a Cholesky factor in float64. Beyond that the mean comes from preconditioned
+    conjugate gradients, with more preconditioner columns if they stall. The variance is that given the 256 training
+    points with the highest correlation, which is never below that given all points.
 
     Args:
         model: An ``ExactGP`` of one output with its training data.
         likelihood: A ``GaussianLikelihood`` or ``FixedNoiseGaussianLikelihood``.
-        x: With shape (b, d).
+        x: Points, with shape (b, d).
         most_exact: Points up to which the matrix is stored.
-        rank: Columns of the preconditioner to start with.
-        tolerance: Relative residual to stop at.
+        rank: Initial number of columns of the preconditioner.
+        tolerance: Relative residual at which to stop.
 
     Raises:
-        TypeError: If the likelihood is another one.
+        TypeError: If the likelihood is not supported.
     """
     operator, noise, new = operator_of(model, likelihood), _noise(likelihood), x.detach().double()
     double = _in_double(model)
@@ -276,7 +276,7 @@ def _noise(likelihood: Any) -> float | Tensor:
 
 
 def _local_variance(operator: ModelOperator, noise: float | Tensor, new: Tensor, variance: Tensor) -> Tensor:
-    """Variance given the most correlated training points, with shape (b,): O(b (n d + 256^3))."""
+    """Variance given the most correlated training points, with shape (b,), in O(b (n d + 256^3))."""
     points = operator.rows
     n, m = len(points), min(_NEIGHBOURS, len(points))
     noises = torch.as_tensor(noise, dtype=points.dtype, device=points.device).expand(n)
@@ -293,10 +293,10 @@ def _local_variance(operator: ModelOperator, noise: float | Tensor, new: Tensor,
 
 
 class _Preconditioned(AddedDiagLinearOperator):
-    """Kernel plus noise that keeps its preconditioner when the kernel is evaluated, where gpytorch's own drops it."""
+    """Kernel plus noise that keeps its preconditioner when the kernel is evaluated, unlike gpytorch's class."""
 
     def evaluate_kernel(self) -> LinearOperator:
-        """The same, with the kernel as a matrix."""
+        """A copy with the kernel evaluated as a matrix."""
         done = super().evaluate_kernel()
         return type(self)(done._linear_op, done._diag_tensor, preconditioner_override=self.preconditioner_override)
 
@@ -304,13 +304,13 @@ class _Preconditioned(AddedDiagLinearOperator):
 class NystromLikelihood(gpytorch.likelihoods.GaussianLikelihood):
     """A Gaussian likelihood that gives gpytorch's solvers a randomly pivoted preconditioner.
 
-    gpytorch preconditions with 15 greedily chosen columns from 2,000 points on. Columns drawn by randomly pivoted
-    Cholesky, more of them and at any size cut iterations and the scatter of the log-determinant; set a tolerance of
-    0.01 with ``gpytorch.settings.cg_tolerance`` as well, whose default of 1 is off by hundreds of nats.
+    gpytorch uses 15 greedily chosen columns, and only from 2,000 points. More columns, drawn by randomly pivoted
+    Cholesky, at any number of points reduce iterations and the scatter of the log-determinant. Also set
+    ``gpytorch.settings.cg_tolerance`` to 0.01; its default of 1 gives errors of hundreds of nats.
 
     Args:
         rank: Columns of the preconditioner.
-        seed: Seed of the pivots; they are drawn anew at each value of the hyperparameters from the same numbers.
+        seed: Seed of the pivots, which are drawn from the same random numbers at all hyperparameters.
     """
 
     def __init__(self, *, rank: int = 300, seed: int = 0, **arguments: Any) -> None:
@@ -329,7 +329,7 @@ class NystromLikelihood(gpytorch.likelihoods.GaussianLikelihood):
         return type(out)(out.mean, ready)
 
     def _preconditioner(self, covariance: Any) -> tuple[Any, LinearOperator, Tensor]:
-        """P^-1 as a function, P as an operator through which gradients pass, and log|P|."""
+        """P^-1 as a function, P as a differentiable operator, and log|P|."""
         kernel, noise = covariance._linear_op, covariance._diag_tensor._diagonal()
         generator = torch.Generator(device=noise.device).manual_seed(self.seed)
         with torch.no_grad():

@@ -1,7 +1,7 @@
-"""MontePython: its likelihood as a function, and a run whose chains its ``info`` analyses.
+"""MontePython: its likelihood as a function, and runs that write chains for its ``info``.
 
-MontePython has no place for samplers of others. What it offers is the pair (cosmo, data) that its ``initialise`` makes
-and ``sampler.compute_lkl``; see docs/cobaya.md for a script. Nothing of it is imported here.
+MontePython does not support external samplers. This module uses the pair (cosmo, data) made by its ``initialise``, and
+``sampler.compute_lkl``; see docs/cobaya.md for a script. It does not import MontePython.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def prior_of(data: Any) -> Prior:
     """The priors of MontePython's varying parameters.
 
     Raises:
-        ValueError: If one of them is not flat and bounded, as MontePython's nested samplers demand too.
+        ValueError: If a prior is not flat and bounded, which MontePython's nested samplers require too.
     """
     return Prior(tuple(_parameter(name, data.mcmc_parameters[name]) for name in data.get_mcmc_parameters(["varying"])))
 
@@ -70,7 +70,7 @@ def _parameter(name: str, entry: Any) -> Parameter:
 
 
 def _word(name: str) -> str:
-    """A name of letters, digits, '_', '.' and '-' only, from names such as 100*theta_s or ln10^{10}A_s."""
+    """A name with only letters, digits, '_', '.' and '-', made of names such as 100*theta_s or ln10^{10}A_s."""
     word = re.sub(r"[^\w.-]+", "_", name).strip("_")
     return word if word[:1].isalpha() else f"p_{word}"
 
@@ -83,14 +83,14 @@ def infer_montepython(
     folder: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Result:
-    """The posterior of a MontePython set-up.
+    """The result of `surrogate.infer` for a MontePython set-up.
 
     Args:
         cosmo: Instance of the Boltzmann code.
         data: Instance of MontePython's ``Data``.
         compute_lkl: ``montepython.sampler.compute_lkl``.
-        folder: Where the chain goes in MontePython's layout, if anywhere.
-        **options: Those of `surrogate.infer`.
+        folder: Folder to which to write the chain in MontePython's layout; None to write none.
+        **options: Options of `surrogate.infer`.
 
     Raises:
         ValueError: If a prior is not flat and bounded, or an option is wrong.

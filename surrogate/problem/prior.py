@@ -216,7 +216,7 @@ class Prior:
 
     @cached_property
     def _groups(self) -> list[tuple[slice | list[int], _Density]]:
-        """Pairs of columns and their density: one for all uniform, one for all normal, and one for each other density."""
+        """Pairs of columns and their density; all uniform densities are one group, and so are all normal ones."""
         densities = [parameter._density for parameter in self.parameters]
         columns = {
             kind: [i for i, density in enumerate(densities) if isinstance(density, kind)]

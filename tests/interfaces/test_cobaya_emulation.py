@@ -213,7 +213,7 @@ def test_evaluations_have_derived_parameters_chi2s_and_outputs():
     ("likelihood", "reason"),
     [
         (Interpolated, r"get_interpolator\(\): the answer holds a function"),
-        (Moving, r"get_curve.*arguments that change from call to call"),
+        (Moving, r"get_curve.*has arguments that change between calls"),
     ],
 )
 def test_what_cannot_be_learned_is_said(likelihood, reason, caplog):

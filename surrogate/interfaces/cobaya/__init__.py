@@ -1,6 +1,6 @@
-"""Cobaya: a sampler that takes the place of `mcmc`, and Cobaya models for `surrogate.infer`.
+"""Cobaya: a sampler that replaces `mcmc`, and Cobaya models for `surrogate.infer`.
 
-Cobaya is imported in this package alone.
+Only this package imports Cobaya.
 """
 
 from surrogate.interfaces.cobaya.model import CobayaLikelihood, Problem, prior_of, problem_of, reference_of

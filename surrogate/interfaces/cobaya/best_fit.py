@@ -17,18 +17,21 @@ if TYPE_CHECKING:
 __all__ = ["ENDINGS", "checked_objective", "one_point", "write_best_fit"]
 
 ENDINGS = {"posterior": "minimum", "likelihood": "bestfit"}
-"""Endings of the files by what was maximised; each has a ``.txt`` beside it."""
+"""Extensions of the files by what was maximised; each file has a ``.txt`` beside it."""
 
 
 def checked_objective(given: Any, model: Model) -> str | None:
-    """The option ``best_fit``: None, "posterior" or "likelihood".
+    """The checked option ``best_fit``: None, "posterior" or "likelihood".
 
     Raises:
-        ValueError: If it is something else, or the likelihood of a model with external priors, which a run cannot tell
-            apart from likelihoods.
+        ValueError: If it is something else, or "likelihood" for a model with external priors, which a run cannot
+            separate from likelihoods.
     """
     if given == "likelihood" and len(model.prior) > 1:
-        msg = "best_fit: likelihood cannot be had with external priors, which are learned with it; take posterior"
+        msg = (
+            "best_fit: likelihood is not possible with external priors, which are learned together with it; use "
+            "posterior"
+        )
         raise ValueError(msg)
     if given is None or given in ENDINGS:
         return given
@@ -53,7 +56,7 @@ def one_point(model: Model, output: Any, best: BestFit) -> OnePoint:
 def write_best_fit(model: Model, output: Any, best: BestFit) -> OnePoint:
     """Writes ``.minimum`` and ``.minimum.txt``, or ``.bestfit`` and ``.bestfit.txt``, if there is an output.
 
-    As in Cobaya, the first two lines of the former, in GetDist's format, are about the posterior.
+    As in Cobaya, the first two lines of the ``.txt`` file, in GetDist's format, are about the posterior.
     """
     from cobaya.samplers.minimize import Minimize
 

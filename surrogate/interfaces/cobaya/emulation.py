@@ -1,8 +1,8 @@
-"""Cobaya models whose slow theories are learned: their products are emulated, their likelihoods are called.
+"""Emulation of slow theories in Cobaya models: their products are learned, the likelihoods are still called.
 
-A model is a graph of components. Slow theories, with all that they depend on, are the simulator: its outputs are what
-the other components ask of them. These, mostly likelihoods, are the comparison: Cobaya's own components are called, and
-get the emulated products in place of those of the theories.
+A model is a graph of components. The slow theories, with everything on which they depend, are the simulator; its
+outputs are the products that other components request. These other components, mostly likelihoods, are the comparison:
+Cobaya calls them as usual, but they receive emulated products.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from surrogate.problem.words import did_you_mean
 
 __all__ = ["CobayaObservables", "Pipeline", "UnsuitedError", "chosen", "emulated"]
 
-_SLOWER = 10.0  # times the likelihoods that theories must take for emulation to be the default
-_NEAR_SLOWEST = 0.1  # of the time of the slowest theory, from which another one is slow as well
-_TRIES = 10  # points at which a finite likelihood is looked for before products are noted
-_PERTURBED = 1.001  # factor by which numbers are changed to see which of them a likelihood uses
-_ASIDE = 0.87  # quantile of the prior towards which parameters are moved to see whether requests depend on them
-_ROUNDING = 1e-11  # of log-likelihoods, relative and in nats
-_SHORT = 8  # entries of an array below which all are kept
+_SLOWER = 10.0  # ratio of the theories' time to the likelihoods' above which emulation is the default
+_NEAR_SLOWEST = 0.1  # share of the slowest theory's time above which another theory is slow too
+_TRIES = 10  # points tried in the search for a finite likelihood, where products are recorded
+_PERTURBED = 1.001  # factor by which numbers are changed to detect which a likelihood uses
+_ASIDE = 0.87  # prior quantile towards which parameters are moved to detect requests that depend on them
+_ROUNDING = 1e-11  # tolerance of log-likelihoods, relative and in nats
+_SHORT = 8  # length below which arrays are not trimmed
 
 
 class Pipeline:
-    """A model divided into slow and fast components, with the products that the fast ones ask for.
+    """A model divided into slow and fast components, with the products that the fast ones request.
 
     Attributes:
         model: The model.
         bounds: Support of the parameters, with shape (d, 2).
         slow: The slow components, in the order in which they are computed.
-        slow_parameters: Names of the sampled parameters that they take.
-        desk: Where requests to them arrive.
+        slow_parameters: Names of the sampled parameters on which they depend.
+        desk: Receives requests to them.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class Pipeline:
         point: Array,
         products: Mapping[Any, Product] | None = None,
     ) -> None:
-        """The pipeline; without ``products`` they are noted at a point: a call of the theories.
+        """Divides the model; without ``products`` these are recorded at a point, by a call of the theories.
 
         Raises:
             UnsuitedError: If the products cannot be learned as numbers.
         """
         self.model, self.bounds, self.point = model, bounds, point
-        # Cobaya keeps the order of components, and what they depend on, in attributes without a public name.
+        # Cobaya has the order of components and their dependencies only in private attributes.
         order = model._component_order
         self._needs = list(model._params_of_dependencies)
         wanted = {c for c in order if c.get_name() in slow}
@@ -88,7 +88,7 @@ class Pipeline:
 
     @property
     def fast_parameters(self) -> tuple[str, ...]:
-        """Names of the parameters that no slow component takes."""
+        """Names of the parameters on which no slow component depends."""
         return tuple(name for name in self._sampled if name not in self.slow_parameters)
 
     @property
@@ -96,7 +96,7 @@ class Pipeline:
         return list(self.model.parameterization.sampled_params())
 
     def _parameters_of(self, components: Sequence[Any]) -> tuple[str, ...]:
-        """Names of the sampled parameters that components take, directly or through those they depend on."""
+        """Names of the sampled parameters on which components depend, directly or through other components."""
         taken: set[str] = set()
         for component, needs in zip(self.model._component_order, self._needs, strict=True):
             if component in components:
@@ -106,7 +106,7 @@ class Pipeline:
 
     @property
     def separate(self) -> bool:
-        """Whether slow parameters enter the log-likelihood through the products alone."""
+        """Whether slow parameters enter the log-likelihood only through the products."""
         if self.model.prior.external:
             return False
         enters = self.model.parameterization.sampled_input_dependence()
@@ -114,11 +114,11 @@ class Pipeline:
         return not any(slow & set(component.input_params) for component in self._fast)
 
     def _stand_in(self) -> None:
-        """Puts stand-ins in the place of the slow theories."""
+        """Replaces the slow theories by stand-ins."""
         providers = self.model.provider.requirement_providers
         stand_ins = {id(c.get_provider()): StandIn(c.get_provider(), c.get_name(), self.desk) for c in self.slow}
         for requirement, theory in list(providers.items()):
-            if isinstance(theory, StandIn):  # of a former pipeline of this model
+            if isinstance(theory, StandIn):  # left by an earlier pipeline of this model
                 theory = theory._theory
             if id(theory) in stand_ins:
                 providers[requirement] = stand_ins[id(theory)]
@@ -126,10 +126,10 @@ class Pipeline:
     # The comparison
 
     def outputs(self) -> dict[str, Array]:
-        """The products at the point that the theories have computed last, by name.
+        """The products at the last point that the theories computed, by name.
 
         Raises:
-            UnsuitedError: If they have other shapes than the first time.
+            UnsuitedError: If their shapes have changed.
         """
         theories = {c.get_name(): c.get_provider() for c in self.slow}
         out: dict[str, Array] = {}
@@ -142,7 +142,7 @@ class Pipeline:
         """Log-likelihood with external priors, from products and all sampled parameters; -inf where impossible.
 
         Raises:
-            UnsuitedError: If a component asks for something that was not noted.
+            UnsuitedError: If a component makes a request that was not recorded.
         """
         x = np.clip([parameters[name] for name in self._sampled], *self.bounds.T)
         entered = self.model.parameterization.to_input(x)
@@ -152,7 +152,7 @@ class Pipeline:
         return float(external) + sum(self._log_likelihoods(entered, outputs))
 
     def _log_likelihoods(self, entered: Mapping[str, float], outputs: Mapping[str, Any] | None) -> list[float]:
-        """Log-likelihoods of the fast components, from products or from the theories as they are."""
+        """Log-likelihoods of the fast components, from given products or from the theories themselves."""
         self.model.provider.set_current_input_params(entered)
         self.desk.outputs, found = outputs, []
         if outputs is not None:
@@ -171,7 +171,7 @@ class Pipeline:
         return found
 
     def _computed(self, component: Any, entered: Mapping[str, float], needs: set[str]) -> bool:
-        """Computes a fast component without a trace in its cache, whose entries are those of true theories."""
+        """Computes a fast component without changing its cache, which is reserved for results with true theories."""
         kept, component._states = component._states, deque(maxlen=1)
         try:
             return component.check_cache_and_compute(
@@ -183,13 +183,13 @@ class Pipeline:
         finally:
             component._states = kept
 
-    # Noting the products
+    # Recording of the products
 
     def _note(self) -> None:
-        """Notes what the fast components ask for, and which numbers they use."""
-        entered = dict(self.model.parameterization.to_input(self.point))  # Cobaya changes it with the next point
+        """Records the requests of the fast components, and which numbers they use."""
+        entered = dict(self.model.parameterization.to_input(self.point))  # a copy: Cobaya changes it
         if not np.isfinite(self.likelihood(self.point)[0]):
-            msg = "the likelihood is zero at the point where products are noted"
+            msg = "the likelihood is zero at the point where products are recorded"
             raise UnsuitedError(msg)
         self.desk.start_noting()
         try:
@@ -200,22 +200,22 @@ class Pipeline:
             raise UnsuitedError(self.desk.reason)
         outputs = self.outputs()
         if not outputs:
-            msg = "the likelihoods ask for no number of the slow theories"
+            msg = "the likelihoods request no numbers from the slow theories"
             raise UnsuitedError(msg)
         if not _equal(found := self._log_likelihoods(entered, outputs), expected):
-            msg = f"log-likelihoods from the noted products are {found}, and {expected} from the theories"
+            msg = f"log-likelihoods from the recorded products are {found}, but {expected} from the theories"
             raise UnsuitedError(msg)
         self._log_likelihoods(entered, {name: _PERTURBED * values for name, values in outputs.items()})
         self._log_likelihoods(self._moved(), outputs)
         self._trim(entered, outputs, expected)
 
     def _moved(self) -> Any:
-        """Input parameters a little off the point in the prior: requests must not depend on them."""
+        """Input parameters moved away from the point within the prior, to check that requests do not depend on them."""
         aside = np.array([pdf.ppf(_ASIDE) for pdf in self.model.prior.pdf])
         return self.model.parameterization.to_input(np.clip(0.9 * self.point + 0.1 * aside, *self.bounds.T))
 
     def _trim(self, entered: Mapping[str, float], outputs: Mapping[str, Array], expected: list[float]) -> None:
-        """Leaves out entries at both ends of arrays that no likelihood uses: those that may change without effect."""
+        """Trims entries at both ends of arrays that no likelihood uses, detected by changing them without effect."""
 
         def unused(name: str, part: slice) -> bool:
             changed = {key: np.array(values) for key, values in outputs.items()}
@@ -249,12 +249,12 @@ def _rebuilt(info: dict[str, Any], packages: str | None, bounds: Array, *rest: A
 
 
 def _equal(values: Sequence[float], others: Sequence[float]) -> bool:
-    """Whether log-likelihoods are the same up to rounding, which depends on where arrays lie in memory."""
+    """Whether log-likelihoods are equal up to rounding, which depends on the memory layout of arrays."""
     return len(values) == len(others) and bool(np.allclose(values, others, rtol=_ROUNDING, atol=_ROUNDING))
 
 
 def _last(n: int, holds: Callable[[int], bool]) -> int:
-    """The largest k <= n for which ``holds``, which holds up to some k: log2(n) calls."""
+    """The largest k <= n for which ``holds`` is true, by bisection with log2(n) calls."""
     low, high = 0, n
     while low < high:
         middle = (low + high + 1) // 2
@@ -264,7 +264,7 @@ def _last(n: int, holds: Callable[[int], bool]) -> int:
 
 @dataclass(frozen=True, eq=False)
 class CobayaObservables(Observables):
-    """A model whose slow theories are the simulator, and whose likelihoods are the comparison.
+    """A target whose simulator is a model's slow theories, and whose comparison is its likelihoods.
 
     Attributes:
         pipeline: The divided model.
@@ -285,10 +285,10 @@ class CobayaObservables(Observables):
 
 
 class _Bound(BoundObservables):
-    """Evaluations by Cobaya itself, so that derived parameters may depend on all parameters."""
+    """Evaluations by the complete Cobaya model, so that derived parameters may depend on all parameters."""
 
     def evaluate(self, x: Array) -> Evaluation:
-        """The evaluation at x with shape (d,), with the products; raises what the model raises."""
+        """The evaluation at x with shape (d,), including products; exceptions of the model are raised."""
         pipeline: Pipeline = self.target.pipeline  # type: ignore[attr-defined]
         evaluation = read_answer(pipeline.likelihood(x), self.names, noise=0.0)
         if evaluation.status != "ok":
@@ -303,7 +303,7 @@ class Simulator:
     pipeline: Pipeline
 
     def __call__(self, point: Any, /) -> dict[str, Array]:
-        """The products; the other parameters are those where the products were noted."""
+        """The products at a point; other parameters have the values at which the products were recorded."""
         names = list(self.pipeline.model.parameterization.sampled_params())
         x = self.pipeline.point.copy()
         x[[names.index(name) for name in self.pipeline.slow_parameters]] = point
@@ -313,13 +313,13 @@ class Simulator:
 
 @dataclass(frozen=True, eq=False)
 class Likelihoods:
-    """The likelihoods as a function of the products and of all parameters."""
+    """The likelihoods as a function of the products and all parameters."""
 
     pipeline: Pipeline
 
     @property
     def smooth(self) -> bool:
-        """Whether quadratics in components and fast parameters may stand for them while a run works."""
+        """Whether a run may approximate them by quadratics in output components and fast parameters."""
         return self.pipeline.separate
 
     def __call__(self, outputs: Mapping[str, Any], parameters: Mapping[str, float], /) -> float:
@@ -327,7 +327,7 @@ class Likelihoods:
         return self.pipeline.compare(outputs, parameters)
 
 
-# The choice
+# The choice of slow theories
 
 
 @dataclass(frozen=True)
@@ -335,8 +335,8 @@ class Costs:
     """Seconds of a call of each component.
 
     Attributes:
-        theories: Of the theories, by name.
-        likelihoods: Of the likelihoods, by name.
+        theories: Seconds of the theories, by name.
+        likelihoods: Seconds of the likelihoods, by name.
     """
 
     theories: dict[str, float]
@@ -344,13 +344,13 @@ class Costs:
 
     @property
     def slow(self) -> list[str]:
-        """The slowest theory and those that take a tenth of its time at least."""
+        """Names of the slowest theory and of those that take at least a tenth of its time."""
         limit = _NEAR_SLOWEST * max(self.theories.values())
         return [name for name, seconds in self.theories.items() if seconds >= limit]
 
 
 def costs_of(model: Model, point: Array) -> Costs:
-    """Seconds of a call of each component: as declared by ``speed`` (calls a second), else as measured by one call."""
+    """Seconds of a call of each component: declared by ``speed`` (calls per second) or measured by one call."""
     entered = model.parameterization.to_input(point)
     model.provider.set_current_input_params(entered)
     seconds: dict[Any, float] = {}
@@ -372,7 +372,7 @@ def costs_of(model: Model, point: Array) -> Costs:
 
 
 def chosen(given: Any) -> Any:
-    """The option ``emulate``: "auto", "theory", "none" or a list of names of components.
+    """The checked option ``emulate``: "auto", "theory", "none" or a list of names of components.
 
     Raises:
         ValueError: If it is something else.
@@ -390,17 +390,17 @@ def chosen(given: Any) -> Any:
 def emulated(
     model: Model, bounds: Array, given: Any, rng: np.random.Generator, log: logging.Logger
 ) -> CobayaObservables | None:
-    """The target of a run that emulates theories; None if there is nothing to emulate, or it is not safe.
+    """The target of a run that emulates theories; None if there is nothing to emulate or it is unsafe.
 
     Args:
         model: The model.
         bounds: Support of the parameters, with shape (d, 2).
         given: The option ``emulate``, see ``chosen``.
-        rng: Random numbers for the point where products are noted.
-        log: Told what was chosen and why.
+        rng: Random numbers for the point where products are recorded.
+        log: Logs what was chosen and why.
 
     Raises:
-        UnsuitedError: If emulation was asked for and is impossible.
+        UnsuitedError: If emulation was requested but is impossible.
     """
     if given == "none" or (given == "auto" and not model.theory):
         return None
@@ -409,7 +409,7 @@ def emulated(
     except UnsuitedError as error:
         if given != "auto":
             raise
-        log.info("emulate: auto chose none, and the log-likelihood is learned: %s", error)
+        log.info("emulate: auto chose none, so the log-likelihood is learned: %s", error)
         return None
     count = sum(int(np.size(part)) for part in pipeline.outputs().values())
     log.info(
@@ -423,7 +423,7 @@ def emulated(
 
 
 def _pipeline(model: Model, bounds: Array, given: Any, rng: np.random.Generator) -> Pipeline:
-    """The divided model, as it was asked for."""
+    """The model divided as requested."""
     if not model.theory:
         msg = "the model has no theory to emulate"
         raise UnsuitedError(msg)
@@ -438,20 +438,22 @@ def _pipeline(model: Model, bounds: Array, given: Any, rng: np.random.Generator)
         return Pipeline(model, bounds, given, point)
     theories, likelihoods = sum(costs.theories.values()), sum(costs.likelihoods.values())
     if given == "auto" and theories < _SLOWER * likelihoods:
-        msg = f"theories take {theories:.2g} s a call, not {_SLOWER:g} times the {likelihoods:.2g} s of the likelihoods"
+        msg = (
+            f"theories take {theories:.2g} s per call, not {_SLOWER:g} times the {likelihoods:.2g} s of the likelihoods"
+        )
         raise UnsuitedError(msg)
     pipeline = Pipeline(model, bounds, costs.slow, point)
     if given == "auto" and not pipeline.separate:
-        msg = "slow parameters enter likelihoods directly, or there are external priors: each draw would call them"
+        msg = "slow parameters enter likelihoods directly, or there are external priors, which each draw would call"
         raise UnsuitedError(msg)
     return pipeline
 
 
 def _finite_point(model: Model, bounds: Array, rng: np.random.Generator) -> tuple[Array, Costs]:
-    """A point of finite posterior, drawn from the references, and what components take there.
+    """A point with finite posterior, drawn from the references, and the costs of components there.
 
     Raises:
-        UnsuitedError: If none was found.
+        UnsuitedError: If no such point was found.
     """
     for attempt in range(_TRIES):
         drawn = model.prior.reference(warn_if_no_ref=not attempt, random_state=rng)
@@ -459,7 +461,7 @@ def _finite_point(model: Model, bounds: Array, rng: np.random.Generator) -> tupl
         if not np.isfinite(model.logpriors(point)).all():
             continue
         costs = costs_of(model, point)
-        if np.isfinite(model.logposterior(point).logpost):  # from the cache
+        if np.isfinite(model.logposterior(point).logpost):  # cached by Cobaya
             return point, costs
     msg = f"none of {_TRIES} points drawn from the references has a finite likelihood"
     raise UnsuitedError(msg)

@@ -25,7 +25,7 @@ _FOLDER = "surrogate"
 _ENDINGS = ("covmat", "logZ", "progress", *(f"{e}{t}" for e in ENDINGS.values() for t in ("", r"\.txt")))
 
 Pattern = tuple[re.Pattern[str], str | None]
-"""A regular expression for names of files, and the folder that they are in; None for that of the output."""
+"""A regular expression for names of files, and their folder, which is None for that of the output."""
 
 
 def patterns(output: Any, *, minimal: bool) -> list[Pattern]:
@@ -33,7 +33,7 @@ def patterns(output: Any, *, minimal: bool) -> list[Pattern]:
 
     Args:
         output: Cobaya's output.
-        minimal: Whether only those that prove an old run are wanted.
+        minimal: Whether to return only patterns that identify an old run.
     """
     prefix = output.prefix_regexp_str
     proof: list[Pattern] = [
@@ -48,10 +48,10 @@ def patterns(output: Any, *, minimal: bool) -> list[Pattern]:
 
 @dataclass(frozen=True, eq=False)
 class OutputFiles:
-    """The files of a run, of which there are none without an output.
+    """The files of a run; nothing is written if there is no output.
 
     Attributes:
-        output: Cobaya's output, false where there is none.
+        output: Cobaya's output; false if there is none.
         sampler: Name of the sampler, for the checkpoint.
         mpi_size: Number of ranks, for the checkpoint.
     """
@@ -77,13 +77,13 @@ class OutputFiles:
             save_chain(Path(self.output.prepare_collection(name="1")[0]), columns)
 
     def write_progress(self, row: Mapping[str, float]) -> None:
-        """Appends an iteration to `.progress`, and brings the checkpoint up to date."""
+        """Appends an iteration to `.progress` and updates the checkpoint."""
         if self.output:
             append_progress(self._path("progress"), row)
             self.write_checkpoint(converged=False, n_evaluations=int(row["n_evaluations"]))
 
     def write_checkpoint(self, *, converged: bool, n_evaluations: int) -> None:
-        """Writes how far the run is."""
+        """Writes the checkpoint with the progress of the run."""
         if self.output:
             entry = {"converged": bool(converged), "mpi_size": self.mpi_size, "n_evaluations": n_evaluations}
             with replacing(self._path("checkpoint")) as file:
@@ -93,8 +93,7 @@ class OutputFiles:
         """Writes the chain, the covariance, the evidence and the checkpoint of a finished run.
 
         Returns:
-            A warning; "" if there is none. `.logZ` is written only if the run has converged, since scripts read nothing
-            but the numbers.
+            A warning, or "". `.logZ` is written only if the run has converged, because scripts read only the numbers.
         """
         if not self.output:
             return ""

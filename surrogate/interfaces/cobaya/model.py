@@ -24,8 +24,8 @@ from surrogate.problem.prior import Parameter, Prior
 __all__ = ["CobayaLikelihood", "Problem", "Stopped", "prior_of", "problem_of", "recorded_names", "reference_of"]
 
 
-class Stopped(BaseException):  # not an Exception: those of a likelihood are recorded, and the run goes on
-    """A likelihood raised, and ``stop_at_error`` is set."""
+class Stopped(BaseException):  # not an Exception, because those of a likelihood are recorded and the run continues
+    """Raised if a likelihood raises and ``stop_at_error`` is set."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class CobayaLikelihood:
         """Log-likelihood and derived values at a point with shape (d,).
 
         Raises:
-            ValueError: If a likelihood answers NaN or +inf.
+            ValueError: If a likelihood returns NaN or +inf.
         """
         x = np.clip(np.atleast_1d(np.asarray(point, dtype=np.float64)), *self.bounds.T)
         try:
@@ -86,10 +86,10 @@ class CobayaLikelihood:
 
 
 def recorded_names(model: Model) -> dict[str, str]:
-    """Recorded names of derived parameters and chi2s, by their names in Cobaya.
+    """Mapping from Cobaya's names of derived parameters and chi2s to the names under which they are recorded.
 
-    Cobaya takes any words for the names of likelihoods, such as "BAO+SN"; in the record every character that is
-    no letter, digit, ".", "-" or "_" is "_", and names that are the same then get a number.
+    Cobaya allows any names of likelihoods, such as "BAO+SN". In recorded names every character other than letters,
+    digits, ".", "-" and "_" becomes "_", and names that are then equal get a number.
     """
     names = [*model.parameterization.derived_params(), *(f"chi2__{name}" for name in model.likelihood)]
     found: dict[str, str] = {}
@@ -112,12 +112,12 @@ def _rebuilt(info: dict[str, Any], packages_path: str | None, bounds: Array) -> 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A Cobaya model in the form that `surrogate.infer` needs.
+    """A Cobaya model in the form for `surrogate.infer`.
 
     Attributes:
-        log_likelihood: Its likelihood.
+        log_likelihood: Log-likelihood of the model.
         prior: The one-dimensional priors.
-        reference: Where the posterior is expected, if the model says so.
+        reference: Location of the posterior expected by the model, or None.
     """
 
     log_likelihood: CobayaLikelihood
@@ -126,14 +126,14 @@ class Problem:
 
 
 def problem_of(target: Any, integers: Sequence[str] | None = None) -> Problem:
-    """Builds the problem from a Cobaya model, its description or its yaml file.
+    """The problem for a Cobaya model, its info dictionary or its yaml file.
 
     Args:
         target: The model.
-        integers: Parameters that take whole numbers only, see ``prior_of``; with some of them there is no reference.
+        integers: Parameters that take only whole numbers, see ``prior_of``; if there are any, there is no reference.
 
     Raises:
-        ValueError: If Cobaya cannot make a model of it, or ``integers`` cannot be used.
+        ValueError: If Cobaya cannot make a model of it, or ``integers`` is invalid.
     """
     try:
         model = target if isinstance(target, Model) else get_model(_description(target))
@@ -158,8 +158,8 @@ def prior_of(model: Model, integers: Sequence[str] | None = None) -> Prior:
 
     Args:
         model: The model.
-        integers: Names of parameters with a uniform prior that take whole numbers only: those within its bounds, all
-            equally probable.
+        integers: Names of parameters with a uniform prior that take only whole numbers: those within the bounds, with
+            equal probabilities.
 
     Raises:
         ValueError: If a name is not that of a sampled parameter, its prior is not uniform, or holds fewer than two
@@ -201,12 +201,12 @@ def _whole_numbers(model: Model, names: Sequence[str]) -> dict[str, tuple[int, i
 
 
 def reference_of(model: Model, covariance: Array | None = None) -> Reference | None:
-    """Where `ref` expects the posterior; None if any parameter has no `ref`.
+    """The location of the posterior according to `ref`; None if any parameter has no `ref`.
 
     Args:
         model: The model.
-        covariance: Of the posterior as far as known, with shape (d, d). Without it the widths of `ref`, or twice the
-            `proposal` if that is wider, take its place; with points for `ref` nothing does.
+        covariance: Estimated covariance of the posterior, with shape (d, d). Without it the widths of `ref` are used,
+            or twice the `proposal` if that is wider. If `ref` is a point, there is no width.
     """
     mean, width = np.array([_moments(pdf) for pdf in model.prior.ref_pdf]).T
     if np.isnan(mean).any():
@@ -219,5 +219,5 @@ def reference_of(model: Model, covariance: Array | None = None) -> Reference | N
 
 
 def _moments(pdf: Any) -> tuple[float, float]:
-    """Mean and sd of a `ref`, which is a distribution or a number; nan where there is none."""
+    """Mean and sd of a `ref`, which is a distribution or a number; nan if there is none."""
     return (float(pdf.mean()), float(pdf.std())) if hasattr(pdf, "mean") and hasattr(pdf, "rvs") else (float(pdf), 0.0)

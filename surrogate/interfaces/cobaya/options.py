@@ -17,7 +17,7 @@ _DIMENSIONAL = re.compile(r"\s*(\d*\.?\d*)\s*d\s*\^?\s*(\d*\.?\d*)\s*", flags=re
 
 
 def number_of(value: Any, d: int, name: str) -> int | None:
-    """An option in d-notation: 100, "10d" or "30d1.5", which is 30 times d to the 1.5.
+    """The value of an option such as 100, "10d" or "30d1.5", where the last means 30 times d^1.5.
 
     Raises:
         ValueError: If it is something else.
@@ -41,14 +41,14 @@ def number_of(value: Any, d: int, name: str) -> int | None:
 
 @dataclass(frozen=True)
 class Numbers:
-    """The options in d-notation as numbers; None where there is no value.
+    """Options that may depend on the dimension d, as numbers; None for options without a value.
 
     Attributes:
-        max_evaluations: Likelihood calls at most.
-        batch_size: Points chosen together.
-        n_samples: Rows of the chain.
-        reweight: Draws evaluated for weights.
-        recompute: Draws evaluated without new weights.
+        max_evaluations: Largest number of likelihood calls.
+        batch_size: Number of points chosen together.
+        n_samples: Number of rows of the chain.
+        reweight: Number of draws evaluated for new weights.
+        recompute: Number of draws evaluated without new weights.
     """
 
     max_evaluations: int | None
@@ -59,10 +59,10 @@ class Numbers:
 
     @classmethod
     def of(cls, options: Any, d: int) -> Numbers:
-        """The numbers of a sampler, which has the options as attributes.
+        """The numbers for a sampler, whose attributes are the options.
 
         Raises:
-            ValueError: If one is no number, or if draws are evaluated with and without weights.
+            ValueError: If a value is not a number, or both ``reweight`` and ``recompute`` are given.
         """
         numbers = cls(**{name: number_of(getattr(options, name), d, name) for name in cls.__dataclass_fields__})
         if numbers.reweight and numbers.recompute:
@@ -73,7 +73,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Speeds:
-    """Use of parameters that are cheap to change.
+    """Settings for fast parameters, which are cheap to change.
 
     Attributes:
         fast_points: Extra values of the fast parameters for each choice of the slow ones.
@@ -87,7 +87,7 @@ class Speeds:
 
     @classmethod
     def of(cls, given: Any) -> Speeds:
-        """The block ``speeds``; what it does not set has its default.
+        """The settings in the block ``speeds``, with defaults for missing ones.
 
         Raises:
             ValueError: If it has an unknown option.

@@ -22,13 +22,13 @@ __all__ = ["append_progress", "collection_of", "columns_of"]
 
 
 def columns_of(model: Model, result: Result, *, n_rows: int | None = None, equal: bool = False) -> dict[str, Array]:
-    """The chain of a result in Cobaya's columns; its rows are independent draws.
+    """The chain of a result in Cobaya's columns, with independent draws as rows.
 
     Args:
         model: The model.
-        result: Of a run on this model.
-        n_rows: Rows at most, if the draws were not re-weighted; all if None.
-        equal: Whether all weights are 1, whatever re-weighting gave.
+        result: Result of a run on this model.
+        n_rows: Largest number of rows if the draws were not re-weighted; None for all.
+        equal: Whether to set all weights to 1, ignoring any re-weighting.
     """
     weights = result.weights / result.weights.max()
     if equal and result.reweighting is not None:
@@ -77,12 +77,12 @@ def _log_likelihoods(
 
 
 def _derived(model: Model, emulated: Mapping[str, Array], likelihoods: Mapping[str, Array], n: int) -> dict[str, Array]:
-    """Derived parameters; the chi2 of a type of likelihoods is the sum of theirs."""
+    """Derived parameters by name; the chi2 of a type of likelihoods is the sum over them."""
     out: dict[str, Array] = {}
     for name in model.parameterization.derived_params():
         kind = name.removeprefix("chi2__")
         if name.startswith("chi2__") and kind in likelihoods:
-            continue  # a column of its own
+            continue  # it has its own column
         of_kind = [key for key, like in model.likelihood.items() if kind in getattr(like, "type_list", ())]
         if name.startswith("chi2__") and of_kind:
             out[name] = -2.0 * np.sum([likelihoods[key] for key in of_kind], axis=0)

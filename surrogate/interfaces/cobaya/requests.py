@@ -1,8 +1,8 @@
-"""What the fast components of a Cobaya model ask of the slow ones: requests, and their answers as arrays.
+"""Requests of a Cobaya model's fast components to slow ones, and their answers as arrays.
 
 Cobaya's provider hands each request, such as ``provider.get_Hubble(z, units="1/Mpc")``, to the theory that computes the
-quantity. A `StandIn` takes the place of a slow theory there. It passes requests on, notes them, or answers them from
-given numbers; the components that ask do not notice.
+quantity. A `StandIn` replaces a slow theory there. It passes requests on, records them, or answers them from given
+numbers, without any change for the requesting component.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Desk", "Leaf", "Product", "StandIn", "UnsuitedError"]
 
 
 class UnsuitedError(Exception):
-    """An answer of a theory cannot be learned as numbers; the message says which and why."""
+    """Raised if an answer of a theory cannot be learned as numbers; the message says which and why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,10 +30,10 @@ class Leaf:
     Attributes:
         name: Its name among the outputs of the simulator.
         path: Keys and indices that lead to it.
-        template: Its value at the point where the request was noted.
-        start: First entry along the first axis that matters.
-        stop: The entry after the last one that matters.
-        learned: Whether it may change; whole numbers, text and the like must stay as they are.
+        template: Its value at the point where the request was recorded.
+        start: First used entry along the first axis.
+        stop: One past the last used entry.
+        learned: Whether it may change; whole numbers, text and similar values must be constant.
     """
 
     name: str
@@ -44,10 +44,10 @@ class Leaf:
     learned: bool = True
 
     def part(self, answer: Any) -> Array:
-        """The entries that matter, of an answer of the theory.
+        """The used entries of an answer of the theory.
 
         Raises:
-            UnsuitedError: If the answer has another shape than the first one.
+            UnsuitedError: If the shape of the answer has changed.
         """
         value = answer
         for key in self.path:
@@ -64,7 +64,7 @@ class Leaf:
         return value[self.start : self.stop] if value.ndim else value
 
     def whole(self, part: Any) -> Any:
-        """The array with other entries in the place of those that matter; a number where it is one."""
+        """The complete array with the given values for the used entries; a number if the template is one."""
         if not self.learned:
             return self.template
         if not np.ndim(self.template):
@@ -112,10 +112,10 @@ class Product:
 
 
 class _Known(dict[Any, Any]):
-    """A dict of the arrays that are known; others raise, so that nobody takes them for absent."""
+    """A dict of the known arrays; an unknown key raises an error other than KeyError, which means "absent"."""
 
     def __missing__(self, key: Any) -> Any:
-        msg = f"{key!r} was not asked for before"
+        msg = f"{key!r} was not requested before"
         raise UnsuitedError(msg)
 
     def get(self, key: Any, default: Any = None) -> Any:  # noqa: ARG002 - see the class
@@ -123,7 +123,7 @@ class _Known(dict[Any, Any]):
 
 
 class _Noted(dict[Any, Any]):
-    """A dict that notes which of its keys are used."""
+    """A dict that records which of its keys are used."""
 
     def __init__(self, values: Mapping[Any, Any]) -> None:
         super().__init__(values)
@@ -162,12 +162,12 @@ class _Noted(dict[Any, Any]):
 
 
 class Desk:
-    """Where requests to slow theories arrive: they are passed on, noted, or answered from given numbers.
+    """Handles requests to slow theories: passes them on, records them, or answers from given numbers.
 
     Attributes:
-        products: The requests that are known, by what was asked.
-        outputs: Numbers to answer with; None to pass requests on.
-        reason: Why a request could not be noted or answered; "" if all could.
+        products: Known products, by request.
+        outputs: Arrays to answer from; None to pass requests on.
+        reason: Why a request could not be recorded or answered; "" if all could.
     """
 
     def __init__(self, products: Mapping[Any, Product] | None = None) -> None:
@@ -180,7 +180,8 @@ class Desk:
         """The answer to a request.
 
         Raises:
-            UnsuitedError: If it cannot be noted or answered; ``reason`` keeps why, as Cobaya swallows exceptions.
+            UnsuitedError: If it cannot be recorded or answered. ``reason`` also stores why, because Cobaya suppresses
+                exceptions.
         """
         if self.outputs is None and self._noted is None:
             return function(*args, **options)
@@ -190,7 +191,7 @@ class Desk:
             key = (theory, method, _frozen(args), _frozen(options))
             if self.outputs is not None:
                 if key not in self.products:
-                    msg = f"{_spelled(method, args, options)} is asked with arguments that change from call to call"
+                    msg = f"{_spelled(method, args, options)} has arguments that change between calls"
                     raise UnsuitedError(msg)
                 return self.products[key].answer(self.outputs)
             return self._note(key, theory, method, args, options, function(*args, **options))
@@ -208,11 +209,11 @@ class Desk:
         return known[key][-1]
 
     def start_noting(self) -> None:
-        """Notes requests from now on."""
+        """Starts recording requests."""
         self._noted, self.outputs, self.reason = {}, None, ""
 
     def stop_noting(self) -> None:
-        """Makes products of the requests that were noted, and passes requests on."""
+        """Makes products of the recorded requests, and passes further requests on."""
         noted, self._noted = self._noted or {}, None
         for number, (key, (theory, method, args, options, answer, shown)) in enumerate(noted.items()):
             used = shown.used & set(answer) if isinstance(shown, _Noted) else None
@@ -224,7 +225,7 @@ class Desk:
             self.products[key] = Product(theory, method, args, options, shape, leaves)
 
     def trim(self, limits: Mapping[str, tuple[int, int]]) -> None:
-        """Keeps the entries between these limits of arrays by name."""
+        """Restricts arrays to the entries between limits given by name."""
         for key, product in self.products.items():
             leaves = tuple(
                 replace(leaf, start=limits[leaf.name][0], stop=limits[leaf.name][1]) if leaf.name in limits else leaf
@@ -234,7 +235,7 @@ class Desk:
 
 
 class StandIn:
-    """Takes the place of a slow theory among the providers of a model."""
+    """Replaces a slow theory among the providers of a model."""
 
     def __init__(self, theory: Any, name: str, desk: Desk) -> None:
         self._theory, self._name, self._desk = theory, name, desk
@@ -247,7 +248,7 @@ class StandIn:
 
 
 def _leaves(name: str, answer: Any, used: set[Any] | None) -> tuple[str, tuple[Leaf, ...]]:
-    """How an answer is built, and its arrays."""
+    """The structure of an answer, and its arrays."""
     if used is not None:
         keys = [key for key in answer if key in used]
         return "dict", tuple(_leaf(f"{name}.{_word(key, i)}", (key,), answer[key]) for i, key in enumerate(keys))
@@ -267,7 +268,7 @@ def _kind(value: Any) -> str:
     """Whether a value is "learned" or a "constant".
 
     Raises:
-        UnsuitedError: If it is neither numbers nor plain.
+        UnsuitedError: If it is neither numbers nor a plain value.
     """
     if isinstance(value, bool | str | bytes | int | np.integer | np.bool_ | None):
         return "constant"
@@ -281,7 +282,7 @@ def _kind(value: Any) -> str:
 
 
 def _frozen(value: Any) -> Any:
-    """Arguments of a request as something that can be compared.
+    """Arguments of a request in a hashable form.
 
     Raises:
         UnsuitedError: If an argument is not made of plain values and arrays.
@@ -303,7 +304,7 @@ def _same(value: Any, other: Any) -> bool:
 
 
 def _spelled(method: str, args: Any, options: Mapping[str, Any]) -> str:
-    """A request as text, its arrays shortened."""
+    """A request as text, with arrays shortened."""
 
     def short(value: Any) -> str:
         text = " ".join(repr(value).split())

@@ -1,4 +1,4 @@
-"""The sampler that `sampler: {surrogate: ...}` means in a Cobaya file."""
+"""The Cobaya sampler for `sampler: {surrogate: ...}`."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _MAY_CHANGE = (
 
 
 class SurrogateSampler(CovmatSampler):
-    """A sampler that learns a surrogate of the likelihood and samples that.
+    """A Cobaya sampler that learns a surrogate of the likelihood and samples it.
 
-    Its options are in ``sampler.yaml``; Cobaya makes them attributes.
+    Its options are documented in ``sampler.yaml``; Cobaya sets them as attributes.
     """
 
     file_base_name = "sampler"
@@ -67,7 +67,7 @@ class SurrogateSampler(CovmatSampler):
 
     @classmethod
     def get_class_options(cls, input_options: Any = None) -> dict[str, Any]:  # noqa: ARG003
-        """The only option that is not in ``sampler.yaml``."""
+        """The default of ``sampler_type``, the only option that is not in ``sampler.yaml``."""
         return {"sampler_type": cls.sampler_type}
 
     @classmethod
@@ -77,7 +77,7 @@ class SurrogateSampler(CovmatSampler):
         info: Any = None,  # noqa: ARG003
         minimal: bool = False,
     ) -> list[tuple[re.Pattern[str], str | None]]:
-        """Files that prove an old run, and all files that a run writes."""
+        """Patterns of the files of a run, or only of those that identify an old run."""
         return patterns(output, minimal=minimal)
 
     @classmethod
@@ -87,7 +87,7 @@ class SurrogateSampler(CovmatSampler):
 
     @classmethod
     def get_desc(cls, info: Any = None) -> str:  # noqa: ARG003
-        """A sentence for papers."""
+        """A sentence that describes the sampler, for papers."""
         return "Gaussian-process surrogate of the likelihood, learned actively and sampled by MCMC"
 
     # Running
@@ -127,16 +127,16 @@ class SurrogateSampler(CovmatSampler):
                 callback=self._observe,
             )
         except Stopped as error:
-            raise LoggedError(self.log, "stopped, as stop_at_error is set: %s", error) from error.__cause__
+            raise LoggedError(self.log, "stopped because stop_at_error is set: %s", error) from error.__cause__
         except (ValueError, RuntimeError) as error:
             raise LoggedError(self.log, "%s", error) from error
         if mpi.is_main_process():
             self._finish(self._result, fast)
 
     def _emulated(self) -> CobayaObservables | None:
-        """The model with its slow theories emulated; None for the log-likelihood itself.
+        """The target with emulated theories; None to learn the log-likelihood itself.
 
-        What is chosen takes the place of the option, so that a run is resumed in the way in which it began.
+        The choice replaces the option, so that a resumed run makes the same one.
         """
         rng = np.random.default_rng(_whole_seed(self.seed))
         try:
@@ -147,7 +147,7 @@ class SurrogateSampler(CovmatSampler):
         return target
 
     def _fast_params(self) -> list[str]:
-        """Parameters that are cheap to change: those named, or those in Cobaya's fast block."""
+        """Names of fast parameters: those given, or those in Cobaya's fast block."""
         if not self._speeds.fast_points or self._target is not None:
             return []
         if self._speeds.fast_params is not None:
@@ -158,18 +158,18 @@ class SurrogateSampler(CovmatSampler):
         return [name for block, factor in zip(blocks, factors, strict=True) if factor > 1 for name in block]
 
     def _reference(self) -> Reference | None:
-        if not self.use_ref or self._prior.levels is not None:  # a reference has no probabilities of integers
+        if not self.use_ref or self._prior.levels is not None:  # a reference cannot describe integers
             return None
         covariance = None
         if self.covmat is not None:
             covariance, _ = self._load_covmat(prefer_load_old=False)
         reference = reference_of(self.model, covariance)
         if reference is None and self.covmat is not None:
-            self.mpi_warning("'covmat' is of use only with a 'ref' for every sampled parameter: it is ignored")
+            self.mpi_warning("'covmat' needs a 'ref' for every sampled parameter and is ignored")
         return reference
 
     def _observe(self, row: Mapping[str, float]) -> None:
-        """Writes an iteration to `.progress` and the checkpoint, and now and then a chain; the run itself logs it."""
+        """Writes an iteration to `.progress` and the checkpoint, and occasionally a chain."""
         self._files.write_progress(row)
         due = self.interim_every and row["step"] % self.interim_every == 0 and row["temperature"] == 1.0
         if self._files and due:
@@ -197,15 +197,15 @@ class SurrogateSampler(CovmatSampler):
             for line in str(best).splitlines():
                 (self.log.info if best.confirmed else self.log.warning)(line)
 
-    # What scripts ask for
+    # Interface for scripts
 
     def samples(self, combined: bool = False, skip_samples: float = 0, to_getdist: bool = False) -> Any:
-        """The chain, as Cobaya's collection or GetDist's samples; None on other processes unless combined.
+        """The chain as Cobaya's collection or GetDist's samples; None on ranks other than 0 unless combined.
 
         Args:
-            combined: Whether all processes get it.
-            skip_samples: Fraction or number of rows to leave out at the beginning: no use here.
-            to_getdist: Whether to convert it to ``getdist.MCSamples``, on all processes.
+            combined: Whether to return it on all processes.
+            skip_samples: Ignored, because the rows are independent draws.
+            to_getdist: Whether to return ``getdist.MCSamples``, on all processes.
         """
         collection = mpi.share_mpi(self._collection) if combined or to_getdist else self._collection
         if collection is None:
@@ -215,8 +215,8 @@ class SurrogateSampler(CovmatSampler):
         return collection.to_getdist(label="surrogate") if to_getdist else collection
 
     def products(self, combined: bool = False, skip_samples: float = 0, to_getdist: bool = False) -> dict[str, Any]:
-        """The chain, the evidence (None unless the run has converged), the result of ``infer``, the best fit."""
-        result = self._result  # which all processes have
+        """A dict with the chain, the evidence (None unless the run has converged), the result and the best fit."""
+        result = self._result  # available on all processes
         claimed = result is not None and result.converged
         return {
             "sample": self.samples(combined, skip_samples, to_getdist),
@@ -228,7 +228,7 @@ class SurrogateSampler(CovmatSampler):
 
 
 def _whole_seed(seed: Any) -> int:
-    """A seed of Cobaya, which may be a sequence, as one whole number; 0 for None."""
+    """Cobaya's seed, which may be a sequence, as one whole number; 0 for None."""
     if seed is None:
         return 0
     return seed if isinstance(seed, int) else int(np.random.SeedSequence(seed).generate_state(1)[0])
