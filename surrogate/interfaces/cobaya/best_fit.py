@@ -56,7 +56,7 @@ def one_point(model: Model, output: Any, best: BestFit) -> OnePoint:
 def write_best_fit(model: Model, output: Any, best: BestFit) -> OnePoint:
     """Writes ``.minimum`` and ``.minimum.txt``, or ``.bestfit`` and ``.bestfit.txt``, if there is an output.
 
-    As in Cobaya, the first two lines of the ``.txt`` file, in GetDist's format, are about the posterior.
+    As in Cobaya, the first two lines of the file without ``.txt``, in GetDist's format, are about the posterior.
     """
     from cobaya.samplers.minimize import Minimize
 
