@@ -1,4 +1,4 @@
-"""Runs without one of their parts, to measure its benefit."""
+"""Ablation: runs without one of their parts, to measure its benefit."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["parts", "without"]
 _SEARCHED = ("structures", "input_warps", "output_warps", "couplings", "divisions", "noise")
 _SETTINGS = ("temperature", "feasibility_doubt", "jumps")
 _EXPLORING = ("promising", "labels", "exchanges", "holes", "modes")
-_NEEDED = (Fill.name, Probes.name)  # without them a batch is not what was asked for
+_NEEDED = (Fill.name, Probes.name)  # parts without which a batch is incomplete
 
 
 def parts() -> tuple[str, ...]:
-    """Names of the parts that can be left out: scouts, checks, searches, settings, and all search for modes."""
+    """Names of the parts that can be left out: scouts, checks, searches, settings, and "explore"."""
     names = [*(scout.name for scout in SCOUTS), *(check.name for check in CHECKS)]
     return (*_SEARCHED, *_SETTINGS, *(name.replace(" ", "_") for name in names if name not in _NEEDED), "explore")
 
 
 def without(loop: PosteriorLoop, name: str) -> PosteriorLoop:
-    """The loop without one of its parts; "explore" leaves out everything that looks for further modes.
+    """A copy of the loop without one of its parts; "explore" stands for all parts that look for further modes.
 
     Raises:
         ValueError: If there is no part of that name.

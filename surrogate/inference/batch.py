@@ -1,4 +1,4 @@
-"""The next batch: a design, or the points that reduce uncertainty most with those of the scouts."""
+"""The next batch: points of the design, or points of the scouts and those that reduce uncertainty most."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from surrogate.selection.posterior import uncertain_batch
 __all__ = ["assemble", "batch_size", "design_batch", "with_fast"]
 
 
-_SEARCHING = 0.5  # weight of the log-posterior against uncertainty while a posterior is looked for
-_ZETA_POWER = -0.85  # of the number of parameters: the weight of Gammal et al. (2023), arXiv:2211.02045
-_NOISY = 0.1  # noise in nats from which one value tells little
-_NOISY_SHARE = 8  # of noisy values a batch has an eighth of those known: a fit for each would cost more than it tells
+_SEARCHING = 0.5  # weight of the log-posterior against the uncertainty during the search for a posterior
+_ZETA_POWER = -0.85  # exponent of the number of parameters in the weight of Gammal et al. (2023), arXiv:2211.02045
+_NOISY = 0.1  # noise in nats above which a single value is uninformative
+_NOISY_SHARE = (
+    8  # with noise, a batch has an eighth of the known number of values, because few values would not be worth a fit
+)
 
 
 def design_batch(view: View) -> Array:
-    """The next points x of the design, with shape (b, d)."""
+    """The next points x of the initial design, with shape (b, d)."""
     setup, data = view.setup, view.state.data
     further = max(setup.d, setup.n_batch)
-    if len(view.under_way):  # what of the initial design is neither evaluated nor under way, or else further points
+    if len(view.under_way):  # the rest of the initial design, or further points if none is left
         known = {x.tobytes() for x in (*data.x, *view.under_way)}
         initial = design(setup.prior, 0, design_size(setup), view.state.seed, reference=setup.reference)
         if rest := [x for x in initial if x.tobytes() not in known]:
@@ -40,19 +42,19 @@ def design_batch(view: View) -> Array:
 
 
 def batch_size(view: View) -> int:
-    """Points of the next batch that a surrogate chooses."""
+    """Number of points of the next batch that are chosen by a surrogate."""
     setup = view.setup
     if setup.batch_size is None and view.learns_outputs and view.model.exact:
-        return 1  # nothing is left to learn: it takes one point to confirm it
+        return 1  # nothing is left to learn, so one point is enough for confirmation
     noisy = setup.batch_size is None and bool((view.noise > _NOISY).any())
     share = int(view.state.data.finite.sum()) // _NOISY_SHARE
     return max(setup.n_batch, share) if noisy else setup.n_batch
 
 
 def assemble(view: View, scouts: Sequence[Scout], n: int) -> Array:
-    """The next n points t, more or fewer if scouts want it, with shape (b, d)."""
+    """The next batch of n points t, or more or fewer if scouts request it, with shape (b, d)."""
     phase = view.state.verdict.phase
-    if phase is Phase.EXPLORE and view.state.probes is not None:  # the posterior is known: nothing but probes
+    if phase is Phase.EXPLORE and view.state.probes is not None:  # the posterior is known, so only probes are needed
         view = view.replace(batch=view.nowhere)
     else:
         view = view.replace(batch=_uncertain_draws(view, n))
@@ -66,7 +68,7 @@ def assemble(view: View, scouts: Sequence[Scout], n: int) -> Array:
 
 
 def _place(chosen: Array, points: Array, place: Place, first: int, n: int) -> Array:
-    """The batch with the points of a scout; ``first`` points in front are of scouts before it."""
+    """The batch with the points of a scout placed in it, after the ``first`` points of earlier scouts."""
     if place is Place.FIRST:
         kept = max(first, len(chosen) - len(points))
         return np.concatenate([chosen[:first], points, chosen[first:kept]])
@@ -76,9 +78,9 @@ def _place(chosen: Array, points: Array, place: Place, first: int, n: int) -> Ar
 
 
 def _uncertain_draws(view: View, n: int) -> Array:
-    """Draws at which the surrogate is least sure, given the points under way; fewer than n if they are dependent.
+    """Draws at which the surrogate is most uncertain, given the points in flight; fewer than n if they are dependent.
 
-    While a posterior is looked for the first is the best that the surrogate is sure enough of.
+    During the search for a posterior the first is the best point of which the surrogate is certain enough.
     """
     draws, setup = view.draws, view.setup
     t = np.concatenate([draws.posterior[::2], draws.warm[::2]])
@@ -97,7 +99,7 @@ def _uncertain_draws(view: View, n: int) -> Array:
 
 
 def with_fast(view: View, x: Array) -> Array:
-    """The points x; if there are fast parameters, each is followed by others with the same slow ones."""
+    """The points x; if there are fast parameters, each is followed by further points with equal slow parameters."""
     setup, state = view.setup, view.state
     if setup.fast is None or not len(x):
         return x

@@ -32,16 +32,16 @@ class BestFit:
         of: "posterior" or "likelihood": what was maximised.
         names: Names of the parameters.
         x: The point, with shape (d,).
-        log_likelihood: Natural log of the likelihood there: evaluated, or the surrogate's if there were no calls.
+        log_likelihood: Natural log of the likelihood there, evaluated, or predicted if there were no calls.
         log_prior: Natural log of the prior density there.
-        predicted: The surrogate's log-likelihood there before it was evaluated; the same without calls.
-        remaining: Nats that a point nearby may be higher: the surrogate's maximum plus two of its standard deviations,
-            within one posterior sd of the maximum.
-        tolerance: Nats that were asked for.
-        n_evaluations: Further calls of the likelihood.
-        n_failed: How many of them failed.
-        noisy: Whether the log-likelihood is noisy: the value is then the surrogate's mean, which averages.
-        data: All evaluated points, the further ones last.
+        predicted: Log-likelihood predicted by the surrogate before the evaluation.
+        remaining: By how many nats a nearby point may be higher: the largest prediction plus two standard deviations
+            within one posterior sd of the maximum, minus the value at the maximum.
+        tolerance: Requested tolerance in nats.
+        n_evaluations: Number of further calls of the likelihood.
+        n_failed: Number of further calls that failed.
+        noisy: Whether the log-likelihood is noisy: the value is then the surrogate's mean, which averages over noise.
+        data: All evaluated points; those of the further calls come last.
         derived: Derived values at the point, by name; empty without calls.
     """
 
@@ -66,12 +66,12 @@ class BestFit:
 
     @property
     def chi_squared(self) -> float:
-        """Minus twice the natural log of the likelihood, with whatever constant the likelihood has in it."""
+        """Minus twice the natural log of the likelihood, including any constant in it."""
         return -2.0 * self.log_likelihood
 
     @property
     def confirmed(self) -> bool:
-        """Whether true calls show that no point nearby is better by more than the tolerance."""
+        """Whether true calls show that no nearby point is better by more than the tolerance."""
         return self.n_evaluations > 0 and self.remaining <= self.tolerance
 
     @property
@@ -102,7 +102,7 @@ class BestFit:
         return "\n".join([*lines, *(f"  {name:<{width}}{value}" for name, value in self.rows())])
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """HTML for notebooks."""
         return facts_html(f"maximum of the {self.of}: {self.status}", self.rows())
 
     def __repr__(self) -> str:
@@ -112,7 +112,7 @@ class BestFit:
 
 @dataclass(frozen=True, eq=False)
 class Calls:
-    """How true evaluations are made: a function of points x with shape (b, d), how many, and how many at a time."""
+    """True evaluations: a function of points x with shape (b, d), the number allowed, and the number of workers."""
 
     evaluate: Callable[[Array], list[Evaluation]]
     budget: int
@@ -121,16 +121,16 @@ class Calls:
 
 @contextlib.contextmanager
 def calls_of(result: Result, log_likelihood: Any, executor: Any, budget: int) -> Iterator[Calls]:
-    """How the likelihood of a run is called after its end; closes an executor of its own.
+    """Context with calls of the likelihood after a run; closes the executor if it made it.
 
     Args:
-        result: Of the run.
+        result: Result of the run.
         log_likelihood: As ``infer`` takes it, or a ``Posterior``; that of the run if None.
         executor: As ``infer`` takes it.
         budget: Calls allowed.
 
     Raises:
-        ValueError: If calls are wanted and the likelihood is not known.
+        ValueError: If calls are requested and the likelihood is unknown.
     """
     if isinstance(budget, bool) or not isinstance(budget, int) or budget < 0:
         msg = f"max_evaluations must be a whole number of at least 0, got {budget!r}"
@@ -153,10 +153,10 @@ def calls_of(result: Result, log_likelihood: Any, executor: Any, budget: int) ->
 
 
 def refinement_of(result: Result, of: str) -> Refinement:
-    """The surrogate of a result, ready to be maximised.
+    """The surrogate of a result in a form for maximisation.
 
     Raises:
-        ValueError: If the result has no surrogate of a run, or ``of`` is no objective.
+        ValueError: If the result has no surrogate, or ``of`` is not an objective.
     """
     emulator: Any = result.emulator
     return Refinement.of_run(_setup(result), emulator.model, result.record.data, result.draws, of)

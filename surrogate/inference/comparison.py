@@ -1,4 +1,4 @@
-"""Comparison of models: Bayes factors of finished runs with their errors, and what they depend on."""
+"""Comparison of models: Bayes factors of finished runs with their errors, and their dependence on priors."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class ComparedModel:
     """One model of a comparison.
 
     Attributes:
-        name: What it is called.
+        name: Name of the model.
         log_evidence: Natural log of its evidence.
-        error: Standard error of that.
-        converged: Whether its run has converged.
-        status: Why its run stopped.
-        widenings: How its evidence changes when each prior is widened.
-        criteria: Information criteria, if they were asked for.
+        error: Standard error of the log evidence.
+        converged: Whether the run has converged.
+        status: Why the run stopped.
+        widenings: Changes of the evidence if each prior is widened.
+        criteria: Information criteria, if given.
         check: A posterior predictive check, if one was given.
     """
 
@@ -53,8 +53,8 @@ class Comparison:
     """Models of the same data, compared by their evidences.
 
     Attributes:
-        models: At least two.
-        prior_probabilities: Of the models, with shape (k,), summing to one.
+        models: The models, at least two.
+        prior_probabilities: Normalised prior probabilities of the models, with shape (k,).
     """
 
     models: tuple[ComparedModel, ...]
@@ -77,12 +77,12 @@ class Comparison:
 
     @property
     def log_bayes_factors(self) -> Array:
-        """Log of the evidence of the row's model over that of the column's, with shape (k, k)."""
+        """Log Bayes factors of the row's model over the column's, with shape (k, k)."""
         return self.log_evidences[:, None] - self.log_evidences[None]
 
     @property
     def log_bayes_factor_errors(self) -> Array:
-        """Standard errors of the log Bayes factors, with shape (k, k); runs are independent."""
+        """Standard errors of the log Bayes factors, with shape (k, k), for independent runs."""
         error = np.hypot(self.errors[:, None], self.errors[None])
         np.fill_diagonal(error, 0.0)
         return error
@@ -97,7 +97,7 @@ class Comparison:
 
     @property
     def best(self) -> ComparedModel:
-        """The model of the largest evidence."""
+        """The model with the largest evidence."""
         return self.models[int(np.argmax(self.log_evidences))]
 
     @property
@@ -117,7 +117,7 @@ class Comparison:
         return tuple(found)
 
     def rows(self) -> list[list[str]]:
-        """The models as cells of text, best first: name, log evidence, log Bayes factor over the best, probability."""
+        """Table rows of the models, best first: name, log evidence, log Bayes factor over the best, probability."""
         order = np.argsort(-self.log_evidences, kind="stable")
         best, rows = order[0], []
         for i in order:
@@ -130,7 +130,7 @@ class Comparison:
         return rows
 
     def sensitivity_rows(self) -> list[list[str]]:
-        """Widened priors as cells of text: model, parameter, prior, change of the log evidence, note."""
+        """Table rows of the widened priors: model, parameter, prior, change of the log evidence, note."""
         return [
             [m.name, w.name, w.prior, f"{'>= ' if w.cut else ''}{_measured(w.shift, w.error)}", w.note]
             for m in self.models
@@ -184,19 +184,19 @@ def compare(
     criteria: Sequence[Criteria] | None = None,
     checks: Sequence[PredictiveCheck] | None = None,
 ) -> Comparison:
-    """Bayes factors of models of the same data, with errors and what they depend on.
+    """A comparison of models of the same data by Bayes factors, with errors and dependence on priors.
 
     The log Bayes factor of two models is the difference of their log evidences. Likelihoods must be normalised alike:
     over the same data, and with the same constants left out.
 
     Args:
         results: Two or more results, or folders of runs, which are loaded.
-        names: What the models are called; the names of folders, or A, B, ... unless given.
-        anyway: Whether to compare runs that have not converged; they are marked.
-        prior_probabilities: Of the models, with shape (k,); equal unless given.
-        widen: Factor by which each prior is widened to see how much the evidence depends on it; None for no such table.
-        criteria: Of each model, from ``surrogate.inference.criteria.information_criteria``.
-        checks: Of each model, from ``surrogate.inference.predictive_check.predictive_check``.
+        names: Names of the models; by default the names of folders, or A, B, ...
+        anyway: Whether to accept runs that have not converged, which are then marked.
+        prior_probabilities: Prior probabilities of the models, with shape (k,); equal by default.
+        widen: Factor by which to widen each prior to show how the evidence depends on it; None to skip this.
+        criteria: Criteria of each model, from ``surrogate.inference.criteria.information_criteria``.
+        checks: Checks of each model, from ``surrogate.inference.predictive_check.predictive_check``.
 
     Raises:
         ValueError: If there are fewer than two, a run has not converged or has no finite evidence, or numbers of names,
@@ -248,13 +248,13 @@ def _loaded(result: Any) -> Result:
 
 def _names(results: Sequence[Any], names: Iterable[str] | None) -> list[str]:
     if isinstance(names, str):
-        msg = f"names must be one for each model, got the text {names!r}"
+        msg = f"names must be a list with one name per model, got the text {names!r}"
         raise TypeError(msg)
     usual = [
         os.path.basename(os.path.normpath(result)) if isinstance(result, (str, os.PathLike)) else chr(ord("A") + i % 26)
         for i, result in enumerate(results)
     ]
-    if len(set(usual)) < len(usual):  # folders of the same name
+    if len(set(usual)) < len(usual):  # folders with equal names
         usual = [str(result) if isinstance(result, (str, os.PathLike)) else n for result, n in zip(results, usual)]  # noqa: B905
     words = usual if names is None else [str(name) for name in names]
     if len(words) != len(results) or len(set(words)) < len(words):
@@ -264,7 +264,7 @@ def _names(results: Sequence[Any], names: Iterable[str] | None) -> list[str]:
 
 
 def _refuse(results: Sequence[Result], names: Sequence[str], *, anyway: bool) -> None:
-    """Raises ValueError if an evidence is unknown, or a run has not converged and that is not accepted."""
+    """Raises ValueError if an evidence is unknown, or a run has not converged and ``anyway`` is False."""
     unknown = [name for name, result in zip(names, results, strict=True) if not math.isfinite(result.log_evidence)]
     if unknown:
         msg = f"{', '.join(unknown)}: no finite log evidence to compare"
@@ -272,8 +272,8 @@ def _refuse(results: Sequence[Result], names: Sequence[str], *, anyway: bool) ->
     open_ = [f"{name} ({r.status})" for name, r in zip(names, results, strict=True) if not r.converged]
     if open_ and not anyway:
         msg = (
-            f"not converged: {'; '.join(open_)}. An evidence of such a run may be wrong by any amount. Go on with it, "
-            "or compare with anyway=True (--anyway), which marks it"
+            f"not converged: {'; '.join(open_)}. The evidence of such a run may be wrong by any amount. Continue "
+            "the run, or compare with anyway=True (--anyway), which marks it"
         )
         raise ValueError(msg)
 
@@ -287,7 +287,7 @@ def _probabilities(given: ArrayLike | None, k: int) -> Array:
 
 
 def _measured(value: float, error: float) -> str:
-    """A value and its error, to two digits of the error."""
+    """A value and its error as text, to two digits of the error."""
     if not math.isfinite(error) or error <= 0:
         return f"{value:.3f}"
     digits = min(max(1 - math.floor(math.log10(error)), 0), 3)

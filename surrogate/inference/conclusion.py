@@ -1,4 +1,4 @@
-"""Builds a result from the final state of a run, whether or not the run has converged."""
+"""The conclusion of a run: its result from the final state, whether or not it has converged."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ _BRIDGE = 20_000  # draws of the chain that a second estimate of the evidence us
 
 @dataclass(frozen=True, eq=False)
 class Emulator:
-    """The surrogate of a finished run, for later use.
+    """The emulator: the surrogate of a finished run, in the coordinates of the prior.
 
     Attributes:
         model: Surrogate of the log-likelihood in scaled coordinates.
         scaled: Prior in those coordinates.
-        inflation: Factor on the variance that the surrogate states: of a finished run it is too small.
+        inflation: Factor on the surrogate's variance, which is too small at the end of a run.
     """
 
     model: LogDensity
@@ -64,14 +64,14 @@ class Emulator:
 
     @classmethod
     def of(cls, view: View) -> Emulator:
-        """The surrogate of a view."""
+        """The emulator from a view."""
         return cls(view.model, view.setup.scaled, UNSEEN_INFLATION * view.inflation)
 
     def predict(self, x: ArrayLike) -> tuple[Array, Array]:
         """Mean and sd of the log-likelihood at x with shape (m, d), each with shape (m,).
 
-        Valid where the likelihood is feasible; ``feasibility`` says how probable that is. Far outside of the data the
-        sd is that of an extrapolation, which may be of the order of the depth itself.
+        Valid where the likelihood is feasible; ``feasibility`` says how probable that is. Far from the data the sd is
+        that of an extrapolation, and may be as large as the depth itself.
         """
         t = self._unit(x)
         mean, sd = self.model.predict(t)
@@ -81,12 +81,12 @@ class Emulator:
     def log_likelihood(self, x: ArrayLike) -> Array:
         """The sampled log-likelihood, -inf where infeasible, with shape (m,); faster than ``predict``, without sd.
 
-        For single points ``predictor()`` is faster by far.
+        For single points ``predictor()`` is much faster.
         """
         return self.model.y_max + self.model.relative(self._unit(x)) * self.model.temperature
 
     def predictor(self, names: tuple[str, ...], bounds: Array) -> Predictor:
-        """The emulator as plain numbers, see ``Predictor``."""
+        """A fast predictor made of plain arrays, see ``Predictor``."""
         scaled = self.scaled
         origin = {} if scaled.decades is None else {"origin": scaled.decades.origin}
         return self.model.predictor(names, bounds, scaled.location, scaled.scale, **origin)
@@ -106,14 +106,14 @@ class Emulator:
 def conclude(
     loop: PosteriorLoop, state: State, reason: str, n_samples: int, *, max_seconds: float | None = None
 ) -> Result:
-    """Samples the current surrogate of a run, and returns the result.
+    """The result of a run, from sampling its current surrogate.
 
     Args:
         loop: The loop of the run.
         state: Its last state.
-        reason: Why it is the last.
+        reason: Why the run stopped.
         n_samples: Effective number of independent draws.
-        max_seconds: How long the final chain may take; None for as long as it needs.
+        max_seconds: Time limit of the final chain; None for no limit.
 
     Raises:
         ValueError: If the run has no surrogate.
@@ -137,7 +137,7 @@ def conclude(
         share = f"{100.0 * SMALLEST_SHARE:g} %"
         reason = f"{reason}; a further mode with more than {share} of the mass: probability {_hidden(state):.1%}"
     if loop.setup.observables is not None and not view.learns_outputs:
-        reason = f"{reason}; the log-likelihood itself was learned, as the outputs predict it less well"
+        reason = f"{reason}; the log-likelihood itself was learned, because the outputs predict it less well"
     check = _evidence_check(view, sample, bridge or _bridge(view, chain))
     mean_error, sd_error, evidence_spread = surrogate_error(view, sample)
     record = Record(
@@ -159,9 +159,9 @@ def conclude(
 
 
 def conclude_at_once(loop: PosteriorLoop, state: State, reason: str) -> Result:
-    """Builds the result from the draws of the run's last step, if there is no time to sample the surrogate.
+    """The result of a run from the draws of its last step, if there is no time to sample the surrogate.
 
-    They are equally weighted, a few thousand at most, and the evidence is that of the last iteration.
+    The draws are equally weighted, at most a few thousand, and the evidence is that of the last iteration.
     """
     state = loop.cool(state)
     view = loop.view(state)
@@ -174,7 +174,7 @@ def conclude_at_once(loop: PosteriorLoop, state: State, reason: str) -> Result:
     last = state.rows()[-1] if len(state.trace) else {}
     record = Record(
         converged=False,
-        status=f"{reason}; {words}: these are the {n} draws that the run worked with",
+        status=f"{reason}; {words}: these are the {n} draws of its last iteration",
         n_evaluations=calls(state),
         data=state.data,
         log_prior=loop.scaled.log_density_x(state.data.x),
@@ -193,7 +193,7 @@ def _prior_words(loop: PosteriorLoop) -> tuple[str, ...]:
 
 
 def _probabilities(view: View, samples: LevelSamples | None) -> Probabilities | None:
-    """Probabilities of levels, with the errors of a finished surrogate."""
+    """Probabilities of levels with their errors; None without categories and integers."""
     if samples is None:
         return None
     inflate, rng = UNSEEN_INFLATION * view.inflation, view.rng("final probabilities")
@@ -219,7 +219,7 @@ def _evidence_check(view: View, sample: ImportanceSample, bridge: Bridge) -> Evi
 
 
 def _hidden(state: State) -> float:
-    """Probability of an undiscovered mode with more than 5 % of the mass; nan if the run did not search for one."""
+    """Probability of a hidden mode with more than 5 % of the mass; nan if the run did not search for one."""
     probability = state.column("hidden")
     return float(probability[-1]) if len(probability) else np.nan
 
@@ -227,8 +227,8 @@ def _hidden(state: State) -> float:
 def _evidence_error(evidence: EvidenceCheck, spread: float, hidden: float) -> float:
     """Standard error of the log evidence.
 
-    Of sampling, of the surrogate, of a hidden mode (its expected size), and the difference between two estimates if it
-    is larger than their errors allow.
+    It combines the errors of sampling and of the surrogate, the expected contribution of a hidden mode, and the
+    difference between two estimates if their errors do not explain it.
     """
     errors = [evidence.importance_error, spread, EXPECTED_SHIFT * np.nan_to_num(hidden)]
     if not evidence.agrees and np.isfinite(evidence.difference):
@@ -237,7 +237,7 @@ def _evidence_error(evidence: EvidenceCheck, spread: float, hidden: float) -> fl
 
 
 def _status(reason: str, chain: Chain, evidence: EvidenceCheck) -> str:
-    """Why the run stopped, and any problem of its final draws."""
+    """Why the run stopped, with any problem of its final draws."""
     words = [reason]
     if not chain.converged:
         words.append(f"its final chain did not converge: {chain.reason}")
@@ -273,7 +273,7 @@ def _walkers(sample: ImportanceSample, n: int, rng: np.random.Generator) -> Arra
 
 
 def _samples(loop: PosteriorLoop, state: State, model: LogDensity, chain: Chain) -> Samples:
-    """The chain in the coordinates of the prior, with emulated derived values."""
+    """The samples: the chain in the coordinates of the prior, with emulated derived values."""
     scaled, prior = loop.scaled, loop.prior
     x = np.clip(scaled.from_unit(chain.samples), prior.bounds[:, 0], prior.bounds[:, 1])
     log_prior = prior.log_density(x)
@@ -302,7 +302,7 @@ def _quality(chain: Chain, sample: ImportanceSample) -> dict[str, float]:
 
 
 def _derived_values(loop: PosteriorLoop, state: State, samples: Array, log_likelihood: Array) -> dict[str, Any]:
-    """Derived values of the draws with their held-out errors."""
+    """Derived values of the draws, and their held-out errors."""
     low, high = loop.scaled.to_unit(loop.prior.bounds.T)
     circles = InputWarp.identity(low, high, loop.prior.periodic)
     model = _derived_model(loop, state, samples, circles)
@@ -315,7 +315,7 @@ def _derived_values(loop: PosteriorLoop, state: State, samples: Array, log_likel
 def _derived_model(loop: PosteriorLoop, state: State, samples: Array, circles: InputWarp) -> DerivedModel | None:
     """Regressions of the derived values on the evaluated points, in unit coordinates; None if there are none.
 
-    Periodic parameters enter by their cosine and sine.
+    Periodic parameters enter as their cosine and sine.
     """
     data = state.data
     if not data.derived_names:
@@ -332,17 +332,17 @@ def _derived_model(loop: PosteriorLoop, state: State, samples: Array, circles: I
 def load_result(
     folder: str | os.PathLike[str], *, n_samples: int = 10_000, prior: Any = None, target: Observables | None = None
 ) -> Result:
-    """Samples the surrogate of a run in a folder, finished or not, without calling the likelihood.
+    """The result of a run in a folder, finished or not, by sampling its surrogate without calling the likelihood.
 
     Args:
         folder: Output folder of the run.
         n_samples: Effective number of independent draws.
-        prior: The prior again, needed only if it holds distributions that are not scipy's.
-        target: The simulator and the comparison again, needed only for a run of ``Observables``; the first is not
-            called.
+        prior: The prior, needed only if it has distributions that are not from scipy.
+        target: The ``Observables``, needed only for a run of them; the simulator is not called.
 
     Raises:
-        ValueError: If the folder holds no run, one without a surrogate yet, or one of ``Observables`` and no target.
+        ValueError: If the folder holds no run, a run without a surrogate yet, or a run of ``Observables`` and there is
+            no target.
     """
     place = RunFolder(Path(folder).absolute())
     if not place.state_path.exists():

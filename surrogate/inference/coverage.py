@@ -1,4 +1,4 @@
-"""Points that cover others: the farthest from known points, and the most representative ones of a set."""
+"""Points that cover a set: those farthest from known points, and the most representative ones."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def farthest(known: Array, candidates: Array, count: int) -> Indices:
     """Indices of the candidates farthest from all known points and from each other, greedily.
 
     Args:
-        known: With shape (n, d), n >= 1.
-        candidates: With shape (m, d).
-        count: How many, at most m.
+        known: Known points, with shape (n, d), n >= 1.
+        candidates: Candidates, with shape (m, d).
+        count: Number of points, at most m.
     """
     distance = ((candidates[:, None, :] - known[None]) ** 2).sum(-1).min(1)
     chosen = []
@@ -30,12 +30,12 @@ def representatives(known: Array, draws: Array, count: int) -> Indices:
     """Indices of the draws that, with the known points, best represent all draws, greedily.
 
     Each choice reduces most the mean squared distance from a draw to the nearest known or chosen point. Unlike the
-    farthest draws, these lie where the mass is. O(m^2) time and memory for m draws.
+    farthest draws, these follow the mass. O(m^2) time and memory for m draws.
 
     Args:
-        known: With shape (n, d), n >= 1.
-        draws: With shape (m, d).
-        count: How many, at most m.
+        known: Known points, with shape (n, d), n >= 1.
+        draws: Draws, with shape (m, d).
+        count: Number of points, at most m.
     """
     between = ((draws[:, None, :] - draws[None]) ** 2).sum(-1)
     nearest = ((draws[:, None, :] - known[None]) ** 2).sum(-1).min(1)

@@ -20,7 +20,7 @@ __all__ = ["Criteria", "information_criteria", "waic"]
 
 
 _INFLUENTIAL = 0.4
-"""Variance of the log density of one datum over the posterior from which WAIC is not to be trusted.
+"""Variance of a datum's log density over the posterior above which WAIC is unreliable.
 
 Vehtari, Gelman & Gabry (2017), doi:10.1007/s11222-016-9696-4, section 2.
 """
@@ -28,7 +28,7 @@ Vehtari, Gelman & Gabry (2017), doi:10.1007/s11222-016-9696-4, section 2.
 
 @dataclass(frozen=True)
 class Criteria:
-    """Information criteria of one model: smaller is better, as minus twice a log-likelihood. NaN where unknown.
+    """Information criteria of a model on the scale of -2 log-likelihood: smaller is better, NaN if unknown.
 
     Attributes:
         aic: Akaike's (1974), 2 d - 2 ln L_max.
@@ -37,9 +37,9 @@ class Criteria:
         dic: Spiegelhalter et al.'s (2002), D(mean) + 2 p, with D = -2 ln L.
         p_dic: Effective number of parameters p = mean(D) - D(mean).
         waic: Watanabe's (2010), -2 sum_i (ln mean L_i - var ln L_i) over the data.
-        waic_error: Its standard error, from the spread over the data.
+        waic_error: Standard error of ``waic``, from its spread over the data.
         p_waic: Effective number of parameters, sum_i var ln L_i.
-        warnings: What limits these numbers.
+        warnings: Sentences on limitations of these numbers.
     """
 
     aic: float = np.nan
@@ -53,7 +53,7 @@ class Criteria:
     warnings: tuple[str, ...] = ()
 
     def rows(self) -> list[tuple[str, str]]:
-        """Names and values as text, known ones alone."""
+        """Names and values of the known criteria, as text."""
         names = {"aic": "AIC", "aicc": "AICc", "bic": "BIC", "dic": "DIC", "waic": "WAIC"}
         rows = [(words, f"{getattr(self, name):.3f}") for name, words in names.items()]
         return [(words, value) for words, value in rows if value != "nan"]
@@ -70,17 +70,17 @@ def information_criteria(
 ) -> Criteria:
     """Information criteria of a run.
 
-    AIC and BIC take the highest log-likelihood; DIC takes the surrogate at the draws and at their mean; WAIC takes the
-    log density of each datum. None of them looks at the prior's width, which evidences do.
+    AIC and BIC use the highest log-likelihood, DIC the surrogate at the draws and at their mean, and WAIC the log
+    density of each datum. Unlike evidences, none of them depends on the widths of priors.
 
     Args:
-        result: Of the run.
+        result: Result of the run.
         n_data: Number of data, for AICc and BIC.
-        best_fit: ``result.maximum("likelihood")``; the maximum of the surrogate unless given, with a warning.
+        best_fit: ``result.maximum("likelihood")``; by default the maximum of the surrogate, with a warning.
         log_likelihoods: For WAIC: a function of a point x with shape (d,) that returns the log density of each datum,
             with shape (n,), called at ``n_draws`` draws; or its values at equally weighted draws, with shape (m, n).
         n_draws: Draws at which the function is called.
-        seed: Chooses them.
+        seed: Seed for choosing these draws.
 
     Raises:
         ValueError: If an argument has a wrong value or shape.
@@ -100,7 +100,7 @@ def information_criteria(
     few = 2.0 * d * (d + 1) / (n - d - 1) if n > d + 1 else np.nan
     dic, p_dic = _dic(result)
     if p_dic < 0:
-        warnings.append("DIC: its number of parameters is negative, since the mean lies outside of the posterior")
+        warnings.append("DIC: its number of parameters is negative, because the mean lies outside the posterior")
     per_datum = _per_datum(result, log_likelihoods, n_draws, seed)
     widely = (np.nan, np.nan, np.nan, 0) if per_datum is None else waic(per_datum)
     if widely[3]:
@@ -119,7 +119,7 @@ def information_criteria(
 
 
 def _dic(result: Result) -> tuple[float, float]:
-    """The deviance information criterion and its number of parameters, by the surrogate."""
+    """The deviance information criterion and its number of parameters, from the surrogate."""
     log_likelihood = result.log_posterior - result.draws.log_prior
     mean_deviance = -2.0 * float(result.weights @ log_likelihood)
     at_mean = -2.0 * float(result.emulator.predict(result.draws.mean[None])[0][0])
@@ -141,7 +141,7 @@ def _per_datum(result: Result, log_likelihoods: Any, n: int, seed: int) -> Array
 
 
 def waic(log_likelihoods: Array) -> tuple[float, float, float, int]:
-    """Watanabe's criterion, its standard error, its number of parameters, and the number of influential data.
+    """WAIC, its standard error, its effective number of parameters, and the number of influential data.
 
     Args:
         log_likelihoods: Log density of each datum at equally weighted draws, with shape (m, n).

@@ -1,8 +1,7 @@
-"""The depths, thresholds and schedules that several parts of a posterior run share, each with its reason.
+"""Depths, thresholds and schedules shared by several parts of a posterior run, each with its reason.
 
-A depth is measured in nats below the best value. Of a Gaussian posterior in d dimensions the depth is half a
-chi-square variable: d / 2 on average, with an sd of sqrt(d / 2). A constant that only one part uses stands at the top
-of its file.
+A depth is measured in nats below the best value. For a Gaussian posterior in d dimensions it is half a chi-square
+variable, with mean d / 2 and sd sqrt(d / 2). Constants used by only one part are at the top of its file.
 """
 
 from __future__ import annotations
@@ -35,21 +34,21 @@ def bulk_depth(d: int) -> float:
 
 
 def seen_depth(d: int) -> float:
-    """Depth down to which predictions are judged, half the relevant one: below it the shaping takes errors as noise."""
+    """Depth down to which predictions are judged, half the relevant one; the shaping treats deeper errors as noise."""
     return 0.5 * relevant_depth(d)
 
 
 MANY_PARAMETERS = 20
-"""Number of parameters above which designs, samples and searches follow rules of their own.
+"""Number of parameters above which designs, samples and searches follow other rules.
 
 A quadratic then has more than 231 coefficients: a Gaussian mixture needs more draws, a structure takes seconds to fit.
 """
 
 FEASIBLE = 0.5
-"""Probability of being feasible from which a point is taken for feasible."""
+"""Probability of being feasible above which a point counts as feasible."""
 
 RECENT_BATCHES = 3
-"""Last batches whose errors say how far the sd of the surrogate can be trusted: before them it was another one."""
+"""Number of last batches whose errors show whether the surrogate's sd is right; before, it was too different."""
 
 COLD_START_EVERY = 3
 """Steps from one fit that also starts at the default hyperparameters to the next.
@@ -58,10 +57,10 @@ A fit that always starts where the last one ended may stay in a poor optimum; a 
 """
 
 STRUCTURE_EVERY = 2
-"""Steps from one search for structure to the next, the most expensive part of a step; a bad miss brings it forward."""
+"""Interval, in steps, of the expensive search for structure; a badly predicted batch triggers it earlier."""
 
 NOISE_EVERY = 4
-"""Steps from one search for undeclared noise to the next: evidence for it grows by a fraction of a nat a point."""
+"""Interval, in steps, of the search for undeclared noise, whose evidence grows by a fraction of a nat per point."""
 
 MOVED_FAR = 0.2
-"""Divergence in nats by which a batch moves the posterior if it found a mode: ten times the limit for convergence."""
+"""Divergence in nats, ten times the convergence limit, above which a batch has probably found a mode."""

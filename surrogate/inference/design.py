@@ -1,4 +1,4 @@
-"""Points before there is a surrogate: space-filling points of the prior, or points about a reference."""
+"""The initial design: space-filling points of the prior, or points around a reference."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from surrogate.samplers.coordinates import Turns
 __all__ = ["Reference", "design", "space_filling"]
 
 
-_WIDER = 1.5  # widths of a reference that a design has: a reference is often too narrow
-_LOG_SCALES = (-1.5, -0.5)  # powers of ten of the prior's width at which points lie about a reference: 3 % to 30 %
-_CENTRAL = (0.1, 0.9)  # probabilities of the quantiles whose distance is that width
-_CLOSER = 0.8  # factor by which draws outside of the prior are tried again closer to the mean ...
-_CLOSEST = 0.1  # ... until this one; the rest is folded back into the prior
-_SURPLUS = 4  # draws for each point that is wanted, as most may lie outside
+_WIDER = 1.5  # width of the design relative to a reference, which is often too narrow
+_LOG_SCALES = (-1.5, -0.5)  # log10 scales, relative to the prior's width, of points around a reference: 3 % to 30 %
+_CENTRAL = (0.1, 0.9)  # probabilities of the prior quantiles that define that width
+_CLOSER = 0.8  # factor by which draws outside the prior are moved towards the mean ...
+_CLOSEST = 0.1  # ... down to this one; the rest are folded back into the prior
+_SURPLUS = 4  # draws per requested point, because most may lie outside
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The expected place of the posterior, and its width if that is known.
+    """The expected location of the posterior, and its width if known.
 
     Attributes:
-        mean: With shape (d,).
-        covariance: With shape (d, d), or None when only a point is known.
+        mean: Expected mean, with shape (d,).
+        covariance: Expected covariance, with shape (d, d), or None if only a point is known.
     """
 
     mean: Array
@@ -72,30 +72,32 @@ class Reference:
         return out
 
     def check_inside(self, prior: Prior) -> None:
-        """Refuses a mean outside of the prior.
+        """Raises ValueError if the mean lies outside the prior.
 
         Raises:
-            ValueError: With the names of the parameters.
+            ValueError: The message names the parameters.
         """
         low, high = prior.bounds.T
         outside = [n for n, bad in zip(prior.names, (self.mean < low) | (self.mean > high), strict=True) if bad]
         if outside:
-            msg = f"reference must lie inside the prior; outside of it: {', '.join(outside)}"
+            msg = f"reference must lie inside the prior; outside: {', '.join(outside)}"
             raise ValueError(msg)
 
 
 def space_filling(prior: Prior, first: int, n: int, seed: int, *, inner: float = 0.8) -> Array:
     """Points ``first`` to ``first + n`` of a scrambled Sobol sequence over the inner part of the prior.
 
-    Any points determine a quadratic, so for a Gaussian posterior these are as good as any others; elsewhere they are
-    what finds further modes. The faces of a box are left out: a trend extrapolates better than it interpolates corners.
+    For a Gaussian posterior any points determine the quadratic equally well; for others, space-filling points find
+    further modes. The faces of a box are left out, because a trend extrapolates better than it interpolates between
+    corners.
 
     Args:
         prior: Prior, mapped through its quantiles.
-        first: Points of the sequence already used.
+        first: Number of points of the sequence already used.
         n: Number of points.
         seed: Seed of the scrambling.
-        inner: Central probability of each parameter that is covered; all of a periodic one, which has no faces.
+        inner: Central probability that is covered for each parameter; periodic parameters, without faces, are covered
+            completely.
 
     Returns:
         Points with shape (n, d).
@@ -108,7 +110,7 @@ def space_filling(prior: Prior, first: int, n: int, seed: int, *, inner: float =
 
 
 def _over_levels(levels: Levels, x: Array, first: int, seed: int) -> Array:
-    """The points with levels in turn, in random order, so that none is left out by chance."""
+    """The points with levels assigned in turn, in random order, so that no level is missed by chance."""
     order = generator(seed, "design", "levels").permutation(len(levels))
     return levels.points(x[:, levels.continuous], order[(first + np.arange(len(x))) % len(levels)])
 
@@ -116,8 +118,8 @@ def _over_levels(levels: Levels, x: Array, first: int, seed: int) -> Array:
 def _about(prior: Prior, mean: Array, factor: Array, n: int, rng: np.random.Generator) -> Array:
     """Gaussian draws inside the support of the prior, with shape (n, d).
 
-    Drawn closer to the mean until enough are inside; then, about a corner of a box, folded back into it. Periodic
-    parameters go round.
+    Draws are moved towards the mean until enough are inside. If that fails, as at a corner of a box, they are folded
+    back into it. Periodic parameters wrap around.
     """
     out: list[Array] = []
     shrink = 1.0
@@ -142,17 +144,17 @@ def design(
 ) -> Array:
     """The next n points of the initial design.
 
-    With a reference covariance: Gaussian draws of 1.5 times its width. With a reference point: the point itself, then
-    points about it at scales from 3 % to 30 % of the prior. Without: a Sobol sequence. Once some point is finite but
-    too few are, half of each batch lies about the best one.
+    With a reference covariance, these are Gaussian draws of 1.5 times its width. With a reference point, they are the
+    point itself and points around it at scales from 3 % to 30 % of the prior. Without a reference, they are a Sobol
+    sequence. If some points are finite but too few, half of each batch lies around the best one.
 
     Args:
         prior: Prior.
-        first: Number of design points evaluated before.
+        first: Number of design points already used.
         n: Number of points.
         seed: Seed of the run.
-        reference: Where the posterior is expected.
-        best: Best point so far, with shape (d,), when too few are finite.
+        reference: Expected location of the posterior.
+        best: Best point so far, with shape (d,), if too few points are finite.
 
     Returns:
         Points with shape (n, d).

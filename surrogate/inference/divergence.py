@@ -1,4 +1,4 @@
-"""Divergences of posteriors that are weights on one set of draws."""
+"""Divergences between posteriors given as weights on one set of draws."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from surrogate.arrays import Array
 __all__ = ["gaussian_kl"]
 
 
-_TINY = 1e-300  # variance of points that are all the same
-_JITTER = 1e-12  # of a correlation matrix, whose diagonal is one
-_FLOOR = 1e-9  # variance, in units of the reference, of a weighting that leaves hardly a point
+_TINY = 1e-300  # variance of equal points
+_JITTER = 1e-12  # jitter of a correlation matrix
+_FLOOR = 1e-9  # variance, relative to the reference, below which a weighting has hardly any points
 
 
 def gaussian_kl(x: Array, log_v: Array, log_w: Array) -> Array:
-    """Symmetrised Gaussian divergence between one weighting of points and each of several others.
+    """Symmetrised Gaussian divergences between one weighting of points and several others.
 
     Args:
         x: Points, with shape (n, d).
@@ -24,7 +24,7 @@ def gaussian_kl(x: Array, log_v: Array, log_w: Array) -> Array:
         log_w: Log weights of the others, with shape (k, n).
 
     Returns:
-        Divergences in nats, with shape (k,), infinite for a weighting that leaves no point. O(k n d^2).
+        Divergences in nats, with shape (k,), infinite for a weighting without points. O(k n d^2).
     """
     d, some = x.shape[1], np.asarray(np.isfinite(log_w).any(1))
     if not some.all():
@@ -45,4 +45,4 @@ def gaussian_kl(x: Array, log_v: Array, log_w: Array) -> Array:
     inverse = np.linalg.inv(second)
     trace = np.trace(second, axis1=1, axis2=2) + np.trace(inverse, axis1=1, axis2=2) - 2 * d
     pull = (shift**2).sum(1) + np.einsum("ki,kij,kj->k", shift, inverse, shift)
-    return 0.25 * (trace + pull)  # half of each divergence, and the mean of both
+    return 0.25 * (trace + pull)  # each divergence has a factor 1/2, and so has their mean

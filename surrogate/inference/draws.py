@@ -1,4 +1,4 @@
-"""Draws of the surrogate posterior and of a tempered (warm) one: the candidates for the next batch."""
+"""Draws of the surrogate posterior and of a warm (tempered) one, the candidates for the next batch."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ __all__ = [
 class ScaledPrior:
     """The prior in unit coordinates t = (w - location) / scale, with w = x or its logarithm.
 
-    A periodic parameter may have any number of turns in t; `about` opens its circle where there is least of a cloud, so
-    that samplers meet one turn with an edge on which hardly anything lies.
+    A periodic parameter may take values outside its period in t. `about` cuts its circle where draws are sparsest, so
+    that samplers see one period with edges that have hardly any mass.
 
     Attributes:
-        location: With shape (d,).
-        scale: With shape (d,).
-        log_density_x: Log prior density at x with shape (m, d).
-        sample_x: Maps (n, rng) to draws with shape (n, d).
-        turns: One turn of each periodic parameter, None if there are none.
-        seam: Where the circles are open, with the shape of ``turns.columns``; None where they are closed.
-        decades: The parameters of which w is the logarithm; None if there are none.
+        location: Origin of t, with shape (d,).
+        scale: Units of t, with shape (d,).
+        log_density_x: Function that gives the log prior density at x with shape (m, d).
+        sample_x: Function of (n, rng) that gives draws with shape (n, d).
+        turns: Periods of the periodic parameters; None if there are none.
+        seam: Positions at which circles are cut, with the shape of ``turns.columns``; None if they are not cut.
+        decades: Parameters for which w is the logarithm; None if there are none.
     """
 
     location: Array
@@ -87,15 +87,15 @@ class ScaledPrior:
         return self.unrolled(self.to_unit(self.sample_x(n, rng)))
 
     def about(self, t: Array) -> ScaledPrior:
-        """A copy that cuts open each circle where the draws t, with shape (n, d), are sparsest."""
+        """A copy with each circle cut where the draws t, with shape (n, d), are sparsest."""
         return self if self.turns is None else replace(self, seam=self.turns.emptiest(t))
 
     def unrolled(self, t: Array) -> Array:
-        """The points t, moved by whole turns to start at the cut of each circle; unchanged without a cut."""
+        """The points t, shifted by whole periods into those that start at the cuts; unchanged without cuts."""
         return t if self.turns is None or self.seam is None else self.turns.wrapped(t, self.seam)
 
     def not_among(self, t: Array, x: Array) -> Array:
-        """The points t, with shape (k, d), that are not among the points x."""
+        """Those of the points t, with shape (k, d), that are not among the points x."""
         known = {row.tobytes() for row in x}
         return t[[row.tobytes() not in known for row in self.from_unit(t)]]
 
@@ -121,38 +121,38 @@ class Draws:
 
 
 WARM_TEMPERATURE = 3.0
-"""Temperature of the warm draws, in any number of dimensions."""
+"""Temperature of the warm draws, for any number of dimensions."""
 
 LEAST_FEASIBLE = 1e-3
-"""Probability of being feasible that is never undercut: draws still visit what is denied."""
+"""Lower limit on the probability of being feasible, so that draws still visit regions predicted infeasible."""
 
-_NARROW = 0.05  # sd in units of the prior below which points are narrow
-_BEST = (6, 2)  # best points on which particles start: at least six, and two for each parameter
+_NARROW = 0.05  # sd in units of the prior below which points count as narrow
+_BEST = (6, 2)  # best points from which particles start: at least six, and two per parameter
 _FIRST_WIDTH = 0.15  # sd of these starts in units of the prior, before there are draws
-_NEXT_WIDTH = 0.5  # the same in sds of the last warm draws
-_FROM_BEST = 0.3  # share of the mixture of starts that lies about the best points
-_WIDENED = 1.4  # factor on the widths of the Gaussians fitted to the last warm draws
-_COMPONENTS = 4  # of that mixture ...
-_DRAWS_PER_PARAMETER = 40  # ... if there are more than that many draws for each parameter, otherwise one
-_FROM_PRIOR = 0.3  # share of the particles that start from the prior, so that a mode anywhere gets its share
-_SWEEPS = 12  # moves of each particle at the last temperature
-_SWEEPS_PER_PARAMETER = 2  # the same with many parameters, where moves decorrelate more slowly
+_NEXT_WIDTH = 0.5  # the same in units of the last warm draws' sds
+_FROM_BEST = 0.3  # share of the starting mixture around the best points
+_WIDENED = 1.4  # factor on the widths of Gaussians fitted to the last warm draws
+_COMPONENTS = 4  # components of that mixture ...
+_DRAWS_PER_PARAMETER = 40  # ... if there are more draws per parameter than this, otherwise one
+_FROM_PRIOR = 0.3  # share of the particles that start from the prior, so that any mode gets some
+_SWEEPS = 12  # sweeps at the last temperature
+_SWEEPS_PER_PARAMETER = 2  # sweeps per parameter if there are many, where moves decorrelate more slowly
 _JITTER = 1e-18  # variance that keeps a covariance of draws positive definite
 
 
 def is_narrow(t: Array) -> bool:
-    """Whether points t, with shape (n, d), fill only a small part of the prior along some axis."""
+    """Whether points t, with shape (n, d), cover only a small part of the prior along some axis."""
     n, d = t.shape
     return n > d + 1 and bool((t.std(0) < _NARROW).any())
 
 
-_FLAT = 1e-12  # share of the largest variance below which points do not vary along a direction
+_FLAT = 1e-12  # share of the largest variance below which a direction counts as constant
 
 
 def _factor(covariance: Array) -> Array:
-    """A factor L of the covariance L L^T; directions along which the points do not vary get a wide spread.
+    """A factor L of the covariance L L^T, with a large variance in directions along which the points do not vary.
 
-    Earlier evaluations may be a scan in which some parameters were fixed.
+    Such directions occur if earlier evaluations were a scan with some parameters fixed.
     """
     values, vectors = np.linalg.eigh(covariance)
     if values[0] <= _FLAT * values[-1]:
@@ -178,9 +178,9 @@ def _starting_mixture(t: Array, y: Array, previous: Draws | None, rng: np.random
 def starting_particles(
     prior: ScaledPrior, t: Array, y: Array, previous: Draws | None, rng: np.random.Generator, *, n: int
 ) -> tuple[ScaledPrior, Array, Callable[[Array], Array]]:
-    """The prior with its circles cut open, n particles from which sampling starts, and their log density.
+    """The prior with cut circles, n starting particles, and their log density.
 
-    30 % of the particles come from the prior and 70 % from Gaussians on the previous draws and the best points; the
+    30 % of the particles come from the prior and 70 % from Gaussians around the previous draws and the best points. The
     other arguments are those of ``draw``.
     """
     if prior.turns is not None:
@@ -212,8 +212,8 @@ def draw(
 ) -> Draws:
     """Draws of the surrogate posterior by sequential Monte Carlo.
 
-    30 % of the particles start from the prior, so that a mode anywhere gets its share, and 70 % from Gaussians on the
-    previous draws and on the best points.
+    30 % of the particles start from the prior, so that any mode gets some, and 70 % from Gaussians around the previous
+    draws and the best points.
 
     Args:
         model: Surrogate.
@@ -225,7 +225,7 @@ def draw(
         n: Number of particles.
 
     Returns:
-        n draws at each temperature. About 50 calls of the surrogate on n points each.
+        n draws at each temperature, after about 50 calls of the surrogate on n points each.
     """
     prior, start, log_start = starting_particles(prior, t, y, previous, rng, n=n)
 

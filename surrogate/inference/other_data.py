@@ -172,7 +172,7 @@ def _sure(view: View) -> tuple[bool, str]:
     """Whether paths of the surrogate agree about the posterior and the evidence, and a sentence that says so."""
     limits, spread = view.setup.thresholds, view.spread
     sure = spread.bulk < limits.spread and spread.warm < limits.warm and spread.log_evidence < limits.log_evidence
-    numbers = f"draws of the surrogate differ from its mean by {spread.bulk:.2g} (limit {limits.spread:g})"
+    numbers = f"paths of the surrogate differ from its mean by {spread.bulk:.2g} (limit {limits.spread:g})"
     evidence = f"their log evidences by {spread.log_evidence:.2g} (limit {limits.log_evidence:g})"
     return sure, f"{'sure' if sure else 'unsure'}, without further calls: {numbers}, {evidence}"
 

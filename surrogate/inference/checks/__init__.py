@@ -1,4 +1,4 @@
-"""The checks, one per file, that must pass before a claim of convergence. `CHECKS` has all, in order."""
+"""The checks that must pass before a claim of convergence, one per file; `CHECKS` lists them in order."""
 
 from surrogate.inference.checks.batch_error import BatchError
 from surrogate.inference.checks.check import SEARCH, SIGNALS, Check
@@ -35,7 +35,7 @@ CHECKS: tuple[Check, ...] = (
 )
 
 _LEVEL_BY_LEVEL = ("overlooked", "modes", "hidden")
-"""Checks that move through the prior step by step, which is possible within a level only."""
+"""Checks that need continuous parameters and are therefore made within each level."""
 
 MIXED_CHECKS: tuple[Check, ...] = (
     *(EachLevel(check) if check.name in _LEVEL_BY_LEVEL else check for check in CHECKS),

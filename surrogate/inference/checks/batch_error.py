@@ -1,4 +1,4 @@
-"""Check that the values of the last batch were predicted."""
+"""Check that the values of the last batch were predicted well."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from surrogate.problem.dataset import FAILED
 __all__ = ["BatchError", "batch_error"]
 
 
-_UNIT = 0.25  # nats that an error may have at the best point ...
-_UNIT_PER_DEPTH = 0.1  # ... and in addition for each nat of depth, as deep points matter less
-_NOISE_SDS = 2.5  # sds of the noise that are no error: one in eighty is larger
+_UNIT = 0.25  # allowed error in nats at the best point ...
+_UNIT_PER_DEPTH = 0.1  # ... plus this for each nat of depth, because deep points matter less
+_NOISE_SDS = 2.5  # sds of the noise that do not count as an error; one in eighty is larger
 
 
 class BatchError:
-    """Requires that the last batch was predicted well: the values, and whether they are feasible."""
+    """Requires that values and feasibility of the last batch were predicted well."""
 
     name = "batch error"
     phases = SIGNALS
@@ -47,12 +47,14 @@ def _largest(view: View) -> float:
         return np.inf
     seen = last & data.finite
     seen &= data.y_max - np.fmax(data.y, state.predicted[:, 0]) < seen_depth(view.d)
-    seen &= view.feasible(view.t) | (data.y_max - data.y < relevant_depth(view.d))  # a wall is learned as infeasible
+    seen &= view.feasible(view.t) | (
+        data.y_max - data.y < relevant_depth(view.d)
+    )  # values that mark a wall are learned as infeasible
     return batch_error(data.y[seen], state.predicted[seen, 0], data.y_max, noise=view.noise[seen])
 
 
 def _is_surprised(view: View, last: Flags) -> bool:
-    """Whether a point surely predicted feasible was infeasible, or a point of the bulk was predicted infeasible."""
+    """Whether a point certain to be feasible was infeasible, or a point in the bulk was predicted infeasible."""
     data, before = view.state.data, view.before
     if before is None:
         return False
@@ -65,7 +67,7 @@ def _is_surprised(view: View, last: Flags) -> bool:
 def batch_error(y: Array, predicted: Array, y_max: float, *, noise: Array | float = 0.0) -> float:
     """Largest |y - predicted| / (0.25 + 0.1 depth) over a batch, with the depth of the higher of the two.
 
-    What noise explains, 2.5 of its standard deviations, is no error.
+    Differences up to 2.5 standard deviations of the noise do not count.
     """
     if len(y) == 0:
         return 0.0

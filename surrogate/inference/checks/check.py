@@ -13,10 +13,10 @@ __all__ = ["SEARCH", "SIGNALS", "Check", "unmeasured"]
 
 
 SIGNALS = frozenset({Phase.LEARN, Phase.ARMED, Phase.DONE})
-"""Phases of the checks of convergence, which are made after each batch."""
+"""Phases of the convergence checks, which are made after each batch."""
 
 SEARCH = frozenset({Phase.ARMED, Phase.DONE})
-"""Phases of the checks that look for what the surrogate does not know: made once those of convergence agree."""
+"""Phases of the search for overlooked modes, whose checks are made once the convergence checks agree."""
 
 
 @runtime_checkable
@@ -24,8 +24,8 @@ class Check(Protocol):
     """A condition that must hold before a run claims convergence.
 
     Attributes:
-        name: By which it is left out, and by which its finding is kept.
-        phases: Phases that the other checks may have led to in which it is made, `SIGNALS` or `SEARCH`.
+        name: Name, by which it is left out and its finding is stored.
+        phases: Phases in which the check is made, `SIGNALS` or `SEARCH`, given the result of earlier checks.
     """
 
     name: str
@@ -33,10 +33,10 @@ class Check(Protocol):
 
     @property
     def columns(self) -> Mapping[str, float]:
-        """Names of the numbers for the trace, each with its value in steps where it is not measured."""
+        """Names of the numbers for the trace, each with its value in steps that do not measure it."""
 
     def look(self, view: View) -> Finding:
-        """The finding of the check: depends on the view alone."""
+        """The finding of the check, which depends only on the view."""
 
 
 def unmeasured(check: Check, view: View) -> Finding:

@@ -1,4 +1,4 @@
-"""Check that there are enough draws for the other checks."""
+"""Check that there are enough effective draws for the other checks."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["EffectiveSize", "too_few_draws", "with_enough_draws"]
 C = TypeVar("C", bound=Check)
 
 
-_FEWEST = 50.0  # effective draws below which moments mean nothing: an error of 14 % of an sd
-_ENOUGH = 300.0  # effective draws with which a claim may be made: 6 % of an sd, below what the other checks allow
+_FEWEST = 50.0  # effective draws below which moments are useless: an error of 14 % of an sd
+_ENOUGH = 300.0  # effective draws needed for a claim: an error of 6 % of an sd, less than the other checks allow
 
 
 class EffectiveSize:
@@ -29,7 +29,7 @@ class EffectiveSize:
     columns = {"ess": 0.0}
 
     def look(self, view: View) -> Finding:
-        """Refuses a claim if there are too few draws, before all other reasons; does not withdraw an earlier claim."""
+        """Refuses a claim if there are too few draws, with priority over other reasons; keeps an earlier claim."""
         ess = view.sample.ess
         if ess >= _ENOUGH:
             return Finding(view.nowhere, numbers={"ess": ess})
@@ -39,7 +39,7 @@ class EffectiveSize:
 
 
 def with_enough_draws(look: Callable[[C, View], Finding]) -> Callable[[C, View], Finding]:
-    """The ``look`` of a check, which reports "not measured" while there are too few draws to judge anything."""
+    """A decorator of a check's ``look``, which reports "not measured" while there are too few draws."""
 
     @wraps(look)
     def guarded(check: C, view: View) -> Finding:
@@ -49,5 +49,5 @@ def with_enough_draws(look: Callable[[C, View], Finding]) -> Callable[[C, View],
 
 
 def too_few_draws(view: View) -> bool:
-    """Whether there are too few draws to judge anything."""
+    """Whether there are too few effective draws for any check."""
     return view.sample.ess < _FEWEST

@@ -1,4 +1,4 @@
-"""The evidence and its error, for the record."""
+"""Record of the evidence and its error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Evidence"]
 
 
 class Evidence:
-    """Records the log evidence and its error: of sampling, of the surrogate, and of unknown infeasible regions."""
+    """Records the log evidence and its error due to sampling, the surrogate, and unknown infeasible regions."""
 
     name = "evidence"
     phases = SIGNALS

@@ -17,28 +17,28 @@ from surrogate.problem.prior import Prior
 __all__ = ["Exchanges", "equal_priors", "exchanges"]
 
 
-_FEWEST = 2  # images that are tried even if no holes are to be filled
-_PROBABILITIES = (0.01, 0.3, 0.7, 0.99)  # two priors are the same if their quantiles at these agree
+_FEWEST = 2  # images tried even if no holes are to be filled
+_PROBABILITIES = (0.01, 0.3, 0.7, 0.99)  # probabilities at which the quantiles of equal priors agree
 
 
 class Exchanges:
-    """Requests the best point with parameters of equal priors exchanged, where the surrogate is low there."""
+    """Requests images of the best point under exchanges of parameters with equal priors, where the surrogate is low."""
 
     name = "exchanges"
     phases = SEARCH
     columns: dict[str, float] = {}
 
     def look(self, view: View) -> Finding:
-        """The first of the exchanged points, in the first round of the search."""
+        """Requests the first of these images in the first round of the search."""
         if view.setup.knows_width or view.state.explored:
             return Finding(view.nowhere)
-        if view.learns_outputs and view.model.exact:  # polynomials are known everywhere
+        if view.learns_outputs and view.model.exact:  # polynomial outputs are known everywhere
             return Finding(view.nowhere)
         return Finding(_images(view)[: max(view.setup.holes_to_fill, _FEWEST)])
 
 
 def _images(view: View) -> Array:
-    """The best point with parameters exchanged, if the surrogate there is below the bulk, with shape (k, d)."""
+    """Images of the best point under exchanges at which the surrogate is below the bulk, with shape (k, d)."""
     data, model = view.state.data, view.model
     best = data.x[np.argmax(np.where(data.finite, data.y, -np.inf))]
     t = view.setup.scaled.to_unit(best[exchanges(equal_priors(view.setup.prior), view.d)])
@@ -47,7 +47,7 @@ def _images(view: View) -> Array:
 
 
 def equal_priors(prior: Prior) -> list[Indices]:
-    """Groups of columns of parameters that have the same prior."""
+    """Groups of columns whose parameters have the same prior."""
     quantiles = prior.quantile(np.array(_PROBABILITIES)[:, None] * np.ones((len(_PROBABILITIES), prior.d)))
     return [np.flatnonzero((quantiles == column).all(0)) for column in np.unique(quantiles, axis=1).T[:, :, None]]
 
@@ -55,12 +55,12 @@ def equal_priors(prior: Prior) -> list[Indices]:
 def exchanges(groups: Sequence[Indices], d: int) -> Indices:
     """Permutations of d parameters under which a likelihood may be symmetric, with shape (k, d).
 
-    Components of a mixture, lines of a spectrum and terms of a sum may be exchanged: their parameters come in groups of
-    equal priors. First all groups exchange the same two members at once; then blocks of one group do, as if it held
-    several kinds of parameters; then single pairs.
+    Components of a mixture, lines of a spectrum and terms of a sum can be exchanged; their parameters form groups of
+    equal priors. First come exchanges of the same two members in all groups at once, then of blocks within a group, as
+    if it held several kinds of parameters, then of single pairs.
 
     Args:
-        groups: Columns of parameters that have the same prior, those of each group in order.
+        groups: Groups of columns whose parameters have the same prior, in order.
         d: Number of parameters.
     """
     groups = [group for group in groups if len(group) > 1]

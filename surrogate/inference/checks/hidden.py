@@ -1,4 +1,4 @@
-"""Check whether the evaluations leave room for a further mode."""
+"""Check whether the evaluations leave room for a hidden mode."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from surrogate.inference.view import View
 __all__ = ["Hidden"]
 
 
-_DRAWS = 2000  # of the posterior, to which a mixture is fitted
-_ROUND = 4  # points of a round: later ones profit from what the first have shown
+_DRAWS = 2000  # draws of the posterior to which a mixture is fitted
+_ROUND = 4  # points per round; later rounds profit from the results of earlier ones
 _ONE_MODE = 0.1
-"""Probability of a further mode where all that was seen is one quadratic: most posteriors have one mode."""
+"""Prior probability of a further mode if a quadratic describes all evaluations: most posteriors have one mode."""
 _SEVERAL_MODES = 0.5
-"""The same where there are several modes, or a shape that no quadratic describes."""
+"""The same if there are several modes, or no quadratic describes the evaluations."""
 
 
 class Hidden:
-    """Requests points as long as each lowers the probability of a hidden mode by a stated amount.
+    """Requests points as long as each lowers the probability of a hidden mode by enough.
 
-    See `surrogate.inference.hidden_modes`. The probability that is left is part of the status of a run.
-    Not computed for periodic parameters, on whose circles a Gaussian hypothesis means nothing, nor with a reference
-    that has a width; the probability is then NaN, and the status does not state one.
+    See `surrogate.inference.hidden_modes`. The remaining probability is part of the status of a run. It is not computed
+    for periodic parameters, where a Gaussian hypothesis makes no sense, nor with a reference that has a width. The
+    probability is then NaN and is not part of the status.
     """
 
     name = "hidden"
@@ -38,7 +38,7 @@ class Hidden:
     columns = {"hidden": np.nan}
 
     def look(self, view: View) -> Finding:
-        """The points of a round, and the probability of a hidden mode before they are evaluated."""
+        """Requests the points of a round, and reports the probability of a hidden mode before they are evaluated."""
         if view.setup.knows_width or view.setup.prior.periodic.any():
             return Finding(view.nowhere, numbers=self.columns)
         rng, sample, data = view.rng("hidden"), view.sample, view.state.data
@@ -61,12 +61,12 @@ class Hidden:
 
 
 def _log_prior_density(view: View) -> float:
-    """Log density of the prior at the draws, on average: the evidence holds it, a peak of the likelihood does not."""
+    """Mean log prior density at the draws, which is part of the evidence but not of a peak of the likelihood."""
     return float(view.window.log_density(view.window.unrolled(view.draws.posterior)).mean())
 
 
 def _predicted_depth(view: View) -> Callable[[Array], Array]:
-    """Depth below the best value that the surrogate predicts; infinite where it predicts infeasibility."""
+    """Function that gives the predicted depth below the best value; infinite where infeasibility is predicted."""
 
     def depth(t: Array) -> Array:
         mean, _ = view.model.predict(t)

@@ -1,4 +1,4 @@
-"""Check of the emptiest regions of the prior, where no model of the data could see a mode."""
+"""Check of the emptiest regions of the prior, where no model could predict a mode from the evaluations."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ __all__ = ["Holes"]
 class Holes:
     """Requests the points of the inner prior that are farthest from all evaluations.
 
-    They see what no model of the data can: a mode in whose domain no point has fallen. Exchanges of parameters count
-    among them.
+    They can find what no model can: a mode whose domain no point has entered. Exchanges count towards their number.
     """
 
     name = "holes"
@@ -25,10 +24,10 @@ class Holes:
     columns: dict[str, float] = {}
 
     def look(self, view: View) -> Finding:
-        """As many points as the design and the exchanges leave in the budget, in the first round of the search."""
+        """Requests, in the first round of the search, a fixed number of points minus those of design and exchanges."""
         if view.setup.knows_width or view.state.explored:
             return Finding(view.nowhere)
-        if view.learns_outputs:  # a mode is where all outputs meet the data, and the design shows where they go
+        if view.learns_outputs:  # modes follow from the outputs, whose overall behaviour the design shows
             return Finding(view.nowhere)
         inner, t = view.exploration.inner, view.window.unrolled(view.t)
         images = view.findings[Exchanges.name].points if Exchanges.name in view.findings else view.nowhere

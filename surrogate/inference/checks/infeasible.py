@@ -19,6 +19,6 @@ class Infeasible:
 
     @with_enough_draws
     def look(self, view: View) -> Finding:
-        """The share, between 0 and 1."""
+        """Reports the share, between 0 and 1."""
         p = view.model.feasibility.probability(view.model.whiten(view.sample.x))
         return Finding(view.nowhere, Claim.STANDS, numbers={"infeasible": float(view.sample.weights @ (1.0 - p))})

@@ -1,4 +1,4 @@
-"""Check of feasibility in the bulk, if infeasible regions are known."""
+"""Check that feasibility is known in the bulk, if there are infeasible regions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from surrogate.inference.view import View
 __all__ = ["Labels"]
 
 
-_BEYOND = 4  # labels of the bulk in addition to two for each parameter, so that one parameter has six
+_BEYOND = 4  # points in the bulk in addition to two per parameter, so that one parameter has six
 
 
 class Labels:
-    """Requires 2 d + 4 evaluated points in the bulk, spread by mass, if infeasible regions are known.
+    """Requires 2 d + 4 evaluated points in the bulk, spread by mass, if infeasible regions are known to exist.
 
-    A hole in the bulk, or a part of it cut off by mistake, shows in nothing but whether points there are feasible.
+    An infeasible hole in the bulk, or a part of it wrongly taken for infeasible, is only revealed by evaluations there.
     """
 
     name = "labels"
@@ -27,7 +27,7 @@ class Labels:
     columns: dict[str, float] = {}
 
     def look(self, view: View) -> Finding:
-        """As many draws as are still needed, in the first round of the search."""
+        """Requests as many draws as are still needed, in the first round of the search."""
         if view.setup.knows_width or view.state.explored or view.model.feasibility.everywhere:
             return Finding(view.nowhere)
         draws, model = view.exploration.if_feasible, view.model

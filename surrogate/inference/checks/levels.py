@@ -16,17 +16,17 @@ from surrogate.inference.view import View
 
 __all__ = ["EachLevel", "LevelProbabilities"]
 
-_MOST_EXCLUDED = 0.01  # probability that levels which were not sampled may hold at best
+_MOST_EXCLUDED = 0.01  # largest probability that levels that were not sampled may have
 _TOLERANCE = 2.0  # factor on limits in the batch that confirms a claim
-_MATTERS = 0.2  # probability of a level from which a further mode of it is worth a search of its own
-_NAMED = 3  # levels that a reason names
+_MATTERS = 0.2  # probability of a level above which further modes within it are searched for
+_NAMED = 3  # levels named in a reason
 
 
 class LevelProbabilities:
-    """Requires that every level was looked at, and that the probabilities of levels and values are known.
+    """Requires that every level was evaluated, and that the probabilities of levels and values are known.
 
-    An error of the probability is its sd over joint paths of the surrogate. Levels that were left out because their
-    surrogate is far below the others everywhere must hold next to nothing at three sds.
+    The error of a probability is its sd over joint paths of the surrogate. Levels that were left out because their
+    surrogate is far below the others must have a negligible probability even at three sds above their means.
     """
 
     name = "levels"
@@ -34,7 +34,7 @@ class LevelProbabilities:
     columns: dict[str, float] = {"levels_unseen": np.nan, "levels_sampled": np.nan, "probability_error": np.inf}
 
     def look(self, view: View) -> Finding:
-        """Refuses a claim as long as a level has not been evaluated, or a probability is not known."""
+        """Refuses a claim as long as a level has not been evaluated, or a probability is not accurate enough."""
         levels, limit = levels_of(view), view.setup.thresholds.probability
         if too_few_draws(view):
             return unmeasured(self, view)
@@ -47,12 +47,12 @@ class LevelProbabilities:
         }
         if not seen.all():
             names = "; ".join(levels.text(int(i)) for i in np.flatnonzero(~seen)[:_NAMED])
-            reason = f"{int((~seen).sum())} of {len(levels)} levels have not been looked at: {names}"
+            reason = f"{int((~seen).sum())} of {len(levels)} levels have not been evaluated: {names}"
             return Finding(view.nowhere, Claim.REFUTED, reason, numbers, np.inf)
         excluded = _excluded(view)
         reason, ratio = f"probability of {where} known to {error:.2g}, limit {limit:g}", error / limit
         if excluded / _MOST_EXCLUDED > ratio:
-            reason = f"levels far below the others may hold {excluded:.2g} of the probability, limit {_MOST_EXCLUDED:g}"
+            reason = f"levels far below the others may have {excluded:.2g} of the probability, limit {_MOST_EXCLUDED:g}"
             ratio = excluded / _MOST_EXCLUDED
         if ratio < 1.0:
             grounds = f"probabilities of levels known to {error:.2g} (limit {limit:g})"
@@ -62,7 +62,7 @@ class LevelProbabilities:
 
 
 def _excluded(view: View) -> float:
-    """Largest probability that levels which were not sampled may hold together, three sds above their means."""
+    """Total probability of the levels that were not sampled, at three sds above their means."""
     samples = view.level_samples
     left_out = np.setdiff1d(np.arange(len(samples.levels)), samples.live)
     if not len(left_out):
@@ -74,14 +74,14 @@ def _excluded(view: View) -> float:
 
 
 class EachLevel:
-    """A check for continuous parameters, made at each level with 20 % of the probability, and at the most probable.
+    """A check for continuous parameters, made at each level with 20 % of the probability and at the most probable one.
 
     Attributes:
-        check: The check.
+        check: The check made at each level.
     """
 
     def __init__(self, check: Check) -> None:
-        """Takes the check, whose name, phases and columns it has."""
+        """Wraps a check and takes its name, phases and columns."""
         self.check = check
         self.name: str = check.name
         self.phases: frozenset[Phase] = check.phases
@@ -92,7 +92,7 @@ class EachLevel:
         return self.check.columns
 
     def look(self, view: View) -> Finding:
-        """All points that the levels request, the strictest claim, and of each number the largest."""
+        """All points requested at the levels, the strictest claim, and the largest value of each number."""
         levels = levels_of(view)
         probability = view.level_samples.probability
         findings = []
@@ -115,4 +115,4 @@ class EachLevel:
 
 
 _ORDER = (Claim.STANDS, Claim.WAITS, Claim.TOLERATED, Claim.REFUTED)
-"""Claims from the most to the least favourable."""
+"""Claims, ordered from the most to the least favourable."""

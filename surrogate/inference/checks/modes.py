@@ -18,10 +18,10 @@ from surrogate.inference.view import View
 __all__ = ["Modes", "fruitless_rounds", "is_surprise", "patience"]
 
 
-_MOST = 6  # times d: probes after which the search ends in any case
-_DRAWS = 4000  # of the posterior: enough for a mixture of eight in sixty dimensions
-_ROUND = 2  # probes of a round: one at the most likely place, one to guard against its being wrong
-_CLOSER = 0.8  # factor by which a round must shorten the smallest radius to count as progress
+_MOST = 6  # probes per parameter after which the search ends in any case
+_DRAWS = 4000  # draws of the posterior, enough for a mixture of eight components in sixty dimensions
+_ROUND = 2  # probes per round: one at the most likely place, and one in case that is wrong
+_CLOSER = 0.8  # factor by which a round must reduce the smallest radius to count as progress
 _SURPRISE = (0.85, 0.3)  # a radius below 0.85 times the predicted one minus 0.3 is a surprise ...
 _AS_NEAR = 1.5  # ... if it is at most 1.5 times the smallest known
 
@@ -37,7 +37,7 @@ class Modes:
     columns = {"open_radius": np.nan}
 
     def look(self, view: View) -> Finding:
-        """Probes, and the smallest radius of an unexplained point; infinite if there is none."""
+        """Requests probes, and reports the smallest radius of an unexplained point, infinite if there is none."""
         setup, state, model = view.setup, view.state, view.model
         if setup.knows_width or max(0, state.explored - setup.holes_to_fill) >= _MOST * view.d:
             return Finding(view.nowhere, numbers=self.columns)
@@ -78,8 +78,8 @@ def _fruitless_rounds(view: View) -> int:
 def fruitless_rounds(nearest: Sequence[float], surprised: Sequence[bool]) -> int:
     """Number of rounds of probes since the last progress: a radius smaller by a fifth, or a surprise.
 
-    Probes close in on a mode that exists: on targets with two modes at least every second round did. They cannot where
-    a curved or truncated posterior, not a second mode, leaves points unexplained.
+    If a further mode exists, probes approach it: on targets with two modes at least every second round did. They cannot
+    if points are unexplained because the posterior is curved or truncated.
 
     Args:
         nearest: Smallest radius of an unexplained point before each round.
@@ -95,19 +95,19 @@ def fruitless_rounds(nearest: Sequence[float], surprised: Sequence[bool]) -> int
 
 
 def patience(d: int) -> int:
-    """Rounds without progress after which the search gives up, max(2, d - 1).
+    """Number of rounds without progress after which the search gives up, max(2, d - 1).
 
-    With three unequal modes in five dimensions, four rounds found what an unlimited search with 30 probes found.
+    On three unequal modes in five dimensions, four rounds found as much as an unlimited search with 30 probes.
     """
     return max(2, d - 1)
 
 
 def is_surprise(depth: Array, predicted_depth: Array, nearest: Array, d: int) -> Flags:
-    """Whether points are much nearer to a mode than predicted, and about as near as the nearest one so far.
+    """Mask of points that are much nearer to a mode than predicted, and about as near as the nearest one so far.
 
     Args:
         depth: Depth below the best point, with shape (n,).
-        predicted_depth: The same, as predicted before the evaluation; negative where more was expected than the best.
+        predicted_depth: Depth predicted before the evaluation; negative if the prediction was above the best value.
         nearest: Smallest radius of an unexplained point at that time.
         d: Number of parameters.
     """

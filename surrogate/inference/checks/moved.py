@@ -18,11 +18,11 @@ from surrogate.samplers.evidence import ImportanceSample
 __all__ = ["Moved", "distance_moved"]
 
 
-_POINTS = 2000  # draws by which both posteriors are compared, a third of the sample
+_POINTS = 2000  # draws used to compare the posteriors, a third of the sample
 
 
 class Moved:
-    """Requires that the last batch did not move the posterior; a claim needs one more such batch."""
+    """Requires that the last batch did not move the posterior, which must then hold for one more batch too."""
 
     name = "moved"
     phases = SIGNALS
@@ -30,7 +30,7 @@ class Moved:
 
     @with_enough_draws
     def look(self, view: View) -> Finding:
-        """The divergence between the last two posteriors; infinite if the former had a raised temperature."""
+        """Reports the divergence of the last two posteriors, infinite if the earlier one had a raised temperature."""
         distance, limit = _distance(view), view.setup.thresholds.moved
         claim = Claim.STANDS if distance < limit else Claim.WAITS
         grounds = f"the last batch moved the posterior by {distance:.2g} nats (limit {limit:g})"
@@ -54,9 +54,9 @@ def distance_moved(
     """Divergence between the previous and the current posterior, by re-weighting the current draws.
 
     Args:
-        sample: Weighted draws of the present posterior.
+        sample: Weighted draws of the current posterior.
         before: Previous log density at the draws, up to a constant, with shape (n,).
-        now: Present log density at the draws.
+        now: Current log density at the draws.
         rng: Random numbers.
         points: Number of draws used.
     """

@@ -1,4 +1,4 @@
-"""Check that the surrogate is nowhere higher than at all of its draws."""
+"""Check that the surrogate is not higher anywhere than at its draws."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from surrogate.inference.view import View
 __all__ = ["Overlooked", "climb"]
 
 
-_CANDIDATES = 4000  # points of the prior from which a climb may begin
-_CLIMBERS, _ROUNDS = 200, 100  # climbs, and steps of each: 20,000 values of the surrogate
-_STEPS = (0.3, 0.003)  # first and last step of a climb, in differences of candidates
-_EXCESS = 2.0  # nats above all draws: the best of 6,000 draws of a Gaussian in 16 dimensions lies 1.5 below its top
-_MOVED_AXES = 0.7  # share of the axes that a step moves along
+_CANDIDATES = 4000  # points of the prior from which climbs may start
+_CLIMBERS, _ROUNDS = 200, 100  # climbs, and steps per climb: 20,000 values of the surrogate
+_STEPS = (0.3, 0.003)  # first and last step of a climb, relative to differences of candidates
+_EXCESS = 2.0  # nats above all draws; the best of 6,000 draws of a Gaussian in 16 dimensions is 1.5 below its maximum
+_MOVED_AXES = 0.7  # share of the axes along which a step moves
 
 
 class Overlooked:
-    """Requires that the surrogate posterior is nowhere higher than at all of its draws.
+    """Requires that the surrogate posterior is not much higher anywhere than at its draws.
 
-    A surrogate may rise without limit in a corner that has no evaluation, and its draws may never have been there:
-    then they are not draws of it.
+    A surrogate may rise without limit in a corner without evaluations that its sampler never visited; the draws then do
+    not represent it.
     """
 
     name = "overlooked"
@@ -35,7 +35,7 @@ class Overlooked:
     columns: dict[str, float] = {}
 
     def look(self, view: View) -> Finding:
-        """The highest points away from the faces of the prior, where a density may diverge without holding mass."""
+        """Requests the highest such points, except at faces of the prior, where a density may diverge without mass."""
         rng, window = view.rng("overlooked"), view.window
         candidates = np.concatenate([window.sample(_CANDIDATES, rng), window.unrolled(view.draws.warm)])
         low, high = inner_box(view.setup, window)
@@ -62,20 +62,20 @@ def climb(
     excess: float = _EXCESS,
     count: int = 2,
 ) -> Array:
-    """Points where a density exceeds its value at all of its draws by ``excess`` nats or more, with shape (k, d).
+    """Points where a density exceeds its values at all draws by at least ``excess`` nats, with shape (k, d).
 
-    The best candidates, and as many random ones, climb for a fixed number of rounds. A step is a scaled difference of
-    two candidates and is taken if it goes uphill; steps shrink from round to round.
+    The best candidates and as many random ones climb for a fixed number of rounds. A step is a scaled difference of two
+    candidates, taken if it leads uphill; steps shrink from round to round.
 
     Args:
-        log_density: From (m, d) to (m,), -inf where impossible.
-        candidates: Points from anywhere in the support, with shape (m, d).
+        log_density: Function from (m, d) to (m,); -inf where impossible.
+        candidates: Points in the support, with shape (m, d).
         top: Highest log density among the draws.
         rng: Random numbers.
         climbers: Number of candidates that climb.
         rounds: Steps of each.
-        excess: Nats above the draws.
-        count: Number k of points at most: the highest, then those farthest from it.
+        excess: Smallest excess above the draws, in nats.
+        count: Largest number k of points: the highest, then those farthest from it.
     """
     if len(candidates) < 2:
         return candidates[:0]

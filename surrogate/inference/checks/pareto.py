@@ -13,9 +13,9 @@ __all__ = ["Pareto"]
 
 
 class Pareto:
-    """Requires a Pareto shape k-hat below 0.7 of the weights that turn draws of the surrogate into those of its paths.
+    """Requires a Pareto shape k-hat below 0.7 for the importance weights from the surrogate's mean to its paths.
 
-    Divergences compare means and covariances; this sees a path that has mass where the surrogate has hardly any.
+    Divergences compare only means and covariances; this detects paths with mass where the mean has hardly any.
     """
 
     name = "k-hat"
@@ -24,7 +24,7 @@ class Pareto:
 
     @with_enough_draws
     def look(self, view: View) -> Finding:
-        """The shape; infinite if there are too few draws."""
+        """Reports the shape, infinite if there are too few draws."""
         shape = path_shape(view, view.sample, view.rng("pareto"))
         numbers, grounds = {"k_hat": shape}, f"the Pareto shape of its weights is {shape:.2g} (limit {RELIABLE:g})"
         if shape < RELIABLE:

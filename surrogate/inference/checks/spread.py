@@ -13,11 +13,11 @@ __all__ = ["TOLERANCE", "Spread", "limit_of"]
 
 
 TOLERANCE = 2.0
-"""Factor on a limit in the batch that confirms a claim, which is not withdrawn for what varies from batch to batch."""
+"""Factor on a limit in the batch that confirms a claim, to tolerate normal variation between batches."""
 
 
 def limit_of(value: float, limit: float) -> str:
-    """The limit that a confirmed claim obeys, in brackets: the one for a claim, or the one for its confirmation."""
+    """The limit that applies to a value, in brackets: the one for a claim, or the looser one for its confirmation."""
     if value < limit:
         return f"(limit {limit:g})"
     return f"(limit {limit:g} for a claim, {TOLERANCE * limit:g} for its confirmation)"
@@ -26,8 +26,8 @@ def limit_of(value: float, limit: float) -> str:
 class Spread:
     """Requires that the posteriors of joint paths agree with that of the mean, by re-weighting one set of draws.
 
-    On the bulk; on warmer draws that ignore the trust region, where it shows an arm of the posterior that the mean has
-    cut off; and in the evidence. Where feasibility is in doubt it has paths, too.
+    The comparison is made on the bulk, in the evidence, and on warmer draws that ignore the trust region, where it
+    reveals a part of the posterior that the mean has cut off. If feasibility is uncertain, paths include it.
     """
 
     name = "spread"
@@ -49,7 +49,7 @@ class Spread:
             "evidence_spread": view.spread.log_evidence,
             "inflation": view.inflation,
         }
-        grounds = f"draws of the surrogate differ from its mean by {bulk:.2g} {limit_of(bulk, limits.spread)}"
+        grounds = f"paths of the surrogate differ from its mean by {bulk:.2g} {limit_of(bulk, limits.spread)}"
         failing = {name: pair for name, pair in measured.items() if not pair[0] < pair[1]}
         if not failing:
             return Finding(view.nowhere, Claim.STANDS, "", numbers, grounds=grounds)
