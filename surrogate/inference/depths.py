@@ -51,9 +51,9 @@ RECENT_BATCHES = 3
 """Number of last batches whose errors show whether the surrogate's sd is right; before, it was too different."""
 
 COLD_START_EVERY = 3
-"""Steps from one fit that also starts at the default hyperparameters to the next.
+"""Interval, in steps, of fits that also start at the default hyperparameters.
 
-A fit that always starts where the last one ended may stay in a poor optimum; a second start doubles its cost.
+Fits that always start where the last one ended may stay in a poor optimum; a second start doubles the cost.
 """
 
 STRUCTURE_EVERY = 2

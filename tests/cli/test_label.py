@@ -108,7 +108,7 @@ def test_status_report_and_predictions(run, label, pool, tmp_path):
     label("tell", run, filled(label("ask", run, "-n", 10)[1], tmp_path / "all.csv"))
     status, out, _ = label("status", run)
     assert status == 0
-    for words in ("80", "40 (30 of them in the table)", "10 of 25 spent", "held-out RMSE", "coverage", "goes on"):
+    for words in ("80", "40 (30 of them in the table)", "10 of 25 spent", "held-out RMSE", "coverage", "not over"):
         assert words in out
     status, out, err = label("predict", run, pool)
     rows = list(csv.DictReader(io.StringIO(out)))
