@@ -1,4 +1,4 @@
-"""Executes a run on an executor or on all ranks of a job, and makes its result."""
+"""Execution of a run on an executor or on all ranks of a job."""
 
 from __future__ import annotations
 
@@ -46,15 +46,16 @@ def execute(run: Run, executor: Any, folder: Folder) -> Result:
     """The result of a run; under mpirun the same result on all ranks.
 
     Args:
-        run: Run to start, still without executor, call and folder.
+        run: The run, still without executor, call and folder.
         executor: As ``surrogate.infer`` takes it.
-        folder: Opens the output folder, in a ``with`` statement; called on rank 0 only.
+        folder: Context that opens the output folder; used only on rank 0.
 
     Raises:
-        UnfinishedError: If the run was interrupted before it had a surrogate, or a signal ended a run before it.
+        UnfinishedError: If the run was interrupted before it had a surrogate, or a signal ended an earlier run of the
+            program.
     """
     if name := asked_to_end():
-        msg = f"{name} came during an earlier run of this program, so no other one is started"
+        msg = f"{name} arrived during an earlier run of this program, so no other run is started"
         raise UnfinishedError(msg)
     world = ranks(executor)
     limits = run.settings.limits
@@ -67,14 +68,14 @@ def execute(run: Run, executor: Any, folder: Folder) -> Result:
 
 
 def _on_all_ranks(world: Ranks, call: Call, run: Run, folder: Folder) -> Result:
-    """The result of rank 0; other ranks rebuild the emulator from the state, since it cannot be sent."""
+    """The result of rank 0; other ranks rebuild the emulator from the state, because it cannot be sent."""
     own: list[Result] = []
 
     def packed(pool: Executor) -> tuple[Result, dict[str, NDArray]]:
         with folder() as place:
             result, state = _lead(run.placed(pool, call, place))
         own.append(result)
-        bare: Any = {"emulator": None, "setup": None, "target": None}  # made anew, or known, on each rank
+        bare: Any = {"emulator": None, "setup": None, "target": None}  # rebuilt or known on each rank
         return replace(result, **bare), run.loop.cool(state).to_arrays()
 
     result, arrays = world.run(call, packed, run.stop)
@@ -85,7 +86,7 @@ def _on_all_ranks(world: Ranks, call: Call, run: Run, folder: Folder) -> Result:
 
 
 def _executor(spec: Any, posterior: Posterior, limits: Limits) -> Executor:
-    """The executor of the settings; threads if each call has a child process."""
+    """Context with the executor of the settings; threads if each call has a child process."""
     if isinstance(spec, str) and spec.startswith("files:"):
         if posterior.observables is not None:
             msg = "executor='files:...' cannot carry the outputs of a simulator: use threads, processes or MPI"
@@ -97,7 +98,7 @@ def _executor(spec: Any, posterior: Posterior, limits: Limits) -> Executor:
 
 
 def _lead(run: Run) -> tuple[Result, State]:
-    """The result, and the state that it was drawn from."""
+    """The result, and the state from which it was drawn."""
     run = replace(run, origin=_origin(run))
     observers = list(observers_of(run))
     ending = drive(replace(run, observers=observers), _start(run), asynchronous=_is_asynchronous(run))
@@ -112,7 +113,7 @@ def _lead(run: Run) -> tuple[Result, State]:
 
 
 def _origin(run: Run) -> Origin:
-    """Where the run comes from: of a run that is continued, its first start and the time that it has taken so far."""
+    """The origin of the run; for a resumed one with its first start and the time used so far."""
     origin = replace(run.origin, workers=workers_of(run.executor) or 1)
     if run.folder is None:
         return origin
@@ -139,7 +140,7 @@ def _start(run: Run) -> State:
 
 
 def _is_asynchronous(run: Run) -> bool:
-    """Whether workers get points one by one; warns if some of them will have nothing to do."""
+    """Whether to evaluate asynchronously; warns if some workers will be idle."""
     mode, workers = run.settings.mode, workers_of(run.executor) or 1
     asynchronous = mode == "async" or (mode == "auto" and workers > run.loop.d and run.loop.setup.fast is None)
     used = useful_workers(run.executor, run.loop) if asynchronous else run.loop.setup.n_batch
@@ -151,7 +152,7 @@ def _is_asynchronous(run: Run) -> bool:
 
 
 def _result(run: Run, ending: Ending) -> Result:
-    """Draws from the last surrogate, re-weighted if that was asked for, and saved."""
+    """The result of a run: draws from the last surrogate, re-weighted if requested, and saved."""
     if ending.interrupted and ending.sampled.parameters is None:
         raise UnfinishedError(ending.reason)
     result, interrupted = _drawn(run, ending)
@@ -169,7 +170,7 @@ def _result(run: Run, ending: Ending) -> Result:
 
 
 def _drawn(run: Run, ending: Ending) -> tuple[Result, bool]:
-    """Draws from the last surrogate, and whether the end of the run was asked for before or meanwhile."""
+    """The result from the last surrogate, and whether the run was interrupted before or during the sampling."""
     n = max(run.settings.n_samples, run.settings.reweight or 0)
     reason = ending.reason
     if not ending.interrupted:
@@ -187,11 +188,11 @@ def _drawn(run: Run, ending: Ending) -> tuple[Result, bool]:
 
 
 GRACE = 10.0
-"""Seconds that a run takes to sample its surrogate once it has been asked to end; batch systems kill after some 30."""
+"""Seconds for sampling the surrogate after a request to end; batch systems kill after about 30."""
 
 
 def _reweighted(run: Run, result: Result, n: int) -> Result:
-    """The result with true evaluations at n of its draws, or without them if the run should end."""
+    """The result re-weighted with true evaluations at n draws, or unchanged if the run should end."""
     try:
         return reweighted(
             result,

@@ -1,4 +1,4 @@
-"""Further points at the same slow parameters, which cost little if only the fast ones change."""
+"""Further points with the same slow parameters, which are cheap because only fast parameters change."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from surrogate.samplers.coordinates import Turns
 __all__ = ["FastPoints", "count_slow"]
 
 
-_SINGULAR = 1e-12  # relative singular value below which slow parameters are taken for dependent
-_THIN = 1e-4  # share of its variance that a fast parameter keeps where the draws are thin
-_TINY = 1e-300  # variance of a parameter whose draws do not differ
+_SINGULAR = 1e-12  # relative singular value below which slow parameters count as dependent
+_THIN = 1e-4  # smallest share of its variance that a fast parameter keeps
+_TINY = 1e-300  # variance of a parameter with equal draws
 
 
 @dataclass(frozen=True)
 class FastPoints:
-    """Further evaluations at the same slow parameters.
+    """Settings for further evaluations at the same slow parameters.
 
     Attributes:
         columns: Positions of the fast parameters.
-        count: Further points for each point.
+        count: Number of further points per point.
     """
 
     columns: tuple[int, ...]
     count: int
 
     def extended(self, x: Array, draws: Array, prior: Prior, rng: np.random.Generator) -> Array:
-        """Each point followed by ``count`` others that differ from it in the fast parameters only.
+        """Each point followed by ``count`` others that differ only in the fast parameters.
 
-        Their values come from a normal distribution fitted to the draws, given the slow parameters. A point that would
-        leave the prior stays what it is.
+        Fast parameters are drawn from a normal distribution fitted to the draws, conditioned on the slow parameters.
+        Draws outside the prior are replaced by the original point.
 
         Args:
             x: Points with shape (b, d).
-            draws: Draws that set the widths, with shape (n, d).
+            draws: Draws to which the normal distribution is fitted, with shape (n, d).
             prior: Prior of the parameters.
             rng: Random numbers.
 
         Returns:
-            With shape (b (1 + count), d), slow parameters repeating in consecutive rows.
+            Points with shape (b (1 + count), d), with equal slow parameters in consecutive rows.
         """
         fast = list(self.columns)
         slow = [j for j in range(x.shape[1]) if j not in fast]
@@ -64,7 +64,7 @@ class FastPoints:
 
 
 def _conditional(draws: Array, slow: list[int], fast: list[int]) -> tuple[NDArray, NDArray, NDArray]:
-    """Mean, slope on the slow parameters and Cholesky factor of the fast parameters, from draws."""
+    """Mean, regression slope on the slow parameters and Cholesky factor of the fast parameters, from draws."""
     covariance = np.atleast_2d(np.cov(draws.T))
     inner, cross = covariance[np.ix_(fast, fast)], covariance[np.ix_(slow, fast)]
     slope = np.linalg.lstsq(covariance[np.ix_(slow, slow)], cross, rcond=_SINGULAR)[0]
@@ -74,6 +74,6 @@ def _conditional(draws: Array, slow: list[int], fast: list[int]) -> tuple[NDArra
 
 
 def count_slow(x: Array, columns: tuple[int, ...]) -> int:
-    """Changes of the slow parameters in a sequence of evaluations with shape (n, d), the first one included."""
+    """Number of changes of the slow parameters in a sequence of evaluations with shape (n, d), including the first."""
     slow = np.delete(x, list(columns), axis=1)
     return int(len(x) > 0) + int((slow[1:] != slow[:-1]).any(axis=1).sum())

@@ -1,4 +1,4 @@
-"""Findings of checks: points to evaluate, the effect on the claim of convergence, and the reason."""
+"""Findings of checks: points to evaluate, effect on the claim of convergence, and reason."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Claim", "Finding"]
 class Claim(Enum):
     """The effect of a check on the claim that the posterior is known.
 
-    A claim is made when all checks agree, and stands if they confirm it after one more batch, see
+    A claim is made if all checks agree, and stands if they confirm it after one more batch, see
     `surrogate.inference.phases.next_verdict`.
 
     Attributes:
-        STANDS: The check agrees, and confirms.
-        WAITS: It agrees, but does not confirm: one more batch is needed.
-        TOLERATED: It does not agree, but does not withdraw a claim that was made one batch ago.
-        REFUTED: It neither agrees nor confirms.
+        STANDS: The check agrees and confirms.
+        WAITS: The check agrees but does not confirm, so one more batch is needed.
+        TOLERATED: The check does not agree, but does not refute a claim made one batch ago.
+        REFUTED: The check neither agrees nor confirms.
     """
 
     STANDS = "stands"
@@ -36,7 +36,7 @@ class Claim(Enum):
 
     @property
     def confirms(self) -> bool:
-        """Whether a claim that was made one batch ago stands."""
+        """Whether a claim made one batch ago stands."""
         return self in (Claim.STANDS, Claim.TOLERATED)
 
 
@@ -45,12 +45,13 @@ class Finding:
     """The report of a check.
 
     Attributes:
-        points: Points that the next batch must hold, in scaled coordinates, with shape (k, d), k >= 0.
+        points: Points to include in the next batch, in scaled coordinates, with shape (k, d), k >= 0.
         claim: Effect on the claim that the posterior is known.
         reason: A clause on why the check does not agree, or waits; "" if it agrees.
-        numbers: Measured values by name; those that the check has columns for go to the trace.
-        excess: The worst value in units of its limit: of several checks that do not agree the largest is told.
-        grounds: A clause that backs the claim, if the check has one.
+        numbers: Measured values by name; those for which the check has columns go into the trace.
+        excess: The worst value in units of its limit; of several checks that do not agree the one with the largest is
+            reported.
+        grounds: A clause that supports the claim, or "".
     """
 
     points: Array

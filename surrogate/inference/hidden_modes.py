@@ -1,14 +1,14 @@
-"""Hidden modes: how probable it is that a further mode was missed, and where to look for it.
+"""Hidden modes: the probability that a further mode was missed, and where to look for it.
 
-A hypothesis is a Gaussian mode somewhere in the prior: its centre uniform, its widths like those of the modes that are
-known within a factor of a few, its share of the mass between 5 % and 95 %. An evaluated point *excludes* a hypothesis
-that would make the log-likelihood there clearly higher than it is. The share of hypotheses that no point excludes says
-the room that the evaluations have left for a further mode. The best next point is the one that would exclude most of
-them if the surrogate is right there.
+A hypothesis is a Gaussian mode in the prior with a uniform centre, widths equal to those of the known modes within a
+factor of a few, and between 5 % and 95 % of the mass. An evaluated point *excludes* a hypothesis under which the
+log-likelihood there would be clearly higher than observed. The share of hypotheses that no point excludes measures how
+much room the evaluations leave for a further mode. The best next point is that which would exclude most hypotheses if
+the surrogate is right there.
 
-A deep point excludes modes of the usual width far around it, so that the room is small in few dimensions after few
-evaluations, while narrow modes in many dimensions cannot be excluded by any affordable number of them. That is why the
-search stops when another point would gain too little, and states the probability that is left.
+A deep point excludes modes of typical width in a large region around it. In few dimensions few evaluations therefore
+leave little room, whereas narrow modes in many dimensions cannot be excluded at any affordable cost. The search stops
+when another point would gain too little, and reports the remaining probability.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ __all__ = [
 ]
 
 GAINS = {"fast": 0.03, "normal": 0.008, "thorough": 0.001}
-"""Probability of a hidden mode by which an evaluation must lower it to be worth its cost, by effort."""
+"""Smallest reduction of a hidden mode's probability for which an evaluation is worth its cost, by effort."""
 
 SMALLEST_SHARE = 0.05
-"""Share of the mass from which a mode matters."""
+"""Share of the mass above which a mode matters."""
 WIDTH_SD = 0.7
-"""Sd of the log of a mode's geometric mean width, relative to that of the known ones: a factor of two."""
+"""Sd of the log ratio of a hidden mode's geometric mean width to that of the known modes: a factor of two."""
 AXIS_SD = 0.5
-"""Sd of the log of its width along one axis, relative to its geometric mean."""
+"""Sd of the log of a mode's width along one axis, relative to its geometric mean."""
 SLACK, RELATIVE_SLACK = 1.0, 0.1
-"""A hypothesis is excluded where it lies higher than what was seen by 1 nat and a tenth of the depth: modes are not
-exactly Gaussian, and the less so the farther out."""
+"""Tolerances: a hypothesis is excluded if it exceeds an observed value by 1 nat plus a tenth of the depth,
+because modes are not exactly Gaussian, especially in their tails."""
 EXPECTED_SHIFT = 0.89
-"""By how much a hidden mode raises the log evidence on average: -log(1 - s) for a share s between 5 and 95 %."""
-_BLOCK = 2_000_000  # distances that are in memory at once
+"""Mean increase of the log evidence by a hidden mode: -log(1 - s), averaged over shares s from 5 to 95 %."""
+_BLOCK = 2_000_000  # distances held in memory at once
 
 
 @dataclass(frozen=True, eq=False)
 class Hypotheses:
-    """Further modes that may exist, each a Gaussian with independent axes in unit coordinates.
+    """Hypothetical further modes, each a Gaussian with independent axes in unit coordinates.
 
     Attributes:
-        centres: With shape (h, d).
+        centres: Centres, with shape (h, d).
         widths: Standard deviations along the axes, with shape (h, d).
         peaks: Log-likelihoods at the centres relative to the best known value, with shape (h,).
-        open: Whether no evaluation has excluded it, with shape (h,).
+        open: Whether each hypothesis is not excluded by any evaluation, with shape (h,).
     """
 
     centres: Array
@@ -66,14 +66,14 @@ class Hypotheses:
 
     @property
     def share_open(self) -> float:
-        """Share of the hypotheses that nothing has excluded."""
+        """Share of the hypotheses that are open."""
         return float(self.open.mean())
 
     def log_likelihood(self, t: Array) -> Array:
         """Log-likelihood of each open hypothesis at points t with shape (m, d), relative to the best known value.
 
         Returns:
-            With shape (number open, m). O(h m d).
+            Log-likelihoods, with shape (number open, m), in O(h m d).
         """
         centres, widths = self.centres[self.open], self.widths[self.open]
         square = np.zeros((len(centres), len(t)))
@@ -82,12 +82,12 @@ class Hypotheses:
         return self.peaks[self.open, None] - 0.5 * square
 
     def exclude(self, t: Array, depth: Array) -> Hypotheses:
-        """The same hypotheses after evaluations at t, some of them closed.
+        """The hypotheses after evaluations at t, which may exclude some.
 
         Args:
             t: Evaluated points.
-            depth: How far each value lies below the best one, with shape (n,); infinite values say nothing, since a
-                mode may be cut by a forbidden region.
+            depth: Depth of each value below the best one, with shape (n,). Infinite depths exclude nothing, because an
+                infeasible region may cut a mode.
         """
         finite = np.isfinite(depth)
         t, limit = t[finite], _limit(depth[finite])
@@ -108,12 +108,12 @@ def draw_hypotheses(
     *,
     count: int = 4000,
 ) -> Hypotheses:
-    """Random hypotheses about a further mode; open if the surrogate is clearly below their peaks.
+    """Random hypotheses about a further mode, open where the surrogate is clearly below their peaks.
 
     Args:
         known: Gaussian components of the known posterior, in unit coordinates.
-        log_integral: Log of the integral of the known posterior over unit coordinates, relative to the best value.
-        depth: Depth below the best value that the surrogate predicts, from points with shape (m, d) to (m,).
+        log_integral: Log integral of the known posterior over unit coordinates, relative to the best value.
+        depth: Function that gives the predicted depth below the best value at points with shape (m, d).
         support: Lower and upper corner of the box in which a mode may lie, each with shape (d,).
         rng: Random numbers.
         count: Number of hypotheses.
@@ -143,19 +143,19 @@ def best_point(
     *,
     candidates: int = 300,
 ) -> tuple[Array, float]:
-    """The point that would exclude most open hypotheses, if the surrogate is right there, and the share excluded.
+    """The point that would exclude most open hypotheses if the surrogate is right, and the share excluded.
 
     Candidates are centres of open hypotheses. O(h m d) for m candidates.
 
     Args:
-        hypotheses: Hypotheses, some of which may be open.
-        depth: Depth that the surrogate predicts, from points with shape (m, d) to (m,); infinite where a point is
-            predicted infeasible, which is not worth an evaluation.
+        hypotheses: The hypotheses.
+        depth: Function that gives the predicted depth at points with shape (m, d); infinite at points predicted
+            infeasible, which are not worth an evaluation.
         rng: Random numbers.
         candidates: Number of candidates.
 
     Returns:
-        The point with shape (1, d) or (0, d), and the share of all hypotheses that it would exclude.
+        The point, with shape (1, d), or (0, d) if there is none, and the share of all hypotheses that it would exclude.
     """
     index = np.flatnonzero(hypotheses.open)
     t = hypotheses.centres[rng.permutation(index)[:candidates]]
@@ -169,10 +169,10 @@ def best_point(
 
 
 def check_effort(effort: str) -> str:
-    """The effort of a search for further modes, if there is one of that name.
+    """The effort, after checking that it is one of `GAINS`.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If it is not.
     """
     if effort not in GAINS:
         msg = f"explore must be one of {', '.join(map(repr, GAINS))}, got {effort!r}"
@@ -185,7 +185,7 @@ def hidden_probability(share_open: float, prior: float) -> float:
 
     Args:
         share_open: Share of the hypotheses that the evaluations do not exclude.
-        prior: Probability, before looking, that there is a mode besides the known ones.
+        prior: Prior probability of a mode besides the known ones.
 
     >>> round(hidden_probability(0.1, 0.5), 3)
     0.091

@@ -1,4 +1,4 @@
-"""Coverage of the bulk of a posterior by points that are known to be feasible or infeasible."""
+"""Coverage of the posterior's bulk by points known to be feasible or infeasible."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ __all__ = ["hole_error", "label_error", "points_near"]
 
 
 def hole_error(seen: int) -> float:
-    """Sd of the log evidence due to forbidden regions that none of the ``seen`` feasible points has hit.
+    """Sd of the log evidence due to infeasible regions that none of the ``seen`` points in the bulk has hit.
 
-    Such a region holds a share of about 1 / (n + 1) of the posterior after n points in the bulk.
+    After n points in the bulk such a region has a share of about 1 / (n + 1) of the posterior.
     """
     return 1.0 / (seen + 1.0)
 
 
 def label_error(view: View, sample: ImportanceSample) -> float:
-    """Sd of the log evidence due to forbidden regions that no point has hit; 0 if none are known to exist."""
+    """Sd of the log evidence due to undetected infeasible regions; 0 if no infeasible point is known."""
     if view.model.feasibility.everywhere:
         return 0.0
     return hole_error(points_near(view, sample.x, view.state.data.finite))
 
 
 def points_near(view: View, draws: Array, of: Flags) -> int:
-    """Number of evaluated points in the typical set that the posterior would have if all points were feasible.
+    """Number of evaluated points in the typical set of the posterior under the assumption that all points are feasible.
 
     Args:
         view: The iteration.
-        draws: Draws of the posterior, with shape (m, d), among which its top is looked for.
+        draws: Draws of that posterior, with shape (m, d), whose maximum defines the typical set.
         of: Mask of the evaluated points to use, with shape (n,).
     """
     model = view.model

@@ -1,4 +1,4 @@
-"""Fits the surrogate to the data of a run, and draws from it."""
+"""Learning: fits of the surrogate to the data of a run, and draws from it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from surrogate.problem.dataset import OK
 __all__ = ["learn"]
 
 
-_MISSED = 2.0  # limits of the batch error from which a point was predicted badly enough to look for another structure
+_MISSED = 2.0  # batch error, in units of its limit, above which another structure is searched for
 
 
 def learn(view: View, temperature: float) -> View:
-    """The view with a new surrogate, fitted at a temperature, and with draws from it."""
+    """The view with a new surrogate fitted at a temperature, and draws from it."""
     state, setup = view.state, view.setup
     view = View(setup, replace(state, parameters=_fit(view, temperature)), view.before)
     finite = state.data.status == OK
@@ -35,7 +35,7 @@ def learn(view: View, temperature: float) -> View:
 
 
 def _fit(view: View, temperature: float) -> Parameters:
-    """Parameters of a new surrogate, with another structure if that explains the data better."""
+    """Parameters of a new surrogate, with a new structure if that explains the data better."""
     state, setup = view.state, view.setup
     return setup.learner.fit(
         setup.problem(state.data, _scale_points(view), temperature),
@@ -47,7 +47,7 @@ def _fit(view: View, temperature: float) -> Parameters:
 
 
 def _scale_points(view: View) -> Array | None:
-    """Points that set the centre and scales of the surrogate: the last draws, or a design around a narrow reference."""
+    """Points that define the whitening of the surrogate: the last draws, or a design around a narrow reference."""
     draws = view.state.draws
     if draws is not None:
         return np.concatenate([draws.posterior, draws.warm])
@@ -56,7 +56,7 @@ def _scale_points(view: View) -> Array | None:
 
 
 def _has_missed(view: View) -> bool:
-    """Whether a point of the last batch was predicted at least two times worse than convergence requires."""
+    """Whether the error of a point of the last batch was more than twice the convergence limit."""
     state = view.state
     last = state.recent_rows(1)
     error = batch_error(state.data.y[last], state.predicted[last, 0], state.data.y_max, noise=view.noise[last])

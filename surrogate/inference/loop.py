@@ -1,4 +1,4 @@
-"""The loop: init, ask and tell, as pure functions of an immutable state; it never evaluates the target."""
+"""The loop: init, ask and tell as pure functions of an immutable state, which never evaluate the target."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class PosteriorLoop:
     """The algorithm that learns a posterior, with its scouts and checks.
 
     Attributes:
-        setup: The problem, and every choice that is not the data.
-        scouts: Proposals of points besides those where the surrogate is least sure, in the order of their turns.
-        checks: Conditions of a claim of convergence, in the order of their turns.
+        setup: The problem and all settings.
+        scouts: Scouts, in order, which propose points besides those where the surrogate is most uncertain.
+        checks: Checks, in order, that a claim of convergence must pass.
     """
 
     setup: Setup
@@ -93,13 +93,13 @@ class PosteriorLoop:
         return View(self.setup, state)
 
     def ask(self, state: State, pending: Array | None = None, n: int | None = None) -> Array:
-        """The next batch, with shape (b, d): depends on the arguments alone.
+        """The next batch, with shape (b, d), which depends only on the arguments.
 
         Args:
             state: State of the run.
-            pending: Points whose evaluations are under way, with shape (k, d): no others are chosen for what these will
-                tell, which the surrogate knows without their values.
-            n: Size of the batch; ``n_batch`` unless given. A design has a size of its own.
+            pending: Points being evaluated, with shape (k, d). The information that they will give is taken into
+                account, which needs no values.
+            n: Size of the batch; by default ``n_batch``. Ignored for a design.
         """
         under_way = np.empty((0, self.d)) if pending is None else pending
         view = self.view(state).replace(under_way=under_way)
@@ -130,14 +130,14 @@ class PosteriorLoop:
             return replace(state, verdict=design_verdict(self.setup, state.data))
         state = self._learn(state, before)
         if state.verdict.stop and state.explored == 0:
-            return state  # a search from the beginning leaves nothing open: other points have answered for the probes
+            return state  # a restarted search has no pending probes
         return _await(state, still_open) if len(still_open) else state
 
     def _has_enough(self, state: State) -> bool:
         return int(state.data.finite.sum()) >= fewest(self.setup.n_learned)
 
     def _learn(self, state: State, before: LogDensity | None) -> State:
-        """The state with a new surrogate, and with the verdict of the checks on it."""
+        """The state with a new surrogate and the checks' verdict on it."""
         view = View(self.setup, state, before)
         view = learn(view, next_temperature(view))
         temperature = view.model.temperature
@@ -147,7 +147,7 @@ class PosteriorLoop:
         return with_row(self._judge(view), self.checks)
 
     def _judge(self, view: View) -> State:
-        """The state with the findings of the checks, the verdict, and the points that the checks ask for."""
+        """The state with the findings of the checks, the verdict, and the points that the checks request."""
         phase = view.state.verdict.phase
         view = self._look(view, Phase.LEARN)
         signals = view.findings
@@ -162,7 +162,7 @@ class PosteriorLoop:
         return replace(view.state, verdict=verdict, findings=view.findings, probes=probes if len(probes) else None)
 
     def _look(self, view: View, phase: Phase) -> View:
-        """The view with the findings of all checks that act in a phase, computed if they are missing."""
+        """The view with the findings of all checks of a phase, computed if missing."""
         for check in self.checks:
             if phase in check.phases and check.name not in view.findings:
                 view = view.replace(findings={**view.findings, check.name: check.look(view)})
@@ -178,8 +178,8 @@ class PosteriorLoop:
 def _restart_search(state: State, signals: Mapping[str, Finding], holes: int) -> State:
     """The state with the search for modes restarted, if the last batch moved the posterior far.
 
-    The holes of the prior are filled once more only if a point of the batch was taken for infeasible and is not, or the
-    other way round, or if there are too few draws to tell: then nothing that the search has seen can be relied on.
+    Holes of the prior are filled again only if the feasibility of a point in the batch was predicted wrongly, or there
+    are too few draws to tell, because earlier results of the search are then unreliable.
     """
     moved = signals["moved"].numbers["moved"] if "moved" in signals else 0.0
     if not moved > MOVED_FAR or state.explored == 0:
@@ -189,7 +189,7 @@ def _restart_search(state: State, signals: Mapping[str, Finding], holes: int) ->
 
 
 def _await(state: State, probes: Array) -> State:
-    """The state while probes are in flight: no further probes are sent, and the run does not end."""
+    """The state while probes are in flight: no further probes are requested, and the run does not end."""
     verdict = state.verdict
     if verdict.stop:
         verdict = Verdict(Phase.EXPLORE, f"waiting for {len(probes)} probes for further modes")

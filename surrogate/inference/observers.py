@@ -25,7 +25,7 @@ __all__ = ["observers_of"]
 
 
 def observers_of(run: Run) -> Iterator[Observer]:
-    """The observers that a run's settings and folder ask for."""
+    """The observers required by a run's settings and folder."""
     folder, callback = run.folder, run.settings.callback
     if folder is not None:
         yield lambda state: write_trace(folder, state)
@@ -38,7 +38,7 @@ def observers_of(run: Run) -> Iterator[Observer]:
 
 
 class _Interim:
-    """Writes interim chains of the current surrogate, using a twentieth of the time, in case the run is killed."""
+    """Writes interim chains in case the run is killed, using a twentieth of the time."""
 
     def __init__(self, loop: PosteriorLoop, folder: RunFolder) -> None:
         self._loop = loop
@@ -57,11 +57,11 @@ class _Interim:
         self._next = end + max(_FIRST_CHAIN, 20.0 * (end - start))
 
 
-_FIRST_CHAIN = 60.0  # seconds
+_FIRST_CHAIN = 60.0  # seconds before the first interim chain
 
 
 class _Shown:
-    """Progress on standard error."""
+    """Shows progress on standard error."""
 
     def __init__(self, run: Run) -> None:
         used = useful_workers(run.executor, run.loop)
@@ -76,7 +76,7 @@ class _Shown:
         of_outputs = None if state.parameters is None else state.parameters.of_outputs
         if self._of_outputs is not None and of_outputs != self._of_outputs:
             learned = "outputs are" if of_outputs else "log-likelihood itself is"
-            self._progress.say(f"the {learned} learned from here on, by errors at points that are left out")
+            self._progress.say(f"the {learned} learned from now on, because of lower errors at held-out points")
         self._of_outputs = of_outputs
         row: Mapping[str, Any] = state.rows()[-1] if len(state.trace) else {}
         counts = {"n_evaluations": calls(state), "best": state.data.y_max, "step": state.step}
@@ -90,7 +90,7 @@ class _Shown:
 
 
 class _Logged:
-    """Messages of the ``surrogate`` logger, which are shown only if a program asks for them."""
+    """Logs to the ``surrogate`` logger, which is silent unless the program configures logging."""
 
     def __call__(self, state: State) -> None:
         best, reason = state.data.y_max, state.verdict.reason

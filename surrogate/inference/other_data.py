@@ -1,7 +1,7 @@
-"""Posteriors for other data from the evaluations of one run: other comparisons of its outputs, other sums of parts.
+"""Posteriors for other data from a run's evaluations: new comparisons of its outputs, or sums of parts.
 
-No call is made unless it is asked for. The surrogate is the one that a run would have made of the same evaluations;
-what it is not sure of is said, and calls can be bought where that is.
+No call is made unless requested. The surrogate is the one that a run would make of the same evaluations. The result
+says where it is uncertain, and further calls can be made there.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["combine", "compared_with"]
 
 
-_ROUNDS = 3  # fits in a row, each whitened by the draws of the one before
-_UNSURE = 0.1  # of a posterior sd: an error of the surrogate from which a parameter is named
+_ROUNDS = 3  # successive fits, each whitened by the draws of the one before
+_UNSURE = 0.1  # error of the surrogate, in posterior sds, above which a parameter is named
 
 
 @default_float_errors()
@@ -48,7 +48,7 @@ def compared_with(
     n_samples: int = 10_000,
     **options: Any,
 ) -> Result:
-    """The posterior and the evidence for another comparison of a run's outputs, see ``Result.compare_with``."""
+    """The result for another comparison of a run's outputs, see ``Result.compare_with``."""
     target = None if result.target is None else result.target.observables
     if target is None:
         msg = "compare_with needs the result of a run of Observables, in the process that made the run"
@@ -75,21 +75,21 @@ def combine(
     seed: int = 0,
     n_samples: int = 10_000,
 ) -> Result:
-    """The posterior and the evidence for a sum of log-likelihoods that a run recorded part by part, without a call.
+    """The result for a new sum of log-likelihoods that a run recorded separately, without any call.
 
-    A log-likelihood that returns its parts as derived values, (total, {"sn": -10.2, "bao": -5.1}), is learned as their
-    sum; any other sum can be learned from the same evaluations. They lie where the posterior of the run is: the sum of
-    few parts, whose posterior is wider, is known less well, which the status says.
+    For a log-likelihood that returns its parts as derived values, such as (total, {"sn": -10.2, "bao": -5.1}), any
+    other sum can be learned from the same evaluations. These lie where the posterior of the run is. The sum of only
+    some parts has a wider posterior and is known less well, which the status says.
 
     Args:
-        result: Of the run.
-        parts: Names of derived values to add, or a weight for each name.
-        prior: Another prior of the same parameters; that of the run unless given.
-        seed: Of all random numbers.
+        result: Result of the run.
+        parts: Names of derived values to add, or a dict of weights by name.
+        prior: Another prior of the same parameters; by default that of the run.
+        seed: Seed of all random numbers.
         n_samples: Effective number of independent draws.
 
     Returns:
-        A result like that of a run; ``converged`` says whether the surrogate is sure of it.
+        A result like that of a run; ``converged`` says whether the surrogate is certain enough of it.
 
     Raises:
         ValueError: If a name is not among the derived values, or the prior has other parameters.
@@ -121,7 +121,7 @@ def combine(
 
 
 def _compared(data: Dataset, before: BoundObservables, posterior: Posterior) -> Dataset:
-    """The evaluations as another comparison has them; fast parameters that are new get the medians of their priors."""
+    """The evaluations under another comparison; new fast parameters get the medians of their priors."""
     after, prior = posterior.observables, posterior.prior
     if after is None or data.layout is None:
         msg = "the run has no outputs"
@@ -133,7 +133,7 @@ def _compared(data: Dataset, before: BoundObservables, posterior: Posterior) -> 
     rows = np.isfinite(prior.log_density(x))
     slow = list(after.columns)
     middle = prior.quantile(np.full((1, prior.d), 0.5))[0]
-    for i in np.flatnonzero(~rows):  # fast parameters outside of another prior
+    for i in np.flatnonzero(~rows):  # fast parameters outside the new prior
         moved = middle.copy()
         moved[slow] = x[i, slow]
         x[i] = moved
@@ -150,7 +150,7 @@ def _compared(data: Dataset, before: BoundObservables, posterior: Posterior) -> 
 
 
 def _from_data(setup: Setup, target: Posterior | None, data: Dataset, seed: int, n_samples: int) -> Result:
-    """The result of a run that makes no evaluation."""
+    """The result of a run without any evaluation of its own."""
     loop = PosteriorLoop(setup)
     with one_thread():
         state = loop.init(seed, data)
@@ -169,7 +169,7 @@ def _from_data(setup: Setup, target: Posterior | None, data: Dataset, seed: int,
 
 
 def _sure(view: View) -> tuple[bool, str]:
-    """Whether paths of the surrogate agree about the posterior and the evidence, and a sentence that says so."""
+    """Whether the surrogate is certain enough of posterior and evidence, and a sentence that says so."""
     limits, spread = view.setup.thresholds, view.spread
     sure = spread.bulk < limits.spread and spread.warm < limits.warm and spread.log_evidence < limits.log_evidence
     numbers = f"paths of the surrogate differ from its mean by {spread.bulk:.2g} (limit {limits.spread:g})"
@@ -178,7 +178,7 @@ def _sure(view: View) -> tuple[bool, str]:
 
 
 def _unsure(error: Array, sd: Array, names: Sequence[str]) -> str:
-    """The parameters whose means the surrogate may have wrong, with the error in posterior sds."""
+    """Text that names parameters with uncertain means, with errors in posterior sds."""
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.nan_to_num(error / sd)
     worst = [f"{name} ({part:.2g} sd)" for name, part in zip(names, share, strict=True) if part > _UNSURE]

@@ -1,4 +1,4 @@
-"""The outputs of a simulator at the end of a run: as functions of the parameters, and at draws of the posterior."""
+"""The outputs of a simulator after a run: as functions of the parameters, and at draws of the posterior."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["data_of", "learned_outputs", "outputs_of", "predictive_draws"]
 
 
-_DRAWS = 2000  # of the posterior, whose covariance sets the coordinates
+_DRAWS = 2000  # draws of the posterior, whose covariance defines the coordinates
 
 
 def learned_outputs(result: Result) -> bool:
@@ -27,9 +27,9 @@ def learned_outputs(result: Result) -> bool:
 
 
 def data_of(result: Result) -> dict[str, tuple[Array, Array]]:
-    """Data and their standard deviations by output, of a run that compared them by ``GaussianData``; otherwise empty.
+    """Data and their standard deviations by output, if a run used ``GaussianData``; otherwise empty.
 
-    A loaded run does not know its data.
+    Also empty for a loaded run, which does not know its data.
     """
     likelihood = getattr(result.target, "log_likelihood", None)
     compare = getattr(getattr(likelihood, "target", likelihood), "compare", None)

@@ -1,4 +1,4 @@
-"""The phases of a run, and the one rule that moves between them."""
+"""The phases of a run, and the rule that moves between them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Phase(Enum):
     """The phase of a run.
 
     Attributes:
-        DESIGN: It evaluates the initial design; there is no surrogate yet.
-        TEMPERED: It looks for the posterior, with a surrogate at a raised temperature, or with its first one.
-        LEARN: It learns the posterior.
+        DESIGN: The initial design is evaluated; there is no surrogate yet.
+        TEMPERED: The posterior is searched for with a surrogate at a raised temperature, or with the first one.
+        LEARN: The posterior is learned.
         ARMED: All checks agree that the posterior is known; one more batch must confirm it.
-        EXPLORE: That is confirmed, as far as the modes go that were found; further ones are looked for.
-        DONE: The run is over, the posterior is known.
+        EXPLORE: The posterior is confirmed for all known modes; further modes are searched for.
+        DONE: The run is over and the posterior is known.
         GAVE_UP: The run is over, without a surrogate.
     """
 
@@ -54,7 +54,7 @@ LEARNING = frozenset(Phase) - {Phase.DESIGN, Phase.GAVE_UP}
 
 @dataclass(frozen=True)
 class Verdict:
-    """The phase of a run, and why.
+    """The phase of a run, and the reason.
 
     Attributes:
         phase: The phase.
@@ -81,15 +81,15 @@ class Verdict:
 
 
 def next_verdict(phase: Phase, signals: Iterable[Finding], search: Iterable[Finding] = ()) -> Verdict:
-    """The phase that follows once there is a surrogate at temperature 1, and why.
+    """The next phase if there is a surrogate at temperature 1, and the reason.
 
-    LEARN until all signals agree, then ARMED; DONE once all confirm that in the next batch, or EXPLORE while the search
-    for further modes has points to evaluate. A finding of the search that waits keeps the run ARMED.
+    The phase is LEARN until all signals agree, then ARMED. If all confirm this in the next batch it is DONE, or EXPLORE
+    while the search for further modes has points to evaluate. A finding of the search that waits keeps the run ARMED.
 
     Args:
         phase: The phase before the last batch.
-        signals: Findings of the checks of convergence.
-        search: Findings of the checks that look for further modes, once the signals agree.
+        signals: Findings of the convergence checks.
+        search: Findings of the checks for further modes, if the signals agree.
     """
     verdict, search = _of_signals(phase, list(signals)), list(search)
     if not verdict.armed:
@@ -102,7 +102,7 @@ def next_verdict(phase: Phase, signals: Iterable[Finding], search: Iterable[Find
 
 
 def _of_signals(phase: Phase, signals: list[Finding]) -> Verdict:
-    """LEARN, ARMED or DONE, by the checks of convergence alone."""
+    """LEARN, ARMED or DONE, decided only by the convergence checks."""
     if phase.armed and all(finding.claim.confirms for finding in signals):
         return Verdict(Phase.DONE, "converged: " + ", ".join(f.grounds for f in reversed(signals) if f.grounds))
     if failing := [finding for finding in signals if not finding.claim.agrees]:

@@ -1,4 +1,4 @@
-"""Posterior predictive checks: whether data simulated at draws of the posterior look like the observed ones."""
+"""Posterior predictive checks: comparison of observed data with data simulated at draws of the posterior."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 __all__ = ["PredictiveCheck", "predictive_check"]
 
 
-_EXTREME = 0.025  # tail probability on either side from which a statistic is said to disagree
+_EXTREME = 0.025  # tail probability on either side below which a statistic disagrees
 
 
 @dataclass(frozen=True, eq=False)
 class PredictiveCheck:
-    """Statistics of the observed data among those of data simulated at draws of the posterior.
+    """Statistics of the observed data and of data simulated at draws of the posterior.
 
     Attributes:
         names: Names of the k statistics.
-        observed: Their values for the observed data, with shape (n, k): the same in each row, unless a statistic
-            depends on the parameters.
+        observed: Their values for the observed data, with shape (n, k); all rows are equal unless a statistic depends
+            on the parameters.
         replicated: Their values for the simulated data, with shape (n, k).
     """
 
@@ -39,19 +39,19 @@ class PredictiveCheck:
 
     @property
     def p_values(self) -> Array:
-        """Share of the replications at or above the observed value, ties counted half, with shape (k,)."""
+        """Share of the replications above the observed value, with ties counted half, with shape (k,)."""
         above, equal = self.replicated > self.observed, self.replicated == self.observed
         return above.mean(0) + 0.5 * equal.mean(0)
 
     @property
     def errors(self) -> Array:
-        """Standard errors of the p-values, of n draws, with shape (k,)."""
+        """Monte Carlo standard errors of the p-values, with shape (k,)."""
         p, n = self.p_values, len(self.replicated)
         return np.sqrt(np.maximum(p * (1.0 - p), 1.0 / n) / n)
 
     @property
     def disagreeing(self) -> tuple[str, ...]:
-        """Statistics whose p-value is below 2.5 % or above 97.5 %."""
+        """Names of statistics with p-values below 2.5 % or above 97.5 %."""
         p = self.p_values
         return tuple(name for name, value in zip(self.names, p, strict=True) if min(value, 1.0 - value) < _EXTREME)
 
@@ -74,21 +74,21 @@ def predictive_check(
 ) -> PredictiveCheck:
     """A posterior predictive check (Rubin 1984; Gelman, Meng & Stern 1996, Statistica Sinica 6, 733).
 
-    A p-value near 0 or 1 says that data like the observed ones are rare under the model. As the parameters were fitted
-    to the same data, p-values crowd around 0.5 if the model is right.
+    A p-value near 0 or 1 means that data like the observed ones are rare under the model. Because the parameters were
+    fitted to the same data, p-values concentrate around 0.5 if the model is right.
 
     Args:
-        result: Of the run.
-        simulate: Takes a point x with shape (d,) and a ``numpy.random.Generator``, and returns data, with the shape of
-            the observed ones, noise included.
+        result: Result of the run.
+        simulate: Function of a point x with shape (d,) and a ``numpy.random.Generator`` that returns simulated data,
+            including noise, with the shape of the observed data.
         data: The observed data.
-        statistics: Functions by name, of the data, or of the data and the point (a discrepancy such as chi-squared).
-            Mean, sd, smallest and largest unless given.
-        n: Draws of the posterior, at each of which data are simulated once.
-        seed: Chooses the draws and seeds the simulations.
+        statistics: Functions by name, of the data, or of the data and the point (a discrepancy such as chi-squared). By
+            default mean, sd, minimum and maximum.
+        n: Number of draws of the posterior, at each of which data are simulated once.
+        seed: Seed for choosing the draws and for the simulations.
 
     Raises:
-        ValueError: If simulated data have another shape than the observed ones, or a number is wrong.
+        ValueError: If simulated and observed data differ in shape, or ``n`` is too small.
     """
     if n < 2:
         msg = f"n must be at least 2, got {n}"
@@ -113,7 +113,7 @@ def _value(function: Callable[..., Any], data: Array, x: Array) -> float:
 
 
 def _takes_point(function: Callable[..., Any]) -> bool:
-    """Whether a statistic needs the parameters: whether it has a second required argument."""
+    """Whether a statistic takes the parameters, as a second required argument."""
     try:
         arguments = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

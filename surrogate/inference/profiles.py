@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 __all__ = ["Profile", "ProfileInterval", "profile"]
 
 
-_SCAN = 15  # values of the parameter at which the surrogate's own profile is looked at to place the points
-_MARGIN = 0.5  # nats below the deepest level to which the points reach, so that its ends are interpolated
-_FINE = 2001  # values at which a profile is interpolated
+_SCAN = 15  # values at which the surrogate's profile is scanned to place the points
+_MARGIN = 0.5  # nats below the deepest level that the points cover, so that ends of its interval are interpolated
+_FINE = 2001  # number of values at which a profile is interpolated
 
 
 @dataclass(frozen=True)
 class ProfileInterval:
-    """The values of a parameter whose profile lies within half a chi-squared quantile of the maximum.
+    """A confidence interval: where the profile is within half a chi-squared quantile of its maximum.
 
     Attributes:
         level: Confidence level, by Wilks' theorem for one parameter.
-        low: Lower end; the lowest value of the profile if the interval is open there.
-        high: Upper end; the highest value of the profile if it is open there.
-        open_low: Whether the profile does not fall to the level below the maximum: the prior or the points end first.
-        open_high: The same above.
+        low: Lower end, or the lowest value of the profile if the interval is open there.
+        high: Upper end, or the highest value of the profile if the interval is open there.
+        open_low: Whether the prior or the points end before the profile falls to the level below the maximum.
+        open_high: The same above the maximum.
     """
 
     level: float
@@ -56,17 +56,18 @@ class Profile:
     """The highest log-likelihood, or log-posterior, at given values of one parameter.
 
     Attributes:
-        name: The parameter.
+        name: Name of the parameter.
         of: "likelihood" or "posterior": what is maximised over the other parameters.
         values: Values of the parameter, with shape (k,), increasing.
-        heights: Maxima there, natural logs, with shape (k,): evaluated, or the surrogate's without calls.
-        x: Where they are, with shape (k, d).
-        remaining: Nats that each may be higher, with shape (k,), see ``BestFit.remaining``.
-        tolerance: Nats that were asked for.
+        heights: Natural logs of the maxima at these values, with shape (k,); evaluated, or predicted if there were no
+            calls.
+        x: Points of these maxima, with shape (k, d).
+        remaining: By how many nats each may be higher, with shape (k,), see ``BestFit.remaining``.
+        tolerance: Requested tolerance in nats.
         best: Value of the parameter at the overall maximum.
         best_height: The overall maximum.
         intervals: Confidence intervals.
-        n_evaluations: Further calls of the likelihood.
+        n_evaluations: Number of further calls of the likelihood.
         names: Names of all parameters.
         label: LaTeX of the parameter, without dollars.
     """
@@ -87,12 +88,12 @@ class Profile:
 
     @property
     def confirmed(self) -> Flags:
-        """Whether each height is known to the tolerance by true calls, with shape (k,)."""
+        """Whether true calls confirm each height to the tolerance, with shape (k,)."""
         return (self.remaining <= self.tolerance) & (self.n_evaluations > 0)
 
     @property
     def delta_chi_squared(self) -> Array:
-        """Twice the fall below the overall maximum, with shape (k,)."""
+        """Twice the difference to the overall maximum, with shape (k,)."""
         return 2.0 * (self.best_height - self.heights)
 
     def interval(self, level: float = 0.68) -> ProfileInterval:
@@ -122,7 +123,7 @@ class Profile:
         return "\n".join([head, f"  {self.name:<14}below maximum", *rows, *(f"  {i}" for i in self.intervals)])
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """HTML for notebooks."""
         rows = [[f"{v:.6g}", f"{h - self.best_height:.3f}"] for v, h in zip(self.values, self.heights, strict=True)]
         head, *_ = str(self).splitlines()
         intervals = [[f"{interval}"] for interval in self.intervals]
@@ -183,7 +184,7 @@ def profile(
 
 
 def _values(ground: Refinement, j: int, values: ArrayLike | int, level: float) -> Array:
-    """The values of the parameter at which the profile is wanted, increasing, with shape (k,)."""
+    """The values of the parameter at which to compute the profile, increasing, with shape (k,)."""
     if isinstance(values, int) and not isinstance(values, bool):
         if values < 3:
             msg = f"a profile needs at least 3 values, got {values}"
@@ -198,7 +199,7 @@ def _values(ground: Refinement, j: int, values: ArrayLike | int, level: float) -
 
 
 def _range(ground: Refinement, j: int, depth: float) -> tuple[float, float]:
-    """The range in which the surrogate's own profile is within a depth of its maximum, inside the prior."""
+    """The range, inside the prior, in which the surrogate's profile is within a depth of its maximum."""
     low, high = ground.box
     reach = 0.5 * np.ptp(ground.draws[:, j])
     ends = max(ground.draws[:, j].min() - reach, low[j]), min(ground.draws[:, j].max() + reach, high[j])
@@ -212,7 +213,7 @@ def _range(ground: Refinement, j: int, depth: float) -> tuple[float, float]:
 
 
 def _with_best(values: Array, heights: Array, best: float, best_height: float) -> tuple[Array, Array, float]:
-    """Values and depths of a profile with its maximum among them, and the value of the maximum."""
+    """Values and depths of a profile including its maximum, and the value at the maximum."""
     depth = np.maximum(best_height - heights, 0.0)
     apart = values != best
     v, d = np.append(values[apart], best), np.append(depth[apart], 0.0)
@@ -221,9 +222,9 @@ def _with_best(values: Array, heights: Array, best: float, best_height: float) -
 
 
 def _curve(values: Array, depth: Array, best: float) -> tuple[Array, Array]:
-    """The profile at many values: the root of the depth, which is linear for a normal, is interpolated with its sign.
+    """The profile on a fine grid, by interpolating the signed square root of the depth, which is linear for a normal.
 
-    The signed root is Bates & Watts' (1988) profile t; the interpolant is monotone between points.
+    The signed root is the profile t of Bates & Watts (1988); the interpolant is monotone between points.
     """
     root = np.sign(values - best) * np.sqrt(2.0 * depth)
     fine = np.unique(np.concatenate([np.linspace(values[0], values[-1], _FINE), values]))
@@ -231,7 +232,7 @@ def _curve(values: Array, depth: Array, best: float) -> tuple[Array, Array]:
 
 
 def _ends(values: Array, depth: Array, best: float, fall: float) -> tuple[float, float, bool, bool]:
-    """The outermost values within a fall of the maximum, and whether the profile ends before it falls as far."""
+    """The outermost values at which the profile is within ``fall`` of its maximum, and whether it is open there."""
     fine, height = _curve(values, depth, best)
     inside = np.flatnonzero(height >= -fall)
     first, last = int(inside[0]), int(inside[-1])

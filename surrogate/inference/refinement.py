@@ -23,18 +23,18 @@ __all__ = ["OBJECTIVES", "Peak", "Refinement", "Slice", "confirm"]
 
 
 OBJECTIVES = ("posterior", "likelihood")
-"""What can be maximised."""
+"""Names of the objectives."""
 
 _DOUBT = 2.0
-"""Standard deviations of the surrogate that a neighbouring point may be better than predicted, of a normal 97.7 %."""
-_IMPOSSIBLE = 0.05  # probability of being feasible up to which a point is left alone, the one-sided level of the doubt
-_REACH = 1.0  # posterior sds around a peak within which a better point is looked for before the peak is confirmed
-_STARTS = 4  # distinct starts of the first ascent: the best draws and evaluated points
-_APART = 0.5  # posterior sds between distinct starts
-_MOST_DRAWS = 1000  # among which starts are chosen, and which set the coordinates of a refit
-_STEP = 1e-3  # posterior sds, of central differences: errors of 1e-6 in slopes of order one
-_LOWEST = -1e10  # stands for -inf in an ascent, which needs finite differences
-_STEPS = 200  # iterations of an ascent at most
+"""Standard deviations by which a nearby point may be better than predicted: 97.7 % of a normal."""
+_IMPOSSIBLE = 0.05  # probability of being feasible below which a point is not considered
+_REACH = 1.0  # posterior sds around a peak within which a better point is searched for before the peak is confirmed
+_STARTS = 4  # number of distinct starts of the first ascent, from the best draws and evaluated points
+_APART = 0.5  # smallest distance between distinct starts, in posterior sds
+_MOST_DRAWS = 1000  # draws from which starts are chosen, and which define the coordinates of a refit
+_STEP = 1e-3  # step of central differences in posterior sds: errors of 1e-6 in slopes of order one
+_LOWEST = -1e10  # replaces -inf in an ascent, which needs finite differences
+_STEPS = 200  # largest number of iterations of an ascent
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Slice:
     """The points at which some parameters have given values.
 
     Attributes:
-        columns: Which parameters, with shape (k,); k may be 0.
+        columns: Numbers of these parameters, with shape (k,); k may be 0.
         values: Their values in unit coordinates, with shape (k,).
     """
 
@@ -50,7 +50,7 @@ class Slice:
     values: tuple[float, ...] = ()
 
     def placed(self, t: Array, covariance: Array) -> Array:
-        """Points t, with shape (m, d), moved to the slice along the regression of the other parameters on these."""
+        """Points t, with shape (m, d), moved to the slice along the regression on the fixed parameters."""
         if not self.columns:
             return t
         c = list(self.columns)
@@ -62,17 +62,18 @@ class Slice:
 
 @dataclass(frozen=True, eq=False)
 class Peak:
-    """The highest point of a slice as far as it is known.
+    """What is known about the highest point of a slice.
 
     Attributes:
         where: The slice.
-        t: The best evaluated point in unit coordinates, with shape (d,); of the surrogate if none was evaluated.
-        height: True value there; predicted if none was evaluated.
-        top: Where the surrogate is highest, with shape (d,).
-        predicted: Height of the surrogate there.
+        t: The best evaluated point in unit coordinates, with shape (d,), or the surrogate's maximum if none was
+            evaluated.
+        height: Value there, predicted if none was evaluated.
+        top: Maximum of the surrogate, with shape (d,).
+        predicted: Value of the surrogate there.
         evaluated: Whether a point of the slice was evaluated in this search.
-        remaining: How much higher a point nearby may be, two standard deviations of the surrogate included.
-        next: The point to evaluate next, with shape (d,).
+        remaining: By how much a nearby point may be higher, including two standard deviations of the surrogate.
+        next: Point to evaluate next, with shape (d,).
     """
 
     where: Slice
@@ -85,18 +86,18 @@ class Peak:
     next: Array
 
     def confirmed(self, tolerance: float) -> bool:
-        """Whether the peak was evaluated and no point nearby is expected to be better by more than the tolerance."""
+        """Whether the peak was evaluated and no nearby point may be better by more than the tolerance."""
         return self.evaluated and self.remaining <= tolerance
 
 
 @dataclass(frozen=True, eq=False)
 class Refinement:
-    """A surrogate that learns from further evaluations, and the objective that is maximised.
+    """A surrogate that learns from further evaluations, and the objective to maximise.
 
     Attributes:
-        setup: Of the run.
-        data: All evaluated points, the n of the run first.
-        model: The surrogate of the log-likelihood given these.
+        setup: Setup of the run.
+        data: All evaluated points; those of the run come first.
+        model: The surrogate given these.
         draws: Draws of the posterior in unit coordinates, with shape (m, d).
         of: "posterior" or "likelihood".
         n_run: Number of evaluations of the run.
@@ -114,7 +115,7 @@ class Refinement:
         """The surrogate at the end of a run.
 
         Raises:
-            ValueError: If ``of`` is no objective.
+            ValueError: If ``of`` is not an objective.
         """
         if of not in OBJECTIVES:
             msg = f"of must be 'posterior' or 'likelihood', got {of!r}"
@@ -143,14 +144,14 @@ class Refinement:
         return np.where(turns, -np.inf, low), np.where(turns, np.inf, high)
 
     def height(self, t: Array) -> Array:
-        """The surrogate's objective at t with shape (m, d), with shape (m,)."""
+        """The objective as predicted by the surrogate, with shape (m,), at t with shape (m, d)."""
         value = self.model.y_max + self.model.temperature * self.model.relative(t)
         return value + self.log_prior(t) if self.of == "posterior" else value
 
     def upper(self, t: Array) -> Array:
-        """The objective with two standard deviations of the surrogate on top, with shape (m,).
+        """The predicted objective plus two standard deviations of the surrogate, with shape (m,).
 
-        Doubtful points count as feasible: a maximum may lie at the edge of what is possible.
+        Points of uncertain feasibility count as feasible, because a maximum may lie at the edge of the feasible region.
         """
         probability = self.model.feasibility.probability(self.model.whiten(t))
         doubtful = (probability > _IMPOSSIBLE) & (probability < 1.0)
@@ -165,7 +166,7 @@ class Refinement:
     def points(self) -> tuple[Array, Array]:
         """The points with finite values in unit coordinates, with shape (n, d), and their objectives, with shape (n,).
 
-        Where values are noisy the surrogate's mean stands for them: the best of many noisy values is a lucky one.
+        Noisy values are replaced by the surrogate's mean, because the largest of many noisy values is biased upwards.
         """
         finite = self.data.finite
         scaled = self.setup.scaled.about(self.draws)
@@ -176,12 +177,12 @@ class Refinement:
 
     @property
     def noisy(self) -> bool:
-        """Whether values carry noise, declared or found."""
+        """Whether values have noise, declared or detected."""
         parameters: Any = getattr(self.model, "parameters", None)
         return bool((self.data.noise > 0).any()) or getattr(parameters, "noise", 0.0) > 0.0
 
     def told(self, t: Array, evaluations: list[Evaluation]) -> Refinement:
-        """A copy that knows further evaluations at t with shape (b, d), with the surrogate refitted; O(n^3)."""
+        """A copy with further evaluations at t with shape (b, d) and a refitted surrogate; O(n^3)."""
         setup = self.setup
         data = self.data.append(setup.scaled.from_unit(t), evaluations, int(self.data.step.max(initial=0)) + 1)
         data = data.with_walls(relevant_depth(setup.d))
@@ -193,13 +194,13 @@ class Refinement:
         return replace(self, data=data, model=model)
 
     def new(self, t: Array) -> Array:
-        """The points t, with shape (b, d), without duplicates and without those evaluated before."""
+        """The points t, with shape (b, d), without duplicates and points evaluated before."""
         known = {point.tobytes() for point in self.data.x}
         first = {x.tobytes(): row for x, row in zip(self.setup.scaled.from_unit(t), t, strict=True)}
         return np.array([row for key, row in first.items() if key not in known]).reshape(-1, t.shape[1])
 
     def peak(self, where: Slice, tolerance: float, start: Array | None = None) -> Peak:
-        """What is known about the highest point of a slice, which is looked for from a start too, if one is given."""
+        """The peak of a slice; the search also starts from ``start``, if given."""
         top = self._top(where, start)
         predicted = float(self.height(top[None])[0])
         t, heights = self._evaluated_on(where)
@@ -214,7 +215,7 @@ class Refinement:
         return Peak(where, t[best], float(heights[best]), top, predicted, True, float(remaining), following)
 
     def _evaluated_on(self, where: Slice) -> tuple[Array, Array]:
-        """Evaluated points on the slice and their objectives; of the whole space, those of this search alone."""
+        """Evaluated points on the slice and their objectives; for the whole space only those of this refinement."""
         t, heights = self.points
         if not where.columns:
             return (t, heights) if len(self.data) > self.n_run else (t[:0], heights[:0])
@@ -222,7 +223,7 @@ class Refinement:
         return t[on], heights[on]
 
     def _top(self, where: Slice, start: Array | None) -> Array:
-        """The highest point of the surrogate on a slice, from the best draws, evaluated points and a start."""
+        """The surrogate's maximum on a slice, by ascents from the best draws, evaluated points and a start."""
         known = np.concatenate([self.draws, self.points[0]])
         known = np.clip(where.placed(known, self.covariance), *self.box)
         if start is not None:
@@ -239,7 +240,7 @@ class Refinement:
     def _climb(
         self, function: Callable[[Array], Array], start: Array, where: Slice, low: Array, high: Array
     ) -> tuple[Array, float]:
-        """A local maximum of a function of t between two corners, with the parameters of a slice held."""
+        """A local maximum of a function of t between two corners, with the slice's parameters held fixed."""
         free = np.setdiff1d(np.arange(len(start)), where.columns)
         if not len(free):
             return start, float(function(start[None])[0])
@@ -276,22 +277,22 @@ def confirm(
     tolerance: float,
     batch: int = 1,
 ) -> tuple[Refinement, list[Peak]]:
-    """Evaluates where the highest points of slices are, or may be, until each is known to a tolerance.
+    """Confirms the highest points of slices by true evaluations, each to a tolerance.
 
-    Each peak is evaluated at least once. Then the peak that may be wrong by most comes next: at the surrogate's new
-    maximum if that promises more than half the tolerance, otherwise where the surrogate plus two of its standard
-    deviations is highest within one posterior sd of the peak.
+    Each peak is evaluated at least once. Then the most uncertain peak comes next: it is evaluated at the surrogate's
+    new maximum if that gains more than half the tolerance, otherwise at the highest prediction plus two standard
+    deviations within one posterior sd of the peak.
 
     Args:
         ground: The surrogate and the objective.
-        slices: Where to look.
-        evaluate: From points x with shape (b, d) to their evaluations.
-        budget: Calls allowed.
+        slices: The slices.
+        evaluate: Function from points x with shape (b, d) to their evaluations.
+        budget: Largest number of calls.
         tolerance: In nats.
-        batch: Calls made at the same time.
+        batch: Number of calls made at the same time.
 
     Returns:
-        The refined surrogate and the peaks in the order of the slices.
+        The refined surrogate, and the peaks in the order of the slices.
     """
     peaks = [ground.peak(where, tolerance) for where in slices]
     while budget > 0:
@@ -299,7 +300,7 @@ def confirm(
         if not open_:
             break
         t = ground.new(np.array([p.next for p in open_[: min(batch, budget)]]))
-        if not len(t):  # every open peak would be evaluated where it was before: a failure, or noise
+        if not len(t):  # all open peaks would be evaluated at known points, after failures or because of noise
             break
         ground = ground.told(t, evaluate(ground.setup.scaled.from_unit(t)))
         budget -= len(t)

@@ -1,4 +1,4 @@
-"""How far the result of a run can be trusted: uncertainty of the surrogate, and the quality of its predictions."""
+"""Reliability of a run's result: uncertainty of the surrogate, and quality of its predictions."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ __all__ = ["UNSEEN_INFLATION", "path_shape", "self_check", "surrogate_error", "u
 UNSEEN_INFLATION = 4.0
 """Factor on the variance of the surrogate in the errors of a result.
 
-Between its points a finished surrogate is less sure than it says: over 17 runs on ten targets that are not Gaussian the
-errors at independent draws of the true posterior were 1.5 to 2 of its standard deviations, while those of the last
-batches, which were chosen where it was unsure, were one.
+A final surrogate underestimates its uncertainty between points: in 17 runs on ten non-Gaussian targets its errors at
+independent draws of the true posterior were 1.5 to 2 of its standard deviations, but one at the last batches, which
+were chosen where it was uncertain.
 """
 
-_CHECKED_BATCHES = 2  # batches whose predictions are told: of one alone a few points remain in the bulk
-_DRAWS, _PATHS = 400, 32  # of a self-check: a Pareto shape needs a tail of some 40 draws
-_EQUAL = 0.9  # share of effective draws from which weights hardly differ
-_QUANTILE = 0.9  # of the Pareto shapes over paths
-_CANDIDATES = 4000  # points of the prior: a share of 0.1 % is seen by four
-_SDS = 3.0  # above the mean of a surrogate with a constant mean: what a place could be at best
+_CHECKED_BATCHES = 2  # last batches in the self-check, because a single one has few points in the bulk
+_DRAWS, _PATHS = 400, 32  # draws and paths of a self-check: a Pareto shape needs a tail of about 40 draws
+_EQUAL = 0.9  # effective fraction above which weights are nearly equal
+_QUANTILE = 0.9  # quantile of the Pareto shapes over paths
+_CANDIDATES = 4000  # points of the prior; four of them fall into a share of 0.1 %
+_SDS = 3.0  # sds above the mean of a surrogate with a constant mean, as the best value that a point could have
 
 
 def surrogate_error(view: View, sample: ImportanceSample) -> tuple[Array, Array, float]:
-    """How far the posterior moves over paths of the surrogate.
+    """Errors of the posterior due to the surrogate: how far it moves over paths.
 
     Returns:
         The sd over paths of the mean, in scaled coordinates, and of the relative change of the sd, each with shape
@@ -44,19 +44,19 @@ def surrogate_error(view: View, sample: ImportanceSample) -> tuple[Array, Array,
 
 
 def self_check(view: View, sample: ImportanceSample) -> dict[str, float]:
-    """How well the run predicted what it saw last, and how far its draws can be trusted.
+    """A self-check: how well the run predicted its last evaluations, and how reliable its draws are.
 
     Returns:
-        ``points``, the number of evaluations of the typical set in the last two batches; ``largest_error``, of their
-        predictions from before they were made, in nats; and ``k_hat``, the 90 % quantile over paths of the surrogate of
-        the Pareto shape of the importance weights that would turn its draws into theirs: below 0.7 the posterior of
-        each path is within reach of re-weighting.
+        A dict of ``points``, the number of evaluations in the typical set in the last two batches; ``largest_error``,
+        the largest error of their predictions, in nats; and ``k_hat``, the 90 % quantile over paths of the Pareto shape
+        of importance weights from the surrogate's mean to the path. If it is below 0.7, re-weighting can reach the
+        posterior of nearly every path.
     """
     state, rng = view.state, view.rng("self-check")
     recent = state.recent_rows(_CHECKED_BATCHES)
     recent &= state.data.y_max - state.data.y < near_depth(view.d)
     errors = np.abs(state.data.y - state.predicted[:, 0])[recent]
-    told = state.column("k_hat")  # the figure by which the run has judged itself, if it has
+    told = state.column("k_hat")  # the value that the run itself has computed, if any
     return {
         "points": float(len(errors)),
         "largest_error": float(errors.max()) if len(errors) else np.nan,
@@ -65,9 +65,9 @@ def self_check(view: View, sample: ImportanceSample) -> dict[str, float]:
 
 
 def path_shape(view: View, sample: ImportanceSample, rng: np.random.Generator) -> float:
-    """The 90 % quantile over paths of the Pareto shape of the weights that turn draws of the surrogate into theirs.
+    """The 90 % quantile over paths of the Pareto shape of importance weights from the surrogate's mean to a path.
 
-    A path counts as at most 0 where its weights hardly differ: the shape of the tail then means nothing.
+    If the weights of a path are nearly equal its shape counts as at most 0, because the tail is then meaningless.
     """
     x = sample.x[rng.choice(len(sample.x), _DRAWS, p=sample.weights)]
     paths = view.model.deviations(x, _PATHS, rng, inflate=view.inflation)
@@ -81,10 +81,10 @@ def _shape(path: Array) -> float:
 
 
 def unseen_share(view: View, *, n: int = _CANDIDATES) -> float:
-    """Fraction of the prior that may hold posterior mass unknown to the run.
+    """Fraction of the prior that may contain posterior mass unknown to the run.
 
-    A surrogate with a constant mean is asked, which unlike a trend denies nothing: places where the mean plus three sds
-    reaches the depth of the bulk, and the surrogate itself lies at twice that depth.
+    It is estimated by a surrogate with a constant mean, which unlike a trend excludes nothing: the share of points
+    where its mean plus three sds reaches the depth of the bulk, and the actual surrogate is at least twice as deep.
     """
     t = candidates(view, n, view.model)
     if len(t) == 0:

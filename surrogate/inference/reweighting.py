@@ -36,23 +36,23 @@ def reweighted(
     call: Callable[[Array], Evaluation] | None = None,
     stop: StopRequest | None = None,
 ) -> Result:
-    """The result on n of its draws, with their true log-posteriors, derived values and weights.
+    """The result re-weighted: n of its draws with true log-posteriors, derived values and importance weights.
 
     The weights are the ratios of the true to the surrogate's posterior, with a Pareto-smoothed tail; a draw whose
-    evaluation is -inf or failed has none. The evidence is corrected by the mean ratio.
+    evaluation is -inf or failed has no weight. The evidence is corrected by the mean ratio.
 
     Args:
-        result: Of the surrogate.
+        result: Result of the surrogate.
         posterior: Target of the surrogate.
-        executor: Where evaluations run.
+        executor: Executor of the evaluations.
         n: Number of draws.
-        rng: Chooses them.
-        journal: Where evaluations are recorded; those that it holds of the same draws are not repeated.
-        call: Evaluates a point in place of ``posterior.evaluate``.
-        stop: Whether to leave.
+        rng: Random numbers for choosing them.
+        journal: Journal of the evaluations; those that it already has for the same draws are not repeated.
+        call: Function used instead of ``posterior.evaluate``.
+        stop: Tells whether the run should end.
 
     Raises:
-        Interrupted: If ``stop`` asked for it.
+        Interrupted: If ``stop`` requests it.
         ValueError: If there are fewer than n draws, or no evaluation is finite.
     """
     if n > len(result.weights):
@@ -76,7 +76,7 @@ def _evaluated(
 ) -> list[Evaluation]:
     records = [] if journal is None else journal.read()
     done = {r.index: r.evaluation for r in records if r.index < len(x) and np.array_equal(r.x, x[r.index])}
-    if journal is not None and records and not done:  # of another chain
+    if journal is not None and records and not done:  # the journal is of another chain
         journal.path.unlink()
 
     def record(index: int, evaluation: Evaluation) -> None:
@@ -94,7 +94,7 @@ def _with_weights(
     derived = np.array([[e.derived.get(name, np.nan) for name in names] for e in evaluations], dtype=np.float64)
     n, failed = len(rows), sum(e.status == "failed" for e in evaluations)
     summary = Reweighting(n, smooth.k_hat, smooth.ess, smooth.reliable, failed, log_ratios)
-    finite = np.isfinite(log_posterior)  # what has no weight is no row
+    finite = np.isfinite(log_posterior)  # draws without weight are dropped
     draws = replace(
         result.draws,
         x=result.samples[rows][finite],
@@ -117,7 +117,7 @@ def _with_weights(
 def _evidence(result: Result, log_ratios: Array, smooth: SmoothedWeights) -> Evidence:
     """The log evidence corrected by the mean ratio.
 
-    The error of the surrogate itself is corrected for and drops out, unless the weights cannot be trusted.
+    The surrogate's own error is corrected and therefore not included, unless the weights are unreliable.
     """
     n, top = len(log_ratios), float(log_ratios.max())
     shift = top + float(np.log(np.mean(np.exp(log_ratios - top))))

@@ -1,1 +1,1 @@
-"""Driving a run: scheduling of evaluations, budget, journal."""
+"""Driving of a run: scheduling of evaluations, budget, journal."""

@@ -1,4 +1,4 @@
-"""A new point for each worker as soon as it is free, chosen given the points in flight."""
+"""Asynchronous evaluation: a new point for each worker as soon as it is free, given the points in flight."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _MOST_ABANDONED = 0.25
 class Asynchronous:
     """A point for each worker as soon as it is free, chosen given the points in flight.
 
-    Workers draw from a short queue of points while the surrogate is fitted. After each fit what nobody has begun is
-    taken back and chosen anew. A fit waits for as many answers as a batch has points. A point is launched once in a
-    run: it is taken from then on, unless it is taken back before anybody has begun with it.
+    Workers take points from a short queue while the surrogate is fitted. After each fit, points that no worker has
+    started are cancelled and chosen anew. A fit waits for as many evaluations as a batch has points. A point is
+    launched only once in a run, unless it is cancelled before any worker has started it.
 
-    Once nothing but probes for further modes is waited for, and three quarters of them have come back, those of which
-    nothing is heard for twice the time of a call are given up: of log-normal times with a sigma of 1 that is one in
-    nine. What they return before the program ends is in the journal.
+    When only probes for further modes are pending and three quarters of them have returned, those that take longer than
+    twice the time of a call are abandoned: one in nine for log-normal times with a sigma of 1. Results that they return
+    before the program ends are written to the journal.
     """
 
     def __init__(self, run: Run, journal: RunJournal) -> None:
@@ -62,7 +62,7 @@ class Asynchronous:
         self._journal.close()
 
     def run(self, state: State) -> State:
-        """Evaluates until the run is over, cancels points that no worker has begun, and returns the last state."""
+        """Evaluates until the run is over, cancels points that no worker has started, and returns the last state."""
         self.state = state
         untold = self._journal.untold(state)
         self._taken = evaluated(state) | {r.x.tobytes() for r in untold}
@@ -78,16 +78,18 @@ class Asynchronous:
         return self.state
 
     def _launch_again(self) -> None:
-        """Launches the points that were in flight when the run was interrupted; answers on file may exist by now."""
+        """Launches the points that were in flight when the run was interrupted; some may have returned since."""
         state = self.state
         if state.pending is not None and not self._run.over(state):
             self._launch(fresh(state.pending, self._taken))
 
     def _propose(self) -> int:
-        """Refills the queue of points, and returns how many evaluations the next fit waits for."""
+        """Refills the queue, and returns the number of evaluations for which the next fit waits."""
         state, flight = self.state, self._flight
         start = time.monotonic()
-        spare = 0 if state.verdict.converged else self._pace.expected(self._workers)  # begun while new ones are chosen
+        spare = (
+            0 if state.verdict.converged else self._pace.expected(self._workers)
+        )  # started while new ones are chosen
         begun = set(flight.in_air) - set(flight.waiting[spare:])
         if self._run.budget.left(state) <= len(begun):
             return self._quota
@@ -96,9 +98,9 @@ class Asynchronous:
         kept = self._taken - {self._points[number].tobytes() for number in set(flight.in_air) - begun}
         x = self._run.ask(state, kept, pending, None if state.parameters is None else n)
         if state.probes is not None:
-            x = x[::-1]  # the probes come last, and the run may have to wait for them
+            x = x[::-1]  # probes come last, but the run may have to wait for them
         self._take_back(set(flight.in_air) - begun)
-        self._launch(fresh(x, self._taken))  # workers have begun with some while new ones were chosen
+        self._launch(fresh(x, self._taken))  # workers have started some while new ones were chosen
         self.state = replace(state, pending=self._under_way(flight.in_air))
         self._run.keep(self.state)
         self._pace.proposed(time.monotonic() - start)
@@ -109,7 +111,7 @@ class Asynchronous:
         return np.array([self._points[number] for number in numbers]).reshape(-1, self._run.loop.d)
 
     def _design_quota(self, n: int) -> int:
-        """Number of design points to wait for, in any order, so that no worker is idle before the first fit."""
+        """Number of design points for which to wait, in any order, so that no worker is idle before the first fit."""
         return max(int(np.ceil(0.7 * n)), n - self._workers)
 
     @property
@@ -117,7 +119,7 @@ class Asynchronous:
         return self._run.loop.setup.n_batch
 
     def _launch(self, x: NDArray) -> None:
-        """Launches points that are not taken, with shape (k, d), as far as the budget allows."""
+        """Launches those of the points, with shape (k, d), that are not taken, as far as the budget allows."""
         room = self._run.budget.left(self.state) - len(self._flight.in_air)
         for point in x[: max(room, 0)]:
             number = next(self._numbers)
@@ -126,12 +128,12 @@ class Asynchronous:
             self._flight.launch(number, point, self._keep)
 
     def _take_back(self, numbers: Iterable[int]) -> None:
-        """Cancels points that no worker has begun; they may be chosen again."""
+        """Cancels points that no worker has started, which may then be chosen again."""
         for number in self._flight.cancel(numbers):
             self._taken.discard(self._points[number].tobytes())
 
     def _land(self, enough: int) -> None:
-        """Waits until enough evaluations have returned for a fit, or until no more are worth waiting for."""
+        """Waits until enough evaluations for a fit have returned, or the others are not worth waiting for."""
         flight = self._flight
         flight.land(self._arrived, wait_for=1, patience=self._patience())
         while self._landed and flight.in_air and len(self._landed) < enough and not self._broken():
@@ -149,7 +151,7 @@ class Asynchronous:
         return self._run.budget.broken(self.state, [evaluation for _, evaluation in self._landed])
 
     def _patience(self) -> float | None:
-        """How long to wait, in seconds, when only probes are pending; None for no limit."""
+        """Time limit in seconds if only probes are pending; otherwise None."""
         state, pending = self.state, len(self._flight.in_air)
         if state.probes is None or not state.verdict.converged:
             return None
@@ -161,7 +163,7 @@ class Asynchronous:
         self._landed.append((self._points[number], evaluation))
 
     def _keep(self, number: int, evaluation: Evaluation) -> None:
-        """Writes an evaluation to disk, from the thread in which it arrives."""
+        """Writes an evaluation to disk, in the thread in which it arrives."""
         self._journal.append(self.state.step, None, self._points[number], evaluation)
 
     def _tell(self, landed: list[tuple[NDArray, Evaluation]]) -> None:

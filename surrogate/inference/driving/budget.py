@@ -1,4 +1,4 @@
-"""The budget of a run: how many calls it may make, and how many of them may fail."""
+"""The budget of a run: how many calls it may make and how many may fail."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Budget:
 
     Attributes:
         max_evaluations: Calls of the likelihood.
-        max_failures: How many of them may fail. None: no limit, but the run ends if the last 20 calls all fail.
-        earlier: Calls that were made before this run was started again; they do not count as the last ones.
+        max_failures: How many calls may fail. None for no limit; but the run ends if the last 20 calls all fail.
+        earlier: Number of calls made before the run was resumed, which do not count among the last 20.
     """
 
     max_evaluations: int
@@ -32,17 +32,17 @@ class Budget:
     earlier: int = 0
 
     def left(self, state: State) -> int:
-        """Number of calls that may still be made."""
+        """Number of calls that remain."""
         return self.max_evaluations - calls(state)
 
     def spent(self, state: State) -> str:
-        """The reason as a sentence if the budget is used up, otherwise an empty text."""
+        """A sentence that says that the budget is used up, or an empty text."""
         if self.left(state) <= 0:
             return f"the budget of {self.max_evaluations} evaluations is used up; last: {state.verdict.reason}"
         return self._failed(state)
 
     def broken(self, state: State, landed: Sequence[Evaluation]) -> bool:
-        """Whether enough calls have failed to end the run, including calls that the state does not yet hold."""
+        """Why failed calls end the run, or an empty text; includes calls that are not yet in the state."""
         return bool(self._judged(_Calls.of(state).followed_by(landed), state))
 
     def _failed(self, state: State) -> str:
@@ -57,7 +57,7 @@ class Budget:
         if not len(latest) or not latest.all():
             latest = latest[-max(_ALL_FAILED, 2 * d) :]
             enough = len(latest) >= _ALL_FAILED and state.parameters is not None
-        else:  # nothing has worked yet: where the reasons differ, the prior may be mostly unusable
+        else:  # nothing has worked yet; if reasons differ, most of the prior may be unusable
             alike = len({_NUMBER.sub("", reason) for reason in made.reasons[-len(latest) :]}) == 1
             enough = len(latest) >= (_ALL_FAILED if alike else max(_ALL_FAILED, _DESIGNS * d))
         if enough and latest.all():
@@ -67,7 +67,7 @@ class Budget:
 
 @dataclass(frozen=True, eq=False)
 class _Calls:
-    """Which calls of a run failed, in order, and why each of those did."""
+    """The calls of a run in order: whether each failed, and why."""
 
     failed: Flags
     reasons: tuple[str, ...]
@@ -84,10 +84,10 @@ class _Calls:
 
 
 _ALL_FAILED = 20
-_DESIGNS = 10  # calls for each parameter that may fail, each for a reason of its own, before there is any value
+_DESIGNS = 10  # calls per parameter that may fail for different reasons before there is any value
 _NUMBER = re.compile(r"True|False|[-+.\deE]*\d[-+.\deE]*")
 
 
 def calls(state: State) -> int:
-    """Number of calls of the likelihood that this run has made; earlier evaluations that it was given do not count."""
+    """Number of likelihood calls of this run, without evaluations that it was given."""
     return int(called(state.data).sum())

@@ -1,7 +1,7 @@
-"""Drives a run to its end: the only side effects of a run are in this package.
+"""The driver of a run; all side effects of a run are in this package.
 
-Killing the process at any moment loses at most the evaluations in flight: the state is written after each batch, and of
-a batch that was interrupted the journal holds what had come back.
+Killing the process at any moment loses at most the evaluations in flight: the state is written after each batch, and
+the journal has the evaluations of an interrupted batch that had returned.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Ending", "UnfinishedError", "drive"]
 
 
 class UnfinishedError(RuntimeError):
-    """A run was interrupted before it had a surrogate."""
+    """Raised if a run is interrupted before it has a surrogate."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +33,12 @@ class Ending:
 
     Attributes:
         state: The last state.
-        reason: A sentence that says why it is the last.
-        interrupted: Whether a signal or the wall time ended the run, rather than the verdict or the budget.
-        sampled: The state to draw from: the last one, or, if that has no surrogate, one that includes the part of an
-            unfinished batch that has come back.
-        uncounted: Calls of the likelihood that the state does not hold, because nobody waited for their answers.
-        harvest: Journals late results of abandoned calls; results that come after that are dropped.
+        reason: A sentence that says why the run ended.
+        interrupted: Whether a signal or the wall-time limit ended the run, rather than the verdict or the budget.
+        sampled: The state to draw from: the last one, or, if that has no surrogate, one that includes the returned part
+            of an unfinished batch.
+        uncounted: Number of calls that are not in the state, because the run did not wait for their results.
+        harvest: Function that writes late results of abandoned calls to the journal; later results are dropped.
     """
 
     state: State
@@ -50,12 +50,12 @@ class Ending:
 
 
 def drive(run: Run, state: State, *, asynchronous: bool = False) -> Ending:
-    """Evaluates points until the verdict, the budget, a signal or the time ends the run.
+    """The ending of a run, after evaluating points until the verdict, the budget, a signal or the time ends it.
 
     Args:
         run: Problem and settings of the run.
-        state: Where to start.
-        asynchronous: Whether each worker gets a new point as soon as it is free, instead of all of them in batches.
+        state: State from which to start.
+        asynchronous: Whether each worker gets a new point as soon as it is free, instead of evaluating in batches.
     """
     journal = RunJournal(run.folder, run.loop.prior, state, run.landed)
     run.keep(state)
@@ -76,7 +76,7 @@ def drive(run: Run, state: State, *, asynchronous: bool = False) -> Ending:
 
 
 def _with_journal(loop: PosteriorLoop, state: State, journal: RunJournal) -> State:
-    """The state with the part of a batch that has returned."""
+    """The state including the part of a batch that has returned."""
     untold = journal.untold(state)
     if not untold:
         return state

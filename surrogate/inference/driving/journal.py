@@ -1,4 +1,4 @@
-"""The evaluations that have returned, on disk if the run has a folder."""
+"""The journal of a running run: returned evaluations, on disk if there is a folder."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class RunJournal:
     """Evaluations in the order in which they returned; safe to use from several threads.
 
     Args:
-        folder: Where they are kept on disk; None keeps them in memory only.
+        folder: Folder of the file; None to keep them only in memory.
         prior: Prior of the run, in whose support all entries must lie.
-        state: The state that the run starts from.
-        landed: Called with the number of evaluations of the run so far and each new one, as soon as it has returned.
+        state: State from which the run starts.
+        landed: Called with each new evaluation as soon as it returns, and the number of evaluations so far.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class RunJournal:
         self._step = state.step
         self._count = 0
         self._landed = landed
-        self._before = max(calls(state) - len(self._entries), 0)  # a folder of which only the state was kept
+        self._before = max(calls(state) - len(self._entries), 0)  # a folder that has a state but lost its journal
 
     def append(self, step: int, index: int | None, x: NDArray, evaluation: Evaluation) -> None:
         """Adds an evaluation, unless the journal is closed; by default with the next index of its step."""
@@ -68,17 +68,17 @@ class RunJournal:
             self._open = False
 
     def untold(self, state: State) -> list[Entry]:
-        """Entries that the state does not hold, in the order of steps and indices."""
+        """Entries that are not in the state, in the order of steps and indices."""
         told = evaluated(state)
         with self._lock:
             return sorted((r for r in self._entries if r.x.tobytes() not in told), key=lambda r: (r.step, r.index))
 
 
 def _checked(folder: RunFolder, prior: Prior) -> list[Entry]:
-    """The entries in a folder.
+    """The entries in a folder, after checking that they belong to the prior.
 
     Raises:
-        ValueError: If a line is damaged, or of a run with other parameters.
+        ValueError: If a line is damaged, or belongs to a run with other parameters.
     """
     entries = folder.journal.read()
     for number, entry in enumerate(entries, start=1):
@@ -93,5 +93,5 @@ def _checked(folder: RunFolder, prior: Prior) -> list[Entry]:
 
 
 def evaluated(state: State) -> set[bytes]:
-    """The points that a state knows."""
+    """The points evaluated in a state, as bytes."""
     return {point.tobytes() for point in state.data.x}

@@ -1,4 +1,4 @@
-"""The identity of a run's likelihood, and whether the current likelihood is the same."""
+"""The identity of a run's likelihood, and checks that a resumed run has the same one."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from surrogate.problem.target import Posterior
 
 __all__ = ["check_provenance", "origin_of", "provenance_of"]
 
-_SAME = 1e-6  # relative; what other compilers and thread numbers make of one likelihood
-_SIGMAS = 6.0  # how far two noisy answers at one point may be apart
+_SAME = 1e-6  # relative difference of one likelihood between compilers and numbers of threads
+_SIGMAS = 6.0  # largest difference between two noisy values at one point, in sds
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _REMEDY = (
-    "Choose another folder; resume=False (--force) starts anew; "
-    "resume='trust' (--trust) goes on with the old evaluations"
+    "Choose another folder; resume=False (--force) starts again; resume='trust' (--trust) continues with the old "
+    "evaluations"
 )
 
 
 def provenance_of(posterior: Posterior) -> str:
-    """The name of a likelihood, a hash of its source, and the options that affect its answers, as JSON."""
+    """The name of a likelihood, a hash of its source, and the options that affect its values, as JSON."""
     target = posterior.observables
     given = posterior.log_likelihood if target is None else target.target.simulator
     function = _innermost(given)
@@ -54,13 +54,13 @@ def provenance_of(posterior: Posterior) -> str:
 
 
 def origin_of(posterior: Posterior, seed: int) -> Origin:
-    """Where a run of this likelihood comes from, as far as it is known before it begins."""
+    """The origin of a run of this likelihood, as far as it is known before the run."""
     name = json.loads(provenance_of(posterior))["name"]
     return Origin(likelihood=name, command=_command(), seed=seed, started=time.time(), host=socket.gethostname())
 
 
 def _command() -> str:
-    """The command of this process as a shell takes it; empty in an interactive session."""
+    """The shell command of this process; empty in an interactive session."""
     if hasattr(sys, "ps1") or not sys.argv or sys.argv[0] in ("", "-", "-c") or "ipykernel" in sys.modules:
         return ""
     program = Path(sys.argv[0])
@@ -71,19 +71,19 @@ def _command() -> str:
 
 
 def check_provenance(run: Run, state: State) -> None:
-    """Raises ValueError if a run to be continued had another likelihood.
+    """Raises ValueError if a run to be resumed had another likelihood.
 
-    Where the source of the likelihood has changed or cannot be read, it is called at the best point of the run, and
-    must give the same value there: that costs one call, which does not count.
+    If the source of the likelihood has changed or cannot be read, it is called at the best point of the run and must
+    give the same value there. This call does not count.
 
     Raises:
-        ValueError: If it is another likelihood, or its noise is given differently.
-        Interrupted: If the end of the run is asked for.
+        ValueError: If the likelihood differs, or its noise is declared differently.
+        Interrupted: If the run should end.
     """
     if run.folder is None or run.trust:
         return
     text = load_provenance(run.folder)
-    if not text:  # a folder of a former version
+    if not text:  # a folder of an earlier version
         return
     saved, now = json.loads(text), json.loads(provenance_of(run.posterior))
     for word in ("noise", "gradient"):
@@ -96,7 +96,7 @@ def check_provenance(run: Run, state: State) -> None:
 
 
 def _compare_at_best(run: Run, state: State, names: str) -> None:
-    """Calls the likelihood at the best point evaluated by the run itself, if there is one, and compares the values."""
+    """Compares the likelihood with the recorded value at the best point that the run itself evaluated, if any."""
     data = state.data
     rows = np.flatnonzero(data.finite & (data.step >= 0))
     if not len(rows):
@@ -105,7 +105,11 @@ def _compare_at_best(run: Run, state: State, names: str) -> None:
     answer = evaluate_batch(run.posterior, data.x[best : best + 1], run.executor, call=run.call, stop=run.stop)[0]
     tolerance = _SAME * max(1.0, abs(data.y[best])) + _SIGMAS * math.hypot(data.noise[best], answer.noise)
     if answer.status == "ok" and abs(answer.y - data.y[best]) <= tolerance:
-        warnings.warn(f"{names}, whose source has changed; at its best point both agree", RuntimeWarning, stacklevel=2)
+        warnings.warn(
+            f"{names}; the source has changed, but the value at the best point is the same",
+            RuntimeWarning,
+            stacklevel=2,
+        )
         return
     given = f"{answer.y:.10g}" if answer.status != "failed" else f"a failure ({answer.reason})"
     msg = f"{names}; at its best point the log-likelihood was {data.y[best]:.10g} and is now {given}. {_REMEDY}"
@@ -128,13 +132,13 @@ def _source_hash(function: Any) -> str:
     code = getattr(function, "__code__", None)
     try:
         source = inspect.getsource(function if hasattr(function, "__qualname__") else type(function))
-    except (OSError, TypeError):  # typed into a session, or no Python
+    except (OSError, TypeError):  # defined interactively, or not Python
         source = "" if code is None else _compiled(code)
     if not source:
         return ""
     bound.append(getattr(function, "__defaults__", None))
     if code is not None:
-        bound.append(code.co_consts)  # tells lambdas of one line apart
+        bound.append(code.co_consts)  # distinguishes lambdas on one line
         bound += [_contents(cell) for cell in getattr(function, "__closure__", None) or ()]
     return hashlib.sha256((source + "".join(map(_spelled, bound))).encode()).hexdigest()
 
@@ -148,12 +152,12 @@ def _compiled(code: types.CodeType) -> str:
 def _contents(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # not filled yet
+    except ValueError:  # an empty closure cell
         return None
 
 
 def _spelled(value: Any) -> str:
-    """Plain values as text; others by their type, since their text may contain addresses."""
+    """Plain values as text; others by their type, because their text may contain memory addresses."""
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return f"{value.dtype}{value.shape}{hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}"
     if isinstance(value, tuple):

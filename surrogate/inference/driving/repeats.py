@@ -1,4 +1,4 @@
-"""Points whose slow parameters the simulator has already been called at: they cost a comparison, but no call."""
+"""Points at which the simulator has been called with the same slow parameters, so that no call is needed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["called", "repeated"]
 
 
 def repeated(target: BoundObservables | None, data: Dataset, x: Array) -> dict[int, Evaluation]:
-    """Evaluations, by their index, of those points x that differ in fast parameters only from one with outputs.
+    """Evaluations, by index, of the points x whose slow parameters already have outputs.
 
     Args:
-        target: Simulator and comparison; None if there is but a log-likelihood.
+        target: Simulator and comparison; None for a plain log-likelihood.
         data: Evaluations so far.
         x: Points to evaluate, with shape (b, d).
     """
@@ -35,5 +35,5 @@ def repeated(target: BoundObservables | None, data: Dataset, x: Array) -> dict[i
 
 
 def called(data: Dataset) -> Flags:
-    """Rows that cost a call, a mask with shape (n,): repeated outputs took no time at all."""
+    """Mask of the rows that cost a call, with shape (n,); repeated outputs have a duration of zero."""
     return (data.step >= 0) & ~(data.has_outputs & (data.seconds == 0.0) & (data.status == OK))

@@ -31,25 +31,25 @@ Call = Callable[[NDArray], Evaluation]
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Everything about a run that does not change from its start to its end.
+    """Everything about a run that does not change while it lasts.
 
     Attributes:
-        loop: How to choose points.
+        loop: The algorithm that chooses points.
         posterior: Target to evaluate.
-        budget: How many calls it may make.
-        settings: Settings that few runs need.
-        stop: Whether the run is to end early.
+        budget: Limits on the number of calls.
+        settings: Further settings.
+        stop: Tells whether the run should end early.
         seed: Seed of all random numbers.
         initial: Earlier evaluations.
         progress: Whether to show progress.
-        trust: Whether to go on with the evaluations of a folder without a look at the likelihood they are of.
+        trust: Whether to continue with the evaluations of a folder without checking their likelihood.
         provenance: Identity of the likelihood, as recorded in the folder.
-        origin: Where the run comes from, as a report shows it.
-        began: Clock (``time.monotonic``) at which this session began.
-        executor: Where evaluations run.
-        call: Evaluates a point in place of ``posterior.evaluate``.
-        folder: Where the journal and the state are kept, if anywhere.
-        observers: Called with each new state, after it is on disk; they cannot influence the run.
+        origin: Origin of the run, for the report.
+        began: ``time.monotonic`` at the start of this session.
+        executor: Executor of the evaluations.
+        call: Function used instead of ``posterior.evaluate``.
+        folder: Folder of the journal and the state; None to keep them in memory.
+        observers: Called with each new state after it is on disk; they cannot influence the run.
     """
 
     loop: PosteriorLoop
@@ -70,23 +70,25 @@ class Run:
     observers: Sequence[Observer] = ()
 
     def placed(self, executor: Executor, call: Call, folder: RunFolder | None) -> Run:
-        """A copy with an executor and a folder; drops a plain ``call``, so vectorised targets get whole batches."""
+        """A copy with an executor and a folder; a plain ``call`` is dropped so that vectorised targets get batches."""
         return replace(self, executor=executor, call=call if self.settings.limits.special else None, folder=folder)
 
     def ask(self, state: State, taken: set[bytes], pending: NDArray | None = None, n: int | None = None) -> NDArray:
-        """The next points of the loop, without duplicates and without points already evaluated or in flight.
+        """The next points of the loop, without duplicates and points already evaluated or in flight.
 
-        The loop repeats itself where nothing has changed, and its draws hold copies.
+        Such points occur because the loop repeats its choice if nothing has changed, and its draws contain copies.
         """
         with self.stop.interruptible():
             x = fresh(self.loop.ask(state, pending, n), taken)
         if len(x) or state.parameters is not None:
             return x
-        known = np.array([np.frombuffer(point) for point in sorted(taken)])  # a design with gaps, begun in another mode
+        known = np.array(
+            [np.frombuffer(point) for point in sorted(taken)]
+        )  # a design with gaps, started in another mode
         return fresh(self.loop.ask(state, known), taken)
 
     def tell(self, state: State, x: NDArray, evaluations: list[Evaluation]) -> State:
-        """The next state, after it was saved and shown to the observers; interrupted at once if the run should end."""
+        """The next state, saved and passed to the observers; raises `Interrupted` if the run should end."""
         with self.stop.interruptible():
             state = self.loop.tell(state, x, evaluations)
         self.keep(state)
@@ -95,26 +97,26 @@ class Run:
         return state
 
     def keep(self, state: State) -> None:
-        """Writes the state to disk, if there is a folder."""
+        """Saves the state, if there is a folder."""
         if self.folder is not None:
             save_state(self.folder, state, self.loop.prior, self.provenance, self.origin_now)
 
     @property
     def origin_now(self) -> Origin:
-        """The origin, with the wall-clock time until now."""
+        """The origin with the wall-clock time until now."""
         return replace(self.origin, seconds=self.origin.seconds + time.monotonic() - self.began)
 
     def landed(self, count: int, evaluation: Evaluation) -> None:
-        """Shows the observers a call that has returned, from whatever thread; ``count`` of them have so far."""
+        """Passes a returned call to the observers, from any thread; ``count`` calls have returned so far."""
         for observe in self.observers:
             getattr(observe, "landed", lambda *_: None)(count, evaluation)
 
     def over(self, state: State) -> str:
-        """The reason why no more points should be evaluated; empty if the run continues."""
+        """Why no more points should be evaluated; empty if the run continues."""
         return state.verdict.reason if state.verdict.stop else self.budget.spent(state)
 
 
 def fresh(x: NDArray, taken: set[bytes]) -> NDArray:
-    """The points x, with shape (b, d), without duplicates and without the points that are taken."""
+    """The points x, with shape (b, d), without duplicates and points already taken."""
     first = {point.tobytes(): index for index, point in reversed(list(enumerate(x)))}
     return x[sorted(index for point, index in first.items() if point not in taken)]

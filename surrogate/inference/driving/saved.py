@@ -23,7 +23,7 @@ _UNKNOWN = Origin()
 
 
 def save_state(folder: RunFolder, state: State, prior: Prior, provenance: str = "", origin: Origin = _UNKNOWN) -> None:
-    """Writes the state, the prior, the likelihood's provenance and the origin of the run atomically."""
+    """Writes the state, the prior, the likelihood's provenance and the origin of the run, atomically."""
     words = {
         "prior": np.array(prior_to_text(prior)),
         "provenance": np.array(provenance),
@@ -33,7 +33,7 @@ def save_state(folder: RunFolder, state: State, prior: Prior, provenance: str = 
 
 
 def load_origin(folder: RunFolder) -> Origin:
-    """Where the run in a folder comes from; empty fields if that was not recorded.
+    """The origin of the run in a folder; fields that were not recorded are empty.
 
     Raises:
         ValueError: If the state is damaged.
@@ -63,7 +63,7 @@ def load_prior(folder: RunFolder) -> Prior:
 
     Raises:
         FileNotFoundError: If there is no state.
-        ValueError: If the state is damaged or the prior holds distributions that are not scipy's.
+        ValueError: If the state is damaged or the prior has distributions that are not from scipy.
     """
     arrays = load_arrays(folder.state_path)
     try:
@@ -76,7 +76,7 @@ def load_state(folder: RunFolder, prior: Prior, seed: int | None = None) -> Stat
     """The state in a folder; None if there is none.
 
     Raises:
-        ValueError: If it is of another prior or seed, or damaged.
+        ValueError: If the state has another prior or seed, or is damaged.
     """
     if not folder.state_path.exists():
         return None

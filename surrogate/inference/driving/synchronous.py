@@ -1,4 +1,4 @@
-"""Evaluation in batches: the next batch is chosen when the last one has returned."""
+"""Evaluation in batches: the next batch is chosen after the last one has returned."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["Synchronous"]
 
 
 class Synchronous:
-    """Evaluates in batches: the same numbers for any number of workers.
+    """Evaluation in batches, which gives the same numbers for any number of workers.
 
     Attributes:
         state: The latest state.
-        remark: Sentence added to the reason why the run ended.
+        remark: Text added to the reason why the run ended.
     """
 
     def __init__(self, run: Run, journal: RunJournal) -> None:
@@ -57,9 +57,9 @@ class Synchronous:
         return self.state
 
     def _resumed(self, state: State, x: NDArray) -> tuple[NDArray, dict[int, Evaluation]]:
-        """The batch before an interruption, and its evaluations in the journal by index.
+        """The batch that was interrupted, and its evaluations in the journal, by index.
 
-        The journal of an asynchronous run holds points that this mode would not propose: they make up the batch.
+        Points of an asynchronous run, which this mode would not propose, form the batch.
         """
         untold = [r for r in self._journal.untold(state) if r.step <= state.step]
         place = {point.tobytes(): index for index, point in enumerate(x)}
@@ -74,11 +74,11 @@ class Synchronous:
 
     @property
     def uncounted(self) -> int:
-        """Number of calls that the state does not hold."""
+        """Number of calls that are not in the state."""
         return len(self._journal.untold(self.state)) + sum(flight.unfinished for flight in self._left)
 
     def harvest(self) -> None:
-        """Journals late results of abandoned calls, and closes the journal."""
+        """Writes late results of abandoned calls to the journal, and closes it."""
         for flight in self._left:
             flight.harvest(self._keep)
         self._journal.close()
