@@ -80,7 +80,7 @@ def test_one_that_fails_now_is_refused(finished):
 
 
 def test_another_spelling_with_the_same_value_is_continued(finished):
-    with pytest.warns(RuntimeWarning, match="at its best point both agree"):
+    with pytest.warns(RuntimeWarning, match="but the value at the best point is the same"):
         infer(renamed, finished)
     infer(one, finished, resume="trust")
 
