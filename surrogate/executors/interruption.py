@@ -41,6 +41,7 @@ class StopRequest:
         self._inside = False
         self._former: dict[int, Any] = {}
         self._came = math.inf
+        self._woken = False
 
     def reason(self) -> str:
         """Why the run should end, as a sentence; empty if it should not."""
@@ -51,6 +52,13 @@ class StopRequest:
     def request(self, reason: str) -> None:
         """Requests the end of the run."""
         self._reason = self._reason or reason
+
+    def leave(self, reason: str) -> None:
+        """Asks the run to end and, from another thread, wakes the main one out of its call; further runs may begin."""
+        self.request(reason)
+        if self._former and hasattr(signal, "pthread_kill"):
+            self._woken = True
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -91,15 +99,21 @@ class StopRequest:
             raise Interrupted(self._reason)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if self._woken and number == signal.SIGUSR1:  # our own, see `leave`
+            self._woken = False
+        else:
+            self._note(number)
+        if self._inside:
+            self._inside = False
+            raise Interrupted(self._reason)
+
+    def _note(self, number: int) -> None:
         now = time.monotonic()
         if self._reason and (number == signal.SIGINT or now - self._came > _ECHO):
             raise KeyboardInterrupt
         self._came = min(self._came, now)
         _CAME.append(number)
         self.request(f"stopped by {signal.Signals(number).name}")
-        if self._inside:
-            self._inside = False
-            raise Interrupted(self._reason)
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():

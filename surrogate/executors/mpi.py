@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import signal
 import sys
 import threading
 import time
@@ -124,9 +123,7 @@ class Ranks:
         while not self._world.iprobe(source=0, tag=_STOP):
             ended.wait(0.1)
         self._world.recv(source=0, tag=_STOP)
-        stop.request("rank 0 is done")
-        if hasattr(signal, "pthread_kill"):  # wakes the main thread, which then sees the request
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        stop.leave("rank 0 is done")
 
     def broadcast(self, value: Any) -> Any:
         """The value of rank 0, on all ranks."""

@@ -54,10 +54,11 @@ def execute(run: Run, executor: Any, folder: Folder) -> Result:
         UnfinishedError: If the run was interrupted before it had a surrogate, or a signal ended an earlier run of the
             program.
     """
-    if name := asked_to_end():
+    world = ranks(executor)
+    name = asked_to_end() if world is None else world.broadcast(asked_to_end())  # not every rank may have got it
+    if name:
         msg = f"{name} arrived during an earlier run of this program, so no other run is started"
         raise UnfinishedError(msg)
-    world = ranks(executor)
     limits = run.settings.limits
     by_files = isinstance(executor, str) and executor.startswith("files:")
     with run.stop, guarded(run.posterior.evaluate, Limits() if by_files else limits) as call, one_thread():

@@ -1,15 +1,15 @@
-"""A program with one run, as a user would write it; started with and without mpirun by the tests.
+"""Runs as a user's program would make them: in this process, in one that may be killed, or on the ranks of mpirun.
 
-Prints one line of JSON per rank. The behaviour of the likelihood is chosen by name.
+As a program it prints one line of JSON for each run and rank. The behaviour of the likelihood is chosen by name.
 """
 
-import argparse
 import hashlib
 import json
 import os
 import signal
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 
@@ -51,28 +51,18 @@ class Likelihood:
         os._exit(7)
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("target")
-    parser.add_argument("--seconds", type=float, default=0.0)
-    parser.add_argument("--bad", type=float, default=0.0)
-    parser.add_argument("--fail-rank", type=int, default=-1)
-    parser.add_argument("--options", type=json.loads, default={})
-    arguments = parser.parse_args()
-    likelihood = Likelihood(arguments.target, arguments.seconds, arguments.bad)
+def run(target, *, seconds=0.0, bad=0.0, fail_rank=-1, **options):
+    """What a run of one of the targets came to, on this rank; ``options`` are those of `surrogate.infer`."""
     rank = int(os.environ.get("OMPI_COMM_WORLD_RANK", 0))
-    options = {"seed": 1, "progress": False, "n_samples": 500} | arguments.options
-    bounds = TARGETS[arguments.target]().bounds
-    if rank == arguments.fail_rank:
-        bounds = None
+    bounds = None if rank == fail_rank else TARGETS[target]().bounds
+    options = {"seed": 1, "progress": False, "n_samples": 500} | options
     try:
-        result = surrogate.infer(likelihood, bounds, **options)
+        result = surrogate.infer(Likelihood(target, seconds, bad), bounds, **options)
     except surrogate.inference.driving.drive.UnfinishedError as error:
-        print(json.dumps({"unfinished": str(error), "rank": rank}), flush=True)
-        sys.exit(4)
-    digest = hashlib.sha256(result.data.x.tobytes() + result.data.y.tobytes()).hexdigest()
-    facts = {
-        "sha": digest,
+        return {"unfinished": str(error), "rank": rank}
+    return {
+        "sha": hashlib.sha256(result.data.x.tobytes() + result.data.y.tobytes()).hexdigest(),
+        "target": target,
         "rank": rank,
         "n": result.n_evaluations,
         "converged": result.converged,
@@ -82,7 +72,22 @@ def main():
         "predicted": result.predict(result.samples[:2])[0].tolist(),
         "failed": int((result.data.status == 2).sum()),
     }
-    print(json.dumps(facts), flush=True)
+
+
+def run_to_file(file, target, **options):
+    """Writes what `run` gives to a file, and ends the process with code 4 if the run came to nothing."""
+    facts = run(target, **options)
+    Path(file).write_text(json.dumps(facts), encoding="utf-8")
+    sys.exit(4 if "unfinished" in facts else 0)
+
+
+def main():
+    """The runs that the arguments describe, one after the other: objects of JSON with the arguments of `run`."""
+    for words in sys.argv[1:]:
+        facts = run(**json.loads(words))
+        print(json.dumps(facts), flush=True)
+        if "unfinished" in facts:
+            sys.exit(4)
 
 
 if __name__ == "__main__":

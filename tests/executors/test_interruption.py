@@ -11,7 +11,7 @@ import pytest
 
 from surrogate.executors import make_executor
 from surrogate.executors.evaluate import evaluate_batch
-from surrogate.executors.interruption import Interrupted, StopRequest
+from surrogate.executors.interruption import Interrupted, StopRequest, asked_to_end
 from surrogate.executors.mpi import _launched, ranks
 from surrogate.problem.target import Posterior
 from tests.executors import functions_for_workers as functions
@@ -96,6 +96,19 @@ def test_a_second_interrupt_is_one():
         assert stop.reason() == "stopped by SIGINT"
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_call_is_left_without_a_signal_of_the_program():
+    """As ranks leave their calls at the end of a run: another run may begin, and real signals still count."""
+    with StopRequest() as stop:
+        waking = threading.Timer(0.05, stop.leave, ["rank 0 is done"])
+        waking.start()
+        with pytest.raises(Interrupted, match="rank 0 is done"), stop.interruptible():
+            functions.endless(None)
+        waking.join()
+        assert asked_to_end() == ""
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert asked_to_end() == "SIGUSR1"
 
 
 def test_what_has_come_back_is_recorded_first():

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from surrogate.storage.folder import RunFolder
-from tests.executors.program import TARGETS
+from tests import processes
+from tests.executors import program
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "tests" / "executors" / "program.py"
@@ -36,36 +37,52 @@ ENVIRONMENT = os.environ | {
 }
 
 
-def command(target, ranks=None, seconds=0.0, bad=0.0, fail_rank=-1, **options):
-    words = [sys.executable, str(PROGRAM), target, f"--seconds={seconds}", f"--bad={bad}", f"--fail-rank={fail_rank}"]
-    words.append(f"--options={json.dumps(options)}")
-    return words if ranks is None else [MPIRUN, "-n", str(ranks), *words]
+class Job:
+    """One or several runs on the ranks of mpirun: the arguments of `program.run` for each."""
+
+    def __init__(self, ranks, *runs):
+        self._process = subprocess.Popen(
+            [MPIRUN, "-n", str(ranks), sys.executable, str(PROGRAM), *map(json.dumps, runs)],
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.pid, self.send_signal = self._process.pid, self._process.send_signal
+
+    def runs_on(self):
+        return self._process.poll() is None
+
+    def ended(self, timeout=1200):
+        """What each rank printed of each run, the exit code and standard error."""
+        try:
+            out, err = self._process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.pid, signal.SIGKILL)
+            out, err = self._process.communicate()
+            pytest.fail(f"it hung: {out} {err}")
+        return [json.loads(line) for line in out.splitlines() if line.startswith("{")], self._process.returncode, err
 
 
-def start(*args, **kwargs):
-    return subprocess.Popen(
-        command(*args, **kwargs),
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+class Alone:
+    """A run in a process of its own, without mpirun."""
+
+    def __init__(self, file, target, **options):
+        self._file, self._process = file, processes.begin(program.run_to_file, file, target, **options)
+        self.pid = self._process.pid
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def ended(self):
+        """What it made of the run, if anything, and its exit code."""
+        code = processes.exit_code(self._process)
+        return json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else None, code
 
 
-def ended(process, timeout=1200):
-    """What each rank printed, the exit code and standard error."""
-    try:
-        out, err = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        out, err = process.communicate()
-        pytest.fail(f"it hung: {out} {err}")
-    return [json.loads(line) for line in out.splitlines() if line.startswith("{")], process.returncode, err
-
-
-def finished(*args, **kwargs):
-    rows, code, err = ended(start(*args, **kwargs))
+def on_ranks(ranks, *runs):
+    rows, code, err = Job(ranks, *runs).ended()
     assert code == 0, err
     return rows
 
@@ -84,7 +101,7 @@ def wait_for_lines(path, n, seconds=600.0):
 
 
 def close(row, target):
-    exact = TARGETS[target]()
+    exact = program.TARGETS[target]()
     return np.all(np.abs(np.array(row["mean"]) - exact.mean) < 0.25 * np.sqrt(np.diag(exact.covariance)))
 
 
@@ -93,30 +110,54 @@ def close(row, target):
 
 @pytest.fixture(scope="module")
 def serial_gauss2():
-    return finished("gauss2")[0]
+    return program.run("gauss2")
 
 
-@pytest.mark.parametrize("executor", ["threads:3", "processes:3"])
+@pytest.mark.parametrize("executor", ["threads:2", "processes:2"])
 def test_the_same_evaluations_from_local_executors(executor, serial_gauss2):
-    assert finished("gauss2", executor=executor, mode="sync")[0]["sha"] == serial_gauss2["sha"]
+    assert program.run("gauss2", executor=executor, mode="sync")["sha"] == serial_gauss2["sha"]
+
+
+@pytest.fixture(scope="module")
+def three_ranks(tmp_path_factory):
+    """What three ranks made of a synchronous run and of an asynchronous one, and the folder of the latter."""
+    folder = tmp_path_factory.mktemp("asynchronous")
+    synchronous = {"target": "gauss2", "mode": "sync"}
+    asynchronous = {"target": "gauss4", "seconds": 0.05, "mode": "async", "output": str(folder)}
+    rows = on_ranks(3, synchronous, asynchronous)
+    return (
+        [row for row in rows if row["target"] == "gauss2"],
+        [row for row in rows if row["target"] == "gauss4"],
+        folder,
+    )
 
 
 @with_mpi
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_the_same_evaluations_from_mpirun_and_the_result_on_all_ranks(ranks, serial_gauss2):
-    rows = finished("gauss2", ranks, mode="sync")
-    assert sorted(row["rank"] for row in rows) == list(range(ranks))
+def test_the_same_evaluations_from_mpirun_and_the_result_on_all_ranks(three_ranks, serial_gauss2):
+    rows = three_ranks[0]
+    assert sorted(row["rank"] for row in rows) == [0, 1, 2]
     assert {row["sha"] for row in rows} == {serial_gauss2["sha"]}
     assert all(row["predicted"] == rows[0]["predicted"] for row in rows)
 
 
+@with_mpi
+def test_the_same_evaluations_from_mpirun_with_one_rank(serial_gauss2):
+    (row,) = on_ranks(1, {"target": "gauss2", "mode": "sync"})
+    assert row["rank"] == 0
+    assert row["sha"] == serial_gauss2["sha"]
+
+
 @pytest.mark.slow
 @with_mpi
-@pytest.mark.parametrize("target", ["gauss4", "ring", "forbidden4"])
+@pytest.mark.parametrize("target", ["gauss2", "gauss4", "ring", "forbidden4"])
 def test_the_same_evaluations_from_everything(target):
-    shas = {finished(target)[0]["sha"]}
-    shas |= {finished(target, executor=executor, mode="sync")[0]["sha"] for executor in ("threads:3", "processes:3")}
-    shas |= {row["sha"] for ranks in (1, 2, 4) for row in finished(target, ranks, mode="sync")}
+    shas = {program.run(target)["sha"]}
+    shas |= {program.run(target, executor=executor, mode="sync")["sha"] for executor in ("threads:2", "processes:2")}
+    for ranks in (1, 2, 4):
+        rows = on_ranks(ranks, {"target": target, "mode": "sync"})
+        assert sorted(row["rank"] for row in rows) == list(range(ranks))
+        assert all(row["predicted"] == rows[0]["predicted"] for row in rows)
+        shas |= {row["sha"] for row in rows}
     assert len(shas) == 1
 
 
@@ -125,7 +166,7 @@ def test_the_same_evaluations_from_everything(target):
 
 @with_mpi
 def test_an_exception_on_one_rank_ends_the_job_with_its_traceback():
-    rows, code, err = ended(start("gauss2", 3, fail_rank=1, seconds=0.1))
+    rows, code, err = Job(2, {"target": "gauss2", "fail_rank": 1, "seconds": 0.1}).ended()
     assert code != 0
     assert "Traceback" in err
     assert not rows
@@ -133,10 +174,10 @@ def test_an_exception_on_one_rank_ends_the_job_with_its_traceback():
 
 @with_mpi
 def test_a_signal_ends_a_job_that_can_be_continued(tmp_path, serial_gauss2):
-    process = start("gauss2", 4, seconds=2.0, output=str(tmp_path), mode="sync")
+    job = Job(3, {"target": "gauss2", "seconds": 2.0, "output": str(tmp_path), "mode": "sync"})
     wait_for_lines(tmp_path, 8)
-    process.send_signal(signal.SIGUSR1)
-    rows, code, err = ended(process)
+    job.send_signal(signal.SIGUSR1)
+    rows, code, err = job.ended()
     if code == 0:
         assert all(row["interrupted"] and not row["converged"] for row in rows)
         assert all("SIGUSR1" in row["status"] for row in rows)
@@ -145,50 +186,49 @@ def test_a_signal_ends_a_job_that_can_be_continued(tmp_path, serial_gauss2):
         assert rows
         assert all("SIGUSR1" in row["unfinished"] for row in rows), err
     assert (tmp_path / "state.npz").exists()
-    again = finished("gauss2", 2, output=str(tmp_path), mode="sync")[0]
+    again = program.run("gauss2", output=str(tmp_path))
     assert again["converged"]
     assert again["sha"] == serial_gauss2["sha"]
 
 
 def test_sigterm_in_the_middle_of_a_call(tmp_path):
-    process = start("gauss2", seconds=3600.0, output=str(tmp_path))
+    alone = Alone(tmp_path / "facts", "gauss2", seconds=3600.0, output=str(tmp_path / "run"))
     end = time.monotonic() + 600
-    while not (tmp_path / "state.npz").exists():
+    while not (tmp_path / "run" / "state.npz").exists():
         assert time.monotonic() < end
         time.sleep(0.05)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGTERM)
-    rows, code, err = ended(process)
-    assert code == 4, err
-    assert "SIGTERM" in rows[0]["unfinished"]
+    time.sleep(0.3)
+    alone.send_signal(signal.SIGTERM)
+    row, code = alone.ended()
+    assert code == 4
+    assert "SIGTERM" in row["unfinished"]
 
 
 def test_wall_time(tmp_path):
-    rows, code, err = ended(start("gauss2", seconds=0.6, output=str(tmp_path), max_walltime=5.0))
-    if code == 0:
-        assert rows[0]["interrupted"]
-        assert not rows[0]["converged"]
-        assert "wall time of 5 s" in rows[0]["status"]
+    row = program.run("gauss2", seconds=0.6, output=str(tmp_path), max_walltime=5.0)
+    if "unfinished" not in row:
+        assert row["interrupted"]
+        assert not row["converged"]
+        assert "wall time of 5 s" in row["status"]
     else:  # a busy machine: too little had come back for a surrogate
-        assert code == 4, err
-        assert "wall time of 5 s" in rows[0]["unfinished"]
-    assert finished("gauss2", output=str(tmp_path))[0]["converged"]
+        assert "wall time of 5 s" in row["unfinished"]
+    assert program.run("gauss2", output=str(tmp_path))["converged"]
 
 
 def killed_again_and_again(path, ranks, kills, rng, target="gauss4", **options):
     """Runs and kills whole jobs at random times, each after new evaluations; checks the files after each death.
 
-    A run that ends between two kills must have converged, and the next one begins in another folder. The last is let
-    through.
+    A run that ends between two kills must have converged, and the next one begins in another folder. Gives the folder
+    of the last run, and what is on disk of it.
     """
     seen, folder = {}, path / "0"
     for kill in range(kills):
-        process = start(target, ranks[kill % len(ranks)], output=str(folder), **options)
-        wait_for_more(process, folder, len(seen))
+        job = Job(ranks[kill % len(ranks)], {"target": target, "output": str(folder), **options})
+        wait_for_more(job, folder, len(seen))
         time.sleep(rng.uniform(0.0, 2.0))
         with contextlib.suppress(ProcessLookupError):  # it may have ended
-            os.killpg(process.pid, signal.SIGKILL)
-        rows, _, _ = ended(process)
+            os.killpg(job.pid, signal.SIGKILL)
+        rows, _, _ = job.ended()
         end_of_ranks(folder)
         records = journalled(folder)
         now = {r.x.tobytes(): r.evaluation.y for r in records}
@@ -198,13 +238,13 @@ def killed_again_and_again(path, ranks, kills, rng, target="gauss4", **options):
         if rows:
             assert rows[0]["converged"]
             seen, folder = {}, path / str(kill + 1)
-    return finished(target, ranks[0], output=str(folder), **options)[0], seen
+    return folder, seen
 
 
-def wait_for_more(process, folder, before, seconds=600.0):
+def wait_for_more(job, folder, before, seconds=600.0):
     """Waits until there are more evaluations than before, or the run has ended."""
     end = time.monotonic() + seconds
-    while process.poll() is None and len(journalled(folder)) <= before:
+    while job.runs_on() and len(journalled(folder)) <= before:
         assert time.monotonic() < end, "nothing happened"
         time.sleep(0.1)
 
@@ -225,7 +265,8 @@ def end_of_ranks(path):
 @with_mpi
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_kills(tmp_path, mode, rng):
-    row, seen = killed_again_and_again(tmp_path, (4, 2, 3), 15, rng, mode=mode, seconds=0.3)
+    folder, seen = killed_again_and_again(tmp_path, (4, 2, 3), 15, rng, mode=mode, seconds=0.3)
+    row = on_ranks(4, {"target": "gauss4", "output": str(folder), "mode": mode, "seconds": 0.3})[0]
     assert row["converged"]
     assert close(row, "gauss4")
     assert len(seen) <= row["n"]
@@ -233,20 +274,24 @@ def test_kills(tmp_path, mode, rng):
 
 @with_mpi
 def test_a_kill(tmp_path, rng, serial_gauss2):
-    row, _ = killed_again_and_again(tmp_path, (3, 2), 2, rng, "gauss2", mode="sync", seconds=0.5)
+    folder, _ = killed_again_and_again(tmp_path, (3,), 1, rng, "gauss2", mode="sync", seconds=0.5)
+    row = program.run("gauss2", output=str(folder))
     assert row["converged"]
     assert row["sha"] == serial_gauss2["sha"]
 
 
 # Misbehaviour
 
+ISOLATED = {"isolate": True, "max_eval_seconds": 2.0}
+
 
 def test_a_likelihood_that_does_everything_wrong(tmp_path):
-    options = {"isolate": True, "max_eval_seconds": 4.0, "output": str(tmp_path), "executor": "threads:2"}
-    row = finished("gauss4", bad=0.03, mode="sync", **options)[0]
+    options = ISOLATED | {"output": str(tmp_path / "run"), "executor": "threads:2", "mode": "sync", "bad": 0.03}
+    row, code = Alone(tmp_path / "facts", "gauss4", **options).ended()
+    assert code == 0
     assert row["converged"]
     assert close(row, "gauss4")
-    reasons = [r.evaluation.reason for r in journalled(tmp_path) if r.evaluation.status == "failed"]
+    reasons = [r.evaluation.reason for r in journalled(tmp_path / "run") if r.evaluation.status == "failed"]
     assert row["failed"] == len(reasons) > 0
     known = ("it failed", "NaN", "time-out", "SIGSEGV", "exit code 7")
     assert all(any(word in reason for word in known) for reason in reasons)
@@ -254,11 +299,13 @@ def test_a_likelihood_that_does_everything_wrong(tmp_path):
 
 @with_mpi
 def test_a_crash_without_isolation_ends_the_job_and_restarts(tmp_path):
-    rows, code, _ = ended(start("gauss2", 2, bad=0.04, output=str(tmp_path)))
+    folder = tmp_path / "run"
+    rows, code, _ = Job(2, {"target": "gauss2", "bad": 0.04, "output": str(folder)}).ended()
     assert code != 0
     assert not rows
-    end_of_ranks(tmp_path)
-    row = finished("gauss2", 2, bad=0.04, output=str(tmp_path), isolate=True, max_eval_seconds=4.0)[0]
+    end_of_ranks(folder)
+    row, code = Alone(tmp_path / "facts", "gauss2", bad=0.04, output=str(folder), **ISOLATED).ended()
+    assert code == 0
     assert row["converged"]
 
 
@@ -267,7 +314,7 @@ def test_a_crash_without_isolation_ends_the_job_and_restarts(tmp_path):
 
 @pytest.mark.parametrize("executor", ["threads:6", pytest.param("processes:2", marks=pytest.mark.slow)])
 def test_asynchronous(executor, tmp_path):
-    row = finished("gauss4", seconds=0.02, executor=executor, mode="async", output=str(tmp_path))[0]
+    row = program.run("gauss4", seconds=0.02, executor=executor, mode="async", output=str(tmp_path))
     assert row["converged"]
     assert close(row, "gauss4")
     records = journalled(tmp_path)
@@ -275,9 +322,9 @@ def test_asynchronous(executor, tmp_path):
 
 
 @with_mpi
-def test_asynchronous_over_ranks(tmp_path):
-    rows = finished("gauss4", 3, seconds=0.05, mode="async", output=str(tmp_path))
+def test_asynchronous_over_ranks(three_ranks):
+    _, rows, folder = three_ranks
     assert rows[0]["converged"]
     assert close(rows[0], "gauss4")
-    workers = {r.evaluation.worker for r in journalled(tmp_path)}
+    workers = {r.evaluation.worker for r in journalled(folder)}
     assert len(workers) == 3  # rank 0 among them

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +13,9 @@ import pytest
 import surrogate
 from surrogate.inference.driving import saved
 from surrogate.storage.arrays import load_arrays
+from tests import processes
+from tests.inference import killed_run
 
-ROOT = Path(__file__).resolve().parents[2]
 PRIOR = {"a": (-4.0, 4.0), "b": (-3.0, 3.0)}
 OPTIONS = {"seed": 3, "max_evaluations": 11, "n_samples": 300, "progress": False}
 
@@ -309,45 +307,6 @@ def test_a_damaged_journal_is_refused(tmp_path):
 
 # SIGKILL
 
-SCRIPT = """
-import math, os, signal, sys, threading, time
-import numpy as np
-import surrogate
-from pathlib import Path
-
-folder, calls, budget = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-limit, delay = (int(sys.argv[4]), float(sys.argv[5])) if len(sys.argv) > 4 else (math.inf, 0.0)
-
-def die_if_due():
-    # Ends the process a while after so many calls in all have been answered.
-    if calls.exists() and calls.stat().st_size >= 16 * limit:
-        threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
-
-def log_likelihood(x):
-    time.sleep(0.015)
-    y = -np.inf if x[0] + x[1] > 2.5 else -0.5 * float(x[0] ** 2 / 0.6 + (x[1] - 0.2 * x[0] ** 2) ** 2 / 0.3)
-    with open(calls, "ab", buffering=0) as file:
-        file.write(x.tobytes())
-    die_if_due()
-    return y
-
-die_if_due()
-result = surrogate.infer(log_likelihood, {"a": (-4.0, 4.0), "b": (-3.0, 3.0)}, output=folder, seed=5,
-                         max_evaluations=budget, n_samples=300, progress=False)
-np.save(folder / "samples.npy", result.samples)
-"""
-
-
-def start(folder, calls, budget, *death):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", SCRIPT, str(folder), str(calls), str(budget), *map(str, death)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-
-
-def finish(process):
-    error = process.communicate(timeout=1200)[1]
-    assert process.returncode == 0, error.decode()
-
 
 def called(path):
     """Points in the order in which their values were given back."""
@@ -365,15 +324,14 @@ def recorded(folder):
 @pytest.mark.parametrize(("kills", "budget"), [(3, 11), pytest.param(10, 40, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(kills, budget, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finish(start(whole, tmp_path / "calls whole", budget))
+    killed_run.run(whole, tmp_path / "calls whole", budget)
     rng = np.random.default_rng(kills)
     calls, survived = tmp_path / "calls", []
     for count in np.sort(rng.choice(np.arange(1, len(called(tmp_path / "calls whole"))), kills, replace=False)):
-        process = start(broken, calls, budget, count, rng.uniform(0.0, 0.1))
-        process.communicate(timeout=1200)
-        assert process.returncode == -signal.SIGKILL, "the run was over before it was killed"
+        process = processes.begin(killed_run.run, broken, calls, budget, count, rng.uniform(0.0, 0.1))
+        assert processes.exit_code(process) == -signal.SIGKILL, "the run was over before it was killed"
         survived.append((len(called(calls)), recorded(broken)))
-    finish(start(broken, calls, budget))
+    killed_run.run(broken, calls, budget)
 
     assert journal(broken) == journal(whole)
     np.testing.assert_array_equal(np.load(broken / "samples.npy"), np.load(whole / "samples.npy"))

@@ -21,7 +21,7 @@ pytest.importorskip("cobaya", reason="Cobaya is an extra: pip install surrogate-
 from cobaya.log import LoggedError
 from cobaya.model import get_model
 from cobaya.output import load_samples
-from cobaya.run import run
+from cobaya.run import run, run_script
 from cobaya.yaml import yaml_dump, yaml_load_file
 
 import surrogate
@@ -460,6 +460,9 @@ def environment(folder):
     return os.environ | {"PYTHONPATH": f"{ROOT}:{folder}", "OMP_NUM_THREADS": "1"}
 
 
+COBAYA_RUN = "import sys; from cobaya.run import run_script; [run_script(words.split('|')) for words in sys.argv[1:]]"
+
+
 def written(folder, *, seconds, **sampler):
     """A yaml file with a slow likelihood, in a folder."""
     (folder / "slow_like.py").write_text(SLOW.format(seconds=seconds), encoding="utf-8")
@@ -469,8 +472,17 @@ def written(folder, *, seconds, **sampler):
         "params": {"a": dict(box), "b": dict(box), "s": {"derived": "lambda a, b: a + b"}},
         "sampler": {"surrogate": {"seed": 1, "n_samples": 200} | sampler},
     }
-    (folder / "model.yaml").write_text(yaml_dump(document), encoding="utf-8")
-    return [sys.executable, "-m", "cobaya", "run", str(folder / "model.yaml")]
+    name = f"model{len(list(folder.glob('*.yaml')))}.yaml"
+    (folder / name).write_text(yaml_dump(document), encoding="utf-8")
+    return str(folder / name)
+
+
+@pytest.fixture
+def cobaya_run(tmp_path, monkeypatch):
+    """The command ``cobaya-run`` in this process."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield lambda *words: run_script([str(word) for word in words])
+    sys.modules.pop("slow_like", None)
 
 
 def journal_of(root):
@@ -478,9 +490,10 @@ def journal_of(root):
     return [json.loads(line)["x"] for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
-def test_resumes_after_sigkill(tmp_path):
-    command, root = written(tmp_path, seconds=0.3), str(tmp_path / "killed")
-    process = subprocess.Popen([*command, "-o", root], env=environment(tmp_path), stdout=subprocess.DEVNULL)
+def test_resumes_after_sigkill(tmp_path, cobaya_run):
+    model, root = written(tmp_path, seconds=0.3), str(tmp_path / "killed")
+    command = [sys.executable, "-m", "cobaya", "run", model, "-o", root]
+    process = subprocess.Popen(command, env=environment(tmp_path), stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 600
     while len(journal_of(root)) < 3 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
@@ -488,21 +501,20 @@ def test_resumes_after_sigkill(tmp_path):
     process.wait()
     before = journal_of(root)
     assert len(before) >= 3
-    command = written(tmp_path, seconds=0)
-    subprocess.run([*command, "-o", root, "-r"], env=environment(tmp_path), check=True, capture_output=True)
-    subprocess.run(
-        [*command, "-o", str(tmp_path / "whole")], env=environment(tmp_path), check=True, capture_output=True
-    )
+    model = written(tmp_path, seconds=0)
+    cobaya_run(model, "-o", root, "-r")
+    cobaya_run(model, "-o", tmp_path / "whole")
     assert journal_of(root)[: len(before)] == before
     assert len(before) < len(journal_of(root))
     assert sorted(journal_of(root)) == sorted(journal_of(tmp_path / "whole"))
     np.testing.assert_array_equal(np.loadtxt(f"{root}.1.txt"), np.loadtxt(tmp_path / "whole.1.txt"))
 
 
-def mpirun(n, command):
-    """The command on n ranks, whichever MPI there is."""
+def mpirun(n, *runs):
+    """The command of several runs of Cobaya on n ranks, one after the other, whichever MPI there is."""
     flags = ["--allow-run-as-root", "--oversubscribe"] if shutil.which("ompi_info", path=BIN) else []
-    return [shutil.which("mpirun", path=BIN), *flags, "-n", str(n), *command]
+    words = ["|".join(map(str, run)) for run in runs]
+    return [shutil.which("mpirun", path=BIN), *flags, "-n", str(n), sys.executable, "-c", COBAYA_RUN, *words]
 
 
 BIN = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
@@ -513,17 +525,19 @@ needs_mpi = pytest.mark.skipif(
 
 
 @needs_mpi
-def test_ranks_make_the_same_run_and_resume_that_of_another_number(tmp_path):
+def test_ranks_make_the_same_run_and_resume_that_of_another_number(tmp_path, cobaya_run):
     serial, parallel = str(tmp_path / "serial"), str(tmp_path / "parallel")
-    command = written(tmp_path, seconds=0, max_evaluations=8)
-    subprocess.run([*command, "-o", serial], env=environment(tmp_path), check=True, capture_output=True)
-    subprocess.run(mpirun(2, [*command, "-o", parallel]), env=environment(tmp_path), check=True, capture_output=True)
-    assert sorted(journal_of(serial)) == sorted(journal_of(parallel))
-    np.testing.assert_array_equal(np.loadtxt(f"{serial}.1.txt"), np.loadtxt(f"{parallel}.1.txt"))
+    model = written(tmp_path, seconds=0, max_evaluations=8)
+    larger = written(tmp_path, seconds=0, max_evaluations=40)
+    cobaya_run(model, "-o", serial)
+    begun = sorted(journal_of(serial)), np.loadtxt(f"{serial}.1.txt")
+    both = mpirun(2, (model, "-o", parallel), (larger, "-o", serial, "-r"))
+    subprocess.run(both, env=environment(tmp_path), check=True, capture_output=True)
+    assert begun[0] == sorted(journal_of(parallel))
+    np.testing.assert_array_equal(begun[1], np.loadtxt(f"{parallel}.1.txt"))
     assert yaml_load_file(f"{parallel}.checkpoint")["sampler"]["surrogate"]["mpi_size"] == 2
-    command = written(tmp_path, seconds=0, max_evaluations=40)
-    for prefix, full in ((serial, mpirun(2, command)), (parallel, command)):
-        subprocess.run([*full, "-o", prefix, "-r"], env=environment(tmp_path), check=True, capture_output=True)
+    cobaya_run(larger, "-o", parallel, "-r")
+    for prefix in (serial, parallel):
         assert yaml_load_file(f"{prefix}.checkpoint")["sampler"]["surrogate"]["converged"]
     np.testing.assert_array_equal(np.loadtxt(f"{serial}.1.txt"), np.loadtxt(f"{parallel}.1.txt"))
 
