@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from surrogate.arrays import Array
-from surrogate.gp.additive_basis import AdditiveBasis, AdditivePosterior, Sums, fit_additive
+from surrogate.gp.additive_basis import AdditiveBasis, AdditivePosterior, Sums, fit_additive, posterior_at
 
 __all__ = ["TOLERANCE", "Dropping", "Reduction", "reduced"]
 
@@ -103,5 +103,5 @@ def _errors(basis: AdditiveBasis, vector: Array, kept: Sequence[int], folds: Seq
     out = []
     for fold in folds:
         away = fold.chosen(rows)
-        out.append(AdditiveBasis(part.components, part.sums.without(away)).condition(vector).squared_error(away))
+        out.append(posterior_at(AdditiveBasis(part.components, part.sums.without(away)), vector).squared_error(away))
     return np.array(out)

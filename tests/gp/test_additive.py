@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from surrogate.gp.additive import Component, total_kernel
-from surrogate.gp.additive_basis import AdditiveBasis, Sums, fit_additive
+from surrogate.gp.additive_basis import AdditiveBasis, Sums, fit_additive, posterior_at
 from surrogate.gp.additive_reduction import reduced
 from surrogate.gp.additive_sampling import _Model, sample_weights
 from surrogate.gp.categories import UNSEEN, Correlated, Overlap, Unstructured, ZeroSum
@@ -78,14 +78,14 @@ def test_features_times_their_weights_are_the_kernel_in_the_middle_of_the_box():
         assert float((f @ f.T - k).abs().max()) < 0.02 * float(k.max())
 
 
-SD, NOISE, LENGTHSCALE = 1.0, 0.3, 0.4
+SD, NOISE = 1.0, 0.3
 
 
-def evidence_error(seed, boundary, functions=16, n=500):
+def evidence_error(seed, boundary, lengthscale=0.4, functions=16, n=500):
     """Of a smooth function for each of three categories, by a draw of the process itself."""
     u, rng = columns(n, seed)
     part = Component.of(u, numbers=[0], categories={1: ZeroSum(3)}, functions=functions, boundary=boundary)
-    vector = np.log([SD, LENGTHSCALE, NOISE**2])
+    vector = np.log([SD, lengthscale, NOISE**2])
     k = part.kernel.with_vector(vector[:-1]).covariance(u).numpy() + NOISE**2 * np.eye(n)
     y = torch.as_tensor(np.linalg.cholesky(k) @ rng.standard_normal(n))
     basis = AdditiveBasis.of([part], u, y)
@@ -94,8 +94,24 @@ def evidence_error(seed, boundary, functions=16, n=500):
 
 
 def test_the_evidence_is_close_to_that_of_the_exact_process():
-    assert np.median([abs(evidence_error(seed, 1.5)) for seed in range(4)]) < 0.2
     assert max(abs(evidence_error(seed, 2.0)) for seed in range(4)) < 0.05
+    for lengthscale in (0.27, 0.345):
+        assert max(abs(evidence_error(seed, 1.5, lengthscale)) for seed in range(4)) < 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("boundary", [1.5, 2.0])
+@pytest.mark.parametrize("end", ["short", "long"])
+def test_the_evidence_is_close_for_all_draws_at_the_ends_of_the_range_of_lengthscales(boundary, end):
+    lengthscale = {"short": 2.7 * boundary / 16, "long": 0.69 * (boundary - 1.0)}[end]
+    assert max(abs(evidence_error(seed, boundary, min(lengthscale, 0.6))) for seed in range(20)) < 0.2
+
+
+def test_a_lengthscale_for_which_the_evidence_is_inexact_gets_a_warning():
+    with pytest.warns(RuntimeWarning, match="lengthscale of 0.4 is above 0.3.*, use a larger boundary"):
+        assert abs(evidence_error(1, 1.5)) < 1.0
+    with pytest.warns(RuntimeWarning, match="lengthscale of 0.2 is below 0.2.*, use more functions"):
+        assert abs(evidence_error(1, 1.5, 0.2)) < 5.0
 
 
 def test_a_box_that_is_too_small_is_refused():
@@ -184,7 +200,7 @@ def test_the_decomposition_finds_the_components_and_reduction_drops_the_others()
 def test_squared_errors_from_sums_are_those_of_predictions(model):
     u, rng = columns()
     y = values(u, rng)
-    posterior = model.condition()
+    posterior = posterior_at(model, model.process.vector())
     expected = float((posterior.mean(u) - y).square().mean())
     assert posterior.squared_error(model.sums) == pytest.approx(expected, rel=1e-8)
 
