@@ -142,7 +142,11 @@ def backgrounds() -> MixedTarget:
     return MixedTarget(
         "backgrounds",
         _Backgrounds(target.log_likelihood),
-        {"background": surrogate.Parameter("background", categories=("wCDM", "w0waCDM")), **target.prior},
+        {
+            "background": surrogate.Parameter("background", categories=("wCDM", "w0waCDM")),
+            **target.prior,
+            "wa": surrogate.Parameter("wa", target.prior["wa"], only={"background": ["w0waCDM"]}),
+        },
         {"background": {"wCDM": ratio / (1.0 + ratio), "w0waCDM": 1.0 / (1.0 + ratio)}},
     )
 
@@ -192,6 +196,9 @@ class Velocities:
         for planet, bounds in enumerate(self.periods, start=1):
             out |= {f"a{planet}": norm(0.0, self.amplitude), f"b{planet}": norm(0.0, self.amplitude)}
             out[f"P{planet}"] = bounds
+        for planet, names in enumerate(("a1 b1 P1", "a2 b2 P2"), start=1):
+            for name in names.split():
+                out[name] = surrogate.Parameter(name, out[name], only={"n_planets": list(range(planet, 3))})
         return out
 
     def log_evidences(self, cells: int = 60) -> Array:

@@ -55,19 +55,24 @@ def apart(target: mixed.MixedTarget, seed: int) -> str:
     """Evaluations of one run for each value of the first discrete parameter, and their sum."""
     prior = Prior.of(target.prior)
     name, kind = next((p.name, p.prior) for p in prior.parameters if isinstance(p.prior, Discrete))
-    rest = {p.name: p for p in prior.parameters if p.name != name}
     counts = []
     for value in kind.values:
-        answer = _Fixed(target.log_likelihood, name, value)
+        if not any(p.name != name and dict(p.only).get(name, [value]).count(value) for p in prior.parameters):
+            counts.append(1)  # nothing acts
+            continue
+        rest = prior.given({name: value})
+        idle = {p.name: float(p.prior[0]) if isinstance(p.prior, tuple) else 0.0 for p in prior.parameters}
+        fixed = {other: idle[other] for other in prior.names if other not in (*rest.names, name)}
+        answer = _Fixed(target.log_likelihood, {**fixed, name: value})
         counts.append(surrogate.infer(answer, rest, seed=seed, progress=False).n_evaluations)
     return f"{sum(counts)} ({', '.join(map(str, counts))})"
 
 
 class _Fixed:
-    """A likelihood with one parameter fixed."""
+    """A likelihood with some parameters fixed."""
 
-    def __init__(self, function, name, value):
-        self.function, self.fixed = function, {name: value}
+    def __init__(self, function, fixed):
+        self.function, self.fixed = function, fixed
 
     def __call__(self, **parameters):
         return self.function(**self.fixed, **parameters)

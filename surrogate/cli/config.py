@@ -74,7 +74,7 @@ _FLAGS = ("isolate", "into", "vectorized", "gradient")
 _NUMBERS = ("max_walltime", "max_eval_seconds", "noise")  # all others are whole numbers
 _STRUCTURES = ("initial", "reference")
 _SECTIONS = ("likelihood", "parameters", "simulator", "compare", "slow", "options", "versions")
-_ENTRY = ("prior", "min", "max", "label", "periodic", "categories", "integers", "weights")
+_ENTRY = ("prior", "min", "max", "label", "periodic", "categories", "integers", "weights", "only")
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,12 +292,12 @@ def _parameter(name: Any, spec: Any) -> Parameter:
     periodic = _flag(entry.get("periodic", False), f"{where}.periodic")
     discrete = {word: entry[word] for word in ("categories", "integers", "weights") if word in entry}
     if discrete:
-        ends = [word for word in ("prior", "min", "max") if word in entry]
+        ends = [word for word in ("prior", "min", "max", "only") if word in entry]
         if ends:
             msg = f"{where} must have either categories or integers, or a prior, got {', '.join((*discrete, *ends))}"
             raise ValueError(msg)
         return Parameter(name, label=label, periodic=periodic, **discrete)
-    return Parameter(name, _prior(entry, where), label=label, periodic=periodic)
+    return Parameter(name, _prior(entry, where), label=label, periodic=periodic, only=entry.get("only"))
 
 
 def _prior(entry: Mapping[str, Any], where: str) -> Any:

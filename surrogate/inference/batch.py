@@ -8,6 +8,8 @@ import numpy as np
 
 from surrogate.arrays import Array
 from surrogate.inference.design import design
+from surrogate.inference.mixed.families import awaited
+from surrogate.inference.mixed.search import family_design
 from surrogate.inference.paths import inflation
 from surrogate.inference.phases import Phase
 from surrogate.inference.scouts import Place, Scout
@@ -29,6 +31,8 @@ _NOISY_SHARE = (
 def design_batch(view: View) -> Array:
     """The next points x of the initial design, with shape (b, d)."""
     setup, data = view.setup, view.state.data
+    if (family := awaited(setup, data)) is not None:
+        return family_design(view, family)
     further = max(setup.d, setup.n_batch)
     if len(view.under_way):  # the rest of the initial design, or further points if none is left
         known = {x.tobytes() for x in (*data.x, *view.under_way)}

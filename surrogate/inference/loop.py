@@ -14,10 +14,11 @@ from surrogate.inference.depths import MOVED_FAR
 from surrogate.inference.draws import ScaledPrior
 from surrogate.inference.findings import Finding
 from surrogate.inference.learning import learn
+from surrogate.inference.mixed.families import awaited
 from surrogate.inference.phases import Phase, Verdict, next_verdict
 from surrogate.inference.scouts import MIXED_SCOUTS, SCOUTS, Scout
 from surrogate.inference.setup import Setup
-from surrogate.inference.shortage import design_verdict, fewest
+from surrogate.inference.shortage import design_verdict, has_enough
 from surrogate.inference.state import State
 from surrogate.inference.temperature import next_temperature
 from surrogate.inference.trace import columns_of, with_row
@@ -103,7 +104,7 @@ class PosteriorLoop:
         """
         under_way = np.empty((0, self.d)) if pending is None else pending
         view = self.view(state).replace(under_way=under_way)
-        if state.parameters is None:
+        if state.parameters is None or self._awaits(state):
             x = design_batch(view)
         else:
             x = self.scaled.from_unit(assemble(view, self.scouts, n or batch_size(view)))
@@ -134,14 +135,19 @@ class PosteriorLoop:
         return _await(state, still_open) if len(still_open) else state
 
     def _has_enough(self, state: State) -> bool:
-        return int(state.data.finite.sum()) >= fewest(self.setup.n_learned)
+        return has_enough(self.setup, state.data)
+
+    def _awaits(self, state: State) -> bool:
+        """Whether a family of levels comes next, since those before it are found."""
+        found = state.parameters is not None and state.parameters.temperature == 1.0
+        return found and awaited(self.setup, state.data) is not None
 
     def _learn(self, state: State, before: LogDensity | None) -> State:
         """The state with a new surrogate and the checks' verdict on it."""
         view = View(self.setup, state, before)
         view = learn(view, next_temperature(view))
         temperature = view.model.temperature
-        if temperature > 1.0 or before is None:
+        if temperature > 1.0 or before is None or self._awaits(view.state):
             verdict = Verdict(Phase.TEMPERED, f"searching at temperature {temperature:.3g}")
             return with_row(replace(view.state, verdict=verdict, findings={}), self.checks)
         return with_row(self._judge(view), self.checks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from surrogate.arrays import Array
+from surrogate.inference.mixed.search import on_searched
 from surrogate.inference.view import View
 from surrogate.log_density.protocol import LogDensity
 
@@ -21,5 +22,5 @@ def open_minded(view: View) -> LogDensity:
 def candidates(view: View, n: int, model: LogDensity) -> Array:
     """Up to n points of the prior, in scaled coordinates, away from its faces and predicted feasible by a surrogate."""
     u = _FACE + (1.0 - 2.0 * _FACE) * view.rng("candidates", n).random((n, view.d))
-    t = view.setup.scaled.to_unit(view.setup.prior.quantile(u))
+    t = on_searched(view, view.setup.scaled.to_unit(view.setup.prior.quantile(u)))
     return t[view.feasible(t, model)]

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from surrogate.arrays import Array
+from surrogate.arrays import Array, Indices
 from surrogate.inference.depths import MANY_PARAMETERS
 from surrogate.inference.design import Reference
 from surrogate.inference.draws import ScaledPrior
@@ -141,8 +141,11 @@ class Setup:
         """The same problem without categories and integers; their prior probabilities are left out."""
         if self.levels is None:
             return self
-        parameters = tuple(self.prior.parameters[j] for j in self.levels.continuous)
-        return replace(self, prior=Prior(parameters))
+        return self.with_parameters(self.levels.continuous)
+
+    def with_parameters(self, columns: Indices) -> Setup:
+        """The same problem with some of the continuous parameters alone, which then act everywhere."""
+        return replace(self, prior=Prior(tuple(replace(self.prior.parameters[j], only=None) for j in columns)))
 
     @cached_property
     def scaled(self) -> ScaledPrior:

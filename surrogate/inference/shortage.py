@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from surrogate.inference.mixed.families import is_staged
 from surrogate.inference.phases import Phase, Verdict
 from surrogate.inference.setup import Setup
+from surrogate.log_density.mixed.learner import begun
 from surrogate.problem.dataset import FAILED, Dataset
 
-__all__ = ["design_verdict", "fewest", "shortage"]
+__all__ = ["design_verdict", "fewest", "has_enough", "shortage"]
 
 
 _MAX_DESIGN = 30.0  # times d^1.5: half of a usual budget, after which more of the same has little hope
@@ -18,6 +20,13 @@ _REASONS = 3  # failures that are told
 def fewest(d: int) -> int:
     """Finite values that a surrogate needs, d + 2."""
     return d + 2
+
+
+def has_enough(setup: Setup, data: Dataset) -> bool:
+    """Whether there are enough finite values for a surrogate; with several families of levels, for one of these."""
+    if is_staged(setup) and setup.levels is not None:
+        return bool(begun(setup.levels, data.x[data.finite]))
+    return int(data.finite.sum()) >= fewest(setup.n_learned)
 
 
 def design_verdict(setup: Setup, data: Dataset) -> Verdict:

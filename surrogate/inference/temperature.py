@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from surrogate.arrays import Array
+from surrogate.inference.mixed.families import is_staged, searched
+from surrogate.inference.state import State
 from surrogate.inference.view import View
+from surrogate.log_density.mixed.parameters import MixedParameters
 from surrogate.problem.dataset import Dataset
-from surrogate.problem.levels import Levels
+from surrogate.problem.levels import Family, Levels
 
 __all__ = ["next_temperature"]
 
@@ -24,21 +27,25 @@ def next_temperature(view: View) -> float:
     quadratic; 1.5 times the median error of the last batch says how well the surrogate knows its way. The smaller of
     both counts, at most three times the last one.
 
+    While families of levels are searched one by one, that which is searched counts, with the parameters that act there.
     With categories or integers the highest temperature of a level counts until the posterior is mapped as it is, with
     the level's own best value: a level on which nothing has an effect is known at once, while others are not yet found.
 
     A surrogate of outputs is never tempered: where these are uncertain its log-likelihood is flat by itself.
     """
     state, d = view.state, view.d
+    previous = np.inf if state.previous is None else state.previous.temperature
     if not view.setup.tempered or view.learns_outputs:
         return 1.0
     from_depth = _of_points(state.data.y[state.data.finite], d)
-    searching = state.previous is None or state.previous.temperature > 1.0
-    if view.setup.levels is not None and searching:
-        from_depth = _of_levels(view.setup.levels, state.data, from_depth)
+    if view.setup.levels is not None:
+        family = _family(view.setup.levels, state) if is_staged(view.setup) else None
+        if family is not None and _is_new(family, state):
+            previous = np.inf
+        if previous > 1.0:
+            from_depth = _of_levels(view.setup.levels, state.data, family, from_depth)
     last = state.recent_rows(1)
     errors = np.maximum(np.abs(state.data.y - state.predicted[:, 0]) - view.noise, 0.0)[last]
-    previous = np.inf if state.previous is None else state.previous.temperature
     from_error = _ERRORS * float(np.quantile(errors, 0.5, method="lower")) if len(errors) else previous
     temperature = max(1.0, min(from_depth, from_error, _MOST * previous))
     return temperature if temperature > _COLD else 1.0
@@ -50,8 +57,32 @@ def _of_points(y: Array, d: int) -> float:
     return 2.0 / d * float(np.median(best[0] - best))
 
 
-def _of_levels(levels: Levels, data: Dataset, least: float) -> float:
-    """The largest such number of the levels that have more values than continuous parameters; ``least`` at least."""
-    level, d = levels.index(data.x[data.finite]), len(levels.continuous)
-    parts = [data.y[data.finite][level == one] for one in range(len(levels))]
-    return max([least, *(_of_points(y, d) for y in parts if len(y) > d)])
+def _of_levels(levels: Levels, data: Dataset, family: Family | None, least: float) -> float:
+    """The largest such number of the levels that have more values than continuous parameters; ``least`` at least.
+
+    Of a family alone, with the parameters that act there, if one is given.
+    """
+    level, y = levels.index(data.x[data.finite]), data.y[data.finite]
+    if family is None:
+        parts, d = [y[level == one] for one in range(len(levels))], len(levels.continuous)
+        return max([least, *(_of_points(part, d) for part in parts if len(part) > d)])
+    d = len(family.columns)
+    if d == 0:
+        return 1.0
+    parts = [y[level == one] for one in family.members]
+    together = _of_points(y[np.isin(level, family.members)], d)
+    return max([together, *(_of_points(part, d) for part in parts if len(part) > d)])
+
+
+def _family(levels: Levels, state: State) -> Family | None:
+    """The family that is searched; None if all were found before."""
+    family = searched(levels, state.data.x[state.data.finite])
+    found = state.previous is not None and state.previous.temperature == 1.0
+    return None if family is None or (found and not _is_new(family, state)) else family
+
+
+def _is_new(family: Family, state: State) -> bool:
+    """Whether the last surrogate had no process for a family."""
+    last = state.previous
+    groups = last.groups if isinstance(last, MixedParameters) else ()
+    return not any(family.members[0] in group.members for group in groups)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -87,7 +87,7 @@ def widenings(prior: Prior, samples: Samples, factor: float = 2.0) -> tuple[Wide
 
 
 def _widening(parameter: Parameter, x: Array, weights: Array, factor: float) -> Widening:
-    one = Prior((parameter,))
+    one = Prior((replace(parameter, only=None),))
     low, high = one.bounds[0]
     centre = _centre(one, low, high)
     inner = centre + (x - centre) / factor

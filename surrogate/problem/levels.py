@@ -12,10 +12,23 @@ import numpy as np
 
 from surrogate.problem.discrete import Discrete
 
-__all__ = ["MOST_LEVELS", "Levels"]
+__all__ = ["MOST_LEVELS", "Family", "Levels"]
 
 MOST_LEVELS = 1000
 """Largest number of combinations in a run, because each is evaluated at least once before convergence."""
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """Levels at which the same continuous parameters act.
+
+    Attributes:
+        members: Numbers of the levels, increasing.
+        columns: Columns of x with these parameters.
+    """
+
+    members: np.ndarray
+    columns: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,16 +40,24 @@ class Levels:
         parameters: Values of the k discrete parameters.
         names: Names of the k discrete parameters.
         d: Number of all parameters.
+        only: For each of the d parameters, pairs of the name of a discrete parameter and the values of it at which it
+            acts; none for one that acts everywhere.
     """
 
     columns: np.ndarray
     parameters: tuple[Discrete, ...]
     names: tuple[str, ...]
     d: int
+    only: tuple[tuple[tuple[str, tuple[Any, ...]], ...], ...] = ()
 
     @classmethod
-    def of(cls, names: Sequence[str], parameters: Sequence[Any]) -> Levels | None:
+    def of(cls, names: Sequence[str], parameters: Sequence[Any], only: Sequence[Any] = ()) -> Levels | None:
         """The levels of the parameters that are `Discrete`; None if there are none.
+
+        Args:
+            names: Names of all parameters.
+            parameters: Their priors.
+            only: Where each of them acts, as in the attribute; everywhere unless given.
 
         Raises:
             ValueError: If there are more than ``MOST_LEVELS`` levels.
@@ -49,7 +70,7 @@ class Levels:
         if count > MOST_LEVELS:
             msg = f"categories and integers may have {MOST_LEVELS} combinations at most, got {count}"
             raise ValueError(msg)
-        return cls(np.array(columns), discrete, tuple(names[i] for i in columns), len(parameters))
+        return cls(np.array(columns), discrete, tuple(names[i] for i in columns), len(parameters), tuple(only))
 
     @cached_property
     def codes(self) -> np.ndarray:
@@ -69,6 +90,23 @@ class Levels:
     def continuous(self) -> np.ndarray:
         """Columns of x with continuous parameters, with shape (d - k,)."""
         return np.setdiff1d(np.arange(self.d), self.columns)
+
+    @cached_property
+    def acts(self) -> np.ndarray:
+        """Whether each parameter acts at each level, with shape (L, d): discrete ones always do."""
+        out = np.ones((len(self), self.d), dtype=bool)
+        for column, pairs in enumerate(self.only):
+            for name, values in pairs:
+                out[:, column] &= np.any([self.members(name, value) for value in values], axis=0)
+        return out
+
+    @cached_property
+    def families(self) -> tuple[Family, ...]:
+        """The families of levels, those in which the fewest parameters act first."""
+        acts = self.acts[:, self.continuous]
+        kinds = {row.tobytes(): row for row in acts}
+        families = [Family(np.flatnonzero((acts == row).all(1)), self.continuous[row]) for row in kinds.values()]
+        return tuple(sorted(families, key=lambda one: len(one.columns)))
 
     def index(self, x: np.ndarray) -> np.ndarray:
         """The level of each point, with shape (m,), for points with shape (m, d); -1 for invalid codes."""

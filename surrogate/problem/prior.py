@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -34,6 +34,9 @@ class Parameter:
         integers: The pair (low, high) of the lowest and highest integer, both included.
         weights: Prior probabilities of the categories or integers, which need not be normalised, as a sequence or by
             value; equal by default.
+        only: Values of categories and integers at which this parameter acts, by their names, such as
+            ``{"n_planets": [1, 2]}``; at others it must have no effect, and is not searched. It acts everywhere unless
+            given.
 
     Attributes:
         name: Name in tables and files: a letter, then letters, digits, ``_``, ``.`` or ``-``.
@@ -41,9 +44,11 @@ class Parameter:
             `Discrete` values of categories or integers.
         label: LaTeX label without dollars, for plots; the name by default.
         periodic: Whether the two bounds are the same point, as for an angle.
+        only: Pairs of the name of a categorical or integer parameter and the values of it at which this one acts; empty
+            if it acts everywhere.
 
     Raises:
-        TypeError: If the name is not a string or the prior has an unsupported type.
+        TypeError: If the name is not a string or the prior or ``only`` has an unsupported type.
         ValueError: If the name, the bounds, the categories, the integers or the weights are invalid.
 
     >>> Parameter("omega", (0.0, 1.0), label=r"\Omega")
@@ -59,6 +64,7 @@ class Parameter:
     categories: InitVar[Any] = field(default=None, kw_only=True)
     integers: InitVar[Any] = field(default=None, kw_only=True)
     weights: InitVar[Any] = field(default=None, kw_only=True)
+    only: Any = field(default=None, kw_only=True, repr=False)
 
     _density: _Density = field(init=False, repr=False, compare=False)
 
@@ -69,6 +75,12 @@ class Parameter:
         >>> Parameter("a", (0, 2)).prior_words
         'uniform from 0 to 2'
         """
+        return self._density_words + "".join(
+            f", where {name} is {' or '.join(map(str, values))}" for name, values in self.only
+        )
+
+    @property
+    def _density_words(self) -> str:
         if isinstance(self.prior, Discrete):
             return self.prior.words
         if isinstance(self.prior, tuple):
@@ -86,6 +98,10 @@ class Parameter:
         if not isinstance(self.prior, Discrete) and not _is_distribution(self.prior):
             object.__setattr__(self, "prior", _box(self.name, self.prior))
         object.__setattr__(self, "_density", _density_for(self.name, self.prior))
+        object.__setattr__(self, "only", _where(self.name, self.only))
+        if self.only and isinstance(self.prior, Discrete):
+            msg = f"parameter '{self.name}' has categories or integers: only= is for continuous parameters"
+            raise ValueError(msg)
         if self.periodic and isinstance(self.prior, Discrete):
             msg = f"parameter '{self.name}' has categories or integers and cannot be periodic"
             raise ValueError(msg)
@@ -120,6 +136,18 @@ class Prior:
         if repeated := [name for name, count in Counter(self.names).items() if count > 1]:
             msg = f"parameter names must differ, got {', '.join(map(repr, repeated))} more than once"
             raise ValueError(msg)
+        for parameter in self.parameters:
+            self._check_only(parameter)
+
+    def _check_only(self, parameter: Parameter) -> None:
+        """Refuses values at which a parameter acts that no categorical or integer parameter has."""
+        discrete = {p.name: p.prior.values for p in self.parameters if isinstance(p.prior, Discrete)}
+        for name, values in parameter.only:
+            if name not in discrete or (unknown := [value for value in values if value not in discrete[name]]):
+                got = f"'{name}'" if name not in discrete else f"{unknown[0]!r} of '{name}'"
+                known = "; ".join(f"{each}: {list(some)}" for each, some in discrete.items()) or "none"
+                msg = f"only= of '{parameter.name}' must name values of categories or integers ({known}), got {got}"
+                raise ValueError(msg)
 
     @classmethod
     def of(cls, spec: Any) -> Prior:
@@ -177,7 +205,32 @@ class Prior:
         Raises:
             ValueError: If there are too many.
         """
-        return Levels.of(self.names, [parameter.prior for parameter in self.parameters])
+        only = [parameter.only for parameter in self.parameters]
+        return Levels.of(self.names, [parameter.prior for parameter in self.parameters], only)
+
+    def given(self, values: Mapping[str, Any]) -> Prior:
+        """The prior of the other parameters that act where categories or integers have these values.
+
+        Raises:
+            ValueError: If a name is not that of a categorical or integer parameter, or does not have the value.
+
+        >>> x = Parameter("x", (0, 1), only={"n": [1]})
+        >>> prior = Prior.of({"n": {"integers": (0, 1)}, "x": x, "y": (0, 1)})
+        >>> prior.given({"n": 0}).names, prior.given({"n": 1}).names
+        (('y',), ('x', 'y'))
+        """
+        known = {p.name: p.prior.values for p in self.parameters if isinstance(p.prior, Discrete)}
+        for name, value in values.items():
+            if value not in known.get(name, ()):
+                msg = f"categories and integers have the values {known}, got {name}={value!r}"
+                raise ValueError(msg)
+        out = []
+        for parameter in self.parameters:
+            acts = all(values[name] in some for name, some in parameter.only if name in values)
+            if acts and parameter.name not in values:
+                rest = tuple(pair for pair in parameter.only if pair[0] not in values)
+                out.append(replace(parameter, only=rest))
+        return Prior(tuple(out))
 
     @property
     def discrete(self) -> np.ndarray:
@@ -345,7 +398,25 @@ def _named(name: Any, prior: Any) -> Parameter:
     return prior
 
 
-_ARGUMENTS = ("prior", "label", "periodic", "categories", "integers", "weights")
+_ARGUMENTS = ("prior", "label", "periodic", "categories", "integers", "weights", "only")
+
+
+def _where(name: str, only: Any) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+    """Pairs of a parameter and its values, from a mapping, or from such pairs."""
+    if only is None:
+        return ()
+    pairs = only.items() if isinstance(only, Mapping) else only
+    expected = f"only= of '{name}' must be a dict of name -> list of values, such as {{'n_planets': [1, 2]}}"
+    try:
+        out = tuple((str(key), values) for key, values in pairs)
+    except (TypeError, ValueError):
+        msg = f"{expected}, got {only!r}"
+        raise TypeError(msg) from None
+    for _, values in out:
+        if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+            msg = f"{expected}, got {only!r}"
+            raise TypeError(msg)
+    return tuple((key, tuple(values)) for key, values in out)
 
 
 def _from_arguments(name: Any, arguments: Mapping[str, Any]) -> Parameter:

@@ -20,6 +20,8 @@ def prior_to_text(prior: Prior) -> str:
 
 def _entry(parameter: Parameter) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": parameter.name, "label": parameter.label, "periodic": parameter.periodic}
+    if parameter.only:
+        entry["only"] = parameter.only
     if isinstance(parameter.prior, tuple):
         return entry | {"bounds": [float(b) for b in parameter.prior]}
     if isinstance(parameter.prior, Discrete):
@@ -40,7 +42,7 @@ def prior_from_text(text: str) -> Prior:
 
 
 def _parameter(entry: dict[str, Any]) -> Parameter:
-    common = {"label": entry["label"], "periodic": entry["periodic"]}
+    common = {"label": entry["label"], "periodic": entry["periodic"], "only": entry.get("only")}
     if "bounds" in entry:
         low, high = entry["bounds"]
         return Parameter(entry["name"], (low, high), **common)

@@ -118,3 +118,38 @@ def test_too_many_combinations_are_refused():
 
 def test_nearest_is_within_the_values():
     np.testing.assert_array_equal(Discrete.integers("n", (2, 4)).nearest(np.array([0.0, 2.6, 9.0])), [2.0, 3.0, 4.0])
+
+
+def test_where_a_parameter_acts_is_part_of_the_prior():
+    prior = Prior.of(
+        {"kind": {"categories": ["a", "b"]}, "n": {"integers": (0, 1)}, "x": (0, 1)}
+        | {"y": {"prior": (0, 1), "only": {"kind": ["b"], "n": [1]}}}
+    )
+    assert prior.levels.acts[:, 3].tolist() == [False, False, False, True]
+    assert prior.parameters[3].prior_words == "uniform from 0 to 1, where kind is b, where n is 1"
+    again = prior_from_text(prior_to_text(prior))
+    np.testing.assert_array_equal(again.levels.acts, prior.levels.acts)
+    assert again.parameters == prior.parameters
+
+
+@pytest.mark.parametrize(
+    ("only", "error", "match"),
+    [
+        (
+            {"kinds": ["b"]},
+            ValueError,
+            r"must name values of categories or integers \(kind: \['a', 'b'\]\), got 'kinds'",
+        ),
+        ({"kind": ["c"]}, ValueError, "got 'c' of 'kind'"),
+        ({"kind": "b"}, TypeError, "must be a dict of name -> list of values"),
+        (["kind"], TypeError, "must be a dict of name -> list of values"),
+    ],
+)
+def test_where_a_parameter_acts_must_be_values_of_others(only, error, match):
+    with pytest.raises(error, match=match):
+        Prior.of({"kind": {"categories": ["a", "b"]}, "x": {"prior": (0, 1), "only": only}})
+
+
+def test_only_is_for_continuous_parameters():
+    with pytest.raises(ValueError, match="only= is for continuous parameters"):
+        Parameter("n", integers=(0, 1), only={"kind": ["a"]})

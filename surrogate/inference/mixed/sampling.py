@@ -15,6 +15,7 @@ from scipy.special import logsumexp, softmax
 
 from surrogate.arrays import Array, Indices
 from surrogate.inference.draws import LEAST_FEASIBLE, WARM_TEMPERATURE, Draws, ScaledPrior, starting_particles
+from surrogate.inference.mixed.families import in_search
 from surrogate.inference.setup import Setup
 from surrogate.log_density.mixed.model import LevelLogDensity, MixedLogDensity
 from surrogate.log_density.protocol import LogDensity
@@ -161,6 +162,8 @@ def draw_levels(model: LogDensity, setup: Setup, t: Array, previous: Draws | Non
     pool = t if previous is None else np.concatenate([previous.posterior, previous.warm, t])
     bounds, _ = level_bounds(whole, setup, pool, rng("bounds"))
     depth = temperature * (_NEGLIGIBLE + _NEGLIGIBLE_PER_PARAMETER * len(levels.continuous))
+    others = np.setdiff1d(np.arange(len(levels)), in_search(levels, t, temperature))
+    bounds[others] = -np.inf
     live = _live(bounds, levels.log_prior * temperature, depth)
     targets = [_LevelTarget.of(whole, setup, int(level), t, previous) for level in live]
     particles = max(_FEWEST_PARTICLES, setup.particles // len(live))

@@ -26,6 +26,7 @@ class UnseenLevels:
         levels = levels_of(view)
         known = np.concatenate([view.state.data.x, view.under_way])
         unseen = np.flatnonzero(np.bincount(levels.index(known), minlength=len(levels)) == 0)
+        unseen = unseen[mixed_model(view.model).group_of[unseen] >= 0]
         if not len(unseen):
             return view.nowhere
         t = np.concatenate([view.draws.posterior, view.draws.warm])

@@ -1,13 +1,15 @@
 """How a surrogate with categorical and integer parameters is learned: which levels share a process, by evidence.
 
-At first all levels share one process, whose kernel and trend tell levels apart by their coordinates. Splits by each
-discrete parameter, and by all, are tried; a group of a split has a trend, a kernel and warps of its own, and may leave
-out parameters on which its log-likelihood does not depend. The partition with the largest evidence of the values that
-matter is taken, minus a cost for each hyperparameter.
+At first all levels at which the same parameters act, a family, share one process, whose kernel and trend tell levels
+apart by their coordinates; a family without a few values has none. Splits by each discrete parameter, and by all, are
+tried; a group of a split has a trend, a kernel and warps of its own, and may leave out parameters on which its
+log-likelihood does not depend. The partition with the largest evidence of the values that matter is taken, minus a cost
+for each hyperparameter.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,9 +26,9 @@ from surrogate.log_density.protocol import Parameters
 from surrogate.log_density.search.structure import StructureSearch
 from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
-from surrogate.problem.levels import Levels
+from surrogate.problem.levels import Family, Levels
 
-__all__ = ["MixedLearner", "partitions"]
+__all__ = ["MixedLearner", "begun", "partitions"]
 
 _COST = 1.0  # nats for each hyperparameter of a group: half the log of some ten points
 _OMISSION = 3.0  # nats by which leaving out a parameter must raise the evidence: a few points may not show an effect
@@ -62,31 +64,38 @@ class MixedLearner:
     ) -> MixedParameters:
         """Parameters that fit the data, see ``surrogate.log_density.protocol.Learner``."""
         last = None if before is None else _mixed(before)
-        if last is None:
-            groups: tuple[_Fitted, ...] = (self._fitted(problem, self._everything, None),)
-        else:
-            options = {"cold_start": cold_start, "search": search, "noise": noise}
-            groups = tuple(self._refitted(problem, group, **options) for group in last.groups)
+        options = {"cold_start": cold_start, "search": search, "noise": noise}
+        known = () if last is None else last.groups
+        groups = tuple(self._refitted(problem, group, **options) for group in known)
+        seen = {int(level) for group in known for level in group.members}
+        groups += tuple(
+            self._fitted(problem, self._embedding(family.members), None)
+            for family in begun(self.levels, problem.t[problem.data.finite])
+            if int(family.members[0]) not in seen
+        )
         searched = 0 if last is None else last.searched
         if self.search.structures and len(problem.data) >= _SEARCH_EVERY * searched and last is not None:
             groups, searched = self._searched(problem, groups), len(problem.data)
         return self._parameters(problem, tuple(group.parameters for group in groups), searched)
 
     def open_minded(self, problem: FitProblem) -> MixedParameters:
-        """Parameters of one process for all levels with a constant trend: it denies nothing."""
-        embedding = self._everything
-        own = _Own.of(replace(problem, draws=None), embedding)
-        surrogate = self._learner(embedding).open_minded(own.problem)
-        group = GroupParameters(embedding.members, embedding.columns, surrogate)
-        return self._parameters(problem, (group,), 0)
+        """Parameters of one process for each family of levels with a constant trend: it denies nothing."""
+        groups = []
+        for family in begun(self.levels, problem.t[problem.data.finite]):
+            embedding = self._embedding(family.members)
+            own = _Own.of(replace(problem, draws=None), embedding)
+            surrogate = self._learner(embedding).open_minded(own.problem)
+            groups.append(GroupParameters(embedding.members, embedding.columns, surrogate))
+        return self._parameters(problem, tuple(groups), 0)
 
     def build(self, data: Dataset, t: Array, parameters: Parameters, *, device: str = "cpu") -> MixedLogDensity:
         """The surrogate with these parameters given the data that it has seen."""
         return build(data, t, _mixed(parameters), self.levels, device=device)
 
-    @property
-    def _everything(self) -> Embedding:
-        return Embedding.of(self.levels, np.arange(len(self.levels)), self.levels.continuous)
+    def _embedding(self, members: Indices) -> Embedding:
+        """The embedding of levels of one family, with all parameters that act; with one that does not if none does."""
+        acts = self.levels.acts[members[0], self.levels.continuous]
+        return Embedding.of(self.levels, members, self.levels.continuous[acts if acts.any() else slice(1)])
 
     def _learner(self, embedding: Embedding) -> ScalarLearner:
         """The learner of one process: coordinates of levels are not warped, and nothing is bent by them."""
@@ -120,18 +129,17 @@ class MixedLearner:
         """The groups, or those of a partition with a larger evidence; without parameters that have no effect."""
         near = self._near(problem)
         noise = groups[0].surrogate.hyper.log_noise
-        present = [group.embedding.members for group in groups]
+        present = {tuple(group.embedding.members) for group in groups}
         groups = self._without_idle(problem, groups, near)
         best, score = groups, sum(group.score(near) for group in groups) + _MARGIN
-        for members in partitions(self.levels):
-            if len(members) == len(present) and all(map(np.array_equal, members, present)):
+        seen = {level for members in present for level in members}
+        families = [family for family in self.levels.families if family.members[0] in seen]
+        for members in partitions(self.levels, families):
+            if {tuple(group) for group in members} == present:
                 continue
             if not self._have_enough(problem, members):
                 continue
-            other = tuple(
-                self._fitted(problem, Embedding.of(self.levels, group, self.levels.continuous), noise)
-                for group in members
-            )
+            other = tuple(self._fitted(problem, self._embedding(group), noise) for group in members)
             other = self._without_idle(problem, other, near)
             value = sum(group.score(near) for group in other)
             if value > score:
@@ -149,12 +157,15 @@ class MixedLearner:
     def _have_enough(self, problem: FitProblem, members: list[Indices]) -> bool:
         """Whether each group of a partition has enough finite values for a process of its own."""
         level = self.levels.index(problem.t[problem.data.finite])
-        least = int(1.5 * len(self.levels.continuous)) + _SPARE
-        return len(members) <= _MOST_GROUPS and all(int(np.isin(level, group).sum()) >= least for group in members)
+        pairs = [(int(np.isin(level, group).sum()), len(self._embedding(group).columns)) for group in members]
+        return len(members) <= _MOST_GROUPS and all(n >= int(1.5 * d) + _SPARE for n, d in pairs)
 
     def _without_idle(self, problem: FitProblem, groups: tuple[_Fitted, ...], near: Flags) -> tuple[_Fitted, ...]:
-        """The groups of a split without the parameters whose removal raises the evidence; some are taken in again."""
-        if not 1 < len(groups) <= _MOST_IDLE_GROUPS:
+        """The groups of a split without the parameters whose removal raises the evidence; some are taken in again.
+
+        Nothing is left out where it was declared which parameters act.
+        """
+        if len(self.levels.families) > 1 or not 1 < len(groups) <= _MOST_IDLE_GROUPS:
             return groups
         return tuple(self._leaner(problem, group, near) for group in groups)
 
@@ -164,15 +175,15 @@ class MixedLearner:
         That of its own highest values counts as well. The search starts from the present parameters or from all.
         """
         near = near | _high(problem, group.own.rows, trend_size(len(self.levels.continuous)) + _SPARE)
-        if len(group.embedding.columns) < len(self.levels.continuous):
+        whole = self._embedding(group.embedding.members)
+        if len(group.embedding.columns) < len(whole.columns):
             noise = group.surrogate.hyper.log_noise
-            whole = Embedding.of(self.levels, group.embedding.members, self.levels.continuous)
             group = max(group, self._fitted(problem, whole, noise), key=lambda one: one.score(near))
         score = group.score(near)
         while True:
             columns = group.embedding.columns
             changes = [np.setdiff1d(columns, [j]) for j in columns] if len(columns) > 1 else []
-            changes += [np.union1d(columns, [j]) for j in np.setdiff1d(self.levels.continuous, columns)]
+            changes += [np.union1d(columns, [j]) for j in np.setdiff1d(whole.columns, columns)]
             members, noise = group.embedding.members, group.surrogate.hyper.log_noise
             tried = [self._fitted(problem, Embedding.of(self.levels, members, c), noise) for c in changes]
             scores = [other.score(near) for other in tried]
@@ -248,13 +259,29 @@ class _Fitted:
         return value - _COST * len(self.surrogate.hyper.vector()) - _OMISSION * omitted
 
 
-def partitions(levels: Levels) -> list[list[Indices]]:
-    """Partitions of the levels: all together, by the values of each discrete parameter, and each level alone."""
-    out = [[np.arange(len(levels))]]
+def begun(levels: Levels, t: Array) -> tuple[Family, ...]:
+    """The families of levels that have enough finite values for a process, at points t with shape (n, d).
+
+    These are two more than parameters act, of all levels of a family together.
+    """
+    level = levels.index(t)
+    return tuple(one for one in levels.families if np.isin(level, one.members).sum() >= len(one.columns) + _SPARE)
+
+
+def partitions(levels: Levels, families: Sequence[Family] | None = None) -> list[list[Indices]]:
+    """Partitions of the levels: by families, by the values of each discrete parameter as well, and each level alone.
+
+    Args:
+        levels: All levels.
+        families: Some of the families; all of them unless given.
+    """
+    families = levels.families if families is None else families
+    out = [[family.members for family in families]]
     for codes in levels.codes.T:
-        out.append([np.flatnonzero(codes == code) for code in np.unique(codes)])
+        split = [family.members[codes[family.members] == code] for family in families for code in np.unique(codes)]
+        out.append([members for members in split if len(members)])
     if len(levels.parameters) > 1:
-        out.append([np.array([level]) for level in range(len(levels))])
+        out.append([np.array([level]) for family in families for level in family.members])
     return out
 
 

@@ -26,6 +26,7 @@ from surrogate.problem.levels import Levels
 __all__ = ["Group", "LevelLogDensity", "MixedLogDensity", "build"]
 
 _APART = 3.0  # sds by which two categories, or the ends of the integers, are apart where distances count
+_UNKNOWN = 100.0  # sd in temperatures of the values of levels that no process describes
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,8 @@ class Group:
 class MixedLogDensity(LogDensityBase[MixedParameters]):
     """A fitted surrogate; groups are independent of each other. Levels are among its whitened coordinates.
 
+    Levels that no process describes yet count as high as the best value, with a large sd that no covariance has.
+
     Attributes:
         levels: All levels of the problem.
         groups: Its processes.
@@ -66,8 +69,8 @@ class MixedLogDensity(LogDensityBase[MixedParameters]):
 
     @cached_property
     def group_of(self) -> Indices:
-        """The group of each level, with shape (L,)."""
-        out = np.empty(len(self.levels), dtype=np.int64)
+        """The group of each level, with shape (L,); -1 for a level that no process describes yet."""
+        out = np.full(len(self.levels), -1)
         for i, group in enumerate(self.groups):
             out[group.embedding.members] = i
         return out
@@ -79,7 +82,7 @@ class MixedLogDensity(LogDensityBase[MixedParameters]):
     def _parts(self, t: Array) -> Iterator[tuple[Group, Any, Array, float]]:
         """Each group that has some of the points: which, their coordinates z, and the value of its own maximum."""
         level = self.levels.index(t)
-        if len(self.groups) == 1:
+        if len(self.groups) == 1 and len(self.groups[0].embedding.members) == len(self.levels):
             yield self.groups[0], slice(None), self.groups[0].embedding.forward(t, level), 0.0
             return
         of = self.group_of[level]
@@ -90,7 +93,7 @@ class MixedLogDensity(LogDensityBase[MixedParameters]):
                 yield group, rows, group.embedding.forward(t[rows], level[rows]), offset
 
     def _values(self, t: Array, function: Callable[[ScalarLogDensity, Array], Array]) -> Array:
-        out = np.empty(len(t))
+        out = np.zeros(len(t))  # as high as the best value where nothing is known
         for group, rows, z, offset in self._parts(t):
             out[rows] = function(group.model, z) + offset
         return out
@@ -124,7 +127,7 @@ class MixedLogDensity(LogDensityBase[MixedParameters]):
 
     def predict(self, t: Array) -> tuple[Array, Array]:
         """Mean and sd of the log-likelihood given that it is feasible, each with shape (m,)."""
-        mean, sd = np.empty(len(t)), np.empty(len(t))
+        mean, sd = np.full(len(t), self.y_max), np.full(len(t), _UNKNOWN * self.temperature)
         for group, rows, z, _ in self._parts(t):
             mean[rows], sd[rows] = group.model.predict(z)
         return mean, sd
@@ -145,14 +148,14 @@ class MixedLogDensity(LogDensityBase[MixedParameters]):
 
     def left_out_depth(self, y: Array) -> Array:
         """Leave-one-out prediction of the depth below y_max for each finite value y, with shape (n,)."""
-        out = np.empty(len(y))
+        out = np.zeros(len(y))
         for group in self.groups:
             out[group.rows] = group.model.left_out_depth(y[group.rows]) + self.y_max - group.model.y_max
         return out
 
     def deviations(self, t: Array, count: int, rng: np.random.Generator, *, inflate: float = 1.0) -> Array:
         """Joint paths of (y - y_max) / temperature minus its mean, with shape (count, m); groups are independent."""
-        out = np.empty((count, len(t)))
+        out = np.zeros((count, len(t)))
         for group, rows, z, _ in self._parts(t):
             out[:, rows] = group.model.deviations(z, count, rng, inflate=inflate)
         return out + self.feasibility.deviations(self.whiten(t), count, rng)

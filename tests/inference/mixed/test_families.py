@@ -1,0 +1,84 @@
+"""Runs in which parameters act at some levels alone: searched family by family, with right probabilities."""
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+import surrogate
+from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.mixed.families import awaited, in_search, searched
+from surrogate.inference.phases import Phase
+from surrogate.inference.setup import Setup
+from surrogate.inference.state import State
+from surrogate.problem.prior import Prior
+from surrogate.problem.target import Posterior
+
+PRIOR = {
+    "n_lines": {"integers": (0, 2)},
+    "a": surrogate.Parameter("a", (-3.0, 3.0), only={"n_lines": [1, 2]}),
+    "b": surrogate.Parameter("b", (-3.0, 3.0), only={"n_lines": [2]}),
+}
+WIDTHS = np.array([0.08, 0.1])
+
+
+def log_likelihood(n_lines, a, b):
+    """None at -4; Gaussians of the lines that there are, the second one little better than none."""
+    depth = 0.5 * ((a - 1.0) / WIDTHS[0]) ** 2
+    both = depth + 0.5 * ((b + 0.5 - 0.6 * (a - 1.0)) / WIDTHS[1]) ** 2
+    return (-4.0, -depth, 2.5 - both)[n_lines]
+
+
+def exact_log_evidences():
+    one = np.log(np.sqrt(2.0 * np.pi) * WIDTHS / 6.0)
+    return np.array([-4.0, one[0], 2.5 + one.sum()])
+
+
+@pytest.fixture(scope="module")
+def result():
+    return surrogate.infer(log_likelihood, PRIOR, seed=2, n_samples=500, progress=False)
+
+
+def test_probabilities_are_right_and_what_does_not_act_has_its_prior(result):
+    exact = exact_log_evidences()
+    share = np.exp(exact - logsumexp(exact))
+    assert result.converged
+    for value, (p, error) in result.probabilities("n_lines").items():
+        assert abs(p - share[value]) < max(0.02, 3.0 * error)
+    none = result.samples[result.samples[:, 0] == 0]
+    assert len(none) > 50
+    assert np.abs(none[:, 1:].mean(0)).max() < 4.0 * np.sqrt(3.0 / len(none)) + 0.3
+    assert result.n_evaluations < 70
+
+
+def test_a_level_on_which_nothing_acts_takes_two_evaluations_and_the_others_follow_in_turn(result):
+    lines = result.data.x[:, 0]
+    first = [np.flatnonzero(lines == n)[0] for n in range(3)]
+    assert first == sorted(first)
+    assert (lines[: first[1]] == 0).sum() == 2
+    start = result.data.x[first[2] :][lines[first[2] :] == 2][:4]
+    assert np.median(np.abs(start[:, 1] - 1.0)) < 0.5  # at the line that was found before, in a box of 6
+
+
+def test_a_run_searches_one_family_at_a_time_and_is_pure():
+    prior = Prior.of(PRIOR)
+    loop, posterior, levels = PosteriorLoop(Setup(prior, particles=200)), Posterior(log_likelihood, prior), prior.levels
+    state, seen = loop.init(1), []
+    for _ in range(8):
+        x = loop.ask(state)
+        np.testing.assert_array_equal(x, loop.ask(State.from_arrays(state.to_arrays())))
+        state = loop.tell(state, x, [posterior.evaluate(point) for point in x])
+        seen.append(set(levels.index(x).tolist()))
+        if awaited(loop.setup, state.data) is not None:
+            assert state.verdict.phase in (Phase.DESIGN, Phase.TEMPERED)
+            family = searched(levels, state.data.x)
+            assert set(levels.index(state.draws.warm)) <= set(family.members)
+    assert seen[:2] == [{0}, {1}]
+    assert in_search(levels, state.data.x[:1], 1.0).tolist() == [0, 1, 2]  # before the first has begun
+    assert in_search(levels, state.data.x[:2], 1.0).tolist() == [0]
+
+
+def test_families_are_levels_with_the_same_parameters():
+    levels = Prior.of(PRIOR).levels
+    assert [family.members.tolist() for family in levels.families] == [[0], [1], [2]]
+    assert [family.columns.tolist() for family in levels.families] == [[], [1], [1, 2]]
+    assert levels.acts.tolist() == [[True, False, False], [True, True, False], [True, True, True]]
