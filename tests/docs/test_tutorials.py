@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([DOCS / "start.md", *(DOCS / "tutorials").glob("*.md")])
+PAGES = sorted([DOCS / "start.md", DOCS / "mixed_runs.md", DOCS / "mixed.md", *(DOCS / "tutorials").glob("*.md")])
 LONG = {"cobaya", "nuisance"}  # more than half a minute: run with -m slow
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
