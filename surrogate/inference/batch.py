@@ -8,8 +8,8 @@ import numpy as np
 
 from surrogate.arrays import Array
 from surrogate.inference.design import design
-from surrogate.inference.mixed.families import awaited
-from surrogate.inference.mixed.search import family_design
+from surrogate.inference.mixed.families import awaited, is_staged
+from surrogate.inference.mixed.search import family_design, shares
 from surrogate.inference.paths import inflation
 from surrogate.inference.phases import Phase
 from surrogate.inference.scouts import Place, Scout
@@ -86,15 +86,22 @@ def _uncertain_draws(view: View, n: int) -> Array:
 
     During the search for a posterior the first is the best point of which the surrogate is certain enough.
     """
-    draws, setup = view.draws, view.setup
-    t = np.concatenate([draws.posterior[::2], draws.warm[::2]])
-    searching = view.model.temperature > 1.0
+    t = np.concatenate([view.draws.posterior[::2], view.draws.warm[::2]])
+    if is_staged(view.setup) and view.model.temperature == 1.0:
+        parts = [_least_sure(view, t[rows], count, d) for rows, count, d in shares(view, t, n)]
+        return np.concatenate([view.nowhere, *parts])
+    return _least_sure(view, t, n, view.d)
+
+
+def _least_sure(view: View, t: Array, n: int, d: int) -> Array:
+    """Up to n of the points t, with shape (m, e), at which the surrogate of d parameters is least sure."""
+    setup, searching = view.setup, view.model.temperature > 1.0
     index = uncertain_batch(
         view.model,
         t,
         setup.scaled.log_density(t),
         min(n, len(t)),
-        zeta=_SEARCHING if searching else setup.d**_ZETA_POWER,
+        zeta=_SEARCHING if searching else d**_ZETA_POWER,
         caution=float(np.sqrt(inflation(view.errors(everywhere=True)))) if searching else None,
         pending=setup.scaled.to_unit(view.under_way),
         doubt=setup.feasibility_doubt,

@@ -7,17 +7,22 @@ with the parameters that are new over their prior. Where one model extends anoth
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import logsumexp
 
-from surrogate.arrays import Array
+from surrogate.arrays import Array, Indices
 from surrogate.inference.design import space_filling
 from surrogate.inference.mixed.families import in_search, is_staged, searched
+from surrogate.inference.mixed.sampling import mixed_model
+from surrogate.inference.mixed.slices import levels_of
 from surrogate.inference.setup import Setup, design_size
 from surrogate.inference.view import View
 from surrogate.problem.levels import Family
 
-__all__ = ["family_design", "on_searched"]
+__all__ = ["family_design", "on_searched", "shares"]
 
 _PER_PARAMETER, _SPARE = 2, 2  # points with which a family begins at the draws of another
+_PATHS, _POINTS = 64, 200  # joint paths of the surrogate of a family, at so many draws
+_NEVER = -700.0  # log of a weight in place of zero
 
 
 def on_searched(view: View, t: Array) -> Array:
@@ -37,10 +42,7 @@ def family_design(view: View, family: Family) -> Array:
     Parameters that act at the last family found come from its draws, others from a Sobol sequence over their prior.
     """
     setup, data = view.setup, view.state.data
-    levels = setup.levels
-    if levels is None:
-        msg = "the run has no categories or integers"
-        raise TypeError(msg)
+    levels = levels_of(view)
     known = int(np.isin(levels.index(np.concatenate([data.x, view.under_way])), family.members).sum())
     last = None if view.state.parameters is None else searched(levels, data.x[data.finite])
     n = _size(setup, family, last) - known
@@ -53,6 +55,37 @@ def family_design(view: View, family: Family) -> Array:
         chosen = view.rng("family").choice(len(warm), n, replace=len(warm) < n)
         x[:, columns] = setup.scaled.from_unit(warm[chosen])[:, columns]
     return levels.points(x[:, levels.continuous], family.members[(known + np.arange(n)) % len(family.members)])
+
+
+def shares(view: View, t: Array, n: int) -> list[tuple[Indices, int, int]]:
+    """How n points of a batch are shared among families, which tell nothing about each other.
+
+    In proportion to the probability of a family times the error of its log evidence over paths of the surrogate, which
+    is what it adds to the errors of probabilities.
+
+    Args:
+        view: A view with draws of all families.
+        t: Candidates, with shape (m, d).
+        n: Points.
+
+    Returns:
+        For each family with a share the rows of its candidates, its number of points and of parameters that act.
+    """
+    levels, model = levels_of(view), mixed_model(view.model)
+    level, rng = levels.index(view.draws.posterior), view.rng("shares")
+    parts = []
+    for family in levels.families:
+        mine = view.draws.posterior[np.isin(level, family.members)]
+        rows = np.flatnonzero(np.isin(levels.index(t), family.members))
+        if len(mine) and len(rows):
+            some = mine[rng.permutation(len(mine))[:_POINTS]]
+            paths = logsumexp(np.maximum(model.deviations(some, _PATHS, rng), _NEVER), axis=1)
+            parts.append((rows, len(mine) * float(paths.std()), max(len(family.columns), 1)))
+    error = np.array([each for _, each, _ in parts])
+    exact = n * error / error.sum() if error.sum() > 0.0 else np.full(len(parts), n / len(parts))
+    count = np.floor(exact).astype(int)
+    count[np.argsort(count - exact, kind="stable")[: n - count.sum()]] += 1
+    return [(rows, int(k), d) for (rows, _, d), k in zip(parts, count, strict=True) if k]
 
 
 def _size(setup: Setup, family: Family, last: Family | None) -> int:

@@ -7,9 +7,11 @@ from scipy.special import logsumexp
 import surrogate
 from surrogate.inference.loop import PosteriorLoop
 from surrogate.inference.mixed.families import awaited, in_search, searched
+from surrogate.inference.mixed.search import shares
 from surrogate.inference.phases import Phase
 from surrogate.inference.setup import Setup
 from surrogate.inference.state import State
+from surrogate.log_density.mixed.model import MixedLogDensity
 from surrogate.problem.prior import Prior
 from surrogate.problem.target import Posterior
 
@@ -75,6 +77,29 @@ def test_a_run_searches_one_family_at_a_time_and_is_pure():
     assert seen[:2] == [{0}, {1}]
     assert in_search(levels, state.data.x[:1], 1.0).tolist() == [0, 1, 2]  # before the first has begun
     assert in_search(levels, state.data.x[:2], 1.0).tolist() == [0]
+
+
+def test_a_batch_is_shared_by_what_each_family_adds_to_the_error(monkeypatch):
+    prior = Prior.of(PRIOR)
+    loop, posterior, levels = PosteriorLoop(Setup(prior, particles=200)), Posterior(log_likelihood, prior), prior.levels
+    state = loop.init(1)
+    while state.parameters is None or state.parameters.temperature > 1.0 or awaited(loop.setup, state.data) is not None:
+        x = loop.ask(state)
+        state = loop.tell(state, x, [posterior.evaluate(point) for point in x])
+    view = loop.view(state)
+    t = np.concatenate([view.draws.posterior, view.draws.warm])
+    sd = dict.fromkeys(range(3), 0.0) | {1: 1.0}
+
+    def deviations(self, t, count, rng, *, inflate=1.0):
+        return rng.standard_normal((count, 1)) * np.array([sd[level] for level in levels.index(t)])
+
+    monkeypatch.setattr(MixedLogDensity, "deviations", deviations)
+    ((rows, count, d),) = shares(view, t, 4)
+    assert (count, d) == (4, 1)
+    assert set(levels.index(t[rows])) == {1}
+    p = [np.mean(levels.index(view.draws.posterior) == level) for level in (1, 2)]
+    sd[2] = 3.0 * p[0] / p[1]  # adds three times as much
+    assert [count for _, count, _ in shares(view, t, 4)] == [1, 3]
 
 
 def test_families_are_levels_with_the_same_parameters():
