@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from surrogate.estimators.network import NetworkRegressor as NetworkRegressor
     from surrogate.estimators.network_classifier import NetworkClassifier as NetworkClassifier
     from surrogate.inference.comparison import compare as compare
-    from surrogate.inference.conclusion import load_result as load_result
+    from surrogate.inference.loading import load_result as load_result
     from surrogate.inference.other_data import combine as combine
     from surrogate.inference.result import Result as Result
     from surrogate.inference.run import infer as infer
@@ -58,7 +58,7 @@ _HOMES = {
     "laplace": "surrogate.networks.laplace_posterior",
     "load_observables": "surrogate.log_density.composite.emulator",
     "load_predictor": "surrogate.log_density.predictor",
-    "load_result": "surrogate.inference.conclusion",
+    "load_result": "surrogate.inference.loading",
     "select_batch": "surrogate.selection.batch",
     "tension": "surrogate.inference.tension",
 }

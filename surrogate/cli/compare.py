@@ -37,8 +37,8 @@ def add_compare(commands: Any) -> None:
 
 def _compare(options: argparse.Namespace) -> int:
     from surrogate.inference.comparison import compare
-    from surrogate.inference.conclusion import load_result
     from surrogate.inference.criteria import information_criteria
+    from surrogate.inference.loading import load_result
     from surrogate.output.html import page
     from surrogate.storage.files import replacing
 

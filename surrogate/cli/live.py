@@ -67,7 +67,7 @@ class LivePage:
         if stamp in (0, self._stamp) or not (old or self._files.over) or not self._files.rows:
             return
         from surrogate.cli.config import observables_of
-        from surrogate.inference.conclusion import load_result
+        from surrogate.inference.loading import load_result
         from surrogate.output.report import report_html
 
         target = observables_of(self._folder.config_path)

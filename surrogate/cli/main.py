@@ -175,7 +175,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _loaded(options: argparse.Namespace) -> tuple[Result, RunFolder]:
     from surrogate.cli.config import observables_of
-    from surrogate.inference.conclusion import load_result
+    from surrogate.inference.loading import load_result
 
     folder = _existing(options.folder)
     return load_result(folder.path, n_samples=options.n, target=observables_of(folder.config_path)), folder

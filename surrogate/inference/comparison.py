@@ -235,7 +235,7 @@ def _widened(result: Result, factor: float) -> tuple[Widening, ...]:
 
 
 def _loaded(result: Any) -> Result:
-    from surrogate.inference.conclusion import load_result
+    from surrogate.inference.loading import load_result
     from surrogate.inference.result import Result
 
     if isinstance(result, Result):

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from surrogate.arrays import Array, default_float_errors
-from surrogate.executors.blas import one_thread
+from surrogate.arrays import Array
 from surrogate.inference.draws import ScaledPrior
 from surrogate.inference.driving.budget import calls
-from surrogate.inference.driving.saved import load_origin, load_prior, load_state
 from surrogate.inference.hidden_modes import EXPECTED_SHIFT, SMALLEST_SHARE
 from surrogate.inference.loop import PosteriorLoop
 from surrogate.inference.mixed.chains import chain_of_levels
@@ -22,7 +18,6 @@ from surrogate.inference.mixed.sampling import LevelSamples
 from surrogate.inference.mixed.weights import level_probabilities
 from surrogate.inference.reliability import UNSEEN_INFLATION, self_check, surrogate_error, unseen_share
 from surrogate.inference.result import Result
-from surrogate.inference.setup import Setup
 from surrogate.inference.shortage import shortage
 from surrogate.inference.state import State
 from surrogate.inference.view import View
@@ -32,17 +27,13 @@ from surrogate.log_density.predictor import Predictor
 from surrogate.log_density.protocol import Extrapolating, LogDensity
 from surrogate.output.probabilities import Probabilities
 from surrogate.output.record import Evidence, EvidenceCheck, Record
-from surrogate.problem.observables import Observables
-from surrogate.problem.prior import Prior
-from surrogate.problem.target import Posterior
 from surrogate.samplers.bridge import Bridge, bridge_sample
 from surrogate.samplers.ensemble import WALKERS, Chain, sample_ensemble
 from surrogate.samplers.evidence import ImportanceSample
 from surrogate.samplers.samples import Samples
 from surrogate.samplers.smc import systematic_resample
-from surrogate.storage.folder import RunFolder
 
-__all__ = ["Emulator", "conclude", "conclude_at_once", "load_result"]
+__all__ = ["Emulator", "conclude", "conclude_at_once"]
 
 
 _BRIDGE = 20_000  # draws of the chain that a second estimate of the evidence uses
@@ -326,40 +317,3 @@ def _derived_model(loop: PosteriorLoop, state: State, samples: Array, circles: I
     return fit_derived(
         circles.forward(t), height, values, names, circles.forward(samples), log_likelihood=data.y[data.finite]
     )
-
-
-@default_float_errors()
-def load_result(
-    folder: str | os.PathLike[str], *, n_samples: int = 10_000, prior: Any = None, target: Observables | None = None
-) -> Result:
-    """The result of a run in a folder, finished or not, by sampling its surrogate without calling the likelihood.
-
-    Args:
-        folder: Output folder of the run.
-        n_samples: Effective number of independent draws.
-        prior: The prior, needed only if it has distributions that are not from scipy.
-        target: The ``Observables``, needed only for a run of them; the simulator is not called.
-
-    Raises:
-        ValueError: If the folder holds no run, a run without a surrogate yet, or a run of ``Observables`` and there is
-            no target.
-    """
-    place = RunFolder(Path(folder).absolute())
-    if not place.state_path.exists():
-        msg = f"{place.path} holds no run"
-        raise ValueError(msg)
-    asked = load_prior(place) if prior is None else Prior.of(prior)
-    posterior = None if target is None else Posterior(target, asked)
-    loop = PosteriorLoop(Setup(asked, observables=None if posterior is None else posterior.observables))
-    state = load_state(place, loop.prior)
-    if state is None:
-        msg = f"{place.path} holds no run"
-        raise ValueError(msg)
-    if posterior is None and state.parameters is not None and state.parameters.of_outputs:
-        msg = (
-            f"{place.path} holds a run of a simulator's outputs: pass its Observables again, load_result(..., target=)"
-        )
-        raise ValueError(msg)
-    with one_thread():
-        result = conclude(loop, state, state.verdict.reason, n_samples)
-    return replace(result, target=posterior, record=replace(result.record, origin=load_origin(place)))

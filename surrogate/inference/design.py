@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import qmc
 
-from surrogate.arrays import Array
+from surrogate.arrays import Array, Indices
 from surrogate.problem.levels import Levels
 from surrogate.problem.prior import Prior
 from surrogate.rng import generator
@@ -70,6 +70,11 @@ class Reference:
             msg = "the covariance of reference must be positive definite"
             raise ValueError(msg)
         return out
+
+    def part(self, columns: Indices) -> Reference:
+        """The reference of some of the parameters, with the others integrated out."""
+        covariance = None if self.covariance is None else self.covariance[np.ix_(columns, columns)]
+        return Reference(self.mean[columns], covariance)
 
     def check_inside(self, prior: Prior) -> None:
         """Raises ValueError if the mean lies outside the prior.

@@ -25,6 +25,7 @@ from surrogate.inference.driving.drive import Ending, UnfinishedError, drive
 from surrogate.inference.driving.provenance import check_provenance
 from surrogate.inference.driving.run import Run
 from surrogate.inference.driving.saved import load_origin, load_state
+from surrogate.inference.nuisances import with_amplitudes, with_surrogate
 from surrogate.inference.observers import observers_of
 from surrogate.inference.result import Result
 from surrogate.inference.reweighting import reweighted
@@ -83,7 +84,10 @@ def _on_all_ranks(world: Ranks, call: Call, run: Run, folder: Folder) -> Result:
     if own:
         return own[0]
     emulator = Emulator.of(run.loop.view(State.from_arrays(arrays)))
-    return replace(result, emulator=emulator, setup=run.loop.setup, target=run.posterior)
+    result = replace(result, emulator=emulator, setup=run.loop.setup, target=run.posterior)
+    if run.nuisances is None:
+        return result
+    return replace(with_surrogate(run.nuisances, result), target=run.nuisances.posterior)
 
 
 def _executor(spec: Any, posterior: Posterior, limits: Limits) -> Executor:
@@ -130,9 +134,15 @@ def _origin(run: Run) -> Origin:
 
 def _start(run: Run) -> State:
     """The state in the run's folder, or a new one."""
-    state = None if run.folder is None else load_state(run.folder, run.loop.prior, run.seed)
+    state = None if run.folder is None else load_state(run.folder, run.prior, run.seed)
     if state is None:
         return run.loop.init(run.seed, run.initial)
+    if run.folder is not None and state.data.d != run.loop.d:
+        msg = (
+            f"{run.folder.path} holds a run that learned {state.data.d} of the {run.prior.d} parameters, and this one "
+            f"learns {run.loop.d}. Choose another folder, or resume=False (--force) to start a new run"
+        )
+        raise ValueError(msg)
     try:
         check_provenance(run, state)
     except Interrupted as interruption:
@@ -164,6 +174,7 @@ def _result(run: Run, ending: Ending) -> Result:
     result = replace(result, target=run.posterior)
     if run.settings.reweight and not interrupted:
         result = _reweighted(run, result, run.settings.reweight)
+    result = with_amplitudes(run.nuisances, result, run.seed)
     if run.folder is not None:
         result.save(run.folder.chain_root)
         save_outcome(result.evidence, result.record, run.folder.outcome_path)

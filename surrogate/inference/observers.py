@@ -14,7 +14,7 @@ from surrogate.inference.driving.asynchronous import useful_workers
 from surrogate.inference.driving.budget import calls
 from surrogate.inference.driving.run import Observer, Run
 from surrogate.inference.driving.saved import write_trace
-from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.nuisances import with_amplitudes
 from surrogate.inference.setup import design_size
 from surrogate.inference.state import State
 from surrogate.output.progress import Progress
@@ -29,7 +29,7 @@ def observers_of(run: Run) -> Iterator[Observer]:
     folder, callback = run.folder, run.settings.callback
     if folder is not None:
         yield lambda state: write_trace(folder, state)
-        yield _Interim(run.loop, folder)
+        yield _Interim(run, folder)
     if callback is not None:
         yield lambda state: callback(state.rows()[-1]) if len(state.trace) else None
     if run.progress:
@@ -40,8 +40,8 @@ def observers_of(run: Run) -> Iterator[Observer]:
 class _Interim:
     """Writes interim chains in case the run is killed, using a twentieth of the time."""
 
-    def __init__(self, loop: PosteriorLoop, folder: RunFolder) -> None:
-        self._loop = loop
+    def __init__(self, run: Run, folder: RunFolder) -> None:
+        self._run = run
         self._folder = folder
         self._next = time.monotonic() + _FIRST_CHAIN
 
@@ -50,7 +50,8 @@ class _Interim:
         if state.parameters is None or state.parameters.temperature > 1.0 or state.verdict.stop or start < self._next:
             return
         try:
-            conclude(self._loop, state, f"interim: {state.verdict.reason}", 2000).save(self._folder.chain_root)
+            result = conclude(self._run.loop, state, f"interim: {state.verdict.reason}", 2000)
+            with_amplitudes(self._run.nuisances, result, state.seed).save(self._folder.chain_root)
         except (ValueError, ArithmeticError) as error:
             warnings.warn(f"no interim chain: {error}", RuntimeWarning, stacklevel=2)
         end = time.monotonic()

@@ -17,10 +17,12 @@ from surrogate.executors.blas import one_thread
 from surrogate.inference.conclusion import conclude
 from surrogate.inference.learning import learn
 from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.nuisances import with_amplitudes
 from surrogate.inference.setup import Setup
 from surrogate.inference.view import View
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
+from surrogate.problem.nuisances import Nuisances
 from surrogate.problem.observables import BoundObservables, Observables
 from surrogate.problem.outputs import Outputs
 from surrogate.problem.prior import Prior
@@ -63,7 +65,12 @@ def compared_with(
 
         given = {"progress": False, "n_samples": n_samples} | options
         return infer(other, asked, initial=data, max_evaluations=refine, seed=seed, **given)
-    return _from_data(Setup(asked, observables=posterior.observables), posterior, data, seed, n_samples)
+    nuisances = Nuisances.of(posterior)
+    if nuisances is None:
+        return _from_data(Setup(asked, observables=posterior.observables), posterior, data, seed, n_samples)
+    inner, data = nuisances.marginal, nuisances.reduced(data)
+    found = _from_data(Setup(inner.prior, observables=inner.observables), inner, data, seed, n_samples)
+    return with_amplitudes(nuisances, found, seed)
 
 
 @default_float_errors()

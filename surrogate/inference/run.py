@@ -30,6 +30,7 @@ from surrogate.inference.settings import (
     usable_device,
 )
 from surrogate.inference.setup import Setup
+from surrogate.problem.nuisances import Nuisances
 from surrogate.problem.target import Posterior
 from surrogate.storage.folder import RunFolder
 
@@ -108,9 +109,16 @@ def infer(
         log_likelihood, prior = problem.log_likelihood, problem.prior
         reference = problem.reference if reference is None else reference
     posterior = Posterior(log_likelihood, prior, vectorized=vectorized, noise=noise, gradient=asked.gradient)
+    known, given = reference_for(reference, posterior.prior), initial_data(initial, posterior.prior)
+    nuisances = Nuisances.of(posterior)
+    if nuisances is not None and nuisances.covers(given) and not asked.fast:
+        known, given = known and known.part(nuisances.kept), nuisances.reduced(given)
+        posterior = nuisances.marginal
+    else:
+        nuisances = None
     setup = Setup(
         posterior.prior,
-        reference=reference_for(reference, posterior.prior),
+        reference=known,
         batch_size=batch_size,
         device=usable_device(device),
         fast=fast_points(asked.fast, posterior.prior.names),
@@ -127,7 +135,8 @@ def infer(
         budget=Budget(max_evaluations or int(np.ceil(70 * loop.d**1.5)), asked.max_failures),
         stop=StopRequest(max_walltime),
         seed=seed,
-        initial=initial_data(initial, posterior.prior),
+        initial=given,
+        nuisances=nuisances,
         progress=progress,
         trust=resume == "trust",
         provenance=provenance_of(posterior),

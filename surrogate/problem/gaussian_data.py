@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,13 +22,15 @@ class GaussianData:
     """The log-likelihood -chi^2 / 2 of outputs f, with chi^2 = (f - y)^T C^-1 (f - y), without a constant.
 
     With templates the data are compared with f + sum_j a_j T_j, where a_j is a (fast) parameter: nuisance amplitudes
-    such as foregrounds then cost nothing. The covariance is factored once, in O(M^3 / 3) for M numbers.
+    such as foregrounds then cost nothing. Those with a normal prior are integrated out while a run works, and drawn
+    from their exact posterior at its end. The covariance is factored once, in O(M^3 / 3) for M numbers.
 
     Attributes:
         names: Outputs that are compared, ("",) for a simulator that returns a single array.
         size: Number M of data.
         templates: Names of the parameters that multiply templates, p of them.
         vectorized: True: it takes many points in one call.
+        constant: What is added to -chi^2 / 2: 0, or the log-determinant of templates that are integrated out.
 
     >>> data = GaussianData([1.0, 2.0], [0.25, 0.25])
     >>> float(data(np.array([1.0, 2.5]), {}))
@@ -63,6 +66,36 @@ class GaussianData:
             self._blocks = (_Block(self.names, _factor(covariance, self.size)),)
         self.templates = tuple(templates or ())
         self._templates = [self._template(name, values) for name, values in (templates or {}).items()]
+        self._integrals: tuple[_Integral, ...] = ()
+        self.constant = 0.0
+
+    def integrated(self, priors: Mapping[str, tuple[float, float]]) -> GaussianData:
+        """The data with the amplitudes of some templates integrated out over independent normal priors.
+
+        Their covariance grows by sd^2 T T^T for each template T, and their mean moves by that of the prior. O(p^2 M).
+
+        Args:
+            priors: Mean and sd of the prior of each amplitude, by name.
+
+        Raises:
+            ValueError: If a name is not among the templates.
+        """
+        if missing := [name for name in priors if name not in self.templates]:
+            msg = f"templates are {', '.join(self.templates) or 'none'}; not among them: {', '.join(missing)}"
+            raise ValueError(msg)
+        out = copy.copy(self)
+        for name in ("y", "sd", "template_rows"):  # of this object, cached
+            vars(out).pop(name, None)
+        rows = [row for name, row in zip(self.templates, self._templates, strict=True) if name in priors]
+        mean, sd = np.array([priors[name] for name in self.templates if name in priors]).reshape(-1, 2).T
+        y = self.y - mean @ np.array(rows).reshape(-1, self.size)
+        ends = np.cumsum([len(self._y[name]) for name in self.names])[:-1]
+        out._y = dict(zip(self.names, np.split(y, ends), strict=True))
+        kept = [(n, row) for n, row in zip(self.templates, self._templates, strict=True) if n not in priors]
+        out.templates, out._templates = tuple(n for n, _ in kept), [row for _, row in kept]
+        integral = _Integral.of(self.whitened(sd[:, None] * np.array(rows)), sd[:, None] * np.array(rows))
+        out._integrals, out.constant = (*self._integrals, integral), self.constant + integral.constant
+        return out
 
     def __call__(self, observables: Any, parameters: Mapping[str, Any]) -> Array | float:
         """Log-likelihood of outputs, with shape (m,) for outputs with a leading axis of m, a float without it.
@@ -86,7 +119,7 @@ class GaussianData:
         for name, template in zip(self.templates, self._templates, strict=True):
             residual = residual + np.asarray(parameters[name], dtype=np.float64).reshape(-1, 1) * template
         with np.errstate(over="ignore"):
-            out = -0.5 * (self.whitened(residual) ** 2).sum(1)
+            out = self.constant - 0.5 * (self.whitened(residual) ** 2).sum(1)
         return float(out[0]) if single else out
 
     def columns(self, layout: Layout) -> Indices:
@@ -114,7 +147,8 @@ class GaussianData:
     @cached_property
     def sd(self) -> Array:
         """Standard deviations of the data, with shape (M,)."""
-        return np.concatenate([block.sd for block in self._blocks])
+        variance = np.concatenate([block.sd for block in self._blocks]) ** 2
+        return np.asarray(np.sqrt(variance + sum((part.rows**2).sum(0) for part in self._integrals)))
 
     @cached_property
     def template_rows(self) -> Array:
@@ -128,44 +162,20 @@ class GaussianData:
             stop = start + len(block.sd)
             out[:, start:stop] = block.whitened(residual[:, start:stop])
             start = stop
+        for part in self._integrals:
+            out = part.scaled(out, part.shrink)
         return out
 
     def correlated(self, rows: Array) -> Array:
         """The inverse of ``whitened``: residuals with shape (n, M) from whitened ones."""
+        for integral in reversed(self._integrals):
+            rows = integral.scaled(rows, 1.0 / integral.shrink)
         out, start = np.empty(rows.shape), 0
         for block in self._blocks:
             stop = start + len(block.sd)
             part = rows[:, start:stop]
             out[:, start:stop] = part * block.factor if block.factor.ndim == 1 else part @ block.factor.T
             start = stop
-        return out
-
-    def slopes(self, residual: Array) -> Array:
-        """Derivatives of the log-likelihood with respect to residuals with shape (n, M), with the same shape."""
-        out, start = np.empty(residual.shape), 0
-        white = self.whitened(residual)
-        for block in self._blocks:
-            stop = start + len(block.sd)
-            out[:, start:stop] = -block.transposed(white[:, start:stop])
-            start = stop
-        return out
-
-    @property
-    def cost(self) -> int:
-        """Number of multiplications per row of residuals."""
-        return sum(block.factor.size for block in self._blocks)
-
-    def residual(self, values: Array, x: Array, columns: tuple[int, ...]) -> Array:
-        """Model minus data, with shape (m, M).
-
-        Args:
-            values: Compared outputs, with shape (m, M).
-            x: Parameters, with shape (m, d).
-            columns: Columns of x with the template parameters.
-        """
-        out = values - self.y
-        for j, template in zip(columns, self._templates, strict=True):
-            out = out + x[:, j : j + 1] * template
         return out
 
     def _template(self, name: str, values: Any) -> Array:
@@ -199,11 +209,35 @@ class _Block:
             return residual / self.factor
         return np.asarray(solve_triangular(self.factor, residual.T, lower=True, check_finite=False).T)
 
-    def transposed(self, rows: Array) -> Array:
-        """L^-T applied to each row."""
-        if self.factor.ndim == 1:
-            return rows / self.factor
-        return np.asarray(solve_triangular(self.factor, rows.T, lower=True, trans="T", check_finite=False).T)
+
+@dataclass(frozen=True, eq=False)
+class _Integral:
+    """Templates that are integrated out, in units of the sds of their amplitudes.
+
+    Attributes:
+        rows: The templates, with shape (k, M).
+        basis: Orthonormal directions of the whitened templates, with shape (M, k).
+        shrink: Factors on whitened residuals along these, with shape (k,).
+    """
+
+    rows: Array
+    basis: Array
+    shrink: Array
+
+    @classmethod
+    def of(cls, white: Array, rows: Array) -> _Integral:
+        """From whitened templates and the templates themselves, both with shape (k, M)."""
+        basis, size, _ = np.linalg.svd(white.T, full_matrices=False)
+        return cls(rows, basis, 1.0 / np.sqrt(1.0 + size**2))
+
+    @property
+    def constant(self) -> float:
+        """Half the log of the ratio of the determinants of both covariances."""
+        return float(np.log(self.shrink).sum())
+
+    def scaled(self, residual: Array, factor: Array) -> Array:
+        """Residuals with shape (n, M), multiplied along the basis by factors with shape (k,)."""
+        return np.asarray(residual + ((residual @ self.basis) * (factor - 1.0)) @ self.basis.T)
 
 
 def _part(observables: Any, name: str) -> Any:

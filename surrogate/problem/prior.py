@@ -238,6 +238,12 @@ class Prior:
         return np.array([isinstance(parameter.prior, Discrete) for parameter in self.parameters])
 
     @property
+    def normal(self) -> np.ndarray:
+        """Mean and sd of each parameter with a normal prior, NaN of others, with shape (d, 2)."""
+        densities = [parameter._density for parameter in self.parameters]
+        return np.array([(p.loc, p.scale) if isinstance(p, _Normal) else (np.nan, np.nan) for p in densities])
+
+    @property
     def is_box(self) -> bool:
         """Whether all densities are uniform."""
         return all(isinstance(parameter._density, _Uniform) for parameter in self.parameters)

@@ -68,7 +68,7 @@ def calls(monkeypatch):
         "surrogate.output.report.report_html", lambda *parts, **_: repr(parts)
     )  # pictures take a second
     monkeypatch.setattr(engine, "infer", infer)
-    monkeypatch.setattr("surrogate.inference.conclusion.load_result", load_result)
+    monkeypatch.setattr("surrogate.inference.loading.load_result", load_result)
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import surrogate
 
@@ -60,6 +61,46 @@ def test_fast_parameters_cost_no_call() -> None:
     result = infer(compare=data, slow=["a", "b", "c"], prior=PRIOR | {"n": (-5.0, 5.0)})
     check(result, mean, covariance, log_evidence)
     assert result.n_evaluations <= D + 6
+
+
+def test_amplitudes_with_normal_priors_are_integrated_out_and_drawn() -> None:
+    rows = np.random.default_rng(2).standard_normal((2, M))
+    design = np.column_stack([A, *rows])
+    centre, width = np.array([0.0, 0.0, 0.0, 0.1, -0.1]), np.array([np.inf, np.inf, np.inf, 0.02, 0.3])
+    covariance = np.linalg.inv(design.T @ design / 0.01 + np.diag(width**-2))
+    mean = covariance @ (design.T @ Y / 0.01 + centre / width**2)
+    residual, pull = Y - design @ mean, (mean - centre)[3:] / width[3:]
+    log_evidence = (
+        -0.5 * float((residual**2).sum() / 0.01 + (pull**2).sum())
+        + 0.5 * np.linalg.slogdet(covariance)[1]
+        + 1.5 * np.log(2.0 * np.pi)
+        - np.log(width[3:]).sum()
+        - 3 * np.log(10.0)
+    )
+    data = surrogate.GaussianData(Y, np.full(M, 0.01), templates={"m": rows[0], "n": rows[1]})
+    prior = PRIOR | {"m": stats.norm(0.1, 0.02), "n": stats.norm(-0.1, 0.3)}
+    result = infer(compare=data, slow=["a", "b", "c"], prior=prior)
+    check(result, mean, covariance, log_evidence)
+    assert result.n_evaluations <= D + 6
+    assert result.data.x.shape == (result.n_evaluations, 5)
+    point = result.samples[:3]
+    exact = data((A @ point[:, :3].T).T, {"m": point[:, 3], "n": point[:, 4]}) + result.draws.log_prior[:3]
+    assert np.allclose(result.log_posterior[:3], exact, atol=1e-3)
+    assert np.allclose(result.predict(point)[0], exact, atol=1e-3)
+
+
+def test_run_with_integrated_amplitudes_is_loaded_and_compared_with_other_data(tmp_path) -> None:
+    rows = np.random.default_rng(2).standard_normal(M)
+    data = surrogate.GaussianData(Y, np.full(M, 0.01), templates={"n": rows})
+    target = surrogate.Observables(linear, data, ["a", "b", "c"])
+    result = infer(compare=data, slow=["a", "b", "c"], prior=PRIOR | {"n": stats.norm()}, output=tmp_path)
+    loaded = surrogate.load_result(tmp_path, target=target, n_samples=1500)
+    assert loaded.names == result.names == ("a", "b", "c", "n")
+    assert loaded.samples.tobytes() == result.samples.tobytes()
+    again = loaded.compare_with(data, n_samples=1500)
+    assert again.converged, again.status
+    assert abs(again.log_evidence - result.log_evidence) < 4 * np.hypot(0.02, again.log_evidence_error)
+    assert abs(again.mean[3] - result.mean[3]) < 0.15 * result.draws.sd[3]
 
 
 def test_resumed_run_is_the_same_bit_for_bit(tmp_path) -> None:

@@ -20,6 +20,8 @@ from surrogate.inference.state import State
 from surrogate.output.record import Origin
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
+from surrogate.problem.nuisances import Nuisances
+from surrogate.problem.prior import Prior
 from surrogate.problem.target import Posterior
 from surrogate.storage.folder import RunFolder
 
@@ -49,6 +51,7 @@ class Run:
         executor: Executor of the evaluations.
         call: Function used instead of ``posterior.evaluate``.
         folder: Folder of the journal and the state; None to keep them in memory.
+        nuisances: Amplitudes that are integrated out of the target, if there are any.
         observers: Called with each new state after it is on disk; they cannot influence the run.
     """
 
@@ -68,6 +71,7 @@ class Run:
     call: Call | None = None
     folder: RunFolder | None = None
     observers: Sequence[Observer] = ()
+    nuisances: Nuisances | None = None
 
     def placed(self, executor: Executor, call: Call, folder: RunFolder | None) -> Run:
         """A copy with an executor and a folder; a plain ``call`` is dropped so that vectorised targets get batches."""
@@ -99,7 +103,12 @@ class Run:
     def keep(self, state: State) -> None:
         """Saves the state, if there is a folder."""
         if self.folder is not None:
-            save_state(self.folder, state, self.loop.prior, self.provenance, self.origin_now)
+            save_state(self.folder, state, self.prior, self.provenance, self.origin_now)
+
+    @property
+    def prior(self) -> Prior:
+        """The prior of all parameters, those included that are integrated out."""
+        return self.loop.prior if self.nuisances is None else self.nuisances.posterior.prior
 
     @property
     def origin_now(self) -> Origin:

@@ -173,7 +173,7 @@ class SurrogateSampler(CovmatSampler):
         self._files.write_progress(row)
         due = self.interim_every and row["step"] % self.interim_every == 0 and row["temperature"] == 1.0
         if self._files and due:
-            from surrogate.inference.conclusion import load_result
+            from surrogate.inference.loading import load_result
 
             found = load_result(str(self._files.folder), n_samples=_INTERIM_ROWS, prior=self._prior)
             self._files.write_chain(columns_of(self.model, found, equal=bool(self._numbers.recompute)))

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from surrogate.arrays import Array, Flags
+from surrogate.arrays import Array
 from surrogate.log_density.composite.reduction import Reduction
 from surrogate.problem.gaussian_data import GaussianData
 from surrogate.problem.observables import BoundObservables
@@ -91,12 +91,14 @@ class GaussianComparison:
         basis: B, with shape (M, K).
         templates: T, with shape (p, M).
         columns: Positions of the amplitudes among the parameters, p of them.
+        constant: Log-likelihood without residual.
     """
 
     centre: Array
     basis: Array
     templates: Array
     columns: tuple[int, ...]
+    constant: float = 0.0
 
     @cached_property
     def _products(self) -> tuple[float, Array, Array, Array, Array]:
@@ -116,67 +118,19 @@ class GaussianComparison:
     def value(self, z: Array, x: Array) -> Array:
         """See ``Comparison``."""
         rest, inside = self._residual(z, x)
-        return -0.5 * (rest + (inside**2).sum(1))
+        return self.constant - 0.5 * (rest + (inside**2).sum(1))
 
     def expected(self, z: Array, variance: Array, x: Array) -> Array:
         """See ``Comparison``: exact."""
         rest, inside = self._residual(z, x)
         share = variance / CAUTION
-        return -0.5 * (rest + (inside**2 / (1.0 + share) + CAUTION * np.log1p(share)).sum(1))
+        return self.constant - 0.5 * (rest + (inside**2 / (1.0 + share) + CAUTION * np.log1p(share)).sum(1))
 
     def expansion(self, z: Array, variance: Array, x: Array) -> Expansion:  # noqa: ARG002 - the same for all variances
         """See ``Comparison``."""
         rest, inside = self._residual(z, x)
-        return Expansion(-0.5 * (rest + (inside**2).sum(1)), -inside, np.full_like(inside, -1.0))
-
-
-@dataclass(frozen=True, eq=False)
-class WarpedComparison:
-    """Gaussian data and outputs whose logarithms are components: the outputs are reconstructed.
-
-    Attributes:
-        data: The data.
-        reference: Outputs about which the components are, with shape (M,).
-        change: What a unit of each component adds to the outputs to first order, with shape (M, K).
-        logs: Outputs of which it is the logarithm that changes linearly, with shape (M,).
-        columns: Positions of the amplitudes of templates among the parameters.
-    """
-
-    data: GaussianData
-    reference: Array
-    change: Array
-    logs: Flags
-    columns: tuple[int, ...]
-
-    def _outputs(self, z: Array) -> Array:
-        linear = z @ self.change.T
-        exponent = np.where(self.logs, linear / np.where(self.logs, self.reference, 1.0), 0.0)
-        grown = self.reference * np.exp(np.minimum(exponent, _LARGEST_EXPONENT))
-        return np.where(self.logs, grown, self.reference + linear)
-
-    def value(self, z: Array, x: Array) -> Array:
-        """See ``Comparison``."""
-        residual = self.data.residual(self._outputs(z), x, self.columns)
-        return np.maximum(-0.5 * (self.data.whitened(residual) ** 2).sum(1), LOWEST)
-
-    def expected(self, z: Array, variance: Array, x: Array) -> Array:
-        """See ``Comparison``; to first order in the errors of the outputs."""
-        expansion, share = self.expansion(z, variance, x), variance / CAUTION
-        gain = 0.5 * expansion.slope**2 * share / (1.0 + share) - 0.5 * CAUTION * np.log1p(share)
-        return expansion.value + gain.sum(1)
-
-    def expansion(self, z: Array, variance: Array, x: Array) -> Expansion:  # noqa: ARG002 - the same for all variances
-        """See ``Comparison``; curvatures are those at the reference, -1."""
-        outputs = self._outputs(z)
-        residual = self.data.residual(outputs, x, self.columns)
-        value = np.maximum(-0.5 * (self.data.whitened(residual) ** 2).sum(1), LOWEST)
-        factor = np.where(self.logs, outputs / np.where(self.logs, self.reference, 1.0), 1.0)
-        slope = (self.data.slopes(residual) * factor) @ self.change
-        return Expansion(value, slope, np.full_like(slope, -1.0))
-
-
-_LARGEST_EXPONENT = 100.0
-"""Largest natural logarithm by which an output may grow: no simulator returns such, and squares must not overflow."""
+        value = self.constant - 0.5 * (rest + (inside**2).sum(1))
+        return Expansion(value, -inside, np.full_like(inside, -1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,9 +210,6 @@ def comparison_of(target: BoundObservables, reduction: Reduction, best: Array) -
     data = target.target.compare
     if isinstance(data, GaussianData):
         columns = tuple(target.names.index(name) for name in data.templates)
-        if reduction.logs.any():
-            change = data.correlated(reduction.basis.T).T
-            return WarpedComparison(data, reduction.reference, change, reduction.logs, columns)
-        return GaussianComparison(reduction.centre, reduction.basis, data.template_rows, columns)
+        return GaussianComparison(reduction.centre, reduction.basis, data.template_rows, columns, data.constant)
     spread = np.sqrt((reduction.scores**2).mean(0))
     return GeneralComparison(target, reduction, np.maximum(spread, 1e-300), best)

@@ -61,16 +61,14 @@ class Reduction:
 
     Attributes:
         layout: Names and shapes of the outputs.
-        reference: Outputs of the best row, with shape (M,): those that are compared, or all without data.
         centre: With shape (M,): the whitened residual of the best row, or its outputs in units of their spread.
         basis: Orthonormal columns, with shape (M, K).
         scores: Components z of the rows of the data, with shape (n, K).
-        logs: Numbers whose logarithm the components describe, a mask with shape (M,).
+        logs: Numbers whose logarithm the components describe, a mask with shape (size,); none of Gaussian data.
         unit: What one unit stands for in each number, with shape (M,); None for whitened residuals.
     """
 
     layout: Layout
-    reference: Array
     centre: Array
     basis: Array
     scores: Array
@@ -110,7 +108,7 @@ def reduce(
         outputs: With shape (n, size).
         layout: Their names and shapes.
         best: The row that becomes the centre.
-        logs: Names of outputs that are described by their logarithms.
+        logs: Names of outputs that are described by their logarithms, where there are no Gaussian data.
         allowed: Root of the summed squares that may be left of each row, in units of the comparison, with shape (n,);
             None for all components that are more than rounding.
         size: How many components; overrides ``allowed``.
@@ -123,19 +121,14 @@ def reduce(
         warped[layout.columns[name]] = True
     unit = None
     if rows.data is not None:
-        columns = rows.data.columns(layout)
-        warped, reference = warped[columns], outputs[best][columns]
-        values = (
-            rows.of(x, outputs, layout) if not warped.any() else _near(rows.data, outputs[:, columns], best, warped)
-        )
+        values = rows.of(x, outputs, layout)
     else:
-        reference = outputs[best]
         values = np.where(warped, np.log(np.where(warped, outputs, 1.0)), outputs)
         unit = _spread(values, layout)
         values = values / unit
     centre = values[best]
     basis, scores = principal_components(values - centre, allowed=allowed, size=size)
-    return Reduction(layout, reference, centre, basis, scores, warped, unit)
+    return Reduction(layout, centre, basis, scores, warped, unit)
 
 
 def principal_components(
@@ -166,14 +159,6 @@ def principal_components(
     root = np.sqrt(np.maximum(squares[:k], 1e-300))
     basis = np.linalg.qr(offset.T @ (vectors[:, :k] / root))[0]
     return basis, offset @ basis
-
-
-def _near(data: GaussianData, outputs: Array, best: int, logs: Flags) -> Array:
-    """Whitened residuals of outputs with shape (n, M), to first order in their logarithms about the best row."""
-    reference = outputs[best]
-    ratio = np.where(logs, outputs / np.where(logs, reference, 1.0), 1.0)
-    change = np.where(logs, reference * np.log(ratio), outputs - reference)
-    return data.whitened(change + (reference - data.y))
 
 
 def _spread(values: Array, layout: Layout) -> Array:

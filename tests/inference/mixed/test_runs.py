@@ -7,7 +7,7 @@ import pytest
 from scipy.special import logsumexp
 
 import surrogate
-from surrogate.inference.conclusion import load_result
+from surrogate.inference.loading import load_result
 from surrogate.inference.loop import PosteriorLoop
 from surrogate.inference.mixed.slices import at_level
 from surrogate.inference.setup import Setup

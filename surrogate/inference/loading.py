@@ -1,0 +1,67 @@
+"""The result of a run from its folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from surrogate.arrays import default_float_errors
+from surrogate.executors.blas import one_thread
+from surrogate.inference.conclusion import conclude
+from surrogate.inference.driving.saved import load_origin, load_prior, load_state
+from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.nuisances import with_amplitudes
+from surrogate.inference.result import Result
+from surrogate.inference.setup import Setup
+from surrogate.problem.nuisances import Nuisances
+from surrogate.problem.observables import Observables
+from surrogate.problem.prior import Prior
+from surrogate.problem.target import Posterior
+from surrogate.storage.folder import RunFolder
+
+__all__ = ["load_result"]
+
+
+@default_float_errors()
+def load_result(
+    folder: str | os.PathLike[str], *, n_samples: int = 10_000, prior: Any = None, target: Observables | None = None
+) -> Result:
+    """The result of a run in a folder, finished or not, by sampling its surrogate without calling the likelihood.
+
+    Args:
+        folder: Output folder of the run.
+        n_samples: Effective number of independent draws.
+        prior: The prior, needed only if it has distributions that are not from scipy.
+        target: The ``Observables``, needed only for a run of them; the simulator is not called.
+
+    Raises:
+        ValueError: If the folder holds no run, a run without a surrogate yet, or a run of ``Observables`` and there is
+            no target.
+    """
+    place = RunFolder(Path(folder).absolute())
+    if not place.state_path.exists():
+        msg = f"{place.path} holds no run"
+        raise ValueError(msg)
+    asked = load_prior(place) if prior is None else Prior.of(prior)
+    posterior = None if target is None else Posterior(target, asked)
+    nuisances = None if posterior is None else Nuisances.of(posterior)
+    state = load_state(place, asked)
+    if state is None:
+        msg = f"{place.path} holds no run"
+        raise ValueError(msg)
+    of_outputs = state.parameters is not None and state.parameters.of_outputs
+    if posterior is None and (of_outputs or state.data.d < asked.d):
+        msg = (
+            f"{place.path} holds a run of a simulator's outputs: pass its Observables again, load_result(..., target=)"
+        )
+        raise ValueError(msg)
+    if nuisances is not None and state.data.d == asked.d:  # the run has sampled them
+        nuisances = None
+    inner = posterior if nuisances is None else nuisances.marginal
+    loop = PosteriorLoop(Setup(asked) if inner is None else Setup(inner.prior, observables=inner.observables))
+    with one_thread():
+        result = conclude(loop, state, state.verdict.reason, n_samples)
+        result = with_amplitudes(nuisances, replace(result, target=posterior), state.seed)
+    return replace(result, record=replace(result.record, origin=load_origin(place)))
