@@ -17,6 +17,7 @@ __all__ = ["uncertain_batch", "uncertainty_gram"]
 
 
 _INDEPENDENT = 1e-9  # smallest variance given the data; below it correlations of feasibility are rounding errors
+_LIKELY = 0.5  # probability of being feasible above which a point may be chosen for its mean
 _OPEN = 0.25  # share of its variance that a point must keep given pending ones to be chosen for its mean
 
 
@@ -91,9 +92,10 @@ def uncertain_batch(
         log_prior: Log prior density there, with shape (m,).
         n: Size of the batch.
         zeta: Weight of the log-posterior against the uncertainty.
-        caution: If given, the first point of the batch is the one with the highest mean - caution * sd. Recent
-            prediction errors in units of the sd are a good value: after large errors the surrogate takes short steps,
-            as in a trust region.
+        caution: If given, the first point of the batch is the one with the highest mean - caution * sd among those that
+            are probably feasible: where the likelihood rises towards a forbidden region, a point beyond the boundary
+            teaches nothing about the values. Recent prediction errors in units of the sd are a good value: after large
+            errors the surrogate takes short steps, as in a trust region.
         pending: Points being evaluated, with shape (k, d). Candidates are judged by the uncertainty that remains given
             these points, which does not depend on their values.
         doubt: Whether to include the uncertainty of feasibility.
@@ -107,7 +109,9 @@ def uncertain_batch(
     if caution is None:
         return max_det(gram, n).cpu().numpy()
     _, sd = model.predict(t)
-    first = int((height - caution * sd / model.temperature).argmax())
+    likely = model.feasibility.probability(model.whiten(t)) >= _LIKELY
+    least = height - caution * sd / model.temperature
+    first = int(np.where(likely | ~likely.any(), least, -np.inf).argmax())
     if open_share is not None and open_share[first] < _OPEN:  # a pending point already gives its information
         return max_det(gram, n).cpu().numpy()
     others = max_det(gram, min(n + 1, len(t))).cpu().numpy()

@@ -97,7 +97,27 @@ def test_the_prior_counts(model):
 def test_caution_takes_the_highest_lower_bound_first(model, caution):
     log_prior = np.linspace(0, 1, 60)
     chosen = uncertain_batch(model, T, log_prior, 4, zeta=0.5, caution=caution)
-    assert chosen[0] == np.argmax(model.smooth(T) + log_prior - caution * model.predict(T)[1])
+    likely = model.feasibility.probability(model.whiten(T)) >= 0.5
+    assert likely.any()
+    least = model.if_feasible(T) + log_prior - caution * model.predict(T)[1]
+    assert chosen[0] == np.argmax(np.where(likely, least, -np.inf))
+
+
+def rising_to_a_boundary():
+    """A surrogate of a likelihood that rises towards a forbidden half, and points on both sides of its boundary."""
+    x = np.random.default_rng(0).random((30, 2))
+    y = 40.0 * x[:, 0]
+    y[x[:, 0] > 0.6] = -np.inf
+    data = Dataset.empty(2).append(x, [Evaluation(float(v), "ok" if np.isfinite(v) else "infeasible") for v in y], 0)
+    return build(data, x, fit_structure(FitProblem(data, x), Structure.plain(np.zeros(2), np.ones(2))))
+
+
+def test_the_best_mean_is_looked_for_where_a_point_is_likely_to_be_feasible():
+    model = rising_to_a_boundary()
+    t = np.random.default_rng(1).random((300, 2))
+    first = uncertain_batch(model, t, np.zeros(300), 2, zeta=0.5, caution=1.0)[0]
+    assert model.feasibility.probability(model.whiten(t[first : first + 1]))[0] > 0.5
+    assert 0.4 < t[first, 0] < 0.65
 
 
 def test_a_pending_point_is_not_chosen_again(model):
