@@ -102,7 +102,7 @@ class FitProblem:
         stretch = output.slope(output.forward(y / self.temperature))
         inner = warp.slopes(self.t[self.rows])
         slope = given / inner @ whitening.backward.T / stretch[:, None]
-        log_jacobian = np.linalg.slogdet(whitening.backward)[1] - np.log(inner).sum(1) - d * np.log(stretch)
+        log_jacobian = np.linalg.slogdet(whitening.backward)[1] - np.log(np.abs(inner)).sum(1) - d * np.log(stretch)
         return slope, np.where(np.isfinite(slope).all(1), log_jacobian, 0.0)
 
 

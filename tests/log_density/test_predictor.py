@@ -30,6 +30,7 @@ CASES = {
     "rough": {"kernel": "matern32", "trend": "linear"},
     "warped": {"kinds": (1, 2, 3)},
     "circle": {"kinds": (0, 4, 1)},
+    "folded": {"kinds": (5, 0, 6)},
     "compressed": {"output": 8.0},
     "expanded": {"output": -8.0},
     "infeasible": {"infeasible": True},

@@ -9,13 +9,17 @@ import numpy as np
 from surrogate.arrays import Array, Flags, Indices
 from surrogate.log_density.coordinates.couplings import Couplings
 
-__all__ = ["CIRCLE", "EXPANDED_TO", "INPUT_WARPS", "InputWarp", "OutputWarp"]
+__all__ = ["CIRCLE", "EXPANDED_TO", "FOLDS", "INPUT_WARPS", "InputWarp", "OutputWarp"]
 
 
-INPUT_WARPS = ("identity", "log", "reflected log", "logit", "circle")
-"""Kinds of input warps by number: t, log(t - low), -log(high - t), log((t - low) / (high - t)), and the circle."""
+INPUT_WARPS = ("identity", "log", "reflected log", "logit", "circle", "fold", "log fold")
+"""Kinds of input warps by number: t, log(t - low), -log(high - t), log((t - low) / (high - t)), the circle, |t - m| and
+log |t - m|, with m the middle of the support."""
 
 CIRCLE = INPUT_WARPS.index("circle")
+
+FOLDS = (INPUT_WARPS.index("fold"), INPUT_WARPS.index("log fold"))
+"""Kinds for a likelihood that does not depend on which side of the middle a parameter lies, such as on a sign."""
 
 EXPANDED_TO = 0.75
 """Fraction of the largest z of an expanding output warp up to which its inverse is exact: 1.4 times its scale above the
@@ -26,7 +30,7 @@ _EDGE = 1e-7  # of the range: points on a face are taken this far inside
 
 @dataclass(frozen=True, eq=False)
 class InputWarp:
-    """A warp for each parameter; needs no Jacobian, since the log-density itself is modelled.
+    """A warp for each parameter; needs no Jacobian and no inverse, since the log-density itself is modelled.
 
     A periodic parameter, whose support is one turn, becomes two coordinates: the cosine and the sine of its angle. Any
     function of these is periodic. A stationary kernel of them is the exp-sine-squared kernel (MacKay 1998,
@@ -86,6 +90,17 @@ class InputWarp:
         low, high = np.isfinite(self.low[parameter]), np.isfinite(self.high[parameter])
         return [0, *([1] if low else []), *([2] if high else []), *([3] if low and high else [])]
 
+    def possible_folds(self, parameter: int) -> tuple[int, ...]:
+        """Kinds that fold a parameter in the middle of its support, which must have two ends or none."""
+        low, high = np.isfinite(self.low[parameter]), np.isfinite(self.high[parameter])
+        return FOLDS if low == high and self.kinds[parameter] != CIRCLE else ()
+
+    @property
+    def middle(self) -> Array:
+        """Middle m of the support of each parameter, 1/2 where it has not two ends, with shape (d,)."""
+        ends = np.isfinite(self.low) & np.isfinite(self.high)
+        return np.where(ends, self.low + 0.5 * self._width, 0.5)
+
     def forward(self, t: Array) -> Array:
         """Warped coordinates of t (m, d), with shape (m, size): cosines in place, sines in additional columns."""
         out = self.single(t)
@@ -101,8 +116,11 @@ class InputWarp:
             return t
         out = np.empty((len(t), self.size))
         out[:, : t.shape[1]] = t
-        for j in np.flatnonzero((self.kinds != 0) & (self.kinds != CIRCLE)):
+        for j in np.flatnonzero((self.kinds != 0) & (self.kinds < CIRCLE)):
             out[:, j] = self._column(t[:, j], int(self.kinds[j]), self.low[j], self.high[j])
+        for j in np.flatnonzero(np.isin(self.kinds, FOLDS)):
+            distance = np.abs(t[:, j] - self.middle[j])
+            out[:, j] = distance if self.kinds[j] == FOLDS[0] else np.log(np.maximum(distance, _EDGE * self._width[j]))
         circles = np.flatnonzero(self.kinds == CIRCLE)
         if len(circles):
             turns = (t[:, circles] - self.low[circles]) / (self.high - self.low)[circles]
@@ -111,7 +129,7 @@ class InputWarp:
         return out
 
     def slopes(self, t: Array) -> Array:
-        """Derivative of each warped coordinate at t, with the shape (m, d) of t.
+        """Derivative of each warped coordinate at t, with the shape (m, d) of t; negative below a fold.
 
         Raises:
             ValueError: If a parameter is periodic (its circle also has a radial direction) or coordinates are coupled.
@@ -123,11 +141,19 @@ class InputWarp:
             msg = "derivatives with respect to periodic parameters cannot be used"
             raise ValueError(msg)
         out = np.ones_like(t)
-        width = np.where(np.isfinite(self.high - self.low), self.high - self.low, 1.0)
-        above, below = np.maximum(t - self.low, _EDGE * width), np.maximum(self.high - t, _EDGE * width)
-        for kind, slope in ((1, 1.0 / above), (2, 1.0 / below), (3, 1.0 / above + 1.0 / below)):
+        edge = _EDGE * self._width
+        above, below = np.maximum(t - self.low, edge), np.maximum(self.high - t, edge)
+        side = np.where(t < self.middle, -1.0, 1.0)
+        folded = side / np.maximum(np.abs(t - self.middle), edge)
+        slopes = (1.0 / above, 1.0 / below, 1.0 / above + 1.0 / below)
+        for kind, slope in (*enumerate(slopes, 1), *zip(FOLDS, (side, folded), strict=True)):
             out = np.where(self.kinds == kind, slope, out)
         return out
+
+    @property
+    def _width(self) -> Array:
+        """Width of the support of each parameter, 1 where it is infinite, with shape (d,)."""
+        return np.where(np.isfinite(self.high - self.low), self.high - self.low, 1.0)
 
     @staticmethod
     def _column(t: Array, kind: int, low: float, high: float) -> Array:

@@ -15,7 +15,7 @@ from surrogate.gp.means import STEEPEST_TILT
 from surrogate.linalg.stationary import CORRELATIONS
 from surrogate.log_density.coordinates.couplings import STEEPEST, Couplings
 from surrogate.log_density.coordinates.decades import LEAST
-from surrogate.log_density.coordinates.warps import CIRCLE, EXPANDED_TO
+from surrogate.log_density.coordinates.warps import CIRCLE, EXPANDED_TO, FOLDS
 from surrogate.log_density.feasibility.process import PRIOR_VARIANCE, SURE
 from surrogate.log_density.trust_region import BEND_QUARTIC, BEND_WIDTH
 
@@ -208,6 +208,10 @@ def _warp_column(t: Tensor, kind: int, low: Tensor, high: Tensor) -> Tensor:
     if kind == 0:
         return t
     width = torch.where(torch.isfinite(high - low), high - low, torch.ones_like(low))
+    if kind in FOLDS:
+        middle = torch.where(torch.isfinite(low) & torch.isfinite(high), 0.5 * (low + high), 0.5 * torch.ones_like(low))
+        distance = (t - middle).abs()
+        return distance if kind == FOLDS[0] else torch.log(torch.maximum(distance, 1e-7 * width))
     above, below = torch.maximum(t - low, 1e-7 * width), torch.maximum(high - t, 1e-7 * width)
     return {1: lambda: torch.log(above), 2: lambda: -torch.log(below), 3: lambda: torch.log(above / below)}[kind]()
 

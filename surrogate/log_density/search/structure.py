@@ -6,6 +6,7 @@ hyperparameters; the best are then fitted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -18,6 +19,7 @@ from surrogate.log_density.parameters import Division, Structure, SurrogateParam
 from surrogate.log_density.search.common_scales import choose_common_scale
 from surrogate.log_density.search.couplings import EXPLAINED, choose_couplings
 from surrogate.log_density.training import FitProblem
+from surrogate.problem.dataset import INFEASIBLE
 
 __all__ = ["StructureSearch", "choose_structure", "neighbours"]
 
@@ -36,6 +38,7 @@ _MANY = 20  # coordinates above which a structure takes seconds to fit
 _LOG = INPUT_WARPS.index("log")
 _POWERS = (-2, -1)  # of a parameter that divides the trend: a standard deviation, and a variance
 _SPARE = 2  # values more than the trend of a division has coefficients, from which it can be told from others
+_BOTH_SIDES = 1.0 / 6.0  # share of the points that must lie on either side of a fold
 _KINDS = range(4)  # of input warps that may be the same for all parameters; a circle is none of them
 
 
@@ -61,7 +64,7 @@ class StructureSearch:
 
 
 def neighbours(
-    structure: Structure, d: int, deepest: float, *, search: StructureSearch | None = None
+    structure: Structure, d: int, deepest: float, *, search: StructureSearch | None = None, folds: Sequence[int] = ()
 ) -> list[Structure]:
     """Structures worth a look.
 
@@ -74,6 +77,7 @@ def neighbours(
         deepest: Largest depth of the data. An expanding warp is offered only if this is at most 6 times its scale, as
             under a heavy tail.
         search: Kinds of structures to try; all unless given.
+        folds: Parameters that may be folded, see ``foldable``.
     """
     depth, search = relevant_depth(d), search or StructureSearch()
     outputs = [0.0, *(o * depth for o in _COMPRESSED), *(-o for o in _EXPANDED if deepest < _WITHIN * o)]
@@ -81,7 +85,7 @@ def neighbours(
     kinds = {tuple(warp.kinds), tuple(warp.plain_kinds)}
     shapes = product(_KERNELS, _TRENDS, outputs, sorted(kinds))
     out = [Structure(k, trend, o, warp.with_kinds(np.array(w))) for k, trend, o, w in shapes]
-    out += [replace(structure, warp=warp.with_kinds(np.array(w))) for w in sorted(_rewarped(warp, d) - kinds)]
+    out += [replace(structure, warp=warp.with_kinds(np.array(w))) for w in sorted(_rewarped(warp, d, folds) - kinds)]
     out = [s for s in out if search.output_warps or not s.output]
     out = [s for s in out if search.input_warps or not s.warp.chosen]
     return [other for other in out if not other.same(structure)]
@@ -108,11 +112,24 @@ def divided(warp: InputWarp, values: int, search: StructureSearch) -> list[Struc
     return out
 
 
-def _rewarped(warp: InputWarp, d: int) -> set[tuple[int, ...]]:
+def foldable(problem: FitProblem, warp: InputWarp) -> list[int]:
+    """Parameters that may be folded: a sixth of the points lies on either side of the middle.
+
+    None where infeasible points are known: they would have to be as symmetric as the values.
+    """
+    if (problem.data.status == INFEASIBLE).any():
+        return []
+    t = problem.t[problem.rows]
+    above = (t > warp.middle).sum(0)
+    both = np.minimum(above, len(t) - above) >= _BOTH_SIDES * len(t)
+    return [j for j in np.flatnonzero(both).tolist() if warp.possible_folds(j)]
+
+
+def _rewarped(warp: InputWarp, d: int, folds: Sequence[int]) -> set[tuple[int, ...]]:
     """Kinds of input warps that differ from the present ones in one parameter, or are the same for all."""
     out = set()
     for j in range(d):
-        for kind in warp.possible_kinds(j):
+        for kind in (*warp.possible_kinds(j), *(warp.possible_folds(j) if j in folds else ())):
             kinds = warp.kinds.copy()
             kinds[j] = kind
             out.add(tuple(kinds))
@@ -191,7 +208,8 @@ def choose_structure(
             return anchor
         best = max(present, anchor, key=lambda fitted: fitted.score)
     deepest = float(data.y_max - data.y[data.finite].min()) / problem.temperature
-    structures = neighbours(present.structure, problem.d, deepest, search=search)
+    folds = foldable(problem, warp)
+    structures = neighbours(present.structure, problem.d, deepest, search=search, folds=folds)
     scored += _ranked(problem, structures, _variants(present.hyper))[:refine]
     best = _refined(problem, present, scored, best, margin)
     if not search.couplings or data.has_gradients or problem.draws is None or best.exact:

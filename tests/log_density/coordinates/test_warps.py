@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from surrogate.log_density.coordinates.warps import INPUT_WARPS, InputWarp, OutputWarp
+from surrogate.log_density.coordinates.warps import FOLDS, INPUT_WARPS, InputWarp, OutputWarp
 
 LOW, HIGH = np.array([-1.0, 2.0, 0.0, 0.0]), np.array([3.0, 5.0, np.inf, 1e-3])
 OUTPUTS = [OutputWarp(scale) for scale in (0.0, 0.5, 4.0, 30.0, -2.0, -16.0)]
@@ -113,3 +113,32 @@ def test_a_warp_leaves_its_argument_alone():
     t = np.full((3, 4), 2.5)
     InputWarp(np.array([1, 0, 1, 0]), LOW, HIGH).forward(t)
     np.testing.assert_array_equal(t, 2.5)
+
+
+@pytest.mark.parametrize("kind", FOLDS)
+@pytest.mark.parametrize(("low", "high", "middle"), [(-1.0, 3.0, 1.0), (-np.inf, np.inf, 0.5)])
+def test_folds_are_even_about_the_middle_of_the_support(kind, low, high, middle):
+    warp = InputWarp(np.array([kind]), np.array([low]), np.array([high]))
+    distance = np.linspace(0.0, 2.0, 21)[:, None]
+    above, below = warp.forward(middle + distance), warp.forward(middle - distance)
+    np.testing.assert_allclose(above, below, atol=1e-12)
+    assert np.isfinite(above).all()
+    assert np.all(np.diff(above[:, 0]) > 0)
+
+
+@pytest.mark.parametrize("kind", FOLDS)
+def test_slopes_of_folds_are_their_derivatives(kind):
+    warp = InputWarp(np.array([kind]), np.array([-1.0]), np.array([3.0]))
+    t, step = np.array([[-0.9], [0.3], [1.2], [2.8]]), 1e-6
+    difference = (warp.forward(t + step) - warp.forward(t - step)) / (2 * step)
+    np.testing.assert_allclose(warp.slopes(t), difference, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("low", "high", "kinds"), [(0.0, 1.0, FOLDS), (-np.inf, np.inf, FOLDS), (0.0, np.inf, ())])
+def test_a_half_line_has_no_middle(low, high, kinds):
+    assert InputWarp.identity(np.array([low]), np.array([high])).possible_folds(0) == kinds
+
+
+def test_a_circle_is_not_folded():
+    warp = InputWarp.identity(np.zeros(1), np.ones(1), np.ones(1, dtype=bool))
+    assert warp.possible_folds(0) == ()

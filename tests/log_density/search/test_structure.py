@@ -3,11 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from surrogate.log_density.coordinates.warps import InputWarp
+from surrogate.log_density.coordinates.warps import FOLDS, InputWarp
 from surrogate.log_density.fit import fit_structure
 from surrogate.log_density.model import build
 from surrogate.log_density.parameters import Division, Structure, SurrogateParameters, trend_size
-from surrogate.log_density.search.structure import StructureSearch, choose_structure, divided, neighbours
+from surrogate.log_density.search.structure import StructureSearch, choose_structure, divided, foldable, neighbours
 from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
@@ -162,3 +162,36 @@ def test_division_is_kept_in_arrays():
         FitProblem(dataset(x, normal(x)), x), Structure("rbf", "quadratic", 0.0, warp, Division(0, -1))
     )
     assert SurrogateParameters.from_arrays(fitted.to_arrays()).structure.same(fitted.structure)
+
+
+def even(x):
+    """The same on both sides of 1/2 in the first parameter: two modes."""
+    return -0.5 * (((np.abs(x[:, 0] - 0.5) - 0.3) / 0.05) ** 2 + ((x[:, 1] - 0.4) / 0.1) ** 2)
+
+
+def test_a_likelihood_that_does_not_see_a_sign_is_folded():
+    """Two modes become one that a quadratic explains exactly, also where nothing was evaluated."""
+    data, x, plain = present(even)
+    found = choose_structure(FitProblem(data, x), plain)
+    assert found.structure.warp.kinds[0] in FOLDS
+    assert found.structure.warp.kinds[1] not in FOLDS
+    new = np.random.default_rng(3).random((100, 2))
+    error = build(data, x, found).predict(new)[0] - even(new)
+    assert np.median(np.abs(error)) < 0.1
+
+
+def test_a_likelihood_of_one_mode_is_not_folded():
+    for function in (normal, skewed):
+        data, x, plain = present(function)
+        kinds = choose_structure(FitProblem(data, x), plain).structure.warp.kinds
+        assert not np.isin(kinds, FOLDS).any()
+
+
+def test_folds_need_points_on_both_sides_and_no_forbidden_ones():
+    x = np.random.default_rng(0).random((30, 2))
+    x[:, 1] *= 0.4
+    problem = FitProblem(dataset(x, normal(x)), x)
+    warp = Structure.plain(np.zeros(2), np.ones(2)).warp
+    assert foldable(problem, warp) == [0]
+    data = dataset(x, normal(x)).append(np.array([[0.1, 0.1]]), [Evaluation(-np.inf, "infeasible")], 1)
+    assert foldable(FitProblem(data, data.x), warp) == []
