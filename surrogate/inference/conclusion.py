@@ -28,7 +28,7 @@ from surrogate.log_density.protocol import Extrapolating, LogDensity
 from surrogate.output.probabilities import Probabilities
 from surrogate.output.record import Evidence, EvidenceCheck, Record
 from surrogate.samplers.bridge import Bridge, bridge_sample
-from surrogate.samplers.ensemble import WALKERS, Chain, sample_ensemble
+from surrogate.samplers.ensemble import WALKERS, Chain, independent_chain, sample_ensemble
 from surrogate.samplers.evidence import ImportanceSample
 from surrogate.samplers.samples import Samples
 from surrogate.samplers.smc import systematic_resample
@@ -37,6 +37,8 @@ __all__ = ["Emulator", "conclude", "conclude_at_once"]
 
 
 _BRIDGE = 20_000  # draws of the chain that a second estimate of the evidence uses
+_INDEPENDENT = 0.2  # effective share of a known mixture from which its draws take the place of a chain
+_MORE = 1.1  # factor on the number of these draws, lest fewer are effective than asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +245,10 @@ def _looked_at(view: View) -> str:
 
 
 def _chain(view: View, sample: ImportanceSample, n_samples: int, max_seconds: float | None) -> Chain:
-    """Draws of the surrogate posterior, in unit coordinates."""
+    """Draws of the surrogate posterior, in unit coordinates: independent ones where a mixture close to it is known."""
+    if view.conditionals is not None and sample.ess > _INDEPENDENT * len(sample.x):
+        n = int(_MORE * n_samples * len(sample.x) / sample.ess)
+        return independent_chain(view.importance_sample(n, "chain"), n_samples, view.rng("chain"))
     rng = view.rng("final")
     start = _walkers(sample, max(WALKERS, 4 * view.d), rng) if sample.ess > 100 else view.draws.posterior
     return sample_ensemble(

@@ -10,8 +10,9 @@ import numpy as np
 from surrogate.arrays import Array
 from surrogate.inference.depths import MANY_PARAMETERS
 from surrogate.log_density.coordinates.decades import Decades
-from surrogate.log_density.protocol import LogDensity
+from surrogate.log_density.protocol import Conditional, LogDensity
 from surrogate.samplers.coordinates import Turns
+from surrogate.samplers.evidence import importance_sample
 from surrogate.samplers.mixture import Mixture, fit_mixture
 from surrogate.samplers.smc import sample_tempered, systematic_resample
 
@@ -20,6 +21,7 @@ __all__ = [
     "WARM_TEMPERATURE",
     "Draws",
     "ScaledPrior",
+    "conditionals",
     "draw",
     "draws_if_feasible",
     "is_narrow",
@@ -132,6 +134,8 @@ _FIRST_WIDTH = 0.15  # sd of these starts in units of the prior, before there ar
 _NEXT_WIDTH = 0.5  # the same in units of the last warm draws' sds
 _FROM_BEST = 0.3  # share of the starting mixture around the best points
 _WIDENED = 1.4  # factor on the widths of Gaussians fitted to the last warm draws
+_PROPOSED = 4  # draws of a known mixture per draw that is kept ...
+_EFFECTIVE = 0.1  # ... if at least this share of them is effective
 _COMPONENTS = 4  # components of that mixture ...
 _DRAWS_PER_PARAMETER = 40  # ... if there are more draws per parameter than this, otherwise one
 _FROM_PRIOR = 0.3  # share of the particles that start from the prior, so that any mode gets some
@@ -200,6 +204,11 @@ def starting_particles(
     return prior, start, log_start
 
 
+def conditionals(model: LogDensity, prior: ScaledPrior, t: Array, temperature: float = 1.0) -> Mixture | None:
+    """A mixture close to the posterior, for a surrogate that knows its conditionals about points t; else None."""
+    return model.conditional_mixture(t, prior.log_density, temperature) if isinstance(model, Conditional) else None
+
+
 def draw(
     model: LogDensity,
     prior: ScaledPrior,
@@ -210,7 +219,7 @@ def draw(
     *,
     n: int = 1000,
 ) -> Draws:
-    """Draws of the surrogate posterior by sequential Monte Carlo.
+    """Draws of the surrogate posterior by sequential Monte Carlo, or of its conditionals where it knows them.
 
     30 % of the particles start from the prior, so that any mode gets some, and 70 % from Gaussians around the previous
     draws and the best points.
@@ -227,7 +236,6 @@ def draw(
     Returns:
         n draws at each temperature, after about 50 calls of the surrogate on n points each.
     """
-    prior, start, log_start = starting_particles(prior, t, y, previous, rng, n=n)
 
     def log_target(p: Array) -> Array:
         inside = prior.log_density(p)
@@ -236,9 +244,31 @@ def draw(
         out[ok] = inside[ok] + model.relative(p[ok], floor=LEAST_FEASIBLE)
         return out
 
+    near = t if previous is None else previous.warm
+    found = [
+        _by_proposal(log_target, conditionals(model, prior, near, temperature), temperature, n, rng)
+        for temperature in (1.0, WARM_TEMPERATURE)
+    ]
+    if found[0] is not None and found[1] is not None:
+        return Draws(found[0], found[1])
+    prior, start, log_start = starting_particles(prior, t, y, previous, rng, n=n)
     sweeps = _SWEEPS if t.shape[1] <= MANY_PARAMETERS else _SWEEPS_PER_PARAMETER * t.shape[1]
     warm, cool = sample_tempered(log_target, start, log_start, (WARM_TEMPERATURE, 1.0), rng, final_sweeps=sweeps)
     return Draws(cool, warm)
+
+
+def _by_proposal(
+    log_target: Callable[[Array], Array], known: Mixture | None, temperature: float, n: int, rng: np.random.Generator
+) -> Array | None:
+    """Draws at a temperature out of those of a mixture; None without a mixture, or if too few of them are effective."""
+    if known is None:
+        return None
+    most = _PROPOSED * n
+    sample = importance_sample(lambda p: log_target(p) / temperature, known.sample(n, rng), most, rng, known=known)
+    if sample.ess < _EFFECTIVE * most:
+        return None
+    with np.errstate(divide="ignore"):
+        return np.asarray(sample.x[systematic_resample(np.log(sample.weights), n, rng)])
 
 
 def draws_if_feasible(model: LogDensity, draws: Draws, rng: np.random.Generator, *, n: int = 1000) -> Array:

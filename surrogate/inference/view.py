@@ -11,7 +11,7 @@ import numpy as np
 
 from surrogate.arrays import Array, Flags
 from surrogate.inference.depths import FEASIBLE, MANY_PARAMETERS, RECENT_BATCHES, bulk_depth, relevant_depth
-from surrogate.inference.draws import Draws, ScaledPrior, draws_if_feasible
+from surrogate.inference.draws import Draws, ScaledPrior, conditionals, draws_if_feasible
 from surrogate.inference.findings import Finding
 from surrogate.inference.mixed.sampling import LevelSamples, level_features, mixed_model, sample_levels
 from surrogate.inference.mixed.weights import level_probabilities
@@ -22,6 +22,7 @@ from surrogate.log_density.protocol import LogDensity, Parameters
 from surrogate.output.probabilities import Probabilities
 from surrogate.rng import generator
 from surrogate.samplers.evidence import ImportanceSample, importance_sample
+from surrogate.samplers.mixture import Mixture
 
 __all__ = ["Exploration", "View"]
 
@@ -188,7 +189,13 @@ class View:
         if self.setup.levels is not None:
             return self.sample_levels(n, *purpose).combined()
         start = self.window.unrolled(self.draws.posterior)
-        return importance_sample(self.log_posterior, start, n, self.rng("importance", *purpose))
+        rng = self.rng("importance", *purpose)
+        return importance_sample(self.log_posterior, start, n, rng, known=self.conditionals)
+
+    @cached_property
+    def conditionals(self) -> Mixture | None:
+        """A mixture close to the posterior where the surrogate knows its conditionals; None elsewhere."""
+        return conditionals(self.model, self.window, self.draws.posterior)
 
     def errors(self, *, everywhere: bool = False) -> Array:
         """Standardised errors of the last batches, where the posterior depends on them or everywhere."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,6 +15,7 @@ from surrogate.gp.process import Data
 from surrogate.gp.solvers.cholesky import CholeskyPosterior
 from surrogate.linalg.composed import Scaled
 from surrogate.log_density.base import LogDensityBase, discounted, limited, posterior_access
+from surrogate.log_density.conditional import conditional_mixture
 from surrogate.log_density.coordinates.warps import OutputWarp
 from surrogate.log_density.feasibility.choice import fit_feasibility
 from surrogate.log_density.parameters import SurrogateParameters, relevant_depth, trend_size
@@ -21,6 +23,7 @@ from surrogate.log_density.predictor import Predictor
 from surrogate.log_density.training import FitProblem, family, visible
 from surrogate.log_density.trust_region import TrustRegion
 from surrogate.problem.dataset import FAILED, INFEASIBLE, Dataset
+from surrogate.samplers.mixture import Mixture
 
 __all__ = ["ScalarLogDensity", "build"]
 
@@ -156,6 +159,15 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
             return None
         offset = self.whiten(t) + 0.5 * np.linalg.solve(quadratic, b)
         return -self.temperature * ((offset @ quadratic) * offset).sum(1)
+
+    def conditional_mixture(
+        self, t: Array, log_prior: Callable[[Array], Array], temperature: float = 1.0
+    ) -> Mixture | None:
+        """A proposal that follows a funnel down its neck, where a divided trend explains the data; None elsewhere.
+
+        See ``surrogate.log_density.conditional``.
+        """
+        return conditional_mixture(self.gp, self.parameters, t, log_prior, temperature) if self.exact else None
 
     def left_out_depth(self, y: Array) -> Array:
         """Leave-one-out prediction of the depth below y_max for each finite value y, with shape (n,); O(n^3).

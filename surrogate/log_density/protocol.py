@@ -8,6 +8,7 @@ log-likelihood relative to the best evaluation, in units of the temperature at w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -19,8 +20,9 @@ from surrogate.linalg.lowrank import ColumnAccess
 from surrogate.log_density.feasibility.protocol import Feasibility
 from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
+from surrogate.samplers.mixture import Mixture
 
-__all__ = ["Extrapolating", "Learner", "LogDensity", "Parameters"]
+__all__ = ["Conditional", "Extrapolating", "Learner", "LogDensity", "Parameters"]
 
 
 class Parameters(Protocol):
@@ -154,6 +156,23 @@ class Extrapolating(Protocol):
 
     def unseen_sd(self, t: Array) -> Array:
         """Sd in nats of what the process does not know of itself, with shape (m,)."""
+        ...
+
+
+@runtime_checkable
+class Conditional(Protocol):
+    """A surrogate that may know its conditionals in closed form."""
+
+    def conditional_mixture(
+        self, t: Array, log_prior: Callable[[Array], Array], temperature: float = 1.0
+    ) -> Mixture | None:
+        """A mixture close to the posterior, in unit coordinates; None where no closed form is known.
+
+        Args:
+            t: Points that set its range, with shape (n, d).
+            log_prior: Log prior density per unit of t, at points with shape (m, d).
+            temperature: The log posterior is divided by it.
+        """
         ...
 
 

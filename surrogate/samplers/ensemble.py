@@ -19,9 +19,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from surrogate.samplers.coordinates import Unbounded
 from surrogate.samplers.diagnostics import integrated_autocorrelation_time
+from surrogate.samplers.evidence import ImportanceSample
 from surrogate.samplers.mixture import Mixture, fit_mixture
+from surrogate.samplers.smc import systematic_resample
 
-__all__ = ["WALKERS", "Chain", "sample_ensemble"]
+__all__ = ["WALKERS", "Chain", "independent_chain", "sample_ensemble"]
 
 LogDensity = Callable[[NDArray], NDArray]
 Proposal = Callable[[NDArray, NDArray, np.random.RandomState], tuple[NDArray, NDArray]]
@@ -65,6 +67,32 @@ class Chain:
     steps: int
     converged: bool
     reason: str
+
+
+def independent_chain(sample: ImportanceSample, ess: float, rng: np.random.Generator) -> Chain:
+    """A chain out of weighted draws, for a sample of which many are effective: every draw is independent.
+
+    Args:
+        sample: Weighted draws, n of them.
+        ess: Effective number that is asked for.
+        rng: Random numbers.
+    """
+    n = len(sample.x)
+    with np.errstate(divide="ignore"):
+        rows = rng.permutation(systematic_resample(np.log(sample.weights), n, rng))
+    time, enough = np.full(sample.x.shape[1], n / sample.ess), sample.ess >= ess
+    reason = f"{sample.ess:.0f} of {n} independent weighted draws are effective"
+    return Chain(
+        samples=sample.x[rows],
+        log_density=sample.log_density[rows],
+        autocorrelation_time=time,
+        ess=sample.ess,
+        acceptance=sample.ess / n,
+        burn_in=0,
+        steps=1,
+        converged=enough,
+        reason=reason if enough else f"{reason}, {ess:.0f} were asked for",
+    )
 
 
 def sample_ensemble(

@@ -61,6 +61,7 @@ def importance_sample(
     ess_fraction: float = 0.3,
     components: tuple[int, ...] = (1, 4, 12),
     extra: Mixture | None = None,
+    known: Mixture | None = None,
 ) -> ImportanceSample:
     """A weighted sample of exp(f) from a mixture of Student-t distributions fitted to a chain.
 
@@ -75,6 +76,7 @@ def importance_sample(
         ess_fraction: Effective fraction at which the search for a better mixture ends.
         components: Numbers of components to try, in this order.
         extra: Further components of the proposal, given a tenth of the weight.
+        known: A mixture close to exp(f) from elsewhere, tried first.
 
     Returns:
         The sample with the largest effective size, after n evaluations of f per mixture.
@@ -84,10 +86,10 @@ def importance_sample(
     """
     wide = fit_mixture(draws, 1, rng).widened(3.0)
     best: ImportanceSample | None = None
-    for count in components:
-        if count > max(1, len(draws) // (4 * draws.shape[1])):
-            break
-        proposal = fit_mixture(draws, count, rng).widened(1.07, dof=6.0).joined(wide, 0.1)
+    usable = [count for count in components if count <= max(1, len(draws) // (4 * draws.shape[1]))]
+    for count in ([] if known is None else [0]) + usable:
+        fitted = known if known is not None and count == 0 else fit_mixture(draws, count, rng)
+        proposal = fitted.widened(1.07, dof=6.0).joined(wide, 0.1)
         if extra is not None:
             proposal = proposal.joined(extra, 0.1)
         sample = _weigh(log_density, proposal, n, rng)

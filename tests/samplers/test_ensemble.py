@@ -3,7 +3,9 @@ import pytest
 from scipy.stats import kstest, truncnorm
 
 from surrogate.samplers.coordinates import Unbounded
-from surrogate.samplers.ensemble import sample_ensemble
+from surrogate.samplers.ensemble import independent_chain, sample_ensemble
+from surrogate.samplers.evidence import importance_sample
+from surrogate.samplers.mixture import Mixture
 
 LINE = [-np.inf, np.inf]
 
@@ -227,3 +229,27 @@ def test_extreme_unbounded_coordinates_stay_inside():
 def test_bounds_must_increase():
     with pytest.raises(ValueError, match="low < high in every row"):
         Unbounded(np.array([[1.0, 0.0]]))
+
+
+def test_independent_draws_stand_for_a_chain():
+    """Equally weighted draws of a normal out of those of a mixture twice as wide."""
+    rng = np.random.default_rng(0)
+    proposal = Mixture(np.ones(1), np.zeros((1, 2)), 1.5 * np.eye(2)[None])
+    sample = importance_sample(
+        lambda x: -0.5 * (x**2).sum(1), proposal.sample(200, rng), 20_000, rng, ess_fraction=0.0, known=proposal
+    )
+    chain = independent_chain(sample, 5000, rng)
+    assert chain.converged
+    assert chain.ess == sample.ess
+    assert chain.samples.shape == sample.x.shape
+    np.testing.assert_allclose(chain.log_density, -0.5 * (chain.samples**2).sum(1))
+    np.testing.assert_allclose(chain.samples.mean(0), 0.0, atol=5 / np.sqrt(sample.ess))
+    np.testing.assert_allclose(np.cov(chain.samples.T), np.eye(2), atol=8 / np.sqrt(sample.ess))
+
+
+def test_too_few_independent_draws_are_said():
+    rng = np.random.default_rng(0)
+    sample = importance_sample(lambda x: -0.5 * (x**2).sum(1), rng.standard_normal((200, 2)), 1000, rng)
+    chain = independent_chain(sample, 5000, rng)
+    assert not chain.converged
+    assert "5000 were asked for" in chain.reason
