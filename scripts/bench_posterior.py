@@ -27,9 +27,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from types import ModuleType
@@ -52,7 +54,8 @@ class Run:
     """One tool on one problem with one seed; None where there is no number.
 
     `pull` is dlogz in units of the error that the tool claims; `size` is the effective size of its sample, below a few
-    thousand of which mmtv is mostly noise.
+    thousand of which mmtv is mostly noise. The last four fields say how the run was made: the commit of this checkout,
+    with a + where files were changed, the day, and the limits on its calls and on its seconds.
     """
 
     problem: str
@@ -69,6 +72,10 @@ class Run:
     converged: bool | None = None
     solved: bool = False
     status: str = ""
+    commit: str = ""
+    day: str = ""
+    max_evaluations: int | None = None
+    timeout: float | None = None
 
     @property
     def false_claim(self) -> bool:
@@ -132,6 +139,23 @@ class Setting:
     max_evaluations: int | None
     timeout: float | None
 
+    @cached_property
+    def conditions(self) -> Run:
+        """A run of which only its conditions are known."""
+        day = datetime.now(tz=timezone.utc).date().isoformat()
+        limits = {"max_evaluations": self.max_evaluations, "timeout": self.timeout}
+        return Run("", "", 0, commit=present_commit(), day=day, **limits)
+
+
+def present_commit() -> str:
+    """Abbreviated commit of this checkout, with a + where files were changed; empty without git."""
+    words = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=WORKERS)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
+
 
 def command(setting: Setting, task: Task, output: Path) -> list[str]:
     words = [
@@ -186,7 +210,8 @@ def judge(answer: dict[str, Any], arrays: Path, problem: Any, metrics: ModuleTyp
 
 def measure(setting: Setting, task: Task) -> Run:
     """One run in a process of its own. What goes wrong there becomes the status of the run."""
-    run = Run(task.problem.name, f"- {task.without}" if task.without else task.tool, task.seed)
+    tool = f"- {task.without}" if task.without else task.tool
+    run = replace(setting.conditions, problem=task.problem.name, tool=tool, seed=task.seed)
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "sample.npz"
         try:
@@ -343,9 +368,14 @@ def comparison(runs: Sequence[Run], own: Sequence[Run]) -> list[str]:
     return [ratio(runs, own, "evaluations"), ratio(runs, own, "cpu")]
 
 
-def keep(path: Path, runs: Iterable[Run]) -> None:
+def keep(path: Path, runs: Sequence[Run]) -> None:
+    """Writes all runs, or adds the last one to a file of lines of JSON, which other commands may have begun."""
     rows = [asdict(run) for run in runs]
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".jsonl":
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+        return
     if path.suffix == ".json":
         path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         return
@@ -396,7 +426,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--jobs", type=int, default=1, help="runs at a time; CPU seconds suffer when the cores are full"
     )
-    parser.add_argument("--output", type=Path, help="keeps every run, as .csv or .json")
+    parser.add_argument("--output", type=Path, help="keeps every run, as .csv, .json or, after earlier ones, .jsonl")
     found = parser.parse_args(arguments)
     if len(found.peer_python) not in (0, 1, len(found.peer)):
         parser.error(f"expected one --peer-python, or one for each --peer, got {len(found.peer_python)}")
