@@ -9,12 +9,13 @@ seed draws the training rows and 4,000 test rows; the target is standardised ove
 layers of 256 (64 for "mcmc") and the estimators' defaults otherwise: the labels that choose the epoch and size the
 error bars are among the training rows.
 
-Regression: NLL is the mean negative log-density of a normal variable with the model's mean and standard deviation, CRPS
-its continuous ranked probability score, in standard deviations of the target; coverage is that of the model's own
-intervals; rho is Spearman's correlation of |error| and standard deviation. "constant" is the last-layer network with
-one standard deviation for all rows. Classification ("digits", "waves": 54 columns, 7 classes of unequal size, made by
-scikit-learn in the likeness of covertype): accuracy, NLL and the expected calibration error over 15 bins. CPU seconds
-on one thread. Every result is written at once, and what is there is not computed again.
+Regression: NLL is the mean negative log-density that the model gives the targets (networks: Student t; a process:
+normal), in standard deviations of the target. "normal" is that of a normal variable with the model's mean and standard
+deviation, CRPS its continuous ranked probability score; coverage is that of the model's own intervals; rho is
+Spearman's correlation of |error| and standard deviation. "constant" is the network of the row above with one size for
+all errors, fitted to the same held-out errors in the same way. Classification ("digits", "waves": 54 columns, 7 classes
+of unequal size, made by scikit-learn in the likeness of covertype): accuracy, NLL and the expected calibration error
+over 15 bins. CPU seconds on one thread. Every result is written at once, and what is there is not computed again.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import gzip
 import json
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +37,17 @@ SETS = ("kin40k", "protein", "pol", "kegg25", "diamonds")
 CLASSES = ("digits", "waves")
 KINDS = ("last-layer", "kfac", "swag", "ensemble", "mcmc")
 LEVELS = (0.5, 0.9, 0.95)
+
+
+@dataclass
+class Answer:
+    """Predictions of the test rows."""
+
+    mean: np.ndarray
+    sd: np.ndarray
+    intervals: dict
+    log_density: Callable | None = None  # of targets; None for a normal one
+    constant: Answer | None = None  # the same mean with one size for all errors
 
 
 def table(name, folder):
@@ -81,7 +95,20 @@ def by_network(kind, seed, x, y, new):
     model = network(kind, seed).fit(x, y)
     yield
     mean, sd = model.predict(new, return_std=True)
-    yield mean, sd, {level: model.predict_interval(new, level) for level in LEVELS}
+    intervals = {level: model.predict_interval(new, level) for level in LEVELS}
+    yield Answer(mean, sd, intervals, lambda y: model.log_predictive_density(new, y), constant(model, mean))
+
+
+def constant(model, mean):
+    """The same mean, with one size for all errors, from the errors of the same networks on the same unseen rows."""
+    from surrogate.networks.uncertainty import calibrate
+
+    none = np.empty((len(model.calibration_.errors), 0))
+    fitted = calibrate(model.calibration_.errors, none)
+    size = model.target_scale_ * fitted.size(np.empty((len(mean), 0))) * np.ones(len(mean))
+    half = {level: fitted.quantile(level) * size for level in LEVELS}
+    intervals = {level: (mean - half[level], mean + half[level]) for level in LEVELS}
+    return Answer(mean, half[0.9] / stats.norm.ppf(0.95), intervals, lambda y: fitted.log_density(y - mean, size))
 
 
 def by_process(_kind, seed, x, y, new):
@@ -91,7 +118,7 @@ def by_process(_kind, seed, x, y, new):
     yield
     mean, sd = (np.asarray(part) for part in model.predict(new, return_std=True))
     half = {level: stats.norm.ppf(0.5 + level / 2) * sd for level in LEVELS}
-    yield mean, sd, {level: (mean - half[level], mean + half[level]) for level in LEVELS}
+    yield Answer(mean, sd, {level: (mean - half[level], mean + half[level]) for level in LEVELS})
 
 
 def by_boosting(_kind, seed, x, y, new):
@@ -105,7 +132,7 @@ def by_boosting(_kind, seed, x, y, new):
     quantiles = dict(zip(ends, np.sort([models[end].predict(new) for end in ends], 0), strict=True))
     intervals = {level: (quantiles[0.5 - level / 2], quantiles[0.5 + level / 2]) for level in LEVELS}
     sd = np.maximum((intervals[0.9][1] - intervals[0.9][0]) / (2 * stats.norm.ppf(0.95)), 1e-6)
-    yield quantiles[0.5], sd, intervals
+    yield Answer(quantiles[0.5], sd, intervals)
 
 
 def timed(steps):
@@ -116,20 +143,22 @@ def timed(steps):
     return answer, fitted - start, time.process_time() - fitted
 
 
-def scores(mean, sd, intervals, y):
+def scores(answer, y):
+    mean, sd = answer.mean, answer.sd
     error = y - mean
     z = error / sd
     crps = sd * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - np.pi**-0.5)
-    constant = np.allclose(sd, sd[0])
+    normal = float(-stats.norm.logpdf(error, scale=sd).mean())
     return {
         "rmse": float(np.sqrt(np.mean(error**2))),
-        "nll": float(-stats.norm.logpdf(error, scale=sd).mean()),
+        "nll": normal if answer.log_density is None else float(-answer.log_density(y).mean()),
+        "normal": normal,
         "crps": float(crps.mean()),
         **{
             f"cover{100 * level:g}": float(np.mean((low <= y) & (y <= high)))
-            for level, (low, high) in intervals.items()
+            for level, (low, high) in answer.intervals.items()
         },
-        "rho": None if constant else float(stats.spearmanr(np.abs(error), sd)[0]),
+        "rho": None if np.allclose(sd, sd[0]) else float(stats.spearmanr(np.abs(error), sd)[0]),
     }
 
 
@@ -141,21 +170,11 @@ def regress(name, kind, seed, rows, folder):
     order = np.random.default_rng(seed).permutation(len(y))
     train, test = order[:rows], order[-TEST:]
     run = {"gp": by_process, "boosting": by_boosting}.get(kind, by_network)
-    (mean, sd, intervals), fit, predict = timed(run(kind, seed, x[train], y[train], x[test]))
-    row = {**scores(mean, sd, intervals, y[test]), "fit": fit, "predict": predict}
-    if kind == "last-layer":
-        row["constant"] = constant_scores(x[train], y[train], mean, y[test])
+    answer, fit, predict = timed(run(kind, seed, x[train], y[train], x[test]))
+    row = {**scores(answer, y[test]), "fit": fit, "predict": predict}
+    if answer.constant is not None:
+        row["constant"] = scores(answer.constant, y[test])
     return row
-
-
-def constant_scores(x, y, mean, target):
-    """The same mean, with the spread of errors of networks on a fifth of the rows that they have not seen."""
-    away = np.random.default_rng(0).permutation(len(y))[: len(y) // 5]
-    seen = np.setdiff1d(np.arange(len(y)), away)
-    held_out = network("last-layer", 0).set_params(validation=None, calibration=None).fit(x[seen], y[seen])
-    sd = np.full(len(target), np.std(y[away] - held_out.predict(x[away])))
-    half = {level: stats.norm.ppf(0.5 + level / 2) * sd for level in LEVELS}
-    return scores(mean, sd, {level: (mean - half[level], mean + half[level]) for level in LEVELS}, target)
 
 
 def classify(name, kind, seed, rows):
@@ -198,9 +217,10 @@ def report(results):
             continue
         lines[row["set"], row["model"]].append(row)
         if "constant" in row:
-            lines[row["set"], "constant"].append({**row["constant"], "fit": 0.0, "predict": 0.0})
+            name = "constant" if row["model"] == "last-layer" else f"constant, {row['model']}"
+            lines[row["set"], name].append({**row["constant"], "fit": 0.0, "predict": 0.0})
     for names, columns in (
-        (SETS, ("rmse", "nll", "crps", "cover50", "cover90", "cover95", "rho", "fit", "predict")),
+        (SETS, ("rmse", "nll", "normal", "crps", "cover50", "cover90", "cover95", "rho", "fit", "predict")),
         (CLASSES, ("accuracy", "nll", "ece", "fit", "predict")),
     ):
         print(f"\n| set | model | seeds | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 3)}")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from surrogate.arrays import Array
 
 __all__ = ["add_export"]
@@ -33,7 +35,7 @@ def add_export(commands: Any) -> None:
         "--data",
         metavar="TABLE",
         required=True,
-        help="rows for training and evaluation, with the target in the last column: .csv, .csv.gz, or .txt with blanks",
+        help="rows for training and evaluation, target or class in the last column: .csv, .csv.gz, or .txt with blanks",
     )
     export.add_argument(
         "--precision",
@@ -77,22 +79,28 @@ def _export(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     tolerance = options.tolerance if options.tolerance is not None else 0.05 if options.prune else 0.02
-    table = _table(Path(options.data))
     model = load_network(options.model)
-    report = export_network(model, options.output, table[:, :-1], table[:, -1], recipe, tolerance=tolerance)
+    columns, target = _rows(Path(options.data), model.classes)
+    report = export_network(model, options.output, columns, target, recipe, tolerance=tolerance)
     if not options.quiet:
         print(report)
         print(f"surrogate: wrote {report.path}", file=sys.stderr)
     return 0
 
 
-def _table(path: Path) -> Array:
-    """The numbers of a file, with shape (n, columns); a header line is skipped."""
+def _rows(path: Path, classes: NDArray | None) -> tuple[Array, NDArray]:
+    """The columns of a file, and the targets or classes in the last column; a header line is skipped."""
     separator = None if path.suffix == ".txt" else ","
+    words = np.loadtxt(path, delimiter=separator, ndmin=2, dtype=str)
     try:
-        return np.loadtxt(path, delimiter=separator, ndmin=2)
+        columns = words[:, :-1].astype(float)
     except ValueError:
-        return np.loadtxt(path, delimiter=separator, skiprows=1, ndmin=2)
+        words = words[1:]
+        columns = words[:, :-1].astype(float)
+    last = words[:, -1] if columns.shape[1] else words[:, 0]
+    if classes is None or classes.dtype.kind in "iuf":
+        return columns, last.astype(float)
+    return columns, np.char.strip(last) == "True" if classes.dtype.kind == "b" else np.char.strip(last)
 
 
 def _share(word: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,12 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from surrogate.arrays import Array, Indices
-from surrogate.estimators.network_base import NetworkEstimator, Settings, eligible_rows
+from surrogate.estimators.network_base import Examples, Learned, NetworkEstimator, Settings, eligible_rows
 from surrogate.networks.fitting import calibrated, disagreement
+from surrogate.networks.portable import PortableNetwork
 from surrogate.networks.posteriors import Member
 from surrogate.networks.uncertainty import Calibration, in_blocks, spreads
 from surrogate.problem.repeats import distinct_rows
@@ -34,10 +36,11 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
     about 25 microseconds per epoch on one core: 8 s for 1280 rows.
 
     The standard deviation combines the posterior chosen by ``uncertainty`` with the noise, calibrated by errors on
-    held-out rows, such that 90 % of these errors lie within 1.645 standard deviations. For heavy-tailed errors it is
-    smaller than the root mean square error; use ``predict_interval`` for other coverages. Held-out rows are assumed to
-    have the same distribution as the rows to be predicted. After active learning, say which rows do (``representative``
-    in ``fit``), otherwise the intervals are too wide.
+    held-out rows, such that 90 % of these errors lie within 1.645 standard deviations. The noise may depend on the
+    predicted mean. For heavy-tailed errors the standard deviation is smaller than the root mean square error; use
+    ``predict_interval`` for other coverages. Held-out rows are assumed to have the same distribution as the rows to be
+    predicted. After active learning, say which rows do (``representative`` in ``fit``), otherwise the intervals are too
+    wide.
 
     Departures from the paper: there are no additional validation rows (the paper uses 1024 outside its budget), and the
     target is standardised by the given labels, not by all labels of the table.
@@ -88,52 +91,25 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
     target_scale_: float
     calibration_: Calibration | None
 
-    def fit(
+    def _examples(
         self,
-        X: ArrayLike,  # noqa: N803 - scikit-learn's names
+        x: ArrayLike,
         y: ArrayLike,
-        *,
-        pool: ArrayLike | None = None,
-        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
-        representative: ArrayLike | None = None,
-    ) -> NetworkRegressor:
-        """Trains the networks.
-
-        Rows that repeat inputs and target count once, unless the target takes few values; rows with equal inputs are
-        held out together.
-
-        Args:
-            X: Inputs, with shape (n, d), n at least 2.
-            y: Targets, with shape (n,).
-            pool: Further inputs without labels, with shape (m, d), which are also used to standardise the columns.
-            validation_data: Separate inputs and targets that choose the epoch and calibrate the error bars. Their
-                labels count in ``n_labels_``.
-            representative: Mask of the rows of ``X`` with the same distribution as those to be predicted, with shape
-                (n,); by default all. Only these are held out to choose the epoch and to calibrate the error bars. In
-                active learning they are the labels drawn at random, because chosen rows lie far from each other and are
-                harder to predict when held out.
-
-        Raises:
-            ValueError: If a setting or a shape is wrong, or the target overflows.
-            FloatingPointError: If training diverges.
-        """
-        x, target = self._checked(X, y, reset=True)
-        settings = Settings.of(self)
-        rows = _distinct(x, target, eligible_rows(representative, len(target)))
-        x, target = x[rows], target[rows]
-        representative = None if representative is None else np.asarray(representative)[rows]
-        settings.check_rows(len(x))
-        extra = (x[:0], target[:0]) if validation_data is None else self._checked(*validation_data)
+        extra: tuple[ArrayLike, ArrayLike] | None,
+        representative: ArrayLike | None,
+    ) -> Examples:
+        rows, target = self._checked(x, y, reset=True)
+        chosen = _distinct(rows, target, eligible_rows(representative, len(target)))
+        rows, target = rows[chosen], target[chosen]
+        further, labels = (rows[:0], target[:0]) if extra is None else self._checked(*extra)
         self.target_mean_, self.target_scale_ = _location_and_scale(target)
-        scaled = tuple((part - self.target_mean_) / self.target_scale_ for part in (target, extra[1]))
-        learned = self._learn(
-            settings, (x, extra[0]), (scaled[0], scaled[1]), outputs=1, pool=pool, representative=representative
-        )
-        members, judged = learned.members()
+        target, labels = ((part - self.target_mean_) / self.target_scale_ for part in (target, labels))
+        mask = None if representative is None else np.asarray(representative)[chosen]
+        return Examples(rows, target, (further, labels), 1, mask)
+
+    def _calibrate(self, learned: Learned, judged: Sequence[Sequence[Member]], settings: Settings) -> None:
         self.calibration_ = calibrated(learned.task, learned.judged, judged) if settings.calibrate else None
-        self._members: list[Member] = members
-        self._disagree = disagreement(learned.task, members)
-        return self
+        self._disagree = disagreement(learned.task, self._members)
 
     def predict(self, X: ArrayLike, return_std: bool = False) -> Any:  # noqa: N803
         """Predicted mean, with shape (n,), and its standard deviation if ``return_std`` is set.
@@ -162,6 +138,24 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         half = calibration.quantile(coverage) * size
         return mean - half, mean + half
 
+    def log_predictive_density(self, X: ArrayLike, y: ArrayLike) -> Array:  # noqa: N803
+        """Natural logarithm of the density that was predicted for each target, with shape (n,).
+
+        The density is a Student t, of the size and the tail of the errors on unseen rows.
+
+        Raises:
+            ValueError: If ``calibration`` was None, or a shape is wrong.
+        """
+        check_is_fitted(self)
+        rows, target = self._checked(X, y)
+        mean, size, calibration = self._mean_and_size(self.transform_inputs(rows))
+        return calibration.log_density(target - mean, size)
+
+    def portable(self) -> PortableNetwork:
+        """The networks that the mean is over, in a form that ``save_network`` writes and other programs read."""
+        check_is_fitted(self)
+        return self._portable(self.target_mean_, self.target_scale_)
+
     def _means(self, x: Tensor) -> tuple[Tensor]:
         return (spreads(self._members, x, disagree=False)[0],)
 
@@ -170,7 +164,7 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
             msg = "no standard deviation without calibration: fit with calibration='unseen'"
             raise ValueError(msg)
         mean, columns = in_blocks(partial(spreads, self._members, disagree=self._disagree), x)
-        size = self.target_scale_ * self.calibration_.size(columns.cpu().numpy())
+        size = self.target_scale_ * self.calibration_.size(columns.cpu().numpy(), mean.cpu().numpy())
         return self._unscaled(mean), size, self.calibration_
 
     def _unscaled(self, output: Tensor) -> Array:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,12 +20,15 @@ from torch import Tensor, nn
 from surrogate.arrays import Array, Indices
 from surrogate.networks.architecture import ACTIVATIONS, Activation, Architecture
 from surrogate.networks.fitting import Group, Split, Task, folds, learn, posteriors
+from surrogate.networks.portable import PortableNetwork
 from surrogate.networks.posteriors import KINDS, Member, alike
 from surrogate.networks.scaling import InputScaling
 from surrogate.networks.training import Schedule
 from surrogate.problem.repeats import distinct_values
 
-__all__ = ["Learned", "NetworkEstimator", "Settings", "eligible_rows"]
+__all__ = ["Examples", "Learned", "NetworkEstimator", "Settings", "eligible_rows"]
+
+Estimator = TypeVar("Estimator", bound="NetworkEstimator")
 
 _ENOUGH = 256  # enough held-out rows for calibration: the coverage of a 90 % interval is then known to 1.9 %
 _FOLDS = 5
@@ -33,7 +37,26 @@ _CHAINS = 4  # Markov chains of "mcmc"
 _MOST_FOR_CHAINS = 2000  # rows, because each of some thousands of gradients needs all of them
 
 
-class NetworkEstimator(BaseEstimator):
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Checked rows and targets.
+
+    Attributes:
+        x: Training rows, with shape (n, d).
+        targets: Scaled targets, or classes as integers from 0, with shape (n,).
+        extra: Rows and targets that only choose the epoch and calibrate the uncertainty.
+        outputs: Number of outputs of each network.
+        representative: See ``fit``.
+    """
+
+    x: Array
+    targets: Array | Indices
+    extra: tuple[Array, Array | Indices]
+    outputs: int
+    representative: ArrayLike | None
+
+
+class NetworkEstimator(BaseEstimator, ABC):
     """Base class of network estimators: settings and training."""
 
     modules_: tuple[nn.Sequential, ...]
@@ -42,6 +65,7 @@ class NetworkEstimator(BaseEstimator):
     best_epochs_: tuple[int, ...]
     n_labels_: int
     n_features_in_: int
+    _members: list[Member]
 
     def __init__(
         self,
@@ -75,38 +99,77 @@ class NetworkEstimator(BaseEstimator):
         x = validate_data(self, X, dtype=np.float64, reset=False)
         return self.scaling_.tensor(x, _device(self.device))
 
-    def _learn(
-        self,
-        settings: Settings,
-        x: tuple[Array, Array],
-        targets: tuple[Array | Indices, Array | Indices],
+    def _portable(self, location: float, size: float, classes: np.ndarray | None = None) -> PortableNetwork:
+        """All networks that a prediction is the mean over, with these maps of their outputs."""
+        check_is_fitted(self)
+        networks = tuple(network for member in self._members for network in member.networks())
+        scaling = self.scaling_
+        return PortableNetwork(scaling.mean, scaling.scale, scaling.bound, location, size, networks, classes)
+
+    def fit(
+        self: Estimator,
+        X: ArrayLike,  # noqa: N803 - scikit-learn's names
+        y: ArrayLike,
         *,
-        outputs: int,
-        pool: ArrayLike | None,
-        representative: ArrayLike | None,
-    ) -> Learned:
-        """Trains the networks; common to regressors and classifiers.
+        pool: ArrayLike | None = None,
+        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        representative: ArrayLike | None = None,
+    ) -> Estimator:
+        """Trains the networks.
+
+        Rows with equal inputs are held out together. In regression, rows that repeat inputs and target count once,
+        unless the target takes few values.
 
         Args:
-            settings: Checked settings.
-            x: Training rows, and rows that only choose the epoch, with shapes (n, d) and (m, d).
-            targets: Scaled targets, or classes, of both.
-            outputs: Number of outputs of each network.
-            pool: See ``fit``.
-            representative: See ``fit``.
+            X: Inputs, with shape (n, d), n at least 2.
+            y: Targets, or classes, at least two different ones, with shape (n,).
+            pool: Further inputs without labels, with shape (m, d), which are also used to standardise the columns.
+            validation_data: Separate inputs and targets that choose the epoch and calibrate error bars or
+                probabilities. Their labels count in ``n_labels_``.
+            representative: Mask of the rows of ``X`` with the same distribution as those to be predicted, with shape
+                (n,); by default all. Only these are held out to choose the epoch and to calibrate the uncertainty. In
+                active learning they are the labels drawn at random, because chosen rows lie far from each other and are
+                harder to predict when held out.
+
+        Raises:
+            ValueError: If a setting or a shape is wrong, a regression target overflows, or there are not two classes.
+            FloatingPointError: If training diverges.
         """
-        if len(targets[1]) and settings.validation not in {"cross", None}:
+        examples = self._examples(X, y, validation_data, representative)
+        settings = Settings.of(self)
+        settings.check_rows(len(examples.x))
+        learned = self._learn(settings, examples, pool)
+        self._members, judged = learned.members()
+        self._calibrate(learned, judged, settings)
+        return self
+
+    @abstractmethod
+    def _examples(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        extra: tuple[ArrayLike, ArrayLike] | None,
+        representative: ArrayLike | None,
+    ) -> Examples:
+        """What is to be learned, checked; sets what maps the targets."""
+
+    @abstractmethod
+    def _calibrate(self, learned: Learned, judged: Sequence[Sequence[Member]], settings: Settings) -> None:
+        """Sizes the uncertainty by the errors of the judged members, if the settings ask for it."""
+
+    def _learn(self, settings: Settings, examples: Examples, pool: ArrayLike | None) -> Learned:
+        x, targets, (extra, labels) = examples.x, examples.targets, examples.extra
+        if len(labels) and settings.validation not in {"cross", None}:
             msg = f"validation must be None or 'cross' if validation_data is given, got {self.validation!r}"
             raise ValueError(msg)
-        architecture = Architecture(x[0].shape[1], settings.hidden, settings.activation, outputs)
+        architecture = Architecture(x.shape[1], settings.hidden, settings.activation, examples.outputs)
         before = self._before(architecture) if self.warm_start else ()
-        extra = [] if pool is None else [validate_data(self, pool, dtype=np.float64, reset=False)]
-        self.scaling_ = InputScaling.of(x[0], *extra)
-        self.n_labels_ = len(targets[0]) + len(targets[1])
-        y: Any = np.concatenate(targets)
-        task = self._task(settings, architecture, np.concatenate(x), y)
-        eligible = eligible_rows(representative, len(targets[0]))
-        learned = _learned(settings, task, distinct_values(x[0]), eligible, before)
+        rows = [] if pool is None else [validate_data(self, pool, dtype=np.float64, reset=False)]
+        self.scaling_ = InputScaling.of(x, *rows)
+        self.n_labels_ = len(targets) + len(labels)
+        task = self._task(settings, architecture, np.concatenate([x, extra]), np.concatenate([targets, labels]))
+        eligible = eligible_rows(examples.representative, len(targets))
+        learned = _learned(settings, task, distinct_values(x), eligible, before)
         self.modules_ = tuple(module for group in learned.groups for module in group.modules)
         self.best_epochs_ = tuple(epoch for group in learned.groups for epoch in group.epochs)
         self.kernel_scales_ = architecture.scales()

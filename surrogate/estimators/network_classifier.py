@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from surrogate.arrays import Array, Indices
-from surrogate.estimators.network_base import NetworkEstimator, Settings
-from surrogate.networks.classes import Temperature, outputs_of
-from surrogate.networks.fitting import tempered
+from surrogate.estimators.network_base import Examples, Learned, NetworkEstimator, Settings
+from surrogate.networks.classes import Temperature, fit_temperature, outputs_of
+from surrogate.networks.fitting import unseen_logits
+from surrogate.networks.portable import PortableNetwork
 from surrogate.networks.posteriors import Member
 from surrogate.networks.uncertainty import in_blocks
 
@@ -53,6 +55,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         best_epochs_: Chosen epoch of each network.
         n_labels_: Number of labels used, including those that choose the epoch.
         temperature_: The fitted T and a.
+        plain_temperature_: The T fitted with v = 0, used in files of the networks, see ``save_network``.
         n_features_in_: Number of columns.
 
     References:
@@ -62,51 +65,30 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
 
     classes_: np.ndarray
     temperature_: Temperature
+    plain_temperature_: Temperature
 
-    def fit(
+    def _examples(
         self,
-        X: ArrayLike,  # noqa: N803 - scikit-learn's names
+        x: ArrayLike,
         y: ArrayLike,
-        *,
-        pool: ArrayLike | None = None,
-        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
-        representative: ArrayLike | None = None,
-    ) -> NetworkClassifier:
-        """Trains the networks.
-
-        Args:
-            X: Inputs, with shape (n, d), n at least 2.
-            y: Classes, with shape (n,); at least two different ones.
-            pool: See `NetworkRegressor.fit`.
-            validation_data: Separate inputs and classes that choose the epoch and the temperature.
-            representative: Mask of the rows of ``X`` with the same distribution as those to be predicted; see
-                `NetworkRegressor.fit`.
-
-        Raises:
-            ValueError: If a setting or a shape is wrong, or there are not two classes.
-            FloatingPointError: If training diverges.
-        """
-        x, labels = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
+        extra: tuple[ArrayLike, ArrayLike] | None,
+        representative: ArrayLike | None,
+    ) -> Examples:
+        rows, labels = validate_data(self, x, y, dtype=np.float64, ensure_min_samples=2)
         check_classification_targets(labels)
-        settings = Settings.of(self)
-        settings.check_rows(len(x))
         self.classes_, target = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             msg = f"y must have at least 2 classes, got 1 class: {self.classes_[0]!r}"
             raise ValueError(msg)
-        extra = (x[:0], target[:0]) if validation_data is None else self._extra(*validation_data)
-        learned = self._learn(
-            settings,
-            (x, extra[0]),
-            (target.astype(np.int64), extra[1].astype(np.int64)),
-            outputs=len(self.classes_),
-            pool=pool,
-            representative=representative,
-        )
-        members, judged = learned.members()
-        self.temperature_ = tempered(learned.task, learned.judged, judged) if settings.calibrate else Temperature()
-        self._members: list[Member] = members
-        return self
+        further = (rows[:0], target[:0].astype(np.int64)) if extra is None else self._extra(*extra)
+        return Examples(rows, target.astype(np.int64), further, len(self.classes_), representative)
+
+    def _calibrate(self, learned: Learned, judged: Sequence[Sequence[Member]], settings: Settings) -> None:
+        self.temperature_ = self.plain_temperature_ = Temperature()
+        if settings.calibrate:
+            logits, classes = unseen_logits(learned.task, learned.judged, judged)
+            self.temperature_ = fit_temperature(logits, classes)
+            self.plain_temperature_ = fit_temperature([part.means() for part in logits], classes)
 
     def predict_proba(self, X: ArrayLike) -> Array:  # noqa: N803
         """Probabilities of the classes in the order of ``classes_``, with shape (n, c)."""
@@ -118,6 +100,16 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         p = self.predict_proba(X)
         return self.classes_[p.argmax(1)]
 
+    def portable(self) -> PortableNetwork:
+        """The networks, in a form that ``save_network`` writes and other programs read.
+
+        Its probabilities are the mean over the networks of softmax(f / T), T of ``plain_temperature_``: those of
+        ``predict_proba`` for "swag", "ensemble" and "mcmc"; for the others nearly, without the variance of logits.
+        """
+        check_is_fitted(self)
+        names = np.array(self.classes_.tolist())  # fixed-width text rather than objects
+        return self._portable(0.0, 1.0 / self.plain_temperature_.temperature, names)
+
     def _probabilities(self, x: Tensor) -> tuple[Tensor]:
         return (self.temperature_.log_probabilities(outputs_of(self._members, x)).exp(),)
 
@@ -128,4 +120,4 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             unknown = np.setdiff1d(labels, self.classes_).tolist()
             msg = f"validation_data has classes that y does not have: {unknown}"
             raise ValueError(msg)
-        return rows, np.searchsorted(self.classes_, labels)
+        return rows, np.searchsorted(self.classes_, labels).astype(np.int64)

@@ -39,6 +39,10 @@ class Logits:
         """Whether any variance is positive."""
         return bool((self.variance > 0).any())
 
+    def means(self) -> Logits:
+        """The same means, without variance."""
+        return Logits(self.mean, torch.zeros_like(self.variance))
+
 
 def outputs_of(members: Sequence[Member], x: Tensor) -> Logits:
     """Logits at x of all draws of all members."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from surrogate.networks.architecture import Architecture
-from surrogate.networks.classes import Temperature, fit_temperature, outputs_of
+from surrogate.networks.classes import Logits, outputs_of
 from surrogate.networks.ensemble import Stack
 from surrogate.networks.posteriors import Member, Rows, members_of
 from surrogate.networks.training import HeldOut, Schedule, cross_entropy, squared_error, train
@@ -28,7 +28,7 @@ __all__ = [
     "folds",
     "learn",
     "posteriors",
-    "tempered",
+    "unseen_logits",
 ]
 
 
@@ -187,13 +187,14 @@ def calibrated(task: Task, groups: Sequence[Group], members: Sequence[Sequence[M
         groups: Networks that were trained on the same rows.
         members: Members of each group, see `posteriors`.
     """
-    errors, columns = [], []
+    errors, columns, means = [], [], []
     for group, some in zip(groups, members, strict=True):
         rows = group.split.unseen
         parts = in_blocks(partial(spreads, some, disagree=disagreement(task, some)), task.x[rows])
         errors.append((parts[0] - task.y[rows]).cpu().numpy())
         columns.append(parts[1].cpu().numpy())
-    return calibrate(np.concatenate(errors), np.concatenate(columns))
+        means.append(parts[0].cpu().numpy())
+    return calibrate(np.concatenate(errors), np.concatenate(columns), np.concatenate(means))
 
 
 def disagreement(task: Task, members: Sequence[Member]) -> bool:
@@ -201,8 +202,10 @@ def disagreement(task: Task, members: Sequence[Member]) -> bool:
     return task.members > 1 and len(members) > 1
 
 
-def tempered(task: Task, groups: Sequence[Group], members: Sequence[Sequence[Member]]) -> Temperature:
-    """The temperature of the class probabilities, fitted on the held-out rows of each group."""
+def unseen_logits(
+    task: Task, groups: Sequence[Group], members: Sequence[Sequence[Member]]
+) -> tuple[list[Logits], list[Tensor]]:
+    """Logits and classes of the held-out rows of each group, for ``fit_temperature``."""
     unseen = [group.split.unseen for group in groups]
     logits = [outputs_of(some, task.x[rows]) for some, rows in zip(members, unseen, strict=True)]
-    return fit_temperature(logits, [task.y[rows] for rows in unseen])
+    return logits, [task.y[rows] for rows in unseen]

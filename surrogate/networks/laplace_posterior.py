@@ -253,7 +253,14 @@ def _negative_evidence(theta: np.ndarray, posterior: Laplace) -> tuple[float, np
     return float(value), np.array(slope)
 
 
-_Found = tuple[Layer, slice, Scales, KroneckerBlock | FullBlock]
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """A block of parameters: its layer, the layer's scales, the curvature, and the squared norm of the parameters."""
+
+    layer: Layer
+    scale: Scales
+    curvature: KroneckerBlock | FullBlock
+    square: float
 
 
 def laplace(
@@ -296,36 +303,42 @@ def laplace(
     """
     _check(likelihood, structure)
     twin = copy.deepcopy(model).double().eval()
-    layers = curved_layers(twin)
+    pairs = _scaled_layers(twin, scales)
+    batches = _read(loader)
+    classes = likelihood == "classification"
+    misfit, n_targets = _misfit(twin, batches, classes=classes)
+    inputs = [x for x, _ in batches]
+    chosen: Likelihood = Categorical() if classes else Gaussian()
+    if structure == "last-layer" and classes:
+        found = [_full_block(twin, *pairs[-1], inputs, chosen)]
+    else:  # with one output the factors of the last layer are exact
+        pairs = pairs if structure == "kronecker" else pairs[-1:]
+        found = _kronecker_blocks(twin, pairs, inputs, chosen, joint_bias=joint_bias)
+    posterior = Laplace(
+        twin,
+        classes,
+        tuple(block.layer for block in found),
+        tuple(block.curvature for block in found),
+        tuple(block.scale for block in found),
+        n_targets,
+        misfit,
+        tuple(block.square for block in found),
+        (1.0,) * len(found),
+        1.0 if classes else max(misfit / n_targets, 1e-12),
+    )
+    given = prior_precision is not None and (noise is not None or classes)
+    best = posterior if given else posterior.maximised()
+    return best.with_hyperparameters(prior_precision=prior_precision, noise=noise)
+
+
+def _scaled_layers(model: nn.Module, scales: Sequence[Scales] | None) -> list[tuple[Layer, Scales]]:
+    """The layers, each with its (c_w, c_b)."""
+    layers = curved_layers(model)
     constants = [(1.0, 1.0)] * len(layers) if scales is None else list(scales)
     if len(constants) != len(layers):
         msg = f"expected one pair of scales for each of the {len(layers)} layers, got {len(constants)}"
         raise ValueError(msg)
-    if structure != "kronecker":
-        layers, constants = layers[-1:], constants[-1:]
-    x, y = _read(loader)
-    classes = likelihood == "classification"
-    misfit, n_targets = _misfit(twin, x, y, classes=classes)
-    chosen: Likelihood = Categorical() if classes else Gaussian()
-    if structure == "last-layer" and classes:
-        block = _full_block(twin, layers[0], x, chosen, constants[0])
-        found: list[_Found] = [(layers[0], slice(None), constants[0], block)]
-    else:
-        found = _kronecker_blocks(twin, layers, x, chosen, constants, joint_bias=joint_bias)
-    posterior = Laplace(
-        twin,
-        classes,
-        tuple(layer for layer, *_ in found),
-        tuple(block for *_, block in found),
-        tuple(scale for _, _, scale, _ in found),
-        n_targets,
-        misfit,
-        tuple(_squares(layer, columns, scale) for layer, columns, scale, _ in found),
-        (1.0,) * len(found),
-        1.0 if classes else max(misfit / n_targets, 1e-12),
-    )
-    best = posterior if prior_precision is not None and (noise is not None or classes) else posterior.maximised()
-    return best.with_hyperparameters(prior_precision=prior_precision, noise=noise)
+    return list(zip(layers, constants, strict=True))
 
 
 def _check(likelihood: str, structure: str) -> None:
@@ -337,19 +350,19 @@ def _check(likelihood: str, structure: str) -> None:
         raise ValueError(msg)
 
 
-def _read(loader: Iterable[Sequence[Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+def _read(loader: Iterable[Sequence[Tensor]]) -> list[tuple[Tensor, Tensor]]:
     batches = [(x.double(), y) for x, y in loader]
     if not batches:
         msg = "the loader must yield at least one batch (x, y), got none"
         raise ValueError(msg)
-    return [x for x, _ in batches], [y for _, y in batches]
+    return batches
 
 
 @torch.no_grad()
-def _misfit(model: nn.Module, x: Sequence[Tensor], y: Sequence[Tensor], *, classes: bool) -> tuple[float, int]:
+def _misfit(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]], *, classes: bool) -> tuple[float, int]:
     """Sum of squared errors and number of targets; for classes, negative log-likelihood and number of rows."""
     total, count = 0.0, 0
-    for rows, targets in zip(x, y, strict=True):
+    for rows, targets in batches:
         f = model(rows)
         if not classes and targets.numel() != f.numel():
             msg = f"targets must have the shape of the outputs, {tuple(f.shape)}, got {tuple(targets.shape)}"
@@ -367,25 +380,24 @@ def _misfit(model: nn.Module, x: Sequence[Tensor], y: Sequence[Tensor], *, class
 
 def _kronecker_blocks(
     model: nn.Module,
-    layers: Sequence[Layer],
+    pairs: Sequence[tuple[Layer, Scales]],
     x: Sequence[Tensor],
     likelihood: Likelihood,
-    scales: Sequence[Scales],
     *,
     joint_bias: bool,
-) -> list[_Found]:
+) -> list[_Block]:
+    layers, scales = [layer for layer, _ in pairs], [scale for _, scale in pairs]
     factors, n = kronecker_factors(model, x, likelihood, layers=layers, scales=scales)
-    found: list[_Found] = []
-    for layer, factor, scale in zip(layers, factors, scales, strict=True):
+    found: list[_Block] = []
+    for (layer, scale), factor in zip(pairs, factors, strict=True):
         split = layer.bias is not None and not joint_bias
         for columns in (slice(0, -1), slice(-1, None)) if split else (slice(None),):
-            found.append((layer, columns, scale, KroneckerBlock.of(factor, n, columns)))
+            block = KroneckerBlock.of(factor, n, columns)
+            found.append(_Block(layer, scale, block, _squares(layer, columns, scale)))
     return found
 
 
-def _full_block(
-    model: nn.Module, layer: Layer, x: Sequence[Tensor], likelihood: Likelihood, scale: Scales
-) -> FullBlock:
+def _full_block(model: nn.Module, layer: Layer, scale: Scales, x: Sequence[Tensor], likelihood: Likelihood) -> _Block:
     size = sum(p.numel() for p in layer.parameters)
     if size > _LARGEST_FULL:
         msg = (
@@ -400,7 +412,7 @@ def _full_block(
             half = _products(passed.inputs[0], passed.gradients(root)[0])
             total += half.T @ half
     values, vectors = _eigen(total)
-    return FullBlock(vectors, values)
+    return _Block(layer, scale, FullBlock(vectors, values), _squares(layer, slice(None), scale))
 
 
 def _squares(layer: Layer, columns: slice, scale: Scales) -> float:

@@ -120,7 +120,8 @@ class Pass:
             direction: With shape (n, c).
             keep: Whether to keep the graph for another call.
         """
-        total = (self.output * direction).sum()
+        with torch.enable_grad():
+            total = (self.output * direction).sum()  # of a scalar: torch imports sympy to compare other shapes
         values = torch.autograd.grad(total, self.outputs, retain_graph=keep)
         return [layer.outputs(value) for layer, value in zip(self.layers, values, strict=True)]
 

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
 from torch import Tensor, nn
 
 from surrogate.arrays import Array
@@ -31,9 +32,10 @@ _SPARSE = 0.5
 
 @dataclass(frozen=True, eq=False)
 class PortableNetwork:
-    """The mean output of several networks, as a function of the columns of a table.
+    """The mean output of several networks, or of their class probabilities, as a function of the columns of a table.
 
-    y = target_mean + target_scale mean_m f_m(b tanh((x - mean) / (b scale))).
+    y_m = target_mean + target_scale f_m(b tanh((x - mean) / (b scale))). The prediction is the mean of y_m over the
+    networks m; with classes it is that of softmax(y_m), where 1 / target_scale is the temperature of the logits f_m.
 
     Attributes:
         mean: Mean of the columns, with shape (d,).
@@ -42,6 +44,7 @@ class PortableNetwork:
         target_mean: Added to the output.
         target_scale: Factor on the output.
         networks: f_m: linear layers with biases, separated by ReLU, SiLU or tanh.
+        classes: Names of the classes, numbers or words, one for each output, with shape (c,); None for regression.
     """
 
     mean: Array
@@ -50,6 +53,12 @@ class PortableNetwork:
     target_mean: float
     target_scale: float
     networks: tuple[nn.Sequential, ...]
+    classes: NDArray | None = None
+
+    def predict(self, x: ArrayLike) -> Array:
+        """The prediction for columns with shape (n, d): numbers with shape (n,), or probabilities with shape (n, c)."""
+        with torch.no_grad():
+            return self.module()(torch.from_numpy(np.asarray(x, dtype=float))).numpy()
 
     def scaled(self, x: ArrayLike) -> Tensor:
         """The scaled inputs of the networks, in single precision, with shape (n, d)."""
@@ -72,6 +81,8 @@ class PortableNetwork:
             "target": np.array([self.target_mean, self.target_scale]),
             "activation": np.array(_activation(self.networks)),
         }
+        if self.classes is not None:
+            arrays["classes"] = np.asarray(self.classes)
         for member, network in enumerate(self.networks):
             for number, layer in enumerate(_linear_layers(network)):
                 arrays.update(_layer_arrays(f"{member}/{number}", layer, precision))
@@ -90,18 +101,23 @@ class PortableNetwork:
             mean, scale = (np.asarray(arrays[f"inputs/{name}"], dtype=float) for name in ("mean", "scale"))
             bound = float(arrays["inputs/bound"])
             target_mean, target_scale = (float(number) for number in arrays["target"])
+            classes = arrays.get("classes")
         except KeyError as error:
             msg = f"these arrays are not a network: {error} is missing or unknown"
             raise ValueError(msg) from error
         if not networks or networks[0][0].in_features != len(mean) or mean.shape != scale.shape:
             msg = f"these arrays are not a network of {len(mean)} columns: the first layer has another size"
             raise ValueError(msg)
-        return cls(mean, scale, bound, target_mean, target_scale, networks)
+        outputs = networks[0][-1].out_features
+        if outputs != (1 if classes is None else len(classes)):
+            msg = f"these arrays are not a network: {outputs} outputs for {'a number' if classes is None else classes}"
+            raise ValueError(msg)
+        return cls(mean, scale, bound, target_mean, target_scale, networks, classes)
 
     def module(
         self, precision: Precision = "float32", activations: Activations = "none", sample: Tensor | None = None
     ) -> nn.Module:
-        """A torch module that maps columns, with shape (n, d) in double precision, to predictions with shape (n,).
+        """A torch module that maps columns, with shape (n, d) in double precision, to predictions, see ``predict``.
 
         Args:
             precision: Precision of the weights; with "bf16" products are also computed in bfloat16.
@@ -120,7 +136,8 @@ def evaluator(arrays: Arrays) -> Callable[[ArrayLike], Array]:
     and for layer l of network m ``m/l/bias`` and ``m/l/weight``, with shapes (out,) and (out, in). Weights stored as
     16-bit integers are bfloat16, the upper halves of single-precision numbers. If there is ``m/l/scale``, with shape
     (out,), weights are 8-bit integers to be multiplied by it. If there are ``m/l/kept`` and ``m/l/shape``, only the
-    entries whose bit is 1 are stored, in row-major order.
+    entries whose bit is 1 are stored, in row-major order. If there is ``classes``, with shape (c,), ``target`` is 0 and
+    the inverse temperature of the logits, and the function returns probabilities, with shape (n, c).
     """
     function = _FUNCTIONS[str(arrays["activation"])][1]
     members = [list(layers) for layers in _members(arrays)]
@@ -134,8 +151,10 @@ def evaluator(arrays: Arrays) -> Callable[[ArrayLike], Array]:
             z = given
             for number, (weight, bias) in enumerate(layers):
                 z = (function(z) if number else z) @ weight.T + bias
-            outputs.append(z[:, 0])
-        return location + size * np.mean(outputs, axis=0, dtype=float)
+            outputs.append(location + size * z.astype(float))
+        if "classes" in arrays:
+            return np.mean([softmax(output, axis=1) for output in outputs], axis=0)
+        return np.mean(outputs, axis=0)[:, 0]
 
     return evaluate
 
@@ -152,11 +171,12 @@ class _Whole(nn.Module):
         self.register_buffer("mean", torch.from_numpy(portable.mean))
         self.register_buffer("divisor", torch.from_numpy(portable.bound * portable.scale))
         self.bound, self.target = portable.bound, (portable.target_mean, portable.target_scale)
+        self.probabilities = portable.classes is not None
 
     def forward(self, x: Tensor) -> Tensor:
         given = (self.bound * torch.tanh((x - self.mean) / self.divisor)).float()
-        outputs = [network(given).double().squeeze(1) for network in self.networks]
-        return self.target[0] + self.target[1] * torch.stack(outputs).mean(0)
+        outputs = self.target[0] + self.target[1] * torch.stack([network(given).double() for network in self.networks])
+        return outputs.softmax(2).mean(0) if self.probabilities else outputs.mean(0).squeeze(1)
 
 
 class _HalfLinear(nn.Module):

@@ -19,7 +19,7 @@ from surrogate.networks.factors import kronecker_factors
 from surrogate.networks.laplace_posterior import Laplace, laplace
 from surrogate.networks.layers import Scales, curved_layers
 from surrogate.networks.likelihoods import Gaussian
-from surrogate.networks.swag import SwagMoments, outputs_of_draws
+from surrogate.networks.swag import SwagMoments, network_of_draw, outputs_of_draws
 from surrogate.samplers.hamiltonian import hmc
 
 __all__ = ["KINDS", "Drawn", "Linearised", "Member", "Rows", "alike", "members_of", "swag"]
@@ -66,6 +66,9 @@ class Member(Protocol):
     def outputs(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Outputs of m draws, with shape (m, n, c), and their variances or None; in double precision."""
 
+    def networks(self) -> list[nn.Sequential]:
+        """The networks of the draws, on the CPU in single precision, without gradients."""
+
 
 @dataclass(frozen=True, eq=False)
 class Linearised:
@@ -81,6 +84,10 @@ class Linearised:
         """Mean and variance of the outputs, each with shape (1, n, c)."""
         mean, covariance = self.posterior.outputs(x)
         return mean[None], covariance.diagonal(dim1=1, dim2=2)[None]
+
+    def networks(self) -> list[nn.Sequential]:
+        """The network at the mean."""
+        return [_frozen(self.posterior.model)]
 
 
 def alike(members: Sequence[Member], others: Sequence[Member]) -> list[Member]:
@@ -121,6 +128,10 @@ class Drawn:
         """Outputs of each network, with shape (m, n, c)."""
         return outputs_of_draws(self.model, x, self.draws), None
 
+    def networks(self) -> list[nn.Sequential]:
+        """One network for each draw."""
+        return [_frozen(network_of_draw(self.model, row)) for row in self.draws]
+
 
 @dataclass(frozen=True, eq=False)
 class _Alone:
@@ -131,6 +142,14 @@ class _Alone:
     @torch.no_grad()
     def outputs(self, x: Tensor) -> tuple[Tensor, None]:
         return self.module(x.double())[None], None
+
+    def networks(self) -> list[nn.Sequential]:
+        return [_frozen(self.module)]
+
+
+def _frozen(module: nn.Module) -> nn.Sequential:
+    """A copy on the CPU in single precision."""
+    return copy.deepcopy(module).cpu().float().requires_grad_(False)  # type: ignore[return-value]
 
 
 def members_of(

@@ -77,7 +77,7 @@ def lean(model: PortableNetwork, recipe: Recipe, x: ArrayLike) -> PortableNetwor
 
 
 def _smaller(network: nn.Sequential, recipe: Recipe, x: Tensor, member: int) -> nn.Sequential:
-    small = _pruned(network, recipe, x)
+    small = _pruned(network, recipe, x).requires_grad_(True)  # a saved network is frozen, and so is its copy
     stream = torch_generator(recipe.seed, "lean", member)
     if recipe.prune and recipe.steps:
         with keeping_zeros(small):

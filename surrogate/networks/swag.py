@@ -13,7 +13,7 @@ from torch.func import functional_call, vmap
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.optim.swa_utils import update_bn
 
-__all__ = ["Swag", "SwagMoments", "outputs_of_draws"]
+__all__ = ["Swag", "SwagMoments", "network_of_draw", "outputs_of_draws"]
 
 _LEAST_VARIANCE = 1e-30  # smallest variance of a parameter, as in the reference code
 _BLOCK = 512  # rows evaluated by all drawn networks at once
@@ -65,11 +65,17 @@ class Swag:
     def networks(self, draws: Tensor, loader: Iterable[object] | None = None) -> Iterator[nn.Module]:
         """Networks for parameters with shape (m, p), with normalisation statistics recomputed on a loader."""
         for row in draws:
-            twin = copy.deepcopy(self.model)
-            vector_to_parameters(row.to(next(twin.parameters()).dtype), twin.parameters())
+            twin = network_of_draw(self.model, row)
             if loader is not None:
                 update_bn(loader, twin)
             yield twin.eval()
+
+
+def network_of_draw(model: nn.Module, draw: Tensor) -> nn.Module:
+    """A copy of the network with these parameters, with shape (p,)."""
+    twin = copy.deepcopy(model)
+    vector_to_parameters(draw.to(next(twin.parameters()).dtype), twin.parameters())
+    return twin
 
 
 def outputs_of_draws(model: nn.Module, x: Tensor, draws: Tensor) -> Tensor:

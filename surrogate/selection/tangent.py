@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from surrogate.linalg.stationary import CORRELATIONS, squared_distance
+from surrogate.networks.layers import Layer, record
 
 __all__ = ["LaplaceKernel", "NNGPKernel", "NTKernel", "frozen_copy", "layer_factors", "linear_layers"]
 
@@ -135,14 +136,14 @@ def _arc_cosine(k: Tensor, va: Tensor, vb: Tensor) -> tuple[Tensor, Tensor]:
     return value, (math.pi - angle) / (2.0 * math.pi)
 
 
-def linear_layers(module: nn.Module) -> list[nn.Linear]:
+def linear_layers(module: nn.Module) -> list[Layer]:
     """The `nn.Linear` layers of a network in the order of registration.
 
     Raises:
         ValueError: If there are none, or other layers have parameters, whose gradients would be missing.
     """
-    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-    known = {id(p) for layer in layers for p in layer.parameters(recurse=False)}
+    layers = [Layer(name, part) for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+    known = {id(p) for layer in layers for p in layer.parameters}
     others = [name for name, p in module.named_parameters() if id(p) not in known]
     if not layers or others:
         msg = f"expected a network whose parameters are those of nn.Linear layers, got others in {others or 'no layer'}"
@@ -153,9 +154,6 @@ def linear_layers(module: nn.Module) -> list[nn.Linear]:
 def frozen_copy(module: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
     """A copy in evaluation mode without gradients, which later training does not change."""
     twin = copy.deepcopy(module).eval().requires_grad_(False)
-    for part in twin.modules():
-        if getattr(part, "inplace", False):
-            part.inplace = False  # type: ignore[assignment]  # would overwrite the pre-activations that gradients are taken at
     return twin if dtype is None else twin.to(dtype)
 
 
@@ -180,8 +178,7 @@ def layer_factors(
         Pairs (u, v) with shapes (n, inputs + 1) and (n, outputs) of the layer; without its bias (n, inputs).
 
     Raises:
-        ValueError: If the output is not (n,) or (n, k), a layer is not used exactly once on a matrix of n rows, or the
-            network modifies its pre-activations in place.
+        ValueError: If the output is not (n,) or (n, k), or a layer is not used exactly once on a matrix of n rows.
     """
     layers = linear_layers(module)
     scales = [(1.0, 1.0)] * len(layers) if scales is None else list(scales)
@@ -189,60 +186,15 @@ def layer_factors(
         msg = f"expected one pair of scales for each of the {len(layers)} linear layers, got {len(scales)}"
         raise ValueError(msg)
     start = 0 if last is None else max(len(layers) - last, 0)
-    taps = [_Tap(layer) for layer in layers[start:]]
-    try:
-        with torch.enable_grad():
-            totals = [column.sum() for column in _as_matrix(module(x), len(x)).unbind(1)]
-    finally:
-        for tap in taps:
-            tap.handle.remove()
-    inputs = [tap.checked(len(x)) for tap in taps]
-    us = [_with_bias(tap.layer, h, *c) for tap, h, c in zip(taps, inputs, scales[start:], strict=True)]
+    passed = record(module, layers[start:], x, scales=scales[start:])
+    if any(u.shape[:2] != (len(x), 1) for u in passed.inputs):
+        shapes = [tuple(u.shape[:2]) for u in passed.inputs]
+        msg = f"each linear layer must be used on a matrix of {len(x)} rows, got rows and uses of {shapes}"
+        raise ValueError(msg)
+    us = [u[:, 0] for u in passed.inputs]
+    directions = torch.eye(passed.output.shape[1], dtype=passed.output.dtype, device=passed.output.device)
     factors = []
-    for k, total in enumerate(totals):  # gradients of scalars, because torch imports sympy to compare other shapes
-        grads = torch.autograd.grad(total, [tap.outputs[0] for tap in taps], retain_graph=k + 1 < len(totals))
-        factors += list(zip(us, grads, strict=True))
+    for k, direction in enumerate(directions):
+        gradients = passed.gradients(direction.expand_as(passed.output), keep=k + 1 < len(directions))
+        factors += [(u, v[:, 0]) for u, v in zip(us, gradients, strict=True)]
     return factors
-
-
-class _Tap:
-    """Records the input and the output of one layer during one pass."""
-
-    def __init__(self, layer: nn.Linear) -> None:
-        self.layer = layer
-        self.inputs: list[Tensor] = []
-        self.outputs: list[Tensor] = []
-        self.handle = layer.register_forward_hook(self._catch)
-
-    def _catch(self, _layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if not output.requires_grad:
-            output.requires_grad_()
-        self.inputs.append(args[0].detach())
-        self.outputs.append(output)
-        return output
-
-    def checked(self, n: int) -> Tensor:
-        """The input, with shape (n, inputs)."""
-        if len(self.inputs) != 1 or self.inputs[0].shape[:-1] != (n,):
-            shapes = [tuple(h.shape) for h in self.inputs]
-            msg = f"each linear layer must be used once, on a matrix of {n} rows; {self.layer} was used on {shapes}"
-            raise ValueError(msg)
-        if self.outputs[0]._version != 0:
-            msg = f"the output of {self.layer} was modified in place: use an activation that returns a new tensor"
-            raise ValueError(msg)
-        return self.inputs[0]
-
-
-def _with_bias(layer: nn.Linear, h: Tensor, weight_scale: float, bias_scale: float) -> Tensor:
-    """[c_w h, c_b], with shape (n, inputs + 1), or c_w h for a layer without a bias."""
-    h = h if weight_scale == 1.0 else weight_scale * h
-    return h if layer.bias is None else nn.functional.pad(h, (0, 1), value=bias_scale)
-
-
-def _as_matrix(output: Tensor, n: int) -> Tensor:
-    if output.ndim == 1 and len(output) == n:
-        return output[:, None]
-    if output.ndim == 2 and len(output) == n:
-        return output
-    msg = f"expected outputs with shape ({n},) or ({n}, k), got {tuple(output.shape)}"
-    raise ValueError(msg)

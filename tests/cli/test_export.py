@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from surrogate.cli.main import main
+from surrogate.networks.export import load_network
 from surrogate.networks.portable import PortableNetwork
 from surrogate.rng import generator, torch_generator
 from surrogate.storage.arrays import save_arrays
@@ -69,3 +70,25 @@ def test_a_file_that_is_no_network_is_told(folder, capsys):
     save_arrays(folder / "model.npz", {"x": np.zeros(3)})
     assert export(folder) == 2
     assert "not a network" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "written"),
+    [(["no", "yes"], ["no", "yes"]), ([0, 1], ["0", "1"]), ([False, True], ["False", "True"])],
+    ids=["words", "numbers", "flags"],
+)
+def test_export_of_classes(tmp_path, capsys, names, written):
+    network = nn.Sequential(nn.Linear(2, 2))
+    with torch.no_grad():
+        network[0].weight.copy_(torch.tensor([[-4.0, 0.0], [4.0, 0.0]]))
+        network[0].bias.zero_()
+    model = PortableNetwork(np.zeros(2), np.ones(2), 5.0, 0.0, 1.0, (network,), np.array(names))
+    save_arrays(tmp_path / "model.npz", model.to_arrays())
+    x = generator(0, "rows").standard_normal((100, 2))
+    lines = [f"{a},{b},{written[int(a > 0)]}" for a, b in x]
+    (tmp_path / "rows.csv").write_text("\n".join(["a,b,class", *lines]) + "\n")
+    assert export(tmp_path) == 0
+    assert "wrong classes         0.00% ->      0.00%" in capsys.readouterr().out
+    small = load_network(tmp_path / "small.npz")
+    assert small.classes.tolist() == names
+    assert np.all(small.predict(x).argmax(1) == (x[:, 0] > 0))

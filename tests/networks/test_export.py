@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from surrogate import NetworkRegressor
+from surrogate import NetworkClassifier, NetworkRegressor
 from surrogate.networks.architecture import Architecture
 from surrogate.networks.ensemble import Stack
 from surrogate.networks.export import export_network, load_network, save_network
@@ -77,23 +77,80 @@ def test_an_error_that_rises_too_much_is_refused_and_nothing_is_written(model, t
 
 def test_saving_and_reading_a_network_is_exact(model, tmp_path):
     class Fitted:
-        modules_, target_mean_, target_scale_ = model.networks, model.target_mean, model.target_scale
-        scaling_ = model
+        modules_ = model.networks
 
-    save_network(Fitted, tmp_path / "model.npz")
+        def portable(self):
+            return model
+
+    save_network(Fitted(), tmp_path / "model.npz")
     again = load_network(tmp_path / "model.npz")
     assert error(again) == error(model)
     with pytest.raises(ValueError, match=r"as \.npz"):
-        save_network(Fitted, tmp_path / "model.pt")
+        save_network(Fitted(), tmp_path / "model.pt")
 
 
-def test_a_saved_regressor_predicts_as_before(tmp_path):
-    regressor = NetworkRegressor(hidden=(24, 16), n_members=2, epochs=2, validation=None, calibration=None)
-    with pytest.raises(TypeError, match="expected a fitted NetworkRegressor"):
-        save_network(regressor, tmp_path / "model.npz")
-    save_network(regressor.fit(X, Y), tmp_path / "model.npz")
-    found = evaluator(load_network(tmp_path / "model.npz").to_arrays())(X)
-    np.testing.assert_allclose(found, regressor.predict(X), rtol=1e-5)
+@pytest.mark.parametrize("estimator", [NetworkRegressor, NetworkClassifier])
+def test_what_is_not_fitted_is_not_saved(tmp_path, estimator):
+    with pytest.raises(TypeError, match="expected a fitted NetworkRegressor or NetworkClassifier"):
+        save_network(estimator(), tmp_path / "model.npz")
+
+
+@pytest.mark.parametrize(("kind", "networks"), [("last-layer", 2), ("swag", 60)])
+def test_a_saved_regressor_predicts_as_before(tmp_path, kind, networks):
+    settings = {"hidden": (24, 16), "epochs": 2, "validation": None, "calibration": None}
+    regressor = NetworkRegressor(**settings, n_members=2, uncertainty=kind).fit(X, Y)
+    save_network(regressor, tmp_path / "model.npz")
+    again = load_network(tmp_path / "model.npz")
+    assert len(again.networks) == networks
+    for found in (again.predict(X), evaluator(again.to_arrays())(X)):
+        np.testing.assert_allclose(found, regressor.predict(X), rtol=1e-5)
+
+
+LABELS = np.array(["low", "middle", "high"])[np.digitize(Y, np.quantile(Y, [0.4, 0.7]))]
+SMALL = {"hidden": (32, 32), "epochs": 60, "validation": "holdout"}
+
+
+@pytest.fixture(scope="module", params=["last-layer", "ensemble"])
+def classifier(request):
+    members = {"n_members": 2} if request.param == "ensemble" else {}
+    return NetworkClassifier(**SMALL, **members, uncertainty=request.param).fit(X[:800], LABELS[:800])
+
+
+def log_loss(p, labels=LABELS[800:]):
+    return -np.log(p[np.arange(len(labels)), np.searchsorted(["high", "low", "middle"], labels)]).mean()
+
+
+def test_a_saved_classifier_gives_the_same_probabilities(classifier, tmp_path):
+    save_network(classifier, tmp_path / "model.npz")
+    again = load_network(tmp_path / "model.npz")
+    assert again.classes.tolist() == ["high", "low", "middle"]
+    p, expected = evaluator(again.to_arrays())(X[800:]), classifier.predict_proba(X[800:])
+    np.testing.assert_allclose(again.predict(X[800:]), p, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(p.sum(1), 1.0, rtol=1e-12)
+    if classifier.uncertainty == "ensemble":
+        np.testing.assert_allclose(p, expected, rtol=1e-4, atol=1e-6)
+    else:  # without the variance of logits: T is that which is best without it
+        assert log_loss(p) == pytest.approx(log_loss(expected), rel=0.03)
+        assert classifier.plain_temperature_.temperature > classifier.temperature_.temperature
+
+
+@pytest.mark.parametrize(
+    ("recipe", "suffix"),
+    [(Recipe("int8"), "npz"), (Recipe("int8", prune=0.5, steps=300), "npz"), (Recipe("bf16"), "pt2")],
+    ids=["int8", "pruned", "program"],
+)
+def test_a_smaller_file_of_a_classifier(classifier, tmp_path, recipe, suffix):
+    path = tmp_path / f"small.{suffix}"
+    report = export_network(classifier, path, X[800:], LABELS[800:], recipe, tolerance=0.1)
+    assert report.change <= 0.1
+    assert report.wrong[1] <= report.wrong[0] + 0.03 < 0.5
+    assert "wrong classes" in str(report)
+    assert "-log p" in str(report)
+
+
+def test_classes_that_a_network_does_not_have_are_refused(classifier, tmp_path):
+    with pytest.raises(ValueError, match=r"classes that the network does not have: \['odd'\]"):
+        export_network(classifier, tmp_path / "small.npz", X[:3], ["low", "odd", "low"], Recipe())
 
 
 def test_training_after_pruning_helps_and_keeps_the_zeros(model):

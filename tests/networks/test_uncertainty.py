@@ -6,8 +6,11 @@ from scipy import stats
 from surrogate.networks.architecture import Architecture
 from surrogate.networks.posteriors import Linearised, Rows, members_of
 from surrogate.networks.uncertainty import (
+    _EXPONENT,
     Calibration,
-    _negative_log_likelihood,
+    NoiseTrend,
+    _objective,
+    _powers,
     calibrate,
     in_blocks,
     spreads,
@@ -80,19 +83,50 @@ def test_blocks_make_no_difference(networks):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
 
 
-def test_likelihood_is_that_of_scipy_and_its_gradient_that_of_differences():
+def test_objective_is_that_of_scipy_and_its_gradient_that_of_differences():
     rng = np.random.default_rng(3)
-    z, u = rng.standard_normal(30), rng.exponential(size=(30, 2))
-    theta = np.array([-0.3, 0.2, -1.0, 0.7])
-    value, gradient = _negative_log_likelihood(theta, z, u)
-    size = np.sqrt(np.exp(theta[0]) + u @ np.exp(theta[1:3]))
-    assert value == pytest.approx(-stats.t(np.exp(theta[3]), scale=size).logpdf(z).sum(), rel=1e-12)
-    step = 1e-6 * np.eye(4)
+    z, u, powers = rng.standard_normal(30), rng.exponential(size=(30, 2)), _powers(rng.standard_normal(30), 0.1, 0.5)
+    theta = np.array([-0.3, 0.2, -1.0, 0.7, 0.4, -0.2])
+    value, gradient = _objective(theta, z, u, powers)
+    size = np.sqrt(np.exp(theta[0] + powers @ theta[4:]) + u @ np.exp(theta[1:3]))
+    prior = 0.5 * np.sum(theta[4:] ** 2) / _EXPONENT**2
+    assert value == pytest.approx(prior - stats.t(np.exp(theta[3]), scale=size).logpdf(z).sum(), rel=1e-12)
     differences = [
-        (_negative_log_likelihood(theta + h, z, u)[0] - _negative_log_likelihood(theta - h, z, u)[0]) / 2e-6
-        for h in step
+        (_objective(theta + h, z, u, powers)[0] - _objective(theta - h, z, u, powers)[0]) / 2e-6
+        for h in 1e-6 * np.eye(6)
     ]
     np.testing.assert_allclose(gradient, differences, rtol=1e-6, atol=1e-7)
+
+
+def test_noise_that_follows_the_mean_is_found():
+    """Noise of variance exp(z - 0.3 z^2) beside 2 u: exponents within 5 standard errors, shrunk by at most a tenth."""
+    found = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        u, means = rng.exponential(size=(4000, 1)), 5 + 3 * rng.standard_normal(4000)
+        factor = NoiseTrend(5.0, 3.0, (1.0, -0.3)).factor(means)
+        errors = rng.standard_normal(4000) * np.sqrt(factor + 0.3 * u[:, 0])
+        fit = calibrate(errors, u, means)
+        found.append(fit.trend.exponents)
+        ratio = fit.size(u, means) / np.sqrt(factor + 0.3 * u[:, 0])
+        assert np.abs(np.log(ratio)).mean() < 0.1
+    shrunk = np.mean(found, 0) / (1.0, -0.3)
+    assert np.all(shrunk > 0.9 - 5 * np.std(found, 0) / 10**0.5 / 0.3)
+    assert np.all(shrunk < 1 + 5 * np.std(found, 0) / 10**0.5 / 0.3)
+
+
+def test_noise_that_does_not_follow_the_mean_is_left_alone():
+    rng = np.random.default_rng(0)
+    u, means = rng.exponential(size=(500, 1)), rng.standard_normal(500)
+    fit = calibrate(rng.standard_normal(500), u, means)
+    assert np.abs(fit.trend.exponents).max() < 0.15
+    assert calibrate(rng.standard_normal(500), u, np.ones(500)).trend is None
+
+
+def test_log_density_integrates_to_one():
+    fit = Calibration(np.zeros(1), 1.0, 3.0, np.ones(1))
+    grid = np.linspace(-400, 400, 400_001)
+    assert np.exp(fit.log_density(grid, np.full(len(grid), 2.0))).sum() * 0.002 == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize("tail", [3.0, 100.0])

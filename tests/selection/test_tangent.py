@@ -104,6 +104,13 @@ def test_any_module_of_linear_layers():
     torch.testing.assert_close(gram, j @ j.T)
 
 
+@torch.no_grad()
+def test_factors_where_gradients_are_switched_off():
+    ((u, v),) = layer_factors(frozen_copy(network(nn.ReLU())), points(), last=1)
+    assert u.shape == (12, 6)
+    assert torch.equal(v, torch.ones(12, 1, dtype=torch.float64))
+
+
 def test_the_network_of_the_caller_stays_as_it_was():
     net, x = network(nn.ReLU(inplace=True)), points()
     net.train()
@@ -123,6 +130,17 @@ class Twice(nn.Module):
         return self.layer(torch.relu(self.layer(x))).sum(1)
 
 
+class Flattened(nn.Module):
+    """A layer that sees each number of a row by itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+
+    def forward(self, x):
+        return self.layer(x.reshape(-1, 1)).reshape(len(x), -1)
+
+
 class Overwriting(nn.Module):
     def __init__(self):
         super().__init__()
@@ -132,16 +150,23 @@ class Overwriting(nn.Module):
         return self.second(self.first(x) * 1.0).mul_(2.0)
 
 
+def test_a_network_may_write_over_the_output_of_a_layer():
+    net, x = frozen_copy(Overwriting(), torch.float64), points()
+    gram = sum((u @ u.T) * (v @ v.T) for u, v in layer_factors(net, x))
+    plain = sum((u @ u.T) * (v @ v.T) for u, v in layer_factors(nn.Sequential(net.first, net.second), x))
+    torch.testing.assert_close(gram, 4.0 * plain)
+
+
 @pytest.mark.parametrize(
     ("net", "match"),
     [
-        (Twice(), "must be used once"),
+        (Twice(), "must be used exactly once"),
         (nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 1)), "others in"),
         (nn.Sequential(nn.ReLU()), "others in no layer"),
-        (nn.Sequential(nn.Linear(3, 4), nn.Unflatten(1, (2, 2))), "expected outputs with shape"),
-        (Overwriting(), "modified in place"),
+        (nn.Sequential(nn.Linear(3, 4), nn.Unflatten(1, (2, 2))), "outputs must have shape"),
+        (Flattened(), "on a matrix of 12 rows"),
     ],
-    ids=["twice", "norm", "none", "shape", "in place"],
+    ids=["twice", "norm", "none", "shape", "rows"],
 )
 def test_networks_that_it_cannot_differentiate_by_layers_are_refused(net, match):
     with pytest.raises(ValueError, match=match):
@@ -154,7 +179,7 @@ def test_a_wrong_number_of_scales_is_refused():
 
 
 def test_linear_layers_come_in_order():
-    assert [layer.out_features for layer in linear_layers(network(nn.ReLU()))] == [7, 5, 1]
+    assert [layer.module.out_features for layer in linear_layers(network(nn.ReLU()))] == [7, 5, 1]
 
 
 KERNELS = [
@@ -198,11 +223,12 @@ def test_the_tangent_kernel_is_the_limit_of_wide_networks():
     grams = []
     for _ in range(24):
         net = nn.Sequential(nn.Linear(3, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 1)).double()
-        for layer in linear_layers(net):
+        layers = [layer.module for layer in linear_layers(net)]
+        for layer in layers:
             size = math.sqrt(w / layer.in_features)
             layer.weight.data = size * torch.randn(layer.weight.shape, dtype=torch.float64, generator=generator)
             layer.bias.data.zero_()
-        scales = [(math.sqrt(w / layer.in_features), 0.0) for layer in linear_layers(net)]
+        scales = [(math.sqrt(w / layer.in_features), 0.0) for layer in layers]
         grams.append(sum((u @ u.T) * (v @ v.T) for u, v in layer_factors(frozen_copy(net), x, scales=scales)))
     stack, limit = torch.stack(grams), NTKernel(3, w, b).matrix(x, x)
     error = (stack.mean(0) - limit).abs()
