@@ -6,7 +6,8 @@ kills: runs that are killed at random moments and resumed; the journal must be t
 disks: runs that may write few bytes, as on a full disk; resumed without the limit, they must end like the others.
 doubles: two processes in one folder; one is refused and the other ends like the others.
 foreign: runs in folders with files of others; no byte of these changes.
-fuzz: seconds for which each reader gets damaged files; only ValueError and OSError may be raised, each within seconds.
+fuzz: seconds for which each reader gets damaged files: only ValueError and OSError may be raised, each within 10 s and
+    with less than a further gigabyte.
 The numbers are how many, or seconds; 0 leaves a part out. The exit status is 1 if anything is wrong.
 """
 
@@ -14,55 +15,100 @@ from __future__ import annotations
 
 import os
 import resource
-import subprocess
+import shutil
+import signal
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from damage import damage
+from damaged_readers import limit_memory, read_damaged, readers_of_exports, readers_of_runs, readers_of_tables
 
-ROOT = Path(__file__).resolve().parents[1]
+import surrogate
+from surrogate.storage.journal import Journal
+
 PARTS = {"kills": 20, "disks": 10, "doubles": 5, "foreign": 1, "fuzz": 60}
 BUDGET = 14
-PROGRAM = """
-import sys, time, surrogate
+
+
 def log_likelihood(x):
+    """A bent ridge, 20 ms a call, so that accidents can fall between calls."""
     time.sleep(0.02)
     return -0.5 * float(x[0] ** 2 / 0.6 + (x[1] - 0.2 * x[0] ** 2) ** 2 / 0.3)
-surrogate.infer(log_likelihood, {"a": (-4, 4), "b": (-3, 3)}, output=sys.argv[1], seed=5,
-                max_evaluations=int(sys.argv[2]), n_samples=200, progress=False, into=True)
-"""
+
+
+def run(folder):
+    """The run that every trial starts or continues."""
+    surrogate.infer(
+        log_likelihood,
+        {"a": (-4, 4), "b": (-3, 3)},
+        output=folder,
+        seed=5,
+        max_evaluations=BUDGET,
+        n_samples=200,
+        progress=False,
+        into=folder is not None,
+    )
+
+
+class Trial:
+    """A forked process, in which everything is imported already; what it prints goes to a file."""
+
+    def __init__(self, work, limit=None):
+        """Starts ``work()``; ``limit`` is the largest size of a file in bytes."""
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._work(work, limit)
+
+    def _work(self, work, limit):
+        os.dup2(self.errors.fileno(), 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = 1
+        try:
+            if limit is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            work()
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+        except BaseException as error:
+            os.write(2, f"{type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(status)
+
+    def kill(self):
+        """Kills the process at once."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+    def end(self, seconds=600):
+        """The exit status, and what was printed as an error."""
+        last = time.monotonic() + seconds
+        while (ended := os.waitpid(self.pid, os.WNOHANG)) == (0, 0):
+            if time.monotonic() > last:
+                self.kill()
+                return -1, f"still running after {seconds} s"
+            time.sleep(0.01)
+        self.errors.seek(0)
+        return os.waitstatus_to_exitcode(ended[1]), self.errors.read().decode(errors="replace")
 
 
 def start(folder, limit=None):
-    """A run in a process of its own; ``limit`` is the largest size of a file in bytes."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-
-    def limited():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(folder), str(BUDGET)],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        preexec_fn=None if limit is None else limited,  # noqa: PLW1509
-    )
+    """The run, in a process of its own."""
+    return Trial(partial(run, folder), limit)
 
 
 def finish(folder):
     """What is wrong with the last run in a folder; empty if it ends well."""
-    process = start(folder)
-    error = process.communicate(timeout=600)[1].decode()
-    return "" if process.returncode == 0 else error.strip().splitlines()[-1]
+    status, error = start(folder).end()
+    return "" if status == 0 else error.strip().splitlines()[-1]
 
 
 def points(folder):
     """The evaluated points of a run, in order."""
-    from surrogate.storage.journal import Journal
-
     return [(entry.x.tobytes(), entry.evaluation.y) for entry in Journal(folder / "evaluations.jsonl").read()]
 
 
@@ -80,9 +126,8 @@ def kills(n, folder, whole, rng):
         place = folder / f"kill{i}"
         for _ in range(rng.integers(1, 4)):
             process = start(place)
-            time.sleep(rng.uniform(0.5, 6.0))
+            time.sleep(rng.uniform(0.05, 2.0))
             process.kill()
-            process.communicate()
         yield verdict(place, whole)
 
 
@@ -90,8 +135,7 @@ def disks(n, folder, whole, rng):
     """Lets no file grow beyond a random size."""
     for i in range(n):
         place = folder / f"disk{i}"
-        process = start(place, int(rng.integers(100, 40_000)))
-        process.communicate(timeout=600)
+        start(place, int(rng.integers(100, 40_000))).end()
         yield verdict(place, whole)
 
 
@@ -100,10 +144,10 @@ def doubles(n, folder, whole, rng):  # noqa: ARG001
     for i in range(n):
         place = folder / f"double{i}"
         both = [start(place), start(place)]
-        errors = [process.communicate(timeout=600)[1].decode() for process in both]
-        refused = sum("is in use by" in error for error in errors)
-        if refused > 1 or any(p.returncode and "is in use by" not in e for p, e in zip(both, errors, strict=True)):
-            yield errors[0][-300:] + errors[1][-300:]
+        ends = [process.end() for process in both]
+        refused = sum("is in use by" in error for _, error in ends)
+        if refused > 1 or any(status and "is in use by" not in error for status, error in ends):
+            yield ends[0][1][-300:] + ends[1][1][-300:]
         else:
             yield verdict(place, whole)
 
@@ -122,46 +166,25 @@ def foreign(n, folder, whole, rng):
         yield problem or (f"changed: {', '.join(changed)}" if changed else "")
 
 
-def readers(whole_run):
-    """Files of a finished run, and what reads each."""
-    from surrogate.cli.config import read_config
-    from surrogate.inference.driving.saved import load_prior, load_state
-    from surrogate.storage.arrays import load_arrays
-    from surrogate.storage.documents import read_document
-    from surrogate.storage.folder import RunFolder
-    from surrogate.storage.journal import Journal
-
-    prior = load_prior(RunFolder(whole_run))
-    text = b"likelihood: math:exp\nparameters: {a: [0, 1], b: {prior: {dist: norm, loc: 0}}}\noptions: {seed: 1}\n"
-    state = (whole_run / "state.npz").read_bytes()
-    return [
-        ("evaluations.jsonl", (whole_run / "evaluations.jsonl").read_bytes(), lambda path: Journal(path).read()),
-        ("state.npz", state, load_arrays),
-        ("state.npz", state, lambda path: load_state(RunFolder(path.parent), prior, 5)),
-        ("run.yaml", text, read_document),
-        ("run.yaml", text, read_config),
-    ]
-
-
-def fuzz(seconds, folder, whole_run, rng):
-    """Gives each reader damaged files for so many seconds."""
+def fuzz(seconds, folder, whole, rng):
+    """Gives each reader damaged files for so many seconds, in a process that may take a further gigabyte."""
     place = folder / "fuzz"
     place.mkdir()
-    for name, content, read in readers(whole_run):
-        end, problem, trials = time.monotonic() + seconds, "", 0
-        while time.monotonic() < end and not problem:
-            (place / name).write_bytes(damage(content, rng))
-            began, trials = time.monotonic(), trials + 1
-            try:
-                read(place / name)
-            except (ValueError, OSError):
-                pass
-            except BaseException as error:
-                problem = f"{name}: {type(error).__name__}: {error}"
-            if time.monotonic() - began > 10.0:
-                problem = f"{name}: took {time.monotonic() - began:.0f} s"
-        print(f"fuzz {name}: {trials} files", flush=True)
-        yield problem
+    shutil.copytree(whole, place / "run")
+    found = [*readers_of_runs(place / "run"), *readers_of_exports(place), *readers_of_tables(place)]
+    for i, reader in enumerate(found):
+        report = place / f"report{i}"
+
+        def work(reader=reader, report=report):
+            limit_memory()
+            trials, problem = read_damaged(reader, seconds, rng)
+            report.write_text(f"{trials} files{': ' * bool(problem)}{problem}")
+            sys.exit(bool(problem))
+
+        status, error = Trial(work).end(seconds + 60)
+        text = report.read_text() if report.exists() else error.strip()[-300:]
+        print(f"fuzz {i} {reader.path.name}: {text}", flush=True)
+        yield f"{reader.path.name}: {text}" if status else ""
 
 
 def main():
@@ -171,6 +194,7 @@ def main():
     if unknown := set(asked) - set(PARTS):
         sys.exit(f"unknown: {', '.join(unknown)}; there are {', '.join(PARTS)}")
     wrong = 0
+    run(None)  # imports everything, so that the forked runs start at once
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if problem := finish(folder / "whole"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import math
 import os
 import sys
@@ -19,7 +18,7 @@ from surrogate.cli.export import add_export
 from surrogate.cli.label import add_label
 from surrogate.cli.log import show_log
 from surrogate.cli.svm import add_svm_commands, as_libsvm_spells
-from surrogate.cli.watch import add_watch
+from surrogate.cli.watch import add_watch, parameter_names
 from surrogate.output.outcome import read_outcome
 from surrogate.output.tables import plus_minus
 from surrogate.storage.arrays import load_arrays
@@ -27,8 +26,6 @@ from surrogate.storage.folder import RunFolder
 from surrogate.storage.journal import Entry
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from surrogate.cli.config import RunConfig
     from surrogate.executors.mpi import Ranks
     from surrogate.inference.result import Result
@@ -199,7 +196,7 @@ def _facts(folder: RunFolder) -> list[tuple[str, str]]:
     row = _last_row(folder)
     signals = {name: row[name] for name in ("spread", "batch_error", "moved") if name in row}
     facts = [("run in", str(folder.path)), ("evaluations", _counted(records) + _age(folder))]
-    facts += _best(records, state)
+    facts += _best(records, parameter_names(state))
     if records:
         facts.append(("time", f"{_hours(sum(record.evaluation.seconds for record in records))} in the likelihood"))
     if row:
@@ -240,14 +237,13 @@ def _age(folder: RunFolder) -> str:
     return f", the last {_hours(max(time.time() - folder.journal.path.stat().st_mtime, 0.0))} ago"
 
 
-def _best(records: list[Entry], state: dict[str, NDArray]) -> list[tuple[str, str]]:
+def _best(records: list[Entry], names: list[str]) -> list[tuple[str, str]]:
     finite = [record for record in records if record.evaluation.status == "ok"]
     if not finite:
         return []
     best = max(finite, key=lambda record: record.evaluation.y)
-    prior = json.loads(str(state["prior"])) if "prior" in state else []
-    names = [entry["name"] for entry in prior] or [f"x{j}" for j in range(len(best.x))]
-    point = ", ".join(f"{name} = {value:.6g}" for name, value in zip(names, best.x, strict=True))
+    known = names or [f"x{j}" for j in range(len(best.x))]
+    point = ", ".join(f"{name} = {value:.6g}" for name, value in zip(known, best.x, strict=True))
     return [("best", f"log-likelihood {best.evaluation.y:.6g} at {point}")]
 
 

@@ -20,7 +20,7 @@ from surrogate.storage.arrays import load_arrays
 from surrogate.storage.folder import RunFolder
 from surrogate.storage.journal import Entry, parse_lines
 
-__all__ = ["RunFiles", "add_watch", "lines_of"]
+__all__ = ["RunFiles", "add_watch", "lines_of", "parameter_names"]
 
 _EPILOG = """Only reads the run's files: it takes no lock, writes nothing, and works wherever the folder is visible.
 On a terminal the lines are rewritten in place; elsewhere they are printed when something has changed.
@@ -103,12 +103,26 @@ def _trace(path: Path) -> tuple[Mapping[str, Any], ...]:
 def _state(path: Path) -> Mapping[str, Any]:
     """Names, phase and verdict in a file of the state, without its arrays."""
     arrays = load_arrays(path)
-    names = [str(entry["name"]) for entry in json.loads(str(arrays["prior"]))] if "prior" in arrays else []
     return {
-        "names": names,
+        "names": parameter_names(arrays),
         "phase": str(arrays.get("verdict/phase", "")),
         "verdict": str(arrays.get("verdict/reason", "")),
     }
+
+
+def parameter_names(state: Mapping[str, Any]) -> list[str]:
+    """Names of the parameters in the arrays of a run's state, without loading scipy; empty if there is no state.
+
+    Raises:
+        ValueError: If the names cannot be read.
+    """
+    if not state:
+        return []
+    try:
+        return [str(entry["name"]) for entry in json.loads(str(state["prior"]))]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        msg = f"the prior in state.npz cannot be read ({type(error).__name__}: {error}); restore the file from a copy"
+        raise ValueError(msg) from error
 
 
 def lines_of(files: RunFiles, now: float) -> list[str]:

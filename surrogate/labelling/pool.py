@@ -130,12 +130,36 @@ class Pool:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Pool:
-        """The inverse of `to_arrays`."""
-        return cls(
-            schema=Schema.of_document(json.loads(str(arrays["schema"]))),
-            digest=str(arrays["digest"]),
-            **{name: arrays[name] for name in ("numbers", "codes", "y", "allowed", "names")},
-        )
+        """The inverse of `to_arrays`.
+
+        Raises:
+            ValueError: If the arrays are others, or do not fit together.
+        """
+        try:
+            schema = Schema.of_document(json.loads(str(arrays["schema"])))
+            _check_arrays(schema, arrays)
+            columns = {name: arrays[name] for name in ("numbers", "codes", "y", "allowed", "names")}
+            return cls(schema=schema, digest=str(arrays["digest"]), **columns)
+        except (KeyError, TypeError, AttributeError, RecursionError, ValueError) as error:
+            msg = f"the table cannot be restored from its arrays ({type(error).__name__}: {error})"
+            raise ValueError(msg) from error
+
+
+def _check_arrays(schema: Schema, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError unless shapes and types of the arrays of a pool are those that its schema implies."""
+    sizes = [len(column.categories) for column in schema.category_columns]
+    n, q = len(np.atleast_1d(arrays["names"])), len(sizes)
+    expected = {
+        "numbers": ((n, len(schema.columns) - q), "f"), "codes": ((n, q), "iu"), "y": ((n,), "f"),
+        "allowed": ((n,), "b"), "names": ((n,), "U"),
+    }  # fmt: skip
+    for name, (shape, kinds) in expected.items():
+        if arrays[name].shape != shape or arrays[name].dtype.kind not in kinds:
+            msg = f"{name} must have shape {shape}, got {arrays[name].dtype} with shape {arrays[name].shape}"
+            raise ValueError(msg)
+    if not np.isfinite(arrays["numbers"]).all() or not (arrays["codes"] < np.array(sizes, dtype=int)).all():
+        msg = "numbers must be finite, and codes those of categories"
+        raise ValueError(msg)
 
 
 _FAR = 100.0  # central 90 % ranges; 4 in 100,000 rows of a lognormal column with log sd 2 lie beyond

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -104,6 +104,9 @@ class PortableNetwork:
             classes = arrays.get("classes")
         except KeyError as error:
             msg = f"these arrays are not a network: {error} is missing or unknown"
+            raise ValueError(msg) from error
+        except (TypeError, IndexError, OverflowError, MemoryError) as error:
+            msg = f"these arrays are not a network: {error}"
             raise ValueError(msg) from error
         if not networks or networks[0][0].in_features != len(mean) or mean.shape != scale.shape:
             msg = f"these arrays are not a network of {len(mean)} columns: the first layer has another size"
@@ -257,18 +260,36 @@ def _layers(arrays: Arrays, member: int) -> Iterator[tuple[NDArray, NDArray]]:
             full = np.zeros(tuple(arrays[f"{name}/shape"]), np.float32)
             full[np.unpackbits(arrays[f"{name}/kept"], count=full.size).astype(bool).reshape(full.shape)] = weight
             weight = full
-        weight = weight.astype(np.float32)
-        if f"{name}/scale" in arrays:
-            weight = weight * arrays[f"{name}/scale"][:, None]
-        yield weight, arrays[f"{name}/bias"]
+        if weight.dtype.kind not in "fi":
+            msg = f"{name}/weight must be numbers, got {weight.dtype}"
+            raise ValueError(msg)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is too large becomes infinite and is refused
+            weight, bias = weight.astype(np.float32), arrays[f"{name}/bias"].astype(np.float32)
+            if f"{name}/scale" in arrays:
+                weight = weight * arrays[f"{name}/scale"][:, None]
+        yield weight, bias
         number += 1
+
+
+def _check_layer(weight: NDArray, bias: NDArray, inputs: Any) -> None:
+    """Raises ValueError unless these are numbers of a linear layer with so many inputs; None: any number."""
+    fits = weight.ndim == 2 and weight.size and bias.shape == weight.shape[:1] and inputs in (None, weight.shape[1])
+    if not fits:
+        msg = (
+            f"a weight and a bias with shapes {weight.shape}, {bias.shape} are not a layer of {inputs or 'some'} inputs"
+        )
+        raise ValueError(msg)
+    if not np.isfinite(bias).all() or not np.isfinite(weight).all():
+        msg = "the weights and biases of a network must be finite numbers"
+        raise ValueError(msg)
 
 
 def _network(layers: Iterator[tuple[NDArray, NDArray]], function: type[nn.Module]) -> nn.Sequential:
     parts: list[nn.Module] = []
     for weight, bias in layers:
+        _check_layer(weight, bias, parts[-2].out_features if parts else None)
         layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
         layer.weight = nn.Parameter(torch.from_numpy(np.ascontiguousarray(weight)))
-        layer.bias = nn.Parameter(torch.from_numpy(np.array(bias, dtype=np.float32)))
+        layer.bias = nn.Parameter(torch.from_numpy(bias))
         parts += [layer, function()]
     return nn.Sequential(*parts[:-1])

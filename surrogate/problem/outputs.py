@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -65,8 +67,15 @@ class Layout:
         Raises:
             ValueError: If the text is not that of a layout.
         """
-        names, shapes = json.loads(text)
-        return cls(tuple(map(str, names)), tuple(tuple(map(int, shape)) for shape in shapes))
+        try:
+            names, shapes = json.loads(text)
+            layout = cls(tuple(map(str, names)), tuple(tuple(map(operator.index, shape)) for shape in shapes))
+            if len(layout.names) != len(layout.shapes) or min((0, *chain(*layout.shapes))) < 0:
+                raise ValueError  # noqa: TRY301
+        except (TypeError, ValueError, RecursionError, OverflowError) as error:
+            msg = f"a layout is a list of names and a list of shapes, got {text[:60]!r}"
+            raise ValueError(msg) from error
+        return layout
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from surrogate.log_density.composite.model import CompositeLogDensity
 from surrogate.log_density.composite.parameters import SharedKernel
 from surrogate.log_density.composite.reduction import principal_components
 from surrogate.problem.outputs import Layout
+from surrogate.storage.arrays import load_arrays, save_arrays
 
 __all__ = ["OutputEmulator", "emulate_outputs", "load_observables"]
 
@@ -28,7 +29,7 @@ __all__ = ["OutputEmulator", "emulate_outputs", "load_observables"]
 _LEFT = 1e-4  # of the spread of the outputs near the posterior: what components may leave of them
 _NEAR = 30.0  # depth in nats of the evaluations that say how much outputs vary ...
 _FEWEST = 3  # ... or of the fourth best, if it is deeper
-_FORMAT = "surrogate observables 1"
+_KIND = "observables of a simulator"
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +121,7 @@ class OutputEmulator:
         for number, group in enumerate(self.groups):
             of_column[group.columns] = number
         return {name: np.asarray(getattr(self, name)) for name in numbers} | {
-            "format": np.array(_FORMAT),
+            "kind": np.array(_KIND),
             "names": np.array(self.names),
             "layout": np.array(self.layout.to_text()),
             "hyper": np.array([group.hyper.vector() for group in self.groups]),
@@ -130,8 +131,17 @@ class OutputEmulator:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray]) -> OutputEmulator:
-        """The inverse of ``to_arrays``."""
+        """The inverse of ``to_arrays``.
+
+        Raises:
+            ValueError: If the arrays are others, or do not fit together.
+        """
         numbers = ("columns", "centre", "basis", "left", "location", "forward", "u", "scores", "far")
+        others = ("names", "layout", "hyper", "kernels", "of_column")
+        if absent := [name for name in (*numbers, *others) if name not in arrays]:
+            msg = f"the arrays of an emulator lack {', '.join(absent)}"
+            raise ValueError(msg)
+        _check_shapes(arrays)
         size = arrays["u"].shape[1]
         groups = tuple(
             SharedKernel(
@@ -155,20 +165,52 @@ class OutputEmulator:
         if Path(path).suffix != ".npz":
             msg = f"observables are saved as .npz, got {os.fspath(path)!r}"
             raise ValueError(msg)
-        np.savez(path, **self.to_arrays())  # type: ignore[arg-type]
+        save_arrays(Path(path), self.to_arrays())
 
 
 def load_observables(path: str | os.PathLike[str]) -> OutputEmulator:
     """The outputs of a simulator as a run has learned them, from a file of ``result.observables(...).save``.
 
+    The file holds numbers and names; nothing in it is executed.
+
     Raises:
-        ValueError: If the file holds something else.
+        FileNotFoundError: If there is no file.
+        ValueError: If it is damaged or holds something else.
     """
-    with np.load(path, allow_pickle=False) as arrays:
-        if str(arrays.get("format", "")) != _FORMAT:
-            msg = f"{os.fspath(path)} holds no observables of a simulator, or those of another version"
+    arrays = load_arrays(Path(path))
+    if str(arrays.get("kind", "")) != _KIND:
+        msg = f"{os.fspath(path)} holds no observables of a simulator, which result.observables().save(...) writes"
+        raise ValueError(msg)
+    try:
+        with np.errstate(over="raise", divide="raise", invalid="raise"):
+            return OutputEmulator.from_arrays(arrays)
+    except (ValueError, ArithmeticError, LookupError, TypeError, RuntimeError) as error:
+        msg = f"{os.fspath(path)} cannot be used: {error}"
+        raise ValueError(msg) from error
+
+
+def _check_shapes(arrays: Mapping[str, NDArray]) -> None:
+    """Raises ValueError if the arrays of an emulator are no finite numbers, or do not fit together."""
+    s, k, n, m = (np.size(arrays[name]) for name in ("columns", "of_column", "far", "centre"))
+    expected = {
+        "columns": (s,), "of_column": (k,), "far": (n,), "centre": (m,), "left": (m,), "basis": (m, k),
+        "location": (s,), "forward": (s, s), "u": (n, s), "scores": (n, k),
+    }  # fmt: skip
+    for name, shape in expected.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+            msg = f"{name} must be finite numbers with shape {shape}, got {array.dtype} with shape {array.shape}"
             raise ValueError(msg)
-        return OutputEmulator.from_arrays(dict(arrays))
+    if (size := Layout.from_text(str(arrays["layout"])).size) != m:
+        msg = f"the layout must be one of {m} numbers, got {size}"
+        raise ValueError(msg)
+    d = arrays["names"].size
+    if not (arrays["columns"] >= 0).all() or not (arrays["columns"] < d).all():
+        msg = f"columns must be positions of the {d} names, got {arrays['columns']}"
+        raise ValueError(msg)
+    if set(arrays["of_column"]) != set(range(len(arrays["hyper"]))):
+        msg = f"of_column must hold each of {len(arrays['hyper'])} groups, got {sorted(set(arrays['of_column']))}"
+        raise ValueError(msg)
 
 
 def emulate_outputs(model: CompositeLogDensity, draws: Array, names: tuple[str, ...]) -> OutputEmulator:
