@@ -15,7 +15,6 @@ from damage import damage, damage_arrays
 import surrogate
 from surrogate.cli.config import read_config
 from surrogate.cli.main import _facts
-from surrogate.inference.conclusion import load_result
 from surrogate.inference.driving.saved import load_origin, load_prior, load_state
 from surrogate.labelling.answers import read_answers
 from surrogate.labelling.opening import new_run, open_run
@@ -52,7 +51,7 @@ def readers_of_runs(whole: Path) -> list[Reader]:
         Reader(whole / "state.npz", lambda path: load_state(RunFolder(path.parent), prior, 5)),
         Reader(whole / "state.npz", lambda path: load_prior(RunFolder(path.parent))),
         Reader(whole / "state.npz", lambda path: load_origin(RunFolder(path.parent))),
-        Reader(whole / "state.npz", lambda path: load_result(path.parent, n_samples=20)),
+        Reader(whole / "state.npz", lambda path: surrogate.load_result(path.parent, n_samples=20)),
         Reader(whole / "result.json", read_outcome),
         *(Reader(whole / name, show) for name in ("evaluations.jsonl", "state.npz", "trace.csv", "result.json")),
     ]

@@ -195,7 +195,7 @@ class SurrogateParameters:
             division = Division(parameter, power, bool(axes))
         return cls(
             hyper=Hyperparameters.of(arrays["hyper"], warp.size),
-            whitening=Whitening(arrays["centre"], arrays["forward"], arrays["backward"]),
+            whitening=Whitening.from_arrays(arrays),
             structure=Structure(kernel, trend, output, warp, division),
             temperature=temperature,
             n=int(arrays["counts"][0]),

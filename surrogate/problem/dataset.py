@@ -260,7 +260,13 @@ def _frozen(array: np.ndarray, dtype: type) -> np.ndarray:
     """A read-only copy in C order, or the array itself if it is that already."""
     if isinstance(array, np.ndarray) and _is_frozen(array, dtype):
         return array
-    copy: np.ndarray = np.array(array, dtype=dtype, order="C")
+    given = np.asarray(array)
+    if np.dtype(dtype).kind in "iu" and given.size:
+        limits = np.iinfo(dtype)
+        if given.dtype.kind not in "iufb" or not ((given >= limits.min) & (given <= limits.max)).all():
+            msg = f"integers from {limits.min} to {limits.max} were expected, got {given.dtype}"
+            raise ValueError(msg)
+    copy: np.ndarray = np.array(given, dtype=dtype, order="C")
     copy.flags.writeable = False
     return copy
 

@@ -156,7 +156,7 @@ class CompositeParameters:
         )
         return cls(
             groups=groups,
-            whitening=Whitening(arrays["centre"], arrays["forward"], arrays["backward"]),
+            whitening=Whitening.from_arrays(arrays),
             warp=warp,
             temperature=temperature,
             n=int(arrays["counts"][0]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,24 @@ class Whitening:
     centre: NDArray[np.float64]
     forward: NDArray[np.float64]
     backward: NDArray[np.float64]
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray]) -> Whitening:
+        """The map with the saved arrays ``centre``, ``forward`` and ``backward``.
+
+        Raises:
+            ValueError: If they are no finite numbers, or their shapes do not fit together.
+        """
+        centre, forward, backward = (np.asarray(arrays[name], np.float64) for name in ("centre", "forward", "backward"))
+        square = (centre.size, centre.size)
+        if centre.ndim != 1 or forward.shape != square or backward.shape != square:
+            msg = f"a whitening needs shapes (d,), (d, d) and (d, d), got {centre.shape}, {forward.shape} and "
+            msg += f"{backward.shape}"
+            raise ValueError(msg)
+        if not all(np.isfinite(array).all() for array in (centre, forward, backward)):
+            msg = "the numbers of a whitening must be finite"
+            raise ValueError(msg)
+        return cls(centre, forward, backward)
 
     @classmethod
     def identity(cls, d: int) -> Whitening:

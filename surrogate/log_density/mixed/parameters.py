@@ -101,4 +101,4 @@ class MixedParameters:
             own = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
             surrogate = SurrogateParameters.from_arrays(own)
             groups.append(GroupParameters(arrays[f"{i}/members"], arrays[f"{i}/columns"], surrogate))
-        return cls(tuple(groups), Whitening(arrays["centre"], arrays["forward"], arrays["backward"]), n, searched)
+        return cls(tuple(groups), Whitening.from_arrays(arrays), n, searched)
