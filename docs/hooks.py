@@ -28,6 +28,9 @@ PAGES = {"CHANGELOG.md": "changes.md", "CONTRIBUTING.md": "contributing.md"}
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".sh": "bash"}
 """Endings of the examples that are shown, and their languages."""
 
+INHERITING = ("surrogate.Result",)
+"""Classes that are shown with the members of the classes they extend."""
+
 API: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "inference": (
         "Posterior runs",
@@ -167,9 +170,10 @@ def names_of(entry: str) -> list[str]:
 def _api_page(title: str, words: str, entries: tuple[str, ...]) -> str:
     blocks = [f"# {title}\n\n{words}\n"]
     for name in (name for entry in entries for name in names_of(entry)):
-        blocks.append(
-            f"::: {_home(name)}\n    options:\n      heading: {name}\n      toc_label: {name.rpartition('.')[2]}\n"
-        )
+        options = f"heading: {name}\n      toc_label: {name.rpartition('.')[2]}\n"
+        if name in INHERITING:
+            options += "      inherited_members: true\n"
+        blocks.append(f"::: {_home(name)}\n    options:\n      {options}")
     return "\n".join(blocks)
 
 

@@ -132,35 +132,55 @@ def lines_of(files: RunFiles, now: float) -> list[str]:
         files: The state of the run.
         now: The current time in seconds since 1970.
     """
-    entries, phase = files.entries, _PHASES.get(str(files.words.get("phase") or "design"), "")
-    evaluations = [entry.evaluation for entry in entries]
+    evaluations = [entry.evaluation for entry in files.entries]
     failed = [e for e in evaluations if e.status == "failed"]
-    impossible = sum(e.status == "infeasible" for e in evaluations)
-    extra = [f"{impossible} at -inf"] * bool(impossible) + [f"{len(failed)} failed"] * bool(failed)
-    counted = f"{len(entries)} calls" + (f" ({', '.join(extra)})" if extra else "")
-    stamp = _stamp(files.folder.journal.path)
-    age = [f"the last {in_words(max(now - stamp * 1e-9, 0.0))} ago"] if stamp else []
-    lines = [f"run       {_end_of(str(files.folder.path))}", f"phase     {phase}"]
-    lines += [", ".join(["calls     " + counted, *age])]
-    finite = [entry for entry in entries if entry.evaluation.status == "ok"]
-    if finite:
-        best = max(finite, key=lambda entry: entry.evaluation.y)
-        names = files.words.get("names") or [f"x{j}" for j in range(len(best.x))]
-        point = ", ".join(f"{name} = {value:.4g}" for name, value in zip(names, best.x, strict=False))
-        lines.append(f"best      {best.evaluation.y:.6g} at {point}")
-    recent = [e.seconds for e in evaluations[-_RECENT:]]
-    if recent:
-        lines.append(f"pace      {in_words(sum(recent) / len(recent))} a call, {_workers(evaluations[-_RECENT:])}")
-    lines += _signals(files.rows)
-    left = _left(files.rows)
-    if left is not None and not files.over:
-        lines.append(f"left      about {left} calls" if left else "left      nearly done")
-    lines += _evidence(files)
-    if failed:
-        lines.append(f"failed    {failed[-1].reason}")
-    if files.words.get("verdict"):
-        lines.append(f"verdict   {files.words['verdict']}")
+    lines = [
+        f"run       {_end_of(str(files.folder.path))}",
+        f"phase     {_PHASES.get(str(files.words.get('phase') or 'design'), '')}",
+        *_calls(files, now),
+        *_best(files),
+        *_pace(evaluations[-_RECENT:]),
+        *_signals(files.rows),
+        *_remaining(files),
+        *_evidence(files),
+    ]
+    lines += [f"failed    {failed[-1].reason}"] if failed else []
+    lines += [f"verdict   {files.words['verdict']}"] if files.words.get("verdict") else []
     return [_cut(_printable(line)) for line in lines]
+
+
+def _calls(files: RunFiles, now: float) -> list[str]:
+    """How many calls there were, what became of them, and when the last one was."""
+    statuses = [entry.evaluation.status for entry in files.entries]
+    counts = ((statuses.count("infeasible"), "at -inf"), (statuses.count("failed"), "failed"))
+    extra = ", ".join(f"{count} {words}" for count, words in counts if count)
+    line = f"calls     {len(statuses)} calls" + (f" ({extra})" if extra else "")
+    stamp = _stamp(files.folder.journal.path)
+    return [f"{line}, the last {in_words(max(now - stamp * 1e-9, 0.0))} ago" if stamp else line]
+
+
+def _best(files: RunFiles) -> list[str]:
+    """The best evaluation and where it is."""
+    finite = [entry for entry in files.entries if entry.evaluation.status == "ok"]
+    if not finite:
+        return []
+    best = max(finite, key=lambda entry: entry.evaluation.y)
+    names = files.words.get("names") or [f"x{j}" for j in range(len(best.x))]
+    point = ", ".join(f"{name} = {value:.4g}" for name, value in zip(names, best.x, strict=False))
+    return [f"best      {best.evaluation.y:.6g} at {point}"]
+
+
+def _pace(recent: Sequence[Any]) -> list[str]:
+    """How long a call takes, and on how many workers."""
+    if not recent:
+        return []
+    return [f"pace      {in_words(sum(e.seconds for e in recent) / len(recent))} a call, {_workers(recent)}"]
+
+
+def _remaining(files: RunFiles) -> list[str]:
+    """About how many calls a run that is not over still needs."""
+    left = None if files.over else _left(files.rows)
+    return [] if left is None else [f"left      about {left} calls" if left else "left      nearly done"]
 
 
 def _evidence(files: RunFiles) -> list[str]:

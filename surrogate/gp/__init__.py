@@ -53,14 +53,15 @@ if TYPE_CHECKING:
     from surrogate.gp.noise import Noise as Noise
     from surrogate.gp.noise import Nugget as Nugget
     from surrogate.gp.noise import Shaped as Shaped
+    from surrogate.gp.optimise import Fit as Fit
     from surrogate.gp.posterior import Posterior as Posterior
     from surrogate.gp.process import Data as Data
     from surrogate.gp.process import Process as Process
     from surrogate.gp.process import Solver as Solver
     from surrogate.gp.scales import Evidence as Evidence
-    from surrogate.gp.scales import Fit as Fit
     from surrogate.gp.scales import Observations as Observations
     from surrogate.gp.scales import ScaledProcess as ScaledProcess
+    from surrogate.gp.scales import ScaleFit as ScaleFit
     from surrogate.gp.scales import ScalePrior as ScalePrior
     from surrogate.gp.scales import maximise as maximise
     from surrogate.gp.solvers.basis import BasisPosterior as BasisPosterior
@@ -107,7 +108,7 @@ _HOMES = {
     "Evidence": "surrogate.gp.scales",
     "ExactEvidence": "surrogate.gp.evidence.exact",
     "ExactPosterior": "surrogate.gp.solvers.exact",
-    "Fit": "surrogate.gp.scales",
+    "Fit": "surrogate.gp.optimise",
     "FourierBasis": "surrogate.gp.bases",
     "Given": "surrogate.gp.noise",
     "HilbertBasis": "surrogate.gp.bases",
@@ -140,6 +141,7 @@ _HOMES = {
     "RBF": "surrogate.gp.kernels",
     "Rounded": "surrogate.gp.categories",
     "Scale": "surrogate.gp.kernels",
+    "ScaleFit": "surrogate.gp.scales",
     "ScalePrior": "surrogate.gp.scales",
     "ScaledProcess": "surrogate.gp.scales",
     "Shaped": "surrogate.gp.noise",

@@ -18,7 +18,7 @@ from surrogate.gp.evidence.minibatch import minibatch_fit
 from surrogate.gp.evidence.neighbours import NeighbourEvidence
 from surrogate.gp.evidence.profile import NoiseProfile
 from surrogate.gp.kernels import STATIONARY
-from surrogate.gp.scales import CALIBRATION, Fit, Objective, Observations, ScaledProcess, ScalePrior, maximise
+from surrogate.gp.scales import CALIBRATION, Objective, Observations, ScaledProcess, ScaleFit, ScalePrior, maximise
 from surrogate.linalg.stationary import CORRELATIONS
 
 __all__ = ["EVIDENCES", "EXACT_FIT", "Search", "choose_process", "with_profiled_noise"]
@@ -61,7 +61,7 @@ class Search:
     size: int
     feature_seed: int
 
-    def exact(self, name: str, rows: Tensor, start: Array | None = None) -> Fit:
+    def exact(self, name: str, rows: Tensor, start: Array | None = None) -> ScaleFit:
         """The fit of a kernel by the exact marginal likelihood; few points are fitted from two starts.
 
         Args:
@@ -76,13 +76,13 @@ class Search:
         fits = [
             maximise(evidence.objective, begin, prior=self.prior) for begin in (starts if start is None else [start])
         ]
-        return min(fits, key=lambda fit: fit.value)
+        return max(fits, key=lambda fit: fit.value)
 
-    def process(self, name: str, fit: Fit, origin: str) -> ScaledProcess:
+    def process(self, name: str, fit: ScaleFit, origin: str) -> ScaledProcess:
         """The process of a fit; it has an output scale if the noise is known."""
         scale = None if self.noise is None else math.sqrt(self.noise / fit.eta)
-        rescued = f", {fit.n_rescues} evaluations with more noise" if fit.n_rescues else ""
-        kernel = STATIONARY[name](fit.lengthscale).with_vector(fit.theta[1:])
+        rescued = f", {len(fit.rescues)} evaluations with more noise" if fit.rescues else ""
+        kernel = STATIONARY[name](fit.lengthscale).with_vector(fit.vector[1:])
         return ScaledProcess(kernel, fit.eta, scale, origin + rescued)
 
 
@@ -131,12 +131,7 @@ def choose_process(
         ValueError: If the evidence is not one of those, or needs noise and the values are exact.
         FloatingPointError: If a kernel matrix cannot be factored with any noise.
     """
-    if evidence not in EVIDENCES:
-        msg = f"evidence must be one of {EVIDENCES}, got {evidence!r}"
-        raise ValueError(msg)
-    if noise == 0.0 and evidence == "minibatch":
-        msg = "evidence='minibatch' needs noise, got noise=0: use 'exact' or 'neighbours' for values without noise"
-        raise ValueError(msg)
+    _check(evidence, noise)
     n = len(data)
     least = max(n, 10) * torch.finfo(torch.float64).eps
     prior = ScalePrior(eta_bounds=(least, least if noise == 0.0 else 1e3))
@@ -144,14 +139,27 @@ def choose_process(
     search = Search(data, noise or None, prior, order, generator, size, feature_seed)
     pilot = order[: min(n, _PILOT if n > EXACT_FIT else max(n // 3, 200))]
     fits = {name: search.exact(name, pilot) for name in kernels}
-    ranked = sorted(kernels, key=lambda name: fits[name].value)
-    if evidence == "auto":
-        evidence = "exact" if n <= EXACT_FIT else "neighbours"
-    if n < 3:  # of which none has neighbours
-        evidence = "exact"
-    process = _BY[evidence](search, {name: fits[name] for name in ranked[:2]}, len(pilot) == n)
+    ranked = sorted(kernels, key=lambda name: -fits[name].value)
+    process = _BY[_kind(evidence, n)](search, {name: fits[name] for name in ranked[:2]}, len(pilot) == n)
     floored = noise is None and n >= 3 and process.correlation.name in _FLOOR
     return _with_noise_floor(process, search) if floored else process
+
+
+def _check(evidence: str, noise: float | None) -> None:
+    """Refuses evidences that there are not, and those that exact values do not have."""
+    if evidence not in EVIDENCES:
+        msg = f"evidence must be one of {EVIDENCES}, got {evidence!r}"
+        raise ValueError(msg)
+    if noise == 0.0 and evidence == "minibatch":
+        msg = "evidence='minibatch' needs noise, got noise=0: use 'exact' or 'neighbours' for values without noise"
+        raise ValueError(msg)
+
+
+def _kind(evidence: str, n: int) -> str:
+    """The evidence of n points where the choice may be left open; fewer than three have no neighbours."""
+    if n < 3:
+        return "exact"
+    return evidence if evidence != "auto" else "exact" if n <= EXACT_FIT else "neighbours"
 
 
 def _noisier(theta: Array) -> Array:
@@ -162,15 +170,15 @@ def _noisier(theta: Array) -> Array:
     return np.concatenate([[max(theta[0], math.log(0.01))], theta[1:]])
 
 
-def _by_all_points(search: Search, fits: dict[str, Fit], complete: bool) -> ScaledProcess:
+def _by_all_points(search: Search, fits: dict[str, ScaleFit], complete: bool) -> ScaledProcess:
     """The best of the fits, repeated with all points unless it had them (``complete``)."""
     name, fit = next(iter(fits.items()))
     if not complete:
-        fit = search.exact(name, torch.arange(len(search.data), device=search.order.device), _noisier(fit.theta))
+        fit = search.exact(name, torch.arange(len(search.data), device=search.order.device), _noisier(fit.vector))
     return search.process(name, fit, f"marginal likelihood of {len(search.data)} points")
 
 
-def _by_neighbours(search: Search, fits: dict[str, Fit], complete: bool) -> ScaledProcess:  # noqa: ARG001
+def _by_neighbours(search: Search, fits: dict[str, ScaleFit], complete: bool) -> ScaledProcess:  # noqa: ARG001
     """Two fits by neighbours: of all kernels, and of the better one with neighbours by its new lengthscales."""
     n = len(search.data)
     m = min(_NEIGHBOURS, n - 1)
@@ -186,39 +194,39 @@ def _by_neighbours(search: Search, fits: dict[str, Fit], complete: bool) -> Scal
                 noise=search.noise,
             )
             fits = fits | {name: _near(search, evidence.objective, fit)}
-        best = min(fits, key=lambda each: fits[each].value)
+        best = max(fits, key=lambda each: fits[each].value)
         fits = {best: fits[best]}
     return search.process(best, fits[best], f"predictions of {len(targets)} points from their {m} nearest of {n}")
 
 
-def _near(search: Search, objective: Objective, fit: Fit) -> Fit:
+def _near(search: Search, objective: Objective, fit: ScaleFit) -> ScaleFit:
     """The maximum near a fit to fewer points, by a few evaluations."""
     return maximise(
         objective,
-        _noisier(fit.theta),
+        _noisier(fit.vector),
         prior=search.prior,
         max_evaluations=_REFINEMENTS,
         tolerance=_ROUGH_TOLERANCE,
     )
 
 
-def _by_iteration(search: Search, fits: dict[str, Fit], complete: bool) -> ScaledProcess:  # noqa: ARG001
+def _by_iteration(search: Search, fits: dict[str, ScaleFit], complete: bool) -> ScaledProcess:  # noqa: ARG001
     name, fit = next(iter(fits.items()))
     centred = replace(search.data, y=search.data.y - search.data.y.mean())
-    start = _noisier(fit.theta)
+    start = _noisier(fit.vector)
     evidence = IterativeEvidence.of(CORRELATIONS[name], centred, start, rank=_RANK, noise=search.noise)
     found = _near(search, evidence.objective, fit)
-    error = evidence.estimate(found.theta).standard_error
+    error = evidence.estimate(found.vector).standard_error
     words = f"marginal likelihood of {len(centred)} points by conjugate gradients, to {error:.1g} nats"
     return search.process(name, found, words)
 
 
-def _by_minibatches(search: Search, fits: dict[str, Fit], complete: bool) -> ScaledProcess:  # noqa: ARG001
+def _by_minibatches(search: Search, fits: dict[str, ScaleFit], complete: bool) -> ScaledProcess:  # noqa: ARG001
     name, fit = next(iter(fits.items()))
     found, _ = minibatch_fit(
         CORRELATIONS[name],
         search.data,
-        _noisier(fit.theta),
+        _noisier(fit.vector),
         generator=search.generator,
         prior=search.prior,
         noise=search.noise,
@@ -226,7 +234,7 @@ def _by_minibatches(search: Search, fits: dict[str, Fit], complete: bool) -> Sca
     return search.process(name, found, found.status)
 
 
-def _by_basis(search: Search, fits: dict[str, Fit], complete: bool) -> ScaledProcess:  # noqa: ARG001
+def _by_basis(search: Search, fits: dict[str, ScaleFit], complete: bool) -> ScaledProcess:  # noqa: ARG001
     name, fit = next(iter(fits.items()))
     centred = replace(search.data, y=search.data.y - search.data.y.mean())
     basis, words = choose_basis(name, centred.x, fit.lengthscale, search.size, seed=search.feature_seed)

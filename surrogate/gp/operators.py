@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -13,15 +14,79 @@ from surrogate.linalg.operators import Operator, as_columns
 from surrogate.linalg.precision import product
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from surrogate.gp.composition import Kernel
 
-__all__ = ["FeatureSum", "TiledOperator"]
+__all__ = ["FeatureSum", "PairOperator", "TiledOperator"]
 
 _TILE = 1024  # rows and columns computed at once: 8 MB for each part of a kernel in float64
 
 
+class PairOperator(ABC):
+    """A matrix of covariances between pairs of points, never stored: what follows from the covariance of two sets.
+
+    Its subclasses are dataclasses.
+
+    Attributes:
+        x: Points of the rows, with shape (n, d).
+        others: Points of the columns, with shape (m, d); None where they are the same.
+    """
+
+    x: Tensor
+    others: Tensor | None
+
+    @abstractmethod
+    def between(self, a: Tensor, b: Tensor) -> Tensor:
+        """Covariance between points a and b, with shape (len(a), len(b))."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return len(self.x), len(self.of_columns)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the entries."""
+        return self.x.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the points."""
+        return self.x.device
+
+    @property
+    def of_columns(self) -> Tensor:
+        """Points of the columns, with shape (m, d)."""
+        return self.x if self.others is None else self.others
+
+    def cross(self, new: Tensor) -> Self:
+        """The covariance of values at new points, with shape (m, d), with those at these points: shape (m, n)."""
+        return replace(self, x=new, others=self.of_columns)  # type: ignore[type-var]
+
+    def transpose(self) -> Self:
+        """Rows and columns exchanged."""
+        return self if self.others is None else replace(self, x=self.others, others=self.x)  # type: ignore[type-var]
+
+    def column(self, i: int) -> Tensor:
+        """Column i, with shape (n,)."""
+        return self.between(self.x, self.of_columns[i][None])[:, 0]
+
+    def columns(self, index: Tensor) -> Tensor:
+        """Some of the columns, with shape (n, len(index))."""
+        return self.between(self.x, self.of_columns[index])
+
+    def submatrix(self, index: Tensor) -> Tensor:
+        """Some of the rows of the same columns, with shape (len(index), len(index))."""
+        return self.between(self.x[index], self.of_columns[index])
+
+    def dense(self) -> Tensor:
+        """The matrix itself, with shape (n, m)."""
+        return self.between(self.x, self.of_columns)
+
+
 @dataclass(frozen=True, eq=False)
-class TiledOperator:
+class TiledOperator(PairOperator):
     """The covariance of values at points x with those at others, computed tile by tile: O(n m) time, O(tile^2) memory.
 
     It serves every kernel; `surrogate.linalg.operators.KernelOperator` is faster for a stationary one.
@@ -38,24 +103,9 @@ class TiledOperator:
     others: Tensor | None = None
     precision: str = "full"
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return len(self.x), len(self._columns)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the entries."""
-        return self.x.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the points."""
-        return self.x.device
-
-    @property
-    def _columns(self) -> Tensor:
-        return self.x if self.others is None else self.others
+    def between(self, a: Tensor, b: Tensor) -> Tensor:
+        """The kernel at all pairs."""
+        return self.kernel.covariance(a, b)
 
     @property
     def outputscale(self) -> float:
@@ -72,40 +122,16 @@ class TiledOperator:
         others = None if self.others is None else self.others.to(dtype)
         return replace(self, x=self.x.to(dtype), others=others, precision=precision)
 
-    def cross(self, x: Tensor) -> TiledOperator:
-        """The covariance of values at new points x, with shape (m, d), with those at these points: shape (m, n)."""
-        return replace(self, x=x, others=self._columns)
-
-    def transpose(self) -> TiledOperator:
-        """Rows and columns exchanged."""
-        return self if self.others is None else replace(self, x=self.others, others=self.x)
-
     def diag(self) -> Tensor:
         """Diagonal of a square matrix, with shape (n,)."""
         return self.kernel.diagonal(self.x)
-
-    def column(self, i: int) -> Tensor:
-        """Column i, with shape (n,)."""
-        return self.kernel.covariance(self.x, self._columns[i][None])[:, 0]
-
-    def columns(self, index: Tensor) -> Tensor:
-        """Some of the columns, with shape (n, len(index))."""
-        return self.kernel.covariance(self.x, self._columns[index])
-
-    def submatrix(self, index: Tensor) -> Tensor:
-        """Some of the rows of the same columns, with shape (len(index), len(index))."""
-        return self.kernel.covariance(self.x[index], self._columns[index])
-
-    def dense(self) -> Tensor:
-        """The matrix itself, with shape (n, m)."""
-        return self.kernel.covariance(self.x, self._columns)
 
     def matmul(self, v: Tensor) -> Tensor:
         """Product with v, with shape (m, k) or (m,)."""
         columns = as_columns(v, self)
         out = columns.new_zeros(len(self.x), columns.shape[1])
         for a, b in self._tiles():
-            k = self.kernel.covariance(self.x[a], self._columns[b])
+            k = self.kernel.covariance(self.x[a], self.of_columns[b])
             out[a] += product(k, columns[b], self.precision)
             if self.others is None and a != b:
                 out[b] += product(k.T, columns[a], self.precision)

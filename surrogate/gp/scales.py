@@ -26,15 +26,16 @@ from surrogate.arrays import Array
 from surrogate.gp import optimise
 from surrogate.gp.composition import Kernel
 from surrogate.gp.kernels import STATIONARY, Points, stationary_part
+from surrogate.gp.optimise import Fit
 from surrogate.gp.parameters import Priors
 from surrogate.linalg.stationary import Stationary
 
 __all__ = [
     "CALIBRATION",
     "Evidence",
-    "Fit",
     "Objective",
     "Observations",
+    "ScaleFit",
     "ScalePrior",
     "ScaledProcess",
     "as_tensor",
@@ -193,49 +194,30 @@ class ScalePrior:
     eta_bounds: tuple[float, float] = (1e-10, 1e3)
     lengthscale_bounds: tuple[float, float] = (5e-3, 1e3)
 
-    def bounds(self, d: int) -> Array:
-        """Bounds of theta, with shape (d + 1, 2)."""
-        return np.log(np.array([self.eta_bounds, *([self.lengthscale_bounds] * d)]))
+    def priors(self, d: int) -> Priors:
+        """The same for each entry of theta."""
+        low, high = np.log(np.array([self.eta_bounds, *([self.lengthscale_bounds] * d)])).T
+        precision = np.array([self.eta_sd**-2, *([self.lengthscale_sd**-2] * d)])
+        return Priors(self.centre(d), precision, low, high)
 
     def centre(self, d: int) -> Array:
         """The mean of the prior, with shape (d + 1,), from which a cold fit starts."""
         return np.array([math.log(0.01), *([0.5 * math.log(d)] * d)])
 
-    def penalty(self, theta: Array) -> tuple[float, Array]:
-        """Negative log density up to a constant, and its gradient."""
-        d = len(theta) - 1
-        precision = np.array([self.eta_sd**-2, *([self.lengthscale_sd**-2] * d)])
-        pull = precision * (theta - self.centre(d))
-        return 0.5 * float(pull @ (theta - self.centre(d))), pull
-
 
 @dataclass(frozen=True, eq=False)
-class Fit:
-    """Hyperparameters at a maximum of a marginal likelihood.
-
-    Attributes:
-        theta: (log eta, log l_1, ..., log l_d).
-        value: The objective there, negative log posterior in nats.
-        n_evaluations: How often it was evaluated.
-        n_rescues: How many evaluations needed a raised eta.
-        status: Message of the optimiser.
-    """
-
-    theta: Array
-    value: float
-    n_evaluations: int
-    n_rescues: int
-    status: str
+class ScaleFit(Fit):
+    """A maximum of a marginal likelihood whose vector is theta = (log eta, log l_1, ..., log l_d)."""
 
     @property
     def eta(self) -> float:
         """Noise variance in units of the squared output scale."""
-        return math.exp(self.theta[0])
+        return math.exp(self.vector[0])
 
     @property
     def lengthscale(self) -> Array:
         """Lengthscales, with shape (d,)."""
-        return np.exp(self.theta[1:])
+        return np.exp(self.vector[1:])
 
 
 def maximise(
@@ -245,7 +227,7 @@ def maximise(
     prior: ScalePrior,
     max_evaluations: int = 60,
     tolerance: float = 1e-7,
-) -> Fit:
+) -> ScaleFit:
     """The maximum a posteriori theta reached from ``start`` by L-BFGS-B with rescue.
 
     Args:
@@ -258,16 +240,14 @@ def maximise(
     Raises:
         FloatingPointError: If the objective is not finite with any noise.
     """
-    d, bounds = len(start) - 1, prior.bounds(len(start) - 1)
-    precision = np.array([prior.eta_sd**-2, *([prior.lengthscale_sd**-2] * d)])
 
     def noisier(theta: Array, factor: float) -> tuple[float, Array]:
         """The objective with eta times a factor."""
         return objective(theta if factor == 1.0 else np.append(math.log(math.exp(theta[0]) * factor), theta[1:]))
 
-    priors = Priors(prior.centre(d), precision, bounds[:, 0], bounds[:, 1])
+    priors = prior.priors(len(start) - 1)
     found = optimise.maximise(noisier, start, priors, max_evaluations=max_evaluations, tolerance=tolerance)
-    return Fit(found.vector, -found.value, found.n_evaluations, len(found.rescues), found.status)
+    return ScaleFit(**vars(found))
 
 
 def scale_terms(q: float, n: int, eta: float, noise: float | None) -> tuple[float, float, float]:

@@ -15,7 +15,7 @@ __all__ = ["parts", "without"]
 
 
 _SEARCHED = ("structures", "input_warps", "output_warps", "couplings", "divisions", "noise")
-_SETTINGS = ("temperature", "feasibility_doubt", "jumps")
+_SWITCHES = {"temperature": "tempered", "feasibility_doubt": "feasibility_doubt", "jumps": "jumps"}
 _EXPLORING = ("promising", "labels", "exchanges", "holes", "modes")
 _NEEDED = (Fill.name, Probes.name)  # parts without which a batch is incomplete
 
@@ -23,7 +23,7 @@ _NEEDED = (Fill.name, Probes.name)  # parts without which a batch is incomplete
 def parts() -> tuple[str, ...]:
     """Names of the parts that can be left out: scouts, checks, searches, settings, and "explore"."""
     names = [*(scout.name for scout in SCOUTS), *(check.name for check in CHECKS)]
-    return (*_SEARCHED, *_SETTINGS, *(name.replace(" ", "_") for name in names if name not in _NEEDED), "explore")
+    return (*_SEARCHED, *_SWITCHES, *(name.replace(" ", "_") for name in names if name not in _NEEDED), "explore")
 
 
 def without(loop: PosteriorLoop, name: str) -> PosteriorLoop:
@@ -40,7 +40,7 @@ def without(loop: PosteriorLoop, name: str) -> PosteriorLoop:
     if name not in parts():
         msg = f"name must be one of {', '.join(parts())}, got {name!r}"
         raise ValueError(msg)
-    if name in _SEARCHED or name in _SETTINGS:
+    if name in _SEARCHED or name in _SWITCHES:
         return replace(loop, setup=_setup_without(loop.setup, name))
     left_out = _EXPLORING if name == "explore" else (name.replace("_", " "),)
     if "holes" in left_out:
@@ -50,10 +50,6 @@ def without(loop: PosteriorLoop, name: str) -> PosteriorLoop:
 
 
 def _setup_without(setup: Setup, name: str) -> Setup:
-    if name == "temperature":
-        return replace(setup, tempered=False)
-    if name == "feasibility_doubt":
-        return replace(setup, feasibility_doubt=False)
-    if name == "jumps":
-        return replace(setup, jumps=False)
+    if name in _SWITCHES:
+        return replace(setup, switches=replace(setup.switches, **{_SWITCHES[name]: False}))
     return replace(setup, search=replace(setup.search, **{name: False}))

@@ -105,7 +105,7 @@ def _least_sure(view: View, t: Array, n: int, d: int) -> Array:
         zeta=_SEARCHING if searching else d**_ZETA_POWER,
         caution=min(_MOST_CAUTIOUS, float(np.sqrt(inflation(view.errors(everywhere=True))))) if searching else None,
         pending=setup.scaled.to_unit(view.under_way),
-        doubt=setup.feasibility_doubt,
+        doubt=setup.switches.feasibility_doubt,
     )
     return t[index]
 

@@ -21,7 +21,7 @@ from surrogate.problem.target import Posterior
 if TYPE_CHECKING:
     from surrogate.inference.result import Result
 
-__all__ = ["BestFit", "Calls", "calls_of", "maximum", "refinement_of"]
+__all__ = ["BestFit", "Calls", "Confirmation", "calls_of", "maximum", "refinement_of"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -111,6 +111,35 @@ class BestFit:
 
 
 @dataclass(frozen=True, eq=False)
+class Confirmation:
+    """How a maximum of the surrogate is confirmed by true calls.
+
+    Attributes:
+        log_likelihood: As ``infer`` takes it, or a ``Posterior``; that of the run if None.
+        executor: As ``infer`` takes it.
+        max_evaluations: Calls allowed.
+        tolerance: Nats that a maximum may be higher.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    log_likelihood: Any
+    executor: Any
+    max_evaluations: int
+    tolerance: float
+
+    def __post_init__(self) -> None:
+        if not self.tolerance > 0:
+            msg = f"tolerance must be a positive number of nats, got {self.tolerance!r}"
+            raise ValueError(msg)
+        budget = self.max_evaluations
+        if isinstance(budget, bool) or not isinstance(budget, int) or budget < 0:
+            msg = f"max_evaluations must be a whole number of at least 0, got {budget!r}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, eq=False)
 class Calls:
     """True evaluations: a function of points x with shape (b, d), the number allowed, and the number of workers."""
 
@@ -120,36 +149,27 @@ class Calls:
 
 
 @contextlib.contextmanager
-def calls_of(result: Result, log_likelihood: Any, executor: Any, budget: int) -> Iterator[Calls]:
+def calls_of(result: Result, how: Confirmation) -> Iterator[Calls]:
     """Context with calls of the likelihood after a run; closes the executor if it made it.
-
-    Args:
-        result: Result of the run.
-        log_likelihood: As ``infer`` takes it, or a ``Posterior``; that of the run if None.
-        executor: As ``infer`` takes it.
-        budget: Calls allowed.
 
     Raises:
         ValueError: If calls are requested and the likelihood is unknown.
     """
-    if isinstance(budget, bool) or not isinstance(budget, int) or budget < 0:
-        msg = f"max_evaluations must be a whole number of at least 0, got {budget!r}"
-        raise ValueError(msg)
-    if budget == 0:
+    if how.max_evaluations == 0:
         yield Calls(lambda x: [], 0)  # noqa: ARG005
         return
-    if log_likelihood is None and result.target is None:
+    if how.log_likelihood is None and result.target is None:
         msg = (
             "a result that was loaded from a folder does not hold the likelihood: pass log_likelihood=, or "
             "max_evaluations=0 for the maximum of the surrogate alone"
         )
         raise ValueError(msg)
-    target: Any = result.target if log_likelihood is None else log_likelihood
+    target: Any = result.target if how.log_likelihood is None else how.log_likelihood
     if not isinstance(target, Posterior):
         target = Posterior(target, _setup(result).prior, gradient=_setup(result).gradient)
     posterior = target
-    with make_executor(executor, posterior.evaluate) as pool:
-        yield Calls(lambda x: evaluate_batch(posterior, x, pool), budget, max(1, workers_of(pool) or 1))
+    with make_executor(how.executor, posterior.evaluate) as pool:
+        yield Calls(lambda x: evaluate_batch(posterior, x, pool), how.max_evaluations, max(1, workers_of(pool) or 1))
 
 
 def refinement_of(result: Result, of: str) -> Refinement:
@@ -169,23 +189,12 @@ def _setup(result: Result) -> Any:
     return result.setup
 
 
-def maximum(
-    result: Result,
-    of: str = "posterior",
-    *,
-    log_likelihood: Any = None,
-    executor: Any = None,
-    max_evaluations: int = 10,
-    tolerance: float = 0.02,
-) -> BestFit:
+def maximum(result: Result, of: str, how: Confirmation) -> BestFit:
     """The point of highest posterior density or likelihood, see ``Result.maximum``."""
-    if not tolerance > 0:
-        msg = f"tolerance must be a positive number of nats, got {tolerance!r}"
-        raise ValueError(msg)
     ground = refinement_of(result, of)
-    with calls_of(result, log_likelihood, executor, max_evaluations) as calls:
-        after, (peak,) = confirm(ground, [Slice()], calls.evaluate, budget=calls.budget, tolerance=tolerance)
-    return _best_fit(ground, after, peak, result.names, tolerance)
+    with calls_of(result, how) as calls:
+        after, (peak,) = confirm(ground, [Slice()], calls.evaluate, budget=calls.budget, tolerance=how.tolerance)
+    return _best_fit(ground, after, peak, result.names, how.tolerance)
 
 
 def _best_fit(before: Refinement, after: Refinement, peak: Peak, names: tuple[str, ...], tolerance: float) -> BestFit:

@@ -258,7 +258,7 @@ def _chain(view: View, sample: ImportanceSample, n_samples: int, max_seconds: fl
         ess=n_samples,
         max_seconds=max_seconds,
         bounds=view.window.window(view.setup.prior.bounds),
-        jumps=view.setup.jumps,
+        jumps=view.setup.switches.jumps,
     )
 
 

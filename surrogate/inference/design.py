@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import qmc
@@ -45,30 +46,8 @@ class Reference:
         """
         if isinstance(spec, Reference):
             return spec
-        expected = (
-            f"reference must be a point with shape ({d},), a pair (mean, covariance) or draws with shape (n, {d})"
-        )
-        if isinstance(spec, tuple) and len(spec) == 2 and np.ndim(spec[1]) in (1, 2) and np.ndim(spec[0]) == 1:
-            mean, spread = np.asarray(spec[0], float), np.asarray(spec[1], float)
-            covariance = np.diag(spread**2) if spread.ndim == 1 else spread
-            out = cls(mean, covariance)
-        else:
-            points = np.asarray(spec, float)
-            if points.ndim == 2 and len(points) > d:
-                out = cls(points.mean(0), np.atleast_2d(np.cov(points.T)))
-            else:
-                out = cls(points.reshape(-1) if points.ndim <= 1 else points)
-        if out.mean.shape != (d,) or (out.covariance is not None and out.covariance.shape != (d, d)):
-            msg = (
-                f"{expected}; got shapes {[np.shape(part) for part in (spec if isinstance(spec, tuple) else (spec,))]}"
-            )
-            raise ValueError(msg)
-        if not np.isfinite(out.mean).all() or (out.covariance is not None and not np.isfinite(out.covariance).all()):
-            msg = f"{expected}; got values that are not finite"
-            raise ValueError(msg)
-        if out.covariance is not None and np.linalg.eigvalsh(0.5 * (out.covariance + out.covariance.T))[0] <= 0:
-            msg = "the covariance of reference must be positive definite"
-            raise ValueError(msg)
+        out = _reference(spec, d)
+        _check_reference(out, spec, d)
         return out
 
     def part(self, columns: Indices) -> Reference:
@@ -87,6 +66,32 @@ class Reference:
         if outside:
             msg = f"reference must lie inside the prior; outside: {', '.join(outside)}"
             raise ValueError(msg)
+
+
+def _reference(spec: Any, d: int) -> Reference:
+    """What a specification means, before it is checked."""
+    if isinstance(spec, tuple) and len(spec) == 2 and np.ndim(spec[1]) in (1, 2) and np.ndim(spec[0]) == 1:
+        mean, spread = np.asarray(spec[0], float), np.asarray(spec[1], float)
+        return Reference(mean, np.diag(spread**2) if spread.ndim == 1 else spread)
+    points = np.asarray(spec, float)
+    if points.ndim == 2 and len(points) > d:
+        return Reference(points.mean(0), np.atleast_2d(np.cov(points.T)))
+    return Reference(points.reshape(-1) if points.ndim <= 1 else points)
+
+
+def _check_reference(reference: Reference, spec: Any, d: int) -> None:
+    """Refuses what is no place and width in d dimensions."""
+    parts = [reference.mean] if reference.covariance is None else [reference.mean, reference.covariance]
+    expected = f"reference must be a point with shape ({d},), a pair (mean, covariance) or draws with shape (n, {d})"
+    if any(part.shape != (d,) * (i + 1) for i, part in enumerate(parts)):
+        msg = f"{expected}; got shapes {[np.shape(part) for part in (spec if isinstance(spec, tuple) else (spec,))]}"
+        raise ValueError(msg)
+    if not all(np.isfinite(part).all() for part in parts):
+        msg = f"{expected}; got values that are not finite"
+        raise ValueError(msg)
+    if any(np.linalg.eigvalsh(0.5 * (covariance + covariance.T))[0] <= 0 for covariance in parts[1:]):
+        msg = "the covariance of reference must be positive definite"
+        raise ValueError(msg)
 
 
 def space_filling(prior: Prior, first: int, n: int, seed: int, *, inner: float = 0.8) -> Array:

@@ -17,7 +17,7 @@ from surrogate.inference.learning import learn
 from surrogate.inference.mixed.families import awaited
 from surrogate.inference.phases import Phase, Verdict, next_verdict
 from surrogate.inference.scouts import MIXED_SCOUTS, SCOUTS, Scout
-from surrogate.inference.setup import Setup
+from surrogate.inference.setup import Setup, holes_to_fill, marked
 from surrogate.inference.shortage import design_verdict, has_enough
 from surrogate.inference.state import State
 from surrogate.inference.temperature import next_temperature
@@ -54,7 +54,7 @@ class PosteriorLoop:
 
     def init(self, seed: int, initial: Dataset | None = None) -> State:
         """The initial state of a run, empty or with earlier evaluations."""
-        data = Dataset.empty(self.d) if initial is None else self.setup.with_walls(initial)
+        data = Dataset.empty(self.d) if initial is None else marked(self.setup, initial)
         columns = columns_of(self.checks)
         state = State(
             seed=seed,
@@ -121,7 +121,7 @@ class PosteriorLoop:
         state = replace(
             state,
             step=state.step + 1,
-            data=self.setup.with_walls(state.data.append(x, evaluations, state.step)),
+            data=marked(self.setup, state.data.append(x, evaluations, state.step)),
             predicted=np.concatenate([state.predicted, predicted]),
             previous=state.parameters,
             probes=None,
@@ -158,7 +158,7 @@ class PosteriorLoop:
         view = self._look(view, Phase.LEARN)
         signals = view.findings
         verdict = next_verdict(phase, signals.values())
-        view = view.replace(state=_restart_search(view.state, signals, self.setup.holes_to_fill))
+        view = view.replace(state=_restart_search(view.state, signals, holes_to_fill(self.setup)))
         if not verdict.armed:
             return replace(view.state, verdict=verdict, findings=signals)
         view = self._look(view, verdict.phase)

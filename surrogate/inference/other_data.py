@@ -42,15 +42,24 @@ _UNSURE = 0.1  # error of the surrogate, in posterior sds, above which a paramet
 def compared_with(
     result: Result,
     compare: Callable[..., Any],
-    prior: Any = None,
+    prior: Any,
     *,
-    vectorized: bool = False,
-    refine: int = 0,
-    seed: int = 0,
-    n_samples: int = 10_000,
-    **options: Any,
+    vectorized: bool,
+    calls: Mapping[str, Any],
+    seed: int,
+    n_samples: int,
 ) -> Result:
-    """The result for another comparison of a run's outputs, see ``Result.compare_with``."""
+    """The result for another comparison of a run's outputs, see ``Result.compare_with``.
+
+    Args:
+        result: Result of the run.
+        compare: The other comparison.
+        prior: Another prior, or None.
+        vectorized: Whether ``compare`` takes many points in one call.
+        calls: Arguments of ``infer`` for calls of the simulator, ``max_evaluations`` among them; empty for none.
+        seed: Seed of all random numbers.
+        n_samples: Effective number of independent draws.
+    """
     target = None if result.target is None else result.target.observables
     if target is None:
         msg = "compare_with needs the result of a run of Observables, in the process that made the run"
@@ -60,11 +69,11 @@ def compared_with(
     asked = result.target.prior if prior is None and result.target is not None else Prior.of(prior)
     posterior = Posterior(other, asked)
     data = _compared(result.data, target, posterior)
-    if refine:
+    if calls:
         from surrogate.inference.run import infer
 
-        given = {"progress": False, "n_samples": n_samples} | options
-        return infer(other, asked, initial=data, max_evaluations=refine, seed=seed, **given)
+        given = {"progress": False, "n_samples": n_samples, **calls}
+        return infer(other, asked, initial=data, seed=seed, **given)
     nuisances = Nuisances.of(posterior)
     if nuisances is None:
         return _from_data(Setup(asked, observables=posterior.observables), posterior, data, seed, n_samples)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,7 +11,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.stats import chi2
 
 from surrogate.arrays import Array, Flags
-from surrogate.inference.best_fit import calls_of, refinement_of
+from surrogate.inference.best_fit import Confirmation, calls_of, refinement_of
 from surrogate.inference.refinement import Refinement, Slice, confirm
 from surrogate.output.text_table import html_table
 
@@ -137,30 +137,24 @@ class Profile:
 def profile(
     result: Result,
     name: str,
-    values: ArrayLike | int = 7,
+    values: ArrayLike | int,
     *,
-    of: str = "likelihood",
-    log_likelihood: Any = None,
-    executor: Any = None,
-    max_evaluations: int = 40,
-    tolerance: float = 0.05,
-    levels: tuple[float, ...] = (0.68, 0.95),
+    of: str,
+    how: Confirmation,
+    levels: tuple[float, ...],
 ) -> Profile:
-    """The profile along a parameter; arguments and errors are those of ``Result.profile``."""
+    """The profile along a parameter, see ``Result.profile``."""
     if name not in result.names:
         msg = f"name must be one of the parameters {', '.join(result.names)}, got {name!r}"
-        raise ValueError(msg)
-    if not tolerance > 0:
-        msg = f"tolerance must be a positive number of nats, got {tolerance!r}"
         raise ValueError(msg)
     ground, j = refinement_of(result, of), result.names.index(name)
     given = _values(ground, j, values, max(levels))
     scaled = ground.setup.scaled
     unit = (given - scaled.location[j]) / scaled.scale[j]
     slices = [Slice(), *(Slice((j,), (float(value),)) for value in unit)]
-    with calls_of(result, log_likelihood, executor, max_evaluations) as calls:
+    with calls_of(result, how) as calls:
         after, peaks = confirm(
-            ground, slices, calls.evaluate, budget=calls.budget, tolerance=tolerance, batch=calls.batch
+            ground, slices, calls.evaluate, budget=calls.budget, tolerance=how.tolerance, batch=calls.batch
         )
     top = max(peaks, key=lambda peak: peak.height)
     heights, x = np.array([p.height for p in peaks[1:]]), scaled.from_unit(np.array([p.t for p in peaks]))
@@ -173,7 +167,7 @@ def profile(
         heights=heights,
         x=x[1:],
         remaining=np.array([p.remaining for p in peaks[1:]]),
-        tolerance=tolerance,
+        tolerance=how.tolerance,
         best=best,
         best_height=top.height,
         intervals=tuple(_interval(*points, level) for level in levels),

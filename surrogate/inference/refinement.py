@@ -12,8 +12,7 @@ from scipy.optimize import minimize
 
 from surrogate.arrays import Array
 from surrogate.executors.blas import one_thread
-from surrogate.inference.depths import relevant_depth
-from surrogate.inference.setup import Setup
+from surrogate.inference.setup import Setup, marked
 from surrogate.log_density.protocol import LogDensity
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
@@ -185,7 +184,7 @@ class Refinement:
         """A copy with further evaluations at t with shape (b, d) and a refitted surrogate; O(n^3)."""
         setup = self.setup
         data = self.data.append(setup.scaled.from_unit(t), evaluations, int(self.data.step.max(initial=0)) + 1)
-        data = data.with_walls(relevant_depth(setup.d))
+        data = marked(setup, data)
         before: Any = getattr(self.model, "parameters", None)
         problem = setup.problem(data, self.draws, 1.0)
         with one_thread():

@@ -1,10 +1,10 @@
-"""The result of a run: samples, evidence, record and surrogate, with methods for plots, tables and files."""
+"""The result of a run: its posterior, and what its surrogate says anywhere, of the maximum and of other data."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -12,19 +12,14 @@ from numpy.typing import ArrayLike
 
 from surrogate.arrays import Array, default_float_errors
 from surrogate.inference.outputs import data_of, learned_outputs, outputs_of, predictive_draws
-from surrogate.output.probabilities import Probabilities
-from surrogate.output.record import Evidence, Record
-from surrogate.output.subset import named_points, only
-from surrogate.output.tables import summary_table
-from surrogate.samplers.samples import Samples
+from surrogate.output.posterior_samples import PosteriorSamples
+from surrogate.output.subset import named_points
 
 if TYPE_CHECKING:
-    from getdist import MCSamples
-    from matplotlib.figure import Figure
-
     from surrogate.inference.best_fit import BestFit
     from surrogate.inference.profiles import Profile
     from surrogate.inference.setup import Setup
+    from surrogate.log_density.composite.emulator import OutputEmulator
     from surrogate.log_density.predictor import Predictor
     from surrogate.problem.target import Posterior
 
@@ -48,133 +43,26 @@ class Emulator(Protocol):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Result:
-    """The posterior of a run, n weighted draws of d parameters, and the record of the run.
+class Result(PosteriorSamples):
+    """The posterior of a run, n weighted draws of d parameters, the record of the run, and its surrogate.
 
     The fields and properties of ``draws`` and ``record`` can be read from the result itself: ``result.mean``, ``sd``,
     ``covariance``, ``interval(0.95)``, ``labels``, ``bounds``, ``log_prior``, ``derived``, ``data``, ``trace``,
     ``best_fit``, ``interrupted`` and so on.
 
     Attributes:
-        draws: The weighted draws, see `surrogate.samplers.samples.Samples`.
-        evidence: The log evidence and its check, see `surrogate.output.record.Evidence`.
-        record: Record of the run, see `surrogate.output.record.Record`.
         emulator: The surrogate itself.
         setup: Setup of the run; None if the result was not made by a run.
         target: The likelihood and the prior, in the process that made the run; None if it was loaded from a folder.
     """
 
-    draws: Samples
-    evidence: Evidence
-    record: Record
     emulator: Emulator
     setup: Setup | None = None
     target: Posterior | None = None
 
-    def __getattr__(self, name: str) -> Any:
-        """A field or property of the draws or of the record."""
-        for part in ("draws", "record"):
-            owner = self.__dict__.get(part)
-            if not name.startswith("_") and hasattr(type(owner), name) or name in _field_names(owner):
-                return getattr(owner, name)
-        msg = f"{type(self).__name__!r} object has no attribute {name!r}"
-        raise AttributeError(msg)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *dir(self.draws), *dir(self.record)} - {"x"})
-
     def __repr__(self) -> str:
         state = "converged" if self.converged else "not converged"
         return f"<Result: {len(self.names)} parameters, {self.n_evaluations} evaluations, {state}>"
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        from surrogate.output.notebook import result_html
-
-        return result_html(self.draws, self.evidence, self.record)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the parameters."""
-        return self.draws.names
-
-    @property
-    def samples(self) -> Array:
-        """The draws, with shape (n, d)."""
-        return self.draws.x
-
-    @property
-    def weights(self) -> Array:
-        """Weights of the draws, with shape (n,), summing to one."""
-        return self.draws.weights
-
-    @property
-    def log_posterior(self) -> Array:
-        """Natural log of likelihood times prior of the draws, by the surrogate, with shape (n,); unnormalised."""
-        return self.draws.log_posterior
-
-    @property
-    def log_evidence(self) -> float:
-        """Natural log of the integral of likelihood times prior, the prior being normalised."""
-        return self.evidence.log_evidence
-
-    @property
-    def log_evidence_error(self) -> float:
-        """Standard error of the log evidence, the surrogate's own error included."""
-        return self.evidence.error
-
-    def probabilities(self, name: str) -> dict[Any, tuple[float, float]]:
-        """Posterior probability of each value of a categorical or integer parameter, with its standard error.
-
-        Where the parameter tells models apart these are their probabilities: prior probability times evidence,
-        normalised. The error is that of the surrogate and of sampling.
-
-        Raises:
-            ValueError: If there is no such parameter.
-        """
-        return self._levels.marginal(name)
-
-    def log_evidence_by(self, name: str) -> dict[Any, tuple[float, float]]:
-        """Natural log of the evidence given each value of a categorical or integer parameter, and its standard error.
-
-        The prior of all other parameters is normalised, so that differences are log Bayes factors; their errors are
-        those of ``log_evidence_ratio``, as errors that two values have in common cancel. -inf and NaN for a value
-        that lies too far below the others to be sampled.
-
-        Raises:
-            ValueError: If there is no such parameter.
-        """
-        return self._levels.log_evidence_by(name)
-
-    def log_evidence_ratio(self, name: str, first: Any, second: Any) -> tuple[float, float]:
-        """Log Bayes factor of one value of a categorical or integer parameter against another, and its standard error.
-
-        Raises:
-            ValueError: If there is no such parameter or value.
-        """
-        return self._levels.log_evidence_ratio(name, first, second)
-
-    @property
-    def _levels(self) -> Probabilities:
-        if self.evidence.probabilities is None:
-            msg = f"the run has no categories or integers; its parameters are {', '.join(self.names)}"
-            raise ValueError(msg)
-        return self.evidence.probabilities
-
-    @property
-    def converged(self) -> bool:
-        """Whether the stopping rule was satisfied."""
-        return self.record.converged
-
-    @property
-    def status(self) -> str:
-        """A sentence that says why the run stopped."""
-        return self.record.status
-
-    @property
-    def n_evaluations(self) -> int:
-        """Number of calls of the likelihood."""
-        return self.record.n_evaluations
 
     @default_float_errors()
     def predict(self, x: ArrayLike | Mapping[str, ArrayLike]) -> tuple[Array, Array]:
@@ -223,16 +111,9 @@ class Result:
         Raises:
             ValueError: If an argument has a wrong value, or calls are wanted and the likelihood is not known.
         """
-        from surrogate.inference.best_fit import maximum
+        from surrogate.inference.best_fit import Confirmation, maximum
 
-        return maximum(
-            self,
-            of,
-            log_likelihood=log_likelihood,
-            executor=executor,
-            max_evaluations=max_evaluations,
-            tolerance=tolerance,
-        )
+        return maximum(self, of, Confirmation(log_likelihood, executor, max_evaluations, tolerance))
 
     def profile(
         self,
@@ -264,36 +145,39 @@ class Result:
         Raises:
             ValueError: If an argument has a wrong value, or calls are wanted and the likelihood is not known.
         """
+        from surrogate.inference.best_fit import Confirmation
         from surrogate.inference.profiles import profile
 
-        return profile(
-            self,
-            name,
-            values,
-            of=of,
-            log_likelihood=log_likelihood,
-            executor=executor,
-            max_evaluations=max_evaluations,
-            tolerance=tolerance,
-            levels=levels,
-        )
+        how = Confirmation(log_likelihood, executor, max_evaluations, tolerance)
+        return profile(self, name, values, of=of, how=how, levels=levels)
 
     @default_float_errors()
     def observables(self, x: ArrayLike | None = None) -> Any:
         """The outputs of the simulator as the run has learned them, for a run of ``surrogate.Observables``.
 
         Args:
-            x: Parameters with shape (m, d), or one point with shape (d,); None for the emulator itself, a function that
-                can be saved: ``result.observables().save("spectra.npz")``, read by ``surrogate.load_observables``.
+            x: Parameters with shape (m, d), or one point with shape (d,). Without it the answer is that of
+                ``output_emulator``.
 
         Returns:
-            Outputs and their sds, as the simulator arranges them, with a leading axis of m; or the emulator.
+            Outputs and their sds, as the simulator arranges them, with a leading axis of m.
 
         Raises:
             ValueError: If the run learned no outputs, or x has another number of parameters.
         """
-        emulator = outputs_of(self)
+        emulator = self.output_emulator()
         return emulator if x is None else emulator.predict(x)
+
+    @default_float_errors()
+    def output_emulator(self) -> OutputEmulator:
+        """The outputs of the simulator as a function of the parameters, for a run of ``surrogate.Observables``.
+
+        It can be saved, ``result.output_emulator().save("spectra.npz")``, for ``surrogate.load_observables`` to read.
+
+        Raises:
+            ValueError: If the run learned no outputs.
+        """
+        return outputs_of(self)
 
     @default_float_errors()
     def posterior_predictive(self, n: int = 200, *, seed: int = 0) -> Any:
@@ -341,9 +225,8 @@ class Result:
         """
         from surrogate.inference.other_data import compared_with
 
-        return compared_with(
-            self, compare, prior, vectorized=vectorized, refine=refine, seed=seed, n_samples=n_samples, **options
-        )
+        calls = {"max_evaluations": refine, **options} if refine else {}
+        return compared_with(self, compare, prior, vectorized=vectorized, calls=calls, seed=seed, n_samples=n_samples)
 
     def predictor(self) -> Predictor:
         """The learned log-likelihood as a fast function, without the prior and without an error.
@@ -367,71 +250,6 @@ class Result:
         self.predictor().save(path)
 
     @default_float_errors()
-    def summary(self) -> str:
-        """The result as a table of text."""
-        return summary_table(self.draws, self.evidence, self.record)
-
-    @default_float_errors()
-    def to_getdist(self) -> MCSamples:
-        """The draws for GetDist, with names, labels and ranges."""
-        from surrogate.output.getdist import to_mcsamples
-
-        return to_mcsamples(self.draws)
-
-    @default_float_errors()
-    def save(self, root: str | os.PathLike[str]) -> None:
-        """Writes ``root.txt``, ``.paramnames``, ``.ranges`` and ``.properties.ini`` in GetDist's layout.
-
-        The last one says whether the run has converged.
-        """
-        from surrogate.output.getdist import save_chain
-
-        save_chain(self.draws, root, converged=self.converged)
-
-    @default_float_errors()
-    def to_arviz(self) -> Any:
-        """The draws for ArviZ: InferenceData, or a DataTree from its version 1.0 on; needs ``arviz``."""
-        from surrogate.output.arviz import to_arviz
-
-        return to_arviz(self.draws, self.evidence, self.record)
-
-    def to_pandas(self) -> Any:
-        """The draws as a DataFrame: parameters, derived values, ``weight``, ``log_posterior``; needs ``pandas``."""
-        from surrogate.output.arviz import to_pandas
-
-        return to_pandas(self.draws)
-
-    @default_float_errors()
-    def plot(
-        self,
-        path: str | os.PathLike[str] | None = None,
-        *,
-        parameters: Iterable[str] | None = None,
-        reference: Any = None,
-    ) -> Figure:
-        """A corner plot of the posterior, with the evaluated points on it.
-
-        Args:
-            path: A png, pdf or svg file to write it to, if wanted.
-            parameters: Names of some of the parameters, in the order wanted; all unless given.
-            reference: The same posterior by other means, to be drawn over it: draws with shape (n, d), a pair of draws
-                and weights, or the root of a chain in GetDist's layout.
-
-        Raises:
-            ValueError: If the ending or a parameter is unknown, or the reference has other parameters.
-            OSError: If a file cannot be read or written.
-        """
-        from surrogate.output.getdist import reference_samples
-        from surrogate.output.plots import corner_figure, save_figure
-
-        known = reference_samples(reference, self.draws)
-        draws, record = only(parameters, self.draws, self.record)
-        figure = corner_figure(draws, record, None if known is None else only(parameters, known, self.record)[0])
-        if path is not None:
-            save_figure(figure, path)
-        return figure
-
-    @default_float_errors()
     def report(self, path: str | os.PathLike[str], *, reference: Any = None) -> None:
         """Writes one self-contained HTML page with everything that a reader of the result may ask.
 
@@ -452,7 +270,3 @@ class Result:
         save_report(
             self.draws, self.evidence, self.record, path, emulator=self.emulator, reference=known, further=further
         )
-
-
-def _field_names(part: Any) -> tuple[str, ...]:
-    return () if part is None else tuple(field.name for field in fields(part))

@@ -13,6 +13,7 @@ import numpy as np
 
 from surrogate.arrays import default_float_errors
 from surrogate.executors.interruption import StopRequest
+from surrogate.inference.design import Reference
 from surrogate.inference.driving.budget import Budget
 from surrogate.inference.driving.provenance import origin_of, provenance_of
 from surrogate.inference.driving.run import Run
@@ -30,6 +31,7 @@ from surrogate.inference.settings import (
     usable_device,
 )
 from surrogate.inference.setup import Setup
+from surrogate.problem.dataset import Dataset
 from surrogate.problem.nuisances import Nuisances
 from surrogate.problem.target import Posterior
 from surrogate.storage.folder import RunFolder
@@ -110,24 +112,11 @@ def infer(
         reference = problem.reference if reference is None else reference
     posterior = Posterior(log_likelihood, prior, vectorized=vectorized, noise=noise, gradient=asked.gradient)
     known, given = reference_for(reference, posterior.prior), initial_data(initial, posterior.prior)
-    nuisances = Nuisances.of(posterior)
-    if nuisances is not None and nuisances.covers(given) and not asked.fast:
+    nuisances = _nuisances(posterior, given, asked)
+    if nuisances is not None:
         known, given = known and known.part(nuisances.kept), nuisances.reduced(given)
         posterior = nuisances.marginal
-    else:
-        nuisances = None
-    setup = Setup(
-        posterior.prior,
-        reference=known,
-        batch_size=batch_size,
-        device=usable_device(device),
-        fast=fast_points(asked.fast, posterior.prior.names),
-        gradient=asked.gradient,
-        feasibility=asked.feasibility,
-        explore=asked.explore,
-        observables=posterior.observables,
-    )
-    loop = PosteriorLoop(setup)
+    loop = PosteriorLoop(_setup(posterior, asked, known, batch_size, device))
     run = Run(
         loop=loop,
         posterior=posterior,
@@ -143,6 +132,29 @@ def infer(
         origin=origin_of(posterior, seed),
     )
     return execute(run, executor, lambda: _folder(output, resume, into=asked.into))
+
+
+def _nuisances(posterior: Posterior, given: Dataset, asked: Settings) -> Nuisances | None:
+    """Parameters that can be integrated out exactly; None if there are none, or the run needs all of them."""
+    nuisances = Nuisances.of(posterior)
+    return None if nuisances is None or asked.fast or not nuisances.covers(given) else nuisances
+
+
+def _setup(
+    posterior: Posterior, asked: Settings, reference: Reference | None, batch_size: int | None, device: str | None
+) -> Setup:
+    """The fixed inputs of the loop."""
+    return Setup(
+        posterior.prior,
+        reference=reference,
+        batch_size=batch_size,
+        device=usable_device(device),
+        fast=fast_points(asked.fast, posterior.prior.names),
+        gradient=asked.gradient,
+        feasibility=asked.feasibility,
+        explore=asked.explore,
+        observables=posterior.observables,
+    )
 
 
 _PIPELINES = {"cobaya": "surrogate.interfaces.cobaya"}  # plug-ins, loaded by name when an object of theirs comes

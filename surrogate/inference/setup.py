@@ -26,9 +26,10 @@ from surrogate.problem.dataset import Dataset
 from surrogate.problem.levels import Levels
 from surrogate.problem.observables import BoundObservables
 from surrogate.problem.prior import Prior
+from surrogate.problem.walls import with_walls
 from surrogate.samplers.coordinates import Turns
 
-__all__ = ["Setup", "design_size", "inner_box"]
+__all__ = ["Setup", "Switches", "design_size", "holes_to_fill", "inner_box", "marked", "with_parameters"]
 
 
 _TAIL = 0.05  # probability beyond each of the quantiles that set the scale of a parameter whose support is no box
@@ -46,6 +47,21 @@ _LOOKED_AT_WITH_GRADIENTS = 2  # the same where each point says in which directi
 _INNER_TAIL = 0.005  # probability at each end of a parameter where no mode is looked for
 
 
+@dataclass(frozen=True)
+class Switches:
+    """Mechanisms that are neither a scout nor a check, each of which can be left out.
+
+    Attributes:
+        tempered: Whether the log-density is mapped at a raised temperature while all points lie far below its mode.
+        feasibility_doubt: Whether doubt about which points are feasible counts in the choice of batches.
+        jumps: Whether the final sampler also draws from a mixture.
+    """
+
+    tempered: bool = True
+    feasibility_doubt: bool = True
+    jumps: bool = True
+
+
 @dataclass(frozen=True, eq=False)
 class Setup:
     """The problem of a run, and every choice that is not the data.
@@ -55,7 +71,6 @@ class Setup:
         reference: Where the posterior is expected, if anywhere.
         batch_size: Points per batch; max(2, d // 2) unless given.
         n_initial: Points of the initial design; 3 d to 4.5 d unless given.
-        max_design: Design points after which a run without enough finite values gives up; 30 d^1.5 unless given.
         n_holes: Space-filling points to evaluate before convergence is claimed. Unless given, none with a reference,
             and else what the initial design lacks of 4 d points, or of 2 d with gradients, each of which also says in
             which direction it goes uphill.
@@ -66,9 +81,7 @@ class Setup:
         fast: Parameters that are cheap to change, if there are any.
         gradient: Whether evaluations come with derivatives: d + 1 of them determine a quadratic, and d + 2 begin a run.
         search: Parts of the structure of the surrogate that are searched.
-        tempered: Whether the log-density is mapped at a raised temperature while all points lie far below its mode.
-        feasibility_doubt: Whether doubt about which points are feasible counts in the choice of batches.
-        jumps: Whether the final sampler also draws from a mixture.
+        switches: Further mechanisms of the loop.
         explore: How long further modes are looked for: "fast", "normal" or "thorough".
         observables: The simulator whose outputs are learned, if there is one.
 
@@ -80,7 +93,6 @@ class Setup:
     reference: Reference | None = None
     batch_size: int | None = None
     n_initial: int | None = None
-    max_design: int | None = None
     n_holes: int | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
     particles: int = _PARTICLES
@@ -89,36 +101,16 @@ class Setup:
     fast: FastPoints | None = None
     gradient: bool = False
     search: StructureSearch = field(default_factory=StructureSearch)
-    tempered: bool = True
-    feasibility_doubt: bool = True
-    jumps: bool = True
+    switches: Switches = Switches()
     explore: str = "normal"
     observables: BoundObservables | None = None
 
     def __post_init__(self) -> None:
         if self.prior.levels is not None:
-            self._check_levels(self.prior.levels)
+            _check_levels(self, self.prior.levels)
         if self.gradient and self.prior.periodic.any():
             names = [name for name, turns in zip(self.prior.names, self.prior.periodic, strict=True) if turns]
             msg = f"gradients cannot be used with periodic parameters, got {', '.join(names)}: leave out gradient=True"
-            raise ValueError(msg)
-
-    def _check_levels(self, levels: Levels) -> None:
-        """Refuses what a run with categories or integers cannot do."""
-        asked = {
-            "gradient": self.gradient,
-            "fast": self.fast is not None,
-            "reference": self.reference is not None,
-            "Observables": self.observables is not None,
-        }
-        if words := [name for name, given in asked.items() if given]:
-            msg = f"categories and integers ({', '.join(levels.names)}) cannot be used with {', '.join(words)}"
-            raise ValueError(msg)
-        if not len(levels.continuous):
-            msg = (
-                f"all parameters are categories or integers, which have {len(levels)} combinations: evaluate all of "
-                "them, or add a continuous parameter"
-            )
             raise ValueError(msg)
 
     @property
@@ -141,11 +133,7 @@ class Setup:
         """The same problem without categories and integers; their prior probabilities are left out."""
         if self.levels is None:
             return self
-        return self.with_parameters(self.levels.continuous)
-
-    def with_parameters(self, columns: Indices) -> Setup:
-        """The same problem with some of the continuous parameters alone, which then act everywhere."""
-        return replace(self, prior=Prior(tuple(replace(self.prior.parameters[j], only=None) for j in columns)))
+        return with_parameters(self, self.levels.continuous)
 
     @cached_property
     def scaled(self) -> ScaledPrior:
@@ -175,14 +163,6 @@ class Setup:
         return self.batch_size or max(2, self.n_learned // 2, of_levels)
 
     @property
-    def holes_to_fill(self) -> int:
-        """Space-filling points to evaluate before convergence is claimed."""
-        if self.n_holes is not None:
-            return self.n_holes
-        total = (_LOOKED_AT_WITH_GRADIENTS if self.gradient else _LOOKED_AT) * self.d
-        return max(0, total - design_size(self)) if self.reference is None else 0
-
-    @property
     def knows_width(self) -> bool:
         """Whether the place and width of the posterior were given; if so, no further modes are looked for."""
         return self.reference is not None and self.reference.covariance is not None
@@ -200,16 +180,30 @@ class Setup:
         warp = InputWarp.identity(low[slow], high[slow], self.prior.periodic[slow])
         return CompositeLearner(self.observables, warp, self.scaled.from_unit, scalar)
 
-    def with_walls(self, data: Dataset) -> Dataset:
-        """The data, with values that stand for "impossible" counted as infeasible."""
-        level = None if self.levels is None else self.levels.index(data.x)
-        return data.with_walls(relevant_depth(self.d), level=level)
-
     def problem(self, data: Dataset, draws: Array | None = None, temperature: float = 1.0) -> FitProblem:
         """The data of a fit: values, derivatives with respect to unit coordinates, and draws t."""
         if data.has_gradients:
             data = replace(data, gradient=data.gradient * self.scaled.slopes(self.scaled.to_unit(data.x)))
         return FitProblem(data, self.scaled.to_unit(data.x), draws, temperature, self.device, self.feasibility)
+
+
+def _check_levels(setup: Setup, levels: Levels) -> None:
+    """Refuses what a run with categories or integers cannot do."""
+    asked = {
+        "gradient": setup.gradient,
+        "fast": setup.fast is not None,
+        "reference": setup.reference is not None,
+        "Observables": setup.observables is not None,
+    }
+    if words := [name for name, given in asked.items() if given]:
+        msg = f"categories and integers ({', '.join(levels.names)}) cannot be used with {', '.join(words)}"
+        raise ValueError(msg)
+    if not len(levels.continuous):
+        msg = (
+            f"all parameters are categories or integers, which have {len(levels)} combinations: evaluate all of "
+            "them, or add a continuous parameter"
+        )
+        raise ValueError(msg)
 
 
 def _with_codes(scaled: ScaledPrior, prior: Prior, levels: Levels) -> ScaledPrior:
@@ -238,6 +232,11 @@ def _decades(prior: Prior, low: Array, high: Array) -> Decades | None:
     return Decades(origin) if np.isfinite(origin).any() else None
 
 
+def with_parameters(setup: Setup, columns: Indices) -> Setup:
+    """The same problem with some of the continuous parameters alone, which then act everywhere."""
+    return replace(setup, prior=Prior(tuple(replace(setup.prior.parameters[j], only=None) for j in columns)))
+
+
 def design_size(setup: Setup) -> int:
     """Points of the initial design: at least 3 d, and more where a quadratic needs them in any case."""
     d = setup.d
@@ -255,6 +254,19 @@ def design_size(setup: Setup) -> int:
         return setup.n_initial or trend_size(d) + _SPARE
     least, most = (int(number * d) for number in _DESIGN)
     return setup.n_initial or max(least, _MIN_DESIGN, min(most, int(_DESIGN_OF_TREND * trend_size(d))))
+
+
+def holes_to_fill(setup: Setup) -> int:
+    """Space-filling points to evaluate before convergence is claimed."""
+    if setup.n_holes is not None:
+        return setup.n_holes
+    total = (_LOOKED_AT_WITH_GRADIENTS if setup.gradient else _LOOKED_AT) * setup.d
+    return max(0, total - design_size(setup)) if setup.reference is None else 0
+
+
+def marked(setup: Setup, data: Dataset) -> Dataset:
+    """The data, with values that stand for "impossible" counted as infeasible."""
+    return with_walls(data, relevant_depth(setup.d), level=None if setup.levels is None else setup.levels.index(data.x))
 
 
 def inner_box(setup: Setup, window: ScaledPrior) -> tuple[Array, Array]:

@@ -31,8 +31,7 @@ def has_enough(setup: Setup, data: Dataset) -> bool:
 
 def design_verdict(setup: Setup, data: Dataset) -> Verdict:
     """Whether the design continues after this many evaluations without a surrogate."""
-    limit = setup.max_design or int(np.ceil(_MAX_DESIGN * setup.d**1.5))
-    if len(data) >= limit:
+    if len(data) >= int(np.ceil(_MAX_DESIGN * setup.d**1.5)):
         return Verdict(Phase.GAVE_UP, f"gave up: {shortage(data)}")
     text = f"{int(data.finite.sum())} of {fewest(setup.n_learned)} finite values that a surrogate needs"
     return Verdict(Phase.DESIGN, text)

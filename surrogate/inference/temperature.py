@@ -35,7 +35,7 @@ def next_temperature(view: View) -> float:
     """
     state, d = view.state, view.d
     previous = np.inf if state.previous is None else state.previous.temperature
-    if not view.setup.tempered or view.learns_outputs:
+    if not view.setup.switches.tempered or view.learns_outputs:
         return 1.0
     from_depth = _of_points(state.data.y[state.data.finite], d)
     if view.setup.levels is not None:

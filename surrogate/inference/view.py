@@ -9,18 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from surrogate.arrays import Array, Flags
-from surrogate.inference.depths import FEASIBLE, MANY_PARAMETERS, RECENT_BATCHES, bulk_depth, relevant_depth
-from surrogate.inference.draws import Draws, ScaledPrior, conditionals, draws_if_feasible
+from surrogate.arrays import Array
+from surrogate.inference.depths import MANY_PARAMETERS, RECENT_BATCHES, bulk_depth, relevant_depth
+from surrogate.inference.draws import conditionals, draws_if_feasible
 from surrogate.inference.findings import Finding
 from surrogate.inference.mixed.sampling import LevelSamples, level_features, mixed_model, sample_levels
 from surrogate.inference.mixed.weights import level_probabilities
 from surrogate.inference.paths import PathSpread, inflation, spread_of_paths
-from surrogate.inference.setup import Setup
-from surrogate.inference.state import State
-from surrogate.log_density.protocol import LogDensity, Parameters
+from surrogate.inference.snapshot import Snapshot
+from surrogate.log_density.protocol import LogDensity
 from surrogate.output.probabilities import Probabilities
-from surrogate.rng import generator
 from surrogate.samplers.evidence import ImportanceSample, importance_sample
 from surrogate.samplers.mixture import Mixture
 
@@ -51,20 +49,16 @@ class Exploration:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """Everything that one iteration may use. Points t are in unit coordinates.
+class View(Snapshot):
+    """Everything that one iteration may use: a snapshot, and what is drawn from its surrogate.
 
     Attributes:
-        setup: Fixed inputs of the run.
-        state: Present state of the run.
         before: The surrogate before the last batch, None if there was none.
         under_way: Points x whose evaluations are under way, with shape (k, d): for scouts.
         batch: Points t of the next batch as far as it is chosen, with shape (k, d): for scouts.
         findings: Findings of the checks made before, by their names: for checks.
     """
 
-    setup: Setup
-    state: State
     before: LogDensity | None = None
     under_way: Array = field(default_factory=lambda: np.empty((0, 0)))
     batch: Array = field(default_factory=lambda: np.empty((0, 0)))
@@ -79,84 +73,6 @@ class View:
         out = replace(self, **changes)
         names = {each.name for each in fields(self)}
         vars(out).update({name: value for name, value in vars(self).items() if name not in names})
-        return out
-
-    def rng(self, *purpose: int | str) -> np.random.Generator:
-        """Random generator of this step for a purpose."""
-        return generator(self.state.seed, self.state.step, *purpose)
-
-    @property
-    def nowhere(self) -> Array:
-        """No points, with shape (0, d)."""
-        return np.empty((0, self.setup.d))
-
-    @property
-    def d(self) -> int:
-        """Number of parameters."""
-        return self.setup.d
-
-    @property
-    def learns_outputs(self) -> bool:
-        """Whether the present surrogate is one of the outputs of a simulator, or the first will be."""
-        parameters = self.state.parameters
-        return self.setup.observables is not None and (parameters is None or parameters.of_outputs)
-
-    @cached_property
-    def t(self) -> Array:
-        """The evaluated points, with shape (n, d)."""
-        return self.setup.scaled.to_unit(self.state.data.x)
-
-    @cached_property
-    def model(self) -> LogDensity:
-        """The present surrogate.
-
-        Raises:
-            ValueError: If the run has none yet.
-        """
-        if self.state.parameters is None:
-            msg = "the run has no surrogate yet: too few evaluations with a finite value"
-            raise ValueError(msg)
-        return self.build(self.state.parameters)
-
-    def build(self, parameters: Parameters) -> LogDensity:
-        """The surrogate with some parameters given the evaluations."""
-        problem = self.setup.problem(self.state.data)
-        return self.setup.learner.build(problem.data, problem.t, parameters, device=problem.device)
-
-    @property
-    def draws(self) -> Draws:
-        """Draws of the current surrogate.
-
-        Raises:
-            ValueError: If the run has none yet.
-        """
-        if self.state.draws is None:
-            msg = "the run has no draws yet: too few evaluations with a finite value"
-            raise ValueError(msg)
-        return self.state.draws
-
-    @cached_property
-    def window(self) -> ScaledPrior:
-        """The prior with its circles cut open where the posterior is smallest."""
-        return self.setup.scaled.about(self.draws.posterior)
-
-    @cached_property
-    def noise(self) -> Array:
-        """Noise sd of each value, given and estimated, with shape (n,)."""
-        parameters = self.state.parameters
-        return np.hypot(self.state.data.noise, 0.0 if parameters is None else parameters.noise)
-
-    def feasible(self, t: Array, model: LogDensity | None = None) -> Flags:
-        """Whether a surrogate predicts points to be feasible, with shape (m,)."""
-        model = model or self.model
-        return model.feasibility.probability(model.whiten(t)) > FEASIBLE
-
-    def log_posterior(self, t: Array, model: LogDensity | None = None) -> Array:
-        """Log-posterior of a surrogate minus y_max, per unit of t, on the window, at t with shape (m, d)."""
-        model = model or self.model
-        out = self.window.log_density(t)
-        inside = np.isfinite(out)
-        out[inside] += model.relative(t[inside]) * model.temperature
         return out
 
     @cached_property

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import gpytorch
@@ -28,7 +28,9 @@ from linear_operator.operators import (  # type: ignore[import-untyped]
 from torch import Tensor
 
 from surrogate.gp.evidence.exact import ExactEvidence
-from surrogate.gp.scales import Fit, Observations, ScaledProcess, ScalePrior, maximise
+from surrogate.gp.operators import PairOperator
+from surrogate.gp.scales import Observations, ScaledProcess, ScaleFit, ScalePrior, maximise
+from surrogate.gp.solvers.local import half_solve
 from surrogate.linalg.lowrank import accelerated_cholesky
 from surrogate.linalg.operators import DenseOperator, KernelOperator
 from surrogate.linalg.preconditioners import NystromPreconditioner
@@ -73,7 +75,7 @@ def process_of(model: Any, likelihood: Any) -> ScaledProcess:
     )
 
 
-def fit(model: Any, likelihood: Any, *, max_evaluations: int = 60) -> Fit:
+def fit(model: Any, likelihood: Any, *, max_evaluations: int = 60) -> ScaleFit:
     """Sets a model's hyperparameters to the maximum of the marginal likelihood, and returns the fit.
 
     Uses L-BFGS-B, O(n^3) per evaluation. The constant mean is set to the mean of the targets. A kernel with a common
@@ -120,39 +122,20 @@ def fit(model: Any, likelihood: Any, *, max_evaluations: int = 60) -> Fit:
 
 
 @dataclass(frozen=True, eq=False)
-class ModelOperator:
+class ModelOperator(PairOperator):
     """Prior covariance matrix of any gpytorch model, computed by its ``forward`` and never stored.
 
     A product with k columns evaluates the kernel at all pairs, in blocks of rows: O(n m (d + k)) and 32 MB.
 
     Attributes:
         model: The model in float64; must not be trained further.
-        rows: Points of the rows, with shape (n, d).
+        x: Points of the rows, with shape (n, d).
         others: Points of the columns, with shape (m, d); None if they are the same.
     """
 
     model: Any
-    rows: Tensor
+    x: Tensor
     others: Tensor | None = None
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return len(self.rows), len(self._columns)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the covariances."""
-        return self.rows.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the points."""
-        return self.rows.device
-
-    @property
-    def _columns(self) -> Tensor:
-        return self.rows if self.others is None else self.others
 
     def between(self, a: Tensor, b: Tensor) -> Tensor:
         """Covariance between points with shapes (..., n, d) and (..., m, d), with shape (..., n, m)."""
@@ -162,39 +145,15 @@ class ModelOperator:
             joint = self.model.forward(torch.cat([a[..., :1, :], a, b], -2)).lazy_covariance_matrix
             return joint[..., :n, n:].to_dense()[..., 1:, :]
 
-    def cross(self, new: Tensor) -> ModelOperator:
-        """The covariance between new points, with shape (m, d), and these."""
-        return replace(self, rows=new, others=self._columns)
-
-    def transpose(self) -> ModelOperator:
-        """The transposed operator."""
-        return self if self.others is None else replace(self, rows=self.others, others=self.rows)
-
     def matmul(self, v: Tensor) -> Tensor:
         """Product with v, with shape (m, k) or (m,)."""
-        parts = self.rows.split(max(1, _BLOCK // len(self._columns)))
-        return torch.cat([self.between(part, self._columns) @ v for part in parts])
+        parts = self.x.split(max(1, _BLOCK // len(self.of_columns)))
+        return torch.cat([self.between(part, self.of_columns) @ v for part in parts])
 
     def diag(self) -> Tensor:
         """Variances, with shape (n,)."""
         with torch.no_grad():
-            return self.model.forward(self.rows).lazy_covariance_matrix.diagonal(dim1=-2, dim2=-1).clone()
-
-    def column(self, i: int) -> Tensor:
-        """Column i, with shape (n,)."""
-        return self.between(self.rows, self._columns[i : i + 1])[:, 0]
-
-    def columns(self, index: Tensor) -> Tensor:
-        """The columns with these indices, with shape (n, len(index))."""
-        return self.between(self.rows, self._columns[index])
-
-    def submatrix(self, index: Tensor) -> Tensor:
-        """The block of rows and columns with these indices, with shape (len(index), len(index))."""
-        return self.between(self.rows[index], self._columns[index])
-
-    def dense(self) -> Tensor:
-        """The matrix itself, with shape (n, m)."""
-        return self.between(self.rows, self._columns)
+            return self.model.forward(self.x).lazy_covariance_matrix.diagonal(dim1=-2, dim2=-1).clone()
 
 
 def operator_of(model: Any, likelihood: Any) -> KernelOperator | ModelOperator:
@@ -208,8 +167,8 @@ def operator_of(model: Any, likelihood: Any) -> KernelOperator | ModelOperator:
     except TypeError:
         return general
     lengthscale = torch.as_tensor(process.lengthscale, device=general.device)
-    known = KernelOperator.of(process.correlation, general.rows, lengthscale=lengthscale, outputscale=process.variance)
-    few = torch.arange(min(8, len(general.rows)), device=general.device)
+    known = KernelOperator.of(process.correlation, general.x, lengthscale=lengthscale, outputscale=process.variance)
+    few = torch.arange(min(8, len(general.x)), device=general.device)
     same = torch.allclose(known.submatrix(few), general.submatrix(few), rtol=1e-5, atol=1e-7 * process.variance)
     return known if same else general
 
@@ -277,17 +236,14 @@ def _noise(likelihood: Any) -> float | Tensor:
 
 def _local_variance(operator: ModelOperator, noise: float | Tensor, new: Tensor, variance: Tensor) -> Tensor:
     """Variance given the most correlated training points, with shape (b,), in O(b (n d + 256^3))."""
-    points = operator.rows
+    points = operator.x
     n, m = len(points), min(_NEIGHBOURS, len(points))
     noises = torch.as_tensor(noise, dtype=points.dtype, device=points.device).expand(n)
     size, parts, block = operator.diag().sqrt(), [new.new_empty(0)], max(1, _BLOCK // max(n, m**2))
     for part, prior in zip(new.split(block), variance.split(block), strict=True):
         rows = (operator.between(part, points) / size).abs().topk(m, dim=1).indices
         near = points[rows]
-        k = operator.between(near, near)
-        k.diagonal(dim1=1, dim2=2).add_(noises[rows])
-        cross = operator.between(near, part[:, None])
-        half = torch.linalg.solve_triangular(torch.linalg.cholesky(k), cross, upper=False)
+        half = half_solve(operator.between(near, near), noises[rows], operator.between(near, part[:, None]))
         parts.append((prior - half.square().sum((1, 2))).clamp(min=0.0))
     return torch.cat(parts)
 

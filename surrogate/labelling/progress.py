@@ -204,28 +204,43 @@ def ending(
         stage: Held-out errors of the model of the current labels, if there is one.
         allowed: Whether each row may be requested, with shape (n,); all by default.
     """
-    if settings.budget is not None and state.n_spent >= settings.budget:
-        counts = ((len(state.rows(OUT)), "still pending"), (len(state.rows(FAILED)), "on rows that failed"))
-        parts = "".join(f", {count} of them {words}" for count, words in counts if count)
-        return LabelEnding(True, f"the budget of {settings.budget} labels is spent{parts}")
-    free = state.status == FREE
-    if not (free if allowed is None else free & allowed).any():
-        return LabelEnding(True, _none_left(state, 0 if allowed is None else int((free & ~allowed).sum())))
+    spent = _budget_spent(state, settings) or _rows_spent(state, allowed)
+    if spent is not None:
+        return spent
     if stage is None:
         return LabelEnding(False, "no model yet")
-    if settings.target_error is not None and stage.is_random:
-        bound = stage.rmse + stage.rmse_error
-        if bound <= settings.target_error:
-            return LabelEnding(
-                True, f"the target is reached: held-out RMSE {_with_error(stage)} <= {settings.target_error:g}"
-            )
-    if settings.flat is not None:
-        gain = _gain((*(s for s in state.stages if s.n_labels < stage.n_labels), stage))
-        if gain is not None and gain[0] + gain[1] < settings.flat:
-            share, error = gain
-            words = f"twice the labels would lower the error by {share:.1%} +- {error:.1%}"
-            return LabelEnding(True, f"the curve is flat: {words}, less than {settings.flat:.1%}")
-    return LabelEnding(False, f"not over: held-out RMSE {_with_error(stage)} after {stage.n_labels} labels")
+    found = _target_reached(stage, settings.target_error) or _curve_flat(state, stage, settings.flat)
+    return found or LabelEnding(False, f"not over: held-out RMSE {_with_error(stage)} after {stage.n_labels} labels")
+
+
+def _budget_spent(state: LabelState, settings: LabelSettings) -> LabelEnding | None:
+    if settings.budget is None or state.n_spent < settings.budget:
+        return None
+    counts = ((len(state.rows(OUT)), "still pending"), (len(state.rows(FAILED)), "on rows that failed"))
+    parts = "".join(f", {count} of them {words}" for count, words in counts if count)
+    return LabelEnding(True, f"the budget of {settings.budget} labels is spent{parts}")
+
+
+def _rows_spent(state: LabelState, allowed: Flags | None) -> LabelEnding | None:
+    free = state.status == FREE
+    masked = np.zeros(len(free), dtype=np.bool_) if allowed is None else free & ~allowed
+    return None if (free & ~masked).any() else LabelEnding(True, _none_left(state, int(masked.sum())))
+
+
+def _target_reached(stage: Stage, target: float | None) -> LabelEnding | None:
+    if target is None or not (stage.is_random and stage.rmse + stage.rmse_error <= target):
+        return None
+    return LabelEnding(True, f"the target is reached: held-out RMSE {_with_error(stage)} <= {target:g}")
+
+
+def _curve_flat(state: LabelState, stage: Stage, flat: float | None) -> LabelEnding | None:
+    if flat is None:
+        return None
+    gain = _gain((*(s for s in state.stages if s.n_labels < stage.n_labels), stage))
+    if gain is None or not gain[0] + gain[1] < flat:
+        return None
+    words = f"twice the labels would lower the error by {gain[0]:.1%} +- {gain[1]:.1%}"
+    return LabelEnding(True, f"the curve is flat: {words}, less than {flat:.1%}")
 
 
 def _none_left(state: LabelState, masked: int) -> str:

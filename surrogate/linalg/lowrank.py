@@ -43,8 +43,8 @@ class BlockAccess(ColumnAccess, Protocol):
         """Some of the rows of the same columns, with shape (len(index), len(index))."""
 
 
-class Product(Protocol):
-    """A matrix with shape (n, m), symmetric or not, known by its products."""
+class LinearMap(Protocol):
+    """A matrix with shape (n, m) that multiplies others."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -52,7 +52,7 @@ class Product(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the entries."""
+        """Type of the entries and of what it multiplies."""
 
     @property
     def device(self) -> torch.device:
@@ -60,6 +60,10 @@ class Product(Protocol):
 
     def matmul(self, v: Tensor) -> Tensor:
         """The product, with shape (n, k), with v, with shape (m, k)."""
+
+
+class Product(LinearMap, Protocol):
+    """A matrix with shape (n, m), symmetric or not, known by its products."""
 
     def transpose(self) -> Product:
         """Rows and columns exchanged."""

@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from surrogate.linalg.lowrank import BlockAccess, LinearMap
 from surrogate.linalg.precision import PRECISIONS, product
 from surrogate.linalg.stationary import CORRELATIONS, Stationary, squared_difference, squared_distance
 
@@ -19,35 +20,8 @@ __all__ = ["DenseOperator", "FeatureOperator", "KernelOperator", "LowOperator", 
 _TILE = {"cuda": 16384, "cpu": 384}  # rows and columns of a tile: 1 GB of float32, 1.2 MB of float64
 
 
-class Operator(Protocol):
-    """The interface of a symmetric matrix K with shape (n, n) for the solvers."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of its entries and of the vectors that it multiplies."""
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the entries."""
-
-    def matmul(self, v: Tensor) -> Tensor:
-        """K v, with shape (n, k), for v with shape (n, k)."""
-
-    def diag(self) -> Tensor:
-        """Diagonal, with shape (n,)."""
-
-    def column(self, i: int) -> Tensor:
-        """Column i, with shape (n,)."""
-
-    def columns(self, index: Tensor) -> Tensor:
-        """Some of the columns, with shape (n, len(index)), in a new tensor."""
-
-    def submatrix(self, index: Tensor) -> Tensor:
-        """Some of the rows of the same columns, with shape (len(index), len(index))."""
+class Operator(LinearMap, BlockAccess, Protocol):
+    """The interface of a symmetric matrix K with shape (n, n) for the solvers: products, diagonal and columns."""
 
 
 class LowOperator(Operator, Protocol):
@@ -184,6 +158,23 @@ class FeatureOperator:
 
 
 @dataclass(frozen=True, eq=False)
+class Scaling:
+    """Coordinates in which a stationary kernel has unit lengthscales, z = (x - center) / lengthscale.
+
+    Attributes:
+        center: With shape (d,): subtracted first, so that distances between large coordinates lose no digits.
+        lengthscale: With shape (d,).
+    """
+
+    center: Tensor
+    lengthscale: Tensor
+
+    def scaled(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """z of the points x, both with shape (n, d)."""
+        return ((x.double() - self.center) / self.lengthscale).to(dtype)
+
+
+@dataclass(frozen=True, eq=False)
 class KernelOperator:
     """The kernel matrix of points, K_ij = outputscale k(|x_i - x'_j|^2 / lengthscale^2), computed tile by tile.
 
@@ -195,8 +186,7 @@ class KernelOperator:
         kernel: Correlation function.
         scaled: Points over lengthscales, centred, with shape (n, d).
         others: Points of the columns, likewise, with shape (m, d); None where they are the same.
-        lengthscale: With shape (d,).
-        center: Subtracted from the points, so that distances between large coordinates lose no digits.
+        scaling: From points to scaled ones.
         outputscale: Variance, the value of the diagonal.
         block: Rows and columns of a tile.
         precision: Of the products of the kernel with vectors, one of ``PRECISIONS``; the kernel itself is always
@@ -207,8 +197,7 @@ class KernelOperator:
     kernel: Stationary
     scaled: Tensor
     others: Tensor | None
-    lengthscale: Tensor
-    center: Tensor
+    scaling: Scaling
     outputscale: float
     block: int
     precision: str = "full"
@@ -248,11 +237,10 @@ class KernelOperator:
         if not bool((scale > 0).all()) or not 0 < outputscale < math.inf or (block is not None and block < 1):
             msg = f"lengthscale, outputscale and block must be positive, got {lengthscale}, {outputscale} and {block}"
             raise ValueError(msg)
-        center = x.mean(0).double()
-        z = ((x.double() - center) / scale).to(dtype)
+        scaling = Scaling(x.mean(0).double(), scale)
         stationary = CORRELATIONS[kernel] if isinstance(kernel, str) else kernel
         tile = _TILE.get(x.device.type, _TILE["cpu"]) if block is None else block
-        return cls(stationary, z, None, scale, center, float(outputscale), tile, precision)
+        return cls(stationary, scaling.scaled(x, dtype), None, scaling, float(outputscale), tile, precision)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -282,8 +270,7 @@ class KernelOperator:
 
     def cross(self, x: Tensor) -> KernelOperator:
         """The rectangular kernel between new points x, with shape (m, d), and these: shape (m, n), for predictions."""
-        z = ((x.double() - self.center) / self.lengthscale).to(self.dtype)
-        return replace(self, scaled=z, others=_columns(self))
+        return replace(self, scaled=self.scaling.scaled(x, self.dtype), others=_columns(self))
 
     def selected(self, index: Tensor) -> KernelOperator:
         """The square kernel matrix of some of the points, with shape (k, k)."""

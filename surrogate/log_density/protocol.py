@@ -22,11 +22,11 @@ from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
 from surrogate.samplers.mixture import Mixture
 
-__all__ = ["Conditional", "Extrapolating", "Learner", "LogDensity", "Parameters"]
+__all__ = ["Conditional", "Extrapolating", "Learner", "LogDensity", "Parameters", "Quality"]
 
 
-class Parameters(Protocol):
-    """The numbers of a surrogate, which with the evaluations define it exactly."""
+class Quality(Protocol):
+    """How a surrogate was fitted, and how well the fit explains the data."""
 
     @property
     def temperature(self) -> float:
@@ -42,6 +42,10 @@ class Parameters(Protocol):
     def coarse(self) -> bool:
         """Whether deep points are taken for noise of more than a tenth of their depth."""
         ...
+
+
+class Parameters(Quality, Protocol):
+    """The numbers of a surrogate, which with the evaluations define it exactly."""
 
     @property
     def noise(self) -> float:
@@ -62,23 +66,8 @@ class Parameters(Protocol):
         ...
 
 
-class LogDensity(Protocol):
+class LogDensity(Quality, Protocol):
     """A fitted, immutable surrogate of a log-likelihood."""
-
-    @property
-    def temperature(self) -> float:
-        """Temperature at which values are modelled."""
-        ...
-
-    @property
-    def exact(self) -> bool:
-        """Whether a quadratic alone explains the data."""
-        ...
-
-    @property
-    def coarse(self) -> bool:
-        """Whether deep points are taken for noise of more than a tenth of their depth."""
-        ...
 
     @property
     def y_max(self) -> float:

@@ -15,7 +15,6 @@ __all__ = ["FAILED", "INFEASIBLE", "OK", "Dataset"]
 
 OK, INFEASIBLE, FAILED = 0, 1, 2
 
-_BEYOND = 1e12  # typical depths that mean "impossible": rounding leaves four digits of the other values
 _CODES = {"ok": OK, "infeasible": INFEASIBLE, "failed": FAILED}
 
 
@@ -28,7 +27,7 @@ class Dataset:
     Attributes:
         x: Points, with shape (n, d).
         y: Log-likelihoods, with shape (n,): finite if ok; -inf if infeasible, or the number that stands for it, see
-            ``with_walls``; NaN if failed.
+            ``surrogate.problem.walls``; NaN if failed.
         noise: Standard deviations of y, with shape (n,); 0 if exact.
         status: Codes `OK`, `INFEASIBLE` or `FAILED`, with shape (n,).
         derived: Derived values, with shape (n, k); NaN where a row has none.
@@ -67,7 +66,7 @@ class Dataset:
             object.__setattr__(self, name, _frozen(getattr(self, name), dtype))
         object.__setattr__(self, "derived_names", tuple(self.derived_names))
         object.__setattr__(self, "reasons", tuple(self.reasons))
-        self._check_shapes()
+        _check_shapes(self)
 
     @classmethod
     def empty(cls, d: int) -> Dataset:
@@ -127,7 +126,7 @@ class Dataset:
         if x.shape != (len(evaluations), self.d):
             msg = f"x must have shape ({len(evaluations)}, {self.d}) for {len(evaluations)} evaluations, got {x.shape}"
             raise ValueError(msg)
-        evaluations = self._alike(evaluations)
+        evaluations = _alike(self, evaluations)
         names = tuple(dict.fromkeys([*self.derived_names, *(name for e in evaluations for name in e.derived)]))
         return Dataset(
             x=np.concatenate([self.x, x]),
@@ -140,34 +139,8 @@ class Dataset:
             step=np.append(self.step, np.full(len(evaluations), step, dtype=np.int64)),
             reasons=(*self.reasons, *(e.reason for e in evaluations)),
             gradient=np.concatenate([self.gradient, _gradients(evaluations, self.d)]),
-            **self._with_outputs(evaluations),
+            **_outputs_with(self, evaluations),
         )
-
-    def _with_outputs(self, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-        """Outputs of this table and of further evaluations, and their layout."""
-        layout = self._layout_with(evaluations)
-        if layout is None:
-            return {"outputs": np.empty((len(self) + len(evaluations), 0))}
-        outputs = np.full((len(self) + len(evaluations), layout.size), np.nan)
-        if self.layout is not None:
-            outputs[: len(self)] = self.outputs
-        for row, evaluation in enumerate(evaluations, start=len(self)):
-            if evaluation.outputs is not None:
-                outputs[row] = evaluation.outputs.values
-        outputs.flags.writeable = False
-        return {"outputs": outputs, "layout": layout}
-
-    def _layout_with(self, evaluations: Sequence[Evaluation]) -> Layout | None:
-        """The layout of the outputs of this table, or else of the first further evaluation that has any."""
-        found = [e.outputs.layout for e in evaluations if e.outputs is not None]
-        return self.layout or (found[0] if found else None)
-
-    def _alike(self, evaluations: Sequence[Evaluation]) -> Sequence[Evaluation]:
-        """The evaluations, with failures in place of those whose outputs differ in names or shapes from the first."""
-        layout = self._layout_with(evaluations)
-        if all(e.outputs is None or e.outputs.layout == layout for e in evaluations):
-            return evaluations
-        return [e if e.outputs is None or e.outputs.layout == layout else _changed(e, layout) for e in evaluations]
 
     @property
     def has_outputs(self) -> np.ndarray:
@@ -180,37 +153,6 @@ class Dataset:
     def has_gradients(self) -> bool:
         """Whether any row has known derivatives."""
         return bool(np.isfinite(self.gradient).any())
-
-    def with_walls(self, depth: float, *, level: np.ndarray | None = None) -> Dataset:
-        """A copy in which values that stand for "impossible" count as infeasible.
-
-        Some programs mark impossible points by a number such as -1e30 or -99. A value that occurs more than once far
-        below the best one is such a mark, because a likelihood that varies does not repeat a value exactly. Extreme
-        values such as -1e200 count too: next to them all differences between other values are lost to rounding.
-
-        Args:
-            depth: Smallest depth of a mark below the best value, in nats.
-            level: The level of each row if there are categories or integers, with shape (n,). If all values of a level
-                are equal, they are no mark: no other parameter has an effect there.
-        """
-        known = np.isfinite(self.y)
-        values, counts = np.unique(self.y[known], return_counts=True)
-        if level is not None:
-            flat = [one for one in np.unique(level) if np.unique(self.y[known & (level == one)]).size == 1]
-            counts = np.where(np.isin(values, self.y[known & np.isin(level, flat)]), 1, counts)
-        with np.errstate(over="ignore"):  # a depth may overflow
-            impossible = (counts > 1) & (self.y_max - values > depth)
-            impossible |= self.y_max - values > _BEYOND * self._usual_depth()
-        marked = self.finite & np.isin(self.y, values[impossible])
-        if not marked.any():
-            return self
-        status = np.where(marked, INFEASIBLE, self.status)
-        return replace(self, status=status.astype(np.uint8))
-
-    def _usual_depth(self) -> float:
-        """Median depth of the best 2 d + 1 finite values, at least one nat."""
-        best = np.sort(self.y[self.finite])[::-1][: 2 * self.d + 1]
-        return max(1.0, float(np.median(best[0] - best))) if len(best) else 1.0
 
     def head(self, n: int) -> Dataset:
         """The first n rows, or all if there are fewer, with all columns of derived values."""
@@ -229,18 +171,6 @@ class Dataset:
             words["layout"] = np.array(self.layout.to_text())
         return {name: getattr(self, name) for name in _DTYPES} | words
 
-    def _check_shapes(self) -> None:
-        n, k = len(self.reasons), len(self.derived_names)
-        d = self.x.shape[-1]
-        m = 0 if self.layout is None else self.layout.size
-        expected: dict[str, tuple[int, ...]] = dict.fromkeys(_DTYPES, (n,))
-        expected |= {"x": (n, d), "derived": (n, k), "gradient": (n, d), "outputs": (n, m)}
-        got = {name: getattr(self, name).shape for name in expected}
-        if wrong := [name for name in expected if got[name] != expected[name]]:
-            words = ", ".join(f"{name} with shape {got[name]} instead of {expected[name]}" for name in wrong)
-            msg = f"the arrays of a dataset of {n} rows do not fit together: {words}"
-            raise ValueError(msg)
-
 
 _DTYPES: dict[str, type] = {
     "x": np.float64,
@@ -254,6 +184,19 @@ _DTYPES: dict[str, type] = {
     "outputs": np.float64,
 }
 _WORDS = ("derived_names", "reasons")
+
+
+def _check_shapes(data: Dataset) -> None:
+    n, k = len(data.reasons), len(data.derived_names)
+    d = data.x.shape[-1]
+    m = 0 if data.layout is None else data.layout.size
+    expected: dict[str, tuple[int, ...]] = dict.fromkeys(_DTYPES, (n,))
+    expected |= {"x": (n, d), "derived": (n, k), "gradient": (n, d), "outputs": (n, m)}
+    got = {name: getattr(data, name).shape for name in expected}
+    if wrong := [name for name in expected if got[name] != expected[name]]:
+        words = ", ".join(f"{name} with shape {got[name]} instead of {expected[name]}" for name in wrong)
+        msg = f"the arrays of a dataset of {n} rows do not fit together: {words}"
+        raise ValueError(msg)
 
 
 def _frozen(array: np.ndarray, dtype: type) -> np.ndarray:
@@ -274,6 +217,35 @@ def _frozen(array: np.ndarray, dtype: type) -> np.ndarray:
 def _is_frozen(array: np.ndarray, dtype: type) -> bool:
     """Whether an array needs no copy; avoids copying large outputs each time that a table is replaced."""
     return not array.flags.writeable and array.flags.owndata and array.flags.c_contiguous and array.dtype == dtype
+
+
+def _layout_with(data: Dataset, evaluations: Sequence[Evaluation]) -> Layout | None:
+    """The layout of the outputs of a table, or else of the first further evaluation that has any."""
+    found = [e.outputs.layout for e in evaluations if e.outputs is not None]
+    return data.layout or (found[0] if found else None)
+
+
+def _outputs_with(data: Dataset, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """Outputs of a table and of further evaluations, and their layout."""
+    layout = _layout_with(data, evaluations)
+    if layout is None:
+        return {"outputs": np.empty((len(data) + len(evaluations), 0))}
+    outputs = np.full((len(data) + len(evaluations), layout.size), np.nan)
+    if data.layout is not None:
+        outputs[: len(data)] = data.outputs
+    for row, evaluation in enumerate(evaluations, start=len(data)):
+        if evaluation.outputs is not None:
+            outputs[row] = evaluation.outputs.values
+    outputs.flags.writeable = False
+    return {"outputs": outputs, "layout": layout}
+
+
+def _alike(data: Dataset, evaluations: Sequence[Evaluation]) -> Sequence[Evaluation]:
+    """The evaluations, with failures in place of those whose outputs differ in names or shapes from the first."""
+    layout = _layout_with(data, evaluations)
+    if all(e.outputs is None or e.outputs.layout == layout for e in evaluations):
+        return evaluations
+    return [e if e.outputs is None or e.outputs.layout == layout else _changed(e, layout) for e in evaluations]
 
 
 def _changed(evaluation: Evaluation, layout: Layout | None) -> Evaluation:

@@ -6,15 +6,18 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import InitVar, dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from scipy import special
 
 from surrogate.problem.discrete import Discrete
 from surrogate.problem.levels import Levels
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["NAME", "Parameter", "Prior"]
 
@@ -299,16 +302,21 @@ class Prior:
         return x
 
 
+class _Stacked:
+    """Densities of several parameters in one value, whose fields are floats or have shape (k,)."""
+
+    @classmethod
+    def stack(cls, densities: list[Any]) -> Self:
+        names = [field.name for field in fields(cls)]  # type: ignore[arg-type]  # its subclasses are dataclasses
+        return cls(*(np.array([getattr(density, name) for density in densities]) for name in names))
+
+
 @dataclass(frozen=True, eq=False)
-class _Uniform:
-    """Uniform densities; the bounds are floats or have shape (k,)."""
+class _Uniform(_Stacked):
+    """Uniform densities between two bounds."""
 
     low: Any
     high: Any
-
-    @classmethod
-    def stack(cls, densities: list[Any]) -> _Uniform:
-        return cls(np.array([density.low for density in densities]), np.array([density.high for density in densities]))
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -325,15 +333,11 @@ class _Uniform:
 
 
 @dataclass(frozen=True, eq=False)
-class _Normal:
-    """Normal densities; location and scale are floats or have shape (k,)."""
+class _Normal(_Stacked):
+    """Normal densities."""
 
     loc: Any
     scale: Any
-
-    @classmethod
-    def stack(cls, densities: list[Any]) -> _Normal:
-        return cls(np.array([density.loc for density in densities]), np.array([density.scale for density in densities]))
 
     @property
     def bounds(self) -> tuple[float, float]:

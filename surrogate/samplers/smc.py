@@ -8,6 +8,7 @@ are invariant under affine maps, need no gradients, and take one call of f for h
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import logsumexp
@@ -61,6 +62,37 @@ def _sweep(x: Array, value: Array, target: LogDensity, rng: np.random.Generator)
     return accepted / n
 
 
+@dataclass(frozen=True, eq=False)
+class _Bridge:
+    """A log density between that of one temperature, or of the start, and that of the next: linear in beta.
+
+    Attributes:
+        log_density: f.
+        log_start: Log of the starting density.
+        previous: The higher temperature; None for the start.
+        temperature: The lower one.
+        beta: How far it is between them, 1 at the lower one.
+    """
+
+    log_density: LogDensity
+    log_start: LogDensity
+    previous: float | None
+    temperature: float
+    beta: float
+
+    def __call__(self, x: Array) -> Array:
+        value = self.log_density(x)
+        if self.beta == 1.0:
+            return value / self.temperature
+        source = self.log_start(x) if self.previous is None else value / self.previous
+        return self.beta * value / self.temperature + (1.0 - self.beta) * source
+
+
+def _advanced(beta: float, step: float) -> float:
+    """How far a bridge is after a step; exactly 1 at its end."""
+    return 1.0 if beta + step > 1.0 - 1e-9 else beta + step
+
+
 def sample_tempered(
     log_density: LogDensity,
     start: Array,
@@ -110,19 +142,12 @@ def sample_tempered(
             step = next_step(increment, 1.0 - beta, ess_fraction) if bridges < max_bridges else 1.0 - beta
             index = systematic_resample(step * increment, len(x), rng)
             x, f, base = x[index], f[index], base[index]
-            beta, bridges = beta + step, bridges + 1
-            beta = 1.0 if beta > 1.0 - 1e-9 else beta
-
-            def target(p: Array, b: float = beta, t: float = temperature, prev: float | None = previous) -> Array:
-                value = log_density(p)
-                if b == 1.0:
-                    return value / t
-                return b * value / t + (1.0 - b) * (log_start(p) if prev is None else value / prev)
-
+            beta, bridges = _advanced(beta, step), bridges + 1
+            target = _Bridge(log_density, log_start, previous, temperature, beta)
             current = target(x)
-            for _ in range(final_sweeps if beta == 1.0 else bridge_sweeps):
+            for _ in range(bridge_sweeps if beta < 1.0 else final_sweeps):
                 _sweep(x, current, target, rng)
-            f = current * temperature if beta == 1.0 else log_density(x)
+            f = log_density(x) if beta < 1.0 else current * temperature
             base = log_start(x) if previous is None and beta < 1.0 else base
         previous = temperature
         out.append(x.copy())

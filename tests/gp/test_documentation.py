@@ -41,7 +41,7 @@ def test_the_page_on_processes():
     assert names["solve"].converged
     assert names["noise"].status == "interior"
     assert 0.0 < names["standard_error"] < 5.0
-    found, start = (names["iterative"].objective(theta)[0] for theta in (names["fit"].theta, names["theta"]))
+    found, start = (names["iterative"].objective(theta)[0] for theta in (names["fit"].vector, names["theta"]))
     assert found < start + 5.0  # the prior and a free constant move the maximum
     for model in ("by_gradients", "local", "regression"):
         error = names[model].mean(new) - posterior.mean(new)

@@ -2,7 +2,7 @@ import pytest
 
 from surrogate.inference.ablation import parts, without
 from surrogate.inference.loop import PosteriorLoop
-from surrogate.inference.setup import Setup
+from surrogate.inference.setup import Setup, holes_to_fill
 from surrogate.problem.prior import Prior
 
 LOOP = PosteriorLoop(Setup(Prior.of({"a": (0.0, 1.0), "b": (0.0, 1.0)}), n_initial=3))
@@ -10,7 +10,7 @@ LOOP = PosteriorLoop(Setup(Prior.of({"a": (0.0, 1.0), "b": (0.0, 1.0)}), n_initi
 
 def signature(loop):
     setup = loop.setup
-    settings = setup.search, setup.tempered, setup.feasibility_doubt, setup.jumps
+    settings = setup.search, setup.switches
     return [part.name for part in (*loop.scouts, *loop.checks)], settings
 
 
@@ -20,8 +20,8 @@ def test_each_part_can_be_left_out(name):
 
 
 def test_without_holes_none_are_counted():
-    assert LOOP.setup.holes_to_fill > 0
-    assert without(LOOP, "holes").setup.holes_to_fill == 0
+    assert holes_to_fill(LOOP.setup) > 0
+    assert holes_to_fill(without(LOOP, "holes").setup) == 0
 
 
 def test_without_all_search_for_modes():

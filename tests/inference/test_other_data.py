@@ -80,7 +80,7 @@ def test_emulated_outputs_and_predictive_draws(result, tmp_path) -> None:
     assert np.allclose(mean["sum"][:, 0], x.sum(1), atol=1e-3)  # no data are compared with this output
     one, _ = result.observables(x[0])
     assert one["two"].shape == (6,)
-    result.observables().save(tmp_path / "outputs.npz")
+    result.output_emulator().save(tmp_path / "outputs.npz")
     again = surrogate.load_observables(tmp_path / "outputs.npz")
     assert np.array_equal(again(x)[0]["one"], mean["one"])
     draws = result.posterior_predictive(400)

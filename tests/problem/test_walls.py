@@ -7,6 +7,7 @@ import pytest
 
 from surrogate.problem.dataset import INFEASIBLE, OK, Dataset
 from surrogate.problem.evaluation import Evaluation
+from surrogate.problem.walls import with_walls
 
 
 def dataset(*values):
@@ -16,34 +17,34 @@ def dataset(*values):
 
 @pytest.mark.parametrize("mark", [-99.0, -1e4, -1e10, -1e30, -1e100, -1e300])
 def test_a_deep_value_that_repeats_is_a_mark(mark):
-    data = dataset(0.0, mark, -1.0, mark, -200.0).with_walls(24.0)
+    data = with_walls(dataset(0.0, mark, -1.0, mark, -200.0), 24.0)
     np.testing.assert_array_equal(data.status, [OK, INFEASIBLE, OK, INFEASIBLE, OK])
     assert data.y_max == 0.0
 
 
 def test_a_mark_is_known_from_then_on():
-    data = dataset(0.0, -99.0, -99.0).with_walls(24.0)
-    data = data.append(np.array([[9.0]]), [Evaluation(-99.0, "ok")], 1).with_walls(24.0)
+    data = with_walls(dataset(0.0, -99.0, -99.0), 24.0)
+    data = with_walls(data.append(np.array([[9.0]]), [Evaluation(-99.0, "ok")], 1), 24.0)
     np.testing.assert_array_equal(data.status, [OK, INFEASIBLE, INFEASIBLE, INFEASIBLE])
 
 
 @pytest.mark.parametrize("values", [(0.0, -5.0, -5.0), (0.0, -99.0), (3.0, 3.0, 3.0), (0.0, -30.0, -31.0)])
 def test_other_values_stay(values):
     data = dataset(*values)
-    assert data.with_walls(24.0) is data
+    assert with_walls(data, 24.0) is data
 
 
 def test_minus_infinity_and_failures_are_no_marks():
     evaluations = [Evaluation(0.0, "ok"), Evaluation(-np.inf, "infeasible"), Evaluation(-np.inf, "infeasible")]
     data = Dataset.empty(1).append(np.zeros((3, 1)), evaluations, 0)
-    assert data.with_walls(24.0) is data
+    assert with_walls(data, 24.0) is data
 
 
 def test_values_beyond_all_reckoning_are_marks():
-    data = dataset(0.0, -3.0, -1e3, -5e3, -1e12, -1e200, -1.7e308).with_walls(24.0)
+    data = with_walls(dataset(0.0, -3.0, -1e3, -5e3, -1e12, -1e200, -1.7e308), 24.0)
     np.testing.assert_array_equal(data.status, [OK, OK, OK, OK, OK, INFEASIBLE, INFEASIBLE])
 
 
 def test_a_function_with_a_large_scale_stays():
     data = dataset(*(-1e20 * np.arange(1.0, 6.0)))
-    assert data.with_walls(24.0) is data
+    assert with_walls(data, 24.0) is data

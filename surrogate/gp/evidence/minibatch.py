@@ -10,7 +10,7 @@ import torch
 
 from surrogate.arrays import Array
 from surrogate.gp.evidence.exact import marginal_with_noise
-from surrogate.gp.scales import Fit, Observations, ScalePrior
+from surrogate.gp.scales import Observations, ScaleFit, ScalePrior
 from surrogate.linalg.stationary import Stationary
 
 __all__ = ["minibatch_fit"]
@@ -41,7 +41,7 @@ def minibatch_fit(
     noise: float | None = None,
     batch: int = 128,
     steps: int = 400,
-) -> tuple[Fit, float]:
+) -> tuple[ScaleFit, float]:
     """Hyperparameters by stochastic gradients of the marginal likelihood of small batches: O(batch^3) a step.
 
     Each step takes the gradient of a new uniform batch as if it were all the data. It is biased, yet leads to the
@@ -62,8 +62,8 @@ def minibatch_fit(
         steps: Number of them.
 
     Returns:
-        The averaged theta, with nan for its value since the likelihood of all the data is never computed; and the
-        noise variance.
+        A fit with the averaged theta, whose value is nan since the likelihood of all the data is never computed; and
+        the noise variance.
 
     Raises:
         torch.linalg.LinAlgError: If the covariance of a batch is not positive definite in floating point.
@@ -71,7 +71,7 @@ def minibatch_fit(
     References:
         Chen, Zheng, Al Kontar & Raskutti (2022), arXiv:2111.10461
     """
-    bounds = prior.bounds(len(theta) - 1)
+    bounds = prior.priors(len(theta) - 1).bounds
     log_noise = float(theta[0] + data.y.var(correction=0).log()) if noise is None else math.log(noise)
     vector = np.append(np.clip(theta, bounds[:, 0], bounds[:, 1]), log_noise)
     moments, tail = _Moments(np.zeros_like(vector), np.zeros_like(vector)), []
@@ -86,5 +86,5 @@ def minibatch_fit(
         if k > 0.75 * steps:
             tail.append(vector)
     mean = np.mean(tail, axis=0)
-    fit = Fit(mean[:-1], math.nan, steps, 0, f"{steps} batches of {min(batch, len(data))} points")
+    fit = ScaleFit(mean[:-1], math.nan, steps, (), f"{steps} batches of {min(batch, len(data))} points")
     return fit, math.exp(mean[-1])

@@ -11,6 +11,7 @@ from surrogate.arrays import Array, Indices
 from surrogate.inference.checks.check import SEARCH
 from surrogate.inference.depths import bulk_depth
 from surrogate.inference.findings import Finding
+from surrogate.inference.setup import holes_to_fill
 from surrogate.inference.view import View
 from surrogate.problem.prior import Prior
 
@@ -34,7 +35,7 @@ class Exchanges:
             return Finding(view.nowhere)
         if view.learns_outputs and view.model.exact:  # polynomial outputs are known everywhere
             return Finding(view.nowhere)
-        return Finding(_images(view)[: max(view.setup.holes_to_fill, _FEWEST)])
+        return Finding(_images(view)[: max(holes_to_fill(view.setup), _FEWEST)])
 
 
 def _images(view: View) -> Array:

@@ -8,6 +8,7 @@ from surrogate.inference.checks.check import SEARCH
 from surrogate.inference.checks.exchanges import Exchanges
 from surrogate.inference.coverage import farthest
 from surrogate.inference.findings import Finding
+from surrogate.inference.setup import holes_to_fill
 from surrogate.inference.view import View
 
 __all__ = ["Holes"]
@@ -31,5 +32,5 @@ class Holes:
             return Finding(view.nowhere)
         inner, t = view.exploration.inner, view.window.unrolled(view.t)
         images = view.findings[Exchanges.name].points if Exchanges.name in view.findings else view.nowhere
-        missing = max(view.setup.holes_to_fill - len(images), 0) if len(inner) else 0
+        missing = max(holes_to_fill(view.setup) - len(images), 0) if len(inner) else 0
         return Finding(inner[farthest(np.concatenate([t, images]), inner, missing)])

@@ -11,7 +11,7 @@ from surrogate.arrays import Array, Flags
 from surrogate.inference.checks.check import SEARCH
 from surrogate.inference.depths import bulk_depth
 from surrogate.inference.findings import Finding
-from surrogate.inference.setup import inner_box
+from surrogate.inference.setup import holes_to_fill, inner_box
 from surrogate.inference.trilateration import radius_of, search
 from surrogate.inference.view import View
 
@@ -39,7 +39,7 @@ class Modes:
     def look(self, view: View) -> Finding:
         """Requests probes, and reports the smallest radius of an unexplained point, infinite if there is none."""
         setup, state, model = view.setup, view.state, view.model
-        if setup.knows_width or max(0, state.explored - setup.holes_to_fill) >= _MOST * view.d:
+        if setup.knows_width or max(0, state.explored - holes_to_fill(setup)) >= _MOST * view.d:
             return Finding(view.nowhere, numbers=self.columns)
         gave_up = _fruitless_rounds(view) >= patience(view.d)
         rng, sample, finite = copy.deepcopy(view.exploration.rng), view.sample, state.data.finite

@@ -14,7 +14,7 @@ from surrogate.inference.design import space_filling
 from surrogate.inference.mixed.families import in_search, is_staged, searched
 from surrogate.inference.mixed.sampling import mixed_model
 from surrogate.inference.mixed.slices import levels_of
-from surrogate.inference.setup import Setup, design_size
+from surrogate.inference.setup import Setup, design_size, with_parameters
 from surrogate.inference.view import View
 from surrogate.problem.levels import Family
 
@@ -95,4 +95,4 @@ def _size(setup: Setup, family: Family, last: Family | None) -> int:
         return least
     if last is not None and len(np.intersect1d(last.columns, family.columns)):
         return max(least, _PER_PARAMETER * len(family.columns) + _SPARE)
-    return max(least, design_size(setup.with_parameters(family.columns)))
+    return max(least, design_size(with_parameters(setup, family.columns)))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from surrogate.gp.optimise import Fit
 from surrogate.gp.process import Data
 from surrogate.gp.trended import Hyperparameters, Trended
 from surrogate.log_density.composite.parameters import SharedKernel, family
@@ -56,42 +56,60 @@ def fit_components(
     Returns:
         The processes: O(K n^3) for each of some 60 evaluations.
     """
-    d, size = data.u.shape[1], data.y.shape[1]
-    starts = [max(before, key=lambda group: len(group.columns)).hyper] if before else []
-    if cold_start or not starts:
-        cold = Hyperparameters.default(d)
-        starts += [cold, replace(cold, log_amplitude=_SMALL, log_shaping=np.log(1e-5))]
+    (n, d), size = data.u.shape, data.y.shape[1]
     families = {trend: family(kernel, trend) for trend in TRENDS}
-    shared: dict[str, tuple[Hyperparameters, Fit]] = {
-        trend: processes.fit(data, starts, max_evaluations=_MANY) for trend, processes in families.items()
-    }
+    starts = _starts(before, d, cold=cold_start)
+    shared = {trend: each.fit(data, starts, max_evaluations=_MANY) for trend, each in families.items()}
     best = max(TRENDS, key=lambda trend: shared[trend][1].value)
-    rescues = sum(len(fit.rescues) for _, fit in shared.values())
     everything = SharedKernel(np.arange(size), kernel, best, shared[best][0])
-    if not own or size == 1 or len(data.u) < _OWN_FROM * (d + 1):
-        return Found((everything,), shared[best][1].value, rescues)
+    together = Found((everything,), shared[best][1].value, sum(len(fit.rescues) for _, fit in shared.values()))
+    if not own or size == 1 or n < _OWN_FROM * (d + 1):
+        return together
+    return _apart(data, families, {trend: hyper for trend, (hyper, _) in shared.items()}, together)
+
+
+def _starts(before: tuple[SharedKernel, ...], d: int, *, cold: bool) -> list[Hyperparameters]:
+    """The kernel of most components of the last step; default ones where there is none or they are wanted as well."""
+    starts = [max(before, key=lambda group: len(group.columns)).hyper] if before else []
+    if cold or not starts:
+        default = Hyperparameters.default(d)
+        starts += [default, replace(default, log_amplitude=_SMALL, log_shaping=np.log(1e-5))]
+    return starts
+
+
+def _apart(
+    data: Data, families: Mapping[str, Trended], shared: Mapping[str, Hyperparameters], together: Found
+) -> Found:
+    """The components with kernels of their own where these are more probable, and one kernel for the rest.
+
+    Args:
+        data: Values with shape (n, K).
+        families: Processes by trend.
+        shared: Hyperparameters of all components together, by trend.
+        together: The fit of one kernel for all.
+    """
+    (everything,), size = together.groups, data.y.shape[1]
+    common = families[everything.trend]
     # Components that share hyperparameters share the price of their prior as well.
-    price = families[best].priors(everything.hyper).penalty(everything.hyper.vector())[0] * (1.0 - 1.0 / size)
-    groups, score, left = [], shared[best][1].value, []
+    price = common.priors(everything.hyper).penalty(everything.hyper.vector())[0] * (1.0 - 1.0 / size)
+    groups, score, left = [], together.score, []
     for k in range(size):
         single = replace(data, y=data.y[:, k])
-        common = families[best].log_posteriors(single, [everything.hyper])[0] + price
-        trend, hyper, value = max(
-            (_own(families[trend], single, shared[trend][0], trend) for trend in TRENDS), key=lambda found: found[2]
-        )
-        if value - common > _OWN_COST:
-            groups.append(SharedKernel(np.array([k]), kernel, trend, hyper))
-            score += value - common
+        value = common.log_posteriors(single, [everything.hyper])[0] + price
+        found = [_own(families[trend], single, shared[trend], trend) for trend in families]
+        trend, hyper, best = max(found, key=lambda one: one[2])
+        if best - value > _OWN_COST:
+            groups.append(SharedKernel(np.array([k]), everything.kernel, trend, hyper))
+            score += best - value
         else:
             left.append(k)
-    if left and groups:
-        rest = replace(data, y=data.y[:, left])
-        hyper, fit = families[best].fit(rest, [shared[best][0]], max_evaluations=_FEW)
-        rescues += len(fit.rescues)
-        groups.append(SharedKernel(np.array(left), kernel, best, hyper))
-    elif left:
-        groups = [everything]
-    return Found(tuple(groups), score, rescues)
+    if not groups:
+        return together
+    if not left:
+        return Found(tuple(groups), score, together.rescues)
+    hyper, fit = common.fit(replace(data, y=data.y[:, left]), [everything.hyper], max_evaluations=_FEW)
+    groups.append(SharedKernel(np.array(left), everything.kernel, everything.trend, hyper))
+    return Found(tuple(groups), score, together.rescues + len(fit.rescues))
 
 
 def _own(processes: Trended, data: Data, start: Hyperparameters, trend: str) -> tuple[str, Hyperparameters, float]:

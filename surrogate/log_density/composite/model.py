@@ -225,8 +225,8 @@ class CompositeLogDensity(LogDensityBase[CompositeParameters]):
             ValueError: Always, with the remedy.
         """
         msg = (
-            "a run of Observables has no predictor of numbers: use result.observables() for the outputs, which can be "
-            "saved, or result.predict for the log-posterior"
+            "a run of Observables has no predictor of numbers: use result.output_emulator() for the outputs, which can "
+            "be saved, or result.predict for the log-posterior"
         )
         raise ValueError(msg)
 

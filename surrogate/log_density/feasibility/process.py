@@ -25,7 +25,7 @@ from surrogate.arrays import Array, Flags
 from surrogate.gp.kernels import RBF, Kernel, Linear, Matern52, Scale
 from surrogate.gp.solvers.classes import ClassPosterior, classify
 from surrogate.log_density.feasibility.points import nearest_to_boundary, trusted
-from surrogate.log_density.feasibility.protocol import Everywhere, FeasibilityArrays
+from surrogate.log_density.feasibility.protocol import Classifier, Everywhere, FeasibilityArrays
 
 __all__ = ["PRIOR_VARIANCE", "SURE", "FeasibilityProcess", "Shape", "fit_process"]
 
@@ -76,7 +76,7 @@ SHAPES = (
 
 
 @dataclass(frozen=True, eq=False)
-class FeasibilityProcess:
+class FeasibilityProcess(Classifier):
     """A fitted Gaussian-process classifier of feasibility.
 
     Attributes:
@@ -104,11 +104,6 @@ class FeasibilityProcess:
         """The word "process"."""
         return "process"
 
-    @property
-    def everywhere(self) -> bool:
-        """Always False, because infeasible points are known."""
-        return False
-
     def margin(self, u: Array) -> Array:
         """Mean of f over its sd, positive where a point is more likely feasible, with shape (m,); O(m n^2)."""
         return self.posterior.margin(u)
@@ -116,11 +111,6 @@ class FeasibilityProcess:
     def probability(self, u: Array) -> Array:
         """Probability of being feasible, with shape (m,); set to 0 below 2 % and to 1 above 98 %."""
         return np.clip((ndtr(self.margin(u)) - SURE) / (1.0 - 2.0 * SURE), 0.0, 1.0)
-
-    def log_probability(self, u: Array) -> Array:
-        """Natural log of ``probability``, with shape (m,)."""
-        with np.errstate(divide="ignore"):
-            return np.log(self.probability(u))
 
     def doubt(self, u: Array) -> Array:
         """Variance p (1 - p) of the feasibility of a point, with shape (m,), with p not rounded at 2 %."""

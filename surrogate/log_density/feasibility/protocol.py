@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from surrogate.arrays import Array
 
-__all__ = ["Everywhere", "Feasibility", "FeasibilityArrays"]
+__all__ = ["Classifier", "Everywhere", "Feasibility", "FeasibilityArrays"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +70,24 @@ class Feasibility(Protocol):
     def arrays(self, d: int) -> FeasibilityArrays:
         """The numbers that define it, see ``FeasibilityArrays``."""
         ...
+
+
+class Classifier(ABC):
+    """A classifier of feasible points where infeasible ones are known."""
+
+    @property
+    def everywhere(self) -> bool:
+        """Always False, because infeasible points are known."""
+        return False
+
+    @abstractmethod
+    def probability(self, u: Array) -> Array:
+        """Probability of being feasible, exactly 0 or 1 where the data leave no reasonable doubt, with shape (m,)."""
+
+    def log_probability(self, u: Array) -> Array:
+        """Natural log of ``probability``, with shape (m,)."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.probability(u))
 
 
 @dataclass(frozen=True)

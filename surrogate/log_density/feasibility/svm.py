@@ -13,7 +13,7 @@ from surrogate.arrays import Array, Flags
 from surrogate.gp.posterior import joint_normal
 from surrogate.linalg.stationary import CORRELATIONS
 from surrogate.log_density.feasibility.points import trusted
-from surrogate.log_density.feasibility.protocol import Everywhere, FeasibilityArrays
+from surrogate.log_density.feasibility.protocol import Classifier, Everywhere, FeasibilityArrays
 
 __all__ = ["FeasibilityMachine", "fit_machine"]
 
@@ -27,7 +27,7 @@ GAMMAS = (0.01, 0.03, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 @dataclass(frozen=True, eq=False)
-class FeasibilityMachine:
+class FeasibilityMachine(Classifier):
     """A fitted support vector machine.
 
     Its decision function is 1 and -1 on the margins. The data leave open only the strip between them, in which hardly
@@ -50,11 +50,6 @@ class FeasibilityMachine:
         """The word "svm"."""
         return "svm"
 
-    @property
-    def everywhere(self) -> bool:
-        """Always False, because infeasible points are known."""
-        return False
-
     def _kernel(self, u: Array, v: Array) -> Array:
         r2 = (u**2).sum(1)[:, None] + (v**2).sum(1) - 2.0 * (u @ v.T)
         return CORRELATIONS["rbf"].correlation(2.0 * self.gamma * np.maximum(r2, 0.0))
@@ -66,11 +61,6 @@ class FeasibilityMachine:
     def probability(self, u: Array) -> Array:
         """Probability of being feasible, with shape (m,): 0 and 1 beyond the margins."""
         return np.clip(0.5 * (1.0 + self.margin(u)), 0.0, 1.0)
-
-    def log_probability(self, u: Array) -> Array:
-        """Natural log of ``probability``, with shape (m,)."""
-        with np.errstate(divide="ignore"):
-            return np.log(self.probability(u))
 
     def doubt(self, u: Array) -> Array:
         """Variance p (1 - p) of the feasibility of a point, with shape (m,), for p the logistic of twice the margin.

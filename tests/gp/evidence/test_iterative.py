@@ -58,7 +58,7 @@ def test_iterative_is_one_smooth_function():
     exact = maximise(
         lambda t: (dense("rbf", x, y, t), slope(lambda s: dense("rbf", x, y, s), t)), theta, prior=ScalePrior()
     )
-    assert dense("rbf", x, y, fit.theta) < dense("rbf", x, y, exact.theta) + 0.5
+    assert dense("rbf", x, y, fit.vector) < dense("rbf", x, y, exact.vector) + 0.5
 
 
 def test_loose_solves_are_refused():

@@ -6,20 +6,15 @@ from scipy.special import log_ndtr, ndtr
 from surrogate.log_density.feasibility.process import PRIOR_VARIANCE, SURE, FeasibilityProcess, Shape, fit_process
 from surrogate.log_density.feasibility.protocol import Everywhere
 from surrogate.log_density.feasibility.svm import fit_machine
+from tests.log_density.feasibility import regions
+
+REGIONS = regions.REGIONS | {
+    "half plane with a hole": lambda u: (u[:, 0] < 1.5) & (((u + 1) ** 2).sum(1) > 0.8),
+}
 
 
 def points(n=80, d=2, *, seed=0):
-    return np.random.default_rng(seed).uniform(-3, 3, (n, d))
-
-
-REGIONS = {
-    "half plane": lambda u: u[:, 0] < 0.5,
-    "disc": lambda u: (u**2).sum(1) < 4,
-    "outside of a disc": lambda u: (u**2).sum(1) > 2,
-    "half plane with a hole": lambda u: (u[:, 0] < 1.5) & (((u + 1) ** 2).sum(1) > 0.8),
-    "all but one": lambda u: np.arange(len(u)) != 3,
-    "only one": lambda u: np.arange(len(u)) == 3,
-}
+    return regions.points(n, d, seed=seed)
 
 
 @pytest.fixture(params=REGIONS, scope="module")

@@ -5,21 +5,16 @@ from sklearn.svm import SVC
 from surrogate.log_density.feasibility import svm
 from surrogate.log_density.feasibility.protocol import Everywhere
 from surrogate.log_density.feasibility.svm import FeasibilityMachine, fit_least_squares, fit_machine
+from tests.log_density.feasibility import regions
+
+REGIONS = regions.REGIONS | {
+    "band": lambda u: np.abs(u[:, 0] - u[:, 1] ** 2 / 2) < 1,
+    "two islands": lambda u: np.minimum(((u - 1.5) ** 2).sum(1), ((u + 1.5) ** 2).sum(1)) < 1,
+}
 
 
 def points(n=150, d=2, *, seed=0):
-    return np.random.default_rng(seed).uniform(-3, 3, (n, d))
-
-
-REGIONS = {
-    "half plane": lambda u: u[:, 0] < 0.5,
-    "disc": lambda u: (u**2).sum(1) < 4,
-    "outside of a disc": lambda u: (u**2).sum(1) > 2,
-    "band": lambda u: np.abs(u[:, 0] - u[:, 1] ** 2 / 2) < 1,
-    "two islands": lambda u: np.minimum(((u - 1.5) ** 2).sum(1), ((u + 1.5) ** 2).sum(1)) < 1,
-    "all but one": lambda u: np.arange(len(u)) != 3,
-    "only one": lambda u: np.arange(len(u)) == 3,
-}
+    return regions.points(n, d, seed=seed)
 
 
 @pytest.fixture(params=REGIONS, scope="module")

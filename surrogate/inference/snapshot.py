@@ -1,0 +1,113 @@
+"""What the state of a run says at once: its surrogate, the evaluated points, and the prior about its draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+
+from surrogate.arrays import Array, Flags
+from surrogate.inference.depths import FEASIBLE
+from surrogate.inference.draws import Draws, ScaledPrior
+from surrogate.inference.setup import Setup
+from surrogate.inference.state import State
+from surrogate.log_density.protocol import LogDensity, Parameters
+from surrogate.rng import generator
+
+__all__ = ["Snapshot"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A state with its problem, and what follows from both without drawing. Points t are in unit coordinates.
+
+    Attributes:
+        setup: Fixed inputs of the run.
+        state: Present state of the run.
+    """
+
+    setup: Setup
+    state: State
+
+    def rng(self, *purpose: int | str) -> np.random.Generator:
+        """Random generator of this step for a purpose."""
+        return generator(self.state.seed, self.state.step, *purpose)
+
+    @property
+    def nowhere(self) -> Array:
+        """No points, with shape (0, d)."""
+        return np.empty((0, self.setup.d))
+
+    @property
+    def d(self) -> int:
+        """Number of parameters."""
+        return self.setup.d
+
+    @property
+    def learns_outputs(self) -> bool:
+        """Whether the present surrogate is one of the outputs of a simulator, or the first will be."""
+        parameters = self.state.parameters
+        return self.setup.observables is not None and (parameters is None or parameters.of_outputs)
+
+    @cached_property
+    def t(self) -> Array:
+        """The evaluated points, with shape (n, d)."""
+        return self.setup.scaled.to_unit(self.state.data.x)
+
+    @cached_property
+    def model(self) -> LogDensity:
+        """The present surrogate.
+
+        Raises:
+            ValueError: If the run has none yet.
+        """
+        return self.build(_known(self.state.parameters, "surrogate"))
+
+    def build(self, parameters: Parameters) -> LogDensity:
+        """The surrogate with some parameters given the evaluations."""
+        problem = self.setup.problem(self.state.data)
+        return self.setup.learner.build(problem.data, problem.t, parameters, device=problem.device)
+
+    @property
+    def draws(self) -> Draws:
+        """Draws of the current surrogate.
+
+        Raises:
+            ValueError: If the run has none yet.
+        """
+        return _known(self.state.draws, "draws")
+
+    @cached_property
+    def window(self) -> ScaledPrior:
+        """The prior with its circles cut open where the posterior is smallest."""
+        return self.setup.scaled.about(self.draws.posterior)
+
+    @cached_property
+    def noise(self) -> Array:
+        """Noise sd of each value, given and estimated, with shape (n,)."""
+        parameters = self.state.parameters
+        return np.hypot(self.state.data.noise, 0.0 if parameters is None else parameters.noise)
+
+    def feasible(self, t: Array, model: LogDensity | None = None) -> Flags:
+        """Whether a surrogate predicts points to be feasible, with shape (m,)."""
+        model = model or self.model
+        return model.feasibility.probability(model.whiten(t)) > FEASIBLE
+
+    def log_posterior(self, t: Array, model: LogDensity | None = None) -> Array:
+        """Log-posterior of a surrogate minus y_max, per unit of t, on the window, at t with shape (m, d)."""
+        model = model or self.model
+        out = self.window.log_density(t)
+        inside = np.isfinite(out)
+        out[inside] += model.relative(t[inside]) * model.temperature
+        return out
+
+
+def _known(value: T | None, what: str) -> T:
+    if value is None:
+        msg = f"the run has no {what} yet: too few evaluations with a finite value"
+        raise ValueError(msg)
+    return value
