@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -112,9 +113,15 @@ def walk(node: ast.AST) -> Iterator[ast.AST]:
         yield from walk(child)
 
 
+@cache
+def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """The nodes of `walk`, once for the several tests of a module."""
+    return tuple(walk(tree))
+
+
 def imported(tree: ast.AST, package: str = "surrogate") -> Iterator[tuple[int, str]]:
     """Line and full dotted name of everything that is imported; for `from a import b` it is a.b."""
-    for node in walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -184,11 +191,11 @@ def swallows(node: ast.AST) -> bool:
 
 def forbidden(tree: ast.AST, *, numerical: bool) -> list[str]:
     found = [f"line {line}: imports {name}" for line, name in imported(tree) if name.split(".")[0] in FORBIDDEN_IMPORTS]
-    for node in walk(tree):
-        line = f"line {getattr(node, 'lineno', 0)}"
-        if called(node) in FORBIDDEN_CALLS:
-            found.append(f"{line}: {called(node)} {FORBIDDEN_CALLS[called(node)]}")
-        elif called(node) == "print" and numerical:
+    for node in nodes(tree):
+        line, name = f"line {getattr(node, 'lineno', 0)}", called(node)
+        if name in FORBIDDEN_CALLS:
+            found.append(f"{line}: {name} {FORBIDDEN_CALLS[name]}")
+        elif name == "print" and numerical:
             found.append(f"{line}: print in the numerical core")
         elif allows_pickle(node):
             found.append(f"{line}: allow_pickle is not False")
@@ -199,6 +206,7 @@ def forbidden(tree: ast.AST, *, numerical: bool) -> list[str]:
     return found
 
 
+@cache
 def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 

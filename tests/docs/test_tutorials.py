@@ -1,19 +1,27 @@
 """The tutorials and the first page run from top to bottom as a reader would run them, warnings being errors.
 
-A fenced block with a title is written to a file of that name; Python is run in one session a page; lines of
-a shell are run by one. Blocks without a language, and those of languages that are not run, are what a program printed.
+A fenced block with a title is written to a file of that name; Python is run in one session a page. Of a shell's lines,
+commands of the package, programs of the page and ``cobaya-run`` are run in this process, which loads torch once. A
+shell runs the others, and programs that start processes of their own. Blocks without a language, and those of languages
+that are not run, are what a program printed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import re
+import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import matplotlib
 import pytest
+
+from surrogate.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -43,6 +51,22 @@ def shell(text):
     assert done.returncode == 0, done.stderr + done.stdout
 
 
+def run_line(line, monkeypatch):
+    """A line of a shell, in this process if it can be."""
+    words = shlex.split(line, comments=True)
+    words, file = (words[:-2], words[-1]) if ">" in words[-2:] else (words, os.devnull)
+    if words[0] == "surrogate":
+        with open(file, "w", encoding="utf-8") as out, contextlib.redirect_stdout(out):
+            assert main(words[1:]) == 0
+    elif words[0] == "cobaya-run":
+        importlib.import_module("cobaya.run").run_script(words[1:])
+    elif words[0] == "python" and "processes:" not in " ".join([line, Path(words[1]).read_text(encoding="utf-8")]):
+        monkeypatch.setattr(sys, "argv", words[1:])
+        runpy.run_path(words[1], run_name="__main__")
+    else:
+        shell(line)
+
+
 @pytest.mark.parametrize(
     "page", [pytest.param(p, marks=[pytest.mark.slow] * (p.stem in LONG), id=p.stem) for p in PAGES]
 )
@@ -57,7 +81,8 @@ def test_page_runs(page, tmp_path, monkeypatch):
             elif language == "python":
                 exec(compile(text, f"{page.name}", "exec"), names)
             elif language == "bash":
-                shell(text)
+                for line in text.splitlines():
+                    run_line(line, monkeypatch)
 
 
 def test_every_tutorial_has_something_to_run():

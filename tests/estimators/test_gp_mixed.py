@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 
 from surrogate.estimators.gp import GPRegressor
 from surrogate.estimators.tables import Columns, is_mixed
+
+pd = pytest.importorskip("pandas", reason="pandas is an extra: pip install surrogate-inference[notebook]")
 
 COLOURS = np.array(["red", "green", "blue"])
 EFFECT = {"red": 0.0, "green": 0.1, "blue": 2.0}

@@ -26,10 +26,6 @@ from surrogate.gp.kernels import (
 from surrogate.gp.parameters import LogNormal, Priors
 from surrogate.gp.weights import FullWeights, LowerWeights
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit.script, as gpytorch is imported
-    import gpytorch.kernels
-
 D = 3
 LENGTHSCALE = [0.7, 1.3, 2.0]
 
@@ -251,6 +247,9 @@ def test_it_is_that_of_scikit_learn(name):
 
 
 def test_a_composition_is_that_of_gpytorch():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit.script, as gpytorch is imported
+        gpytorch = pytest.importorskip("gpytorch", reason="gpytorch is an extra")
     ours = Scale(0.5) * Matern52([1.0, 2.0]).on([0, 2]) * RBF(0.7).on([1]) + Scale(2.0) * Matern32(LENGTHSCALE)
     matern, rbf = gpytorch.kernels.MaternKernel(nu=2.5, ard_num_dims=2, active_dims=(0, 2)), gpytorch.kernels.RBFKernel
     narrow, rough = rbf(active_dims=(1,)), gpytorch.kernels.MaternKernel(nu=1.5, ard_num_dims=3)
