@@ -9,7 +9,8 @@ thread.
 
     scripts/bench_posterior.py FOLDER --problems gauss4,ring2,needle6 --seeds 1-5 --output results.csv
     scripts/bench_posterior.py --problems angle3,torus3
-    scripts/bench_posterior.py scripts/generated --jobs 2 --output generated.csv
+    scripts/bench_posterior.py scripts/generated --seeds 1 --jobs 2 --output generated.csv
+    scripts/bench_posterior.py scripts/generated --problems several-2,warped-4 --seeds 1 --explore thorough
     scripts/bench_posterior.py FOLDER --peer gpry --peer-python other/bin/python
     scripts/bench_posterior.py FOLDER --problems banana2,lognormal4 --seeds 1-2 --ablate
     scripts/bench_posterior.py FOLDER --problems banana2 --ablate probes,holes
@@ -46,6 +47,7 @@ PEERS = ("gpry", "pyvbmc", "emcee")
 OWN = "surrogate"
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
 COSTS = ("evaluations", "cpu")
+BINS = (0.0, 0.02, 0.05, 0.1, 1.0)
 LIMITS = {"gskl": 0.05, "mmtv": 0.08, "dlogz": 0.2}
 
 
@@ -54,8 +56,9 @@ class Run:
     """One tool on one problem with one seed; None where there is no number.
 
     `pull` is dlogz in units of the error that the tool claims; `size` is the effective size of its sample, below a few
-    thousand of which mmtv is mostly noise. The last four fields say how the run was made: the commit of this checkout,
-    with a + where files were changed, the day, and the limits on its calls and on its seconds.
+    thousand of which mmtv is mostly noise; `hidden_mode` is the probability of a further mode that the tool states. The
+    last four fields say how the run was made: the commit of this checkout, with a + where files were changed, the day,
+    and the limits on its calls and on its seconds.
     """
 
     problem: str
@@ -70,6 +73,7 @@ class Run:
     cpu: float | None = None
     wall: float | None = None
     converged: bool | None = None
+    hidden_mode: float | None = None
     solved: bool = False
     status: str = ""
     commit: str = ""
@@ -138,6 +142,7 @@ class Setting:
     pythons: dict[str, str]
     max_evaluations: int | None
     timeout: float | None
+    explore: str = "normal"
 
     @cached_property
     def conditions(self) -> Run:
@@ -169,10 +174,11 @@ def command(setting: Setting, task: Task, output: Path) -> list[str]:
     return words if setting.max_evaluations is None else [*words, "--max-evaluations", str(setting.max_evaluations)]
 
 
-def environment(task: Task) -> dict[str, str]:
+def environment(setting: Setting, task: Task) -> dict[str, str]:
     """One thread for everybody; our own worker takes the package from this checkout, installed or not."""
     path = {"PYTHONPATH": str(WORKERS.parents[1])} if task.tool == OWN else {}
-    return os.environ | ONE_THREAD | path | {"SURROGATE_BENCH_WITHOUT": task.without}
+    asked = {"SURROGATE_BENCH_WITHOUT": task.without, "SURROGATE_BENCH_EXPLORE": setting.explore}
+    return os.environ | ONE_THREAD | path | asked
 
 
 def is_solved(gskl: float, mmtv: float, dlogz: float | None, tolerance: float | None = None) -> bool:
@@ -203,6 +209,7 @@ def judge(answer: dict[str, Any], arrays: Path, problem: Any, metrics: ModuleTyp
         "cpu": answer["cpu"],
         "wall": answer["wall"],
         "converged": answer["converged"],
+        "hidden_mode": answer.get("hidden_mode"),
         "solved": is_solved(gskl, mmtv, dlogz, getattr(problem, "tolerance", None)),
         "status": answer["status"],
     }
@@ -221,7 +228,7 @@ def measure(setting: Setting, task: Task) -> Run:
                 text=True,
                 check=False,
                 timeout=setting.timeout,
-                env=environment(task),
+                env=environment(setting, task),
             )
         except subprocess.TimeoutExpired:
             return replace(run, status=f"cut off after {setting.timeout:g} s")
@@ -333,6 +340,18 @@ def by_kind(runs: Sequence[Run]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
+def calibration(runs: Sequence[Run]) -> str:
+    """Claims by the probability of a further mode that they state, with how many of them are false."""
+    rows = [["stated", "claims", "stated on average", "false claims"], ["---"] * 4]
+    claims = [run for run in runs if run.converged and run.hidden_mode is not None]
+    for low, high in zip(BINS, BINS[1:], strict=False):
+        group = [run for run in claims if low <= run.hidden_mode < high]
+        stated = number(float(np.mean([run.hidden_mode for run in group])), ".1%") if group else "-"
+        false = share(sum(run.false_claim for run in group), len(group))
+        rows.append([f"{low:.0%} to {high:.0%}", str(len(group)), stated, false])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
 def share(part: int, whole: int) -> str:
     """A count with its percentage."""
     return f"{part}/{whole} ({part / whole:.1%})" if whole else "-"
@@ -427,6 +446,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--jobs", type=int, default=1, help="runs at a time; CPU seconds suffer when the cores are full"
     )
     parser.add_argument("--output", type=Path, help="keeps every run, as .csv, .json or, after earlier ones, .jsonl")
+    parser.add_argument(
+        "--explore", default="normal", choices=("fast", "normal", "thorough"), help="how long ours looks for more modes"
+    )
     found = parser.parse_args(arguments)
     if len(found.peer_python) not in (0, 1, len(found.peer)):
         parser.error(f"expected one --peer-python, or one for each --peer, got {len(found.peer_python)}")
@@ -458,7 +480,7 @@ def parts() -> tuple[str, ...]:
 def main(arguments: Sequence[str] | None = None) -> int:
     found = parse(arguments)
     suites = [Suite.of(folder.resolve()) for folder in (*found.suite, TARGETS)]
-    setting = Setting(interpreters(found), found.max_evaluations, found.timeout)
+    setting = Setting(interpreters(found), found.max_evaluations, found.timeout, found.explore)
     problems = chosen(suites, found.problems)
     tasks = tasks_of(found, problems, setting)
     runs = []
@@ -470,7 +492,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 keep(found.output, runs)
     print("\nMedians over the seeds, of dlogz without its sign:\n\n" + table(runs))
     if any(kind(run.problem) for run in runs):
-        print("\nGenerated problems by kind:\n\n" + by_kind([run for run in runs if kind(run.problem)]))
+        generated = [run for run in runs if kind(run.problem)]
+        print("\nGenerated problems by kind:\n\n" + by_kind(generated))
+        print("\nClaims by the probability of a further mode that they state:\n\n" + calibration(generated))
     if found.ablate is not None:
         print("\nAll problems and seeds:\n\n" + worth(runs))
     return 0

@@ -22,13 +22,14 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a tool makes of a problem; `log_evidence` is None where it gives none."""
+    """What a tool makes of a problem; `log_evidence` and `hidden_mode` are None where it gives none."""
 
     samples: np.ndarray
     weights: np.ndarray | None = None
     log_evidence: float | None = None
     log_evidence_error: float | None = None
     converged: bool | None = None
+    hidden_mode: float | None = None
     status: str = ""
 
 
@@ -97,6 +98,7 @@ def work(run: Callable[[Any, Counted, int, int | None], Outcome]) -> None:
         "log_evidence": outcome.log_evidence,
         "log_evidence_error": outcome.log_evidence_error,
         "converged": outcome.converged,
+        "hidden_mode": outcome.hidden_mode,
         "status": outcome.status,
     }
     print(json.dumps(answer), flush=True)

@@ -1,6 +1,7 @@
 """`surrogate.infer` with its defaults, told of angles and of declared noise where a problem has them.
 
-The environment variable SURROGATE_BENCH_FEASIBILITY names another classifier of feasibility.
+The environment variable SURROGATE_BENCH_FEASIBILITY names another classifier of feasibility, and
+SURROGATE_BENCH_EXPLORE how long further modes are looked for.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def outcome_of(result: surrogate.Result) -> Outcome:
         log_evidence=result.log_evidence,
         log_evidence_error=result.log_evidence_error,
         converged=bool(result.converged),
+        hidden_mode=result.check.get("hidden_mode"),
         status=result.status,
     )
 
@@ -49,6 +51,7 @@ def run(problem: Any, log_likelihood: Counted, seed: int, max_evaluations: int |
             noise=getattr(problem, "noise", None),
             max_evaluations=max_evaluations,
             feasibility=os.environ.get("SURROGATE_BENCH_FEASIBILITY", "process"),
+            explore=os.environ.get("SURROGATE_BENCH_EXPLORE", "normal"),
             progress=False,
         )
     return outcome_of(result)

@@ -57,7 +57,12 @@ def batch_size(view: View) -> int:
 
 
 def assemble(view: View, scouts: Sequence[Scout], n: int) -> Array:
-    """The next batch of n points t, or more or fewer if scouts request it, with shape (b, d)."""
+    """The next batch of n points t, or more or fewer if scouts request it, with shape (b, d).
+
+    If the trend of the surrogate describes all evaluations, points anywhere are equally informative. The points that
+    checks request then replace those where the surrogate is least certain, and half of the batch that confirms a claim
+    are still draws of the posterior.
+    """
     phase = view.state.verdict.phase
     if phase is Phase.EXPLORE and view.state.probes is not None:  # the posterior is known, so only probes are needed
         view = view.replace(batch=view.nowhere)
@@ -67,6 +72,8 @@ def assemble(view: View, scouts: Sequence[Scout], n: int) -> Array:
     for scout in scouts:
         if phase in scout.phases and not (scout.place is Place.FILL and len(view.batch) >= n):
             points = scout.points(view)
+            if phase is Phase.ARMED and scout.place is Place.EXTRA and view.model.exact:
+                view = view.replace(batch=view.batch[: max(first, 1, len(view.batch) - len(points))])
             view = view.replace(batch=_place(view.batch, points, scout.place, first, n))
             first += len(points) if scout.place is Place.FIRST else 0
     return view.batch

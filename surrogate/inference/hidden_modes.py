@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from surrogate.arrays import Array, Flags
 from surrogate.samplers.mixture import Mixture
@@ -24,8 +25,11 @@ from surrogate.samplers.mixture import Mixture
 __all__ = [
     "EXPECTED_SHIFT",
     "GAINS",
+    "LONG",
     "Hypotheses",
     "best_point",
+    "best_points",
+    "count_modes",
     "check_effort",
     "draw_hypotheses",
     "hidden_probability",
@@ -34,17 +38,25 @@ __all__ = [
 GAINS = {"fast": 0.03, "normal": 0.008, "thorough": 0.001}
 """Smallest reduction of a hidden mode's probability for which an evaluation is worth its cost, by effort."""
 
+LONG = 50
+"""Number of evaluations from which the cost of another one is relative: in a run of 100 half of `GAINS` is worth it."""
+
 SMALLEST_SHARE = 0.05
 """Share of the mass above which a mode matters."""
-WIDTH_SD = 0.7
-"""Sd of the log ratio of a hidden mode's geometric mean width to that of the known modes: a factor of two."""
+WIDTH_SD = 0.4
+"""Sd of the log of a factor common to all widths of a hidden mode, relative to the known modes: a factor of 1.5."""
 AXIS_SD = 0.5
-"""Sd of the log of a mode's width along one axis, relative to its geometric mean."""
+"""Sd of the log of a further factor for each axis. Mixtures with random widths over a factor of five have 0.65."""
+NEARBY_SHARE = 0.5
+"""Share of the hypotheses near the known modes, because modes often overlap; they then look like shoulders."""
+NEARBY = 4.0
+"""Sd of the distance of these centres, in widths of a known mode: from overlapping modes to separate ones."""
 SLACK, RELATIVE_SLACK = 1.0, 0.1
 """Tolerances: a hypothesis is excluded if it exceeds an observed value by 1 nat plus a tenth of the depth,
 because modes are not exactly Gaussian, especially in their tails."""
 EXPECTED_SHIFT = 0.89
 """Mean increase of the log evidence by a hidden mode: -log(1 - s), averaged over shares s from 5 to 95 %."""
+_VALLEY = 1.0 / 3.0
 _BLOCK = 2_000_000  # distances held in memory at once
 
 
@@ -57,12 +69,15 @@ class Hypotheses:
         widths: Standard deviations along the axes, with shape (h, d).
         peaks: Log-likelihoods at the centres relative to the best known value, with shape (h,).
         open: Whether each hypothesis is not excluded by any evaluation, with shape (h,).
+        period: Length of a turn of each coordinate, with shape (d,), infinite where it is not periodic; None if no
+            coordinate is periodic.
     """
 
     centres: Array
     widths: Array
     peaks: Array
     open: Flags
+    period: Array | None = None
 
     @property
     def share_open(self) -> float:
@@ -72,13 +87,18 @@ class Hypotheses:
     def log_likelihood(self, t: Array) -> Array:
         """Log-likelihood of each open hypothesis at points t with shape (m, d), relative to the best known value.
 
+        On a circle the shorter way round counts.
+
         Returns:
             Log-likelihoods, with shape (number open, m), in O(h m d).
         """
         centres, widths = self.centres[self.open], self.widths[self.open]
         square = np.zeros((len(centres), len(t)))
         for axis in range(t.shape[1]):
-            square += ((t[:, axis] - centres[:, axis, None]) / widths[:, axis, None]) ** 2
+            distance = t[:, axis] - centres[:, axis, None]
+            if self.period is not None and np.isfinite(self.period[axis]):
+                distance -= self.period[axis] * np.round(distance / self.period[axis])
+            square += (distance / widths[:, axis, None]) ** 2
         return self.peaks[self.open, None] - 0.5 * square
 
     def exclude(self, t: Array, depth: Array) -> Hypotheses:
@@ -106,6 +126,7 @@ def draw_hypotheses(
     support: tuple[Array, Array],
     rng: np.random.Generator,
     *,
+    period: Array | None = None,
     count: int = 4000,
 ) -> Hypotheses:
     """Random hypotheses about a further mode, open where the surrogate is clearly below their peaks.
@@ -113,27 +134,52 @@ def draw_hypotheses(
     Args:
         known: Gaussian components of the known posterior, in unit coordinates.
         log_integral: Log integral of the known posterior over unit coordinates, relative to the best value.
-        depth: Function that gives the predicted depth below the best value at points with shape (m, d).
+        depth: Function that gives the predicted depth below the best value at points with shape (m, d); infinite where
+            infeasibility is predicted, where no mode can have its centre.
         support: Lower and upper corner of the box in which a mode may lie, each with shape (d,).
         rng: Random numbers.
+        period: As `Hypotheses` has it.
         count: Number of hypotheses.
     """
-    low, high = support
-    d = len(low)
+    d = len(support[0])
     log_width = np.array([np.log(np.abs(np.diag(factor))).mean() for factor in known.factors])
     typical = float(known.weights @ log_width)
-    centres = low + (high - low) * rng.random((count, d))
-    axes = AXIS_SD * rng.standard_normal((count, d))
-    log_widths = typical + WIDTH_SD * rng.standard_normal((count, 1)) + axes - axes.mean(1, keepdims=True)
+    centres = _draw_centres(known, support, rng, count)
+    log_widths = typical + WIDTH_SD * rng.standard_normal((count, 1)) + AXIS_SD * rng.standard_normal((count, d))
     share = rng.uniform(SMALLEST_SHARE, 1.0 - SMALLEST_SHARE, count)
     log_mass = log_integral + np.log(share / (1.0 - share))
     peaks = log_mass - 0.5 * d * np.log(2.0 * np.pi) - log_widths.sum(1)
-    return Hypotheses(centres, np.exp(log_widths), peaks, peaks > _limit(depth(centres)))
+    deep = depth(centres)
+    possible = np.isfinite(deep)
+    return Hypotheses(centres, np.exp(log_widths), peaks, possible & (peaks > _limit(deep)), period)
+
+
+def _draw_centres(known: Mixture, support: tuple[Array, Array], rng: np.random.Generator, count: int) -> Array:
+    """Centres with shape (count, d): a share `NEARBY_SHARE` about the known modes, others anywhere in the support."""
+    low, high = support
+    centres = low + (high - low) * rng.random((count, len(low)))
+    nearby = known.widened(NEARBY).sample(int(NEARBY_SHARE * count), rng)
+    inside = np.flatnonzero(((nearby >= low) & (nearby <= high)).all(1))
+    centres[inside] = nearby[inside]
+    return centres
 
 
 def _limit(depth: Array) -> Array:
     """Highest log-likelihood of a hypothesis at points of this depth, with the same shape; -inf where infeasible."""
     return np.where(np.isfinite(depth), SLACK - (1.0 - RELATIVE_SLACK) * depth, -np.inf)
+
+
+def count_modes(known: Mixture) -> int:
+    """Number of groups of components between which the density of a Gaussian mixture has a valley.
+
+    Components are of one mode, as those that follow an arm or a ring are, if half-way between their means the density
+    is above a third of the lower one at these.
+    """
+    k = len(known.weights)
+    middle = 0.5 * (known.means[:, None] + known.means[None]).reshape(k * k, -1)
+    at_means, between = known.log_density(known.means), known.log_density(middle).reshape(k, k)
+    joined = between > np.minimum(at_means[:, None], at_means[None]) + np.log(_VALLEY)
+    return int(connected_components(joined, directed=False)[0])
 
 
 def best_point(
@@ -166,6 +212,27 @@ def best_point(
     excluded = (hypotheses.log_likelihood(t) > _limit(predicted)).sum(0)
     best = int(excluded.argmax())
     return t[best : best + 1], float(excluded[best]) / len(hypotheses.open)
+
+
+def best_points(
+    hypotheses: Hypotheses, depth: Callable[[Array], Array], rng: np.random.Generator, count: int
+) -> tuple[Array, Hypotheses]:
+    """The best points one after the other, and the hypotheses that they would leave open.
+
+    Args:
+        hypotheses: Hypotheses, some of which may be open.
+        depth: As `best_point` takes it.
+        rng: Random numbers.
+        count: Number of points, fewer if nothing is left to exclude.
+    """
+    points = [hypotheses.centres[:0]]
+    for _ in range(count):
+        point, share = best_point(hypotheses, depth, rng)
+        if share == 0.0:
+            break
+        points.append(point)
+        hypotheses = hypotheses.exclude(point, depth(point))
+    return np.concatenate(points), hypotheses
 
 
 def check_effort(effort: str) -> str:

@@ -57,8 +57,9 @@ class Settings:
         feasibility: Classifier of points with a finite log-likelihood: "process" (Gaussian process) or "svm" (support
             vector machine).
         explore: How long to look for further modes once the posterior is known: "fast", "normal" or "thorough" go on as
-            long as an evaluation makes a hidden mode less probable by 3, 0.8 or 0.1 %. The status says what is left.
-            No effect with periodic parameters or a reference that has a width.
+            long as an evaluation makes a hidden mode less probable by 3, 0.8 or 0.1 %, less in runs of more than 50
+            evaluations. The status says what is left.
+            No effect with a reference that has a width.
         fast: Names of parameters that cost little to change, and how many further values of them to evaluate wherever
             the others change; points that share the others follow each other, which needs batches: not in the mode
             "async".

@@ -1,11 +1,14 @@
 """How scouts share a batch."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from surrogate.inference import batch
 from surrogate.inference.batch import assemble
-from surrogate.inference.phases import Phase
+from surrogate.inference.phases import Phase, Verdict
 from surrogate.inference.scouts import Place
 
 
@@ -31,8 +34,10 @@ def chosen(armed, monkeypatch):
     names = {tuple(point): str(number) for number, point in enumerate(own)} | {A: "a", B: "b", C: "c"}
     monkeypatch.setattr(batch, "_uncertain_draws", lambda _, n: own[:n])
 
-    def of(*scouts, n=4):
-        return "".join(names[tuple(point)] for point in assemble(armed, scouts, n))
+    def of(*scouts, n=4, exact=False):
+        view = armed.replace(state=replace(armed.state, verdict=Verdict(Phase.ARMED, "")))
+        vars(view)["model"] = SimpleNamespace(exact=exact)
+        return "".join(names[tuple(point)] for point in assemble(view, scouts, n))
 
     return of
 
@@ -56,6 +61,14 @@ def test_last_points_take_slots_at_the_end(chosen):
 
 def test_extra_points_come_on_top(chosen):
     assert chosen(Fixed(Place.EXTRA, A, B)) == "0123ab"
+
+
+def test_of_an_exact_surrogate_extra_points_confirm_a_claim(chosen):
+    """Any points tell the same of a quadratic: those of checks need no others beside draws, and one is always left."""
+    scouts = (Fixed(Place.FIRST, C), Fixed(Place.EXTRA, A, B))
+    assert chosen(*scouts) == "c012ab"
+    assert chosen(*scouts, exact=True) == "c0ab"
+    assert chosen(Fixed(Place.EXTRA, A, B), n=1, exact=True) == "0ab"
 
 
 def test_a_batch_is_filled_as_far_as_it_has_room(chosen):

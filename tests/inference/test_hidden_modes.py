@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from surrogate.inference.hidden_modes import Hypotheses, best_point, draw_hypotheses, hidden_probability
+from surrogate.inference.coverage import farthest
+from surrogate.inference.hidden_modes import (
+    Hypotheses,
+    best_point,
+    best_points,
+    count_modes,
+    draw_hypotheses,
+    hidden_probability,
+)
 from surrogate.samplers.mixture import Mixture
 
 D = 2
@@ -97,3 +107,57 @@ def test_probability_by_bayes():
     assert hidden_probability(0.0, 0.5) == 0.0
     assert hidden_probability(1.0, 0.3) == pytest.approx(0.3)
     assert hidden_probability(0.2, 0.5) == pytest.approx(0.1 / 0.6)
+
+
+def test_on_a_circle_the_shorter_way_round_counts():
+    """A mode across the seam is seen by a point on the other side of it, wherever the seam is."""
+    centre, width = np.array([[0.02, 0.5]]), np.full((1, D), 0.05)
+    t, deep = np.array([[0.97, 0.5]]), np.array([30.0])
+    on_a_line = Hypotheses(centre, width, np.zeros(1), np.ones(1, dtype=bool))
+    on_a_circle = replace(on_a_line, period=np.array([1.0, np.inf]))
+    assert on_a_line.exclude(t, deep).open.all()
+    assert not on_a_circle.exclude(t, deep).open.any()
+    turned = on_a_circle.log_likelihood(t + [3.0, 0.0])
+    np.testing.assert_allclose(turned, on_a_circle.log_likelihood(t))
+    assert turned[0, 0] == pytest.approx(-0.5)
+
+
+def test_no_mode_is_centred_where_points_are_infeasible():
+    """A forbidden half of the prior leaves no room, however few evaluations were made there."""
+    forbidden = lambda t: np.where(t[:, 0] > 0.5, np.inf, depth(t))  # noqa: E731
+    drawn = draw_hypotheses(KNOWN, LOG_INTEGRAL, forbidden, UNIT, np.random.default_rng(0))
+    assert (drawn.centres[drawn.open, 0] <= 0.5).all()
+    assert 0.2 < drawn.share_open < hypotheses().share_open
+
+
+def test_half_of_the_hypotheses_are_about_the_known_modes():
+    """Where modes overlap, which a share of 1 % of a uniform distribution would hardly look at."""
+    distance = np.linalg.norm(hypotheses().centres - KNOWN.means[0], axis=1) / 0.05
+    anywhere = np.linalg.norm(np.random.default_rng(1).random((4000, D)) - 0.5, axis=1) / 0.05
+    assert (distance < 8.0).mean() > 0.5 * (anywhere < 8.0).mean() + 0.4
+    assert (distance > 10.0).mean() > 0.4 * (anywhere > 10.0).mean()
+
+
+def test_best_points_exclude_more_than_the_farthest_ones():
+    """What a search may evaluate before a claim, four points here, tells more where hypotheses are open."""
+    drawn, seen = hypotheses(), np.array([[0.5, 0.5], [0.1, 0.1], [0.9, 0.1]])
+    drawn = drawn.exclude(seen, depth(seen))
+    best, left = best_points(drawn, depth, np.random.default_rng(8), 4)
+    anywhere = 0.1 + 0.8 * np.random.default_rng(9).random((2000, D))
+    far = anywhere[farthest(seen, anywhere, 4)]
+    assert best.shape == (4, D)
+    assert left.share_open < drawn.exclude(far, depth(far)).share_open < drawn.share_open
+
+
+def test_nothing_to_exclude_needs_no_points():
+    closed = replace(hypotheses(), open=np.zeros(4000, dtype=bool))
+    assert len(best_points(closed, depth, np.random.default_rng(0), 3)[0]) == 0
+
+
+def test_components_of_an_arm_are_one_mode():
+    """A chain of Gaussians a width apart has no valley; two that are six widths apart do."""
+    line = 0.05 * np.arange(6)[:, None] + np.array([[0.2, 0.5]])
+    factors = 0.05 * np.eye(D)[None]
+    assert count_modes(Mixture(np.full(6, 1 / 6), line, np.repeat(factors, 6, 0))) == 1
+    assert count_modes(Mixture(np.full(2, 0.5), line[[0, 5]] * [[1.0, 1.0], [1.2, 1.0]], np.repeat(factors, 2, 0))) == 2
+    assert count_modes(KNOWN) == 1

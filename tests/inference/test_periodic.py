@@ -179,6 +179,7 @@ def test_circular_summaries():
     """The mean across the seam is no number in the middle of the box, and the sd is that about it."""
     result, _ = run(0.24)
     assert result.periodic == (True, False)
+    assert 0.0 <= result.check["hidden_mode"] < 0.2
     exact = np.angle(quadrature()[0]) + 0.24
     assert abs(np.angle(np.exp(1j * (result.mean[0] - exact)))) < 0.1
     assert abs(result.mean[0]) <= np.pi

@@ -11,6 +11,9 @@ import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "bench_posterior.py"
 
+sys.path.insert(0, str(SCRIPT.parent))
+from bench_posterior import Run, calibration  # noqa: E402
+
 PROBLEMS = """
 from dataclasses import dataclass, field
 import numpy as np
@@ -60,6 +63,7 @@ def test_one_that_works_and_one_that_does_not(suite):
     assert 6 <= int(normal["evaluations"]) < 60
     assert abs(float(normal["dlogz"])) < 0.2
     assert float(normal["cpu"]) > 0
+    assert 0.0 < float(normal["hidden_mode"]) < 0.3
     assert broken["status"].endswith("out of order")
     assert "| normal | surrogate |" in done.stdout
     assert done.stdout.splitlines()[-1].endswith("| 0/1 |")
@@ -91,3 +95,13 @@ def test_peers_and_interpreters_must_match(suite):
     done = bench(suite, "--peer", "emcee", "--peer-python", "a", "--peer-python", "b")
     assert done.returncode == 2
     assert "one for each --peer, got 2" in done.stderr
+
+
+def test_claims_are_counted_by_what_they_state():
+    """A run without a claim, and one of a tool that states no probability, count nowhere."""
+    stated = [(0.01, True, True), (0.03, True, False), (0.04, True, True), (0.03, False, False), (None, True, False)]
+    runs = [Run("one-1", "surrogate", 1, converged=c, hidden_mode=p, solved=s) for p, c, s in stated]
+    rows = calibration(runs).splitlines()[2:]
+    assert rows[0] == "| 0% to 2% | 1 | 1.0% | 0/1 (0.0%) |"
+    assert rows[1] == "| 2% to 5% | 2 | 3.5% | 1/2 (50.0%) |"
+    assert rows[3] == "| 10% to 100% | 0 | - | - |"

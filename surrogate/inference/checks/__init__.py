@@ -30,8 +30,8 @@ CHECKS: tuple[Check, ...] = (
     Labels(),
     Exchanges(),
     Holes(),
-    Modes(),
     Hidden(),
+    Modes(),
 )
 
 _LEVEL_BY_LEVEL = ("overlooked", "modes", "hidden")

@@ -1,13 +1,16 @@
-"""Check of the emptiest regions of the prior, where no model could predict a mode from the evaluations."""
+"""Check of the regions of the prior where no model could predict a mode from the evaluations."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from surrogate.arrays import Array
 from surrogate.inference.checks.check import SEARCH
 from surrogate.inference.checks.exchanges import Exchanges
+from surrogate.inference.checks.hidden import hypotheses_of, predicted_depth
 from surrogate.inference.coverage import farthest
 from surrogate.inference.findings import Finding
+from surrogate.inference.hidden_modes import best_points
 from surrogate.inference.setup import holes_to_fill
 from surrogate.inference.view import View
 
@@ -15,9 +18,11 @@ __all__ = ["Holes"]
 
 
 class Holes:
-    """Requests the points of the inner prior that are farthest from all evaluations.
+    """Requests points of the inner prior that see what no model can: a mode in whose domain none has fallen.
 
-    They can find what no model can: a mode whose domain no point has entered. Exchanges count towards their number.
+    They can find what no model can: a mode whose domain no point has entered. They are the points that would exclude
+    most hypotheses about a further mode, or the points farthest from all evaluations once nothing is left to exclude.
+    Exchanges count towards their number.
     """
 
     name = "holes"
@@ -33,4 +38,14 @@ class Holes:
         inner, t = view.exploration.inner, view.window.unrolled(view.t)
         images = view.findings[Exchanges.name].points if Exchanges.name in view.findings else view.nowhere
         missing = max(holes_to_fill(view.setup) - len(images), 0) if len(inner) else 0
-        return Finding(inner[farthest(np.concatenate([t, images]), inner, missing)])
+        points = _telling(view, images, missing)
+        known = np.concatenate([t, images, points])
+        return Finding(np.concatenate([points, inner[farthest(known, inner, missing - len(points))]]))
+
+
+def _telling(view: View, images: Array, count: int) -> Array:
+    """Points that would exclude most hypotheses about a further mode, given those at which the images will be."""
+    if view.setup.levels is not None or not count:
+        return view.nowhere
+    hypotheses, depth = hypotheses_of(view)[0], predicted_depth(view)
+    return best_points(hypotheses.exclude(images, depth(images)), depth, view.rng("holes"), count)[0]

@@ -8,9 +8,11 @@ import pytest
 from surrogate.inference.checks import CHECKS, SEARCH, SIGNALS, Check
 from surrogate.inference.checks.effective_size import EffectiveSize
 from surrogate.inference.checks.exchanges import Exchanges, equal_priors
+from surrogate.inference.checks.hidden import Hidden, hypotheses_of, predicted_depth
 from surrogate.inference.checks.holes import Holes
 from surrogate.inference.checks.labels import Labels
 from surrogate.inference.checks.overlooked import Overlooked
+from surrogate.inference.coverage import farthest
 from surrogate.inference.design import Reference
 from surrogate.inference.findings import Claim, Finding
 from surrogate.inference.labels import points_near
@@ -75,6 +77,26 @@ def test_holes_fill_what_design_and_exchanges_leave_open(fresh):
     images = Finding(view.exploration.inner[:2])
     assert len(Holes().look(view.replace(findings={Exchanges.name: images})).points) == 3
     assert len(Holes().look(view.replace(state=replace(view.state, explored=1))).points) == 0
+
+
+def test_holes_are_where_most_hypotheses_of_a_further_mode_are_open(fresh):
+    """Fewer stay open than with as many points as far from all evaluations as can be."""
+    view = fresh.replace(setup=replace(fresh.setup, n_holes=4))
+    hypotheses, depth = hypotheses_of(view)[0], predicted_depth(view)
+    far = view.exploration.inner[farthest(view.t, view.exploration.inner, 4)]
+    points = Holes().look(view).points
+    left, of_far = (hypotheses.exclude(t, depth(t)).share_open for t in (points, far))
+    assert left <= of_far
+
+
+def test_points_of_other_checks_count_for_hidden_modes(fresh):
+    """What they will exclude needs no further points."""
+    view = fresh.replace(setup=replace(fresh.setup, explore="thorough"))
+    alone = Hidden().look(view)
+    after = Hidden().look(view.replace(findings={"holes": Finding(view.setup.scaled.sample(2000, view.rng("all")))}))
+    assert after.numbers == alone.numbers
+    assert len(alone.points) > 0
+    assert len(after.points) == 0
 
 
 def test_labels_make_up_the_number_of_points_of_the_bulk(fresh):

@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
 
-from surrogate.inference.checks.modes import fruitless_rounds, is_surprise
+from surrogate.inference.checks import modes
+from surrogate.inference.checks.hidden import Hidden
+from surrogate.inference.checks.modes import Modes, fruitless_rounds, is_surprise
+from surrogate.inference.findings import Finding
+from surrogate.inference.trilateration import Search
 
 
 @pytest.mark.parametrize(
@@ -23,3 +27,18 @@ def test_what_a_surprise_is():
     predicted = np.array([8.0, 3.2, 1.0, 80.0])
     found = is_surprise((radius**2 - 1) / 2, (predicted**2 - 1) / 2, np.full(4, 5.0), 2)
     assert found.tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize(("probability", "count"), [(0.3, 2), (np.nan, 2), (0.005, 0)])
+def test_unexplained_points_are_followed_only_where_a_mode_is_probable(armed, monkeypatch, probability, count):
+    """Of a banana no mixture explains the far points: rounds of probes closed in on nothing."""
+    asked = []
+
+    def search(*_, count, **__):
+        asked.append(count)
+        return Search(armed.nowhere)
+
+    monkeypatch.setattr(modes, "search", search)
+    found = {Hidden.name: Finding(armed.nowhere, numbers={"hidden": probability})}
+    Modes().look(armed.replace(findings=found))
+    assert asked == [count]
