@@ -62,36 +62,38 @@ def infer(
     resume: bool | str = "auto",
     **settings: Unpack[GivenSettings],
 ) -> Result:
-    """The posterior of an expensive log-likelihood, from tens to hundreds of calls of it.
+    """The posterior of an expensive log-likelihood, learned from tens to hundreds of calls.
 
     A Gaussian process learns the log-likelihood; the prior is added analytically. Points are chosen in batches until
-    draws of the surrogate agree about the posterior, and the surrogate is then sampled by MCMC.
+    paths of the surrogate agree about the posterior; the surrogate is then sampled by MCMC.
 
     Args:
-        log_likelihood: Takes an array with shape (d,), or the parameters by name. Returns a float (natural log;
-            -inf is legal), (float, dict of derived values) or (float, sd of its noise). An exception or NaN is a
-            recorded failure, not an end. Or a Cobaya model or the path of its yaml file, without ``prior``.
+        log_likelihood: Function of an array with shape (d,), or of the parameters by name. It returns a float (natural
+            log; -inf is legal), (float, dict of derived values) or (float, sd of its noise). An exception or NaN is
+            recorded as a failure and does not end the run. May also be a Cobaya model or the path of its yaml file;
+            ``prior`` is then left out.
         prior: Dict of name -> (low, high), frozen ``scipy.stats`` distribution or ``Parameter``; or bounds (d, 2).
-        output: Folder for the evaluations, the state and the products; a run that is there is continued.
+        output: Folder for the evaluations, the state and the products; an existing run is continued.
         seed: The same seed gives the same run.
         executor: None or "serial", "threads:N", "processes:N", "mpi", "files:FOLDER", or a
             ``concurrent.futures.Executor``. Under mpirun or srun, None means "mpi": all ranks call this function,
-            evaluate, and get the result; with "serial" each rank has a run of its own.
-        max_evaluations: Calls of the likelihood allowed; 70 d^1.5 unless given.
-        max_walltime: Seconds after which the run ends as on SIGTERM: the surrogate is sampled as it is.
-        batch_size: Points per batch; max(2, d // 2) unless given.
+            evaluate, and get the result; with "serial" each rank makes a separate run.
+        max_evaluations: Largest number of likelihood calls; by default 70 d^1.5.
+        max_walltime: Seconds after which the run ends as on SIGTERM, by sampling the current surrogate.
+        batch_size: Points per batch; by default max(2, d // 2).
         initial: Earlier evaluations: a pair (x, y) with shapes (n, d) and (n,), or a ``Dataset``.
-        reference: Where the posterior is expected: a point, (mean, covariance or sds), draws (n, d), or values by name.
+        reference: Expected location of the posterior: a point, (mean, covariance or sds), draws (n, d), or values by
+            name.
         vectorized: Whether the likelihood takes (b, d) arrays and returns (b,).
-        noise: Sd of noisy values that come without one; undeclared noise of a common sd is found by evidence.
-        device: Where the Gaussian process runs: "cpu", "cuda", "cuda:1", or "auto".
+        noise: Sd of noisy values returned without one; undeclared noise with a common sd is detected by the evidence.
+        device: Device of the Gaussian process: "cpu", "cuda", "cuda:1", or "auto".
         progress: Whether to show progress on standard error.
-        resume: "auto" resumes a run in ``output``, True insists on one, False starts a new one. A run is resumed with
-            the likelihood it was made with, judged by its source and its value at the best point; "trust" takes any.
+        resume: "auto" resumes a run in ``output`` if there is one, True requires one, False starts a new run. The
+            likelihood must be the same, judged by its source and its value at the best point; "trust" skips this check.
         settings: Further options by name, see `surrogate.inference.settings.Settings`.
 
     Returns:
-        Samples, evidence, verdict, the evaluated points and the emulator.
+        The result: samples, evidence, verdict, evaluated points and emulator.
 
     Raises:
         ValueError: If an argument has a wrong value, or no surrogate could be made; the message names the failures.
@@ -157,11 +159,11 @@ def _setup(
     )
 
 
-_PIPELINES = {"cobaya": "surrogate.interfaces.cobaya"}  # plug-ins, loaded by name when an object of theirs comes
+_PIPELINES = {"cobaya": "surrogate.interfaces.cobaya"}  # interfaces, imported when an object of theirs is given
 
 
 def _problem(target: Any) -> Any:
-    """Likelihood, prior and reference of something that brings its own prior."""
+    """Likelihood, prior and reference of an object that has its own prior."""
     kind = "cobaya" if isinstance(target, (str, os.PathLike)) else type(target).__module__.split(".")[0]
     if kind not in _PIPELINES:
         msg = f"infer needs a prior besides the log-likelihood, except for a Cobaya model or yaml file; got {target!r}"
@@ -180,7 +182,7 @@ def _folder(output: str | os.PathLike[str] | None, resume: bool | str, *, into: 
             raise ValueError(msg)
         yield None
         return
-    folder = RunFolder(Path(output).absolute())  # a likelihood may change the working directory
+    folder = RunFolder(Path(output).absolute())  # because a likelihood may change the working directory
     if resume is True and not folder.holds_run:
         msg = f"resume=True, but {folder.path} holds no run"
         raise ValueError(msg)

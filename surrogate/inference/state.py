@@ -19,12 +19,12 @@ from surrogate.problem.dataset import Dataset
 __all__ = ["State"]
 
 _FORMER_COLUMNS = {"border": "infeasible"}
-"""New names of columns of the trace, by the names that older files have."""
+"""Current names of the trace's columns, by their names in older files."""
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Everything that a run knows; ``ask`` and ``tell`` are functions of it.
+    """The complete state of a run, on which ``ask`` and ``tell`` depend.
 
     Attributes:
         seed: Seed of all random numbers.
@@ -32,16 +32,16 @@ class State:
         data: Evaluated points.
         predicted: Mean and sd of the log-likelihood predicted before each evaluation, with shape (n, 2); nan in the
             initial design.
-        parameters: The present surrogate; None before there is one.
-        previous: The surrogate before the last batch.
-        draws: Draws of the present surrogate.
-        probes: Points that checks ask for, in unit coordinates, with shape (k, d); None if there are none. The next
-            batch holds them.
-        explored: Number of probes evaluated since the search for modes last began, holes included.
-        pending: Points x whose evaluations were under way when an asynchronous run last saved its state, with shape
-            (k, d); some may have returned since.
-        verdict: The phase that the run is in, and why.
-        findings: Findings of the checks after the last batch, by their names.
+        parameters: Parameters of the current surrogate; None before there is one.
+        previous: Parameters of the surrogate before the last batch.
+        draws: Draws of the current surrogate.
+        probes: Points that checks request for the next batch, in unit coordinates, with shape (k, d); None if there are
+            none.
+        explored: Number of probes, including holes, evaluated since the search for modes last started.
+        pending: Points x that were in flight when an asynchronous run last saved its state, with shape (k, d); some may
+            have returned since.
+        verdict: The phase of the run, and the reason.
+        findings: Findings of the checks after the last batch, by name.
         columns: Names of the columns of the trace.
         trace: One row per step that had a surrogate, with shape (steps, columns).
     """
@@ -66,17 +66,17 @@ class State:
         return tuple(dict(zip(self.columns, map(float, row), strict=True)) for row in self.trace)
 
     def column(self, name: str) -> Array:
-        """A column of the trace, with shape (steps,); nan where the trace has none of that name."""
+        """A column of the trace, with shape (steps,); nan if there is no such column."""
         known = name in self.columns
         return self.trace[:, self.columns.index(name)] if known else np.full(len(self.trace), np.nan)
 
     def recent_rows(self, batches: int) -> Flags:
-        """Mask of the finite values of the last batches that a surrogate had predicted, with shape (n,)."""
+        """Mask of the finite values of the last batches that a surrogate predicted, with shape (n,)."""
         recent = self.data.step >= self.step - batches
         return recent & self.data.finite & np.isfinite(self.predicted[:, 0])
 
     def to_arrays(self) -> dict[str, NDArray]:
-        """Arrays of numbers and fixed-width text that define the state exactly."""
+        """The state as arrays of numbers and fixed-width text, without loss."""
         out: dict[str, NDArray] = {f"data/{k}": v for k, v in self.data.to_arrays().items()}
         out |= {
             "seed": np.array(self.seed),
@@ -104,7 +104,7 @@ class State:
     def from_arrays(cls, arrays: dict[str, NDArray]) -> State:
         """The inverse of ``to_arrays``.
 
-        Older layouts can be read, too: three flags in place of the phase, no findings, other names of columns.
+        It also reads older layouts, with three flags instead of the phase, no findings, or other names of columns.
         """
         data = {k.removeprefix("data/"): v for k, v in arrays.items() if k.startswith("data/")}
         draws = Draws(arrays["draws/posterior"], arrays["draws/warm"]) if "draws/posterior" in arrays else None

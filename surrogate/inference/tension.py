@@ -1,4 +1,4 @@
-"""The tension of two data sets: do both have the same parameters?"""
+"""The tension between two data sets: whether the same parameters describe both."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 __all__ = ["Tension", "tension"]
 
 
-_DRAWS, _PATHS = 300, 64  # of the surrogate, whose spread is its share of the error of a mean log-likelihood
+_DRAWS, _PATHS = 300, 64  # draws and paths for the surrogate's contribution to the error of a mean log-likelihood
 
 
 @dataclass(frozen=True, eq=False)
 class Tension:
-    """How far two data sets agree.
+    """Measures of the agreement between two data sets.
 
     Attributes:
-        log_bayes_ratio: ln R = ln Z_ab - ln Z_a - ln Z_b: positive where one set of parameters for both is more
-            probable than a set for each. It depends on the width of the prior.
+        log_bayes_ratio: ln R = ln Z_ab - ln Z_a - ln Z_b: positive if one set of parameters for both is more probable
+            than a set for each. It depends on the width of the prior.
         log_bayes_ratio_error: Its standard error.
-        log_suspiciousness: ln S = <ln L_ab> - <ln L_a> - <ln L_b>, posterior means: what of ln R does not depend on the
-            width of the prior; zero on average for data that agree, negative in tension (Handley and Lemos 2019,
-            arXiv:1902.04029).
+        log_suspiciousness: ln S = <ln L_ab> - <ln L_a> - <ln L_b>, with posterior means: the part of ln R that does not
+            depend on the width of the prior. It is zero on average for data that agree, and negative in tension
+            (Handley and Lemos 2019, arXiv:1902.04029).
         log_suspiciousness_error: Its standard error.
-        names: The parameters that both data sets have.
-        shift: Difference of their posterior means in units of its standard deviation, with shape (k,).
-        shift_chi2: The same for all parameters together.
-        shift_probability: That of a larger one for data that agree, for Gaussian posteriors in a wide prior.
+        names: Names of the common parameters.
+        shift: Differences of their posterior means in units of the standard deviation, with shape (k,).
+        shift_chi2: Chi-squared of the shifts of all parameters together.
+        shift_probability: Probability of a larger value for data that agree, for Gaussian posteriors in a wide prior.
     """
 
     log_bayes_ratio: float
@@ -57,10 +57,10 @@ class Tension:
 
 @default_float_errors()
 def tension(a: Result, b: Result, joint: Result) -> Tension:
-    """The tension of two data sets from their results and that of both together.
+    """The tension between two data sets, from their results and the joint result.
 
     Args:
-        a: Result for the first data set, as of ``infer`` or ``compare_with``.
+        a: Result for the first data set, from ``infer`` or ``compare_with``.
         b: Result for the second one, with the same prior of the common parameters.
         joint: Result for both.
 
@@ -92,7 +92,7 @@ def tension(a: Result, b: Result, joint: Result) -> Tension:
 
 
 def _mean_log_likelihood(result: Result) -> tuple[float, float]:
-    """Posterior mean of the log-likelihood, and its standard error: of the draws, and of the surrogate."""
+    """Posterior mean of the log-likelihood, and its standard error due to the draws and the surrogate."""
     values = result.log_posterior - result.draws.log_prior
     mean = float(result.weights @ values)
     sd = float(np.sqrt(result.weights @ (values - mean) ** 2))
@@ -101,7 +101,7 @@ def _mean_log_likelihood(result: Result) -> tuple[float, float]:
 
 
 def _surrogate_error(result: Result, values: Array) -> float:
-    """Sd over paths of the surrogate of the mean log-likelihood of their posteriors."""
+    """Sd of the posterior mean log-likelihood over paths of the surrogate."""
     model, scaled = getattr(result.emulator, "model", None), getattr(result.emulator, "scaled", None)
     if model is None or scaled is None:
         return 0.0

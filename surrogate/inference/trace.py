@@ -19,12 +19,12 @@ _OF_THE_SURROGATE = ("temperature", "amplitude", "shaping", "output_scale", "res
 
 
 def columns_of(checks: Sequence[Check]) -> tuple[str, ...]:
-    """Names of the columns of a trace: of the state, of the surrogate, and of each check."""
+    """Names of the columns of a trace: those of the state, of the surrogate, and of each check."""
     return (*_OF_THE_STATE, *_OF_THE_SURROGATE, *(name for check in checks for name in check.columns))
 
 
 def with_row(state: State, checks: Sequence[Check]) -> State:
-    """The state with one more row in its trace; columns that this has not had before are nan further up."""
+    """The state with one more row in its trace; new columns are nan in earlier rows."""
     row = _of_state(state) | ({} if state.parameters is None else _of_surrogate(state.parameters))
     for check in checks:
         finding = state.findings.get(check.name)

@@ -1,9 +1,9 @@
-"""Locates a mode that the surrogate does not know of, from the values of points around it.
+"""Trilateration: locating an unknown mode from the values of points around it.
 
-The value of a point gives a radius r = sqrt(2 (y_max - y)), for a Gaussian its Mahalanobis distance from the mode. The
-known posterior predicts a radius too. A point whose radius is much smaller than predicted belongs to another mode, and
-its radius says how far away that mode is. A few such points locate the mode, as distances to known places locate a
-position. Probes go to the most likely places; each adds one more distance, so they close in.
+The value of a point gives a radius r = sqrt(2 (y_max - y)), which for a Gaussian is its Mahalanobis distance from the
+mode. The known posterior also predicts a radius. A point whose radius is much smaller than predicted belongs to another
+mode, and its radius tells the distance to it. A few such points locate the mode, as distances to known places determine
+a position. Probes are evaluated at the most likely places, and each adds a distance, so they approach the mode.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from surrogate.samplers.smc import sample_tempered
 __all__ = ["Search", "mixture_of", "radius_of", "search"]
 
 
-# A radius may be smaller than predicted by this share of it plus this constant. One Gaussian predicts radii well, a
-# mixture only roughly.
+# Tolerances: a radius may be smaller than predicted by this share plus this constant. A single Gaussian predicts radii
+# well, a mixture only roughly.
 _EXCESS_OF_ONE = (0.08, 0.3)
 _EXCESS_OF_SEVERAL = (0.15, 0.5)
-_OUTSIDE = 1.7  # in radii of the bulk; closer points count as explained, since any shape but a Gaussian deviates there
-_FORESEEN = (0.02, 0.02)  # share of a radius, and constant, by which a surrogate may miss one that it knows
-_NOISE_SDS = 3.0  # of its value by which a noisy point may be off, of thousands of points
-_MOST_POINTS = 400  # that locate a mode: the nearest to it, and others that say where it is not
-_COMPONENTS = (1, 2, 4, 8)  # of the mixtures among which BIC chooses
-_DRAWS_PER_NUMBER = 8  # draws for each coordinate of a mean, without which a mixture is not tried
-_GAUSSIAN = 0.5  # root mean square error of radii in the bulk up to which a posterior is taken for one Gaussian
-_BRIDGE = 0.03  # weight of a component below which it may be a bridge that leads to an unknown mode
-_UNSEEN = 0.01  # weight of a component from which it is evaluated
+_OUTSIDE = 1.7  # in radii of the bulk; closer points count as explained, because non-Gaussian shapes deviate there
+_FORESEEN = (0.02, 0.02)  # share of a radius, and constant, by which the surrogate may misjudge a known radius
+_NOISE_SDS = 3.0  # sds of noise by which a value may be off, among thousands of points
+_MOST_POINTS = 400  # points used to locate a mode: the nearest ones, and others that exclude regions
+_COMPONENTS = (1, 2, 4, 8)  # numbers of mixture components among which BIC chooses
+_DRAWS_PER_NUMBER = 8  # draws per coordinate of the means that a mixture needs
+_GAUSSIAN = 0.5  # root mean square error of radii in the bulk up to which a posterior counts as one Gaussian
+_BRIDGE = 0.03  # weight below which a component may be a bridge to an unknown mode
+_UNSEEN = 0.01  # weight above which a component is probed
 _STRANGERS = 0.1  # share of the unexplained points that may belong to yet another mode
-_HYPOTHESES = 1000  # places and widths of a mode that are followed
-_FEWEST_HYPOTHESES = 100  # of these that must be possible, without which a search is hopeless
-_TOLERANCE = 0.3  # of log distances: other shapes than an ellipsoid change a radius by a third
-_TINY = 1e-12  # squared distance, so that a hypothesis on a point has a logarithm
+_HYPOTHESES = 1000  # hypotheses on position and width of a mode
+_FEWEST_HYPOTHESES = 100  # smallest number of possible hypotheses for a search
+_TOLERANCE = 0.3  # tolerance of log distances: non-ellipsoidal shapes change a radius by a third
+_TINY = 1e-12  # added to squared distances, so that their logarithm exists
 
 
 def radius_of(depth: Array) -> Array:
     """Radius sqrt(2 (depth + 1/2)) of points at a depth, with shape (n,).
 
-    The half nat allows for the best point lying below its own mode: otherwise it would have a radius of zero.
+    The half nat accounts for the best point lying below its own mode; otherwise its radius would be zero.
     """
     return np.sqrt(2.0 * depth + 1.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """Where a further mode could be.
+    """The result of a search for a further mode.
 
     Attributes:
         probes: Points to evaluate, with shape (k, d), k = 0 if the known modes explain all evaluations.
@@ -77,23 +77,23 @@ def search(
     noise: Array | float = 0.0,
     count: int = 2,
 ) -> Search:
-    """Looks for the mode behind the points that the known posterior does not explain.
+    """A search for the mode of the points that the known posterior does not explain.
 
     Args:
         t: Finite evaluated points in scaled coordinates, with shape (n, d).
         y: Their log-likelihoods, with shape (n,).
         draws: Draws of the known posterior, with shape (m, d).
-        trend_depth: Depth of the surrogate's trend below its maximum at t, where the trend explains all the data.
-        left_out_depth: Depth that the surrogate predicts for each of t from the others.
-        known_depth: Depth of the surrogate below its maximum, from (k, d) to (k,).
-        support: Lower and upper corner of the box in which a mode may lie.
+        trend_depth: Depth of the surrogate's trend at t below its maximum, used if the trend explains all data.
+        left_out_depth: Leave-one-out prediction of the depth at each of t.
+        known_depth: Function that gives the surrogate's depth below its maximum at points with shape (k, d).
+        support: Lower and upper corners of the box in which a mode may lie.
         rng: Random numbers.
         noise: Sd of the noise of each value, with shape (n,).
-        count: Number of probes for the mode. With 0 unexplained points are only counted; components of the mixture
-            that hold no evaluated point are probed in any case.
+        count: Number of probes for the mode. If 0, unexplained points are only counted. Components of the mixture
+            without evaluated points are probed in any case.
 
     Returns:
-        The probes. O(50 k n) for k = 1000 hypotheses and at most 400 points.
+        The search, in O(50 k n) for k = 1000 hypotheses and at most 400 points.
     """
     bulk = np.sqrt(2.0 * bulk_depth(t.shape[1]))
     depth = y.max() - y
@@ -102,11 +102,11 @@ def search(
     known = _mixture_depth(mixture, draws, t) if trend_depth is None else trend_depth
     predicted, radius = np.sqrt(2.0 * known), radius_of(depth)
     share, constant = _EXCESS_OF_ONE if len(mixture.weights) == 1 else _EXCESS_OF_SEVERAL
-    by_noise = _NOISE_SDS * noise / radius  # of a radius, to first order
+    by_noise = _NOISE_SDS * noise / radius  # error of a radius, to first order
     unexplained = (predicted - radius > share * predicted + constant + by_noise) & (predicted > _OUTSIDE * bulk)
     foreseen = np.abs(radius_of(left_out_depth) - radius) < _FORESEEN[0] * radius + _FORESEEN[1] + by_noise
     unseen = _unseen(several, t)
-    if foreseen[unexplained].all():  # not a Gaussian, but the surrogate knows its shape; or nothing is unexplained
+    if foreseen[unexplained].all():  # not a Gaussian, but the surrogate knows the shape; or nothing is unexplained
         return Search(unseen)
     probes = unseen
     if count > 0:
@@ -122,7 +122,7 @@ def search(
 
 
 def _informative(radius: Array, unexplained: Flags) -> Indices:
-    """Rows of the points that locate a mode: at most 400, half of them the unexplained ones of smallest radius."""
+    """Rows of the points used to locate a mode: at most 400, half of them unexplained with the smallest radii."""
     if len(radius) <= _MOST_POINTS:
         return np.arange(len(radius))
     strange, others = np.flatnonzero(unexplained), np.flatnonzero(~unexplained)
@@ -132,9 +132,9 @@ def _informative(radius: Array, unexplained: Flags) -> Indices:
 
 
 def _shape(several: Mixture, draws: Array, t: Array, depth: Array, bulk: float, rng: np.random.Generator) -> Mixture:
-    """The known posterior as one Gaussian if that predicts the radii of points in the bulk, otherwise as a mixture.
+    """The known posterior as one Gaussian if it predicts the radii of points in the bulk, otherwise as a mixture.
 
-    Values decide, not draws, because the surrogate and with it the draws may have bent towards an unknown mode.
+    This is decided by values, not draws, because the surrogate and its draws may be distorted towards an unknown mode.
     """
     single = fit_mixture(draws, 1, rng)
     radius = np.sqrt(2.0 * depth)
@@ -144,7 +144,7 @@ def _shape(several: Mixture, draws: Array, t: Array, depth: Array, bulk: float, 
 
 
 def mixture_of(draws: Array, rng: np.random.Generator) -> Mixture:
-    """Gaussian mixture fitted to draws, with the number of components chosen by BIC."""
+    """A Gaussian mixture fitted to draws, with the number of components chosen by BIC."""
     n, d = draws.shape
     best, lowest = None, np.inf
     for k in _COMPONENTS:
@@ -159,10 +159,10 @@ def mixture_of(draws: Array, rng: np.random.Generator) -> Mixture:
 
 
 def _mixture_depth(mixture: Mixture, draws: Array, t: Array) -> Array:
-    """Depth of a mixture below its maximum over the draws it was fitted to, with shape (n,).
+    """Depth of a mixture at t below its maximum over the draws, with shape (n,).
 
-    Components with less than 3 % of the weight are left out: they may be a bridge from a known mode to an unknown one,
-    and must not explain it.
+    Components with less than 3 % of the weight are left out, because they may be a bridge to an unknown mode, which
+    they must not explain.
     """
     heavy = mixture.weights >= _BRIDGE
     known = Mixture(mixture.weights[heavy], mixture.means[heavy], mixture.factors[heavy])
@@ -170,7 +170,7 @@ def _mixture_depth(mixture: Mixture, draws: Array, t: Array) -> Array:
 
 
 def _unseen(mixture: Mixture, t: Array) -> Array:
-    """Means of components with at least 1 % of the weight whose bulk holds no evaluated point, with shape (k, d)."""
+    """Means, with shape (k, d), of components with at least 1 % of the weight and no evaluated point in the bulk."""
     d = t.shape[1]
     z = [np.linalg.solve(low, (t - m).T) for m, low in zip(mixture.means, mixture.factors, strict=True)]
     nearest = np.array([(part**2).sum(0).min() for part in z])
@@ -180,7 +180,7 @@ def _unseen(mixture: Mixture, t: Array) -> Array:
 def _shapes(mixture: Mixture) -> tuple[Array, Array]:
     """Candidate shapes of an unknown mode, as Cholesky factors up to scale: that of the main mode, and a sphere.
 
-    The first fits if one degeneracy stretches both modes, the second if the modes are unrelated.
+    The first suits modes stretched by the same degeneracy, the second unrelated modes.
     """
     main = mixture.factors[int(np.argmax(mixture.weights))]
     return main, np.exp(np.log(np.abs(np.diag(main))).mean()) * np.eye(len(main))
@@ -198,12 +198,12 @@ def _locate(
     particles: int = _HYPOTHESES,
     tolerance: float = _TOLERANCE,
 ) -> tuple[Array, float]:
-    """Hypotheses of where the mode of the unexplained points lies, with shape (k, d), and the log-density of the first.
+    """Hypothetical positions of the mode of unexplained points, with shape (k, d), and the log-density of the first.
 
-    The most likely comes first. A mode at m of width s (in units of the given factor) puts a point at the radius
-    |t - m| / s. For the unexplained points this is their radius, within a factor exp(0.3) that stands for other shapes;
-    one in ten may belong to yet another mode. For all points it is at least their radius. The posterior of m and s is
-    sampled by sequential Monte Carlo, as in a trilateration with unknown units.
+    The most likely comes first. For a mode at m with width s (in units of the given factor) a point has the radius |t -
+    m| / s. For unexplained points this must equal the observed radius within a factor exp(0.3), which allows for other
+    shapes; one in ten may belong to yet another mode. For all other points it must be at least the observed radius. The
+    posterior of m and s is sampled by sequential Monte Carlo, as in trilateration with unknown units.
     """
     d = t.shape[1]
     unit = np.linalg.inv(factor).T

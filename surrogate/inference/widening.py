@@ -1,4 +1,4 @@
-"""How the log evidence depends on the width of each prior, from the draws of a finished run alone."""
+"""The dependence of the log evidence on the width of each prior, from the draws of a finished run."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from surrogate.samplers.samples import Samples, weighted_quantile
 __all__ = ["Widening", "widenings"]
 
 
-_EDGE = 0.5  # posterior sds next to an edge of the prior in which the posterior is looked at
+_EDGE = 0.5  # distance from an edge of the prior, in posterior sds, within which posterior mass is counted
 _CUT = 0.01
-"""Posterior mass there from which it counts as cut: a normal has as much if the edge is 2.7 sds from its mean.
+"""Posterior mass near an edge above which it counts as cut: that of a normal with an edge 2.7 sds from its mean.
 
-Beyond such an edge lie 0.35 % of a normal, which do not show in a log evidence.
+Beyond such an edge lies 0.35 % of a normal, which is negligible in a log evidence.
 """
-_NEVER = 1e-300  # smaller weights are none
+_NEVER = 1e-300  # smaller weights count as zero
 _NARROW = 0.7
-"""Width of the posterior over that of the prior up to which re-weighting is trusted.
+"""Ratio of the posterior's width to the prior's up to which re-weighting is reliable.
 
-Of a normal posterior and prior the weights have a variance, whatever the factor, if the ratio is below 1 / sqrt(2). The
-Pareto shape alone sees that too late: such weights reach their tail slowly.
+For a normal posterior and prior the weights have a finite variance for any factor if the ratio is below 1 / sqrt(2).
+The Pareto shape alone detects this too late, because such weights reach their tail slowly.
 """
-_SAME = 1e-9  # ratios that differ by less are all the same, as for a uniform prior
+_SAME = 1e-9  # ratios that differ by less count as equal, as for a uniform prior
 
 
 @dataclass(frozen=True)
 class Widening:
-    """The change of a log evidence when the prior of one parameter is widened.
+    """The change of a log evidence if the prior of one parameter is widened.
 
     Attributes:
         name: The parameter.
-        prior: Its prior, in words.
-        factor: By how much it was widened.
-        shift: Change of the natural log of the evidence; a lower bound where the posterior is cut.
-        error: Its standard error, of the draws.
-        cut: Whether the posterior reaches an edge of the prior: what lies beyond it was never evaluated.
-        reliable: Whether the re-weighting can be trusted, by the Pareto shape of its weights.
+        prior: Description of its prior.
+        factor: Factor by which it was widened.
+        shift: Change of the natural log of the evidence; a lower bound if the posterior is cut.
+        error: Its standard error due to the finite number of draws.
+        cut: Whether the posterior reaches an edge of the prior, beyond which nothing was evaluated.
+        reliable: Whether the re-weighting is reliable, judged by the Pareto shape of its weights.
     """
 
     name: str
@@ -55,23 +55,27 @@ class Widening:
 
     @property
     def note(self) -> str:
-        """What limits the number, empty if nothing does."""
+        """A remark on limitations of the number; empty if there are none."""
         if self.cut:
             return "lower bound: the prior cuts the posterior, and nothing is known beyond its edge"
-        return "" if self.reliable else "NOT RELIABLE: the posterior is nearly as wide as the prior, make a run instead"
+        return (
+            ""
+            if self.reliable
+            else "NOT RELIABLE: the posterior is nearly as wide as the prior; start a new run instead"
+        )
 
 
 def widenings(prior: Prior, samples: Samples, factor: float = 2.0) -> tuple[Widening, ...]:
-    r"""The change of the log evidence when each prior in turn is widened by a factor.
+    r"""The changes of the log evidence if each prior in turn is widened by a factor.
 
-    The new density is \pi'(x) = \pi(c + (x - c) / w) / w: about the centre c of a finite support, from the end of one
-    with one end, and about the median otherwise. The ratio of the evidences is the posterior mean of \pi' / \pi, exact
-    for a uniform prior that does not cut the posterior: 1 / w. Periodic parameters are left out.
+    The new density is \pi'(x) = \pi(c + (x - c) / w) / w: where c is the centre of a finite support, the end of a
+    support with one end, and the median otherwise. The ratio of the evidences is the posterior mean of \pi' / \pi,
+    exact for a uniform prior that does not cut the posterior: 1 / w. Periodic parameters are left out.
 
     Args:
         prior: The prior of the run.
         samples: Draws of its posterior.
-        factor: By how much.
+        factor: Factor of the widening.
 
     Raises:
         ValueError: If the factor is not above 1.
@@ -112,7 +116,7 @@ def _widening(parameter: Parameter, x: Array, weights: Array, factor: float) -> 
 
 
 def _width(x: Array, weights: Array) -> float:
-    """The middle 68 % of draws."""
+    """The width of the central 68 % of the draws."""
     return float(np.diff(weighted_quantile(x[:, None], weights, [0.16, 0.84])[:, 0])[0])
 
 
@@ -125,7 +129,7 @@ def _centre(one: Prior, low: float, high: float) -> float:
 
 
 def _is_cut(x: Array, weights: Array, low: float, high: float, centre: float) -> bool:
-    """Whether the posterior has mass at an edge that moves outwards."""
+    """Whether the posterior has mass at an edge that the widening moves outwards."""
     near = _EDGE * 0.5 * _width(x, weights)
     at_low = np.isfinite(low) and low != centre and float(weights[x < low + near].sum()) > _CUT
     at_high = np.isfinite(high) and high != centre and float(weights[x > high - near].sum()) > _CUT

@@ -52,7 +52,7 @@ def test_a_posterior_as_wide_as_its_prior_is_not_reliable():
     x = np.random.default_rng(2).normal(0, 1.0, (4000, 1))  # the likelihood says nothing: the weights have no variance
     (found,) = widenings(prior, samples(prior, x), 4.0)
     assert not found.reliable
-    assert "make a run" in found.note
+    assert "start a new run" in found.note
 
 
 def test_a_cut_posterior_gives_a_lower_bound():

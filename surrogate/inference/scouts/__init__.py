@@ -1,4 +1,4 @@
-"""The scouts, one per file, which propose points to evaluate. `SCOUTS` has all, in order."""
+"""The scouts, which propose points to evaluate, one per file; `SCOUTS` lists them in order."""
 
 from surrogate.inference.scouts.denied import Denied
 from surrogate.inference.scouts.emptiest import Emptiest

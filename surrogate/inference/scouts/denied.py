@@ -1,4 +1,4 @@
-"""Scout for parts of the posterior that are predicted infeasible on weak evidence, before a claim."""
+"""Scout, before a claim, for parts of the posterior that are predicted infeasible on weak evidence."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ __all__ = ["Denied"]
 
 
 class Denied:
-    """The draw that the surrogate takes for infeasible and that is farthest from all infeasible points.
+    """Proposes the draw predicted infeasible that is farthest from all infeasible points.
 
-    A part of the posterior that is cut off by mistake is in no other check, because the surrogate is sure of it.
+    No other check finds a part of the posterior that is wrongly predicted infeasible, because the surrogate is certain
+    of it.
     """
 
     name = "denied"
@@ -24,7 +25,7 @@ class Denied:
     place = Place.EXTRA
 
     def points(self, view: View) -> Array:
-        """One point; none where nothing infeasible is known, or no draw is denied."""
+        """One point; none if no infeasible point is known, or no draw is predicted infeasible."""
         model = view.model
         if model.feasibility.everywhere:
             return view.nowhere

@@ -1,4 +1,4 @@
-"""Scout for the emptiest part of the warm posterior, before a claim."""
+"""Scout, before a claim, for the emptiest part of the warm posterior."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["Emptiest"]
 
 
 class Emptiest:
-    """The warm draw farthest from all evaluated points.
+    """Proposes the warm draw farthest from all evaluated points.
 
-    A process that misjudges how a density bends is too sure of places far from all points.
+    A process with a wrong curvature is too certain far from all points.
     """
 
     name = "emptiest"
@@ -24,7 +24,7 @@ class Emptiest:
     place = Place.FIRST
 
     def points(self, view: View) -> Array:
-        """One point; none if the trend alone explains the data, since nothing can then be misjudged."""
+        """One point; none if the trend alone explains the data."""
         model, setup = view.model, view.setup
         if model.exact:
             return view.nowhere

@@ -11,7 +11,7 @@ __all__ = ["Fill"]
 
 
 class Fill:
-    """Warm draws for the places in a batch that the candidates cannot fill with independent uncertainty."""
+    """Proposes warm draws for places of a batch that the candidates cannot fill with independent uncertainty."""
 
     name = "fill"
     phases = LEARNING - {Phase.EXPLORE}

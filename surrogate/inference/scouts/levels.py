@@ -1,4 +1,4 @@
-"""Scout for levels that no evaluation has looked at."""
+"""Scout for levels without any evaluation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["UnseenLevels"]
 
 
 class UnseenLevels:
-    """The best that levels without evaluations could be: where the surrogate of each is highest at three sds."""
+    """Proposes, for levels without evaluations, the point where the surrogate's mean plus three sds is highest."""
 
     name = "unseen levels"
     phases = LEARNING - {Phase.EXPLORE}
     place = Place.EXTRA
 
     def points(self, view: View) -> Array:
-        """A point of each of the most promising unseen levels, as many as a batch has."""
+        """A point of each of the most promising levels without evaluations, at most as many as a batch has."""
         levels = levels_of(view)
         known = np.concatenate([view.state.data.x, view.under_way])
         unseen = np.flatnonzero(np.bincount(levels.index(known), minlength=len(levels)) == 0)

@@ -1,4 +1,4 @@
-"""Scout that evaluates random draws of the surrogate posterior, before a claim."""
+"""Scout, before a claim, for random draws of the surrogate posterior."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["OwnDraws"]
 
 
 class OwnDraws:
-    """Draws of the posterior for half of the batch.
+    """Proposes draws of the posterior for half of the batch.
 
-    The other half is chosen where the surrogate is least sure, so that its errors there say little about those where
-    the mass is.
+    The other half is chosen where the surrogate is most uncertain, so errors there say little about errors where the
+    mass is.
     """
 
     name = "own draws"

@@ -11,13 +11,13 @@ __all__ = ["Probes"]
 
 
 class Probes:
-    """The points that the checks of the last batch requested, unless they are in flight."""
+    """Proposes the points that checks requested after the last batch, unless they are in flight."""
 
     name = "probes"
     phases = LEARNING
     place = Place.EXTRA
 
     def points(self, view: View) -> Array:
-        """All requested points, since the checks wait for their values."""
+        """All requested points, because the checks wait for their values."""
         probes = view.state.probes
         return view.nowhere if probes is None else view.setup.scaled.not_among(probes, view.under_way)

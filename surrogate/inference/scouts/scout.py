@@ -16,10 +16,10 @@ class Place(Enum):
     """The place of a scout's points in the batch.
 
     Attributes:
-        FIRST: In front, after those that are there already; as many points at the end of the batch give way.
-        LAST: At the end, where they replace as many others.
+        FIRST: At the front, after points of earlier scouts; as many points are dropped at the end.
+        LAST: At the end, replacing as many other points.
         EXTRA: At the end, in addition to the batch.
-        FILL: At the end, as far as the batch has room.
+        FILL: At the end, as far as there is room.
     """
 
     FIRST = "first"
@@ -30,12 +30,12 @@ class Place(Enum):
 
 @runtime_checkable
 class Scout(Protocol):
-    """Proposes points to evaluate for a purpose other than reducing the uncertainty of the posterior.
+    """Interface of scouts, which propose points for purposes other than reducing the posterior's uncertainty.
 
     Attributes:
-        name: By which it is left out.
-        phases: Phases of a run in which it is asked.
-        place: Where in a batch its points go.
+        name: Name, by which the scout is left out.
+        phases: Phases of a run in which it acts.
+        place: Place of its points in a batch.
     """
 
     name: str
@@ -43,4 +43,4 @@ class Scout(Protocol):
     place: Place
 
     def points(self, view: View) -> Array:
-        """Points to evaluate, in unit coordinates, with shape (k, d), k >= 0: depends on the view alone."""
+        """Points to evaluate, in unit coordinates, with shape (k, d), k >= 0; depends only on the view."""
