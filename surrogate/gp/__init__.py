@@ -1,6 +1,6 @@
-"""Gaussian processes: kernels, means and noises that compose, and processes of any size given data.
+"""Gaussian processes: kernels, means and noises that compose, and solvers for any number of points.
 
-Names are loaded when they are first used, as those of ``surrogate`` are.
+Names are loaded on first use, like those of ``surrogate``.
 """
 
 from typing import TYPE_CHECKING
@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     from surrogate.gp.solvers.projected import evidence_bound as evidence_bound
     from surrogate.gp.solvers.projected import train_blocks as train_blocks
 
-# Where each public name comes from; the block above says the same to type checkers.
+# The module of each public name; the block above tells type checkers the same.
 _HOMES = {
     "AdditiveBasis": "surrogate.gp.additive_basis",
     "AdditivePosterior": "surrogate.gp.additive_basis",
@@ -171,5 +171,5 @@ _HOMES = {
 
 __all__ = [*_HOMES]  # noqa: PLE0604  # strings, all of them
 
-if not TYPE_CHECKING:  # to whom any name would seem to exist
+if not TYPE_CHECKING:  # type checkers would assume that any name exists
     __getattr__, __dir__ = on_first_use(__name__, _HOMES)

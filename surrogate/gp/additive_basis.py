@@ -2,8 +2,8 @@
 
     y = s (F sqrt(P) b + sqrt(eta) e),    b ~ N(0, I),    e ~ N(0, I),
 
-with the M functions F of all components, which do not depend on hyperparameters, and their prior covariance P. All that
-the evidence needs of the data are the sums F^T F, F^T y and y.y, whatever n.
+with the M functions F of all components, which do not depend on hyperparameters, and their prior covariance P. For any
+n the evidence needs only the sums F^T F, F^T y and y.y over the data.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from surrogate.gp.scales import scale_terms
 
 __all__ = ["AdditiveBasis", "AdditivePosterior", "Sums", "fit_additive", "posterior_at"]
 
-_BLOCK = 4_000_000  # features at a time: 32 MB in float64
-_TRUNCATION = 0.1  # share of the prior variance that sines may lack inside of the box
+_BLOCK = 4_000_000  # features computed at a time: 32 MB in float64
+_TRUNCATION = 0.1  # share of the prior variance that sines may miss inside the box
 ETA = LogNormal(math.log(0.1), 3.0, 1e-8, 1e3)
 """Prior of the noise variance in units of the squared output scale."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """All that the evidence needs of the data.
+    """Sums over the data from which the evidence follows.
 
     Attributes:
         gram: F^T F, with shape (M, M).
@@ -54,7 +54,7 @@ class Sums:
 
     @classmethod
     def of(cls, features: Callable[[Tensor], Tensor], u: Tensor, y: Tensor, size: int) -> Sums:
-        """One pass over the points, some rows at a time: O(n M^2) time, O(M^2) memory beyond a block of features."""
+        """The sums, by one pass over the points in blocks: O(n M^2) time, O(M^2) memory plus a block of features."""
         gram, projection, totals = u.new_zeros(size, size), u.new_zeros(size), u.new_zeros(size)
         for index in torch.arange(len(u), device=u.device).split(max(1, _BLOCK // max(1, size))):
             f = features(u[index])
@@ -73,7 +73,7 @@ class Sums:
         )
 
     def without(self, other: Sums) -> Sums:
-        """The sums of the points that are not among the others."""
+        """The sums over the points that are not in ``other``."""
         return Sums(
             self.gram - other.gram,
             self.projection - other.projection,
@@ -83,7 +83,7 @@ class Sums:
         )
 
     def chosen(self, index: Tensor) -> Sums:
-        """The sums of some of the functions."""
+        """The sums restricted to some of the functions."""
         return replace(
             self, gram=self.gram[index][:, index], projection=self.projection[index], totals=self.totals[index]
         )
@@ -93,11 +93,11 @@ class Sums:
 class AdditiveBasis:
     """Components and the sums of their basis functions over the data.
 
-    Its vector holds the hyperparameters of the components, one after the other, and log eta.
+    Its vector is the concatenated hyperparameters of the components, followed by log eta.
 
     Attributes:
         components: The components.
-        sums: Over the data.
+        sums: Sums over the data.
     """
 
     components: tuple[Component, ...]
@@ -119,12 +119,12 @@ class AdditiveBasis:
 
     @cached_property
     def process(self) -> Process:
-        """The exact process that the basis functions stand for, with the same vector; its scale is profiled."""
+        """The exact process that the basis functions approximate, with the same vector and a profiled scale."""
         return Process(total_kernel(self.components), noise=Nugget(0.1, fitted=True, prior=ETA), scale=None)
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:
-        """The functions of each component."""
+        """Slices of each component's functions."""
         ends = np.cumsum([component.size for component in self.components]).tolist()
         return tuple(slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True))
 
@@ -134,7 +134,7 @@ class AdditiveBasis:
         return tuple(slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True))
 
     def vectors(self, vector: Array) -> list[Array]:
-        """The entries of each component."""
+        """Entries of the vector for each component."""
         return [vector[entries] for entries in self._entries]
 
     def features(self, u: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ class AdditiveBasis:
         """Prior sds of the coefficients of each component.
 
         Raises:
-            ValueError: If a lengthscale is out of the range that box and functions are accurate for.
+            ValueError: If the box and the functions are not accurate for a lengthscale.
         """
         pairs = zip(self.components, self.vectors(vector), strict=True)
         return [component.weights(own, self.sums.gram) for component, own in pairs]
@@ -174,10 +174,10 @@ class AdditiveBasis:
         return _Solution(weights, lower, c, q, s2, eta, terms + 0.5 * log_determinant)
 
     def objective(self, vector: Array, factor: float = 1.0) -> tuple[float, Array]:
-        """Negative log evidence, and its gradient with shape (size,), with eta times a factor: O(M^3).
+        """Negative log evidence with eta multiplied by a factor, and its gradient with shape (size,): O(M^3).
 
-        With H = I - eta Z^-1 - c c^T / s^2, the derivative in any parameter of P is half of the trace of
-        H P^-1/2 dP P^-1/2.
+        With H = I - eta Z^-1 - c c^T / s^2, the derivative with respect to any parameter of P is half of the trace of H
+        P^-1/2 dP P^-1/2.
 
         Raises:
             torch.linalg.LinAlgError: If the matrix is not positive definite in floating point.
@@ -200,7 +200,7 @@ class AdditiveBasis:
         Warns where a lengthscale makes its evidence differ from that of the exact process, see ``Component.inexact``.
 
         Raises:
-            ValueError: If a lengthscale is out of the range that box and functions are accurate for.
+            ValueError: If the box and the functions are not accurate for a lengthscale.
             FloatingPointError: If the matrix cannot be factored with any noise.
         """
         own = self.process.vector() if vector is None else np.asarray(vector, dtype=np.float64)
@@ -212,7 +212,7 @@ class AdditiveBasis:
         return posterior
 
     def only(self, kept: Sequence[int]) -> AdditiveBasis:
-        """The model with some of the components alone; no pass over the data."""
+        """The model with only some of the components, without a pass over the data."""
         parts = [np.arange(self.slices[k].start, self.slices[k].stop) for k in kept]
         index = torch.as_tensor(np.concatenate(parts), device=self.sums.gram.device)
         return AdditiveBasis(tuple(self.components[k] for k in kept), self.sums.chosen(index))
@@ -220,7 +220,7 @@ class AdditiveBasis:
 
 @dataclass(frozen=True, eq=False)
 class _Solution:
-    """The coefficients c of weighted functions and what they came from; Z = L L^T; value is a negative log evidence."""
+    """Coefficients c of weighted functions and intermediate results; Z = L L^T, ``value`` is -log evidence."""
 
     weights: list[Weights]
     lower: Tensor
@@ -275,8 +275,8 @@ class AdditivePosterior:
     def variance(self, u: Tensor) -> Tensor:
         """Posterior variance of the function without noise, with shape (m,): O(m M^2).
 
-        What the functions lack of a component's prior variance beyond a tenth counts as unknown: all of it beyond the
-        box, and of categories that the data did not have. A few percent are what sines leave out everywhere.
+        If the functions miss more than a tenth of a component's prior variance, the missing part is added: all of it
+        outside the box and for unseen categories. Sines miss a few percent everywhere.
         """
         f = self._weighted(u)
         half = torch.linalg.solve_triangular(self._solution.lower, f.T, upper=False)
@@ -294,7 +294,7 @@ class AdditivePosterior:
         return torch.stack([f[:, part] @ c[part] for part in self.basis.slices], 1)
 
     def component_variances(self, u: Tensor) -> Tensor:
-        """Posterior variances of the components at u, of what the functions hold, with shape (m, k)."""
+        """Posterior variances of the components at u, without what the functions miss, with shape (m, k)."""
         f, inverse = self._weighted(u), torch.cholesky_inverse(self._solution.lower)
         parts = [((f[:, part] @ inverse[part, part]) * f[:, part]).sum(1) for part in self.basis.slices]
         return self.noise_variance * torch.stack(parts, 1)
@@ -311,16 +311,16 @@ class AdditivePosterior:
         return np.array(out)
 
     def shares(self) -> Array:
-        """Shares of the components in the variance of the data, and last that of the noise, with shape (k + 1,).
+        """Shares of the components and, last, of the noise in the variance of the data, with shape (k + 1,).
 
-        They add up to one. Components that share columns are correlated over the data: a share is that of the
-        component's own variance among all variances.
+        They add up to one. Components with common columns are correlated over the data; a share is the component's own
+        variance divided by the sum of all variances.
         """
         variances = np.append(self.explained(), self.noise_variance)
         return variances / variances.sum()
 
     def squared_error(self, sums: Sums) -> float:
-        """Mean squared error over points that are known by their sums: O(M^2)."""
+        """Mean squared error over points given by their sums: O(M^2)."""
         rows = self.coefficients()
         total = sums.square - 2.0 * float(sums.projection @ rows) + float(rows @ sums.gram @ rows)
         return max(total, 0.0) / sums.n
@@ -346,11 +346,11 @@ def posterior_at(basis: AdditiveBasis, vector: Array) -> AdditivePosterior:
 
 
 def fit_additive(basis: AdditiveBasis, *, start: Array | None = None, max_evaluations: int = 100) -> AdditivePosterior:
-    """The posterior at the maximum of evidence times priors, reached by L-BFGS-B from a start: O(M^3) an evaluation.
+    """The posterior at the maximum of evidence times priors, found by L-BFGS-B: O(M^3) per evaluation.
 
     Args:
-        basis: Components and sums over the data, about zero.
-        start: With shape (size,); the hyperparameters of the process unless given.
+        basis: Components, and sums over centred data.
+        start: Initial vector, with shape (size,); by default that of the process.
         max_evaluations: Limit of the optimiser.
 
     Raises:

@@ -15,18 +15,18 @@ from surrogate.gp.additive_basis import AdditiveBasis, AdditivePosterior, Sums, 
 __all__ = ["TOLERANCE", "Dropping", "Reduction", "reduced"]
 
 TOLERANCE = 0.003
-"""Relative growth of the mean squared error over that of the full model that is allowed although it is measured."""
-_MOST = 0.01  # growth that is allowed where it is not measured: a few gross errors make its standard error large
+"""Allowed relative growth of the mean squared error over that of the full model, even if significant."""
+_MOST = 0.01  # largest allowed growth if not significant, because a few gross errors make its standard error large
 
 
 @dataclass(frozen=True)
 class Dropping:
-    """One component that was left out for a test.
+    """The test of leaving out one component.
 
     Attributes:
         name: The component.
-        share: Its share in the variance of the data.
-        growth: Relative growth of the cross-validated mean squared error without it and those that were dropped before.
+        share: Its share of the variance of the data.
+        growth: Relative growth of the cross-validated mean squared error without it and those dropped before.
         error: Standard error of the growth, from its scatter over the folds.
         dropped: Whether it was dropped.
     """
@@ -40,12 +40,12 @@ class Dropping:
 
 @dataclass(frozen=True, eq=False)
 class Reduction:
-    """An additive model without the components that predictions do not need.
+    """A reduced additive model, and the steps of the reduction.
 
     Attributes:
-        posterior: Of the components that are left, with hyperparameters fitted anew.
-        kept: Their positions among those of the full model.
-        steps: What was tried, in order.
+        posterior: Posterior of the remaining components, with refitted hyperparameters.
+        kept: Positions of the remaining components in the full model.
+        steps: The tests, in order.
     """
 
     posterior: AdditivePosterior
@@ -54,16 +54,15 @@ class Reduction:
 
 
 def reduced(full: AdditivePosterior, folds: Sequence[Sums], *, tolerance: float = TOLERANCE) -> Reduction:
-    """Drops components, those of the least share first, while the predictions hold.
+    """A model without the components that predictions do not need; those with the smallest share are tested first.
 
-    A component goes if the mean squared error of points in folds that were left out, over that of the full model, is
-    larger without it by less than the tolerance, or by less than one standard error and one percent. All dropped
-    components count together. The hyperparameters of the others are kept during the search: a fold costs O(M^3) and no
-    pass over the data.
+    A component is dropped if this raises the mean squared error on held-out folds, relative to the full model, by less
+    than the tolerance, or by less than both one standard error and one percent. The effects of all dropped components
+    are counted together. Hyperparameters are kept during the search, so a fold costs O(M^3) and no pass over the data.
 
     Args:
-        full: The posterior of all components, whose sums are those of all folds.
-        folds: Sums of the points of each fold, two at least.
+        full: The posterior of all components, whose sums are over all folds.
+        folds: Sums over the points of each fold, at least two.
         tolerance: Relative growth of the mean squared error that is allowed in any case.
 
     Raises:
@@ -96,7 +95,7 @@ def reduced(full: AdditivePosterior, folds: Sequence[Sums], *, tolerance: float 
 
 
 def _errors(basis: AdditiveBasis, vector: Array, kept: Sequence[int], folds: Sequence[Sums]) -> Array:
-    """Mean squared error of each fold by the others, with shape (folds,)."""
+    """Mean squared error on each fold of the model given the other folds, with shape (folds,)."""
     part = basis.only(kept)
     index = [np.arange(basis.slices[k].start, basis.slices[k].stop) for k in kept]
     rows = part.sums.gram.new_tensor(np.concatenate(index), dtype=torch.int64)

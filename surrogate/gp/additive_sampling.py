@@ -1,10 +1,10 @@
-"""Additive models of counts, of yes and no, and of numbers, by sampling the weights of their basis functions.
+"""Additive models of counts, binary data and numbers, by sampling the weights of basis functions.
 
     f = A(theta) z,    z ~ N(0, I),    y ~ N(f, noise^2), Poisson(exposure e^f), or Bernoulli(1 / (1 + e^-f))
 
-with the basis functions times their prior sds, and a constant, as columns of A. The hyperparameters theta are those of
-the most evidence in Laplace's approximation; Hamiltonian Monte Carlo then draws z in coordinates that are whitened by
-the curvature at the mode, where the target is nearly a standard normal.
+with the basis functions times their prior sds, and a constant, as columns of A. The hyperparameters theta maximise the
+evidence in Laplace's approximation; Hamiltonian Monte Carlo then draws z in coordinates whitened by the curvature at
+the mode, where the target is nearly a standard normal.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class WeightDraws:
         components: The components.
         coefficients: Draws of the coefficients of the functions without weights, with shape (s, M).
         constant: Draws of the constant, with shape (s,).
-        vector: Log-hyperparameters of the components, one after the other, with shape (p,).
-        noise: Sd of the noise of numbers; nan for counts and for 0 and 1.
+        vector: Concatenated log-hyperparameters of the components, with shape (p,).
+        noise: Sd of the noise of numbers; nan for counts and binary data.
         log_evidence: Laplace's approximation of the log marginal likelihood, in nats; exact for numbers.
-        chains: How the sampler went.
+        chains: The chains, with diagnostics.
     """
 
     components: tuple[Component, ...]
@@ -59,7 +59,7 @@ class WeightDraws:
 
     @property
     def rhat(self) -> float:
-        """Largest rank-normalised R-hat of all unknowns: below 1.01 to 1.05 the chains agree."""
+        """Largest rank-normalised R-hat of all parameters; below 1.01 to 1.05 the chains agree."""
         return float(np.max(rank_rhat(self.chains.x.numpy())))
 
     def latent(self, u: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class WeightDraws:
 
 @dataclass(frozen=True, eq=False)
 class _Model:
-    """The energy of an additive model as a function of its weights, which are standard normal before data."""
+    """The energy of an additive model as a function of its weights, which have standard normal priors."""
 
     components: tuple[Component, ...]
     features: Tensor
@@ -141,7 +141,7 @@ class _Model:
         return -torch.cholesky_solve((matrix.T @ slope + z)[:, None], lower)[:, 0], lower
 
     def mode(self, theta: Tensor) -> Tensor:
-        """The weights of largest density, by Newton's steps that are halved until the energy falls: O(n M^2) each."""
+        """The weights with the largest density, by Newton steps halved until the energy falls: O(n M^2) each."""
         matrix = self.matrix(theta)
         z = matrix.new_zeros(matrix.shape[1])
         energy = self.energy(z, matrix, theta)
@@ -189,25 +189,25 @@ def sample_weights(
     n_warmup: int = 100,
     n_leapfrog: int = 2,
 ) -> WeightDraws:
-    """Draws of the weights of an additive model: ``n_leapfrog`` products of O(n M) a draw.
+    """Draws of the weights of an additive model, at ``n_leapfrog`` products of O(n M) per draw.
 
     Args:
-        components: With fixed tables (``ZeroSum``) for their categories.
-        u: With shape (n, d).
-        y: With shape (n,).
+        components: Components with fixed tables (``ZeroSum``) for their categories.
+        u: Columns, with shape (n, d).
+        y: Observations, with shape (n,).
         observations: One of ``OBSERVATIONS``.
         generator: Draws the chains; on the CPU.
-        exposure: What the rate of counts is multiplied by, positive, with shape (n,).
-        vector: Log-hyperparameters of the components, one after the other, and for numbers the logarithm of the noise,
-            all in units of the sd of y for numbers; None for those of the most evidence times their priors.
-        n_chains: Chains, all in one batch.
+        exposure: Positive factors on the rates of counts, with shape (n,).
+        vector: Concatenated log-hyperparameters of the components, followed for numbers by the log noise sd; for
+            numbers all are in units of the sd of y. None for the maximum of evidence times priors.
+        n_chains: Number of chains, run as one batch.
         n_draws: Draws of each chain.
-        n_warmup: Draws before that.
-        n_leapfrog: Steps of a trajectory. One is near 0.8 sds, and two are a quarter of a turn, after which a normal
-            target is forgotten; four are half a turn and lead to the mirror image.
+        n_warmup: Warm-up draws of each chain, which are discarded.
+        n_leapfrog: Steps per trajectory, each of about 0.8 sds. Two make a quarter of a period, after which draws of a
+            normal target are independent; four make half a period and lead to the mirror image.
 
     Raises:
-        ValueError: If the observations have another name or impossible values, or a table is learned.
+        ValueError: If ``observations`` is unknown, values of y are impossible, or a table has hyperparameters.
         FloatingPointError: If the curvature cannot be factored.
 
     References:

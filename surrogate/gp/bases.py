@@ -1,7 +1,8 @@
 """Basis functions that approximate a stationary kernel: k(x, x') ~ F(x) F(x')^T with p columns.
 
-With them a process is linear regression: O(n p^2) instead of O(n^3), and any number of points. Sines on a box converge
-fast in one to three dimensions; random Fourier features work in any, with an error that falls as p^-1/2.
+They turn a process into linear regression, with O(n p^2) instead of O(n^3) operations, for any number of points. Sines
+on a box converge fast in one to three dimensions; random Fourier features work in any number of dimensions, with an
+error that falls as p^-1/2.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from surrogate.rng import torch_generator
 __all__ = ["Basis", "ComposedBasis", "Features", "FourierBasis", "HilbertBasis", "basis_of", "choose_basis"]
 
 _DEGREES = {"matern12": 1, "matern32": 3, "matern52": 5}  # twice the smoothness nu
-# Lengthscales between the points and the edge of the box, in which they are mirrored: the correlation with a mirror
-# image is below 1e-3.
+# Lengthscales between the points and the edge of the box, which acts as a mirror; the correlation with a mirror image
+# is below 1e-3.
 _REACH = {"rbf": 2.0, "matern52": 2.5, "matern32": 3.0, "matern12": 3.5}
-_MOST_DIMENSIONS = 3  # of a box: the number of sines that are needed grows as a power of the dimension
-_CAPTURED = 0.98  # of the prior variance of the points that sines must hold to be chosen
-_PROBES = 1024  # points at which that is looked at
+_MOST_DIMENSIONS = (
+    3  # dimensions of a box, because the necessary number of sines grows exponentially with the dimension
+)
+_CAPTURED = 0.98  # share of the points' prior variance that sines must capture to be chosen
+_PROBES = 1024  # points at which that share is measured
 
 
 class Features(Protocol):
@@ -44,7 +47,7 @@ class Features(Protocol):
 
 
 class Basis(Features, Protocol):
-    """Features as functions of the lengthscales, with derivatives: what an evidence needs."""
+    """Features as differentiable functions of the lengthscales, as an evidence needs them."""
 
     def pullback(self, x: Tensor, lengthscale: Array, weight: Tensor) -> Tensor:
         """Derivatives of sum_ij weight_ij F_ij with respect to the log-lengthscales, with shape (d,)."""
@@ -55,9 +58,9 @@ class HilbertBasis:
     """Products of sines on a box, weighted by the square root of the kernel's spectral density.
 
     On the box [c - L, c + L] the functions prod_k L_k^-1/2 sin(w_k (x_k - c_k + L_k)), w_k = pi j_k / (2 L_k), are
-    eigenfunctions of the Laplacian, and a stationary kernel is nearly diagonal in them. They do not depend on the
-    hyperparameters, so that one pass over the data serves all of their values. The box must be wider than the data:
-    at its edge every function is zero, and so it is here beyond.
+    eigenfunctions of the Laplacian, and a stationary kernel is nearly diagonal in them. They do not depend on
+    hyperparameters, so one pass over the data serves all values of these. The box must be wider than the data, because
+    every function is zero at its edge, and outside it.
 
     Attributes:
         kernel: Name of the kernel.
@@ -67,8 +70,8 @@ class HilbertBasis:
 
     References:
         Solin & Sarkka (2020), arXiv:1401.5508. Riutort-Mayol et al. (2022), arXiv:2004.11408, make the box a multiple
-        of the data's width and take all products up to an order in each dimension; here the margin is a number of
-        lengthscales and the products are those of the largest spectral density.
+        of the data's width and use all products up to an order in each dimension. Here the margin is a number of
+        lengthscales, and the products are those with the largest spectral density.
     """
 
     kernel: str
@@ -78,7 +81,7 @@ class HilbertBasis:
 
     @classmethod
     def of(cls, kernel: str, x: Tensor, lengthscale: Array, size: int) -> HilbertBasis:
-        """The basis on a box around the points x, of the ``size`` functions with the largest prior variance.
+        """The basis on a box around points x, made of the ``size`` functions with the largest prior variance.
 
         Args:
             kernel: Name of the kernel.
@@ -132,7 +135,7 @@ class HilbertBasis:
 
 
 def _lowest(steps: list[float], count: int) -> list[tuple[int, ...]]:
-    """The ``count`` tuples of positive integers j with the least sum of steps_k j_k^2, the least first."""
+    """The ``count`` tuples of positive integers j with the smallest sums of steps_k j_k^2, in ascending order."""
     first = (1,) * len(steps)
     queue, seen = [(sum(steps), first)], {first}
     found: list[tuple[int, ...]] = []
@@ -149,7 +152,7 @@ def _lowest(steps: list[float], count: int) -> list[tuple[int, ...]]:
 
 @dataclass(frozen=True, eq=False)
 class FourierBasis:
-    """Cosines and sines of random frequencies, drawn from the kernel's spectral density: k is the mean of F F^T.
+    """Random Fourier features, with frequencies drawn from the spectral density, so that E F F^T = k.
 
     Attributes:
         frequencies: For unit lengthscales, with shape (p / 2, d).
@@ -162,7 +165,7 @@ class FourierBasis:
 
     @classmethod
     def of(cls, kernel: str, x: Tensor, size: int, *, generator: torch.Generator) -> FourierBasis:
-        """A basis with ``size`` features, or one fewer if that is odd.
+        """A basis with ``size`` features, or one fewer if ``size`` is odd.
 
         The frequencies of a Matern kernel have Student's t distribution with 2 nu degrees of freedom.
 
@@ -202,17 +205,17 @@ class FourierBasis:
 
 
 def choose_basis(kernel: str, x: Tensor, lengthscale: Array, size: int, *, seed: int) -> tuple[Basis, str]:
-    """Sines if they hold nearly all of the prior variance of the points, otherwise random Fourier features.
+    """Sines if they capture nearly all of the points' prior variance, otherwise random Fourier features.
 
     Args:
         kernel: Name of the kernel.
         x: With shape (n, d).
         lengthscale: With shape (d,).
         size: Number of features.
-        seed: Seed of the frequencies, which depend on nothing else but the kernel, the size and d.
+        seed: Seed of the frequencies, which otherwise depend only on the kernel, the size and d.
 
     Returns:
-        The basis, and what it is in words.
+        The basis, and a description of it.
     """
     if x.shape[1] <= _MOST_DIMENSIONS:
         sines = HilbertBasis.of(kernel, x, lengthscale, size)
@@ -225,7 +228,7 @@ def choose_basis(kernel: str, x: Tensor, lengthscale: Array, size: int, *, seed:
 
 @dataclass(frozen=True, eq=False)
 class ComposedBasis:
-    """Features of a composed kernel at its own hyperparameters, those of its parts side by side.
+    """Features of a composed kernel at fixed hyperparameters: those of its parts, concatenated.
 
     Attributes:
         parts: Functions from points with shape (n, d) to features with shape (n, p_i).
@@ -244,14 +247,14 @@ def basis_of(kernel: Kernel, x: Tensor, size: int, *, seed: int) -> tuple[Featur
     """Basis functions of a kernel at its hyperparameters.
 
     Args:
-        kernel: A stationary kernel, or a sum of scaled stationary, linear, constant and mean kernels, of all columns or
-            of some.
+        kernel: A stationary kernel, or a sum of scaled stationary, linear, constant and mean kernels, of all or some
+            columns.
         x: With shape (n, d).
         size: Number of features, shared evenly by the stationary parts.
         seed: Seed of random frequencies.
 
     Returns:
-        The basis, and what it is in words.
+        The basis, and a description of it.
 
     Raises:
         TypeError: If the kernel has another part, such as a product.
@@ -268,7 +271,7 @@ def basis_of(kernel: Kernel, x: Tensor, size: int, *, seed: int) -> tuple[Featur
 def _terms(
     kernel: Kernel, sd: float, columns: tuple[int, ...] | None = None
 ) -> list[tuple[float, Kernel, list[int] | None]]:
-    """The terms of a sum, each with the sd that multiplies it and the columns that it takes; None for all."""
+    """The terms of a sum, each with its sd and its columns, or None for all columns."""
     if isinstance(kernel, Sum):
         return [term for part in kernel.parts for term in _terms(part, sd, columns)]
     if isinstance(kernel, Scaled):
@@ -279,7 +282,7 @@ def _terms(
     if isinstance(kernel, (StationaryKernel, Linear, Scale, MeanKernel)):
         return [(sd, kernel, None if columns is None else list(columns))]
     msg = (
-        "basis functions exist for sums of scaled stationary, linear and constant kernels, got a part of the kind "
+        "basis functions exist for sums of scaled stationary, linear and constant kernels, got the part "
         f"{type(kernel).__name__}: use ConjugateGradients, Local or Projections"
     )
     raise TypeError(msg)
@@ -288,7 +291,7 @@ def _terms(
 def _function(
     sd: float, kernel: Kernel, columns: list[int] | None, x: Tensor, size: int, seed: int
 ) -> Callable[[Tensor], Tensor]:
-    """The features of one term, as a function of points with all columns."""
+    """The features of one term as a function of points with all columns."""
     some = x if columns is None else x[:, columns]
     if isinstance(kernel, StationaryKernel):
         lengthscale = np.broadcast_to(kernel.lengthscale, (some.shape[1],)).copy()

@@ -1,11 +1,11 @@
-"""Covariance functions of categories, which are numbers without an order, and of integers.
+"""Covariance functions of unordered categories, and of integers.
 
-A category kernel takes one column of codes 0, 1, ..., c - 1 and is a table with shape (c, c):
+A category kernel is a function of one column of codes 0, 1, ..., c - 1, given by a table with shape (c, c):
 
     kernel = Scale(1.0) * Correlated(3).on([2]) * Matern52([1.0, 2.0]).on([0, 1])
 
-The code ``UNSEEN`` stands for a category that the data did not have: uncorrelated with all others, with the prior
-variance of a category. Codes are rounded to the nearest integer, as coordinates that were scaled and scaled back need.
+The code ``UNSEEN`` stands for a category not in the data, which is uncorrelated with all others and has the prior
+variance of a category. Codes are rounded to the nearest integer, so small rounding errors do not matter.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from surrogate.gp.parameters import LogNormal, Normal, Prior, logarithms
 __all__ = ["UNSEEN", "CategoryKernel", "Correlated", "Overlap", "Rounded", "Unstructured", "ZeroSum"]
 
 UNSEEN = -1
-"""Code of a category that the data did not have."""
+"""Code of a category that is not in the data."""
 
-_OFF_CODE = 1e-3  # distance from an integer beyond which a number is no code: standardised columns are told at once
+_OFF_CODE = 1e-3  # distance from an integer beyond which a number is not a code, which detects standardised columns
 LOADING_CENTRE = 1.5
-"""Prior mean of the first loading of each category of ``Correlated``: a correlation of 0.7 before data."""
+"""Prior mean of the first loading of each category in ``Correlated``, for a prior correlation of 0.7."""
 LOADING_SD = 1.0
-"""Prior standard deviation of loadings: correlations between -0.5 and 0.95 are likely."""
+"""Prior standard deviation of loadings, for correlations mostly between -0.5 and 0.95."""
 
 
 class CategoryKernel(Kernel):
@@ -60,11 +60,11 @@ class CategoryKernel(Kernel):
 
     @abstractmethod
     def pullback(self, vector: Array, weights: Array) -> Array:
-        """Derivatives of the sum of symmetric weights (c, c) times the table, with shape (size,)."""
+        """Derivatives, with shape (size,), of the sum of the table multiplied by symmetric weights (c, c)."""
 
     @property
     def unseen_variance(self) -> float:
-        """Prior variance of a category that the data did not have: the mean of those that they have."""
+        """Prior variance of an unseen category: the mean over the categories in the data."""
         return float(self.table(self._own).diagonal().mean())
 
     def similarity(self) -> Array:
@@ -84,7 +84,7 @@ class CategoryKernel(Kernel):
         """Indices into the extended table, with shape (n,), of a column u with shape (n, 1).
 
         Raises:
-            ValueError: If there are several columns, or a number is no code.
+            ValueError: If there are several columns, or a number is not a code.
         """
         if u.shape[1] != 1:
             msg = f"a category kernel takes one column, got {u.shape[1]}: choose it with kernel.on([j])"
@@ -94,8 +94,8 @@ class CategoryKernel(Kernel):
         wrong = (abs(column - codes) > _OFF_CODE) | (codes < UNSEEN) | (codes >= self.count) | (column != column)
         if bool(wrong.any()):
             msg = (
-                f"a column of {self.count} categories holds codes 0 to {self.count - 1}, or {UNSEEN} for one that the "
-                f"data did not have, got {float(column[wrong][0])!r}"
+                f"a column of {self.count} categories holds codes 0 to {self.count - 1}, or {UNSEEN} for a "
+                f"category not in the data, got {float(column[wrong][0])!r}"
             )
             raise ValueError(msg)
         integers = codes.astype(np.int64) if isinstance(u, np.ndarray) else codes.long()
@@ -119,7 +119,7 @@ class CategoryKernel(Kernel):
         return self._tensor(x).diagonal()[self.codes(x)]
 
     def interpolant(self, points: Points, weights: Tensor) -> Callable[[Tensor], Tensor]:
-        """See ``Kernel``; the sums over each category once, then O(m)."""
+        """See ``Kernel``; sums weights by category once, then costs O(m)."""
         _refuse_derivatives(points)
         sums = weights.new_zeros(self.count + 1, *weights.shape[1:]).index_add_(0, self.codes(points.u), weights)
         values = self._tensor(points.u) @ sums
@@ -159,9 +159,10 @@ def _refuse_derivatives(points: Points) -> None:
 
 
 class ZeroSum(CategoryKernel):
-    """1 within a category and -1 / (c - 1) between two: effects of the categories that add up to zero.
+    """1 within a category and -1 / (c - 1) between two; the categories' effects add up to zero.
 
-    It has no hyperparameters, and rank c - 1. Beside a shared effect it holds what differs between categories.
+    It has rank c - 1 and no hyperparameters. In addition to a shared effect it describes differences between
+    categories.
 
     References:
         Kaufman & Sain (2010), doi:10.1214/10-BA604; Timonen et al. (2021), doi:10.1093/bioinformatics/btab021
@@ -182,10 +183,10 @@ class ZeroSum(CategoryKernel):
 
 
 class Overlap(CategoryKernel):
-    """1 within a category and exp(-1 / l) between any two: all are equally alike.
+    """1 within a category and exp(-1 / l) between any two, so that all are equally similar.
 
     A product of several over columns is exp(-sum_j [x_j != z_j] / l_j), the kernel of the weighted Hamming distance,
-    which BoTorch's CategoricalKernel has with the mean in place of the sum.
+    which BoTorch's CategoricalKernel uses with the mean instead of the sum.
 
     References:
         Ru et al. (2020), arXiv:1906.08878
@@ -213,19 +214,20 @@ class Overlap(CategoryKernel):
 class Correlated(CategoryKernel):
     """A table of free correlations with unit variances: T_ij = w_i.w_j / (|w_i|' |w_j|'), |w|'^2 = 1 + |w|^2.
 
-    Each category has r loadings w_i on r hidden factors, and a part of its own with variance one before the division.
-    Any correlation matrix of a factor model has this form, and with r = c - 1 nearly every correlation matrix.
+    Each category has r loadings w_i on r hidden factors, and an independent part with unit variance before
+    normalisation. Any correlation matrix of a factor model has this form, and with r = c - 1 nearly every correlation
+    matrix.
     """
 
     own_names = ("loading",)
 
     def __init__(self, count: int, rank: int = 1, *, prior: Normal | None = None) -> None:
-        """Sets the number of categories and of hidden factors; all categories start equally alike.
+        """Sets the number of categories and of hidden factors; all categories start equally similar.
 
         Args:
             count: Number c of categories.
             rank: Number r of factors, 1 to c.
-            prior: Of all loadings; by default one about categories that are alike, with correlations near 0.7.
+            prior: Prior of all loadings; by default one for similar categories, with correlations near 0.7.
 
         Raises:
             ValueError: If the rank is not in 1..c.
@@ -273,21 +275,21 @@ class Correlated(CategoryKernel):
 
 
 class Unstructured(CategoryKernel):
-    """A table of free covariances, W W^T + diag(v): of low rank r and a variance of its own for each category.
+    """A table of free covariances, W W^T + diag(v), of low rank r plus a separate variance for each category.
 
-    It is gpytorch's IndexKernel, and includes the scale of the process that it multiplies.
+    It is gpytorch's IndexKernel, and includes the scale of a kernel that it multiplies.
 
     References:
         Bonilla, Chai & Williams (2007), https://papers.nips.cc/paper/3189-multi-task-gaussian-process-prediction
     """
 
     def __init__(self, count: int, rank: int = 1, *, prior: Normal | None = None, own: LogNormal | None = None) -> None:
-        """Sets the number of categories and the rank; all categories start equally alike, with unit variance.
+        """Sets the number of categories and the rank; all categories start equally similar, with unit variance.
 
         Args:
             count: Number c of categories.
             rank: Number r of columns of W, 1 to c.
-            prior: Of the entries of W.
+            prior: Prior of the entries of W.
             own: Prior of the variances v.
 
         Raises:
@@ -308,7 +310,7 @@ class Unstructured(CategoryKernel):
         return _numbered("factor", self.count, self.rank) + variances
 
     def with_factor(self, factor: Array, variances: Array) -> Unstructured:
-        """The same kernel with another W, with shape (c, r), and other variances v, with shape (c,)."""
+        """A copy with another W, with shape (c, r), and other variances v, with shape (c,)."""
         return self.with_vector(np.concatenate([np.reshape(factor, -1), logarithms("variances", variances)]))
 
     def _split(self, vector: Array) -> tuple[Array, Array]:
@@ -327,17 +329,17 @@ class Unstructured(CategoryKernel):
 
 
 class Rounded(Kernel):
-    """A kernel of coordinates that are first rounded to a grid: k(round(x), round(z)), for ordered integers.
+    """A kernel of coordinates rounded to a grid, k(round(x), round(z)), for ordered integers.
 
-    All points that round to one grid point have one value, as a count has. Round candidates to the grid, too, before
-    they are compared with what has been evaluated.
+    All points that round to the same grid point have the same value, like a count. Also round candidates to the grid
+    before comparing them with evaluated points.
 
     References:
         Garrido-Merchan & Hernandez-Lobato (2020), arXiv:1805.03463
     """
 
     def __init__(self, kernel: Kernel, *, step: float = 1.0, origin: float = 0.0) -> None:
-        """Sets the kernel, and the grid of all its coordinates: ``origin`` plus multiples of ``step``.
+        """Sets the kernel and the grid, ``origin`` plus multiples of ``step``, of all its coordinates.
 
         Raises:
             ValueError: If the step is not positive or the origin is not finite.
@@ -392,7 +394,7 @@ def _rank(rank: int, count: int) -> int:
 
 
 def _broken_symmetry(factor: Array) -> Array:
-    """The factor as a vector, with small distinct entries in later columns, whose gradient is zero at zero."""
+    """The factor as a vector with small distinct entries in later columns, because their gradient is zero at zero."""
     c, r = factor.shape
     out = factor.copy()
     for k in range(1, r):
@@ -401,7 +403,7 @@ def _broken_symmetry(factor: Array) -> Array:
 
 
 def _alternating(first: Prior, rest: Prior, count: int, rank: int) -> tuple[Prior, ...]:
-    """Priors of a factor by rows: one for its first column, another for the later ones."""
+    """Priors of a factor in row-major order: one for its first column, another for later ones."""
     return (first, *((rest,) * (rank - 1))) * count
 
 

@@ -1,10 +1,10 @@
-"""Covariance functions and their composition: sums, products, scales, and kernels of chosen columns.
+"""Composition of covariance functions: sums, products, scales, and kernels of chosen columns.
 
     kernel = Scale(0.5) * Matern52([1.0, 2.0]) + Scale(2.0) * RBF([3.0]).on([0])
 
-A kernel is a value: it carries its hyperparameters with names and priors, and is never changed. ``forward`` gives the
-covariance of some points as an object that also differentiates: the gradient of any weighted sum of its entries with
-respect to the log-hyperparameters and to the inputs, by formulas, at the cost of a few passes over the matrix.
+A kernel is an immutable value with named hyperparameters and priors. ``forward`` gives the covariance of points as an
+object that also has derivatives: the gradient of any weighted sum of its entries with respect to log-hyperparameters
+and inputs, by analytic formulas and at the cost of a few passes over the matrix.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from surrogate.gp.weights import FullWeights
 __all__ = ["SD_PRIOR", "Columns", "Covariance", "Kernel", "Points", "Product", "Scale", "Scaled", "Sum"]
 
 SD_PRIOR = LogNormal()
-"""Flat over twelve decades."""
+"""Default prior, flat over twelve decades."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Points:
     """The rows of a covariance: values at n points, followed by derivatives at m of them.
 
     Attributes:
-        u: With shape (n, d), a numpy array or a tensor.
+        u: Inputs, with shape (n, d), as a numpy array or a tensor.
         at: Indices of the points whose derivatives are rows too, with shape (m,); None for none. Tensors only.
     """
 
@@ -66,9 +66,9 @@ class Covariance:
 
         Args:
             weights: ``surrogate.gp.weights.Weights``, with the shape of the matrix; may be overwritten.
-            out: Where the derivatives with respect to the log-hyperparameters go, with shape (size,).
-            inputs: Where those with respect to the inputs are added, with shape (n, d); None where they are not
-                wanted. There must be no derivatives among the rows.
+            out: Receives the derivatives with respect to the log-hyperparameters, with shape (size,).
+            inputs: Those with respect to the inputs are added to this, with shape (n, d); None to skip them. There must
+                then be no derivatives among the rows.
 
         Returns:
             The sum. O(n^2 d).
@@ -82,10 +82,10 @@ class Kernel(Parametric):
 
     @abstractmethod
     def forward(self, vector: Array, points: Points, factor: float = 1.0) -> Covariance:
-        """The covariance matrix of a set of points, in a form that can be differentiated.
+        """The covariance matrix of a set of points with its derivatives.
 
         Args:
-            vector: Log-hyperparameters, with shape (size,), in place of the kernel's own.
+            vector: Log-hyperparameters, with shape (size,), used instead of the kernel's own.
             points: The points, with or without derivatives.
             factor: Factor on the covariance.
         """
@@ -129,10 +129,10 @@ class Kernel(Parametric):
         return torch.stack([self.covariance(part) for part in x]) if len(x) else x.new_empty(0, x.shape[1], x.shape[1])
 
     def distance(self, targets: Tensor, x: Tensor) -> Tensor:
-        """Distance by which neighbours are chosen, with shape (b, n): it grows as the squared correlation falls.
+        """Distances for choosing neighbours, with shape (b, n), which decrease with the squared correlation.
 
         Args:
-            targets: With shape (b, d).
+            targets: Targets, with shape (b, d).
             x: Points, with shape (n, d).
         """
         prior = self.diagonal(targets)[:, None] * self.diagonal(x)
@@ -158,7 +158,7 @@ class Scaled(Kernel):
     own_names = ("sd",)
 
     def __init__(self, kernel: Kernel, sd: float, *, prior: Prior = SD_PRIOR) -> None:
-        """Sets the kernel and the standard deviation that multiplies it."""
+        """Sets the kernel and its standard deviation."""
         super().__init__(logarithms("sd", sd), (kernel,), (prior,))
 
     @property
@@ -368,7 +368,7 @@ class _ColumnsCovariance(Covariance):
 
 
 class Scale(Kernel):
-    """A constant kernel, sd^2: the variance of an unknown constant, or the scale of the kernel that it multiplies."""
+    """The constant kernel sd^2: the variance of an unknown constant, or the scale of a kernel that it multiplies."""
 
     own_names = ("sd",)
 

@@ -105,15 +105,15 @@ class JointCovariance:
 def log_lengthscale_slopes(joint: JointCovariance, w: Tensor) -> Tensor:
     """Derivatives of sum(w * K) for the joint covariance K, with respect to each log lengthscale.
 
-    The derivatives of the matrix, d times its size, are never formed: each block is contracted with w first. The
-    factors 1 / l of the derivatives' rows are taken into w, and their own share is counted at the end.
+    The d derivative matrices are never formed, because each block is first contracted with w. The factors 1 / l of
+    derivative rows are absorbed into w, and their own contribution is added at the end.
 
     Args:
         joint: The covariance.
-        w: Symmetric, with shape (n + m d, n + m d).
+        w: Symmetric weights, with shape (n + m d, n + m d).
 
     Returns:
-        With shape (d,). O((n + m d)^2).
+        The derivatives, with shape (d,), in O((n + m d)^2).
     """
     n, d = joint.u.shape
     m = len(joint.at)
@@ -132,7 +132,7 @@ def log_lengthscale_slopes(joint: JointCovariance, w: Tensor) -> Tensor:
     out += 2.0 * torch.einsum("ab,abj->j", g_at * along, delta.square())
     turned = 2.0 * h_at[:, :, None] * delta * mixed
     out -= turned.sum((0, 1))
-    own = turned.sum((0, 1))  # of the factors 1 / l: both of the blocks that hold this one
+    own = turned.sum((0, 1))  # contribution of the factors 1 / l, from both blocks that contain this one
 
     delta, h_at, g_at, q_at = delta[joint.at], h_at[joint.at], g_at[joint.at], q[joint.at][:, joint.at]
     across = torch.einsum("abij,abj->abi", pairs, delta)
@@ -148,13 +148,13 @@ def log_lengthscale_slopes(joint: JointCovariance, w: Tensor) -> Tensor:
 class JointOperator:
     """A joint covariance as an operator, with products and columns, for the solvers of ``surrogate.linalg``.
 
-    The matrix of n + m d rows is never stored. With M = D.V the product with values v and derivatives V needs n x n
-    matrices only, sum_i' g D (D.V) = z (S 1) - S z for S = g M: O(n^2 d) a right-hand side instead of O(n^2 d^2).
+    The matrix of n + m d rows is never stored. With M = D.V, products with values v and derivatives V need only n x n
+    matrices, since sum_i' g D (D.V) = z (S 1) - S z for S = g M: O(n^2 d) per right-hand side instead of O(n^2 d^2).
 
     Attributes:
         joint: The covariance.
-        variance: Factor on it.
-        block: Points whose rows are computed at once.
+        variance: Factor on the covariance.
+        block: Number of points whose rows are computed at once.
 
     References:
         de Roos, Gessner & Hennig (2021), arXiv:2102.07542, for the structure; Blucher, Mueller & Chmiela (2023),
@@ -204,7 +204,7 @@ class JointOperator:
         return out.mul_(self.variance)
 
     def _slope_columns(self, z: Tensor, axis: Tensor) -> Tensor:
-        """Covariances with the derivatives along ``axis`` at scaled points z, with shape (n + m d, c)."""
+        """Covariances, with shape (n + m d, c), with the derivatives along ``axis`` at scaled points z."""
         joint = self.joint
         _, h, g, _ = joint.slopes(squared_distance(joint.z, z))
         delta = joint.z[:, None, :] - z

@@ -1,4 +1,4 @@
-"""Hyperparameters of any process at their largest posterior density."""
+"""Maximum a posteriori fits of the hyperparameters of any process."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def fit(
     order: Indices | None = None,
     max_evaluations: int = 60,
 ) -> Fit:
-    """The best maximum of evidence times priors that is reached from some vectors.
+    """The best maximum of evidence times priors reached from several starts.
 
     Args:
-        process: With the priors of its hyperparameters.
+        process: Process, with priors of its hyperparameters.
         data: The data.
-        starts: Vectors of log-hyperparameters, each with shape (size,); that of the process where there are none.
-        given: Some of the data, whose own likelihood is divided out.
-        order: Order of the vector in the fit and its starts, with shape (size,): entry i is number order[i] of the
-            process's own vector, which is the order unless given.
+        starts: Initial vectors of log-hyperparameters, each with shape (size,); by default that of the process.
+        given: Subset of the data on which to condition.
+        order: Order of entries in the fit and its starts, with shape (size,): entry i is entry order[i] of the
+            process's vector. None for the same order.
         max_evaluations: Limit per start.
 
     Returns:
@@ -49,7 +49,7 @@ def fit(
 
 
 def objective(process: Process, data: Data, *, given: Data | None, order: Indices) -> Objective:
-    """The negative log evidence as a function of the log-hyperparameters in some order, and of a factor on the nugget.
+    """The negative log evidence as a function of reordered log-hyperparameters and of a factor on the nugget.
 
     The arguments are those of ``fit``.
     """
@@ -66,7 +66,7 @@ def objective(process: Process, data: Data, *, given: Data | None, order: Indice
 
 
 def merged(fits: Sequence[Fit]) -> Fit:
-    """The best of the fits, with the evaluations and rescues of all.
+    """The best of several fits, with the total evaluations and rescues.
 
     Raises:
         ValueError: If there are none.

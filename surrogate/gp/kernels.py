@@ -49,7 +49,7 @@ LENGTHSCALE_PRIOR = LogNormal()
 class StationaryKernel(Kernel):
     """A correlation function of the distance in units of the lengthscales.
 
-    Subclasses name the function; one that has derivatives too allows for derivatives among the data.
+    Subclasses set the function; if it has enough derivatives, data may include derivatives.
 
     Attributes:
         function: Function of the squared scaled distance.
@@ -195,7 +195,7 @@ def _correlations(function: Stationary, z: Array) -> tuple[Array, Array]:
     r2 += square[:, None]
     np.maximum(r2, 0.0, out=r2)
     r2.flat[:: len(z) + 1] = 0.0
-    k, h = function.evaluate(torch.from_numpy(r2))  # whose square roots are the faster ones
+    k, h = function.evaluate(torch.from_numpy(r2))  # torch, whose square roots are faster
     values = k.numpy()
     return values, values if h is k else h.numpy()
 
@@ -293,7 +293,7 @@ class _LinearCovariance(Covariance):
 
 
 class MeanKernel(Kernel):
-    """phi(x).phi(z): the covariance that a mean with standard normal coefficients has, for solvers without means."""
+    """phi(x).phi(z): the covariance of a mean with standard normal coefficients, for solvers without means."""
 
     def __init__(self, mean: Mean) -> None:
         """Sets the mean; there are no hyperparameters."""

@@ -16,11 +16,11 @@ Quadratic = tuple[Tensor, Tensor, Tensor]
 """c, b and C of c + b.u + u.C.u, with shapes (), (d,) and (d, d), C symmetric."""
 
 STEEPEST_TILT = 200.0
-"""Largest exponent of a tilted mean: the square of its exponential is still a number."""
+"""Largest exponent of a tilted mean, such that the square of its exponential does not overflow."""
 
 
 class Mean(Protocol):
-    """phi(u).b with b ~ N(0, I): p basis functions, each times the prior sd of its coefficient. A hashable value."""
+    """A mean phi(u).b with b ~ N(0, I): p basis functions scaled by prior sds. A hashable value."""
 
     def size(self, d: int) -> int:
         """Number p of basis functions in d coordinates."""
@@ -61,7 +61,8 @@ class Polynomial:
     """A constant, a plane or a full quadratic in whitened coordinates u.
 
     The prior sds are in units of the output scale: 10 d for the constant, 10 for the linear and 3 for the quadratic
-    coefficients. In whitened coordinates a log-density falls by about |u|^2, so they are wide by a factor of a few.
+    coefficients. In whitened coordinates a log-density falls by about |u|^2, so these priors are wide by a factor of a
+    few.
 
     Attributes:
         name: One of "constant", "linear", "quadratic".
@@ -121,14 +122,15 @@ class Polynomial:
 class Tilted:
     """P(u) + exp(a.u) Q(w): a polynomial, and a quadratic times an exponential.
 
-    It describes the log-likelihood of a regression whose noise is a parameter exactly: -n log s - RSS(b) / (2 s^2) is
-    linear in v = log s plus a quadratic in the coefficients b, times exp(-2 v). Prior sds are those of ``Polynomial``.
+    It exactly describes the log-likelihood of a regression in which the noise is a parameter: -n log s - RSS(b) / (2
+    s^2) is linear in v = log s plus a quadratic in the coefficients b, times exp(-2 v). Prior sds are those of
+    ``Polynomial``.
 
     Attributes:
         along: a, the d entries of the gradient of the exponent.
         across: Rows of the matrix B of w = u B, d rows with k entries each.
-        axes: Rows of a matrix A, d rows with m entries each: P is a constant, and a line and a square of each of u A.
-            Where there are none, P is a constant plus a slope along a.
+        axes: Rows of a matrix A, d rows with m entries each: P is a constant plus a line and a square of each entry of
+            u A. If there are none, P is a constant plus a slope along a.
     """
 
     along: tuple[float, ...]
@@ -185,4 +187,4 @@ class Tilted:
 
 
 _FULL, _LINEAR = Polynomial("quadratic"), Polynomial("linear")
-_SQUARES = 3.0  # prior sd of the coefficient of a square, as that of ``Polynomial``
+_SQUARES = 3.0  # prior sd of the coefficients of squares, as in ``Polynomial``

@@ -1,4 +1,4 @@
-"""Regression on mixed columns: which components an additive model needs, and a process of all columns at once."""
+"""Regression on mixed columns: an additive model with the necessary components, and a process of all columns."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ from surrogate.gp.solvers.cholesky import CholeskyPosterior
 __all__ = ["MixedData", "chosen_additive", "chosen_process", "noise_variance", "process_kernel", "relevance"]
 
 MOST_FOR_EXACT_FIT = 1000
-"""Points that the hyperparameters of the exact process are fitted to: about half a second an evaluation."""
+"""Points to which the exact process's hyperparameters are fitted: about half a second per evaluation."""
 
-_MOST_CORRELATED = 20  # categories with learned correlations: each adds loadings to the hyperparameters
+_MOST_CORRELATED = 20  # largest number of categories with learned correlations, because each adds hyperparameters
 _FOLDS = 5
 _SCREENING_ROWS = 4000  # that interactions are looked for in
 _SCREENING_EVALUATIONS = 12
-_LEAST_GAIN = 3.0  # nats of evidence that a candidate interaction must gain on these rows
-_MOST_SCREENED = 12  # columns of the largest shares whose pairs are candidates
-_MOST_FIT = 60  # evaluations of a fit of all components
-# Sines along a column: of one column, beside categories, and along each of two. With a box of twice the data they are
-# accurate for lengthscales from 0.15, 0.35 and 0.44 of its half-width.
+_LEAST_GAIN = 3.0  # nats of evidence that an interaction must gain on these rows
+_MOST_SCREENED = 12  # number of columns with the largest shares, whose pairs are candidates
+_MOST_FIT = 60  # evaluations in a fit of all components
+# Number of sines along a column: for one column, with categories, and for each of two columns. With a box twice as wide
+# as the data they are accurate for lengthscales above 0.15, 0.35 and 0.44 of its half-width.
 _ALONE, _BESIDE, _EACH = 24, 10, 8
-_LENGTHSCALE_SD = 1.5  # of log-lengthscales about sqrt(d), for columns of unit variance
+_LENGTHSCALE_SD = 1.5  # prior sd of log-lengthscales around log sqrt(d), for columns of unit variance
 
 
 @dataclass(frozen=True, eq=False)
 class MixedData:
-    """Columns of numbers and of codes of categories, with values.
+    """Data with columns of numbers and of codes of categories.
 
     Attributes:
         u: With shape (n, d); numbers of about unit variance.
         y: Values about zero, with shape (n,).
-        counts: Number of categories, by column, of the columns of codes.
+        counts: Number of categories of each column of codes.
         names: Names of the columns.
-        noise: Sd of the noise where it is known; None to estimate it.
+        noise: Sd of the noise if known; None to estimate it.
     """
 
     u: Tensor
@@ -75,9 +75,9 @@ class MixedData:
 
 
 def process_kernel(data: MixedData) -> Kernel:
-    """Functions of all columns at once, functions of the numbers alone, and offsets of the categories.
+    """The kernel of a process of all columns: joint functions, functions of the numbers, offsets of categories.
 
-    Categories have learned correlations, or where they are many one common correlation.
+    Categories have learned correlations, or one common correlation if there are many.
     """
     numbers = data.numbers
     centre = 0.5 * math.log(max(len(numbers), 1))
@@ -106,12 +106,12 @@ def _alike(count: int) -> CategoryKernel:
 def chosen_process(
     data: MixedData, generator: torch.Generator, *, start: Array | None = None, max_evaluations: int = _MOST_FIT
 ) -> CholeskyPosterior:
-    """The process of all columns with hyperparameters of the most evidence of up to 1,000 points: O(n^3).
+    """The process of all columns, with hyperparameters of the largest evidence of up to 1,000 points: O(n^3).
 
     Args:
         data: All the points.
         generator: Draws the points of the fit; on the CPU.
-        start: Log-hyperparameters to begin with, of a process of the same columns.
+        start: Initial log-hyperparameters, of a process of the same columns.
         max_evaluations: Limit of the optimiser.
 
     Raises:
@@ -129,7 +129,7 @@ def chosen_process(
 
 
 def noise_variance(posterior: CholeskyPosterior | AdditivePosterior) -> float:
-    """Variance of the noise where it was estimated, in units of y squared."""
+    """Estimated noise variance, in units of y squared."""
     if isinstance(posterior, AdditivePosterior):
         return posterior.noise_variance
     return float(posterior.scale) ** 2 * math.exp(float(posterior.process.noise.vector()[0]))
@@ -144,16 +144,16 @@ def _given(data: MixedData) -> Data:
 
 
 def chosen_additive(data: MixedData, generator: torch.Generator, *, most: int) -> Reduction:
-    """An additive model of the columns and of those interactions of two that the data show: O(n M^2).
+    """An additive model of the columns and of the pairwise interactions that the data support: O(n M^2).
 
-    Effects of single columns first; then interactions of two columns, by how much evidence each alone gains about the
-    residual of some rows, up to M = ``most`` functions; then all components together, without those that the
-    cross-validated error does not need.
+    First come effects of single columns. Then interactions of two columns are added in the order of the evidence that
+    each gains on the residual of some rows, up to M = ``most`` functions. Finally all components are fitted together,
+    and those that do not reduce the cross-validated error are dropped.
 
     Args:
         data: All the points.
-        generator: Draws the rows that interactions are looked for in; on the CPU.
-        most: Functions of all components, unless single columns already have more.
+        generator: Draws the rows used to find interactions; on the CPU.
+        most: Largest number of functions of all components, unless single columns already have more.
 
     Raises:
         ValueError: If no column varies.
@@ -200,7 +200,7 @@ def _pair(data: MixedData, i: int, j: int) -> Component:
 
 
 def _screened(data: MixedData, residual: MixedData, columns: Sequence[int]) -> list[Component]:
-    """Interactions that gain evidence about a residual, those of the most gain first."""
+    """Interactions that gain evidence on a residual, in descending order of the gain."""
     n = len(residual.y)
     nothing = -0.5 * n * (math.log(2.0 * math.pi * max(float(residual.y.square().mean()), 1e-300)) + 1.0)
     gains: list[tuple[float, int, Component]] = []

@@ -1,4 +1,4 @@
-"""Noise of the data as independent variances: parts that add up, with their hyperparameters.
+"""Independent noise of the data: sums of variances with hyperparameters.
 
     noise = Nugget(1e-6) + Shaped(1e-3) + Given() + Common(0.1)
 
@@ -19,11 +19,11 @@ __all__ = ["Common", "Given", "Noise", "NoiseColumns", "NoiseSum", "Nugget", "Sh
 
 
 class NoiseColumns(Protocol):
-    """Quantities of each datum on which noise may depend, all with the shape of y."""
+    """Quantities of each datum on which noise may depend, each with the shape of y."""
 
     @property
     def depth(self) -> Any:
-        """Depth of the point below the region that matters, 0 in it."""
+        """Depth of the point below the relevant region, 0 inside it."""
 
     @property
     def noise_variance(self) -> Any:
@@ -40,8 +40,8 @@ class Variances(NamedTuple):
     Attributes:
         relative: In units of the squared output scale: one for all data, or with the shape of y.
         absolute: In units of y squared, with the shape of y; None for zero.
-        slopes: For each log-hyperparameter a column with the shape of y and a factor on it. The column is None where
-            the derivative is that factor for all data, in units of the squared output scale.
+        slopes: For each log-hyperparameter a column with the shape of y and a factor on it. If the column is None the
+            derivative is that factor for all data, in units of the squared output scale.
     """
 
     relative: Any
@@ -50,14 +50,14 @@ class Variances(NamedTuple):
 
 
 class Noise(Parametric):
-    """Noise that is independent from datum to datum."""
+    """Independent noise of each datum."""
 
     @abstractmethod
     def forward(self, vector: Array, data: NoiseColumns) -> Variances:
-        """The variances with log-hyperparameters ``vector`` in place of the noise's own, and their derivatives."""
+        """The variances and their derivatives at log-hyperparameters ``vector``, instead of the noise's own."""
 
     def raised(self, factor: float) -> Noise:  # noqa: ARG002 - most noises have no nugget
-        """The same with the nugget multiplied by a factor, for covariances that cannot be factored."""
+        """A copy with the nugget multiplied by a factor, for covariances that cannot be factored."""
         return self
 
     def __add__(self, other: Noise) -> NoiseSum:
@@ -66,7 +66,7 @@ class Noise(Parametric):
 
 
 class NoiseSum(Noise):
-    """Independent noises added up."""
+    """The sum of independent noises."""
 
     parts: tuple[Noise, ...]
 
@@ -94,9 +94,9 @@ class NoiseSum(Noise):
 
 
 class Nugget(Noise):
-    """A variance in units of the squared output scale, the same for all data.
+    """A nugget: the same variance for all data, in units of the squared output scale.
 
-    It bounds the condition number of the covariance: by about n k(0) / ratio.
+    It bounds the condition number of the covariance by about n k(0) / ratio.
     """
 
     own_names = ("nugget",)
@@ -135,7 +135,7 @@ class Given(Noise):
     """Noise with a known sd for each datum."""
 
     def __init__(self, *, relative: bool = False) -> None:
-        """Sets known standard deviations; ``relative`` means in units of the output scale instead of y."""
+        """Uses the known standard deviations of the data, in units of the output scale if ``relative``, else of y."""
         self._relative = relative
         super().__init__(np.empty(0), (), ())
 
@@ -145,7 +145,7 @@ class Given(Noise):
 
 
 class Common(Noise):
-    """Noise with one sd for all data, times the unit of each."""
+    """Noise with one sd for all data, multiplied by the unit of each datum."""
 
     own_names = ("noise",)
 
@@ -160,7 +160,7 @@ class Common(Noise):
 
 
 class Shaped(Noise):
-    """Noise with the sd c times the depth, so that data far below the relevant region need not be fitted closely."""
+    """Noise with the sd c * depth, so that data far below the relevant region need not be fitted closely."""
 
     own_names = ("shaping",)
 

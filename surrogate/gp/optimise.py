@@ -1,4 +1,4 @@
-"""Maximum a posteriori hyperparameters by L-BFGS-B, and the one rule for covariances that cannot be factored."""
+"""Maximum a posteriori hyperparameters by L-BFGS-B, and the rescue rule for covariances that cannot be factored."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ Objective = Callable[[Array, float], tuple[float, Array]]
 """Negative log evidence and its gradient at a vector, with the nugget times a factor. It may raise ``LinAlgError``."""
 
 RESCUES = 13
-"""How often a nugget is raised tenfold at most: from rounding to beyond the size of the kernel itself."""
+"""Largest number of tenfold increases of a nugget: from rounding to more than the kernel itself."""
 
 CORRECTIONS = 20
-"""Pairs that L-BFGS-B remembers: twice its default, since a value costs far more than they do."""
+"""Number of pairs stored by L-BFGS-B: twice its default, because a value costs much more."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rescued(Generic[T]):
-    """The answer of an attempt, with the factor by which its nugget was raised.
+    """The result of a rescued attempt, with the factor by which the nugget was raised.
 
     Attributes:
-        value: Answer of the attempt.
+        value: Result of the attempt.
         factor: Factor on the nugget; 1 if the first attempt succeeded.
     """
 
@@ -41,13 +41,13 @@ class Rescued(Generic[T]):
 
 
 def rescue(attempt: Callable[[float], T], *, usable: Callable[[T], bool] = lambda _: True) -> Rescued[T]:
-    """The first usable answer, with the nugget raised tenfold until a factorisation succeeds.
+    """The first usable result, with the nugget raised tenfold until a factorisation succeeds.
 
-    An infinite value would end a line search, which then reports convergence at a useless point.
+    This is needed because an infinite value would end a line search, with convergence reported at a useless point.
 
     Args:
         attempt: Called with the factor on the nugget: 1, 10, 100 and so on. It may raise ``LinAlgError``.
-        usable: Whether an answer counts, such as only a finite one.
+        usable: Tells whether a result is usable, such as finite.
 
     Raises:
         FloatingPointError: If no factor helps.
@@ -71,9 +71,9 @@ class Fit:
 
     Attributes:
         vector: Log-hyperparameters.
-        value: Log posterior density there, in nats and up to the constant of the prior.
-        n_evaluations: Values that were computed.
-        rescues: Factors on the nugget of those that needed one.
+        value: Log posterior density there, in nats, up to the constant of the prior.
+        n_evaluations: Number of evaluations.
+        rescues: Factors on the nugget in evaluations that needed one.
         status: Message of the optimiser.
     """
 
@@ -92,11 +92,11 @@ def maximise(
     max_evaluations: int = 60,
     tolerance: float = 1e-9,
 ) -> Fit:
-    """The maximum a posteriori vector reached from a start by L-BFGS-B, with rescue.
+    """The maximum a posteriori fit reached from a start by L-BFGS-B, with rescue.
 
     Args:
         objective: Negative log evidence and its gradient.
-        start: With shape (p,); moved into the bounds.
+        start: Initial vector, with shape (p,); moved into the bounds.
         priors: Priors of the p entries.
         max_evaluations: Limit of the optimiser.
         tolerance: Relative decrease of the objective at which to stop.
@@ -127,7 +127,7 @@ def maximise(
 
 
 def best(fits: Sequence[Fit]) -> Fit:
-    """The fit with the largest value, the first of equals.
+    """The fit with the largest value; the first one if several are equal.
 
     Raises:
         ValueError: If there are none.

@@ -1,4 +1,4 @@
-"""Base of values with hyperparameters: names, priors, and one vector of their natural logarithms."""
+"""Base class of values with hyperparameters: names, priors, and one vector of natural logarithms."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LogNormal:
 
 @dataclass(frozen=True)
 class Normal:
-    """Prior of a hyperparameter of either sign, which stands in the vector itself instead of its logarithm.
+    """Prior of a hyperparameter of either sign, which is itself an entry of the vector, not its logarithm.
 
     Attributes:
         centre: Mean.
@@ -130,17 +130,17 @@ class JoinedPriors:
 
 
 class Parametric:
-    """An immutable value with hyperparameters of its own and with parts that also have hyperparameters.
+    """An immutable value with hyperparameters, some of its own and some of its parts.
 
-    The vector holds natural logarithms, and hyperparameters of either sign (those with a ``Normal`` prior) as they are:
-    first the value's own, then those of each part in turn.
-    A subclass names its own hyperparameters in ``own_names`` and passes their logarithms on when it is made.
+    The vector has first the value's own hyperparameters, then those of each part. Entries are natural logarithms, or
+    for hyperparameters of either sign (those with a ``Normal`` prior) the values themselves. A subclass names its own
+    hyperparameters in ``own_names`` and passes their logarithms to the constructor.
     """
 
     own_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, own: Array, parts: tuple[Parametric, ...], priors: tuple[Prior, ...]) -> None:
-        """Sets the entries ``own`` of the vector, one prior for each, and the parts."""
+        """Sets the own entries of the vector, a prior for each, and the parts."""
         if len(priors) != len(own):
             msg = f"{type(self).__name__} needs {len(own)} priors, one for each hyperparameter, got {len(priors)}"
             raise ValueError(msg)
@@ -155,7 +155,7 @@ class Parametric:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """A name for each entry of the vector; where parts share names, the index of the part is put in front."""
+        """A name for each entry of the vector; if parts share names, they are prefixed by the index of the part."""
         own = self.own_names if len(self.own_names) == len(self._own) else self._numbered()
         if len(self.parts) == 1 and not set(own) & set(self.parts[0].names):
             return own + self.parts[0].names

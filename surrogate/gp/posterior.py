@@ -16,11 +16,11 @@ Inputs = TypeVar("Inputs", Array, Tensor)
 
 
 class Posterior(Protocol):
-    """A process given data. Points have shape (m, d); several outputs that share a kernel add an axis of q at the end.
+    """Interface of a process given data. Points have shape (m, d); q outputs with a common kernel add a last axis.
 
     Attributes:
         log_evidence: Log marginal likelihood of the data in nats.
-        status: How it was solved, for people: rescues and residuals, "" where there is nothing to say.
+        status: How it was solved, as text: rescues and residuals; empty if there is nothing to report.
     """
 
     @property
@@ -29,7 +29,7 @@ class Posterior(Protocol):
 
     @property
     def status(self) -> str:
-        """How it was solved: rescues and residuals; empty where there is nothing to say."""
+        """How it was solved, as text: rescues and residuals; empty if there is nothing to report."""
 
     def mean(self, u: Inputs) -> Inputs:
         """Posterior mean at u, with shape (m,)."""
@@ -48,7 +48,7 @@ class Posterior(Protocol):
 
 
 def joint_normal(covariance: Array, count: int, rng: np.random.Generator) -> Array:
-    """Draws with zero mean and a covariance (m, m) that may be singular, with shape (count, m); O(m^3)."""
+    """Draws, with shape (count, m), with zero mean and a covariance (m, m) that may be singular; O(m^3)."""
     values, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     return np.asarray(rng.standard_normal((count, len(covariance))) @ root.T)

@@ -1,8 +1,8 @@
-"""A Gaussian process as a value, and the data that it is conditioned on.
+"""A Gaussian process as a value, and the data on which it is conditioned.
 
     y = s (phi(u).b + g(u)) + noise,    b ~ N(0, I),    g ~ GP(0, kernel),
 
-with basis functions phi of the mean and an output scale s. Where s is None it is profiled: it has the value of most
+with basis functions phi of the mean and an output scale s. If s is None it is profiled: it takes the value of maximum
 likelihood, s^2 = y.K^-1 y / n, and all noise is in units of it.
 
     posterior = Process(Scale(0.5) * Matern52([1.0, 2.0]), mean=Polynomial("quadratic")).condition(Data.of(u, y))
@@ -36,7 +36,7 @@ P = TypeVar("P", covariant=True)
 
 
 class Solver(Protocol[P]):
-    """A way to condition a process on data."""
+    """Interface of solvers, which condition a process on data."""
 
     def condition(self, process: Process, data: Data) -> P:
         """The posterior.
@@ -48,16 +48,16 @@ class Solver(Protocol[P]):
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Points with values, derivatives at some of them, and the quantities on which the noise depends.
+    """Data of a process: points with values, derivatives at some of them, and quantities on which noise depends.
 
     Attributes:
         u: Inputs, with shape (n, d).
-        y: The values and after them the derivatives, point by point, with shape (n + m d,); for several outputs that
-            share a kernel, with shape (n + m d, q).
-        depth: For each row of y, with shape (n + m d,), its depth below the region that matters, 0 in it.
-        noise: For each row the sd that came with it, in units of y, 0 where exact.
+        y: The values followed by the derivatives, point by point, with shape (n + m d,); for several outputs with a
+            common kernel, with shape (n + m d, q).
+        depth: For each row of y, with shape (n + m d,), its depth below the relevant region, 0 inside it.
+        noise: Known sd of each row, in units of y, 0 if exact.
         at: Points whose derivatives are known, with shape (m,); None if there are none.
-        unit: For each row what a unit of common noise is in units of y; None where it is one.
+        unit: Unit of common noise for each row, in units of y; None if it is one.
     """
 
     u: Tensor
@@ -108,7 +108,7 @@ class Data:
 
     @cached_property
     def noise_variance(self) -> Tensor:
-        """Variances of the noise that came with the rows of y, with shape (n + m d,)."""
+        """Known noise variances of the rows of y, with shape (n + m d,)."""
         return self.noise.square()
 
     @cached_property
@@ -138,7 +138,7 @@ class Data:
         return Data(self.u[index], self.y[of_y], self.depth[of_y], self.noise[of_y], at, unit)
 
     def begins_with(self, other: Data) -> bool:
-        """Whether the first points of this set are those of the other; compared once."""
+        """Whether the other data are the first points of these data; the result is cached."""
         if other not in self._beginnings:
             n = len(other.y)
             same = n <= len(self.y) and torch.equal(self.u[:n], other.u) and torch.equal(self.y[:n], other.y)
@@ -156,7 +156,7 @@ class Data:
         return plain and len(self.u) <= MOST_POINTS
 
     def few(self, mean: Mean) -> FewPoints:
-        """The same numbers for ``surrogate.gp.solvers.lapack``, made once for each mean."""
+        """The same data for ``surrogate.gp.solvers.lapack``, cached for each mean."""
         if mean not in self._few:
             sides = np.asfortranarray(torch.cat([self.basis(mean), self.y[:, None]], 1).numpy())
             columns = (self.depth, self.noise_variance, self.unit_variance)
@@ -169,9 +169,9 @@ class Data:
 
 
 class Process(Parametric):
-    """A Gaussian process: a kernel, a mean and noise, all but the noise times an output scale.
+    """A Gaussian process before data: kernel and mean, multiplied by an output scale, and noise.
 
-    Its vector holds the logarithm of the scale, unless that is profiled, then those of the kernel and of the noise.
+    Its vector has the log scale, unless that is profiled, then the entries of the kernel and of the noise.
 
     Attributes:
         kernel: Covariance of the residual, in units of the squared output scale.
@@ -194,10 +194,10 @@ class Process(Parametric):
 
         Args:
             kernel: Covariance function.
-            mean: Zero unless given.
-            noise: A nugget of 1e-6 unless given. It bounds the condition number of the covariance by about
-                n k(0) / 1e-6, and an sd of 1e-3 of the scale is far below what a fit can notice.
-            scale: Output scale; None to have it profiled.
+            mean: Mean; by default zero.
+            noise: Noise; by default a nugget of 1e-6. It bounds the condition number of the covariance by about n k(0)
+                / 1e-6, and its sd of 1e-3 times the scale is negligible in a fit.
+            scale: Output scale; None to profile it.
             prior: Prior of the output scale.
         """
         own = np.empty(0) if scale is None else logarithms("scale", scale)
@@ -224,7 +224,7 @@ class Process(Parametric):
 
     @property
     def is_profiled(self) -> bool:
-        """Whether the output scale is found from the data."""
+        """Whether the output scale is profiled, that is, set by the data."""
         return len(self._own) == 0
 
     @property
@@ -246,12 +246,12 @@ class Process(Parametric):
     def condition(self, data: Data, solver: Solver[P] | None = None) -> P | CholeskyPosterior:
         """The posterior given data.
 
-        Where the covariance cannot be factored the nugget is raised tenfold until it can, as the posterior's status
-        tells.
+        If the covariance cannot be factored the nugget is raised tenfold until it can, which the posterior's status
+        reports.
 
         Args:
             data: Values and derivatives.
-            solver: How; by a Cholesky factor unless given.
+            solver: Solver; by default a Cholesky factor.
 
         Raises:
             FloatingPointError: If the covariance cannot be factored with any nugget.

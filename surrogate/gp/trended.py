@@ -1,13 +1,13 @@
-"""A trend with a stationary residual and shaped noise: the processes of the package's own surrogates.
+"""Processes of the surrogates: a trend plus a stationary residual, with shaped noise.
 
     y = s (phi(u).b + a g(u)) + noise,   b ~ N(0, I),   g ~ GP(0, k(|u - u'|_lengthscale)),
     noise variance = s^2 nugget + (c depth)^2 + sigma^2 + v^2.
 
-The depth is that below the region that matters. The *shaping* coefficient c is fitted: where the trend is exact it
-falls to its floor and deep points count in full; where it is not they stop spoiling the mode.
-c is in absolute units, so that with c below one a distant point is never taken for a high one, and the output scale s
-is a hyperparameter. Without shaping and noise s may be profiled out instead: leave it out of the vector. sigma is the
-sd that came with a value; v is the same for all values and fitted, if there is reason to think that they are noisy.
+The depth is measured from the relevant region. The *shaping* coefficient c is fitted: if the trend is exact, c falls to
+its lower bound and deep points count in full; otherwise c grows, so that deep points do not distort the mode. c is in
+absolute units, so with c below one a deep point is never mistaken for a high one; therefore the output scale s is a
+hyperparameter. Without shaping and noise, s may be profiled by leaving it out of the vector. sigma is the known sd of a
+value; v is common to all values and is fitted if they seem noisy.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ __all__ = [
 
 
 COEFFICIENT_SD = 0.5
-"""Prior sd of the coefficients of couplings, whose coordinates have units of the order of the posterior's width."""
+"""Prior sd of coupling coefficients, in coordinates with units of about the posterior's width."""
 
 COEFFICIENT_BOUND = 4.0
-"""Largest coefficient of a coupling: eight prior sds."""
+"""Largest coupling coefficient: eight prior sds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +53,9 @@ class Hyperparameters:
     Attributes:
         log_amplitude: Sd of the residual in units of the output scale.
         log_shaping: Noise sd per unit of depth (relative to the output scale when that is profiled).
-        log_lengthscale: With shape (d,), in whitened units.
+        log_lengthscale: Lengthscales in whitened units, with shape (d,).
         log_scale: Output scale; None when it is profiled.
-        log_noise: Sd v of noise that did not come with the values; None where they are taken as they are. It needs an
-            output scale.
+        log_noise: Sd v of undeclared noise; None if there is none. It needs an output scale.
     """
 
     log_amplitude: float
@@ -67,12 +66,12 @@ class Hyperparameters:
 
     @classmethod
     def default(cls, d: int, *, scale: float | None = None) -> Hyperparameters:
-        """Start of a cold fit: a residual of unit amplitude with lengthscales of 2 sqrt(d)."""
+        """Initial values of a cold fit: a residual with unit amplitude and lengthscales of 2 sqrt(d)."""
         log_scale = None if scale is None else float(np.log(scale))
         return cls(0.0, np.log(1e-3), np.full(d, np.log(2.0 * np.sqrt(d))), log_scale)
 
     def vector(self) -> Array:
-        """(log a, log c, log l_1, ..., log l_d[, log s[, log v]]): the order in which they are saved and fitted."""
+        """(log a, log c, log l_1, ..., log l_d[, log s[, log v]]): the order for files and fits."""
         tail = [] if self.log_scale is None else [self.log_scale]
         tail += [] if self.log_noise is None else [self.log_noise]
         return np.concatenate([[self.log_amplitude, self.log_shaping], self.log_lengthscale, tail])
@@ -104,14 +103,16 @@ class HyperPrior:
     """Independent normal priors on the log-hyperparameters, with bounds.
 
     Attributes:
-        amplitude_sd: Of log a, about 0: a may fall to the lower bound when the trend explains everything.
-        lengthscale_sd: Of log l, about log(2 sqrt(d)): points in d whitened dimensions are sqrt(2 d) apart.
-        amplitude_bounds: Bounds of a. The lower one keeps a trace of doubt about the trend.
-        shaping_bounds: Bounds of c. A point keeps at least three standard deviations of its depth.
+        amplitude_sd: Standard deviation of log a, about 0; a may fall to the lower bound if the trend explains
+            everything.
+        lengthscale_sd: Standard deviation of log l, about log(2 sqrt(d)), as points in d whitened dimensions are sqrt(2
+            d) apart.
+        amplitude_bounds: Bounds of a. The lower one keeps some uncertainty of the trend.
+        shaping_bounds: Bounds of c. The depth of a point stays significant at three standard deviations.
         lengthscale_bounds: Bounds of l.
         scale_sd: Standard deviation of log s, about 0.
         scale_bounds: Bounds of s.
-        noise_sd: Standard deviation of log v, about 0: noise of the order of one matters to a posterior.
+        noise_sd: Standard deviation of log v, about 0, because noise of order one matters to a posterior.
         noise_bounds: Bounds of v, in units of the log-likelihood.
     """
 
@@ -148,13 +149,13 @@ class HyperPrior:
 
 @dataclass(frozen=True)
 class Trended:
-    """The processes with a given kernel and trend, as functions of their ``Hyperparameters``.
+    """A family of processes with a given kernel and trend, parametrised by ``Hyperparameters``.
 
     Attributes:
         kernel: Name of the correlation function of the residual, in ``surrogate.gp.kernels.STATIONARY``.
         trend: Basis functions of the mean, such as a polynomial.
-        nugget: Noise variance in units of the squared output scale. It bounds the condition number of the covariance
-            by about n a^2 / nugget, and an sd of 1e-3 is far below what a posterior can notice.
+        nugget: Noise variance in units of the squared output scale. It bounds the condition number of the covariance by
+            about n a^2 / nugget, and its sd of 1e-3 is negligible for a posterior.
         prior: Prior of the hyperparameters.
     """
 
@@ -195,7 +196,8 @@ class Trended:
 
         Args:
             data: Training points.
-            hypers: At least one; all of them with a scale, or none, and so for the noise.
+            hypers: Hyperparameters, at least one. Either all or none of them have a scale, and the same holds for
+                noise.
             given: See ``fit``.
         """
         priors, vectors = self.priors(hypers[0]), [hyper.of_process() for hyper in hypers]
@@ -210,18 +212,18 @@ class Trended:
         given: Data | None = None,
         max_evaluations: int = 60,
     ) -> tuple[Hyperparameters, Fit]:
-        """The best maximum of the log posterior of the hyperparameters reached from the given starts.
+        """The maximum a posteriori hyperparameters, as the best of fits from the given starts.
 
         Args:
             data: Training points.
-            starts: Where the optimiser starts; the first is usually the previous fit. A start without an output scale
-                is fitted with the scale profiled.
-            given: Some of the points, whose own likelihood is divided out: what remains is the density of the others
-                given these.
+            starts: Initial values; the first is usually the previous fit. The scale is profiled for starts without an
+                output scale.
+            given: Subset of the data on which to condition: its own likelihood is divided out, leaving the density of
+                the others.
             max_evaluations: Limit per start.
 
         Returns:
-            The hyperparameters, and the fit with their vector and the log posterior there.
+            The hyperparameters, and the fit with their vector and log posterior.
 
         Raises:
             ValueError: If there are no starts.
@@ -237,7 +239,7 @@ class Trended:
 
 @dataclass(frozen=True, eq=False)
 class Residual:
-    """The numbers of the stationary residual of a conditioned process.
+    """Hyperparameters of the stationary residual of a posterior.
 
     Attributes:
         kernel: Name of the correlation function.
@@ -251,7 +253,7 @@ class Residual:
 
     @classmethod
     def of(cls, posterior: CholeskyPosterior) -> Residual:
-        """The hyperparameters of a posterior.
+        """The residual of a posterior.
 
         Raises:
             TypeError: If its kernel is not a scaled stationary one.
@@ -264,9 +266,9 @@ class Residual:
         return cls(part.function.name, part.lengthscale, kernel.variance)
 
     def weights(self, posterior: CholeskyPosterior) -> tuple[Array, Indices, Array]:
-        """Weights of the posterior mean: of k(u, u_i), with shape (n,), and of its derivatives with respect to u_i.
+        """Weights of k(u, u_i) in the posterior mean, with shape (n,), and of its derivatives with respect to u_i.
 
-        The latter are given by the m points that have them and their weights, with shape (m, d).
+        The latter are given as the indices of the m points with derivatives, and weights with shape (m, d).
         """
         n, d = posterior.u.shape
         weights, at = (self.variance * posterior.alpha).cpu().numpy(), posterior.data.at
@@ -279,14 +281,14 @@ class Residual:
 
 @dataclass(frozen=True, eq=False)
 class Movable:
-    """Training points whose inputs depend on coefficients, which have the prior sd ``COEFFICIENT_SD``.
+    """Training points with inputs that depend on coefficients, which have the prior sd ``COEFFICIENT_SD``.
 
     Attributes:
-        at: Training set at coefficients with shape (k,).
-        pull: From coefficients, and derivatives of a function with respect to the inputs with shape (n, d), to those
-            with respect to the coefficients.
-        start: Coefficients from which to begin.
-        given: Rows to be conditioned on only.
+        at: Function that gives the training set at coefficients with shape (k,).
+        pull: Function of the coefficients and of derivatives with respect to inputs, with shape (n, d), that gives
+            derivatives with respect to the coefficients.
+        start: Initial coefficients.
+        given: Rows on which to condition.
     """
 
     at: Callable[[Array], Data]
@@ -295,7 +297,7 @@ class Movable:
     given: Indices
 
     def objective(self, process: Process, order: Indices, x: Array) -> tuple[float, Array]:
-        """Negative log evidence of hyperparameters and coefficients, one after the other in x, and its gradient."""
+        """Negative log evidence and its gradient at x, the hyperparameters followed by the coefficients."""
         theta, coefficients = np.split(x, [len(x) - len(self.start)])
         vector, data = np.empty(len(theta)), self.at(coefficients)
         vector[order] = theta
@@ -310,7 +312,7 @@ class Movable:
 def fit_movable(
     family: Trended, data: Movable, starts: Sequence[Hyperparameters], *, max_evaluations: int = 60
 ) -> tuple[Hyperparameters, Array, Fit]:
-    """See ``Trended.fit``; fits hyperparameters and coupling coefficients together.
+    """Hyperparameters and coupling coefficients, fitted together; see ``Trended.fit``.
 
     Returns:
         The hyperparameters, the coefficients, and the fit.

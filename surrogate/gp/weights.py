@@ -1,7 +1,7 @@
 """Symmetric weights of the entries of a covariance matrix, as in the gradient of a marginal likelihood.
 
-A gradient is a sum of W_ij dK_ij over all i and j. W is held as a matrix A of which only the sum with a symmetric
-matrix matters, so that half of the work can be left out.
+A gradient is the sum of W_ij dK_ij over all i and j. W is represented by a matrix A with the same sums for symmetric
+matrices, which saves half of the work.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class Weights(Protocol[Matrix]):
         """Sum of W times a symmetric matrix with shape (n, n)."""
 
     def times(self, entries: Matrix) -> Weights[Matrix]:
-        """W multiplied entry by entry by a symmetric matrix."""
+        """W multiplied elementwise by a symmetric matrix."""
 
     def weighted(self, correlation: Matrix, slope: Matrix) -> Weighted[Matrix]:
-        """Weighted sums of a correlation matrix and its slopes, which may be the same array. May overwrite A."""
+        """Weighted sums of a correlation matrix and its slopes, which may be one array; may overwrite A."""
 
     def full(self) -> Matrix:
         """W itself, with shape (n, n)."""
@@ -66,7 +66,7 @@ class Weights(Protocol[Matrix]):
 
 @dataclass(frozen=True, eq=False)
 class LowerWeights:
-    """W stored as its lower triangle, with zeros above the diagonal, in numpy. Nothing is overwritten.
+    """W stored as its lower triangle, with zeros above the diagonal, in numpy; never overwritten.
 
     Attributes:
         matrix: With shape (n, n), by rows.
@@ -106,7 +106,7 @@ class LowerWeights:
 
 @dataclass(frozen=True, eq=False)
 class FullWeights:
-    """W as any matrix A with the same sums, in torch: W, or its lower triangle with the off-diagonal doubled.
+    """W stored as W itself, or as its lower triangle with doubled off-diagonal entries, in torch.
 
     Attributes:
         matrix: With shape (n, n).
@@ -124,7 +124,7 @@ class FullWeights:
         return FullWeights(self.matrix * entries)
 
     def weighted(self, correlation: Tensor, slope: Tensor) -> Weighted[Tensor]:
-        """See ``Weights``; the product is written over A."""
+        """See ``Weights``; overwrites A."""
         total = None if slope is correlation else torch.sum(self.matrix * correlation)
         product = self.matrix.mul_(slope)
         return Weighted(float(product.sum() if total is None else total), product, product.sum(1), product.sum(0))

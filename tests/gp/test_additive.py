@@ -277,7 +277,7 @@ U = columns(20)[0]
         (lambda: Component.of(U, numbers=[0], kernel="matern12"), "kernel must be one of"),
         (
             lambda: Component.of(U, numbers=[0], functions=4),
-            r"holds no lengthscale .* use boundary > 1 and 7 functions",
+            r"suits no lengthscale .* use boundary > 1 and 7 functions",
         ),
         (lambda: AdditiveBasis.of([], U, U[:, 0]), "needs a component"),
         (

@@ -23,13 +23,13 @@ from surrogate.gp.scales import Observations, scale_terms
 
 __all__ = ["BasisEvidence", "BasisSolution", "BasisSums", "feature_blocks"]
 
-_BLOCK = 4_000_000  # features at a time: 32 MB in float64
+_BLOCK = 4_000_000  # features computed at a time: 32 MB in float64
 
 
 def feature_blocks(
     basis: Features, data: Observations, lengthscale: Array
 ) -> Iterator[tuple[Tensor, Tensor, Observations]]:
-    """Blocks of rows: F and y divided by the square roots of R, and the points."""
+    """Blocks of rows of F and y, divided by the square roots of R, with their points."""
     for index in torch.arange(len(data), device=data.x.device).split(max(1, _BLOCK // basis.size)):
         part = data.rows(index)
         f, y = basis.features(part.x, lengthscale), part.y
@@ -78,7 +78,7 @@ class BasisSums:
 
     @classmethod
     def of(cls, basis: Features, data: Observations, lengthscale: Array) -> BasisSums:
-        """The sums, by one pass over the data: O(n p^2) time, O(p^2) memory and a block of features."""
+        """The sums, by one pass over the data: O(n p^2) time, O(p^2) memory plus a block of features."""
         gram = data.x.new_zeros(basis.size, basis.size)
         projection, square = data.x.new_zeros(basis.size), 0.0
         for f, y, _ in feature_blocks(basis, data, lengthscale):
@@ -89,7 +89,7 @@ class BasisSums:
         return cls(gram, projection, square, len(data), log_noise)
 
     def weighted(self, w: Tensor) -> BasisSums:
-        """The sums of features that are multiplied by w, with shape (p,)."""
+        """The sums for features multiplied by w, with shape (p,)."""
         return BasisSums(w[:, None] * self.gram * w, w * self.projection, self.square, self.n, self.log_relative_noise)
 
     def solve(self, eta: float, noise: float | None = None) -> BasisSolution:
@@ -97,7 +97,7 @@ class BasisSums:
 
         Args:
             eta: Noise variance in units of s^2.
-            noise: Mean noise variance where it is known: then s^2 = noise / eta; None to profile s.
+            noise: Mean noise variance if known, so that s^2 = noise / eta; None to profile s.
 
         Raises:
             torch.linalg.LinAlgError: If Z is not positive definite in floating point.
@@ -118,13 +118,13 @@ class BasisSums:
 
 @dataclass(frozen=True, eq=False)
 class BasisEvidence:
-    """The marginal likelihood of a kernel made of basis functions: O(n p^2) a value, or O(p^3) for sines on a box.
+    """The marginal likelihood of basis functions, at O(n p^2) per value, or O(p^3) for sines on a box.
 
     Attributes:
         basis: The functions.
-        data: Values about zero.
-        noise: Mean noise variance where it is known: then s^2 = noise / eta; None to profile s.
-        sums: Sums of functions without weights, where these alone depend on the lengthscales; None for other bases.
+        data: Data with centred values.
+        noise: Mean noise variance if known, so that s^2 = noise / eta; None to profile s.
+        sums: Sums of unweighted functions, if only the weights depend on the lengthscales; None for other bases.
 
     References:
         Solin & Sarkka (2020), arXiv:1401.5508, section 3; Timonen & Lahdesmaki (2023), arXiv:2111.01931
@@ -137,7 +137,7 @@ class BasisEvidence:
 
     @classmethod
     def of(cls, basis: Basis, data: Observations, noise: float | None = None) -> BasisEvidence:
-        """The evidence; for sines on a box it makes its one pass over the data here."""
+        """The evidence; for sines on a box this makes the only pass over the data."""
         sums = BasisSums.of(_Unweighted(basis), data, np.empty(0)) if isinstance(basis, HilbertBasis) else None
         return cls(basis, data, noise, sums)
 
@@ -173,7 +173,7 @@ class BasisEvidence:
 
 @dataclass(frozen=True, eq=False)
 class _Unweighted:
-    """The sines of a box without their weights, which alone depend on the hyperparameters."""
+    """The sines of a box without weights, which do not depend on hyperparameters."""
 
     basis: HilbertBasis
 

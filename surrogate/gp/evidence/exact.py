@@ -23,14 +23,14 @@ __all__ = ["ExactEvidence", "marginal_with_noise"]
 
 @dataclass(frozen=True, eq=False)
 class ExactEvidence:
-    """The marginal likelihood of all the points: O(n^3) a value, five n x n matrices.
+    """The exact marginal likelihood of all points, at O(n^3) per value and five n x n matrices.
 
     A constant with a wide normal prior is added to the mean.
 
     Attributes:
         kernel: Correlation function.
         data: In float64.
-        noise: Mean noise variance where it is known: then s^2 = noise / eta; None to profile s.
+        noise: Mean noise variance if known, so that s^2 = noise / eta; None to profile s.
     """
 
     kernel: Stationary
@@ -53,13 +53,13 @@ def marginal_with_noise(
 ) -> tuple[float, Array]:
     """Negative log marginal likelihood, and its gradient with respect to theta and then to the log noise variance.
 
-    The process has the noise as the unit of variance, and so a residual with the sd eta^-1/2.
+    Internally the noise is the unit of variance, so the residual has the sd eta^-1/2.
 
     Args:
         kernel: Correlation function.
         data: In float64.
         theta: (log eta, log l_1, ..., log l_d).
-        log_noise: Logarithm of the mean noise variance; None to profile s, and then the gradient ends with theta.
+        log_noise: Logarithm of the mean noise variance; None to profile s, in which case the gradient ends with theta.
 
     Raises:
         torch.linalg.LinAlgError: If K is not positive definite in floating point.
@@ -76,7 +76,7 @@ def marginal_with_noise(
 
 @lru_cache(maxsize=64)
 def _template(kernel: str, d: int, equal: bool, profiled: bool) -> Process:
-    """A process with a constant mean, in units of the noise, whose hyperparameters are set later as a vector."""
+    """A process with a constant mean, in units of the noise, as a template for vectors of hyperparameters."""
     noise: Noise = Nugget(1.0) if equal else Given(relative=True)
     residual = Scaled(STATIONARY[kernel](np.ones(d)), 1.0)
     return Process(residual, Polynomial("constant"), noise, scale=None if profiled else 1.0)

@@ -34,10 +34,10 @@ class MarginalEstimate:
 
     Attributes:
         value: Negative log marginal likelihood in nats.
-        gradient: With respect to theta, with shape (d + 1,).
-        standard_error: Standard error of the value, by its random part, in nats.
+        gradient: Gradient with respect to theta, with shape (d + 1,).
+        standard_error: Standard error of the value due to random probes, in nats.
         residual: Largest relative residual of the solves.
-        iterations: Products with the kernel matrix.
+        iterations: Number of products with the kernel matrix.
     """
 
     value: float
@@ -49,26 +49,26 @@ class MarginalEstimate:
 
 @dataclass(frozen=True, eq=False)
 class IterativeEvidence:
-    """The marginal likelihood by one run of conjugate gradients on the data and on random probes together.
+    """The marginal likelihood by one run of conjugate gradients on the data together with random probes.
 
-    The probes come from N(0, P) of a low-rank preconditioner P with frozen pivots, by the same normal numbers at every
-    theta: value and gradient are smooth functions, as L-BFGS-B needs, and they belong together up to the scatter that
-    ``standard_error`` tells. In float64 the trace of P^-1 K, known exactly, takes most of that scatter away, for one
-    more product with as many columns as P has. y is taken about zero: subtract its mean.
+    Probes are drawn from N(0, P), where P is a low-rank preconditioner with fixed pivots, with the same normal numbers
+    at every theta. Value and gradient are therefore smooth functions, as L-BFGS-B needs, and consistent up to the
+    scatter given by ``standard_error``. In float64 the exact trace of P^-1 K removes most of that scatter, at the cost
+    of one more product with as many columns as P has. y must be centred: subtract its mean.
 
-    On a CPU it is no rival of ``NeighbourEvidence`` for finding hyperparameters, at the price of some 50 products
-    with the kernel matrix a value; it is what gives the marginal likelihood itself where no matrix can be stored.
+    A value costs about 50 products with the kernel matrix, so on a CPU ``NeighbourEvidence`` is better for finding
+    hyperparameters. This class gives the marginal likelihood itself if the matrix cannot be stored.
 
     Attributes:
         kernel: Correlation function.
         data: Values about zero.
         pivots: Pivots of the preconditioner, with shape (rank,).
         seed: Seed of the probes.
-        noise: Mean noise variance where it is known: then s^2 = noise / eta; None to profile s.
-        probes: Number of them.
-        tolerance: Relative residual of the solves. 0.01 is the knee: at 1 the value is wrong by hundreds of nats,
-            below 0.01 the probes dominate (Maddox, Kapoor & Wilson 2021).
-        max_iterations: Most products with the kernel matrix.
+        noise: Mean noise variance if known, so that s^2 = noise / eta; None to profile s.
+        probes: Number of probes.
+        tolerance: Relative residual of the solves. At 1 the value is wrong by hundreds of nats; below 0.01 the scatter
+            of the probes dominates (Maddox, Kapoor & Wilson 2021).
+        max_iterations: Largest number of products with the kernel matrix.
 
     References:
         Gardner, Pleiss, Bindel, Weinberger & Wilson (2018), arXiv:1809.11165; Wenger et al. (2022), arXiv:2107.00243;
@@ -152,7 +152,7 @@ class IterativeEvidence:
 def _determinant(
     operator: KernelOperator, preconditioner: NystromPreconditioner, z: Tensor, solve: Solve, noise: float | Tensor
 ) -> tuple[LogDeterminant, TraceGradient]:
-    """log|K| and its derivatives from the probes, the columns after the first; in float64 with the known trace."""
+    """log|K| and its derivatives from the probes, the columns after the first; in float64 with the exact trace."""
     n, probed = len(z), slice(1, None)
     known, slope = None, 0.0
     if operator.dtype == torch.float64:

@@ -1,4 +1,4 @@
-"""The exact marginal likelihood of a process: by LAPACK for few points, by torch otherwise."""
+"""The exact marginal likelihood of a process, by LAPACK for few points and by torch otherwise."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def negative_log_evidence(
     Args:
         process: Kernel, mean and noise.
         data: The data.
-        vector: Log-hyperparameters, with shape (size,), in place of the process's own.
-        given: Some of the data, whose own likelihood is divided out: what remains is the density of the others given
-            these. Cheaper where they are the first of the data, and these are few.
+        vector: Log-hyperparameters, with shape (size,), used instead of the process's own.
+        given: Subset of the data on which to condition: its own likelihood is divided out, leaving the density of the
+            others given these. Cheaper if they are the first of few data.
 
     Returns:
         The value in nats and the gradient, with shape (size,).
@@ -48,11 +48,11 @@ def log_evidences(process: Process, data: Data, vectors: Sequence[Array], *, giv
     Args:
         process: Kernel, mean and noise.
         data: The data.
-        vectors: With shape (size,) each.
+        vectors: Vectors with shape (size,).
         given: See ``negative_log_evidence``.
 
     Returns:
-        -inf where the covariance cannot be factored.
+        The values; -inf if a covariance cannot be factored.
     """
     if data.is_small and (given is None or data.begins_with(given)):
         first = 0 if given is None else len(given.y)

@@ -20,15 +20,15 @@ __all__ = ["NeighbourEvidence"]
 
 @dataclass(frozen=True, eq=False)
 class NeighbourEvidence:
-    """Log predictive density of some points given their nearest neighbours: nearly their leave-one-out density.
+    """Log predictive density of points given their nearest neighbours, nearly their leave-one-out density.
 
     ``objective(theta)`` is minus the sum over b targets of log p(y_i | y of the m nearest others), with the output
-    scale profiled, times n / b, so that it counts as much as n points. Neighbours are frozen: renew them when the
-    lengthscales have moved by a factor.
+    scale profiled, times n / b, so that it has the weight of n points. Neighbours are fixed; choose them again if the
+    lengthscales have changed by a factor.
 
-    It is the conditional likelihood of Vecchia (1988), https://www.jstor.org/stable/2345768, with neighbours from the
-    whole data set in place of those earlier in an ordering: every factor is then a prediction at the density at which
-    predictions will be made, which is what decides where the kernel is not quite right.
+    It is the conditional likelihood of Vecchia (1988), https://www.jstor.org/stable/2345768, but with neighbours from
+    the whole data set instead of from earlier points in an ordering. Every factor is then a prediction at the density
+    of the full data, which matters if the kernel is not quite right.
 
     Attributes:
         kernel: Correlation function.
@@ -57,7 +57,7 @@ class NeighbourEvidence:
         lengthscale: Array,
         noise: float | None = None,
     ) -> NeighbourEvidence:
-        """The evidence with the m nearest points of each target, in units of the lengthscales; O(b n d).
+        """The evidence with the m points nearest to each target in units of the lengthscales; O(b n d).
 
         Args:
             kernel: Correlation function.
@@ -93,7 +93,7 @@ class NeighbourEvidence:
         s2 = mean_square if self.noise is None else self.noise * torch.exp(-t[0])
         value = 0.5 * (torch.log(2.0 * math.pi * s2) + mean_square / s2 - last.log().mean())
         gradient = torch.zeros_like(t)
-        gradient[0] = 0.5 * len(last) * (mean_square / s2 - 1.0)  # of s^2 = noise / eta; 0 where s^2 is profiled
+        gradient[0] = 0.5 * len(last) * (mean_square / s2 - 1.0)  # due to s^2 = noise / eta; 0 if s^2 is profiled
         for (b, alpha, h, z), (_, _, noise), e in zip(solved, parts, error.split(self._size), strict=True):
             w = (e / s2)[:, None] * alpha - 0.5 * (1.0 / b[:, -1:] + (e.square() / s2)[:, None]) * b
             gradient[0] -= (noise * w * b).sum()
@@ -124,10 +124,10 @@ class NeighbourEvidence:
         return both[..., 0], both[..., 1], h, z - z[:, -1:]
 
     def variance(self, theta: Array) -> Tensor:
-        """Variance of each target given its neighbours, noise included, in units of s^2, with shape (b,).
+        """Variance of each target given its neighbours, including noise, in units of s^2, with shape (b,).
 
-        Rows that repeat may leave K singular in floating point: the noise is then ten times as large, as often as it
-        takes. Where it is below rounding this changes no variance that is not.
+        Repeated rows may make K singular in floating point; the noise is then raised tenfold until it is not. As long
+        as the noise is below rounding, this does not affect other variances.
 
         Raises:
             FloatingPointError: If K cannot be factored with any noise.

@@ -1,8 +1,7 @@
 """The noise eta of y ~ N(X b, s^2 (K + eta I)) of largest restricted likelihood, for a fixed kernel matrix K.
 
-The coefficients b of the trend are integrated out with a flat prior (restricted likelihood) and s^2 is at its best
-value for each eta, so that what is left is a function of one variable, with O(n) operations a value after one
-eigendecomposition.
+The coefficients b of the trend are integrated out with a flat prior (restricted likelihood) and s^2 is maximised for
+each eta. This leaves a function of one variable, with O(n) operations per value after one eigendecomposition.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ __all__ = ["NoiseEstimate", "NoiseProfile"]
 
 @dataclass(frozen=True)
 class NoiseEstimate:
-    """The noise at which the profile likelihood is largest.
+    """The noise that maximises the profile likelihood.
 
     Attributes:
-        eta: Noise variance over signal variance; inf where all is noise.
-        signal_variance: s^2; 0 where all is noise.
+        eta: Noise variance over signal variance; inf if there is only noise.
+        signal_variance: s^2; 0 if there is only noise.
         noise_variance: s^2 eta.
         log_likelihood: Restricted log-likelihood there, in nats.
-        status: "interior", "least" where it is at the lower bound of the search, or "pure noise".
+        status: "interior", "least" if it is at the lower bound of the search, or "pure noise".
         candidates: All local maxima in the interior, as values of eta.
     """
 
@@ -43,7 +42,7 @@ class NoiseEstimate:
 class NoiseProfile:
     """The restricted log-likelihood l(eta), with its maximum over s^2 taken, and its derivative.
 
-    With N an orthonormal basis of what the trend X cannot make, N^T X = 0, and N^T K N = U diag(lambda) U^T:
+    With N an orthonormal basis of the complement of the trend X, N^T X = 0, and N^T K N = U diag(lambda) U^T:
 
         l(eta) = -p/2 (log 2 pi s^2 + 1) - 1/2 sum_i log(lambda_i + eta),   s^2 = 1/p sum_i w_i^2 / (lambda_i + eta),
 
@@ -56,7 +55,7 @@ class NoiseProfile:
 
     References:
         Ameli & Shadden (2022), arXiv:2206.09976; Patterson & Thompson (1971), doi:10.1093/biomet/58.3.545. They
-        decompose K itself or solve for each eta; decomposing N^T K N makes the trend cost nothing afterwards.
+        decompose K itself or solve for each eta; after decomposing N^T K N the trend adds no cost.
     """
 
     eigenvalues: Tensor
@@ -66,10 +65,10 @@ class NoiseProfile:
     def of(cls, kernel: Tensor, y: Tensor, *, trend: Tensor | None = None) -> NoiseProfile:
         """The profile for K with shape (n, n), y with shape (n,) and X with shape (n, m): one eigendecomposition.
 
-        Eigenvalues below n eps times the largest are rounding and are set to that.
+        Eigenvalues below n eps times the largest are rounding errors and are raised to that.
 
         Raises:
-            ValueError: If the shapes do not fit, or the trend leaves nothing or has dependent columns.
+            ValueError: If the shapes do not fit, the trend has as many columns as points, or its columns are dependent.
         """
         n = len(y)
         if kernel.shape != (n, n):
@@ -83,7 +82,7 @@ class NoiseProfile:
         return cls(eigenvalues.clamp(min=least), vectors.T @ y)
 
     def signal_variance(self, eta: float) -> float:
-        """The s^2 of largest likelihood at a given eta."""
+        """The s^2 with the largest likelihood at a given eta."""
         return float((self.rotated.square() / (self.eigenvalues + eta)).mean())
 
     def value(self, eta: float) -> float:
@@ -119,13 +118,13 @@ class NoiseProfile:
         return -0.5 * len(self.rotated) * (a0 / eta**2 + a1 / eta**3)
 
     def maximise(self, *, bounds: tuple[float, float] | None = None, per_decade: int = 4) -> NoiseEstimate:
-        """The eta of largest likelihood, among the roots of the derivative on a grid and the ends of the range.
+        """The eta with the largest likelihood, among the roots of the derivative on a grid and the ends of the range.
 
-        The likelihood may have several maxima, or its largest value at no noise or at nothing but noise.
+        The likelihood may have several maxima, or be largest without noise or with only noise.
 
         Args:
-            bounds: Range of eta; where it is None from 1e-14 to 1e6 times the mean eigenvalue.
-            per_decade: Points of the grid a decade.
+            bounds: Range of eta; None for 1e-14 to 1e6 times the mean eigenvalue.
+            per_decade: Grid points per decade.
         """
         mean = float(self.eigenvalues.mean())
         low, high = (1e-14 * mean, 1e6 * mean) if bounds is None else bounds

@@ -1,1 +1,1 @@
-"""Solvers of the linear systems of a Gaussian process."""
+"""Solvers of the linear systems of a Gaussian process, exact and approximate."""

@@ -1,4 +1,4 @@
-"""The process made of basis functions given all points: linear regression, for any number of points."""
+"""Posteriors by basis functions: linear regression on any number of points."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["BasisPosterior", "basis_posterior"]
 
 @dataclass(frozen=True, eq=False)
 class BasisPosterior:
-    """Basis functions with a normal posterior of their coefficients.
+    """The posterior of a process made of basis functions with normal coefficients.
 
     Attributes:
         process: Kernel and hyperparameters.
@@ -53,8 +53,8 @@ class BasisPosterior:
     def variance(self, new: Tensor) -> Tensor:
         """Posterior variance of the function without noise, with shape (b,): O(b p^2).
 
-        What the functions lack of the prior variance, which is all of it beyond the box of sines, counts as unknown.
-        Random features lack none, and far from the data their variance may be too small where they are few.
+        Prior variance that the functions do not capture, such as all of it outside the box of sines, is added. Random
+        features capture all of it, but if there are few their variance may be too small far from the data.
         """
         f = self._features(new)
         half = torch.linalg.solve_triangular(self.lower, f.T, upper=False)
@@ -70,9 +70,9 @@ class BasisPosterior:
         """Joint realisations of the p functions at new points, with shape (count, b): O(count p^2 + count b p).
 
         Args:
-            new: With shape (b, d).
+            new: New points, with shape (b, d).
             count: Number of realisations.
-            generator: On the device of the points.
+            generator: Random generator, on the device of the points.
         """
         normal = torch.randn(len(self.lower), count, dtype=new.dtype, device=new.device, generator=generator)
         draws = torch.linalg.solve_triangular(self.lower.T, normal, upper=True)
@@ -83,20 +83,20 @@ class BasisPosterior:
 def basis_posterior(
     process: ScaledProcess, data: Observations, basis: Features, words: str, *, calibration: Tensor | None = None
 ) -> BasisPosterior:
-    """The process given the points: O(n p^2) time, O(p^2) memory. The constant is the mean of the values.
+    """The posterior given the points, in O(n p^2) time and O(p^2) memory; the constant is the mean of the values.
 
-    Where the factorisation fails eta is raised tenfold until it works; the result's ``process`` and ``status`` say so.
+    If the factorisation fails eta is raised tenfold until it works, which the result's ``process`` and ``status`` show.
 
     Args:
-        process: Kernel and hyperparameters. A scale that it does not have is found from the data.
+        process: Kernel and hyperparameters. A missing scale is estimated from the data.
         data: In float64.
         basis: The functions.
         words: Description of the functions, for the status.
-        calibration: Indices of points whose leave-one-out errors set that scale, as in ``exact_posterior``; where it is
-            None the scale has the most likelihood.
+        calibration: Indices of points whose leave-one-out errors set a missing scale, as in ``exact_posterior``; None
+            for the scale of maximum likelihood.
 
     Raises:
-        FloatingPointError: If no noise helps.
+        FloatingPointError: If the matrix cannot be factored with any noise.
     """
     constant = data.level(process.eta)
     rest = replace(data, y=data.y - constant)
@@ -133,5 +133,5 @@ def _left_out_square(
 
 
 def _lengthscales(process: ScaledProcess) -> Array:
-    """Lengthscales of a stationary kernel; none for a composed one, whose basis holds those of its parts."""
+    """Lengthscales of a stationary kernel; empty for a composed one, whose basis includes those of its parts."""
     return process.lengthscale if isinstance(process.kernel, StationaryKernel) else np.empty(0)

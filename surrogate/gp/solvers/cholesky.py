@@ -1,7 +1,7 @@
 """Exact Gaussian processes by a Cholesky factor, in torch on any device.
 
-Everything goes through L L^T = K_res (the kernel and noise, without the mean) and a QR factorisation of the stacked
-[L^-1 Phi; I]: universal kriging with a proper prior, without ever squaring the condition number of the basis.
+All results use L L^T = K_res (kernel and noise, without the mean) and a QR factorisation of the stacked matrix [L^-1
+Phi; I]. This is universal kriging with a proper prior, without squaring the condition number of the basis.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from surrogate.gp.weights import FullWeights
 __all__ = ["Cholesky", "CholeskyPosterior", "negative_log_evidence", "with_input_slopes"]
 
 
-_TILE = 4_000_000  # kernel values at a time: memory stays below 100 MB
-_LEAST_VARIANCE = 1e-14  # of the squared output scale: rounding makes a variance no smaller
+_TILE = 4_000_000  # kernel values computed at a time: memory stays below 100 MB
+_LEAST_VARIANCE = 1e-14  # smallest variance in units of the squared output scale, given rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class _Factor:
         return cls(lower, q[: len(phi)], upper, covariance, variances, log_scale)
 
     def half_solve(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """v = L^-1 y and its residual after the mean, v - Q Q^T v."""
+        """v = L^-1 y, and its residual after removing the mean, v - Q Q^T v."""
         v = torch.linalg.solve_triangular(self.lower, y[:, None] if y.ndim == 1 else y, upper=False)
         v = v[:, 0] if y.ndim == 1 else v
         return v, v - self.q @ (self.q.T @ v)
@@ -72,7 +72,7 @@ class _Factor:
     def misfit(self, v: Tensor, rest: Tensor) -> Tensor:
         """y.K^-1 y of each output as |v - Q Q^T v|^2 + |b|^2 with the coefficients b of the mean: never negative.
 
-        The product of v and its rest is the same up to rounding, which may exceed it where the mean explains all.
+        The product of v and its residual is equal up to rounding, which may exceed it if the mean explains everything.
         """
         b = _solved(self.upper, self.q.T @ v)
         return rest.square().sum(0) + b.square().sum(0)
@@ -99,7 +99,7 @@ def cholesky_in_place(k: Tensor) -> Tensor:
 def _inverse_lower(lower: Tensor) -> Tensor:
     """A matrix with the lower triangle of (L L^T)^-1; the upper triangle is unspecified.
 
-    LAPACK's own routine on the CPU: it leaves out the copies that make torch's twice as slow.
+    Calls LAPACK directly on the CPU, which avoids copies that make torch twice as slow.
     """
     if lower.device.type != "cpu" or lower.dtype != torch.float64:
         return torch.cholesky_inverse(lower)
@@ -118,8 +118,8 @@ def negative_log_evidence(process: Process, data: Data, vector: Array) -> tuple[
 
     Args:
         process: Kernel, mean and noise.
-        data: One output, or several that share the kernel and are independent: their likelihoods are added up.
-        vector: With shape (size,), in place of the process's own.
+        data: One output, or several independent ones with a common kernel, whose log-likelihoods are added.
+        vector: Log-hyperparameters, with shape (size,), used instead of the process's own.
 
     Returns:
         The value in nats and the gradient, with shape (size,).
@@ -146,7 +146,7 @@ def with_input_slopes(process: Process, data: Data, vector: Array) -> tuple[floa
 
 
 def _evidence(process: Process, data: Data, vector: Array, *, by_inputs: bool) -> tuple[float, Array, Tensor]:
-    """Value, gradient, and the derivatives with respect to the inputs (zeros unless asked for)."""
+    """Value, gradient, and derivatives with respect to the inputs (zero unless requested)."""
     factor = _Factor.of(process, data, vector)
     n, outputs = len(data.y), 1 if data.y.ndim == 1 else data.y.shape[1]
     v, rest = factor.half_solve(data.y)
@@ -166,7 +166,7 @@ def _evidence(process: Process, data: Data, vector: Array, *, by_inputs: bool) -
     else:
         alphas = half[:, p:] / s2.sqrt()
         inverse.mul_(outputs).addmm_(alphas, alphas.T, alpha=-1.0)
-    # The lower triangle with its strict part doubled: sums against symmetric matrices need no more.
+    # The lower triangle with its strict part doubled is enough for sums with symmetric matrices.
     w = inverse.tril_().mul_(2.0)
     w.diagonal().mul_(0.5)
 
@@ -178,7 +178,7 @@ def _evidence(process: Process, data: Data, vector: Array, *, by_inputs: bool) -
 def _gradient(
     process: Process, data: Data, factor: _Factor, weights: FullWeights, misfit: float, *, by_inputs: bool
 ) -> tuple[Array, Tensor]:
-    """Half of the sums of W times the derivatives of K; ``weights`` are overwritten."""
+    """The gradient, half of the sums of W times the derivatives of K; overwrites ``weights``."""
     gradient, scaled = np.zeros(process.size), int(factor.log_scale is not None)
     of_noise, diagonal = scaled + process.kernel.size, weights.matrix.diagonal()
     inverse_square = 1.0 if factor.log_scale is None else float(np.exp(-2.0 * factor.log_scale))
@@ -196,14 +196,14 @@ def _gradient(
 
 
 def _mean_slopes(process: Process, u: Tensor, w: Tensor) -> Tensor:
-    """Share of the mean in the derivatives with respect to the inputs, with w as in ``_evidence``."""
+    """Contribution of the mean to the derivatives with respect to the inputs, with w as in ``_evidence``."""
     symmetric = 0.5 * (w + w.T)
     return torch.einsum("np,ndp->nd", symmetric @ process.mean.basis(u), process.mean.slopes(u))
 
 
 @dataclass(frozen=True, eq=False)
 class Cholesky:
-    """The exact solver: O(n^3 / 3 + n^2 p) time and two n x n matrices, n counting derivatives."""
+    """The exact solver: O(n^3 / 3 + n^2 p) time and two n x n matrices, where n includes derivatives."""
 
     def condition(self, process: Process, data: Data) -> CholeskyPosterior:
         """The process given the data.
@@ -228,7 +228,7 @@ class Cholesky:
 
 
 def _solved(upper: Tensor, right: Tensor) -> Tensor:
-    """The solution x of U x = right with an upper triangular U, with the shape of the right-hand side."""
+    """The solution x of U x = right for an upper triangular U, with the shape of ``right``."""
     solution = torch.linalg.solve_triangular(upper, right[:, None] if right.ndim == 1 else right, upper=True)
     return solution[:, 0] if right.ndim == 1 else solution
 
@@ -238,8 +238,8 @@ class CholeskyPosterior:
     """A process conditioned on data exactly, with the interface of ``surrogate.gp.posterior.Posterior``.
 
     Attributes:
-        process: With the hyperparameters that it was conditioned with.
-        data: Data that it was conditioned on.
+        process: The process with the hyperparameters used.
+        data: The data.
         scale: Output scale s; with shape (q,) for several outputs.
         log_evidence: Log marginal likelihood in nats.
         alpha: K^-1 y in units of the squared output scale, with the shape of y.
@@ -275,7 +275,7 @@ class CholeskyPosterior:
         """The mean without the residual as c + b.u + u.C.u, with shapes (), (d,) and (d, d).
 
         Raises:
-            ValueError: If it is no quadratic, or there are several outputs.
+            ValueError: If it is not quadratic, or there are several outputs.
         """
         if self._polynomial is None:
             msg = "only a process with one output and a mean that is at most quadratic can be written as a polynomial"
@@ -322,7 +322,7 @@ class CholeskyPosterior:
         return self._cross(self._tensor(u))
 
     def _in_units_of_y(self, variance: Tensor) -> Tensor:
-        """s^2 times the variance; with an axis of outputs at the end for several."""
+        """s^2 times the variance, with a last axis of outputs if there are several."""
         if np.ndim(self.scale) == 0:
             return float(self.scale) ** 2 * variance
         return variance[..., None] * self._tensor(np.square(self.scale))
@@ -352,7 +352,7 @@ class CholeskyPosterior:
     def leave_one_out(self) -> Array:
         """Each training datum minus its prediction from the others, with the shape of y: O(n^3).
 
-        alpha_i / (K^-1)_ii, with the hyperparameters fitted to all points; Rasmussen & Williams (2006), eq. 5.12.
+        These are alpha_i / (K^-1)_ii, with the hyperparameters of the process; Rasmussen & Williams (2006), eq. 5.12.
         """
         identity = torch.eye(self.size, dtype=self.u.dtype, device=self.u.device)
         half = torch.linalg.solve_triangular(self._factor.lower, identity, upper=False)
@@ -363,5 +363,5 @@ class CholeskyPosterior:
 
 
 def _like(out: Tensor, given: Inputs) -> Inputs:
-    """The tensor, or a numpy array if the points were one."""
+    """The result as a tensor, or as a numpy array if the points were one."""
     return out if isinstance(given, Tensor) else out.cpu().numpy()

@@ -24,12 +24,12 @@ from surrogate.gp.posterior import joint_normal
 
 __all__ = ["ClassPosterior", "classify"]
 
-_SWEEPS = 60  # updates of all sites at most
-_DAMPING = 0.7  # share of a step that is made: full steps of all sites at once may oscillate
-_TOLERANCE = 1e-3  # change of a mean in sds of its class below which the sites are taken for settled
-_FIRST_PRECISION = 1e-6  # of the sites before the first update: next to no information
-_LEAST_PRECISION = 1e-12  # of a site or a cavity, which rounding may make negative
-_LEAST_VARIANCE = 1e-10  # of f at a point
+_SWEEPS = 60  # largest number of updates of all sites
+_DAMPING = 0.7  # damping of steps, because full steps of all sites at once may oscillate
+_TOLERANCE = 1e-3  # change of a mean, in sds of its class, below which the sites have converged
+_FIRST_PRECISION = 1e-6  # initial precision of the sites: almost no information
+_LEAST_PRECISION = 1e-12  # smallest precision of a site or a cavity, which rounding may make negative
+_LEAST_VARIANCE = 1e-10  # smallest variance of f at a point
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +38,9 @@ class ClassPosterior:
 
     Attributes:
         kernel: Prior covariance of f.
-        points: With shape (n, d).
-        weights: The mean of f is ``cross(u).T @ weights``, with shape (n,).
-        root: The classes reduce the covariance of f by H^T H, H = root @ cross(u), with shape (n, n).
+        points: Points, with shape (n, d).
+        weights: Weights with shape (n,), such that the mean of f is ``cross(u).T @ weights``.
+        root: Matrix with shape (n, n), such that the classes reduce the covariance of f by H^T H, H = root @ cross(u).
         log_evidence: Natural log of the probability of the classes.
     """
 
@@ -63,7 +63,7 @@ class ClassPosterior:
         return self.weights @ self.cross(u)
 
     def margin(self, u: Array) -> Array:
-        """Mean of f over its sd with the noise of a class, with shape (m,): Phi of it is the probability of +1.
+        """Mean of f divided by its sd including class noise, with shape (m,); Phi of it is the probability of +1.
 
         O(m n^2).
         """
@@ -84,7 +84,7 @@ class ClassPosterior:
 
 
 def classify(kernel: Kernel, u: Array, sign: Array, nuggets: Iterable[float]) -> ClassPosterior | None:
-    """The process given classes, some twenty factorisations of O(n^3).
+    """The posterior given classes, after about twenty factorisations of O(n^3).
 
     Args:
         kernel: Prior covariance of f, in units of the noise of the classes.
@@ -98,7 +98,7 @@ def classify(kernel: Kernel, u: Array, sign: Array, nuggets: Iterable[float]) ->
     K = kernel.covariance(torch.as_tensor(u)).numpy()
     for nugget in nuggets:
         try:
-            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is left out below
+            with np.errstate(over="ignore", invalid="ignore"):  # results that are not finite are skipped below
                 sites = _propagate(K + nugget * np.eye(len(u)), sign)
                 found = ClassPosterior(kernel, u, sites.weights, sites.root, sites.log_evidence(sign))
         except np.linalg.LinAlgError:
@@ -110,7 +110,7 @@ def classify(kernel: Kernel, u: Array, sign: Array, nuggets: Iterable[float]) ->
 
 @dataclass(frozen=True, eq=False)
 class _Sites:
-    """Gaussian factors in place of the classes: precisions tau, precision-weighted means nu, and the posterior of f."""
+    """Gaussian factors that replace the classes: precisions tau, precision-weighted means nu, posterior of f."""
 
     K: Array
     tau: Array
@@ -159,7 +159,7 @@ class _Sites:
         return float(out)
 
     def update(self, sign: Array) -> _Sites:
-        """All sites after one update towards the moments of the exact posterior of each point."""
+        """The sites after one update of all towards the exact moments at each point."""
         tau_cavity, nu_cavity = self.cavity
         mean, variance = nu_cavity / tau_cavity, 1.0 / tau_cavity
         z = sign * mean / np.sqrt(1.0 + variance)
@@ -172,7 +172,7 @@ class _Sites:
 
 
 def _propagate(K: Array, sign: Array) -> _Sites:
-    """The sites at the fixed point of expectation propagation, or after the most sweeps, each O(n^3)."""
+    """The sites at the fixed point of expectation propagation, or after the maximum number of sweeps, each O(n^3)."""
     sites = _Sites(K, np.full(len(sign), _FIRST_PRECISION), np.zeros(len(sign)))
     for _ in range(_SWEEPS):
         after = sites.update(sign)

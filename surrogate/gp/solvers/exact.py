@@ -15,7 +15,7 @@ from surrogate.gp.solvers.cholesky import cholesky_in_place
 __all__ = ["ExactPosterior", "exact_posterior"]
 
 
-_TILE = 4_000_000  # kernel values held at a time
+_TILE = 4_000_000  # kernel values computed at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class ExactPosterior:
     """The process given all points, by a Cholesky factor.
 
     Attributes:
-        process: Kernel and hyperparameters, with eta as it was factored and s as used.
+        process: Kernel and hyperparameters, with the eta and s used.
         x: Points, with shape (n, d).
         lower: L with L L^T = k(X, X) + eta R, with shape (n, n).
         weights: (k(X, X) + eta R)^-1 (y - constant), with shape (n,).
@@ -54,25 +54,25 @@ class ExactPosterior:
         parts = [new.new_empty(0)]
         for rows in torch.arange(len(new), device=new.device).split(max(1, _TILE // len(self.x))):
             half = torch.linalg.solve_triangular(self.lower, k.columns(rows), upper=False)
-            slack = 1.0 - self.ones @ half  # what the constant adds, not being known
+            slack = 1.0 - self.ones @ half  # variance due to the unknown constant
             prior = self.process.kernel.diagonal(new[rows])
             parts.append(prior - half.square().sum(0) + slack.square() / self.ones.square().sum())
         return self.process.variance * torch.cat(parts).clamp(min=0.0)
 
 
 def exact_posterior(process: ScaledProcess, data: Observations, *, calibration: Tensor | None = None) -> ExactPosterior:
-    """The process given the points, by Cholesky: O(n^3 / 3) time, one n x n matrix.
+    """The posterior given the points, by Cholesky: O(n^3 / 3) time and one n x n matrix.
 
-    Where the factorisation fails eta is raised tenfold until it works; the result's ``process`` and ``status`` say so.
+    If the factorisation fails eta is raised tenfold until it works, which the result's ``process`` and ``status`` show.
 
     Args:
-        process: Kernel and hyperparameters. A scale that it does not have is found from the data.
+        process: Kernel and hyperparameters. A missing scale is estimated from the data.
         data: In float64.
-        calibration: Indices of points whose leave-one-out errors set that scale, so that they have the size that their
-            variances say; where it is None the scale has the most likelihood.
+        calibration: Indices of points whose leave-one-out errors set a missing scale, so that they agree with their
+            variances; None for the scale of maximum likelihood.
 
     Raises:
-        FloatingPointError: If no noise helps.
+        FloatingPointError: If the matrix cannot be factored with any noise.
     """
 
     def lower(factor: float) -> Tensor:
@@ -83,7 +83,7 @@ def exact_posterior(process: ScaledProcess, data: Observations, *, calibration: 
 
 
 def _covariance(process: ScaledProcess, x: Tensor) -> Tensor:
-    """k(X, X), in blocks of rows, so that the temporaries are small."""
+    """k(X, X), computed in blocks of rows to keep temporaries small."""
     operator = process.operator(x)
     k = x.new_empty(len(x), len(x))
     for rows in torch.arange(len(x), device=x.device).split(max(1, _TILE // len(x))):

@@ -19,35 +19,37 @@ from surrogate.linalg.solvers import Solve, refine
 __all__ = ["PRECISIONS", "IterativePosterior", "iterative_posterior"]
 
 PRECISIONS = ("auto", "float64", "float32", "float16")
-"""Of the products with the kernel matrix inside the solver; residuals are always in float64."""
+"""Precisions of products with the kernel matrix in the solver; residuals are always in float64."""
 
-_LOCAL = 256  # neighbours that a variance is conditioned on
-_FILL = 64  # neighbours from which the mean takes what the solver left
-_ENTRIES = 2**31 - 1  # of a matrix that is factored: GPU libraries count them in 32 bits
-# Times the mean variance that the preconditioner leaves: eta below which conjugate gradients take hundreds of products.
+_LOCAL = 256  # neighbours on which a variance is conditioned
+_FILL = 64  # neighbours from which the solver's residual is interpolated
+_ENTRIES = 2**31 - 1  # entries of a factored matrix, because GPU libraries use 32-bit indices
+# Smallest eta, in units of the mean variance that the preconditioner leaves; below, conjugate gradients take hundreds
+# of products.
 _SOLVABLE = 1e-3
-# Times sqrt(n): noise, in units of s^2, above which products in float32 keep K + noise positive definite.
+# Noise, in units of sqrt(n) s^2, above which products in float32 keep K + noise positive definite.
 _SINGLE = 1e-6
-_INNER = 1e-4  # least relative residual of a correction: below it float32 gains nothing
+_INNER = 1e-4  # smallest relative residual of a correction; below, float32 gains nothing
 
 
 @dataclass(frozen=True, eq=False)
 class IterativePosterior:
-    """The process given all points: the mean by conjugate gradients, variances from the nearest neighbours.
+    """A posterior given all points: mean by conjugate gradients, variances from nearest neighbours.
 
-    What the solver left of y, the rest, is interpolated from the 64 nearest neighbours and added to the mean. The sum
-    is the exact mean where either the rest is zero or all points are neighbours, and it needs far fewer iterations,
-    which are slowest with the short waves that neighbours know best: on 9,000 points of a robot arm's kinematics
-    (kin40k) the error of the mean was 0.283 after 36 iterations and 0.116 with the rest, 0.1123 and 0.1107 after 76,
-    where the exact mean has 0.1107.
+    The solver's residual of y, the rest, is interpolated from the 64 nearest neighbours and added to the mean. The sum
+    is the exact mean if either the rest is zero or all points are neighbours. It needs far fewer iterations, because
+    those converge most slowly at short wavelengths, which neighbours determine best. On 9,000 points of kin40k the
+    error of the mean was 0.283 after 36 iterations, but 0.116 with the rest; after 76 iterations 0.1123 and 0.1107,
+    which is also the error of the exact mean.
 
     Attributes:
         process: Kernel and hyperparameters.
         data: All the points.
-        weights: (k(X, X) + eta R)^-1 (y - constant), with shape (n,), up to the rest.
+        weights: (k(X, X) + eta R)^-1 (y - constant), with shape (n,), except for the rest.
         constant: Constant of the mean.
         rest: y - constant - (k(X, X) + eta R) weights, with shape (n,).
-        factor: Factor of the variance given the neighbours, from held-out errors; 1 leaves it as the bound that it is.
+        factor: Factor on the variance given the neighbours, from held-out errors; with 1 that variance is an upper
+            bound.
         residual: |rest| / |y - constant|.
         status: Report of the solver.
     """
@@ -70,7 +72,8 @@ class IterativePosterior:
     def variance(self, new: Tensor) -> Tensor:
         """Posterior variance of the function without noise, with shape (b,): O(b (n d + 256^3)).
 
-        The variance given the 256 nearest neighbours, which is never below that given all points, times ``factor``.
+        It is the variance given the 256 nearest neighbours, which is never below that given all points, times
+        ``factor``.
         """
         local = predict_locally(self.process, self.data, new, _LOCAL)[1]
         return self.process.variance * self.factor * local
@@ -86,26 +89,27 @@ def iterative_posterior(
     max_iterations: int = 300,
     precision: str = "auto",
 ) -> IterativePosterior:
-    """The process given the points, by conjugate gradients with a randomly pivoted preconditioner.
+    """The posterior given the points, by conjugate gradients with a randomly pivoted preconditioner.
 
-    The system is first solved without some points, whose honest errors set the size of the variances; the solution
-    with all points goes on from there. O(n^2 d) an iteration, O(n rank) memory. A residual above the tolerance is
+    The system is first solved without some points, whose held-out errors calibrate the variances; the solution with all
+    points continues from there. Costs O(n^2 d) per iteration and O(n rank) memory. A residual above the tolerance is
     reported in the result, not raised.
 
-    Products are in float32 where ``precision`` is "auto" and the noise allows it. Data with hardly any noise are then
-    solved in float64, and with an eta of at least a thousandth of the mean variance that the preconditioner leaves,
-    which the status tells: on 2,500 exact values of a smooth function in 8 dimensions the solver stood still in 600
-    iterations with eta = 6e-13, and converged in 111 with 2e-7, its error 1.05 times the exact one.
+    With ``precision="auto"`` products are in float32 if the noise allows it. Data with hardly any noise are solved in
+    float64, with an eta of at least a thousandth of the mean variance that the preconditioner leaves, which the status
+    reports. On 2,500 exact values of a smooth function in 8 dimensions the solver stagnated for 600 iterations with eta
+    = 6e-13, but converged in 111 with 2e-7, with 1.05 times the error of the exact solution.
 
     Args:
-        process: Kernel and hyperparameters. A scale that it has is kept.
+        process: Kernel and hyperparameters. A given scale is kept.
         data: In float64.
-        generator: Draws the pivots and the points held out; on the device of the points.
-        tolerance: Relative residual to stop at; neighbours make up for it in the mean.
-        rank: Rank of the preconditioner; a sixteenth of the points, but 1,000 to 3,000, or 2^31 / n, where it is None.
-        max_iterations: Most products with the kernel matrix, of each of the two solutions.
-        precision: Of the products, one of ``PRECISIONS``; corrections make up for it in float64. Half precision runs on
-            the tensor cores of a GPU; on a CPU, which has none, it is imitated and slower.
+        generator: Draws the pivots and the held-out points; on the device of the points.
+        tolerance: Relative residual at which to stop; neighbours compensate for it in the mean.
+        rank: Rank of the preconditioner; None for a sixteenth of the points within 1,000 to 3,000, and at most 2^31 /
+            n.
+        max_iterations: Largest number of products with the kernel matrix in each of the two solutions.
+        precision: Precision of the products, one of ``PRECISIONS``; corrections in float64 compensate for it. Half
+            precision uses the tensor cores of a GPU; on a CPU it is emulated and slower.
 
     Raises:
         LowPrecisionError: If the noise is too small for half precision.
@@ -140,7 +144,7 @@ def _low_precision(process: ScaledProcess, data: Observations, precision: str) -
     """The kernel matrix in the precision of the inner solver."""
     operator = process.operator(data.x)
     if precision == "auto" and not isinstance(operator, KernelOperator):
-        return operator  # whose points cannot be centred, so that float32 may lose what they differ by
+        return operator  # whose points cannot be centred, so float32 may lose their differences
     if precision == "auto":
         noise = data.noise(process.eta)
         least = float(noise.min()) if isinstance(noise, Tensor) else noise
@@ -160,7 +164,7 @@ def _solved(
     tolerance: float,
     max_iterations: int,
 ) -> tuple[IterativePosterior, Solve]:
-    """The posterior mean by products in the precision of ``like``; its variances are not yet calibrated."""
+    """The posterior with the mean by products in the precision of ``like`` and uncalibrated variances."""
     constant, noise = data.level(process.eta), data.noise(process.eta)
     target, operator = data.y - constant, process.operator(data.x)
     solve = refine(

@@ -1,4 +1,4 @@
-"""A process given values and derivatives at many points, by conjugate gradients: the covariance is never stored."""
+"""Posteriors given values and derivatives at many points, by conjugate gradients without a stored covariance."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from surrogate.linalg.solvers import Solve, cg
 
 __all__ = ["JointConjugateGradients", "JointPosterior"]
 
-_LEAST_NOISE = 1e-6  # in units of the residual's variance: below, rounding keeps conjugate gradients from converging
-_ENTRIES = 4_000_000  # of the covariance with new points that are held at once
+_LEAST_NOISE = 1e-6  # in units of the residual's variance; with less, rounding prevents convergence
+_ENTRIES = 4_000_000  # entries of the covariance with new points held in memory at once
 
 
 @dataclass(frozen=True, eq=False)
 class JointPosterior:
-    """A process given values and derivatives, by conjugate gradients.
+    """The posterior of a process given values and derivatives, by conjugate gradients.
 
     Attributes:
         process: The process.
         data: All values and derivatives.
         operator: Their prior covariance in units of the squared output scale, without noise.
-        preconditioner: Of that with noise.
+        preconditioner: Preconditioner of the covariance with noise.
         noise: Noise variance in the same units.
         weights: (K + noise)^-1 y, with shape (n + m d,).
         scale: Output scale.
         solve: Report of the solver.
-        solver: Its settings, with which variances are solved for too.
+        solver: Settings of the solver, which also apply to variances.
     """
 
     process: Process
@@ -49,7 +49,7 @@ class JointPosterior:
 
     @property
     def iterations(self) -> int:
-        """Products with the covariance."""
+        """Number of products with the covariance."""
         return self.solve.iterations
 
     @property
@@ -74,11 +74,11 @@ class JointPosterior:
         return torch.cat(parts).cpu().numpy()
 
     def variance(self, u: Array) -> Array:
-        """Posterior variance at u with shape (m, d), with shape (m,); a linear system for each point."""
+        """Posterior variance at u with shape (m, d), with shape (m,); solves a linear system for each point."""
         return self.variance_and_solve(u)[0]
 
     def variance_and_solve(self, u: Array) -> tuple[Array, Solve]:
-        """Posterior variance at u, with shape (m,), and the report of the solver: of a failure if there is one."""
+        """Posterior variance at u, with shape (m,), and the solver's report, which shows any failure."""
         kernel, worst = self.process.kernel, self.solve
         parts = []
         for x in self._blocks(u):
@@ -95,19 +95,20 @@ class JointPosterior:
 class JointConjugateGradients:
     """Values and derivatives by conjugate gradients, for ``Process.condition``.
 
-    The preconditioner is a randomly pivoted Cholesky factor of the residual with the basis functions of the mean, whose
-    share of the covariance is known exactly and has the largest eigenvalues.
+    The preconditioner combines a randomly pivoted Cholesky factor of the residual with the basis functions of the mean,
+    whose part of the covariance is known exactly and has the largest eigenvalues.
 
     Attributes:
         rank: Columns of the factor.
-        tolerance: Relative residual to stop at.
-        max_iterations: Most products with the covariance.
+        tolerance: Relative residual at which to stop.
+        max_iterations: Largest number of products with the covariance.
         seed: Seed of the pivots.
-        scale: Output scale where the process profiles it, such as that of a fit to fewer points; by default the one of
-            most likelihood.
+        scale: Output scale if the process profiles it, such as that of a fit to fewer points; by default that of
+            maximum likelihood.
 
     References:
-        Blucher, Mueller & Chmiela (2023), doi:10.1021/acs.jctc.2c01304, whose forces have no values and no trend.
+        Blucher, Mueller & Chmiela (2023), doi:10.1021/acs.jctc.2c01304, who use forces without values and without a
+        trend.
     """
 
     rank: int = 500
@@ -117,7 +118,7 @@ class JointConjugateGradients:
     scale: float | None = None
 
     def condition(self, process: Process, data: Data) -> JointPosterior:
-        """The posterior. A residual above the tolerance is reported in it, not raised.
+        """The posterior; a residual above the tolerance is reported in it, not raised.
 
         Raises:
             ValueError: If the noise differs between data, or the kernel cannot take derivatives.
@@ -144,7 +145,7 @@ class JointConjugateGradients:
         return JointPosterior(process, data, operator, preconditioner, eta, solve.x, scale, solve, self)
 
     def solve(self, operator: FeatureSum, y: Tensor, noise: float, preconditioner: NystromPreconditioner) -> Solve:
-        """Solution of (K + noise) w = y, with shape (N,) or (N, k)."""
+        """The solver's report on (K + noise) w = y, for y with shape (N,) or (N, k)."""
         return cg(
             operator,
             y,

@@ -1,7 +1,7 @@
-"""The marginal likelihood of few points on the CPU: the formulas of ``solvers.cholesky`` by LAPACK's own routines.
+"""The marginal likelihood of few points on the CPU: the formulas of ``solvers.cholesky`` with direct LAPACK calls.
 
-A fit takes thousands of values for matrices of fifty rows, where each torch operation costs more than its arithmetic.
-Matrices are kept column by column, as LAPACK has them, and of symmetric ones the upper triangle alone.
+A fit needs thousands of values for matrices of fifty rows, for which the overhead of torch exceeds the arithmetic.
+Matrices are stored in column-major order as in LAPACK, and symmetric ones as their upper triangle.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ __all__ = ["MOST_POINTS", "FewPoints", "log_evidences", "negative_log_evidence"]
 
 
 MOST_POINTS = 400
-"""Number of points up to which this is faster than the same in torch."""
+"""Number of points up to which this is faster than torch."""
 
 
 @dataclass(frozen=True, eq=False)
 class FewPoints:
-    """Values at points, without derivatives, in numpy.
+    """Data without derivatives as numpy arrays.
 
     Attributes:
-        u: With shape (n, d).
-        sides: The basis functions of the mean and y, with shape (n, p + 1), by columns.
-        depth: With shape (n,), see ``surrogate.gp.noise.NoiseColumns``; so are the others.
-        noise_variance: With shape (n,).
-        unit_variance: With shape (n,).
+        u: Inputs, with shape (n, d).
+        sides: The basis functions of the mean, and y, with shape (n, p + 1), in column-major order.
+        depth: Depths, with shape (n,), see ``surrogate.gp.noise.NoiseColumns``.
+        noise_variance: Known noise variances, with shape (n,).
+        unit_variance: Squared units of common noise, with shape (n,).
     """
 
     u: Array
@@ -55,10 +55,10 @@ class FewPoints:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """Some leading points at one value of the hyperparameters."""
+    """Results for some leading points at given hyperparameters."""
 
     upper: Array  # U, (n, n), with U^T U = K_res
-    reflectors: Array  # the QR factorisation of [U^-T Phi, U^-T y; I, 0] as LAPACK leaves it
+    reflectors: Array  # the QR factorisation of [U^-T Phi, U^-T y; I, 0] in LAPACK's form
     tau: Array
     value: float  # negative log marginal likelihood
     s2: float
@@ -76,9 +76,9 @@ def _checked(info: int, name: str) -> None:
 
 
 def _factored(k_res: Array, variance: Any, sides: Array) -> tuple[Array, Array]:
-    """U, and U^-T (Phi, y) with shape (n, p + 1); the factor of the first points is in its first rows and columns.
+    """U, and U^-T (Phi, y) with shape (n, p + 1); the first rows and columns of U factor the first points.
 
-    ``k_res``, the covariance without noise, is overwritten.
+    Overwrites ``k_res``, the covariance without noise.
     """
     k_res.flat[:: len(k_res) + 1] += variance
     upper, info = dpotrf(k_res.T, lower=0, clean=1, overwrite_a=1)  # symmetric: its rows are its columns
@@ -104,15 +104,15 @@ def _part(upper: Array, solved: Array, n: int, log_scale: float | None) -> _Part
 
 
 def _weights(part: _Part) -> Array:
-    """The upper triangle of K^-1 - K^-1 y y^T K^-1 / s^2, and zeros below; uses up the part.
+    """The upper triangle of K^-1 - K^-1 y y^T K^-1 / s^2, with zeros below; overwrites the part.
 
-    The top blocks of the columns of the QR's orthogonal factor are those of the mean and the rest of y over its norm.
+    The top blocks of the orthogonal factor's columns are those of the mean, and the normalised residual of y.
     """
     columns, _, _ = dorgqr(part.reflectors, part.tau, overwrite_a=1)
     columns[:, -1] *= np.sqrt(part.q / part.s2)
     half, info = dtrtrs(part.upper, columns[: part.n], lower=0, trans=0)
     _checked(info, "dtrtrs")
-    inverse, info = dpotri(part.upper, lower=0)  # zero below the diagonal, as the factor is
+    inverse, info = dpotri(part.upper, lower=0)  # zero below the diagonal, like the factor
     _checked(info, "dpotri")
     return np.asarray(dsyrk(-1.0, half, beta=1.0, c=inverse, lower=0, overwrite_c=1))
 
@@ -124,7 +124,7 @@ def negative_log_evidence(process: Process, points: FewPoints, vector: Array, *,
         process: Kernel, mean and noise.
         points: The data.
         vector: Log-hyperparameters, with shape (size,), in place of the process's own.
-        given: Number of leading points that are only conditioned on: what is theirs is subtracted.
+        given: Number of leading points on which to condition: their own likelihood is divided out.
 
     Raises:
         torch.linalg.LinAlgError: If the covariance is not positive definite in floating point.
@@ -162,12 +162,12 @@ def log_evidences(process: Process, points: FewPoints, vectors: Sequence[Array],
     Args:
         process: Kernel, mean and noise.
         points: The data.
-        vectors: With shape (size,) each. Neighbours in the list share the covariance of the kernel where they have the
-            same hyperparameters but for its scale.
-        given: Number of leading points that are only conditioned on.
+        vectors: Vectors with shape (size,). Successive ones that differ only in the kernel's scale share its
+            covariance.
+        given: Number of leading points on which to condition.
 
     Returns:
-        One for each; -inf where the covariance is not positive definite in floating point.
+        The values; -inf if a covariance is not positive definite in floating point.
     """
     memory, out = _Memory(process, points), []
     for vector in vectors:
@@ -187,7 +187,7 @@ def log_evidences(process: Process, points: FewPoints, vectors: Sequence[Array],
 
 
 class _Memory:
-    """Covariances of a kernel; the last one is kept, for others that differ only in their scale."""
+    """Covariances of a kernel; caches the last one for others that differ only in scale."""
 
     def __init__(self, process: Process, points: FewPoints) -> None:
         kernel = process.kernel

@@ -1,10 +1,10 @@
-"""Ways to condition a process on many points, for ``Process.condition``: none of them stores the covariance.
+"""Solvers for many points, for ``Process.condition``, which do not store the covariance.
 
     posterior = Process(Scale(2.0) * Matern52([1.0, 3.0]), noise=Nugget(0.01)).condition(data, ConjugateGradients())
 
-They take any kernel, any noise that is positive at every point, and any mean; the posteriors take tensors. Basis
-functions exist for sums of scaled stationary, linear and constant kernels, also of some of the columns. A stationary
-kernel of all the coordinates is the fastest. An output scale that is profiled is found from the data.
+They support any kernel, any noise that is positive at every point, and any mean; the posteriors take tensors. Basis
+functions exist for sums of scaled stationary, linear and constant kernels of all or some columns. A stationary kernel
+of all coordinates is the fastest. A profiled output scale is estimated from the data.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["BasisFunctions", "ConjugateGradients", "Local", "Projections", "in_u
 
 
 def in_units_of_the_scale(process: Process, data: Data) -> tuple[ScaledProcess, Observations]:
-    """The same process and data in the form of ``surrogate.gp.scales``.
+    """The process and data in the form of ``surrogate.gp.scales``.
 
     Raises:
         ValueError: If the data have derivatives or several outputs, or some have no noise.
@@ -45,7 +45,7 @@ def in_units_of_the_scale(process: Process, data: Data) -> tuple[ScaledProcess, 
         kernel, constant = kernel + MeanKernel(process.mean), 0.0
     elif isinstance(kernel, Scaled) and isinstance(kernel.parts[0], StationaryKernel):
         variance, kernel = kernel.variance, kernel.parts[0]
-    if isinstance(kernel, StationaryKernel):  # one lengthscale for each coordinate
+    if isinstance(kernel, StationaryKernel):  # expanded to a lengthscale for each coordinate
         lengthscale = np.broadcast_to(kernel.lengthscale, (data.u.shape[1],))
         kernel = STATIONARY[kernel.function.name](lengthscale).with_vector(np.log(lengthscale))
     log_scale, _, of_noise = process.split(process.vector())
@@ -77,11 +77,11 @@ class ConjugateGradients:
     """All points, by preconditioned conjugate gradients; see ``iterative_posterior``.
 
     Attributes:
-        rank: Columns of the preconditioner; None for a sixteenth of the points, but 1,000 to 3,000.
-        tolerance: Relative residual to stop at.
-        max_iterations: Most products with the kernel matrix, of each of two solutions.
+        rank: Columns of the preconditioner; None for a sixteenth of the points, within 1,000 to 3,000.
+        tolerance: Relative residual at which to stop.
+        max_iterations: Largest number of products with the kernel matrix in each of two solutions.
         precision: Precision of the products: "auto", "float64", "float32" or "float16".
-        seed: Seed of the pivots and of the points held out.
+        seed: Seed of the pivots and of the held-out points.
     """
 
     rank: int | None = None
@@ -109,8 +109,8 @@ class Local:
     """The nearest neighbours of each new point; see ``local_posterior``.
 
     Attributes:
-        neighbours: Number of them.
-        seed: Seed of the points whose errors set the size of the variances.
+        neighbours: Number of neighbours.
+        seed: Seed of the points whose errors calibrate the variances.
     """
 
     neighbours: int = 256
@@ -125,10 +125,10 @@ class Local:
 
 @dataclass(frozen=True)
 class Projections:
-    """Projections of the data, with a variance that includes what they leave out; see ``computation_aware``.
+    """Projections of the data, with a variance that includes the error of the projection; see ``computation_aware``.
 
     Attributes:
-        size: Number of them; all the points where these are fewer.
+        size: Number of projections; at most the number of points.
         policy: One of ``POLICIES``.
         seed: Seed of random pivots.
     """
@@ -147,10 +147,10 @@ class Projections:
 
 @dataclass(frozen=True)
 class BasisFunctions:
-    """Basis functions that stand for the kernel; see ``basis_of`` and ``basis_posterior``.
+    """Basis functions that approximate the kernel; see ``basis_of`` and ``basis_posterior``.
 
     Attributes:
-        size: Number of them.
+        size: Number of functions.
         seed: Seed of random frequencies.
     """
 
@@ -161,7 +161,7 @@ class BasisFunctions:
         """The posterior.
 
         Raises:
-            TypeError: If no basis is known for the kernel, such as for a product.
+            TypeError: If there is no basis for the kernel, such as a product.
         """
         scaled, points = in_units_of_the_scale(process, data)
         basis, words = basis_of(scaled.kernel, data.u, self.size, seed=self.seed)

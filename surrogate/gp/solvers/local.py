@@ -1,7 +1,7 @@
 """Gaussian processes conditioned on the nearest neighbours of each point.
 
-What the m nearest of n points say about a point is nearly all that n points say, at O(m^3) instead of O(n^3).
-Variances are never below the exact ones, since fewer points can only leave more variance.
+The m nearest of n points give nearly as much information on a point as all n, at O(m^3) instead of O(n^3). Variances
+are never below the exact ones, because fewer data leave more variance.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ __all__ = [
 
 
 BLOCK = 4_000_000
-"""Kernel values held at a time: 32 MB in float64."""
+"""Kernel values computed at a time: 32 MB in float64."""
 
 
 def nearest(
     x: Tensor, targets: Tensor, m: int, distance: Callable[[Tensor, Tensor], Tensor] = squared_distance
 ) -> Tensor:
-    """Indices of the m points of x nearest to each target, the farthest of them first, with shape (b, m).
+    """Indices of the m points of x nearest to each target, in descending order of distance, with shape (b, m).
 
     By brute force in blocks: O(b n d).
 
@@ -43,7 +43,7 @@ def nearest(
         x: Points, with shape (n, d).
         targets: With shape (b, d).
         m: Number of points.
-        distance: From shapes (b, d) and (n, d) to (b, n).
+        distance: Function from shapes (b, d) and (n, d) to (b, n).
 
     Raises:
         ValueError: If ``m`` is not in 1..n.
@@ -75,7 +75,7 @@ def nearest_others(
         raise ValueError(msg)
     rows = nearest(x, x[targets], m + 1, distance)
     own = rows == targets[:, None]
-    own[~own.any(1), -1] = True  # where more than m + 1 points coincide, the point itself may not be among these
+    own[~own.any(1), -1] = True  # if more than m + 1 points coincide, the point itself may not be among these
     return rows[~own].reshape(len(targets), m)
 
 
@@ -94,14 +94,14 @@ def half_solve(k: Tensor, noise: Tensor, right: Tensor) -> Tensor:
 def local_prediction(
     kernel: Kernel, x: Tensor, y: Tensor, new: Tensor, rows: Tensor, *, noise: float | Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Mean and variance of g at new points, each conditioned on its own m points, in units of s: O(b m^3 / 3).
+    """Mean and variance of g at new points, each given its own m points, in units of s: O(b m^3 / 3).
 
     Args:
         kernel: Covariance function.
         x: Points, with shape (n, d).
         y: With shape (n,).
         new: With shape (b, d).
-        rows: The points that each is conditioned on, with shape (b, m), the nearest last.
+        rows: Indices of the points on which each is conditioned, with shape (b, m), the nearest last.
         noise: Noise variance in units of s^2, or variances with shape (n,).
 
     Returns:
@@ -125,13 +125,13 @@ def predict_locally(process: ScaledProcess, data: Observations, new: Tensor, m: 
 
     Args:
         process: Kernel and hyperparameters.
-        data: Values about zero.
+        data: Data with centred values.
         new: With shape (b, d).
-        m: Number of neighbours; all the points where there are fewer.
+        m: Number of neighbours; at most the number of points.
     """
     kernel, m = process.kernel, min(m, len(data))
     parts = []
-    for part in new.split(max(1, BLOCK // (m + 1) ** 2)):  # neighbours of a block at a time
+    for part in new.split(max(1, BLOCK // (m + 1) ** 2)):  # in blocks of neighbours
         rows = nearest(data.x, part, m, kernel.distance)
         parts.append(local_prediction(kernel, data.x, data.y, part, rows, noise=data.noise(process.eta)))
     if not parts:
@@ -141,18 +141,18 @@ def predict_locally(process: ScaledProcess, data: Observations, new: Tensor, m: 
 
 @dataclass(frozen=True, eq=False)
 class LocalPosterior:
-    """A process conditioned at each new point on its nearest neighbours; all the work is done at a prediction.
+    """A posterior that conditions each new point on its nearest neighbours, when predicting.
 
-    Predictions at different points come from different data, so that they have no joint covariance, and the mean is
-    not quite continuous.
+    Predictions at different points come from different data, so they have no joint covariance, and the mean is slightly
+    discontinuous.
 
     Attributes:
         process: Kernel and hyperparameters.
-        data: All the points, values about the constant.
+        data: All points, with values relative to the constant.
         neighbours: Number m of neighbours.
         constant: Constant of the mean.
-        factor: Factor of the variance, from the errors of points left out.
-        residual: nan: no system is solved for all the points.
+        factor: Factor on the variance, from held-out errors.
+        residual: nan, because no system is solved for all points.
         status: How it was computed.
     """
 
@@ -179,10 +179,10 @@ def local_posterior(
     """The posterior conditioned on nearest neighbours; the constant is the mean of the values.
 
     Args:
-        process: Kernel and hyperparameters. A scale that it has is kept.
+        process: Kernel and hyperparameters. A given scale is kept.
         data: In float64, at least 2 points.
-        neighbours: Number m that each prediction is conditioned on.
-        calibration: Indices of points whose leave-one-out errors set the size of the variances.
+        neighbours: Number m of neighbours for each prediction.
+        calibration: Indices of points whose leave-one-out errors calibrate the variances.
     """
     constant = data.level(process.eta)
     rest = replace(data, y=data.y - constant)

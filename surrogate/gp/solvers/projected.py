@@ -1,12 +1,12 @@
-"""Computation-aware Gaussian processes: conditioned on a few projections of the data, with the error in the variance.
+"""Computation-aware Gaussian processes: given projections of the data, with the projection's error in the variance.
 
-With actions S, with shape (n, k), the process is conditioned on S^T y alone:
+With actions S, with shape (n, k), the process is conditioned only on S^T y:
 
     mean k(x, X) C y,    variance k(x, x) - k(x, X) C k(X, x),    C = S (S^T (K + eta R) S)^-1 S^T.
 
-The variance is that given all the data plus what the k projections leave unsaid: the *combined* uncertainty, which
-falls with every action and is never below the exact one. Pivots make it a partial Cholesky factor (a subset of the
-data), residuals conjugate gradients, columns k(X, Z) inducing points; blocks average over neighbours.
+The variance is that given all data plus the uncertainty due to the projection: the *combined* uncertainty, which
+decreases with every action and is never below the exact one. Pivots as actions give a partial Cholesky factor (a subset
+of the data), residuals give conjugate gradients, columns k(X, Z) inducing points, and blocks average over neighbours.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ComputationAware:
         directions: D = S L^-T, with shape (n, k), orthonormal in the inner product of K + eta R: C = D D^T.
         projected: D^T (y - constant), with shape (k,).
         constant: Constant of the mean.
-        residual: Relative residual of the system that all the data would solve: what the projections leave of y.
+        residual: Relative residual of the full system, that is, the part of y not explained by the projections.
         status: How it was computed.
 
     References:
@@ -63,10 +63,10 @@ class ComputationAware:
     status: str = ""
 
     def first(self, k: int) -> ComputationAware:
-        """The posterior by the first k actions alone, without its residual.
+        """The posterior with only the first k actions, without its residual.
 
         Raises:
-            ValueError: If there are not so many.
+            ValueError: If there are fewer than k.
         """
         if not 0 <= k <= len(self.projected):
             msg = f"k must be in 0..{len(self.projected)}, got {k}"
@@ -80,7 +80,7 @@ class ComputationAware:
         return self.process.operator(self.x).cross(new).matmul(self.directions).T
 
     def mean(self, new: Tensor) -> Tensor:
-        """Posterior mean at new points, with shape (b,): O(b n (d + k)), or O(b n d) for the mean alone."""
+        """Posterior mean at new points, with shape (b,): O(b n (d + k)), or O(b n d) if only the mean is needed."""
         weights = self.directions @ self.projected
         return self.constant + self.process.operator(self.x).cross(new).matmul(weights)
 
@@ -104,17 +104,16 @@ class ComputationAware:
 def actions_of(
     policy: str, process: ScaledProcess, data: Observations, k: int, *, generator: torch.Generator
 ) -> Tensor:
-    """Actions S by one of the policies, with shape (n, k) or fewer columns.
+    """Actions S chosen by a policy, with shape (n, k) or fewer columns.
 
-    "pivots": unit vectors of randomly pivoted Cholesky, in the order drawn; "greedy": those of the greatest remaining
-    variance; "blocks": each the values of y in one of k clusters of neighbours, zero elsewhere, so that S has n entries
-    that are not zero; "inducing": the span of the columns k(X, z) of the points that "pivots" draws, as the columns of
-    a Cholesky factor, since the columns themselves depend on each other within rounding from some dozens of points on,
-    with the rows divided by the noise where that differs;
-    "residuals": those of conjugate gradients, which stop exploring once the residual is small, and then so does the
-    variance. Fewer than k come back where the kernel matrix is exhausted. On 300 points in four dimensions with a
-    squared exponential kernel 40 actions left, in units of the prior's, 0.015 (inducing), 0.024 (residuals), 0.036
-    (blocks), 0.045 (pivots) and 0.057 (greedy) more variance than all the data.
+    "pivots": unit vectors of randomly pivoted Cholesky, in the order drawn; "greedy": those of the largest remaining
+    variance; "blocks": values of y in one of k clusters of neighbours, zero elsewhere, so that S has n nonzero entries;
+    "inducing": the span of columns k(X, z) for the points drawn by "pivots", as columns of a Cholesky factor, because
+    the columns themselves become linearly dependent up to rounding from some dozens of points, with rows divided by the
+    noise if that varies; "residuals": those of conjugate gradients, which stop exploring once the residual is small,
+    and then so does the variance. Fewer than k are returned if the kernel matrix is exhausted. On 300 points in four
+    dimensions with a squared exponential kernel, 40 actions left 0.015 (inducing), 0.024 (residuals), 0.036 (blocks),
+    0.045 (pivots) and 0.057 (greedy) more variance than all data, in units of the prior variance.
 
     Raises:
         ValueError: If the policy is not one of ``POLICIES`` or k is not in 1..n.
@@ -169,7 +168,7 @@ def _blocks(scaled: Tensor, y: Tensor, k: int) -> Tensor:
 def residual_actions(operator: Operator, y: Tensor, k: int, *, noise: float | Tensor) -> Tensor:
     """Residuals y - (K + noise) v of k steps of conjugate gradients, made conjugate in two passes.
 
-    Fewer come back where the residual is exhausted. Costs k products with K and O(n k^2).
+    Fewer are returned if the residual is exhausted. Costs k products with K and O(n k^2).
 
     Returns:
         Directions that are orthonormal in the inner product of K + noise, with shape (n, at most k).
@@ -179,7 +178,7 @@ def residual_actions(operator: Operator, y: Tensor, k: int, *, noise: float | Te
     residual = y.clone()
     for i in range(k):
         d, basis, image = residual.clone(), directions[:, :i], products[:, :i]
-        for _ in range(2):  # once loses orthogonality as the residual falls
+        for _ in range(2):  # a single pass loses orthogonality as the residual falls
             d = d - basis @ (image.T @ d)
         image_d = operator.matmul(d) + noise * d
         size = float(d @ image_d)
@@ -191,9 +190,9 @@ def residual_actions(operator: Operator, y: Tensor, k: int, *, noise: float | Te
 
 
 def computation_aware(process: ScaledProcess, data: Observations, actions: Tensor) -> ComputationAware:
-    """The process conditioned on actions^T y: k products with K and O(n k^2).
+    """The posterior given actions^T y: k products with K and O(n k^2).
 
-    A scale that the process does not have is the one of the most likelihood of the projections.
+    A missing scale is that of maximum likelihood of the projections.
 
     Args:
         process: Kernel and hyperparameters.
@@ -201,7 +200,7 @@ def computation_aware(process: ScaledProcess, data: Observations, actions: Tenso
         actions: S, with shape (n, k), of full column rank.
 
     Raises:
-        ValueError: If the actions are not independent in the precision of x, or do not fit.
+        ValueError: If the actions are numerically dependent, or have a wrong shape.
     """
     x, y = data.x, data.y
     if actions.ndim != 2 or len(actions) != len(y):
@@ -212,7 +211,7 @@ def computation_aware(process: ScaledProcess, data: Observations, actions: Tenso
     gram = actions.T @ image
     lower, info = torch.linalg.cholesky_ex(0.5 * (gram + gram.T))
     if int(info) != 0:
-        msg = f"actions must be independent, got one that depends on those before it: number {int(info)}"
+        msg = f"actions must be linearly independent, got one that depends on earlier ones: number {int(info)}"
         raise ValueError(msg)
     directions = torch.linalg.solve_triangular(lower, actions.T, upper=False).T
     rest = y - constant
@@ -228,16 +227,16 @@ def computation_aware(process: ScaledProcess, data: Observations, actions: Tenso
 def train_blocks(
     process: ScaledProcess, data: Observations, blocks: Tensor, *, steps: int = 50, rate: float = 0.1
 ) -> tuple[ScaledProcess, Tensor, list[float]]:
-    """Trains block actions, noise and scale by Adam to maximise the evidence lower bound.
+    """A process and block actions trained by Adam to maximise the evidence lower bound.
 
-    The bound is log p(y | process) less the divergence from the computation-aware posterior to the exact one, both over
-    g(X); it needs S^T K S and the marginal variances alone. The lengthscales stay where they are.
+    The bound is log p(y | process) minus the divergence from the computation-aware posterior of g(X) to the exact one;
+    it needs only S^T K S and marginal variances. The lengthscales are not changed.
 
     Args:
-        process: With a scale. Kernel and lengthscales are kept.
-        data: Points with equal noise. K is not stored: a step costs O(n^2 (d + k)) time and O(n k) memory.
-        blocks: Actions to start from, with shape (n, k), each row with one entry that is not zero.
-        steps: Steps of Adam.
+        process: Process with a scale. Kernel and lengthscales are kept.
+        data: Points with equal noise. K is not stored; a step costs O(n^2 (d + k)) time and O(n k) memory.
+        blocks: Initial actions, with shape (n, k), with one nonzero entry per row.
+        steps: Number of steps of Adam.
         rate: Learning rate of Adam.
 
     Returns:
@@ -288,7 +287,7 @@ class _Product(torch.autograd.Function):
 
 
 def evidence_bound(operator: Operator, y: Tensor, actions: Tensor, *, eta: Tensor, variance: Tensor) -> Tensor:
-    """Evidence lower bound E_q log p(y | g) - KL(q || prior) in nats, q the computation-aware posterior of s g(X).
+    """Evidence lower bound E_q log p(y | g) - KL(q || prior) in nats, for the computation-aware posterior q of s g(X).
 
     One product of K with k columns; differentiable with respect to the actions, eta and the variance.
 
@@ -297,7 +296,7 @@ def evidence_bound(operator: Operator, y: Tensor, actions: Tensor, *, eta: Tenso
 
     Args:
         operator: K in units of s^2, with shape (n, n), symmetric.
-        y: With shape (n,), about zero.
+        y: Centred values, with shape (n,).
         actions: S, with shape (n, k).
         eta: Noise variance in units of s^2.
         variance: s^2.
