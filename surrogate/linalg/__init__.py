@@ -1,6 +1,6 @@
 """Linear algebra of kernel matrices that need not be stored: operators, factors, solvers, log-determinants.
 
-Names are loaded when they are first used, as those of ``surrogate`` are.
+Names are loaded on first use, like those of ``surrogate``.
 """
 
 from typing import TYPE_CHECKING
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from surrogate.linalg.stationary import CORRELATIONS as CORRELATIONS
     from surrogate.linalg.stationary import Stationary as Stationary
 
-# Where each public name comes from; the block above says the same to type checkers.
+# The module of each public name; the block above tells type checkers the same.
 _HOMES = {
     "CORRELATIONS": "surrogate.linalg.stationary",
     "Cholesky": "surrogate.linalg.solvers",
@@ -73,5 +73,5 @@ _HOMES = {
 
 __all__ = [*_HOMES]  # noqa: PLE0604  # strings, all of them
 
-if not TYPE_CHECKING:  # to whom any name would seem to exist
+if not TYPE_CHECKING:  # type checkers would assume that any name exists
     __getattr__, __dir__ = on_first_use(__name__, _HOMES)

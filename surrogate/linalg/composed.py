@@ -43,8 +43,8 @@ class PosteriorAccess:
 
     Attributes:
         prior: Covariance of the residual before the data, with shape (m, m).
-        half: A, with shape (n, m): what the n data take away.
-        left: B, with shape (p, m): what the p coefficients of the mean, fitted to the same data, leave open.
+        half: A, with shape (n, m): reduction of the covariance by the n data.
+        left: B, with shape (p, m): uncertainty due to the p fitted coefficients of the mean.
     """
 
     prior: ColumnAccess
@@ -85,7 +85,7 @@ def scaled(base: ColumnAccess, weights: Tensor) -> Scaled:
 
 @dataclass(frozen=True, eq=False)
 class Summed:
-    """Sum of kernels: that of a sum of independent functions."""
+    """Sum of kernels, the kernel of a sum of independent functions."""
 
     parts: tuple[ColumnAccess, ...]
 
@@ -103,7 +103,7 @@ class Conditioned:
     """Covariance of the last n of n + k functions given the first k, K = base - F F^T; O(n k) more per column.
 
     Attributes:
-        base: Kernel of all, with shape (k + n, k + n).
+        base: Kernel of all functions, with shape (k + n, k + n).
         factor: F, with shape (k + n, k).
     """
 
@@ -126,8 +126,8 @@ def conditioned(base: ColumnAccess, k: int, *, jitter: float = 1e-9) -> Conditio
 
     Args:
         base: Kernel of k + n functions.
-        k: How many of them become known.
-        jitter: Variance relative to its own that each of them keeps: two of them may be the same.
+        k: Number of functions to condition on.
+        jitter: Relative variance that each of them keeps, because two of them may be equal.
     """
     columns = torch.stack([base.column(i) for i in range(k)], 1)
     known = columns[:k] + torch.diag(jitter * columns[:k].diagonal().clamp(min=1e-300))

@@ -1,8 +1,8 @@
 """Products with a kernel matrix on CUDA by Triton programs, which compute each tile in registers and never store it.
 
-The only module that imports Triton; `KernelOperator.matmul` takes this road where Triton can be imported, on CUDA, in
-float32 and for the kernels named in ``CORRELATIONS``. Everything else goes tile by tile through torch, which is also
-what the results are checked against.
+The only module that imports Triton. `KernelOperator.matmul` uses it on CUDA, in float32, for the kernels in
+``CORRELATIONS``, if Triton can be imported. Everything else is computed in tiles by torch, against which the results
+are tested.
 """
 
 # ruff: noqa: ANN001, ANN202, ARG001
@@ -18,9 +18,9 @@ from torch import Tensor
 
 __all__ = ["kernel_product"]
 
-_ROWS, _COLUMNS = 64, 64  # of a tile
-_WIDEST = 64  # right-hand sides of one launch
-_PROGRAMS = 1024  # launched at least: several for each multiprocessor
+_ROWS, _COLUMNS = 64, 64  # size of a tile
+_WIDEST = 64  # right-hand sides per launch
+_PROGRAMS = 1024  # smallest number of programs launched: several for each multiprocessor
 _KINDS = {"rbf": 0, "matern12": 1, "matern32": 3, "matern52": 5}
 _INPUTS = {"full": "tf32x3", "tf32": "tf32", "float16": "tf32", "bfloat16": "tf32"}
 
@@ -28,18 +28,18 @@ _INPUTS = {"full": "tf32x3", "tf32": "tf32", "float16": "tf32", "bfloat16": "tf3
 def kernel_product(kind: str, a: Tensor, b: Tensor, v: Tensor, *, precision: str = "full") -> Tensor:
     """K v for K_ij = k(|a_i - b_j|^2), with shape (n, k); O(n m (d + k)) time and no memory beyond the result.
 
-    Distances come from differences, so that near points lose nothing. One right-hand side is multiplied in float32;
-    several go through the tensor cores, in full precision as three products of TF32 numbers, whose error is that of
-    float32. Sums are in float32. The columns are split over programs whose partial sums are added in one order.
+    Distances are computed from differences, which is accurate for close points. A single right-hand side is multiplied
+    in float32. Several use the tensor cores, in full precision as three products of TF32 numbers, with the error of
+    float32. Sums are in float32. Columns are divided between programs, whose partial sums are added in a fixed order.
 
     Args:
         kind: A name in ``CORRELATIONS``.
         a: Scaled points of the rows, with shape (n, d), in float32.
         b: Scaled points of the columns, with shape (m, d).
-        v: With shape (m, k).
+        v: Right-hand sides, with shape (m, k).
         precision: Precision of the product with v; the kernel is computed in float32.
     """
-    scale = v.abs().amax(0).clamp_(min=torch.finfo(v.dtype).tiny)  # for half precision: no overflow
+    scale = v.abs().amax(0).clamp_(min=torch.finfo(v.dtype).tiny)  # avoids overflow in half precision
     rows, columns, right = a.T.contiguous(), b.T.contiguous(), v / scale
     if v.shape[1] == 1 and precision == "full":
         return _launch(_vector_kernel, kind, rows, columns, right, precision) * scale
@@ -78,7 +78,7 @@ def _launch(kernel: triton.JITFunction, kind: str, rows: Tensor, columns: Tensor
 def _correlation(r2, KIND: tl.constexpr):
     """The correlation functions of ``CORRELATIONS`` in Triton."""
     if KIND == 0:
-        return tl.exp2(-0.7213475204444817 * r2)  # exp(-r^2 / 2): the hardware has powers of two
+        return tl.exp2(-0.7213475204444817 * r2)  # exp(-r^2 / 2) as a power of two, which the hardware computes
     if KIND == 1:
         return tl.exp(-tl.sqrt(r2))
     if KIND == 3:
@@ -90,7 +90,7 @@ def _correlation(r2, KIND: tl.constexpr):
 
 @triton.jit
 def _tile(a, b, i, j, n, m, D: tl.constexpr, KIND: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """A tile of the kernel matrix, with rows i and columns j; points are stored coordinate by coordinate."""
+    """A tile of the kernel matrix, with rows i and columns j; points are stored by coordinate."""
     r2 = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
     for axis in tl.static_range(D):
         x = tl.load(a + axis * n + i, mask=i < n, other=0.0)
@@ -116,7 +116,7 @@ def _vector_kernel(
     COLUMNS: tl.constexpr,
     INPUT: tl.constexpr,
 ):
-    """The product with one vector, whose terms are summed over the columns of the tile at the end."""
+    """The product with one vector; terms are summed over the columns of the tile at the end."""
     i = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     part = tl.program_id(1)
     total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
@@ -143,7 +143,7 @@ def _matrix_kernel(
     COLUMNS: tl.constexpr,
     INPUT: tl.constexpr,
 ):
-    """The product with several vectors, on the tensor cores; columns beyond the last are multiplied by zeros."""
+    """The product with several vectors, on the tensor cores; columns after the last are multiplied by zeros."""
     i = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     part = tl.program_id(1)
     c = tl.arange(0, K)

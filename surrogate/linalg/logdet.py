@@ -36,9 +36,9 @@ class TraceGradient(NamedTuple):
     """Estimates of the derivatives of log det(K + noise) with respect to logarithms of the hyperparameters.
 
     Attributes:
-        lengthscale: With shape (d,).
-        outputscale: With shape ().
-        noise: With shape (): with respect to a common factor of the variances of the noise.
+        lengthscale: Derivatives with respect to the log-lengthscales, with shape (d,).
+        outputscale: Derivative with respect to the log outputscale, with shape ().
+        noise: Derivative with respect to the log of a common factor on the noise variances, with shape ().
     """
 
     lengthscale: Tensor
@@ -49,7 +49,7 @@ class TraceGradient(NamedTuple):
 def draw_probes(
     operator: Operator, count: int, *, preconditioner: Preconditioner | None, generator: torch.Generator
 ) -> Tensor:
-    """Probes from N(0, P), with shape (n, count); P is the identity where there is no preconditioner."""
+    """Probes from N(0, P), with shape (n, count); P is the identity if there is no preconditioner."""
     if preconditioner is None:
         n, dtype, device = operator.shape[0], operator.dtype, operator.device
         return torch.randn(n, count, dtype=dtype, device=device, generator=generator)
@@ -68,18 +68,18 @@ def log_determinant(
 ) -> LogDeterminant:
     """Stochastic Lanczos estimate of log det(K + noise) = log det P + tr log(P^-1/2 (K + noise) P^-1/2).
 
-    The first term is exact; the better the preconditioner, the less is left for the probes to estimate and the
-    smaller their scatter. Rank has to reach past the eigenvalues above the noise before the scatter falls. For a
-    low-rank P in float64 the trace of P^-1 (K + noise), known exactly, takes away more of it (see `quadrature`).
+    The first term is exact. The better the preconditioner, the smaller the remainder estimated by the probes and its
+    scatter; the rank must exceed the number of eigenvalues above the noise before the scatter falls. For a low-rank P
+    in float64 the exact trace of P^-1 (K + noise) reduces it further (see `quadrature`).
 
     Args:
         operator: K, with shape (n, n).
         noise: Variance added to the diagonal, or variances with shape (n,).
         generator: Draws the probes; the same state gives the same value, as a line search needs.
         preconditioner: P near K + noise.
-        probes: Number of random vectors, 2 at least for a standard error.
-        tolerance: Relative residual of the conjugate gradients behind it.
-        max_iterations: Most products with K.
+        probes: Number of random vectors; at least 2 for a standard error.
+        tolerance: Relative residual of the conjugate gradients.
+        max_iterations: Largest number of products with K.
 
     References:
         Ubaru, Chen & Saad (2017), doi:10.1137/16M1104974; Gardner et al. (2018), arXiv:1809.11165; variance reduction,
@@ -104,7 +104,7 @@ def log_determinant(
 def preconditioned_trace(operator: Operator, *, noise: float | Tensor, preconditioner: NystromPreconditioner) -> float:
     """The exact trace of P^-1 (K + noise), from the diagonal of K and one product with as many columns as P has.
 
-    A small difference over the noise: for float64.
+    It is a small difference divided by the noise, so use float64.
     """
     return KnownTrace.of(operator, noise=noise, preconditioner=preconditioner).value
 
@@ -119,17 +119,17 @@ def quadrature(
 ) -> LogDeterminant:
     """An estimate of the log-determinant from a run of `cg` on probes from N(0, P).
 
-    The first entry of a Lanczos matrix times n is the same probe's estimate of the trace of P^-1 (K + noise). Where
-    that trace is given, the probes' error in it is regressed out of the logarithms: at n = 1000 the scatter of a
-    squared-exponential kernel fell 40 times at noise 1e-2 and rank 100, 4 times at noise 1e-4. This control variate is
-    our addition to the papers. Without a low-rank preconditioner the trace hangs on the largest eigenvalue, and the
-    scatter doubled.
+    The first entry of a Lanczos matrix times n is the same probe's estimate of the trace of P^-1 (K + noise). If that
+    trace is given, the probes' error in it is regressed out of the logarithms. For a squared-exponential kernel with n
+    = 1000 and rank 100 the scatter fell 40 times at noise 1e-2 and 4 times at noise 1e-4. This control variate is not
+    in the papers. Without a low-rank preconditioner the largest eigenvalue dominates the trace, and the scatter
+    doubled.
 
     Args:
         solve: Solution of (K + noise) x = z, with zero start.
         n: Size of K.
         preconditioner: The P of the run.
-        columns: Indices of the right-hand sides that were probes: one run serves the data and the probes.
+        columns: Indices of the right-hand sides that are probes, because one run may solve for data and probes.
         trace: Trace by `preconditioned_trace`; used if there are at least 4 probes.
     """
     samples, firsts = _samples(solve, n, columns)
@@ -144,22 +144,22 @@ def quadrature(
 
 
 def trace_slope(solve: Solve, n: int, *, columns: slice = slice(None)) -> float:
-    """Slope of the error of the logarithm against that of the trace, by which `quadrature` corrects its estimate.
+    """Regression slope of the logarithm's error on the trace's, by which `quadrature` corrects its estimate.
 
-    Nearly 1 for P near K + noise; 0, no correction, where fewer than 4 probes, or one that took no iteration, say too
-    little of it.
+    It is nearly 1 if P is close to K + noise, and 0 (no correction) if there are fewer than 4 probes or one of them
+    took no iteration.
 
     Args:
         solve: Solution of (K + noise) x = z, with zero start.
         n: Size of K.
-        columns: Indices of the right-hand sides that were probes.
+        columns: Indices of the right-hand sides that are probes.
     """
     samples, firsts = _samples(solve, n, columns)
     return _slope(samples, firsts) if len(firsts) >= 4 and len(firsts) == len(samples) else 0.0
 
 
 def _samples(solve: Solve, n: int, columns: slice) -> tuple[Tensor, Tensor]:
-    """Estimates of tr log(P^-1 (K + noise)) and of tr(P^-1 (K + noise)); the latter by probes that made a step."""
+    """Estimates of tr log(P^-1 (K + noise)) and of tr(P^-1 (K + noise)); the latter from probes that made a step."""
     pairs = solve.tridiagonals[columns]
     logs = torch.tensor([_first_entry_of_log(*pair) for pair in pairs], dtype=torch.float64)
     firsts = torch.tensor([float(diagonal[0]) for diagonal, _ in pairs if len(diagonal)], dtype=torch.float64)
@@ -191,21 +191,21 @@ def trace_gradient(
 ) -> TraceGradient:
     """Derivatives of log det(K + noise) from the solutions x = (K + noise)^-1 z for probes z from N(0, P).
 
-    tr((K + noise)^-1 dK) is the mean of x^T dK P^-1 z over the probes. Where the preconditioner is a factor with
-    pivots, P depends on the hyperparameters as well: tr(P^-1 dP) is computed exactly, with pivots held fixed, and
-    probes estimate the difference alone, so that their scatter falls as that of the value does.
+    tr((K + noise)^-1 dK) is the mean of x^T dK P^-1 z over the probes. If the preconditioner is a factor with pivots, P
+    depends on the hyperparameters too. tr(P^-1 dP) is then computed exactly with fixed pivots, and probes estimate only
+    the difference, so their scatter falls like that of the value.
 
-    With ``known`` and the slope of the value it is, besides, the derivative of `quadrature` with a known trace, the
-    slope held: the probes' error in d tr(P^-1 (K + noise)) is taken away as well. At n = 1000 and rank 100 the scatter
-    fell 75 times at noise 1e-2 and 3.4 times at noise 1e-4.
+    With ``known`` and the slope of the value the result is the derivative of `quadrature` with a known trace at a fixed
+    slope: the probes' error in d tr(P^-1 (K + noise)) is removed too. At n = 1000 and rank 100 this reduced the scatter
+    75 times at noise 1e-2 and 3.4 times at noise 1e-4.
 
     Args:
         operator: K.
         x: Solutions, with shape (n, t).
         z: Probes, with shape (n, t).
-        noise: Variance of the run, or variances with shape (n,).
-        preconditioner: P of the run.
-        known: Quantities already computed for this K, noise and P; P must have pivots.
+        noise: Noise variance, or variances with shape (n,).
+        preconditioner: The preconditioner P of the solutions.
+        known: Exact trace for this K, noise and P; P must have pivots.
         slope: Slope by `trace_slope`.
 
     References:
@@ -232,7 +232,7 @@ def _form(operator: KernelOperator, left: Tensor, right: Tensor, noise: float | 
 
 @dataclass(frozen=True, eq=False)
 class KnownTrace:
-    """The exact trace of P^-1 (K + noise), with the parts from which its derivatives follow.
+    """The exact trace of P^-1 (K + noise), with the matrices for its derivatives.
 
     Attributes:
         operator: K.
@@ -269,7 +269,7 @@ class KnownTrace:
     def sandwich(self, b: Tensor) -> tuple[Tensor, Tensor]:
         """M B and the diagonal of M = P^-1 (K + noise) P^-1, for B = F b: with shapes (n, k) and (n,).
 
-        P^-1 F = W R^-T: no further product with K is needed.
+        Needs no further product with K, because P^-1 F = W R^-T.
         """
         p, w = self.preconditioner, self.complement
         inner = torch.linalg.solve_triangular(p.triangle.T, b.double(), upper=False).to(b.dtype)
@@ -279,7 +279,7 @@ class KnownTrace:
 
 @dataclass(frozen=True, eq=False)
 class _PivotDerivative:
-    """dP for P = C S^-1 C^T + D with C = K[:, pivots] and S = K[pivots, pivots], the pivots held fixed.
+    """dP for P = C S^-1 C^T + D with C = K[:, pivots] and S = K[pivots, pivots], with fixed pivots.
 
     With B = C S^-1: dP = dC B^T + B dC^T - B dS B^T + dD.
 

@@ -1,4 +1,4 @@
-"""Matrix products in low precision, and the least noise for which they are allowed."""
+"""Matrix products in low precision, and the smallest noise for which they are allowed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ PRECISIONS = {"full": 0.0, "tf32": 2.0**-11, "float16": 2.0**-11, "bfloat16": 2.
 
 
 class LowPrecisionError(ValueError):
-    """The eigenvalues of a matrix are too small for the precision: rounded, it may not be positive definite."""
+    """Raised if a matrix may not be positive definite when rounded to a precision."""
 
 
 def required_floor(n: int, precision: str, *, outputscale: float = 1.0) -> float:
     """Smallest eigenvalue that K + noise must have for its rounded version to be positive definite.
 
-    Rounding the entries of a kernel matrix is noise of uniform law, with sd u / sqrt(3) relative to the power of two
-    below the entry, u the unit roundoff: a symmetric random matrix of spectral norm 2 (u / sqrt(12)) sqrt(n) for
-    entries between 1/2 and 1, n = 1000 gives 0.58 u sqrt(n) where 2 / sqrt(12) = 0.577. Here 0.6 u sqrt(n).
+    Rounding adds uniform noise to the entries of a kernel matrix, with sd u / sqrt(3) relative to the power of two
+    below the entry, where u is the unit roundoff. For entries between 1/2 and 1 this is a symmetric random matrix of
+    spectral norm 2 (u / sqrt(12)) sqrt(n) = 0.577 u sqrt(n); measured at n = 1000 it was 0.58 u sqrt(n). The bound used
+    is 0.6 u sqrt(n).
 
     Args:
         n: Size of the matrix.
@@ -37,7 +38,7 @@ def rounded(values: Tensor, precision: str) -> Tensor:
     """The values rounded to the precision, in their own dtype."""
     if precision == "full":
         return values
-    if precision == "tf32":  # 13 bits of the mantissa of a float32 are dropped, to the nearest
+    if precision == "tf32":  # round to nearest, dropping 13 bits of a float32's mantissa
         bits = values.to(torch.float32).contiguous().view(torch.int32)
         return ((bits + 0x1000) & ~0x1FFF).view(torch.float32).to(values.dtype)
     return values.to(getattr(torch, precision)).to(values.dtype)
@@ -46,8 +47,8 @@ def rounded(values: Tensor, precision: str) -> Tensor:
 def product(a: Tensor, b: Tensor, precision: str) -> Tensor:
     """The product of a, with shape (m, n), entries at most 1, and b, with shape (n, k), rounded to the precision.
 
-    The columns of b are scaled to a largest entry of 1 first, so that nothing overflows for n up to 65,504 and little
-    underflows. On CUDA the products run on tensor cores; elsewhere, where half precision is slow, the factors are
+    Columns of b are first scaled to a largest entry of 1, which prevents overflow for n up to 65,504 and most
+    underflow. On CUDA the products run on tensor cores; elsewhere, where half precision is slow, the factors are
     rounded and multiplied in their own dtype, as tensor cores do except for the rounding of the result.
     """
     if precision == "full":
@@ -65,7 +66,7 @@ def product(a: Tensor, b: Tensor, precision: str) -> Tensor:
 
 @contextmanager
 def _tf32() -> Iterator[None]:
-    """The product in TF32: torch has no argument for it, so its global switch is set and put back."""
+    """Context for products in TF32, for which torch has only a global switch; it is restored on exit."""
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = True
     try:

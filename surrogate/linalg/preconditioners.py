@@ -66,14 +66,14 @@ class NystromPreconditioner:
 
         (G G^T + I)^-1 = (I - U U^T) + U (I - T T^T) U^T:
 
-    no product G^T G is ever formed, so that the condition number of the factor is not squared and no shift is needed.
-    T has k rows and is kept in float64. The part of a vector in the span of U is projected out twice, since what
-    rounding leaves of it would be multiplied by 1 / D instead of 1 / (eigenvalue + D): in float32, at n = 36,000 with a
-    noise of 5e-4 of the variance, conjugate gradients with the one-step formula I - (U T) (U T)^T ran up a residual of
+    The product G^T G is never formed, so the condition number of the factor is not squared and no shift is needed. T
+    has k rows and is kept in float64. The part of a vector in the span of U is projected out twice, because any
+    rounding error in it would be multiplied by 1 / D instead of 1 / (eigenvalue + D). In float32, with n = 36,000 and a
+    noise of 5e-4 of the variance, conjugate gradients with the one-step formula I - (U T) (U T)^T reached a residual of
     10.
 
     Attributes:
-        factor: F with shape (n, k), and the pivots it came from.
+        factor: F with shape (n, k), and its pivots.
         noise: Variances D, with shape (n,).
         basis: U, with shape (n, k).
         inner: T, with shape (k, k), in float64.
@@ -81,8 +81,8 @@ class NystromPreconditioner:
 
     References:
         Blucher, Mueller & Chmiela (2023), doi:10.1021/acs.jctc.2c01304; Frangella, Tropp & Udell (2023),
-        arXiv:2110.02820. They form F^T F + noise and repair its Cholesky factorisation where it fails. That twice is
-        enough: Giraud, Langou, Rozloznik & van den Eshof (2005), doi:10.1007/s00211-005-0615-4
+        arXiv:2110.02820. They form F^T F + noise and repair its Cholesky factorisation if it fails. For why two
+        projections are enough: Giraud, Langou, Rozloznik & van den Eshof (2005), doi:10.1007/s00211-005-0615-4
     """
 
     factor: LowRank
@@ -93,7 +93,7 @@ class NystromPreconditioner:
 
     @classmethod
     def of(cls, factor: LowRank | Tensor, noise: float | Tensor) -> NystromPreconditioner:
-        """The preconditioner of a factor F, with shape (n, k), and a noise variance, or variances (n,); O(n k^2).
+        """The preconditioner for a factor F, with shape (n, k), and noise variances, one or (n,); O(n k^2).
 
         Raises:
             ValueError: If a variance is not positive.
@@ -113,7 +113,7 @@ class NystromPreconditioner:
     def build(
         cls, operator: Operator, noise: float | Tensor, *, rank: int, generator: torch.Generator
     ) -> NystromPreconditioner:
-        """The preconditioner of up to ``rank`` randomly pivoted columns of K; costs these and O(n rank^2)."""
+        """The preconditioner from up to ``rank`` randomly pivoted columns of K, which costs these and O(n rank^2)."""
         return cls.of(accelerated_cholesky(operator, min(rank, operator.shape[0]), generator=generator), noise)
 
     @property
@@ -156,7 +156,7 @@ class NystromPreconditioner:
         return 1.0 / self.noise - self.complement().square().sum(1)
 
     def grow(self, operator: Operator, rank: int, *, generator: torch.Generator) -> NystromPreconditioner:
-        """A preconditioner with ``rank`` columns that keeps those it has and draws the others by random pivots."""
+        """A preconditioner with ``rank`` columns: the present ones and further ones drawn by random pivots."""
         larger = accelerated_cholesky(operator, rank, generator=generator, start=self.factor)
         return NystromPreconditioner.of(larger, self.noise)
 

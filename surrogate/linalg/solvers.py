@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 
-_ENOUGH = 0.8  # of the tolerance is what the last correction of a refinement aims at: rounding takes some
+_ENOUGH = 0.8  # share of the tolerance that the last correction of a refinement aims at, to allow for rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +33,12 @@ class Solve:
     Attributes:
         x: Solution, with the shape of b.
         residual: True residuals |b - (K + noise) x| / |b| at the end, with shape (k,).
-        iterations: Products with K, those of true residuals left out.
+        iterations: Number of products with K, not counting those for true residuals.
         converged: Whether every residual is within the tolerance.
         status: Why the solver stopped.
-        tridiagonals: For each column the diagonal and the off-diagonal of the Lanczos matrix of P^-1/2 (K + noise)
-            P^-1/2 started from P^-1/2 b; empty where the start was not zero, and of a refinement.
-        corrections: Outer steps of a refinement.
+        tridiagonals: For each column the diagonal and off-diagonal of the Lanczos matrix of P^-1/2 (K + noise) P^-1/2
+            started from P^-1/2 b; empty for a nonzero start and for a refinement.
+        corrections: Number of outer steps of a refinement.
     """
 
     x: Tensor
@@ -52,7 +52,7 @@ class Solve:
 
 @dataclass(frozen=True, eq=False)
 class Cholesky:
-    """The Cholesky factor of K + noise = L L^T, stored: for matrices that fit into memory.
+    """The stored Cholesky factor of K + noise = L L^T, for matrices that fit into memory.
 
     Attributes:
         triangle: L, with shape (n, n).
@@ -93,7 +93,7 @@ class Cholesky:
 
 
 def residual_norms(operator: Operator, x: Tensor, b: Tensor, *, noise: float | Tensor = 0.0) -> Tensor:
-    """|b - (K + noise) x| / |b| of each column, with shape (k,); of the residual itself where b is zero."""
+    """|b - (K + noise) x| / |b| of each column, with shape (k,); the residual norm itself if b is zero."""
     b, x = as_columns(b, operator, "b"), as_columns(x, operator, "x")
     return (b - _apply(operator, x, noise)).norm(dim=0) / _norms(b)
 
@@ -111,26 +111,27 @@ def cg(
     reorthogonalise: bool = False,
     patience: int | None = None,
 ) -> Solve:
-    """Solves (K + noise) x = b for several right-hand sides by preconditioned conjugate gradients.
+    """The solution of (K + noise) x = b for several right-hand sides, by preconditioned conjugate gradients.
 
-    A column is no longer changed once its residual is within the tolerance; all columns share each product with K. The
-    memory is a few arrays of the shape of b, and two more an iteration where residuals are re-orthogonalised.
+    All columns share each product with K; a column is no longer updated once its residual is within the tolerance.
+    Memory is a few arrays of the shape of b, plus two per iteration if residuals are re-orthogonalised.
 
     Args:
         operator: K, symmetric and positive semi-definite, with shape (n, n).
         b: Right-hand sides, with shape (n, k) or (n,), in the dtype of the operator.
         noise: Variance added to the diagonal, or variances with shape (n,).
         preconditioner: P near K + noise.
-        tolerance: Relative residual |b - (K + noise) x| / |b| to stop at.
-        max_iterations: Most products with K.
-        min_iterations: Fewest; the Lanczos matrices of `log_determinant` need some whatever the tolerance.
+        tolerance: Relative residual |b - (K + noise) x| / |b| at which to stop.
+        max_iterations: Largest number of products with K.
+        min_iterations: Smallest number; the Lanczos matrices of `log_determinant` need some for any tolerance.
         start: Initial x, zero where it is None.
-        reorthogonalise: Keep every residual orthogonal to those before it, in the inner product of P^-1, in which
-            exact arithmetic would keep them so. Fewer iterations where rounding dominates, O(n k t) memory.
-        patience: Stop where no column's residual has fallen tenfold in this many iterations.
+        reorthogonalise: Whether to keep residuals orthogonal to earlier ones in the inner product of P^-1, as in exact
+            arithmetic. It saves iterations if rounding dominates, but needs O(n k t) memory.
+        patience: Stop if no column's residual has fallen tenfold in this many iterations.
 
     Returns:
-        The solution with its true residual. A matrix that proves not positive definite is a status, not an error.
+        The solution with its true residual. If the matrix is not positive definite, the status says so; this is no
+        error.
 
     Raises:
         ValueError: If the shapes do not fit.
@@ -139,7 +140,7 @@ def cg(
     References:
         Hestenes & Stiefel (1952), doi:10.6028/jres.049.044; batched and with its Lanczos matrices, Gardner, Pleiss,
         Bindel, Weinberger & Wilson (2018), arXiv:1809.11165; re-orthogonalisation, Maddox, Potapczynski & Wilson
-        (2022), arXiv:2207.06856, who take the plain inner product, which is wrong once there is a preconditioner.
+        (2022), arXiv:2207.06856, who use the plain inner product, which is wrong with a preconditioner.
     """
     columns = as_columns(b, operator, "b")
     scale = _norms(columns)
@@ -162,7 +163,7 @@ def cg(
         history.append(state.r.norm(dim=0))
     x = (state.x * scale).reshape(b.shape)
     residual = residual_norms(operator, x, columns, noise=noise)
-    # The residual of the recursion and the true one part by rounding: a tenth is granted.
+    # The recursive and the true residual differ by rounding, for which a tenth is allowed.
     converged = bool((residual <= 1.1 * tolerance).all())
     return Solve(x, residual, len(history) - 1, converged, status, () if start is not None else state.tridiagonals())
 
@@ -179,21 +180,21 @@ def cg_growing(
     patience: int = 100,
     growth: float = 2.0,
 ) -> tuple[Solve, NystromPreconditioner]:
-    """Conjugate gradients that give the preconditioner more columns whenever they stall, and go on from there.
+    """The solution by conjugate gradients that add columns to the preconditioner whenever they stall.
 
     Args:
         operator: K, with columns.
         b: Right-hand sides, with shape (n, k) or (n,).
         noise: Variance added to the diagonal, or variances with shape (n,).
-        preconditioner: To start with; its factor must have pivots.
+        preconditioner: Initial preconditioner; its factor must have pivots.
         generator: Draws the new pivots; on the device of K.
-        tolerance: Relative residual to stop at.
-        max_iterations: Most products with K in all.
-        patience: Iterations without a tenfold fall of any residual that count as a stall.
+        tolerance: Relative residual at which to stop.
+        max_iterations: Largest total number of products with K.
+        patience: Number of iterations without a tenfold fall of any residual that count as a stall.
         growth: Factor by which the rank grows at a stall.
 
     Returns:
-        The solution, with the products of all runs, and the preconditioner as it ended.
+        The solution, with the total number of products, and the final preconditioner.
 
     References:
         Blucher, Mueller & Chmiela (2023), doi:10.1021/acs.jctc.2c01304, who restart with 1.2 times the columns.
@@ -216,7 +217,7 @@ def cg_growing(
         if solve.converged or "tenfold" not in solve.status:
             return replace(solve, iterations=spent), preconditioner
         grown = preconditioner.grow(operator, larger, generator=generator)
-        limit = limit if grown.rank == larger else grown.rank  # fewer columns than asked for: K is exhausted
+        limit = limit if grown.rank == larger else grown.rank  # fewer columns than requested: K is exhausted
         x, preconditioner = solve.x, grown
 
 
@@ -233,11 +234,11 @@ def refine(
     max_corrections: int = 20,
     max_iterations: int = 2000,
 ) -> Solve:
-    """Solves (K + noise) x = b to the accuracy of K by corrections that are solved for in lower precision.
+    """The solution of (K + noise) x = b to the accuracy of K, by corrections computed in lower precision.
 
     Each correction starts from the residual computed with ``operator``, usually in float64, and is found by conjugate
-    gradients with ``low``, in float32 or with products in half precision. A correction that leaves a column with a
-    larger residual is not made, and one that gains less than a tenth is the last.
+    gradients with ``low``, in float32 or with products in half precision. A correction that increases a column's
+    residual is rejected, and one that gains less than a tenth is the last.
 
     Args:
         operator: K in the precision of b.
@@ -246,10 +247,10 @@ def refine(
         noise: Variance added to the diagonal, or variances with shape (n,).
         preconditioner: P near K + noise, in any dtype.
         start: Initial x, zero where it is None.
-        tolerance: Relative residual to stop at, in the norm of each column.
-        inner_tolerance: Relative residual of a correction; a looser one where that is enough to end.
-        max_corrections: Most corrections.
-        max_iterations: Most products with ``low`` in all.
+        tolerance: Relative residual to stop at, for each column.
+        inner_tolerance: Relative residual of a correction; a looser one is used if that is enough to finish.
+        max_corrections: Largest number of corrections.
+        max_iterations: Largest total number of products with ``low``.
 
     Returns:
         The solution with its residual in the precision of ``operator``; ``iterations`` counts products with ``low``.
@@ -266,7 +267,8 @@ def refine(
     columns = as_columns(b, operator, "b")
     norms, x = _norms(columns), torch.zeros_like(columns) if start is None else as_columns(start, operator, "start")
     r = columns if start is None else columns - _apply(operator, x, noise)
-    status, spent, corrections, size = "the most corrections or iterations were made", 0, 0, r.norm(dim=0) / norms
+    status = "the maximum number of corrections or iterations was reached"
+    spent, corrections, size = 0, 0, r.norm(dim=0) / norms
     while bool((size > tolerance).any()) and corrections < max_corrections and spent < max_iterations:
         scale = _norms(r)
         step = cg(
@@ -294,16 +296,15 @@ def refine(
 
 
 def require_floor(low: LowOperator, noise: float | Tensor, *, margin: float = 2.0, steps: int = 40) -> None:
-    """Raises where K + noise may not be positive definite in the precision of ``low``.
+    """Raises LowPrecisionError if K + noise may not be positive definite in the precision of ``low``.
 
     The smallest eigenvalue of K + noise must exceed ``margin`` times `required_floor`: with a margin of 2 each step of
     a refinement at least halves the error, with 1 the rounded matrix is just positive definite. For a
-    squared-exponential kernel this is the noise. Of rougher kernels it is estimated by ``steps`` of the Lanczos
-    recursion in full precision, whose estimate is from above: a matrix that passes may still fail, with a status of
-    `cg`.
+    squared-exponential kernel this is the noise. For rougher kernels it is estimated from above by ``steps`` of the
+    Lanczos recursion in full precision, so a matrix that passes may still fail, which the status of `cg` then shows.
 
     Raises:
-        LowPrecisionError: With the bound and the remedy.
+        LowPrecisionError: The message gives the bound and the remedy.
     """
     bound = margin * required_floor(low.shape[0], low.precision, outputscale=low.outputscale)
     smallest = float(noise.min()) if isinstance(noise, Tensor) else noise
@@ -349,7 +350,7 @@ class _Shifted:
 
 
 class _Iteration:
-    """The vectors of one run over k right-hand sides of norm one, so that no inner product vanishes in float32."""
+    """The vectors of a run for k right-hand sides, scaled to norm one to avoid underflow in float32."""
 
     def __init__(self, matrix: _Shifted, b: Tensor, start: Tensor | None, reorthogonalise: bool) -> None:
         self.matrix = matrix
@@ -362,9 +363,9 @@ class _Iteration:
         self.basis: list[tuple[Tensor, Tensor]] | None = [] if reorthogonalise else None
 
     def advance(self, active: Tensor) -> bool:
-        """Makes one iteration of the active columns; False, and nothing done, unless K + noise is positive definite.
+        """Makes an iteration of the active columns, or returns False if K + noise is not positive definite.
 
-        Negative is r^T P^-1 r or p^T (K + noise) p, which rounding can bring about as well.
+        That shows as a negative r^T P^-1 r or p^T (K + noise) p, which rounding can also cause.
         """
         ap = self.matrix.matmul(self.p)
         curvature = (self.p * ap).sum(0)
@@ -386,7 +387,7 @@ class _Iteration:
         return True
 
     def _orthogonalise(self) -> None:
-        """Residuals of a preconditioned run are orthogonal in the inner product of P^-1: r_i^T z_j = 0."""
+        """Re-orthogonalises residuals in the inner product of P^-1, r_i^T z_j = 0."""
         for r, z in self.basis or ():
             self.r -= r * (z * self.r).sum(0)
 
@@ -418,6 +419,6 @@ def _apply(operator: Operator, v: Tensor, noise: float | Tensor) -> Tensor:
 
 
 def _norms(b: Tensor) -> Tensor:
-    """Norms of the columns, with 1 in place of 0."""
+    """Norms of the columns, with 0 replaced by 1."""
     norms = b.norm(dim=0)
     return torch.where(norms > 0.0, norms, 1.0)

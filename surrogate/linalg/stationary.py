@@ -21,14 +21,14 @@ Numbers = TypeVar("Numbers", Array, Tensor)
 
 
 class Pair(Protocol):
-    """A function from numbers to two arrays of the same kind and shape."""
+    """A function of r^2 that returns two arrays of the same kind and shape."""
 
     def __call__(self, r2: Numbers, /) -> tuple[Numbers, Numbers]:
         """Both arrays."""
 
 
 class Single(Protocol):
-    """A function from numbers to numbers of the same kind and shape."""
+    """A function of r^2 that returns an array of the same kind and shape."""
 
     def __call__(self, r2: Numbers, /) -> Numbers:
         """The numbers."""
@@ -38,17 +38,17 @@ class Single(Protocol):
 class Stationary:
     """A correlation function k(r^2) with k(0) = 1, and its slopes.
 
-    All functions may overwrite their argument, and two of their results may be one array.
+    All functions may overwrite their argument, and two results may be the same array.
 
     Attributes:
-        name: Name by which a saved run finds the kernel again.
+        name: Name by which a saved run identifies the kernel.
         evaluate: Maps r^2 with any shape to (k, h) of the same shape, where h = -2 dk/d(r^2), so that
             dk / d log(lengthscale_j) = h ((x_j - x'_j) / lengthscale_j)^2.
-        correlation: Maps r^2 to k alone.
-        slopes: Maps r^2 to (k, h, g, q), g = -2 dh/d(r^2) and q = -2 dg/d(r^2). None for processes without
-            derivatives. Where q has a pole at zero it is only met times the cube of a distance.
-        of_exponent: Maps e = -r^2 / 2 between -700 and 0 to k, in arrays alone: a fifth faster than ``correlation`` in
-            a batch, and twice as fast for a single point, where a product gives e at no cost.
+        correlation: Maps r^2 to k.
+        slopes: Maps r^2 to (k, h, g, q), g = -2 dh/d(r^2) and q = -2 dg/d(r^2). None for processes without derivatives.
+            If q has a pole at zero, it only occurs multiplied by the cube of a distance.
+        of_exponent: Maps arrays of e = -r^2 / 2 between -700 and 0 to k. It is a fifth faster than ``correlation`` for
+            a batch, and twice as fast for a single point, where a product gives e directly.
         slope_of_exponent: Maps such e to h. None for processes without derivatives.
     """
 
@@ -67,10 +67,11 @@ def squared_distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def squared_difference(a: Tensor, b: Tensor) -> Tensor:
-    """Squared distances by differences, coordinate by coordinate: exactly zero between equal points.
+    """Squared distances from differences of coordinates, exactly zero between equal points.
 
-    The other loses half of the digits of a small distance. Rows are taken as many at a time as fit a cache, or a GB on
-    a card; `torch.cdist` does it as fast on the CPU, but on CUDA it launches a block of threads for each pair.
+    ``squared_distance`` loses half of the digits of small distances. Rows are processed in blocks that fit into the
+    cache, or into a GB on a GPU. `torch.cdist` is as fast on the CPU, but on CUDA it launches a block of threads for
+    each pair.
     """
     out, columns = a.new_empty(len(a), len(b)), b.T.contiguous()
     rows = max(1, (200_000 if a.device.type == "cpu" else 100_000_000) // max(1, len(b)))
@@ -84,7 +85,7 @@ def squared_difference(a: Tensor, b: Tensor) -> Tensor:
 
 def correlations(kernel: Stationary, z: Tensor) -> tuple[Tensor, Tensor]:
     """k and h within b sets of m scaled points, each with shape (b, m, m), for z with shape (b, m, d)."""
-    z = z - z[:, -1:]  # about the target: the expanded square loses no digits for neighbours
+    z = z - z[:, -1:]  # relative to the target, so that the expanded square is accurate for neighbours
     norm = z.square().sum(-1)
     r2 = torch.baddbmm(norm[:, :, None] + norm[:, None, :], z, z.mT, alpha=-2.0).clamp_(min=0.0)
     r2.diagonal(dim1=1, dim2=2).zero_()
@@ -95,11 +96,11 @@ _AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def _exp_in_place(x: Numbers) -> Numbers:
-    """e^x, written over x. On one thread of a processor with AVX-512 numpy takes half of torch's time."""
+    """e^x, overwriting x; on one thread with AVX-512 numpy takes half of torch's time."""
     if isinstance(x, np.ndarray):
         return np.exp(x, out=x)
     plain = _AVX512 and x.device.type == "cpu" and not x.requires_grad and torch.get_num_threads() == 1
-    if not plain or torch.compiler.is_compiling():  # an exported program cannot leave torch
+    if not plain or torch.compiler.is_compiling():  # an exported program can only use torch
         return x.exp_()
     numbers = x.numpy()
     np.exp(numbers, out=numbers)
@@ -121,14 +122,14 @@ def _scaled_root_of_exponent(e: Array, nu: float) -> Array:
     return np.sqrt(np.maximum(e, 0.0, out=e), out=e)
 
 
-# Denormal numbers would make exp four times slower: floors above the smallest normal number.
-_FLOORS = {8: -700.0, 4: -87.0}  # by the bytes of a number
+# Lower limits of exponents, because denormal numbers would make exp four times slower.
+_FLOORS = {8: -700.0, 4: -87.0}  # by the size of a number in bytes
 
 
-# Each function is written once, as one of its own argument: exp(-r^2 / 2) as one of the exponent, Matern's as those of
-# t = sqrt(2 nu) r, of 1 + t and of exp(-t). Sums and products are written into what is no longer needed, since a tile's
-# worth of new memory costs more than its exponentials. No square root and no factor of a product is overwritten, which
-# their derivatives use.
+# Each function is defined once in terms of its natural argument: exp(-r^2 / 2) of the exponent, Matern functions of t =
+# sqrt(2 nu) r, 1 + t and exp(-t). Sums and products overwrite arrays that are no longer needed, because allocating a
+# tile costs more than its exponentials. Square roots and factors of products are not overwritten, because derivatives
+# use them.
 
 
 def _rbf_value(r2: Numbers) -> Numbers:
@@ -156,7 +157,7 @@ def _matern12_value(r2: Numbers) -> Numbers:
 
 
 def _matern12(r2: Numbers) -> tuple[Numbers, Numbers]:
-    """exp(-r); its slope, infinite at r = 0, is set to zero there, where it is only multiplied by 0."""
+    """exp(-r); its slope, infinite at r = 0, is set to zero there because it is only multiplied by 0."""
     r = _root_in_place(r2)
     k = _exp_in_place(-r)
     if isinstance(r, np.ndarray):
@@ -234,7 +235,7 @@ def _matern52_slope_of_exponent(e: Array) -> Array:
     return _matern52_slope_of(t + 1.0, np.exp(-t))
 
 
-# Named functions, so that fitted models can be copied to other processes.
+# Named functions, so that fitted models can be pickled.
 CORRELATIONS = {
     "rbf": Stationary("rbf", _rbf, _rbf_value, _rbf_of_exponent, _rbf_slopes, _rbf_of_exponent),
     "matern12": Stationary("matern12", _matern12, _matern12_value, _matern12_of_exponent),
@@ -243,4 +244,4 @@ CORRELATIONS = {
         "matern52", _matern52, _matern52_value, _matern52_of_exponent, _matern52_slopes, _matern52_slope_of_exponent
     ),
 }
-"""The four that are known by name."""
+"""The four named correlation functions."""

@@ -1,4 +1,4 @@
-"""What the surrogates of all kinds share: what their parameters say of the fit, and feasibility times a smooth mean."""
+"""Common base of all surrogates: properties of the fit, and a smooth mean combined with feasibility."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = ["LogDensityBase", "discounted", "limited", "posterior_access"]
 
 P = TypeVar("P", bound=Parameters)
 
-_HIGHEST_BEYOND = 3.0  # nats above the best evaluation where points are known to be infeasible
+_HIGHEST_BEYOND = 3.0  # largest value, in nats above the best evaluation, where points are known to be infeasible
 
 
 def limited(value: Array, probability: Array) -> Array:
-    """Values of a smooth mean, at most 3 where the probability of being feasible is 0, each with shape (m,).
+    """Values of a smooth mean, limited to 3 where the probability of being feasible is 0, with shape (m,).
 
-    Beyond a cliff the mean of a process may rise without limit.
+    Otherwise the mean of a process may rise without limit beyond a cliff.
     """
     return np.where(probability <= 0.0, np.minimum(value, _HIGHEST_BEYOND), value)
 
@@ -54,11 +54,11 @@ def posterior_access(gp: CholeskyPosterior, kernel: str, hyper: Hyperparameters,
 
 @dataclass(frozen=True, eq=False)
 class LogDensityBase(Generic[P]):
-    """The part of a fitted surrogate that does not depend on how it predicts.
+    """Common base class of fitted surrogates.
 
     Attributes:
-        parameters: The numbers that define it.
-        feasibility: Where the log-likelihood is finite, in whitened coordinates.
+        parameters: Parameters that define the surrogate.
+        feasibility: Classifier of feasible points, in whitened coordinates.
         y_max: Largest log-likelihood among the data.
         infeasible: Points that count as infeasible, with shape (k, e) in whitened coordinates.
     """

@@ -1,1 +1,1 @@
-"""The surrogate of a log-likelihood that compares the outputs of a simulator with data: it learns the outputs."""
+"""The composite surrogate, for log-likelihoods that compare a simulator's outputs with data: it learns the outputs."""

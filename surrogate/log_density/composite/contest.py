@@ -1,4 +1,4 @@
-"""Whether outputs or the log-likelihood itself are the better thing to learn, by errors at points that are left out."""
+"""Choice between learning outputs and learning the log-likelihood itself, by leave-one-out errors."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ __all__ = ["FEWEST", "FEWEST_PER_PARAMETER", "left_out_score", "scalar_wins"]
 
 
 FEWEST = 14
-"""Evaluations from which errors at left-out points mean anything ..."""
+"""Number of evaluations above which leave-one-out errors are meaningful ..."""
 
 FEWEST_PER_PARAMETER = 3
-"""... and for each slow parameter: a quadratic has as many coefficients in 4 dimensions."""
+"""... and the same per slow parameter, which in 4 dimensions is the number of coefficients of a quadratic."""
 
-_FLOOR = 0.1  # nats that an error may have without counting
-_PER_DEPTH = 0.1  # share of its depth that an error of a point may have: deep points matter less
-_MARGIN = 0.35  # by which the mean log error must be smaller: a factor of 1.4
+_FLOOR = 0.1  # tolerated error in nats
+_PER_DEPTH = 0.1  # tolerated error as a share of the depth, because deep points matter less
+_MARGIN = 0.35  # difference of mean log errors needed for a change: a factor of 1.4
 
 
 def scalar_wins(outputs: CompositeLogDensity, scalar: ScalarLogDensity, y: Array) -> bool:
-    """Whether the log-likelihood itself is predicted better than by way of the outputs.
+    """Whether the log-likelihood is predicted better directly than from the outputs.
 
-    Both predict each evaluation from all others. The score is the mean log of the error in units of 0.1 nats and a
-    tenth of the depth; the densities of outputs and of log-likelihoods, which are different data, cannot be compared.
+    Both surrogates predict each evaluation from all others. The score is the mean log error in units of 0.1 nats plus a
+    tenth of the depth. Evidences cannot be compared, because outputs and log-likelihoods are different data.
 
     Args:
         outputs: Surrogate of the outputs.
-        scalar: Surrogate of the log-likelihood, of the same data.
+        scalar: Surrogate of the log-likelihood, fitted to the same data.
         y: Finite log-likelihoods of the data, with shape (n,).
     """
     slow = len(outputs.output_data.source.target.columns)
@@ -43,7 +43,7 @@ def scalar_wins(outputs: CompositeLogDensity, scalar: ScalarLogDensity, y: Array
 
 
 def left_out_score(outputs: CompositeLogDensity) -> float:
-    """Mean log error of log-likelihoods that the outputs of all other points predict; smaller is better."""
+    """Mean log error of leave-one-out predictions of log-likelihoods from outputs; smaller is better."""
     known, data, both = outputs.output_data, outputs.output_data.data, _both(outputs)
     residual, _ = outputs.left_out()
     predicted = np.full(len(data), LOWEST)

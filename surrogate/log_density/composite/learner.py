@@ -1,4 +1,4 @@
-"""How a surrogate of outputs is learned."""
+"""The learner of composite surrogates."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from surrogate.problem.observables import BoundObservables
 __all__ = ["CompositeLearner"]
 
 
-_MARGIN = 0.1  # by which the mean log error must be smaller for logarithms to come or go
-_FACTOR = 30.0  # by which an output must vary over the first evaluations to begin as a logarithm
+_MARGIN = 0.1  # difference of mean log errors needed to add or remove logarithms
+_FACTOR = 30.0  # factor by which an output must vary over the first evaluations to start as a logarithm
 
 
 @dataclass(frozen=True, eq=False)
 class CompositeLearner:
-    """Gaussian processes of the components of a simulator's outputs.
+    """Learner of Gaussian processes of the components of a simulator's outputs.
 
     Attributes:
         target: Simulator and comparison.
         warp: Input warp of the slow parameters.
         from_unit: Parameters x of unit coordinates t.
-        scalar: How the log-likelihood itself is learned, where that is asked for.
+        scalar: Learner of the log-likelihood itself, if allowed.
     """
 
     target: BoundObservables
@@ -54,8 +54,8 @@ class CompositeLearner:
     ) -> Parameters:
         """Parameters that fit the data, see ``surrogate.log_density.protocol.Learner``.
 
-        Now and then the log-likelihood itself is learned as well, and takes the place of the outputs where it predicts
-        left-out points better: see ``contest``.
+        Occasionally the log-likelihood itself is learned too, and replaces the outputs if its leave-one-out predictions
+        are better: see ``contest``.
         """
         last = before if isinstance(before, CompositeParameters) else None
         scalar = before if isinstance(before, SurrogateParameters) else None
@@ -75,9 +75,9 @@ class CompositeLearner:
         return build_composite(problem.data, problem.t, parameters, self.rows, self.from_unit, device=problem.device)
 
     def _wide(self, problem: FitProblem) -> frozenset[str]:
-        """Names of positive outputs that vary by factors, and so begin as logarithms."""
+        """Names of positive outputs that vary by large factors and therefore start as logarithms."""
         layout, rows = problem.data.layout, problem.data.has_outputs
-        if layout is None or self.rows.data is not None:  # Gaussian data need no reconstructed outputs
+        if layout is None or self.rows.data is not None:  # Gaussian data need no reconstruction of outputs
             return frozenset()
         values = problem.data.outputs[rows]
         low, high = values.min(0), values.max(0)
@@ -87,7 +87,7 @@ class CompositeLearner:
         )
 
     def _warped(self, problem: FitProblem, now: CompositeLogDensity) -> CompositeLogDensity:
-        """The surrogate, or one with logarithms of all positive outputs (or without) if that predicts better."""
+        """The parameters, or those with (or without) logarithms of all positive outputs if these predict better."""
         known = now.output_data
         values, layout = known.data.outputs[known.rows], known.layout
         data = self.rows.data
@@ -105,7 +105,7 @@ class CompositeLearner:
     def _fit(
         self, problem: FitProblem, last: CompositeParameters | None, logs: frozenset[str], *, cold_start: bool
     ) -> CompositeParameters:
-        """Parameters of a surrogate of the outputs, some of which enter by their logarithms."""
+        """Fitted parameters for outputs, some of which are described by their logarithms."""
         known = OutputData(problem.data, problem.t, self.rows, logs=self._still_positive(problem, logs))
         columns = self.target.columns
         draws = prior_points(self.warp) if problem.draws is None else self.warp.forward(problem.draws[:, columns])
@@ -135,7 +135,7 @@ class CompositeLearner:
         return frozenset(n for n in logs if (problem.data.outputs[rows][:, layout.columns[n]] > 0.0).all())
 
     def open_minded(self, problem: FitProblem) -> SurrogateParameters:
-        """Parameters of a process of the log-likelihood with a constant mean, which denies nothing."""
+        """Parameters of a process of the log-likelihood with a constant mean, which excludes no region."""
         return self.scalar.open_minded(problem)
 
     def build(self, data: Dataset, t: Array, parameters: Parameters, *, device: str = "cpu") -> LogDensity:

@@ -1,4 +1,4 @@
-"""The surrogate of a log-likelihood by way of outputs: processes of components, then the comparison."""
+"""The composite surrogate of a log-likelihood: processes of output components, then the comparison."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ComponentProcess:
     """Components that share a kernel, conditioned on the data.
 
     Attributes:
-        group: Which components, and their kernel.
+        group: Components and their kernel.
         gp: The processes, in whitened coordinates.
     """
 
@@ -63,12 +63,12 @@ class ComponentProcess:
 class CompositeLogDensity(LogDensityBase[CompositeParameters]):
     """A fitted surrogate of a log-likelihood that compares outputs of a simulator with data.
 
-    Its coordinates u are those of the slow parameters: distances in fast ones mean nothing, as all is known of them.
-    A point is feasible where the simulator has outputs.
+    Its coordinates u are those of the slow parameters, because the dependence on fast ones is known. A point is
+    feasible if the simulator has outputs there.
 
     Attributes:
-        processes: Those of the components.
-        output_data: What it was fitted to.
+        processes: Processes of the components.
+        output_data: Data to which it was fitted.
         region: The box of the points with outputs, padded.
         from_unit: Parameters x of unit coordinates t.
     """
@@ -119,7 +119,7 @@ class CompositeLogDensity(LogDensityBase[CompositeParameters]):
         return self.region.bent(self._bare(u, t), u)
 
     def if_feasible(self, t: Array) -> Array:
-        """The smooth mean, at most 3 above the best evaluation where the simulator is known to fail."""
+        """The smooth mean, limited to 3 above the best evaluation where the simulator is known to fail."""
         u = self.whiten(t)
         return limited(self._smooth(u, t), self.feasibility.probability(u))
 
@@ -143,8 +143,8 @@ class CompositeLogDensity(LogDensityBase[CompositeParameters]):
     def covariance(self, t: Array, weights: Array) -> ColumnAccess:
         """Covariance of weights times values at t, to second order in the errors of the components, by columns.
 
-        A variance v above one counts as log(1 + v): where hardly anything is known the log-likelihood may lie anywhere
-        below, and its sd, which grows with its depth, says nothing of how much the posterior depends on it.
+        A variance v above one counts as log(1 + v), because in an unknown region the log-likelihood may be arbitrarily
+        low, and its sd, which grows with the depth, does not reflect its influence on the posterior.
         """
         u = self.whiten(t)
         z, variance = self.components(u)
@@ -160,14 +160,13 @@ class CompositeLogDensity(LogDensityBase[CompositeParameters]):
         return Scaled(_PushedForward(tuple(parts)), torch.as_tensor(weights * saturated, device=self.device))
 
     def trend_depth(self, t: Array) -> Array | None:  # noqa: ARG002 - see the protocol
-        """None: the log-likelihood is no quadratic."""
+        """None, because the log-likelihood is not a quadratic."""
         return None
 
     def left_out_depth(self, y: Array) -> Array:
-        """Depth in nats below y_max that the outputs of the others predict for each finite value y, with shape (n,).
+        """Leave-one-out prediction, from outputs, of the depth in nats below y_max of each finite y, with shape (n,).
 
-        A value keeps its own depth where its outputs lie within the errors that the others state for them, and where it
-        has none.
+        It is the value's own depth if its outputs lie within the errors of their prediction, or if it has no outputs.
         """
         data, rows = self.output_data.data, self.output_data.rows
         residual, sd = self.left_out()
@@ -179,7 +178,7 @@ class CompositeLogDensity(LogDensityBase[CompositeParameters]):
         return depth if len(depth) == len(y) else self.y_max - y
 
     def left_out(self) -> tuple[Array, Array]:
-        """Components of each row minus their prediction from the others, and the sd of that, each with shape (n, K)."""
+        """Leave-one-out errors of the components of each row, and their sds, each with shape (n, K)."""
         residual, sd = np.empty((2, *self.output_data.reduction.scores.shape))
         for process in self.processes:
             columns, gp = process.group.columns, process.gp
@@ -194,7 +193,7 @@ class CompositeLogDensity(LogDensityBase[CompositeParameters]):
     def deviations(self, t: Array, count: int, rng: np.random.Generator, *, inflate: float = 1.0) -> Array:
         """Joint paths of the value minus ``smooth``, with shape (count, m); -inf where a path is infeasible.
 
-        Paths of the components go through the comparison: O(m^3) for each kernel, and count m comparisons.
+        Paths of the components are passed to the comparison: O(m^3) for each kernel, and count m comparisons.
         """
         u = self.whiten(t)
         mean, variance = self.components(u)
@@ -219,10 +218,10 @@ class CompositeLogDensity(LogDensityBase[CompositeParameters]):
         scale: Array,  # noqa: ARG002
         origin: Array | None = None,  # noqa: ARG002
     ) -> object:
-        """Refused: a comparison is a program, and no numbers stand for it.
+        """Not available, because a comparison is a program that cannot be exported as numbers.
 
         Raises:
-            ValueError: Always, with the remedy.
+            ValueError: Always; the message gives the alternative.
         """
         msg = (
             "a run of Observables has no predictor of numbers: use result.output_emulator() for the outputs, which can "
@@ -235,8 +234,8 @@ class CompositeLogDensity(LogDensityBase[CompositeParameters]):
 class _PushedForward:
     """Covariance of sums of quadratics of independent normal functions, by columns.
 
-    Of each part: the covariance C of its components before their scales, and the slopes g and curvatures h in units of
-    the scales, with shape (m, q): K_ij = sum_q g_iq g_jq C_ij + h_iq h_jq C_ij^2 / 2.
+    Each part has the covariance C of its unscaled components, and slopes g and curvatures h in units of the scales,
+    with shape (m, q): K_ij = sum_q g_iq g_jq C_ij + h_iq h_jq C_ij^2 / 2.
     """
 
     parts: tuple[tuple[PosteriorAccess, Tensor, Tensor], ...]
@@ -273,9 +272,9 @@ def build_composite(
         data: Evaluated points.
         t: Their unit coordinates, with shape (n, d).
         parameters: Numbers of the surrogate.
-        source: How outputs are brought to units of the comparison.
+        source: Conversion of outputs to units of the comparison.
         from_unit: Parameters x of unit coordinates t.
-        device: Where the linear algebra runs.
+        device: Device of the linear algebra.
     """
     data, t = data.head(parameters.n), t[: parameters.n]
     known = OutputData(data, t, source, parameters.size, parameters.logs)

@@ -1,4 +1,4 @@
-"""The numbers and choices that define a surrogate of outputs."""
+"""Parameters of composite surrogates."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["CompositeParameters", "SharedKernel", "family"]
 
 _EXACT_LOG_AMPLITUDE = (
     -4.0
-)  # of all residuals in units of their output scale: below 2 % they correct the trend, no more
+)  # log amplitude of residuals, in units of their output scale, below which they only correct the trend (2 %)
 _EXACT_SHAPING = 1e-3  # noise per unit of distance, as for a scalar surrogate
 _COARSE_SHAPING = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class SharedKernel:
-    """Components that share a kernel and a trend; each has an output scale of its own.
+    """Components that share a kernel and a trend, with separate output scales.
 
     Attributes:
-        columns: Which components.
+        columns: Numbers of the components.
         kernel: Name of the correlation function.
         trend: Name of the trend.
         hyper: Hyperparameters, with the output scale profiled.
@@ -42,12 +42,12 @@ class SharedKernel:
 
     @property
     def family(self) -> Trended:
-        """The processes, up to their hyperparameters."""
+        """The family of processes, without hyperparameters."""
         return family(self.kernel, self.trend)
 
 
 def family(kernel: str, trend: str) -> Trended:
-    """The processes of components with a kernel and a trend, up to their hyperparameters."""
+    """The family of processes with a kernel and a trend."""
     return Trended(kernel, Polynomial(trend), nugget=NUGGET, prior=HyperPrior(amplitude_bounds=(1e-3, 1e3)))
 
 
@@ -57,17 +57,17 @@ NUGGET = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class CompositeParameters:
-    """Everything that defines a surrogate of outputs, besides the data.
+    """All parameters of a composite surrogate, which together with the data define it.
 
     Attributes:
         groups: The processes of the components.
-        whitening: From warped slow parameters to whitened coordinates.
+        whitening: Map from warped slow parameters to whitened coordinates.
         warp: Input warp of the slow parameters.
         temperature: Values are (y - y_max) / temperature.
-        n: Number of rows of the dataset that it was fitted to.
+        n: Number of rows of the dataset in the fit.
         size: Number of components.
         score: Log density of the components of the data.
-        rescues: How often the fit had to raise the nugget to factor a matrix.
+        rescues: Number of times that the fit had to raise a nugget.
         feasibility: Kind of classifier of feasible points.
         logs: Names of outputs that are described by their logarithms.
     """
@@ -85,7 +85,7 @@ class CompositeParameters:
 
     @property
     def exact(self) -> bool:
-        """Whether polynomials explain the outputs: all residuals and the shaping have fallen."""
+        """Whether polynomials explain the outputs, judged by the amplitudes of all residuals and the shaping."""
         return all(
             group.hyper.log_amplitude < _EXACT_LOG_AMPLITUDE and group.hyper.log_shaping < np.log(_EXACT_SHAPING)
             for group in self.groups
@@ -98,12 +98,12 @@ class CompositeParameters:
 
     @property
     def coarse(self) -> bool:
-        """Whether deep points are taken for noise of more than a tenth of their distance."""
+        """Whether the fit explains deep points by noise of more than a tenth of their distance."""
         return any(group.hyper.log_shaping > np.log(_COARSE_SHAPING) for group in self.groups)
 
     @property
     def noise(self) -> float:
-        """0: log-likelihoods of outputs are exact."""
+        """0, because log-likelihoods of outputs are exact."""
         return 0.0
 
     @property

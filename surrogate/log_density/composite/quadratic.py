@@ -1,7 +1,7 @@
-"""A comparison as quadratics in the components, found by some hundred calls: a fast stand-in for slow comparisons.
+"""Quadratic approximations of slow comparisons in the components, from some hundred calls.
 
 A chi-squared of outputs is a quadratic in the components for given fast parameters, and most other comparisons nearly
-are where the posterior is. Each fast parameter has five nodes with a quadratic at each, and polynomials in between:
+are where the posterior is. Each fast parameter has five nodes with a quadratic at each, interpolated by polynomials:
 
     l(z, a) = q(z) + sum_j (I_j(z, a_j) - I_j(z, a*_j)) + sum_(j<k) m_jk (a_j - a*_j) (a_k - a*_k)
 
@@ -20,12 +20,12 @@ from surrogate.log_density.composite.comparison import CAUTION, Comparison, Expa
 __all__ = ["QuadraticComparison", "quadratics_of"]
 
 
-_NODES = 5  # of a fast parameter: a calibration of 1e6 nats is followed to 1e-3 nats over 2 % of change
+_NODES = 5  # nodes of a fast parameter: a calibration of 1e6 nats is followed to 1e-3 nats over a change of 2 %
 _DROP = 2.0  # nats by which a step of a difference quotient lowers the log-likelihood
 _REFINED = 3  # adjustments of each step
-_WIDER = 0.5  # of the range of a fast parameter on each side: beyond, polynomials mean nothing and are held constant
+_WIDER = 0.5  # of the range of a fast parameter on each side; beyond, polynomials are held constant
 _WRONG = 0.3  # nats by which an expansion may miss an evaluation near the best ...
-_WRONG_OF_DEPTH = 0.1  # ... and for each nat of its depth
+_WRONG_OF_DEPTH = 0.1  # ... plus this for each nat of its depth
 _CHECKED = 10.0  # depth in nats of the evaluations that are checked
 
 
@@ -56,7 +56,7 @@ class QuadraticComparison:
     high: Array
 
     def _weights(self, x: Array) -> tuple[Array, Array]:
-        """Share of each node, with shape (m, N), and the mixed terms, with shape (m,)."""
+        """Weight of each node, with shape (m, N), and the mixed terms, with shape (m,)."""
         fast = np.clip(x[:, self.columns], self.low, self.high)
         parts = [np.ones((len(x), 1))]
         parts += [
@@ -66,7 +66,7 @@ class QuadraticComparison:
         return np.concatenate(parts, axis=1), ((offset @ self.mixed) * offset).sum(1)
 
     def _parts(self, z: Array, x: Array) -> tuple[Array, Array, Array]:
-        """Value (m,), slope (m, K), and the share of each node (m, N)."""
+        """Value (m,), slope (m, K), and the weight of each node (m, N)."""
         weights, value = self._weights(x)
         slope = np.zeros_like(z)
         for k, share in enumerate(weights.T):
@@ -96,7 +96,7 @@ class QuadraticComparison:
 
 
 def quadratics_of(general: GeneralComparison, x: Array, z: Array, y: Array) -> Comparison:
-    """The quadratics of a comparison; the comparison itself where they miss the evaluations.
+    """The quadratic approximation of a comparison, or the comparison itself if it does not reproduce the evaluations.
 
     It takes (1 + 5 p) (K^2 + K + 1) calls for K components and p fast parameters.
 
@@ -166,7 +166,7 @@ def _lagrange(nodes: Array, at: Array) -> Array:
 
 
 def _steps(calls: _Calls, spread: Array) -> Array | None:
-    """Steps of the components that lower the log-likelihood by some nats, with shape (K,); None where it is zero."""
+    """Steps of the components that lower the log-likelihood by some nats, (K,); None if the likelihood is zero."""
     size = len(spread)
     steps = spread.copy()
     centre = calls(np.zeros((1, size)))[0]
@@ -180,7 +180,7 @@ def _steps(calls: _Calls, spread: Array) -> Array | None:
 
 
 def _quadratic(calls: _Calls, steps: Array) -> tuple[float, Array, Array] | None:
-    """Value, slope and Hessian at the best components by central differences; None where the likelihood is zero."""
+    """Value, slope and Hessian at the best components by central differences; None if the likelihood is zero."""
     size = len(steps)
     first, second = np.triu_indices(size, 1)
     alone = np.diag(steps)

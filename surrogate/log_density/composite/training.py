@@ -1,4 +1,4 @@
-"""The data of a surrogate of outputs: rows with outputs, their components, and where they are."""
+"""Training data of composite surrogates: rows with outputs, their components and coordinates."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from surrogate.problem.outputs import Layout
 __all__ = ["OutputData"]
 
 
-_LEFT = 0.01  # units of the comparison that components may leave of a near row: it moves the log-likelihood by as much
-_LEFT_OF_DISTANCE = 0.003  # the same for each unit by which a row is farther away
-_MOVED = 0.01  # nats by which dropped components may move a log-likelihood near the best ...
-_MOVED_OF_DEPTH = 0.01  # ... and for each nat of depth
+_LEFT = 0.01  # allowed residual of a near row in units of the comparison, about as many nats
+_LEFT_OF_DISTANCE = 0.003  # the same per unit of additional distance
+_MOVED = 0.01  # nats by which dropped components may change a log-likelihood near the best ...
+_MOVED_OF_DEPTH = 0.01  # ... plus this for each nat of depth
 
 
 @dataclass(frozen=True, eq=False)
 class OutputData:
-    """Evaluations whose outputs are known.
+    """The evaluations of a run with outputs.
 
     Attributes:
         data: All evaluations.
         t: Their unit coordinates, with shape (n, d).
-        source: How outputs are brought to units of the comparison.
+        source: Conversion of outputs to units of the comparison.
         size: Number of components; None for as many as are needed.
         logs: Names of outputs that are described by their logarithms.
     """
@@ -46,7 +46,7 @@ class OutputData:
 
     @cached_property
     def rows(self) -> Flags:
-        """Rows with outputs, a mask with shape (n,)."""
+        """Mask of the rows with outputs, with shape (n,)."""
         return self.data.has_outputs
 
     @property
@@ -73,13 +73,13 @@ class OutputData:
 
     @cached_property
     def depth(self) -> Array:
-        """Depth of these rows below the best value, with shape (k,); that of no value is large."""
+        """Depth of these rows below the best value, with shape (k,); large if there is no value."""
         y = np.where(self.data.status[self.rows] == OK, self.data.y[self.rows], LOWEST)
         return np.minimum(float(np.max(y)) - y, -LOWEST)
 
     @cached_property
     def far(self) -> Array:
-        """How much farther from the best row than the relevant depth each row lies, in units of the comparison."""
+        """Distance of each row from the best one in excess of the relevant depth, in units of the comparison."""
         return np.maximum(0.0, np.sqrt(2.0 * self.depth) - np.sqrt(2.0 * relevant_depth(self.t.shape[1])))
 
     @cached_property
@@ -106,7 +106,7 @@ class OutputData:
         return reduced(self._fewest(reduced(None)))
 
     def _fewest(self, full: Reduction) -> int:
-        """The smallest number of components without which no log-likelihood moves by more than is allowed."""
+        """The smallest number of components with which no log-likelihood changes by more than allowed."""
         comparison = comparison_of(self.source.target, full, self.x[int(np.argmin(self.depth))])
         usual = comparison.value(full.scores, self.x)
         known = np.isfinite(usual)
@@ -124,7 +124,7 @@ class OutputData:
 
     @cached_property
     def comparison(self) -> Comparison:
-        """The log-likelihood as a function of the components; its quadratics where it is declared ``smooth``."""
+        """The log-likelihood as a function of the components, or its quadratic approximation if declared ``smooth``."""
         found = comparison_of(self.source.target, self.reduction, self.x[int(np.argmin(self.depth))])
         if not isinstance(found, GeneralComparison) or not getattr(self.source.target.target.compare, "smooth", False):
             return found
@@ -132,5 +132,5 @@ class OutputData:
         return quadratics_of(found, self.x, self.reduction.scores, y)
 
     def training_set(self, coordinates: Callable[[Array], Array], device: str) -> Data:
-        """Whitened slow parameters and components as processes take them."""
+        """Whitened slow parameters and components as data for processes."""
         return Data.of(coordinates(self.slow), self.reduction.scores, depth=self.far, device=device)
