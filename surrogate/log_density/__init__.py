@@ -1,1 +1,1 @@
-"""The surrogate of a log-likelihood."""
+"""Surrogates of log-likelihoods: scalar, composite and mixed."""

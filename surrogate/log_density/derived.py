@@ -1,8 +1,8 @@
-"""Regressions of derived quantities: smooth functions of the parameters that were recorded at each evaluation.
+"""Regressions of derived quantities: smooth functions of the parameters recorded at each evaluation.
 
-A derived quantity is far smoother than a posterior: a quadratic trend and a stationary residual, fitted to the points
-that matter to the posterior, predict it to a small fraction of its posterior width. Leaving out each point in turn
-measures that error.
+Derived quantities are much smoother than posteriors: a quadratic trend and a stationary residual, fitted to the
+relevant points, predict them to a small fraction of their posterior width. The error is measured by leave-one-out
+prediction.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["DerivedModel", "fit_derived"]
 
 @dataclass(frozen=True, eq=False)
 class _Column:
-    """One quantity: constant, or a process of (value - centre) / scale."""
+    """The regression of one quantity: a constant, or a process of (value - centre) / scale."""
 
     centre: float
     scale: float
@@ -39,7 +39,7 @@ class _Column:
 
 @dataclass(frozen=True, eq=False)
 class _Line:
-    """One quantity that is intercept + slope * log-likelihood, such as the chi2 of the only data set."""
+    """A quantity equal to intercept + slope * log-likelihood, such as the chi2 of the only data set."""
 
     intercept: float
     slope: float
@@ -51,9 +51,9 @@ class DerivedModel:
 
     Attributes:
         names: Names of the k quantities.
-        error: Held-out errors, with shape (k,): root mean square over the evaluated points in the bulk of the posterior
-            of the difference to the prediction from the other points. NaN where there were too few points.
-        whitening: To the coordinates of the regressions.
+        error: Root mean square leave-one-out errors over the evaluated points in the bulk, with shape (k,). NaN if
+            there are too few points.
+        whitening: Map to the coordinates of the regressions.
         columns: The regressions.
     """
 
@@ -67,7 +67,7 @@ class DerivedModel:
 
         Args:
             x: Points, with shape (m, d).
-            log_likelihood: There, with shape (m,); needed if the model was fitted with it.
+            log_likelihood: Log-likelihood at x, with shape (m,); needed if the model was fitted with it.
         """
         u = self.whitening.whiten(x)
         values = np.empty((len(x), len(self.columns)))
@@ -96,16 +96,16 @@ def fit_derived(
 
     Args:
         x: Evaluated points with a finite log-posterior, with shape (n, d), in any affine coordinates.
-        height: Log-posterior there, with shape (n,).
-        values: Derived values there, with shape (n, k); rows that are not finite do not count.
+        height: Log-posterior at these points, with shape (n,).
+        values: Derived values, with shape (n, k); rows that are not finite are ignored.
         names: Names of the k quantities.
-        draws: Draws of the posterior in the same coordinates, with shape (m, d): they set the scales.
-        log_likelihood: At the points, with shape (n,). A quantity that is a straight line of it follows from the
+        draws: Draws of the posterior in the same coordinates, with shape (m, d), which set the scales.
+        log_likelihood: Log-likelihood at the points, with shape (n,). A quantity that is linear in it follows from the
             surrogate without a regression.
-        max_points: Largest number of points for a regression; the highest are taken.
+        max_points: Largest number of points in a regression; the highest are used.
 
     Returns:
-        The regressions. One fit of the hyperparameters, O(n^3), for each quantity.
+        The regressions, after one fit of hyperparameters, O(n^3), for each quantity.
 
     Raises:
         ValueError: If the shapes do not fit together.
@@ -127,12 +127,12 @@ def fit_derived(
     return DerivedModel(tuple(names), error, whitening, tuple(column for column, _ in fitted))
 
 
-_ROUNDING = 1e-10  # relative; sums of a few terms are exact to 1e-14
-_ENOUGH = 5  # points: any two lie on a line
+_ROUNDING = 1e-10  # relative tolerance; sums of a few terms are exact to 1e-14
+_ENOUGH = 5  # points, because any two lie on a line
 
 
 def _line(log_likelihood: Array, values: Array) -> _Line | None:
-    """The straight line on which the values lie to rounding; None if they do not, or are constant."""
+    """The straight line on which the values lie up to rounding; None if there is none or they are constant."""
     usable = np.isfinite(values) & np.isfinite(log_likelihood)
     y, v = log_likelihood[usable], values[usable]
     if len(v) < _ENOUGH or not min(np.ptp(y), np.ptp(v)) > 0.0:
@@ -161,14 +161,14 @@ def _fit_column(u: Array, depth: Array, values: Array, max_points: int) -> tuple
 
 
 def _rows(depth: Array, usable: Flags, d: int, max_points: int) -> Indices:
-    """The highest points: those down to half the relevant depth, or enough to determine a quadratic in any case."""
+    """Mask of the highest points: those down to half the relevant depth, and at least enough for a quadratic."""
     order = np.argsort(np.where(usable, depth, np.inf), kind="stable")[: int(usable.sum())]
     near = int((depth[order] < 0.5 * relevant_depth(d)).sum())
     return order[: min(max_points, max(near, trend_size(d) + d + 2))]
 
 
 def _bulk(depth: Array, d: int) -> Indices:
-    """Points in the 99 % region of a normal posterior, or the highest 2 d + 1."""
+    """Mask of points in the 99 % region of a normal posterior, or of the highest 2 d + 1."""
     order = np.argsort(depth, kind="stable")
     inside = int((depth < 0.5 * stats.chi2.ppf(0.99, d)).sum())
     return order[: max(inside, 2 * d + 1)]

@@ -1,4 +1,4 @@
-"""Fitting a scalar surrogate: hyperparameters and couplings that maximise the evidence, and scores of structures."""
+"""Fits of scalar surrogates: hyperparameters and couplings that maximise the evidence, and scores of structures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["density_given", "fit_structure", "prior_points", "score_structure"]
 
 
 def _start(problem: FitProblem, structure: Structure, hyper: Hyperparameters) -> SurrogateParameters:
-    """Initial parameters of a fit, whitened by the draws, or by the prior if there are none."""
+    """Initial parameters of a fit, with whitening by the draws, or by the prior if there are none."""
     draws = problem.draws
     warped = prior_points(structure.warp) if draws is None else structure.warp.forward(draws)
     return SurrogateParameters(
@@ -45,10 +45,10 @@ def prior_points(warp: InputWarp) -> Array:
 
 
 def _split(training: Data, y: Array) -> tuple[Data, Data | None]:
-    """All points with the far ones first, and the far points alone (None without any): the score conditions on them.
+    """All points with the far ones first, and the far points on which the score conditions (None if there are none).
 
-    The evidence of all points would favour a surrogate that describes a cliff, on which no posterior depends. Given
-    the far points, the density of the others rewards what helps to predict the relevant ones.
+    The evidence of all points would favour surrogates that describe a cliff, which is irrelevant to the posterior. The
+    density of the other points given the far ones rewards predictions of relevant points.
     """
     deep = far(y, training.u.shape[1])
     if not deep.any():
@@ -82,14 +82,15 @@ def fit_structure(
 
     Args:
         problem: Data, coordinates and temperature.
-        structure: Discrete choices.
-        starts: Where the optimiser starts.
-        cold_start: Whether to start from the default hyperparameters as well; without ``starts`` it always does.
+        structure: Structure of the surrogate.
+        starts: Initial hyperparameters.
+        cold_start: Whether to also start from the default hyperparameters, which is always done if there are no
+            ``starts``.
         log_noise: Log sd of the common noise at a cold start; None for no such noise.
         max_evaluations: Maximum number of evaluations of the marginal likelihood, per start.
     """
     data, y = problem.data, problem.y
-    with np.errstate(over="ignore"):  # the fit moves an infinite scale to its bound
+    with np.errstate(over="ignore"):  # an infinite scale is moved to its bound by the fit
         spread = float(np.std(data.y[data.status == OK])) / problem.temperature
     size = structure.warp.size
     cold = replace(Hyperparameters.default(size, scale=0.1 * spread + 1e-3), log_noise=log_noise)
@@ -136,7 +137,7 @@ def _coupling_penalty(warp: InputWarp) -> float:
 def score_structure(
     problem: FitProblem, structure: Structure, hypers: tuple[Hyperparameters, ...]
 ) -> tuple[float, Hyperparameters]:
-    """The best score of a structure among given hyperparameters, with these; one factorisation each, no fit."""
+    """The best score of a structure among given hyperparameters, and these hyperparameters; one factorisation each."""
     begin = _start(problem, structure, hypers[0])
     training, given = _split(problem.training_set(begin), problem.y)
     size = structure.warp.size
@@ -149,12 +150,12 @@ def score_structure(
 
 
 def density_given(problem: FitProblem, parameters: SurrogateParameters, known: Flags) -> float:
-    """Log density of some values given the others, with the terms of a score: comparable between any surrogates.
+    """Log density of some values given the others, including the terms of a score, comparable between surrogates.
 
     Args:
-        problem: What the surrogate was fitted to.
+        problem: Data to which the surrogate was fitted.
         parameters: The surrogate.
-        known: Rows of the data that are only conditioned on, with shape (n,); not all of them.
+        known: Mask of the rows on which to condition, with shape (n,); not all of them.
     """
     training, known = problem.training_set(parameters), known[problem.rows]
     rows, given = np.flatnonzero(known), None

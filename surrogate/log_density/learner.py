@@ -1,4 +1,4 @@
-"""How the scalar surrogate of a log-likelihood is learned: hyperparameters, structure and noise."""
+"""The learner of scalar surrogates: hyperparameters, structure and noise."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from surrogate.problem.dataset import Dataset
 __all__ = ["ScalarLearner"]
 
 
-_FEW_EVALUATIONS = 25  # of the marginal likelihood: an open-minded surrogate proposes points, and no result rests on it
+_FEW_EVALUATIONS = 25  # evaluations of the marginal likelihood for an open-minded surrogate, which only proposes points
 
 
 @dataclass(frozen=True, eq=False)
 class ScalarLearner:
-    """One Gaussian process of the log-likelihood.
+    """Learner of one Gaussian process of the log-likelihood.
 
     Attributes:
-        plain: The structure that a run begins with, without warps.
+        plain: Initial structure, without warps.
         search: Kinds of structures to search.
     """
 
@@ -56,18 +56,18 @@ class ScalarLearner:
         return choose_noise(problem, fitted) if noise and self.search.noise else fitted
 
     def open_minded(self, problem: FitProblem) -> SurrogateParameters:
-        """Parameters with a constant trend and no warps: unlike a quadratic it denies nothing far from the data."""
+        """Parameters with a constant trend and no warps; unlike a quadratic it excludes nothing far from the data."""
         structure = replace(self.plain, trend="constant")
         problem = replace(problem, draws=None, most=MOST_FITTED)
         return fit_structure(problem, structure, max_evaluations=_FEW_EVALUATIONS)
 
     def build(self, data: Dataset, t: Array, parameters: Parameters, *, device: str = "cpu") -> ScalarLogDensity:
-        """The surrogate with these parameters given the data that it has seen, see ``model.build``."""
+        """The surrogate with these parameters, given the data to which they were fitted; see ``model.build``."""
         return build(data, t, _scalar(parameters), device=device)
 
 
 def _scalar(parameters: Parameters) -> SurrogateParameters:
-    """The parameters, if they are of this kind.
+    """The parameters, after checking their type.
 
     Raises:
         TypeError: If they are not.

@@ -1,4 +1,4 @@
-"""The surrogate of a log-likelihood: a Gaussian process in warped and whitened coordinates, times feasibility."""
+"""The scalar surrogate: a Gaussian process in warped and whitened coordinates, with feasibility."""
 
 from __future__ import annotations
 
@@ -28,15 +28,18 @@ from surrogate.samplers.mixture import Mixture
 __all__ = ["ScalarLogDensity", "build"]
 
 
-_INCREDIBLE, _INCREDIBLE_PER_PARAMETER = 50.0, 3.0  # nats above the best evaluation that no step of a search finds
-_WRONG_BEYOND = 3.0  # relative error of a depth that is extrapolated by one width of the trust region
+_INCREDIBLE, _INCREDIBLE_PER_PARAMETER = (
+    50.0,
+    3.0,
+)  # nats above the best evaluation that a search cannot find in one step
+_WRONG_BEYOND = 3.0  # relative error of a depth extrapolated by one width of the trust region
 
 
 @dataclass(frozen=True, eq=False)
 class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
     """A fitted surrogate of the log-likelihood.
 
-    Points count as infeasible without a finite value, and with one too low for any smooth function to explain.
+    Points count as infeasible if they have no finite value, or one too low for a smooth function to explain.
 
     Attributes:
         gp: The process, in whitened coordinates, of the warped (y - y_max) / temperature.
@@ -64,8 +67,8 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
     def smooth(self, t: Array) -> Array:
         """Mean of (y - y_max) / temperature, lowered outside the trust region, with shape (m,).
 
-        Far above the best evaluation it grows only logarithmically: a trend with fewer data than coefficients may
-        predict anything in a corner of the prior, and all draws would collapse into that corner.
+        Far above the best evaluation it grows only logarithmically. A trend with fewer data than coefficients may
+        predict anything in a corner of the prior, into which all draws would otherwise collapse.
         """
         return self._smooth(self.whiten(t))
 
@@ -78,7 +81,7 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
     def if_feasible(self, t: Array) -> Array:
         """The smooth mean, under the assumption that all points are feasible, with shape (m,).
 
-        Where points are known to be infeasible it is at most 3 above the best evaluation.
+        It is limited to 3 above the best evaluation where points are known to be infeasible.
         """
         u = self.whiten(t)
         return limited(self._smooth(u), self.feasibility.probability(u))
@@ -96,7 +99,7 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
     def predict(self, t: Array) -> tuple[Array, Array]:
         """Mean and sd of the log-likelihood given that it is feasible, each with shape (m,).
 
-        With an output warp the mean is the median and the sd is to first order.
+        With an output warp the mean is in fact the median, and the sd is first-order.
         """
         u = self.whiten(t)
         z = self.gp.mean(u)
@@ -105,10 +108,10 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
         return self.y_max + temperature * self.output.inverse(z), temperature * sd
 
     def unseen_sd(self, t: Array) -> Array:
-        """Sd in nats of what the process does not know of itself, with shape (m,); 0 where its trend explains the data.
+        """Sd in nats of errors that the process does not include, with shape (m,); 0 if its trend explains the data.
 
-        A deep value may be as far off as the worst of the deep evaluations, left out, was from its prediction, in units
-        of the predicted depth; beyond the trust region, where the process extrapolates, by more.
+        For deep values it is the largest leave-one-out error of a deep evaluation, in units of the predicted depth; it
+        is larger outside the trust region, where the process extrapolates.
         """
         if self.exact:
             return np.zeros(len(t))
@@ -121,7 +124,7 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
 
     @cached_property
     def _deep_error(self) -> float:
-        """Largest error of a deep evaluation left out, in units of its predicted depth; O(n^3)."""
+        """Largest leave-one-out error of a deep evaluation, in units of its predicted depth; O(n^3)."""
         n, d = len(self.gp.u), len(self.parameters.structure.warp.kinds)
         z = self.gp.data.y[:n].cpu().numpy()
         depth = -self.output.inverse(z)
@@ -132,7 +135,7 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
     def covariance(self, t: Array, weights: Array) -> Scaled:
         """Covariance of weights times (y - y_max) / temperature at t, by columns; O(m n (n + p)) once.
 
-        With an output warp it is to first order.
+        With an output warp it is first-order.
 
         Args:
             t: Unit coordinates, with shape (m, d).
@@ -145,13 +148,13 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
         return Scaled(access, scale)
 
     def trend_depth(self, t: Array) -> Array | None:
-        """Depth in nats of the trend alone below its maximum, with shape (m,).
+        """Depth in nats of the trend below its maximum, with shape (m,).
 
-        None unless the trend is a concave quadratic of the log-density itself and has fewer coefficients than data.
+        None unless the trend is a concave quadratic of the unwarped log-density with fewer coefficients than data.
         """
         structure, d = self.parameters.structure, t.shape[1]
         if structure.warp.size > d or structure.division is not None:
-            return None  # a trend on a circle has its maximum elsewhere than one on the plane; so has a divided one
+            return None  # on a circle, or with a division, the maximum is elsewhere
         if structure.trend != "quadratic" or structure.output != 0.0 or self.gp.size < trend_size(d) + 2:
             return None
         _, b, quadratic = (part.cpu().numpy() for part in self.gp.polynomial)
@@ -172,21 +175,21 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
     def left_out_depth(self, y: Array) -> Array:
         """Leave-one-out prediction of the depth below y_max for each finite value y, with shape (n,); O(n^3).
 
-        Points too deep for the process to see keep the depth of their own value.
+        Points too deep to be used by the process keep their own depth.
         """
         temperature = self.temperature
         depth = self.y_max - y
         rows = visible(y, temperature, self.gp.u.shape[1])
         residual = self.gp.leave_one_out()[: int(rows.sum())]
         z = self.output.forward(-depth[rows] / temperature) - residual
-        with np.errstate(over="ignore"):  # a prediction may be as deep as it likes
+        with np.errstate(over="ignore"):  # a prediction may be arbitrarily deep
             depth[rows] = -temperature * self.output.inverse(np.minimum(z, 0.0))
         return depth
 
     def predictor(
         self, names: tuple[str, ...], bounds: Array, location: Array, scale: Array, origin: Array | None = None
     ) -> Predictor:
-        """The sampled log-likelihood as a function of parameters in plain numbers, see ``Predictor.of``."""
+        """A fast predictor of the sampled log-likelihood, see ``Predictor.of``."""
         return Predictor.of(self, names, bounds, location, scale, origin)
 
     def deviations(self, t: Array, count: int, rng: np.random.Generator, *, inflate: float = 1.0) -> Array:
@@ -203,16 +206,16 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
 
 
 def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: str = "cpu") -> ScalarLogDensity:
-    """Builds the surrogate with these parameters from the first ``parameters.n`` rows of the data.
+    """The surrogate with these parameters, given the first ``parameters.n`` rows of the data.
 
     Args:
         data: Evaluated points.
         t: Their unit coordinates, with shape (n, d).
         parameters: Numbers of the surrogate.
-        device: Where the linear algebra runs.
+        device: Device of the linear algebra.
 
     Returns:
-        The surrogate; O(n^3), and as much again for the feasibility where infeasible points are known.
+        The surrogate, in O(n^3), and as much again for feasibility if infeasible points are known.
     """
     data, t = data.head(parameters.n), t[: parameters.n]
     problem = FitProblem(data, t, temperature=parameters.temperature, device=device)
@@ -231,10 +234,10 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
 
 
 def _contradicted(gp: CholeskyPosterior, training: Data, output: OutputWarp, d: int) -> Flags:
-    """Mask of the points below the relevant depth that the process predicts at less than half of it, with shape (n,).
+    """Mask, with shape (n,), of points below the relevant depth that the process predicts above half of it.
 
-    A process that cannot follow a cliff takes the deep points beyond it for noise. They count as infeasible:
-    otherwise draws would go there again and again.
+    A process that cannot follow a cliff explains deep points beyond it as noise. They count as infeasible, because
+    draws would otherwise go there repeatedly.
     """
     n, depth = len(training.u), relevant_depth(d)
     deep = output.inverse(training.y[:n].cpu().numpy()) < -depth

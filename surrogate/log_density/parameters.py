@@ -1,4 +1,4 @@
-"""The numbers and choices that define a scalar surrogate, and the depth down to which a log-density matters."""
+"""Parameters of scalar surrogates, and the relevant depth."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from surrogate.log_density.coordinates.whitening import Whitening
 __all__ = ["Division", "Structure", "SurrogateParameters", "relevant_depth", "trend_size"]
 
 
-_EXACT_LOG_AMPLITUDE = -2.5  # of the residual in units of the output scale: below 8 % it corrects the trend, no more
-_EXACT_SHAPING = 1e-3  # noise per nat of depth; a fit starts there, and a trend that is right lets it fall
-_COARSE_SHAPING = 0.1  # noise per nat of depth from which deep points hardly count
+_EXACT_LOG_AMPLITUDE = -2.5  # of the residual, in units of the output scale; below it only corrects the trend
+_EXACT_SHAPING = 1e-3  # noise per nat of depth below which the trend counts as exact
+_COARSE_SHAPING = 0.1  # noise per nat of depth above which deep points hardly count
 
 
 def trend_size(d: int) -> int:
@@ -34,16 +34,16 @@ def relevant_depth(d: int) -> float:
 
 @dataclass(frozen=True)
 class Division:
-    """A quadratic trend that is divided by a power of a positive parameter.
+    """A quadratic trend divided by a power of a positive parameter.
 
-    With a noise sd s among the parameters of a regression the log-likelihood is -n log s - RSS(b) / (2 s^2): a slope in
-    log s, and a quadratic of the other parameters b divided by s^2. The parameter has the warp "log".
+    If the noise sd s is a parameter of a regression, the log-likelihood is -n log s - RSS(b) / (2 s^2): a slope in log
+    s, and a quadratic of the other parameters b divided by s^2. The parameter has the warp "log".
 
     Attributes:
-        parameter: Number of the divisor.
+        parameter: Number of the dividing parameter.
         power: Exponent of the parameter that multiplies the quadratic: -2 for an sd, -1 for a variance.
-        axes: Whether a line and a square of each parameter that are not divided are added, as data about single
-            parameters, or a prior inside of the likelihood, make them.
+        axes: Whether to add undivided linear and quadratic terms of each parameter, which data on single parameters, or
+            a prior inside the likelihood, produce.
     """
 
     parameter: int
@@ -64,7 +64,7 @@ class Structure:
         trend: Name of the trend.
         output: Scale of the output warp, see ``OutputWarp``.
         warp: Input warp.
-        division: How a quadratic trend is divided by a parameter; None where it is not.
+        division: Division of a quadratic trend by a parameter, or None.
     """
 
     kernel: str
@@ -75,11 +75,11 @@ class Structure:
 
     @classmethod
     def plain(cls, low: Array, high: Array, periodic: Flags | None = None) -> Structure:
-        """A quadratic trend with an RBF residual and no warps, on a support from low to high."""
+        """The plain structure: a quadratic trend and an RBF residual without warps, on a support from low to high."""
         return cls("rbf", "quadratic", 0.0, InputWarp.identity(low, high, periodic))
 
     def same(self, other: Structure) -> bool:
-        """Whether all choices agree."""
+        """Whether both structures are equal."""
         mine = (self.kernel, self.trend, self.output, self.division)
         theirs = (other.kernel, other.trend, other.output, other.division)
         if mine != theirs or bool((self.warp.kinds != other.warp.kinds).any()):
@@ -92,9 +92,9 @@ class Structure:
     def cost(self) -> float:
         """Nats by which a structure must be more probable than the plain one.
 
-        2 per warped parameter, 3 for an output warp, a division and each coefficient of couplings, 8 for a rough
-        kernel: a few points of a steep function look rough, and a rough kernel learns slowly. Without this cost
-        ring-shaped posteriors needed half as many evaluations again.
+        The cost is 2 per warped parameter, 3 for an output warp, for a division and for each coefficient of couplings,
+        and 8 for a rough kernel, because few points of a steep function look rough, and a rough kernel learns slowly.
+        Without this cost ring-shaped posteriors needed 50 % more evaluations.
         """
         others = (self.output != 0.0) + (self.division is not None)
         others += 0 if self.warp.couplings is None else len(self.warp.couplings.vector)
@@ -102,23 +102,23 @@ class Structure:
 
     @property
     def size(self) -> int:
-        """Number of coefficients of its trend, if that is quadratic."""
+        """Number of coefficients of a quadratic trend."""
         return trend_size(self.warp.size) if self.division is None else self.division.size(self.warp.size)
 
 
 @dataclass(frozen=True, eq=False)
 class SurrogateParameters:
-    """Everything that defines a scalar surrogate, besides the data.
+    """All parameters of a scalar surrogate, which together with the data define it.
 
     Attributes:
         hyper: Hyperparameters of the process.
-        whitening: From warped to whitened coordinates.
-        structure: Discrete choices.
-        temperature: The process models (y - y_max) / temperature; 1 once the run maps the posterior.
-        n: Number of rows of the dataset that it was fitted to.
+        whitening: Map from warped to whitened coordinates.
+        structure: Structure of the surrogate.
+        temperature: The process models (y - y_max) / temperature; 1 once the run learns the posterior itself.
+        n: Number of rows of the dataset in the fit.
         score: Log density of the relevant points given the far ones, with the Jacobian of the output warp, the prior of
             the hyperparameters and the cost of the structure.
-        rescues: How often the fit had to raise the nugget to factor a matrix.
+        rescues: Number of times that the fit had to raise the nugget.
         feasibility: Kind of classifier of feasible points, one of ``surrogate.log_density.feasibility.choice.KINDS``.
     """
 
@@ -133,23 +133,23 @@ class SurrogateParameters:
 
     @property
     def exact(self) -> bool:
-        """Whether the trend explains the data: the residual and the shaping have both fallen."""
+        """Whether the trend explains the data, that is, amplitude and shaping are both small."""
         small = self.hyper.log_amplitude < _EXACT_LOG_AMPLITUDE and self.hyper.log_shaping < np.log(_EXACT_SHAPING)
         return self.structure.trend == "quadratic" and bool(small)
 
     @property
     def noise(self) -> float:
-        """Sd of the noise that was found in the values, in units of the log-likelihood; 0 where they are exact."""
+        """Sd of the noise detected in the values, in units of the log-likelihood; 0 if they are exact."""
         return 0.0 if self.hyper.log_noise is None else float(np.exp(self.hyper.log_noise))
 
     @property
     def coarse(self) -> bool:
-        """Whether deep points are taken for noise of more than a tenth of their depth."""
+        """Whether the fit explains deep points by noise of more than a tenth of their depth."""
         return self.hyper.log_shaping > np.log(_COARSE_SHAPING)
 
     @property
     def of_outputs(self) -> bool:
-        """False: of the log-likelihood itself."""
+        """False, because the surrogate is of the log-likelihood itself."""
         return False
 
     def numbers(self) -> dict[str, float]:
@@ -183,7 +183,7 @@ class SurrogateParameters:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray]) -> SurrogateParameters:
-        """The inverse of ``to_arrays``; arrays of former versions name no kind of feasibility: it was a process."""
+        """The inverse of ``to_arrays``; arrays of earlier versions without a kind of feasibility mean "process"."""
         temperature, score, output = map(float, arrays["numbers"])
         couplings = Couplings.of_array(arrays["warp/couplings"]) if "warp/couplings" in arrays else None
         low, high = arrays["warp/support"]

@@ -19,14 +19,14 @@ KINDS: dict[str, Callable[[Mapping[str, NDArray]], Parameters]] = {
     "composite": CompositeParameters.from_arrays,
     "mixed": MixedParameters.from_arrays,
 }
-"""How the parameters of each kind of surrogate are read; a new kind adds a row."""
+"""Functions that read the parameters of each kind of surrogate; a new kind adds an entry."""
 
 
 def parameters_from_arrays(arrays: Mapping[str, NDArray]) -> Parameters:
-    """The inverse of ``Parameters.to_arrays``; arrays without a kind are from before there were several.
+    """The inverse of ``Parameters.to_arrays``; arrays of earlier versions, without a kind, are scalar.
 
     Raises:
-        ValueError: If there is no such kind.
+        ValueError: If the kind is unknown.
     """
     kind = str(arrays.get("kind", "scalar"))
     if kind not in KINDS:

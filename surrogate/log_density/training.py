@@ -21,30 +21,31 @@ __all__ = ["MOST_FITTED", "FitProblem", "family", "far", "thinned", "visible"]
 
 
 MOST_FITTED = 400
-"""Points to which hyperparameters and structures are fitted, in fewer than 15 dimensions; the process sees all.
+"""Number of points in fits of hyperparameters and structures, in fewer than 15 dimensions; a process uses all.
 
-A search for structures takes some 300 factorisations, and more points than that hardly move its result: 8 CPU seconds
-at 600 points in 8 dimensions, 380 at 3,000.
+A search for structures takes about 300 factorisations, 8 CPU seconds with 600 points in 8 dimensions and 380 with
+3,000, and more points hardly change its result.
 """
 
 
-_THIN = 1e-18  # share of the largest variance below which other coordinates do not vary among themselves
-_MAX_SLOPES = 2000  # derivatives in a kernel matrix: 125 points in 16 dimensions
-_MOST_DEEP = 400  # points, deep ones included, with which a factorisation takes a few milliseconds
-_SHARE_RELEVANT = 0.75  # of the points that hyperparameters are fitted to, if there are enough relevant ones
-_POINTS_PER_COEFFICIENT = 3  # of a quadratic trend, at least, among these points
+_THIN = 1e-18  # share of the largest variance below which other coordinates count as constant
+_MAX_SLOPES = 2000  # largest number of derivatives in a kernel matrix: 125 points in 16 dimensions
+_MOST_DEEP = 400  # points, including deep ones, up to which a factorisation takes a few milliseconds
+_SHARE_RELEVANT = 0.75  # share of relevant points in fits of hyperparameters, if there are enough
+_POINTS_PER_COEFFICIENT = 3  # smallest number of these points per coefficient of a quadratic trend
 
 
 @dataclass(frozen=True, eq=False)
 class FitProblem:
-    """The data that a surrogate is fitted to.
+    """Data and settings of a fit.
 
     Attributes:
         data: Evaluated points, at least one of them finite; derivatives are with respect to t.
         t: Their unit coordinates, with shape (n, d).
-        draws: Draws t of the present posterior, with shape (m, d), whose covariance whitens; None at first.
+        draws: Draws t of the current posterior, with shape (m, d), whose covariance defines the whitening; None at
+            first.
         temperature: The process models (y - y_max) / temperature.
-        device: Where the linear algebra runs.
+        device: Device of the linear algebra.
         feasibility: Kind of classifier of feasible points, one of ``surrogate.log_density.feasibility.choice.KINDS``.
         most: Largest number of points, or 3 per coefficient of a quadratic trend if that is more; None for all.
     """
@@ -64,7 +65,7 @@ class FitProblem:
 
     @cached_property
     def rows(self) -> Flags:
-        """Rows of the data that the process sees, with shape (n,)."""
+        """Rows of the data used by the process, with shape (n,)."""
         rows = self.data.status == OK
         rows[rows] = visible(self.data.y[rows], self.temperature, self.d)
         return rows if self.most is None else thinned(self.data, rows, self.temperature, self.most)
@@ -75,7 +76,7 @@ class FitProblem:
         return (self.data.y[self.rows] - self.data.y_max) / self.temperature
 
     def training_set(self, parameters: SurrogateParameters) -> Data:
-        """These rows as the process takes them, in the coordinates of a surrogate."""
+        """These rows as data of a process, in the coordinates of a surrogate."""
         output = OutputWarp(parameters.structure.output)
         z = output.forward(self.y)
         depth = np.maximum(0.0, float(output.forward(np.array(-0.5 * relevant_depth(self.d)))) - z)
@@ -88,11 +89,11 @@ class FitProblem:
     def slopes(self, parameters: SurrogateParameters) -> tuple[Array, Array]:
         """Derivatives of the warped log-density with respect to whitened coordinates, by the chain rule.
 
-        Only those of the highest points, to limit the kernel matrix to 2,000 derivatives.
+        Only those of the highest points are used, to limit the kernel matrix to 2,000 derivatives.
 
         Returns:
-            The derivatives, with shape (n, d), NaN where unknown; and the logarithm of the Jacobian with respect to the
-            derivatives that were given, up to what is the same for all structures, with shape (n,), 0 where unknown.
+            The derivatives, with shape (n, d), NaN where unknown; and the log Jacobian with respect to the given
+            derivatives, up to a constant common to all structures, with shape (n,), 0 where unknown.
         """
         warp, whitening, d = parameters.structure.warp, parameters.whitening, self.d
         y = self.data.y[self.rows] - self.data.y_max
@@ -107,7 +108,7 @@ class FitProblem:
 
 
 def visible(y: Array, temperature: float, d: int) -> Flags:
-    """Mask of the finite values that the process sees: those above the relevant depth, and the best 400 (or 3 p)."""
+    """Mask of the finite values used by the process: those above the relevant depth, and the best 400 (or 3 p)."""
     depth = (y.max() - y) / temperature
     keep = depth < relevant_depth(d)
     keep[np.argsort(depth, kind="stable")[: max(_MOST_DEEP, 3 * trend_size(d))]] = True
@@ -127,16 +128,16 @@ def far(y: Array, d: int) -> Flags:
 
 
 def thinned(data: Dataset, rows: Flags, temperature: float, most: int) -> Flags:
-    """A mask of at most ``most`` of these rows, three quarters of them relevant; the same rows whenever data are added.
+    """A mask of at most ``most`` of these rows, three quarters of them relevant, that is stable when data are added.
 
-    Which ones is drawn once and for all for each row, so that scores of fits to growing data change smoothly. Three
-    points per coefficient of a quadratic trend are kept in any case.
+    The random choice is fixed for each row, so that scores of fits to growing data change smoothly. At least three
+    points per coefficient of a quadratic trend are kept.
 
     Args:
         data: All evaluations.
-        rows: Mask of those to choose from, with shape (n,).
+        rows: Mask of the rows to choose from, with shape (n,).
         temperature: See ``FitProblem``.
-        most: How many.
+        most: Largest number of rows.
     """
     d = data.x.shape[1]
     index, most = np.flatnonzero(rows), max(most, _POINTS_PER_COEFFICIENT * trend_size(d))
@@ -154,14 +155,14 @@ def thinned(data: Dataset, rows: Flags, temperature: float, most: int) -> Flags:
 
 
 def family(structure: Structure, whitening: Whitening) -> Trended:
-    """The processes that a structure names, up to their hyperparameters."""
+    """The family of processes of a structure."""
     if structure.division is None:
         return Trended(structure.kernel, Polynomial(structure.trend))
     return Trended(structure.kernel, _tilted(structure.division, whitening))
 
 
 def _tilted(division: Division, whitening: Whitening) -> Tilted:
-    """The trend of a division, in whitened coordinates: the divisor's logarithm is linear in these.
+    """The trend of a division in whitened coordinates, in which the divisor's logarithm is linear.
 
     The other coordinates are whitened among themselves.
     """

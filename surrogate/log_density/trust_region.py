@@ -1,4 +1,4 @@
-"""The trust region of a surrogate: a box around its data, outside of which its log-density is lowered."""
+"""The trust region of a surrogate: a box around its data, outside which the log-density is lowered."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["BEND_QUARTIC", "BEND_WIDTH", "TrustRegion"]
 
 
 BEND_WIDTH = 0.1
-"""Distance outside the trust region, in units of its width, at which a log-density is bent down by half a nat."""
+"""Distance outside the trust region, in units of its width, at which a log-density is lowered by half a nat."""
 BEND_QUARTIC = 0.1
-"""Weight of the square of the bend beside the bend itself: a quartic, which outgrows any quadratic trend."""
-_PADDING = 0.5  # on each side, in units of the box of the points: draws extrapolate that far
+"""Weight of the penalty's square, added to the penalty: a quartic, which outgrows any quadratic trend."""
+_PADDING = 0.5  # padding on each side, in units of the box of the points, to allow draws to extrapolate
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,13 +32,13 @@ class TrustRegion:
 
     @classmethod
     def around(cls, u: Array) -> TrustRegion:
-        """The box of the points u with shape (n, d), padded."""
+        """The padded box of points u with shape (n, d)."""
         low, high = u.min(0), u.max(0)
         pad = _PADDING * (high - low) + 1e-9
         return cls(low - pad, high + pad)
 
     def excess(self, u: Array) -> Array:
-        """How far each coordinate of u lies outside, with shape (m, d); negative inside."""
+        """Distance of each coordinate of u outside the box, with shape (m, d); negative inside."""
         return np.maximum(self.low - u, u - self.high)
 
     def bent(self, value: Array, u: Array) -> Array:

@@ -21,8 +21,8 @@ __all__ = ["chain_of_levels"]
 MakeChain = Callable[[View, ImportanceSample, int, float | None], Chain]
 MakeBridge = Callable[[View, Chain], Bridge]
 
-_CHAINED = 0.01  # probability from which a level has a chain; draws of others are resampled from their weighted ones
-_LEAST_ESS = 400  # effective draws of a chain: moments to 5 % of an sd
+_CHAINED = 0.01  # probability above which a level has a chain; other levels are resampled from weighted draws
+_LEAST_ESS = 400  # smallest effective number of draws of a chain: moments to 5 % of an sd
 
 
 def chain_of_levels(
@@ -40,9 +40,10 @@ def chain_of_levels(
         view: The last view of a run.
         samples: Weighted draws of the levels.
         n: Effective number of draws.
-        make_chain: From the view of a level, weighted draws of it, an effective number and seconds to its chain.
-        make_bridge: From the view of a level and its chain to its evidence.
-        max_seconds: How long all chains may take.
+        make_chain: Function of a level's view, its weighted draws, an effective number and seconds that gives its
+            chain.
+        make_bridge: Function of a level's view and its chain that gives its evidence.
+        max_seconds: Time limit of all chains together.
     """
     levels, p = samples.levels, samples.probability
     chains, bridges = {}, {}
@@ -76,12 +77,12 @@ def chain_of_levels(
 
 
 def _shift(view: View, level: int) -> float:
-    """Log-likelihood that the view of a level is relative to, minus that of all levels."""
+    """Reference log-likelihood of a level's view, minus that of all levels."""
     return at_level(view, level).model.y_max - view.model.y_max
 
 
 def _combined(chains: dict[int, Chain], p: Array, k: int) -> Chain:
-    """The quality of the chains together; their draws are not yet in it."""
+    """A chain with the diagnostics of all chains together, but not yet their draws."""
     longest = np.max([chain.autocorrelation_time for chain in chains.values()], axis=0)
     bad = [chain.reason for chain in chains.values() if not chain.converged]
     share = {level: float(p[level]) for level in chains}
@@ -99,7 +100,7 @@ def _combined(chains: dict[int, Chain], p: Array, k: int) -> Chain:
 
 
 def _bridge_of(samples: LevelSamples, bridges: dict[int, Bridge]) -> Bridge:
-    """The evidence of all levels, by bridges where there are some and else by importance sampling."""
+    """The evidence of all levels, by bridges if available and otherwise by importance sampling."""
     value, error = samples.log_evidence, samples.sampling_error
     for level, bridge in bridges.items():
         value[level], error[level] = bridge.log_integral, bridge.log_integral_error

@@ -1,8 +1,8 @@
-"""Draws and evidences of a surrogate with categorical and integer parameters: each level that matters has its own.
+"""Draws and evidences of a surrogate with categorical and integer parameters, separately for each relevant level.
 
-A level is one combination of the discrete values. Its posterior is sampled over the continuous parameters alone, and
-its weight is its prior probability times its evidence, which is more robust than jumps between levels. A level whose
-surrogate is surely far below the best value everywhere is left out.
+A level is one combination of the discrete values. Its posterior is sampled over the continuous parameters, and weighted
+by its prior probability times its evidence, which is more robust than jumps between levels. Levels whose surrogate is
+certainly far below the best value everywhere are left out.
 """
 
 from __future__ import annotations
@@ -26,31 +26,33 @@ from surrogate.samplers.smc_together import sample_tempered_together
 __all__ = ["LevelSamples", "draw_levels", "level_bounds", "level_features", "mixed_model", "sample_levels"]
 
 Rng = Callable[..., np.random.Generator]
-"""From the words of a purpose to a random generator."""
+"""Function from a purpose to a random generator."""
 
-_SDS = 3.0  # above the mean of the surrogate: what a level could reach at best
+_SDS = 3.0  # sds above the surrogate's mean, as the best value that a level could have
 _NEGLIGIBLE, _NEGLIGIBLE_PER_PARAMETER = (
     10.0,
     2.0,
-)  # nats below the best level, for a wide prior more, at which it is out
-_MOST_LIVE = 60  # levels that are sampled, those with the highest bounds: each takes some fifty calls of the surrogate
-_CANDIDATES = 20_000  # points of all levels together at which a bound is looked for
-_FEWEST_CANDIDATES, _MOST_CANDIDATES = 60, 400  # of these for each level
-_FEWEST_PARTICLES = 100  # of a level: differential evolution needs some ten for each parameter
-_LEAST_DRAWS = 4  # of each level among the posterior draws and the warm ones, so that it stays among the candidates
-_QUICK = 300  # draws by which the evidence of a level is first found
-_FEWEST_DRAWS = 40  # of a level, with fewer of which its warm draws start an importance sample as well
+)  # nats below the best level, or more for a wide prior, at which a level is left out
+_MOST_LIVE = (
+    60  # largest number of sampled levels, those with the highest bounds; each takes about fifty calls of the surrogate
+)
+_CANDIDATES = 20_000  # points of all levels at which bounds are searched
+_FEWEST_CANDIDATES, _MOST_CANDIDATES = 60, 400  # of these, per level
+_FEWEST_PARTICLES = 100  # particles of a level, because differential evolution needs about ten per parameter
+_LEAST_DRAWS = 4  # draws of each level among the posterior and warm draws, so that it stays among the candidates
+_QUICK = 300  # draws for a first estimate of a level's evidence
+_FEWEST_DRAWS = 40  # draws of a level below which its warm draws are also used for an importance sample
 
 
 @dataclass(frozen=True, eq=False)
 class LevelSamples:
-    """Weighted draws of the levels that matter.
+    """Weighted draws of the relevant levels.
 
     Attributes:
         levels: All levels of the problem.
         live: Numbers of the levels that were sampled, with shape (k,).
-        samples: Draws of the continuous parameters of each; log densities are relative to y_max and without the prior
-            probability of the level.
+        samples: Draws of the continuous parameters of each level; log densities are relative to y_max, without the
+            prior probability of the level.
     """
 
     levels: Levels
@@ -59,7 +61,7 @@ class LevelSamples:
 
     @property
     def log_evidence(self) -> Array:
-        """Log evidence of each level relative to y_max, with shape (L,), -inf where it was not sampled."""
+        """Log evidence of each level relative to y_max, with shape (L,), -inf if not sampled."""
         out = np.full(len(self.levels), -np.inf)
         out[self.live] = [sample.log_integral for sample in self.samples]
         return out
@@ -76,13 +78,13 @@ class LevelSamples:
 
     @property
     def sampling_error(self) -> Array:
-        """Monte Carlo error of each log evidence, with shape (L,); 0 where it was not sampled."""
+        """Monte Carlo error of each log evidence, with shape (L,); 0 if not sampled."""
         out = np.zeros(len(self.levels))
         out[self.live] = [sample.log_integral_error for sample in self.samples]
         return out
 
     def combined(self) -> ImportanceSample:
-        """One sample of all levels, with codes in the columns of the discrete parameters."""
+        """The draws of all levels as one sample, with codes in the columns of the discrete parameters."""
         p, log_prior = self.probability[self.live], self.levels.log_prior[self.live]
         pairs = list(zip(self.live, self.samples, strict=True))
         weights = np.concatenate([q * sample.weights for q, sample in zip(p, self.samples, strict=True)])
@@ -99,10 +101,10 @@ class LevelSamples:
 
 
 def mixed_model(model: LogDensity) -> MixedLogDensity:
-    """The surrogate, if it has levels.
+    """The surrogate, after checking that it has levels.
 
     Raises:
-        TypeError: If it has none.
+        TypeError: If it has no levels.
     """
     if not isinstance(model, MixedLogDensity):
         msg = f"a run with categories or integers needs a MixedLogDensity, got {type(model).__name__}"
@@ -113,12 +115,12 @@ def mixed_model(model: LogDensity) -> MixedLogDensity:
 def level_bounds(
     model: MixedLogDensity, setup: Setup, t: Array, rng: np.random.Generator, *, inflate: float = 1.0
 ) -> tuple[Array, Array]:
-    """What the log-likelihood of each level could be at best, and where.
+    """Upper bounds on the log-likelihood of each level, and the points where they are reached.
 
     Args:
         model: The surrogate.
         setup: The problem.
-        t: Points from which the continuous parts of candidates come, with shape (m, d); those of the prior are added.
+        t: Points that provide continuous parts of candidates, with shape (m, d), in addition to the prior.
         rng: Random numbers.
         inflate: Factor on the variance of the surrogate.
 
@@ -137,14 +139,14 @@ def level_bounds(
 
 
 def _live(bounds: Array, log_prior: Array, depth: float) -> Indices:
-    """Levels whose bound lies above the negligible depth; always the highest one."""
+    """Levels whose bound is above the negligible depth, and in any case the highest one."""
     height = bounds + log_prior
     order = np.argsort(-height, kind="stable")[:_MOST_LIVE]
     return np.sort(order[(height[order] > log_prior.max() - depth) | (order == order[0])])
 
 
 def draw_levels(model: LogDensity, setup: Setup, t: Array, previous: Draws | None, rng: Rng) -> Draws:
-    """Draws of the surrogate posterior: each level that may matter by sequential Monte Carlo, in its proportion.
+    """Draws of the surrogate posterior, by sequential Monte Carlo in each level that may be relevant.
 
     Args:
         model: The surrogate.
@@ -154,8 +156,9 @@ def draw_levels(model: LogDensity, setup: Setup, t: Array, previous: Draws | Non
         rng: Random generators by purpose.
 
     Returns:
-        About ``setup.particles`` draws at each temperature. Levels have shares of the posterior draws in proportion to
-        their weights, of the warm ones to the cube roots of these, and a few of each level that may matter.
+        About ``setup.particles`` draws at each temperature. The numbers of posterior draws are proportional to the
+        levels' weights, and those of warm draws to the cube roots of the weights; each level that may be relevant has a
+        few.
     """
     whole = mixed_model(model)
     levels, temperature = whole.levels, model.temperature
@@ -183,7 +186,7 @@ def draw_levels(model: LogDensity, setup: Setup, t: Array, previous: Draws | Non
 
 
 def _some(draws: Array, count: float, rng: np.random.Generator) -> Array:
-    """About so many of the draws of a level, and a few in any case."""
+    """About ``count`` of a level's draws, but at least a few."""
     chosen = rng.permutation(len(draws))[: max(round(float(count)), _LEAST_DRAWS)]
     return draws[np.sort(chosen)]
 
@@ -196,7 +199,7 @@ def _joined(levels: Levels, live: Indices, parts: Sequence[Array]) -> Array:
 def _together(
     model: MixedLogDensity, live: Indices, targets: Sequence[_LevelTarget], n: int, rng: np.random.Generator
 ) -> list[Draws]:
-    """n draws of each of some levels, all levels moved by the same calls of the surrogate."""
+    """n draws of each of some levels, all moved by the same calls of the surrogate."""
     begun = [starting_particles(own.prior, own.t, own.model.smooth(own.t), own.previous, rng, n=n) for own in targets]
     priors = [prior for prior, _, _ in begun]
 
@@ -217,13 +220,13 @@ def _together(
 
 @dataclass(frozen=True, eq=False)
 class _LevelTarget:
-    """One level: its surrogate, its prior, and the points from which its sampling starts.
+    """A level to be sampled: its surrogate, its prior, and its starting points.
 
     Attributes:
-        model: The surrogate of the level, relative to y_max of all.
+        model: The surrogate of the level, relative to the overall y_max.
         prior: The prior of the continuous parameters.
-        t: Evaluated continuous points of all levels, with shape (n, d - k): its particles start where its surrogate is
-            high among these, whichever level was evaluated there.
+        t: Evaluated continuous points of all levels, with shape (n, d - k): particles start at those where its
+            surrogate is high, whichever level was evaluated there.
         previous: Its last draws; None if there are too few.
     """
 
@@ -241,7 +244,7 @@ class _LevelTarget:
         return cls(model.at_level(level, model.y_max), setup.continuous.scaled, t[:, columns], own)
 
     def log_evidence(self, draws: Draws, rng: np.random.Generator) -> float:
-        """A quick estimate of the log of the integral of the tempered posterior."""
+        """A quick estimate of the log integral of the tempered posterior."""
         prior = self.prior.about(draws.posterior)
 
         def log_density(t: Array) -> Array:
@@ -255,7 +258,7 @@ class _LevelTarget:
 
 
 def draws_at(levels: Levels, draws: Draws, level: int) -> Draws:
-    """The continuous part of the draws of one level."""
+    """The continuous parts of the draws of one level."""
     posterior, warm = (
         part[levels.index(part) == level][:, levels.continuous] for part in (draws.posterior, draws.warm)
     )
@@ -263,9 +266,9 @@ def draws_at(levels: Levels, draws: Draws, level: int) -> Draws:
 
 
 def level_features(levels: Levels, t: Array, probability: Array) -> Array:
-    """Continuous columns of points t, and for each level that matters whether a point belongs to it.
+    """Features of points t: their continuous columns, and for each relevant level whether they belong to it.
 
-    Levels with a probability above half a per cent count, all but the most probable one, ten at most.
+    Relevant levels are those with a probability above half a per cent, except the most probable one, at most ten.
     """
     order = np.argsort(-probability, kind="stable")[1:11]
     order = order[probability[order] > 0.005]
@@ -280,10 +283,10 @@ def sample_levels(
     Args:
         log_posterior: Log-posterior relative to y_max per unit of t, from (m, d) to (m,), with the prior probability of
             the level.
-        window: The prior with its circles cut open.
+        window: The prior with cut circles.
         levels: All levels.
         draws: Draws of the surrogate.
-        n: Number of draws of all levels; a level has a tenth of them at least.
+        n: Number of draws of all levels; each level has at least a tenth of them.
         rng: Random generators by purpose.
     """
     live = np.unique(levels.index(draws.warm))

@@ -1,4 +1,4 @@
-"""The view of one level: what a check for continuous parameters may look at."""
+"""The view of one level, for checks of continuous parameters."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["at_level", "levels_of"]
 
 
 def levels_of(view: View) -> Levels:
-    """The levels of a run that has some.
+    """The levels of a run.
 
     Raises:
-        TypeError: If it has none.
+        TypeError: If the run has no levels.
     """
     levels = view.setup.levels
     if levels is None:
@@ -29,7 +29,7 @@ def levels_of(view: View) -> Levels:
 
 
 def at_level(view: View, level: int) -> View:
-    """The view of one level over its continuous parameters: its evaluations, its draws, the surrogate there."""
+    """The view of one level over its continuous parameters: its evaluations, its draws and its surrogate."""
     levels, state = levels_of(view), view.state
     mine = levels.index(state.data.x) == level
     data = state.data.where(mine)
@@ -52,5 +52,5 @@ def at_level(view: View, level: int) -> View:
 
 
 def _continuous(window: ScaledPrior, scaled: ScaledPrior) -> ScaledPrior:
-    """The window of the continuous parameters, with circles cut where those of all levels are."""
+    """The window of the continuous parameters, with circles cut as in the window of all levels."""
     return replace(scaled, seam=window.seam)

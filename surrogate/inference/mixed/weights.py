@@ -1,4 +1,4 @@
-"""Level probabilities of a surrogate with their errors, by joint paths at draws of each level."""
+"""Probabilities of levels with their errors, by joint paths of the surrogate at draws of each level."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from surrogate.samplers.smc import systematic_resample
 
 __all__ = ["level_probabilities"]
 
-_PATHS = 64  # joint paths: an error to 9 % of itself
-_POINTS = 900  # draws of all levels at which paths are drawn jointly, O(n^3)
-_FEWEST, _MOST = 15, 60  # of these for each level
+_PATHS = 64  # joint paths: errors are accurate to 9 %
+_POINTS = 900  # draws of all levels at which paths are evaluated jointly, O(n^3)
+_FEWEST, _MOST = 15, 60  # of these, per level
 
 
 def level_probabilities(
@@ -24,8 +24,8 @@ def level_probabilities(
 
     Args:
         model: The surrogate at temperature 1.
-        samples: Weighted draws of each level that matters.
-        y_max: Log-likelihood that log densities are relative to.
+        samples: Weighted draws of each relevant level.
+        y_max: Reference of log densities.
         rng: Random numbers.
         inflate: Factor on the variance of the paths.
     """

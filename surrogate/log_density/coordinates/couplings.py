@@ -1,4 +1,4 @@
-"""Couplings of coordinates: bends and scales that turn a curved or funnel-shaped log-density into a quadratic."""
+"""Couplings of coordinates: bends and scales under which a curved or funnel-shaped log-density becomes a quadratic."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from surrogate.arrays import Array, Flags
 __all__ = ["STEEPEST", "Coupling", "Couplings"]
 
 Coupling = tuple[str, int, int]
-"""Kind, "bend" or "scale", then the number of the source coordinate and that of its target."""
+"""A coupling: its kind, "bend" or "scale", and the numbers of the source and the target coordinate."""
 
 STEEPEST = 6.0
-"""Largest absolute logarithm of a scale: beyond a factor of 400 a funnel has no evaluations to learn it from."""
+"""Largest absolute log scale; a funnel has no evaluations beyond a factor of 400 from which to learn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,12 +23,12 @@ class Couplings:
     """z_j = (s_j - q_j - sum_i (L_ij s_i + B_ij s_i^2)) exp(-sum_i A_ij s_i), with s = (w - centre) @ frame.
 
     A bend B_ij subtracts from coordinate j the parabola that it follows along coordinate i; a scale A_ij divides j by a
-    width that grows exponentially with i. All couplings act on the original coordinates, so that in a chain, where each
-    coordinate follows the one before, every link has coefficients of its own: B, and L where the source is a target
-    itself (a shift of the centre of its parabola, which a quadratic of z describes already elsewhere). They are the
-    affine couplings of Dinh, Sohl-Dickstein & Bengio (2017), arXiv:1605.08803, of a fixed form and few in number. The
-    log-density is modelled and the sampler stays in the original coordinates, so that neither an inverse nor a
-    Jacobian is needed.
+    width that grows exponentially with i. All couplings act on the original coordinates, so in a chain, where each
+    coordinate follows the previous one, every link has separate coefficients: B, and also L if the source is itself a
+    target (this shifts the centre of its parabola; otherwise a quadratic of z already describes such a shift). They are
+    affine couplings of a fixed form, see Dinh, Sohl-Dickstein & Bengio (2017), arXiv:1605.08803. Because the
+    log-density is modelled and the sampler stays in the original coordinates, neither an inverse nor a Jacobian is
+    needed.
 
     Attributes:
         bend: B with shape (d, d), zero where there is no coupling.
@@ -38,7 +38,7 @@ class Couplings:
         bends: Mask of the active bends, with shape (d, d).
         scales: Mask of the active scales, with shape (d, d).
         centre: With shape (d,).
-        frame: With shape (d, d); diagonal where the couplings are of the parameters themselves.
+        frame: With shape (d, d); diagonal if the couplings are between parameters.
     """
 
     bend: Array
@@ -52,7 +52,7 @@ class Couplings:
 
     @classmethod
     def none(cls, centre: Array, frame: Array) -> Couplings:
-        """Couplings of which none is active."""
+        """A set without active couplings."""
         d = len(centre)
         zero, off = np.zeros((d, d)), np.zeros((d, d), dtype=bool)
         return cls(zero, zero, zero, np.zeros(d), off, off, centre, frame)
@@ -82,7 +82,7 @@ class Couplings:
         return np.concatenate([*parts, self.offset[self.scales.any(0)]])
 
     def at(self, vector: Array) -> Couplings:
-        """The same couplings with other coefficients, the inverse of ``vector``."""
+        """The same couplings with new coefficients, in the order of ``vector``."""
         masks = (self.bends, self.scales, self._linears, self.scales.any(0))
         ends = np.cumsum([int(mask.sum()) for mask in masks])[:-1]
         filled = []
@@ -93,7 +93,7 @@ class Couplings:
         return replace(self, bend=filled[0], scale=filled[1], linear=filled[2], offset=filled[3])
 
     def only(self, pairs: Sequence[Coupling]) -> Couplings:
-        """These couplings alone, with the coefficients that they have here, or zero."""
+        """A copy with only these couplings active, with their current coefficients, or zero for new ones."""
         bends, scales = np.zeros_like(self.bends), np.zeros_like(self.scales)
         for kind, source, target in pairs:
             (bends if kind == "bend" else scales)[source, target] = True
@@ -107,16 +107,16 @@ class Couplings:
         )
 
     def of_parameters(self, kept: Flags) -> Couplings:
-        """The couplings whose source and target are made of the marked parameters alone; the mask has shape (d,)."""
+        """The couplings whose source and target depend only on the marked parameters; the mask has shape (d,)."""
         whole = np.array([kept[np.flatnonzero(column)].all() for column in self.frame.T])
         return self.only([pair for pair in self.pairs if whole[pair[1]] and whole[pair[2]]])
 
     def same(self, other: Couplings) -> bool:
-        """Whether the same couplings are active, whatever their coefficients."""
+        """Whether the same couplings are active, with any coefficients."""
         return bool((self.bends == other.bends).all() and (self.scales == other.scales).all())
 
     def _parts(self, w: Array) -> tuple[Array, Array, Flags, Array]:
-        """s, the stretch exp(-sum A s), where that is not clipped, and z."""
+        """s, the factor exp(-sum A s), a mask of where that is not clipped, and z."""
         s = (w - self.centre) @ self.frame
         log_scale = s @ self.scale
         stretch = np.exp(-np.clip(log_scale, -STEEPEST, STEEPEST))
@@ -153,7 +153,7 @@ class Couplings:
         return np.concatenate([*parts, by_shift[:, self.scales.any(0)]], 1)
 
     def to_array(self) -> Array:
-        """All numbers, with shape (6 d + 2, d)."""
+        """All numbers as an array with shape (6 d + 2, d)."""
         masks = self.bends.astype(float), self.scales.astype(float)
         return np.concatenate([self.bend, self.scale, self.linear, self.frame, *masks, [self.offset, self.centre]])
 

@@ -11,15 +11,15 @@ from surrogate.arrays import Array, Flags
 __all__ = ["LEAST", "Decades"]
 
 LEAST = 1e-300
-"""Distance from the origin that stands for zero."""
+"""Distance from the origin used instead of zero."""
 
 
 @dataclass(frozen=True, eq=False)
 class Decades:
-    """The map of some parameters x to log(x - origin); the others stay.
+    """The map of some parameters x to log(x - origin); the others are unchanged.
 
     Attributes:
-        origin: With shape (d,), NaN for the parameters that stay.
+        origin: With shape (d,), NaN for the unchanged parameters.
     """
 
     origin: Array
@@ -30,13 +30,13 @@ class Decades:
         return np.isfinite(self.origin)
 
     def forward(self, x: Array) -> Array:
-        """The mapped points, with the shape (..., d) of x; a point at or below the origin lies 1e-300 above it."""
+        """The mapped points, with the shape (..., d) of x; points at or below the origin count as 1e-300 above it."""
         out, columns = np.array(x, dtype=np.float64), self.mapped
         out[..., columns] = np.log(np.maximum(out[..., columns] - self.origin[columns], LEAST))
         return out
 
     def inverse(self, w: Array) -> Array:
-        """The points x of mapped points w, both with shape (..., d); infinite beyond the range of numbers."""
+        """The points x of mapped points w, both with shape (..., d); infinite on overflow."""
         out, columns = np.array(w, dtype=np.float64), self.mapped
         with np.errstate(over="ignore"):
             out[..., columns] = self.origin[columns] + np.exp(out[..., columns])

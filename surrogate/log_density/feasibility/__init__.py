@@ -1,1 +1,1 @@
-"""Feasibility: where the log-likelihood is finite."""
+"""Feasibility: classifiers of where the log-likelihood is finite."""

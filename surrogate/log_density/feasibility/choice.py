@@ -11,14 +11,14 @@ __all__ = ["KINDS", "check_kind", "fit_feasibility", "restored"]
 
 
 KINDS = ("process", "svm")
-"""A Gaussian process classifier, or a support vector machine."""
+"""Kinds of classifiers: a Gaussian process, or a support vector machine."""
 
 
 def check_kind(kind: str) -> str:
-    """The kind, if there is one of that name.
+    """The kind, after checking its name.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If the kind is unknown.
     """
     if kind not in KINDS:
         msg = f"feasibility must be one of {', '.join(map(repr, KINDS))}, got {kind!r}"
@@ -29,17 +29,17 @@ def check_kind(kind: str) -> str:
 def fit_feasibility(
     kind: str, u: Array, feasible: Flags, *, doubtful: Flags | None = None, device: str = "cpu"
 ) -> Feasibility:
-    """A fitted classifier; ``Everywhere`` where nothing is infeasible.
+    """A fitted classifier, or ``Everywhere`` if no point is infeasible.
 
     Args:
         kind: One of ``KINDS``.
         u: Points in whitened coordinates, with shape (n, d).
-        feasible: Whether each is feasible, with shape (n,).
-        doubtful: Points that may be infeasible by chance, with shape (n,), see ``points.trusted``.
-        device: Where a machine with very many points runs; all else runs on the CPU.
+        feasible: Whether each point is feasible, with shape (n,).
+        doubtful: Whether each point may be infeasible by chance, with shape (n,), see ``points.trusted``.
+        device: Device for a machine with very many points; all else runs on the CPU.
 
     Raises:
-        ValueError: If there is no such kind, or no point is feasible.
+        ValueError: If the kind is unknown, or no point is feasible.
     """
     if check_kind(kind) == "svm":
         return fit_machine(u, feasible, doubtful=doubtful, device=device)
@@ -50,7 +50,7 @@ def restored(kind: str, arrays: FeasibilityArrays) -> Feasibility:
     """The classifier with these numbers, the inverse of ``Feasibility.arrays``.
 
     Raises:
-        ValueError: If there is no such kind.
+        ValueError: If the kind is unknown.
     """
     if kind == "everywhere":
         return Everywhere()

@@ -1,4 +1,4 @@
-"""The points that a classifier of feasibility learns from: which to trust, and which lie nearest to the boundary."""
+"""Training points of a classifier of feasibility: reliable points, and those nearest to the boundary."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from surrogate.arrays import Array, Flags, Indices
 __all__ = ["nearest_to_boundary", "trusted"]
 
 
-_NEIGHBOURS = 3  # of which two must be infeasible too before a failure counts as infeasible
+_NEIGHBOURS = 3  # neighbours, of which two must be infeasible too for a failure to count as infeasible
 
 
 def trusted(u: Array, feasible: Flags, doubtful: Flags | None) -> tuple[Array, Flags]:
-    """The points without doubtful ones that stand alone.
+    """Mask of the points without isolated doubtful ones.
 
-    A doubtful point, an evaluation that failed and perhaps by chance, counts as infeasible where such points cluster:
-    at least two of its three nearest neighbours must be infeasible too.
+    A doubtful point, such as an evaluation that may have failed by chance, counts as infeasible only if at least two of
+    its three nearest neighbours are infeasible too.
     """
     if doubtful is None or len(u) <= _NEIGHBOURS:
         return u, feasible
@@ -27,7 +27,7 @@ def trusted(u: Array, feasible: Flags, doubtful: Flags | None) -> tuple[Array, F
 
 
 def _alone(u: Array, feasible: Flags, rows: Indices) -> Flags:
-    """Whether fewer than two of the nearest neighbours of each of these k points are infeasible; O(k n d)."""
+    """Mask of those of k points with fewer than two infeasible nearest neighbours; O(k n d)."""
     r2 = ((u[rows, None, :] - u[None]) ** 2).sum(-1)
     r2[np.arange(len(rows)), rows] = np.inf
     neighbours = np.argpartition(r2, _NEIGHBOURS, axis=1)[:, :_NEIGHBOURS]
@@ -35,7 +35,7 @@ def _alone(u: Array, feasible: Flags, rows: Indices) -> Flags:
 
 
 def nearest_to_boundary(u: Array, feasible: Flags, most: int) -> Indices:
-    """Rows of the points nearest to one of the other class, at most ``most``, in ascending order; O(n^2 d)."""
+    """Rows of at most ``most`` points nearest to the other class, in ascending order; O(n^2 d)."""
     if len(u) <= most:
         return np.arange(len(u))
     r2 = (u**2).sum(1)[:, None] + (u**2).sum(1) - 2.0 * (u @ u.T)

@@ -1,10 +1,10 @@
-"""Feasibility by a Gaussian-process classifier: where the boundary lies, and with what uncertainty.
+"""Feasibility by a Gaussian-process classifier, with the uncertainty of the boundary.
 
     feasible(u) = [f(u) > 0],   f ~ GP(0, A (1 + u.u' / d + c k_l(|u - u'|))),
 
-in whitened coordinates u: a plane, and a stationary term that bends it on one of several scales. The evidence chooses
-the scale. A plane needs few points; a hole in the bulk needs a short scale, and gets it without making a flat boundary
-rough. Classes are known without noise: the probit link has a step of a hundredth of the prior sd of f.
+in whitened coordinates u: a plane plus a stationary term that bends it on one of several scales, chosen by the
+evidence. A plane needs few points; a short scale describes a hole in the bulk without making flat boundaries rough.
+Classes have no noise, so the step of the probit link is a hundredth of the prior sd of f.
 
 Inference is by expectation propagation, see ``surrogate.gp.solvers.classes``. On three problems with forbidden regions
 the Brier score of new points was .036, .062 and .0018, against .050, .117 and .0021 with a support vector machine.
@@ -33,11 +33,13 @@ __all__ = ["PRIOR_VARIANCE", "SURE", "FeasibilityProcess", "Shape", "fit_process
 PRIOR_VARIANCE = 1e4
 """A: prior variance of f at the origin, in units of the probit's step."""
 SURE = 0.02
-"""A class less likely than this counts as excluded."""
+"""A class with a smaller probability than this counts as excluded."""
 _NUGGET = 1e-6  # variance added at each point, in units of the prior variance at the origin ...
-_RAISED = (1e-9, 1e-6, 1e-3)  # ... or of the largest prior variance, where rounding needs more: points very far out
-_FARTHEST = 1e3  # distance from the origin to which points are drawn in where no kernel can be factored
-_MOST_POINTS = 400  # beyond, those nearest to the boundary: expectation propagation costs O(n^3) a sweep
+_RAISED = (1e-9, 1e-6, 1e-3)  # ... or of the largest prior variance, for points very far out
+_FARTHEST = 1e3  # distance from the origin to which points are moved if no kernel can be factored
+_MOST_POINTS = (
+    400  # largest number of points, nearest to the boundary, as expectation propagation costs O(n^3) per sweep
+)
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,9 @@ class Shape:
     """Hyperparameters of the classifier's kernel.
 
     Attributes:
-        bend: Variance c of what bends the plane, in units of that of the plane; 0 for a plane.
-        length: Its scale l, in units of sqrt(d).
-        smooth: Whether its correlation is Gaussian; Matern-5/2 else.
+        bend: Variance c of the stationary term, in units of the plane's; 0 for a plane.
+        length: Lengthscale l of the stationary term, in units of sqrt(d).
+        smooth: Whether its kernel is squared exponential instead of Matern 5/2.
     """
 
     bend: float = 0.0
@@ -55,7 +57,7 @@ class Shape:
     smooth: bool = True
 
     def kernel(self, d: int) -> Kernel:
-        """Prior covariance of f in d coordinates: of a constant, a plane, and what bends it."""
+        """Prior covariance of f in d coordinates: constant, plane and stationary term."""
         sd, root = math.sqrt(PRIOR_VARIANCE), math.sqrt(d)
         plane = Scale(sd) + Linear(root / sd)
         if self.bend == 0.0:
@@ -80,10 +82,10 @@ class FeasibilityProcess(Classifier):
     """A fitted Gaussian-process classifier of feasibility.
 
     Attributes:
-        points: The points that it was fitted to, with shape (n, d).
-        weights: Of prior covariances in the mean of f, with shape (n,); see ``ClassPosterior``.
+        points: Training points, with shape (n, d).
+        weights: Weights of prior covariances in the mean of f, with shape (n,); see ``ClassPosterior``.
         root: Reduction of the variance of f by the classes, with shape (n, n); see ``ClassPosterior``.
-        shape: Of the kernel.
+        shape: Hyperparameters of the kernel.
         log_evidence: Natural log of the probability of the classes of the points.
     """
 
@@ -105,11 +107,11 @@ class FeasibilityProcess(Classifier):
         return "process"
 
     def margin(self, u: Array) -> Array:
-        """Mean of f over its sd, positive where a point is more likely feasible, with shape (m,); O(m n^2)."""
+        """Mean of f divided by its sd, positive where a point is probably feasible, with shape (m,); O(m n^2)."""
         return self.posterior.margin(u)
 
     def probability(self, u: Array) -> Array:
-        """Probability of being feasible, with shape (m,); set to 0 below 2 % and to 1 above 98 %."""
+        """Probability of being feasible, with shape (m,); rounded to 0 below 2 % and to 1 above 98 %."""
         return np.clip((ndtr(self.margin(u)) - SURE) / (1.0 - 2.0 * SURE), 0.0, 1.0)
 
     def doubt(self, u: Array) -> Array:
@@ -130,7 +132,7 @@ class FeasibilityProcess(Classifier):
         return self.posterior.covariance_parts(u)
 
     def arrays(self, d: int) -> FeasibilityArrays:  # noqa: ARG002  # the points have d coordinates
-        """The numbers that define the classifier, except for its evidence."""
+        """The classifier as arrays of numbers, without its evidence."""
         shape = np.array([self.shape.bend, self.shape.length, float(self.shape.smooth)])
         return FeasibilityArrays(self.points, self.weights, self.root, shape)
 
@@ -142,7 +144,7 @@ class FeasibilityProcess(Classifier):
 
 
 def _fit(u: Array, sign: Array, shape: Shape) -> FeasibilityProcess | None:
-    """The classifier with a shape; None if its matrices cannot be factored with any nugget."""
+    """The classifier with a shape; None if matrices cannot be factored with any nugget."""
     largest = float(shape.variance(u).max())
     nuggets = (_NUGGET * PRIOR_VARIANCE, *(relative * largest for relative in _RAISED))
     found = classify(shape.kernel(u.shape[1]), u, sign, nuggets)
@@ -152,7 +154,7 @@ def _fit(u: Array, sign: Array, shape: Shape) -> FeasibilityProcess | None:
 def fit_process(u: Array, feasible: Flags, *, doubtful: Flags | None = None) -> FeasibilityProcess | Everywhere:
     """The classifier with the largest evidence among several kernels.
 
-    Of more than 400 points those nearest to the boundary are used.
+    If there are more than 400 points, those nearest to the boundary are used.
 
     Args:
         u: Points in whitened coordinates, with shape (n, d).
@@ -160,7 +162,8 @@ def fit_process(u: Array, feasible: Flags, *, doubtful: Flags | None = None) -> 
         doubtful: Points that may be infeasible by chance, with shape (n,), see ``points.trusted``.
 
     Returns:
-        The classifier, O(n^3) for each shape, some twenty factorisations; ``Everywhere`` where nothing is infeasible.
+        The classifier, after about twenty factorisations of O(n^3) for each shape, or ``Everywhere`` if no point is
+        infeasible.
 
     Raises:
         ValueError: If no point is feasible.

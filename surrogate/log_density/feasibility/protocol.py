@@ -1,4 +1,4 @@
-"""What every classifier of feasibility offers: whether a log-likelihood is finite at a point, and how sure that is."""
+"""The interface of classifiers of feasibility, which predict where a log-likelihood is finite."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["Classifier", "Everywhere", "Feasibility", "FeasibilityArrays"]
 
 @dataclass(frozen=True, eq=False)
 class FeasibilityArrays:
-    """The numbers of a classifier in d coordinates.
+    """A classifier in d coordinates as arrays of numbers.
 
     Attributes:
-        points: Points that it was fitted to, or support vectors, with shape (k, d).
+        points: Training points or support vectors, with shape (k, d).
         weights: Their weights in the decision function, with shape (k,).
-        root: Of a process, the reduction of its variance by the data, with shape (k, k); of a machine empty, (0, 0).
-        shape: Of a process the bend, the length and 1 if it is smooth; of a machine the intercept, gamma and 0.
+        root: For a process the reduction of its variance by the data, with shape (k, k); empty, (0, 0), for a machine.
+        shape: For a process the bend, the length, and 1 if it is smooth; for a machine the intercept, gamma and 0.
     """
 
     points: Array
@@ -31,24 +31,24 @@ class FeasibilityArrays:
 
 
 class Feasibility(Protocol):
-    """Where a log-likelihood is finite, as far as its evaluations tell, at whitened points u with shape (m, d)."""
+    """Interface of a classifier of feasible points u, in whitened coordinates, with shape (m, d)."""
 
     @property
     def kind(self) -> str:
-        """Its name: "everywhere", "process" or "svm"."""
+        """Name of the classifier: "everywhere", "process" or "svm"."""
         ...
 
     @property
     def everywhere(self) -> bool:
-        """Whether nothing infeasible is known."""
+        """Whether no infeasible point is known."""
         ...
 
     def margin(self, u: Array) -> Array:
-        """Decision function, positive where feasible is more likely, with shape (m,)."""
+        """Decision function, positive where a point is probably feasible, with shape (m,)."""
         ...
 
     def probability(self, u: Array) -> Array:
-        """Probability of being feasible, exactly 0 or 1 where the data leave no reasonable doubt, with shape (m,)."""
+        """Probability of being feasible, exactly 0 or 1 if there is no reasonable doubt, with shape (m,)."""
         ...
 
     def log_probability(self, u: Array) -> Array:
@@ -56,7 +56,7 @@ class Feasibility(Protocol):
         ...
 
     def doubt(self, u: Array) -> Array:
-        """Variance p (1 - p) of whether a point is feasible, with shape (m,); small but positive far from the doubt."""
+        """Variance p (1 - p) of feasibility, with shape (m,); small but positive far from the boundary."""
         ...
 
     def deviations(self, u: Array, count: int, rng: np.random.Generator) -> Array:
@@ -64,11 +64,11 @@ class Feasibility(Protocol):
         ...
 
     def correlated(self, u: Array) -> tuple[Array, Array]:
-        """Prior covariance K of the decision at u, (m, m), and H, (k, m): given the data it is K - H^T H."""
+        """Prior covariance K of the decision function at u, (m, m), and H, (k, m); given the data it is K - H^T H."""
         ...
 
     def arrays(self, d: int) -> FeasibilityArrays:
-        """The numbers that define it, see ``FeasibilityArrays``."""
+        """The classifier as arrays of numbers."""
         ...
 
 
@@ -92,7 +92,7 @@ class Classifier(ABC):
 
 @dataclass(frozen=True)
 class Everywhere:
-    """Feasibility where nothing infeasible is known."""
+    """Feasibility if no infeasible point is known."""
 
     @property
     def kind(self) -> str:

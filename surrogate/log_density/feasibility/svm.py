@@ -18,25 +18,25 @@ from surrogate.log_density.feasibility.protocol import Classifier, Everywhere, F
 __all__ = ["FeasibilityMachine", "fit_machine"]
 
 
-_MAX_ITERATIONS = 200_000  # of libsvm
-_MOST_FOR_LIBSVM = 20_000  # points; its cost grows with their square, and few of them are support vectors
+_MAX_ITERATIONS = 200_000  # largest number of iterations of libsvm
+_MOST_FOR_LIBSVM = 20_000  # points for libsvm, whose cost is quadratic, although few points are support vectors
 _MOST_FOR_LIBSVM_BESIDE_A_GPU = 5_000  # points
-_LEAST_SQUARES_COST = 1.0  # high costs, which a separation without errors needs, make a least-squares machine worse
+_LEAST_SQUARES_COST = 1.0  # the high costs needed for a separation without errors make a least-squares machine worse
 GAMMAS = (0.01, 0.03, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0)
-"""Coefficients gamma of the kernel times d, from wide to narrow."""
+"""Values of gamma times d for the kernel, from wide to narrow."""
 
 
 @dataclass(frozen=True, eq=False)
 class FeasibilityMachine(Classifier):
     """A fitted support vector machine.
 
-    Its decision function is 1 and -1 on the margins. The data leave open only the strip between them, in which hardly
-    an evaluated point lies, and the probability of being feasible is taken to rise linearly across it.
+    Its decision function is 1 and -1 on the margins. Only the strip between them, which contains hardly any evaluated
+    points, is uncertain; the probability of being feasible is assumed to rise linearly across it.
 
     Attributes:
         support: Support vectors, with shape (k, d).
         weights: Their signed multipliers, with shape (k,).
-        intercept: Added to the sum.
+        intercept: Constant added to the sum.
         gamma: Gamma of the kernel exp(-gamma |u - u'|^2).
     """
 
@@ -59,13 +59,13 @@ class FeasibilityMachine(Classifier):
         return self._kernel(u, self.support) @ self.weights + self.intercept
 
     def probability(self, u: Array) -> Array:
-        """Probability of being feasible, with shape (m,): 0 and 1 beyond the margins."""
+        """Probability of being feasible, with shape (m,); 0 or 1 outside the margins."""
         return np.clip(0.5 * (1.0 + self.margin(u)), 0.0, 1.0)
 
     def doubt(self, u: Array) -> Array:
         """Variance p (1 - p) of the feasibility of a point, with shape (m,), for p the logistic of twice the margin.
 
-        Wider than ``probability``: beyond the margins a class is likely, not certain.
+        It is wider than ``probability``, because outside the margins a class is likely but not certain.
         """
         p = 1.0 / (1.0 + np.exp(-2.0 * np.clip(self.margin(u), -20.0, 20.0)))
         return p * (1.0 - p)
@@ -73,8 +73,8 @@ class FeasibilityMachine(Classifier):
     def deviations(self, u: Array, count: int, rng: np.random.Generator) -> Array:
         """Joint paths of feasibility as logs relative to their mean, with shape (count, m): -inf where infeasible.
 
-        A machine has no paths of its own. Each point is feasible with its ``probability``, and points are correlated
-        as a Gaussian process with the kernel of the machine is; O(m^2 d + m^3).
+        A machine defines no paths. Here each point is feasible with its ``probability``, and points are correlated like
+        a Gaussian process with the machine's kernel; O(m^2 d + m^3).
         """
         p = self.probability(u)
         f = joint_normal(self._kernel(u, u), count, rng)
@@ -82,11 +82,11 @@ class FeasibilityMachine(Classifier):
             return np.where(f > -ndtri(p), -np.log(p), -np.inf)
 
     def correlated(self, u: Array) -> tuple[Array, Array]:
-        """The kernel matrix at u, (m, m), and zeros with shape (1, m), since it is not conditioned on data."""
+        """The kernel matrix at u, (m, m), and zeros with shape (1, m), because it is not conditioned on data."""
         return self._kernel(u, u), np.zeros((1, len(u)))
 
     def arrays(self, d: int) -> FeasibilityArrays:  # noqa: ARG002  # the support vectors have d coordinates
-        """The numbers that define the classifier."""
+        """The classifier as arrays of numbers."""
         shape = np.array([self.intercept, self.gamma, 0.0])
         return FeasibilityArrays(self.support, self.weights, np.empty((0, 0)), shape)
 
@@ -100,7 +100,7 @@ class FeasibilityMachine(Classifier):
 def _machine(gamma: float, u: Array, feasible: Flags, cost: Array) -> Any:
     from sklearn.svm import SVC
 
-    # Where a kernel is too wide to separate the classes libsvm iterates for very long; the next one is tried instead.
+    # If a kernel is too wide to separate the classes libsvm iterates for very long, so the next one is tried.
     machine = SVC(C=1.0, kernel="rbf", gamma=gamma, tol=1e-4, cache_size=50, max_iter=_MAX_ITERATIONS, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -112,18 +112,18 @@ def fit_machine(
 ) -> FeasibilityMachine | Everywhere:
     """The smoothest support vector machine that classifies every point correctly.
 
-    Kernels exp(-gamma |u - u'|^2) are tried from the widest on, until no point is wrong; the width is in units of the
-    whitened posterior.
+    Kernels exp(-gamma |u - u'|^2) are tried from the widest to narrower ones until no point is misclassified; widths
+    are in units of the whitened posterior.
 
     Args:
         u: Evaluated points in whitened coordinates, with shape (n, d).
         feasible: Whether each is feasible, with shape (n,).
         doubtful: Points that may be infeasible by chance, with shape (n,), see ``points.trusted``.
         cost: Penalty of a point on the wrong side.
-        device: Where a machine with very many points runs, see ``fit_least_squares``.
+        device: Device for a machine with very many points, see ``fit_least_squares``.
 
     Returns:
-        The machine; ``Everywhere`` where nothing is infeasible.
+        The machine, or ``Everywhere`` if no point is infeasible.
 
     Raises:
         ValueError: If no point is feasible.
@@ -156,16 +156,16 @@ def fit_machine(
 def fit_least_squares(u: Array, feasible: Flags, *, device: str = "cpu") -> FeasibilityMachine:
     """The least-squares support vector machine with the fewest misclassified points, among several widths.
 
-    For more points than libsvm can take: one linear system for each width, tile by tile on any device. Its decision
-    function is a regression of the classes +1 and -1, which serves as a margin too: halfway between them both classes
-    are as likely.
+    For more points than libsvm can handle: one linear system for each width, in tiles on any device. Its decision
+    function is a regression on the classes +1 and -1, which can be used as a margin, because halfway between them both
+    classes are equally likely.
 
     Args:
         u: Points in whitened coordinates, with shape (n, d), of both classes.
         feasible: Whether each is feasible, with shape (n,).
-        device: Where it runs.
+        device: Device to fit on.
     """
-    from surrogate.svm.lssvc import LSSVC  # loads scikit-learn, which most runs never need
+    from surrogate.svm.lssvc import LSSVC  # imported here because it loads scikit-learn, which most runs do not need
 
     machines = [
         LSSVC(_LEAST_SQUARES_COST, gamma=gamma / u.shape[1], device=device).fit(u, feasible) for gamma in GAMMAS

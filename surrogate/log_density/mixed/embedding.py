@@ -1,10 +1,9 @@
-"""Coordinates of levels: categories on the corners of a simplex, integers on a line.
+"""Embedding of levels: categories as corners of a simplex, integers on a line.
 
-A stationary kernel of the distance between these coordinates is a kernel between levels. The RBF kernel factors: on the
-corners of a simplex it gives any two categories the same correlation exp(-1 / (2 l^2)), on a line it gives integers
-one that falls with their difference; with continuous coordinates beside them it is the product of both. A quadratic
-trend in all coordinates gives each category a constant and slopes of its own, integers a quadratic, and all levels one
-curvature.
+A stationary kernel of the distance between these coordinates is a kernel between levels. The RBF kernel factors: on a
+simplex any two categories have the same correlation exp(-1 / (2 l^2)), on a line the correlation of integers falls with
+their difference, and with continuous coordinates the kernel is the product. A quadratic trend in all coordinates gives
+each category a separate constant and slopes, integers a quadratic, and all levels a common curvature.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ __all__ = ["Embedding", "coordinates_of", "simplex"]
 def simplex(count: int) -> Array:
     """Corners of a regular simplex with edges of length one, centred on the origin, with shape (count, count - 1)."""
     out = np.zeros((count, count - 1))
-    for k in range(1, count):  # the next corner lies above the centre of those before it
+    for k in range(1, count):  # the next corner lies above the centre of the earlier ones
         height = np.sqrt((k + 1) / (2.0 * k))
         out[k, k - 1] = height * k / (k + 1)
         out[:k, k - 1] = -height / (k + 1)
@@ -30,9 +29,9 @@ def simplex(count: int) -> Array:
 
 
 def coordinates_of(levels: Levels, members: Indices) -> Array:
-    """Coordinates of all levels that tell those of a group apart, with shape (L, e); e = 0 for a group of one.
+    """Coordinates of all levels that distinguish those of a group, with shape (L, e); e = 0 for a group of one.
 
-    Integers of the group lie between 0 and 1. Rows of other levels are NaN.
+    Integers of the group are scaled to [0, 1]. Rows of other levels are NaN.
 
     Args:
         levels: All levels of the problem.
@@ -60,7 +59,7 @@ class Embedding:
     Attributes:
         levels: All levels of the problem.
         members: Levels of the group, with shape (g,).
-        columns: Columns of t on which the log-likelihood of these levels depends, all of them continuous.
+        columns: Continuous columns of t on which the log-likelihood of these levels depends.
         table: Coordinates of the levels, with shape (L, e).
     """
 
@@ -84,9 +83,9 @@ class Embedding:
         return np.concatenate([t[:, self.columns], self.table[level]], 1)
 
     def spread(self, t: Array, most: int = 4000) -> Array:
-        """Points z whose continuous part is that of t and whose levels are all those of the group alike.
+        """Points z that combine the continuous parts of t with the group's levels in equal numbers.
 
-        Their covariance has no correlation between the two parts. At most about ``most`` rows.
+        Continuous parts and levels are uncorrelated. There are at most about ``most`` rows.
         """
         count = len(self.members)
         some = t[:: max(1, int(np.ceil(len(t) * count / most)))]

@@ -1,4 +1,4 @@
-"""The numbers that define a surrogate with categorical and integer parameters."""
+"""Parameters of surrogates with categorical and integer parameters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class GroupParameters:
     """A group of levels that share one process.
 
     Attributes:
-        members: Numbers of its levels, increasing.
+        members: Numbers of its levels, ascending.
         columns: Columns of t on which its log-likelihood depends.
         surrogate: Parameters of its process; their ``n`` counts the finite values of its levels.
     """
@@ -32,12 +32,12 @@ class GroupParameters:
 
 @dataclass(frozen=True, eq=False)
 class MixedParameters:
-    """The groups of levels, and what they have in common.
+    """All parameters of a surrogate: the groups of levels and their common parts.
 
     Attributes:
-        groups: One or more; each level is in one of them.
-        whitening: From continuous columns of t to coordinates in which distances mean something.
-        n: Number of rows of the dataset that it was fitted to.
+        groups: The groups, of which each level is in one.
+        whitening: Map from continuous columns of t to whitened coordinates.
+        n: Number of rows of the dataset in the fit.
         searched: Number of rows when partitions were last searched; 0 if never.
     """
 
@@ -63,22 +63,22 @@ class MixedParameters:
 
     @property
     def noise(self) -> float:
-        """Largest sd of noise that was found in the values of a group, in nats; 0 where they are exact."""
+        """Largest sd of noise detected in the values of a group, in nats; 0 if they are exact."""
         return max(group.surrogate.noise for group in self.groups)
 
     @property
     def of_outputs(self) -> bool:
-        """False: it is a surrogate of the log-likelihood."""
+        """False, because the surrogate is of the log-likelihood."""
         return False
 
     def numbers(self) -> dict[str, float]:
-        """Numbers for the trace of a run: the largest of all groups; the sum of the rescues."""
+        """Numbers for the trace of a run: the largest over all groups, and the sum of the rescues."""
         rows = [group.surrogate.numbers() for group in self.groups]
         out = {name: float(np.nanmax([row[name] for row in rows])) for name in rows[0]}
         return out | {"rescues": float(sum(row["rescues"] for row in rows))}
 
     def to_arrays(self) -> dict[str, NDArray]:
-        """Arrays of numbers and fixed-width text that define it exactly."""
+        """The parameters as arrays of numbers and fixed-width text, without loss."""
         out: dict[str, NDArray] = {
             "kind": np.array("mixed"),
             "counts": np.array([self.n, len(self.groups), self.searched]),

@@ -1,4 +1,4 @@
-"""The predictor of many points: a numpy closure; numpy's exponential is twice as fast as torch's with AVX-512."""
+"""The predictor for many points as a numpy closure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["batch_closure"]
 
 
 def batch_closure(p: Predictor) -> Callable[[Array], Array]:
-    """The function of many points: numpy's exponential takes half of the time of torch's on processors with AVX-512."""
+    """A numpy function of many points; with AVX-512 numpy's exponential is twice as fast as torch's."""
     (to_z, offset), decades = affine(p), p.coordinates.decades
     warp = p.coordinates.input_warp if p.coordinates.is_warped else None
     correlate, points = (
@@ -69,9 +69,9 @@ def _exponents(z: Array, columns: Array) -> Array:
     """Minus half the squared distances, with shape (m, n), by one product with `_columns`."""
     left = np.column_stack([z, np.ones(len(z)), -0.5 * (z * z).sum(1)])
     e = left @ columns
-    return np.clip(e, -700.0, 0.0, out=e)  # denormal numbers would make exp fifty times slower
+    return np.clip(e, -700.0, 0.0, out=e)  # because denormal numbers would make exp fifty times slower
 
 
 def _columns(points: Array) -> Array:
-    """(Z, -|Z|^2 / 2, 1), transposed: what makes minus half the squared distances of (z, 1, -|z|^2 / 2)."""
+    """(Z, -|Z|^2 / 2, 1), transposed; its product with (z, 1, -|z|^2 / 2) is minus half the squared distances."""
     return np.column_stack([points, -0.5 * (points**2).sum(1), np.ones(len(points))]).T

@@ -1,4 +1,4 @@
-"""Parts shared by the numpy forms of a predictor: affine maps of the points, and the slope of the kernel."""
+"""Common parts of the numpy closures of a predictor: affine maps of the points, and the slope of the kernel."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["affine", "augmented_trend", "slope_function", "tilted_trend"]
 
 
 def affine(p: Predictor) -> tuple[Array, Array]:
-    """A and b of z = A v + b for z = (u / lengthscale, 1), with v = x without warps and v = warped t with them.
+    """A and b of z = A v + b for z = (u / lengthscale, 1), where v = x without warps, and v = warped t with warps.
 
-    The last coordinate of z, a one, lets a single product carry what is constant.
+    The last coordinate of z is one, so that a single product includes constants.
     """
     matrix = p.coordinates.forward.T / p.residual.lengthscale[:, None]
     offset = -matrix @ p.coordinates.centre

@@ -1,4 +1,4 @@
-"""The predictor as a torch module: batches on any device, with derivatives, and what ``torch.export`` writes."""
+"""The predictor as a differentiable torch module, for batches on any device and for ``torch.export``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["PredictorModule"]
 
 
 class _Whitened(torch.nn.Module):
-    """Points with shape (m, d) to whitened coordinates with shape (m, e)."""
+    """Module from points with shape (m, d) to whitened coordinates with shape (m, e)."""
 
     origin: Tensor
     location: Tensor
@@ -92,7 +92,7 @@ class _Whitened(torch.nn.Module):
 
 
 class PredictorModule(torch.nn.Module):
-    """Points with shape (m, d) to log-likelihoods with shape (m,), in float64."""
+    """Module from points with shape (m, d) to log-likelihoods with shape (m,), in float64."""
 
     lengthscale: Tensor
     points: Tensor
@@ -199,7 +199,7 @@ class PredictorModule(torch.nn.Module):
 
 
 def _register(module: torch.nn.Module, arrays: Mapping[str, Array | Tensor]) -> None:
-    """Makes arrays buffers of a module, in float64."""
+    """Registers arrays as buffers of a module, in float64."""
     for name, array in arrays.items():
         module.register_buffer(name, torch.tensor(np.ascontiguousarray(array), dtype=torch.float64))
 
@@ -217,7 +217,7 @@ def _warp_column(t: Tensor, kind: int, low: Tensor, high: Tensor) -> Tensor:
 
 
 def _columns(b: Tensor) -> Tensor:
-    """(B, |b|^2, 1), transposed: what makes squared distances of (-2 a, 1, |a|^2)."""
+    """(B, |b|^2, 1), transposed; its product with (-2 a, 1, |a|^2) is the squared distances."""
     return torch.cat([b, (b * b).sum(1, keepdim=True), torch.ones_like(b[:, :1])], 1).T
 
 

@@ -1,7 +1,7 @@
-"""The learned log-likelihood as plain numbers, and the files that hold them.
+"""The learned log-likelihood as plain arrays, and their files.
 
-``.npz`` holds numbers that ``load_predictor`` reads without running anything; ``.pt2`` is a program of ``torch.export``
-for programs that have torch and not this package.
+``.npz`` files have arrays, which ``load_predictor`` reads without running any code. ``.pt2`` files are programs of
+``torch.export``, for environments with torch but without this package.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Predictor", "load_predictor"]
 
 
-_CACHED = 250_000  # kernel values of a block that stay in a processor's cache, 2 MB
+_CACHED = 250_000  # kernel values of a block, which fit into the cache: 2 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +47,12 @@ class PredictorCoordinates:
     """The map of d parameters x to e whitened coordinates u.
 
     Attributes:
-        origin: Where not NaN, log(x - origin) takes the place of x, with shape (d,).
+        origin: Where not NaN, log(x - origin) is used instead of x, with shape (d,).
         location: Location of the unit coordinates t = (x - location) / scale, with shape (d,).
         scale: With shape (d,).
         warp: Kinds of input warps, with shape (d,), see ``INPUT_WARPS``.
         support: Lower and upper ends of the support in unit coordinates, with shape (2, d).
-        couplings: Couplings of the warped coordinates, ``Couplings.to_array``; without rows where there are none.
+        couplings: Couplings of the warped coordinates, see ``Couplings.to_array``; without rows if there are none.
         centre: Centre of the whitened coordinates u = (warped t - centre) @ forward, with shape (e,).
         forward: With shape (e, e).
     """
@@ -107,22 +107,22 @@ class PredictorResidual:
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """Mean of the surrogate of a log-likelihood, -inf where infeasible, as a function of plain numbers.
+    """A predictor: the mean of a log-likelihood's surrogate, -inf where infeasible, made of plain arrays.
 
     ``predictor(x)`` is the value at one point with shape (d,); ``predictor.log_likelihood(x)`` are those at points with
-    shape (m, d). The prior is not part of it.
+    shape (m, d). The prior is not included.
 
     Attributes:
         names: Names of the d parameters.
         bounds: Support of the prior, with shape (d, 2), for information.
-        coordinates: From parameters to whitened coordinates.
-        residual: The share of the kernel in the mean.
+        coordinates: Map from parameters to whitened coordinates.
+        residual: Kernel part of the mean.
         trend: c, b and C of the trend c + b.u + u.C.u: with shape (1 + e + e^2,).
-        tilted: a, c, b and C of exp(a.u) (c + b.u + u.C.u), which is added to it: with shape (1 + 2 e + e^2,), or (0,)
-            where there is none.
+        tilted: a, c, b and C of exp(a.u) (c + b.u + u.C.u), which is added to the trend, with shape (1 + 2 e + e^2,),
+            or (0,) if there is none.
         box: Lower and upper corner of the trust region in whitened coordinates, with shape (2, e).
         feasibility: Kind of the classifier of feasible points: "everywhere", "process" or "svm".
-        classifier: Its numbers.
+        classifier: Arrays of the classifier.
         constants: Largest value, temperature and output warp.
     """
 
@@ -149,10 +149,10 @@ class Predictor:
     ) -> Predictor:
         """The predictor of a surrogate whose unit coordinates are (x - location) / scale.
 
-        Where an origin is given and not NaN, log(x - origin) takes the place of x.
+        Where an origin is given and not NaN, log(x - origin) is used instead of x.
 
         Raises:
-            ValueError: If the kernel is not one of the package's own, which have names.
+            ValueError: If the kernel is not one of the package's named kernels.
         """
         gp, parameters = model.gp, model.parameters
         residual = Residual.of(gp)
@@ -193,7 +193,7 @@ class Predictor:
 
     @cached_property
     def single(self) -> Callable[[ArrayLike], float]:
-        """A function of one point, for loops in which every microsecond counts."""
+        """A fast function of one point, for loops."""
         return single_closure(self)
 
     @cached_property
@@ -221,13 +221,13 @@ class Predictor:
         return np.concatenate(parts) if parts else np.empty(0)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a file: numbers with the suffix ``.npz``, or a program of ``torch.export`` with ``.pt2``.
+        """Writes a file: arrays as ``.npz``, or a program of ``torch.export`` as ``.pt2``.
 
-        Keep and send the first: reading it runs no code. The second is a program in torch's format, which
-        ``torch.export.load`` turns into a module of points with shape (m, d); load it only if you trust its writer.
+        Prefer the first for storage and exchange, because reading it runs no code. The second is a program, which
+        ``torch.export.load`` turns into a module of points with shape (m, d); load it only if you trust its author.
 
         Raises:
-            ValueError: If the suffix is another one.
+            ValueError: If the suffix is not supported.
             OSError: If the file cannot be written; an existing one is then left intact.
         """
         place = Path(path)
@@ -244,7 +244,7 @@ class Predictor:
             raise ValueError(msg)
 
     def to_arrays(self) -> dict[str, NDArray]:
-        """Arrays of numbers and fixed-width text that define it exactly."""
+        """The predictor as arrays of numbers and fixed-width text, without loss."""
         owners = (self, self.coordinates, self.residual)
         found = {name: np.asarray(getattr(owner, name)) for owner in owners for name in _names(type(owner))}
         found |= {f"feasible_{name}": getattr(self.classifier, name) for name in _names(FeasibilityArrays)}
@@ -255,7 +255,7 @@ class Predictor:
         """The inverse of ``to_arrays``.
 
         Raises:
-            ValueError: If arrays are missing or do not fit together.
+            ValueError: If arrays are missing or inconsistent.
         """
         arrays = _renewed(arrays)
         names = [*_names(cls), *_names(PredictorCoordinates), *_names(PredictorResidual)]
@@ -274,15 +274,14 @@ class Predictor:
 
 
 def load_predictor(path: str | os.PathLike[str]) -> Predictor:
-    """Reads the predictor in a ``.npz`` file written by ``Result.export``.
+    """The predictor in a ``.npz`` file written by ``Result.export``.
 
-    The file holds numbers and names. It is read without pickle, nothing in it is executed, and arrays that do not fit
-    together are refused: the worst that a stranger's file can do is give wrong numbers. A ``.pt2`` file is a program
-    and is not read here.
+    The file has arrays and names. It is read without pickle and executes no code, and inconsistent arrays are refused,
+    so the worst that an untrusted file can do is give wrong numbers. A ``.pt2`` file is a program and is not read here.
 
     Raises:
         FileNotFoundError: If there is no file.
-        ValueError: If it is damaged or is no predictor.
+        ValueError: If it is damaged or is not a predictor.
     """
     if Path(path).suffix == ".pt2":
         msg = (
@@ -294,7 +293,7 @@ def load_predictor(path: str | os.PathLike[str]) -> Predictor:
 
 
 def _trends(gp: CholeskyPosterior) -> tuple[Array, Array]:
-    """The numbers ``trend`` and ``tilted`` of a predictor."""
+    """The arrays ``trend`` and ``tilted`` of a predictor."""
     mean = gp.process.mean
     if not isinstance(mean, Tilted):
         return _flat(gp.polynomial), np.empty(0)
@@ -318,7 +317,7 @@ _FORMER_NAMES = {"border": "points", "border_weights": "weights", "border_root":
 
 
 def _renewed(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
-    """Arrays of an older format with the current names: no couplings, no tilt, and feasibility always a process."""
+    """Arrays of an older format, without couplings and tilt and with a process, under current names."""
     arrays = {"predictor/tilted": np.empty(0), **arrays}
     if "predictor/warp" in arrays:
         d = arrays["predictor/warp"].size
@@ -332,7 +331,7 @@ def _renewed(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
 
 
 def _check_shapes(values: dict[str, NDArray]) -> None:
-    """Raises ValueError if the shapes or types of the arrays do not fit together."""
+    """Raises ValueError if shapes or types of the arrays are inconsistent."""
     d, (e,), n = len(values["warp"]), values["centre"].shape or (0,), len(np.atleast_1d(values["weights"]))
     m, k = len(np.atleast_2d(values["slope_weights"])), len(np.atleast_1d(values["feasible_weights"]))
     root = (k, k) if str(values["feasibility"]) == "process" else (0, 0)

@@ -1,4 +1,4 @@
-"""The predictor of a single point: a numpy closure in which what is affine is one product."""
+"""The predictor for a single point as a numpy closure, in which all affine maps are one product."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def single_closure(p: Predictor) -> Callable[[ArrayLike], float]:
         z = to_z.dot(x if warped is None else warped(x))
         z += offset
         e = points.dot(z)
-        e -= 0.5 * (z.dot(z) - 1.0)  # now minus half the squared distances
+        e -= 0.5 * (z.dot(z) - 1.0)  # which is now minus half the squared distances
         value = float(z.dot(trend.dot(z))) + float(weights.dot(correlate(e)))
         if tilted is not None:
             value += math.exp(min(max(float(tilted[0].dot(z)), -STEEPEST_TILT), STEEPEST_TILT)) * float(
@@ -142,7 +142,7 @@ _FEASIBLE = {"process": _process, "svm": _machine}
 
 
 def _log(probability: float) -> float:
-    """Natural log of a probability that rounding or a linear rise may take below 0 or above 1."""
+    """Natural log of a probability, clipped to [0, 1], which rounding or a linear rise may exceed."""
     return math.log(min(probability, 1.0)) if probability > 0.0 else -math.inf
 
 

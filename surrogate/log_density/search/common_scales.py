@@ -1,7 +1,7 @@
-"""Finding a positive parameter that multiplies or divides several others, as the scale of a hierarchy does.
+"""Search for a positive parameter that multiplies or divides several others, like the scale of a hierarchy.
 
-With effects theta_k = mu + tau z_k the log-likelihood of data about theta is a quadratic of mu and of the products
-tau z_k. A path of growing sets of couplings gains little by each and takes long, so all sets of one scale are tried.
+With effects theta_k = mu + tau z_k the log-likelihood of data about theta is a quadratic of mu and of the products tau
+z_k. Adding couplings one at a time gains little per step and takes long, so complete sets for one scale are tried.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ __all__ = ["choose_common_scale"]
 
 
 SIZES = range(3, 21)
-"""Numbers of parameters for which a common scale is looked for: with more a quadratic takes too many evaluations."""
+"""Numbers of parameters for which a common scale is searched; with more a quadratic needs too many evaluations."""
 
 _LOG = INPUT_WARPS.index("log")
-_POWERS = (1.0, -1.0)  # of the scale that multiplies the others
-_MIDDLE = 0.5  # unit coordinate of a prior's median, about which a prior makes effects lie
-_WEIGHT = 0.1  # a value at a depth g counts as if it had an sd in proportion to 1 + g / 10
-_THIN = 1e-150  # sd of draws that do not differ
-_EVALUATIONS = 30  # marginal likelihoods of the fit, from each start
+_POWERS = (1.0, -1.0)  # powers of the scale that multiply the others
+_MIDDLE = 0.5  # unit coordinate of a prior's median, around which effects are distributed
+_WEIGHT = 0.1  # a value at a depth g counts with an sd proportional to 1 + g / 10
+_THIN = 1e-150  # sd of equal draws
+_EVALUATIONS = 30  # evaluations of the marginal likelihood from each start
 
 
 def choose_common_scale(problem: FitProblem, present: SurrogateParameters) -> SurrogateParameters:
-    """The present surrogate, or one in which a positive parameter scales all others, or all but one.
+    """The current parameters, or those of a surrogate in which a positive parameter scales all others or all but one.
 
-    Sets are compared by the misfit of a quadratic, O(d^2) least squares; the best is fitted if it is decisively better
-    than none.
+    Sets are compared by the misfit of a quadratic, with O(d^2) least-squares fits; the best one is fitted if it is
+    decisively better than none.
 
     Args:
-        problem: What the present one was fitted to, without derivatives; its draws set the units.
+        problem: Data of the current fit, without derivatives; its draws set the units.
         present: The fitted surrogate.
     """
     d, draws, depth, warp = problem.d, problem.draws, -problem.y, present.structure.warp
@@ -74,7 +74,7 @@ def choose_common_scale(problem: FitProblem, present: SurrogateParameters) -> Su
 
 
 def _sets(source: int, draws: Array) -> list[Couplings]:
-    """All sets in which the logarithm of a parameter scales all others, or all but one, in units of the draws."""
+    """All sets in which the logarithm of a parameter scales all others or all but one, in units of the draws."""
     d, sd = draws.shape[1], np.maximum(draws.std(0), _THIN)
     centre = np.full(d, _MIDDLE)
     centre[source] = draws[:, source].mean()

@@ -1,9 +1,10 @@
-"""Finding couplings of coordinates under which a log-density is a quadratic.
+"""Search for couplings of coordinates under which a log-density is a quadratic.
 
-Of the many sets of couplings only the right one makes the misfit of a quadratic vanish; each alone lowers it a little.
-So a path of sets is followed by least squares alone, in which the coefficients of the quadratic are eliminated
-(variable projection; Golub & Pereyra 1973, doi:10.1137/0710036) and those of the couplings found by Gauss-Newton steps;
-the set with the best information criterion is then judged by the evidence of the surrogate like any other structure.
+Of many sets of couplings only the right one makes the misfit of a quadratic vanish, whereas single couplings lower it
+little. Therefore a path of growing sets is followed by least squares, in which the coefficients of the quadratic are
+eliminated (variable projection; Golub & Pereyra 1973, doi:10.1137/0710036) and those of the couplings are found by
+Gauss-Newton steps. The set with the best information criterion is then judged by the surrogate's evidence, like any
+other structure.
 """
 
 from __future__ import annotations
@@ -25,31 +26,31 @@ __all__ = ["DECISIVE", "ENOUGH", "EXPLAINED", "Misfit", "choose_couplings", "cou
 
 
 SIZES = range(3, 11)
-"""Numbers of parameters for which couplings are looked for: with two the process itself learns as fast, with more than
+"""Numbers of parameters for which couplings are searched: with two the process itself learns as fast, with more than
 ten paths take seconds."""
 
-_WEIGHTS = (1.0, 0.1)  # a value at a depth g counts as if its sd were proportional to 1 + weight g
+_WEIGHTS = (1.0, 0.1)  # a value at a depth g counts with an sd proportional to 1 + weight * g
 _KINDS = (("bend",), ("scale",), ("bend", "scale"))
 DECISIVE = 3.0
-"""Drop of the criterion a point from which a set stands out: the root mean square falls to a fifth."""
-_EXACT = 1e-6  # root mean square of a misfit that is rounding
-_RIDGE = 1e-6  # of the normalised columns of a quadratic: fewer points than coefficients leave it determined
-_THIN = 1e-150  # sd of draws that do not differ
-_TINY = 1e-14  # squared residual of rounding, added where a sum of squares may vanish
-_SINGULAR = 1e-12  # of the largest square sum of columns: below it a column is explained by the others
-_LARGEST = 3.0  # coefficient in units of the draws: beyond it a coupling folds the posterior
-_LENGTHS = (1.0, 0.3, 0.09, 0.027)  # of a Gauss-Newton step that are tried
-_STEPS, _FEW_STEPS = 4, 2  # Gauss-Newton steps for a longer set, and for one that is shortened
-_NO_GAIN = 1e-3  # relative drop of the misfit below which further steps are left
+"""Drop of the criterion per point above which a set stands out: the root mean square falls to a fifth."""
+_EXACT = 1e-6  # root mean square below which a misfit is rounding
+_RIDGE = 1e-6  # of a quadratic's normalised columns, so that fewer points than coefficients determine it
+_THIN = 1e-150  # sd of equal draws
+_TINY = 1e-14  # squared rounding error, added to sums of squares that may vanish
+_SINGULAR = 1e-12  # share of the largest sum of squares of columns below which a column is explained by the others
+_LARGEST = 3.0  # largest coefficient in units of the draws; beyond it a coupling folds the posterior
+_LENGTHS = (1.0, 0.3, 0.09, 0.027)  # lengths of a Gauss-Newton step that are tried
+_STEPS, _FEW_STEPS = 4, 2  # Gauss-Newton steps for an extended set, and for a reduced one
+_NO_GAIN = 1e-3  # relative drop of the misfit below which there are no further steps
 _SPARE = 5  # values at least by which the misfit is divided for its variance
 _TRIED = 4  # couplings that are polished of those that lower the misfit most to first order
-_PATIENCE = 3  # longer sets without a better criterion before a path ends
-_SIZE_PER_PARAMETER = 3  # couplings of a set for each parameter, at most
+_PATIENCE = 3  # extensions without a better criterion after which a path ends
+_SIZE_PER_PARAMETER = 3  # largest number of couplings per parameter in a set
 ENOUGH = 6
-"""Values more than coefficients of a quadratic without which nothing is looked for; a set takes half of them."""
-_EVALUATIONS = 30  # marginal likelihoods of the fit of a set, from each start
+"""Values in excess of a quadratic's coefficients that a search needs; a set uses half of them."""
+_EVALUATIONS = 30  # evaluations of the marginal likelihood in the fit of a set, from each start
 EXPLAINED = (0.01, 1e-4)
-"""Amplitude and shaping of a start in which the couplings explain all data."""
+"""Log amplitude and shaping of a start in which the couplings explain all data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +61,8 @@ class Misfit:
         couplings: The couplings.
         w: Points, with shape (n, d).
         y: Values times the weights, with shape (n,).
-        weight: With shape (n,).
-        residual: With shape (n,).
+        weight: Weights, with shape (n,).
+        residual: Weighted residuals, with shape (n,).
         slope: Derivatives of the quadratic with respect to the coupled coordinates, with shape (n, d).
         basis: Orthonormal basis of the weighted quadratics, with shape (n, p).
     """
@@ -76,7 +77,7 @@ class Misfit:
 
     @classmethod
     def of(cls, couplings: Couplings, w: Array, y: Array, weight: Array) -> Misfit:
-        """O(n p^2) for p coefficients."""
+        """The misfit under given couplings, in O(n p^2) for p coefficients."""
         z, d = couplings.forward(w), w.shape[1]
         i, j = np.triu_indices(d)
         features = np.concatenate([np.ones((len(z), 1)), z, z[:, i] * z[:, j]], 1) * weight[:, None]
@@ -104,20 +105,20 @@ class Misfit:
 
     @property
     def exact(self) -> bool:
-        """Whether nothing but rounding is left."""
+        """Whether the misfit is only rounding."""
         return self.value < len(self.w) * _EXACT**2
 
     def left_by_trend(self, columns: Array) -> Array:
-        """Weighted columns (n, k) minus their best fit by a quadratic."""
+        """Residuals of weighted columns, with shape (n, k), after their best fit by a quadratic."""
         columns = columns * self.weight[:, None]
         return columns - self.basis @ (self.basis.T @ columns)
 
     def moved(self, couplings: Couplings) -> Misfit:
-        """That of other couplings."""
+        """The misfit under other couplings."""
         return Misfit.of(couplings, self.w, self.y, self.weight)
 
     def polished(self, couplings: Couplings, steps: int = _STEPS) -> Misfit:
-        """With these couplings and the best coefficients that a few damped Gauss-Newton steps from theirs reach."""
+        """The misfit after a few damped Gauss-Newton steps of the coefficients."""
         here = self.moved(couplings)
         spare = max(len(self.y) - self.basis.shape[1], _SPARE)
         for _ in range(steps if couplings.size else 0):
@@ -137,7 +138,7 @@ class Misfit:
 
     @staticmethod
     def _along(here: Misfit, vector: Array, step: Array) -> Misfit | None:
-        """A shortened step that lowers the misfit, None if there is none."""
+        """The misfit after a shortened step that lowers it; None if there is none."""
         for length in _LENGTHS:
             there = here.moved(here.couplings.at(np.clip(vector + length * step, -_LARGEST, _LARGEST)))
             if there.value < here.value:
@@ -145,7 +146,7 @@ class Misfit:
         return None
 
     def extended(self, candidates: list[Coupling], tried: int) -> Misfit | None:
-        """With the one further coupling that lowers the misfit most, among those that do so to first order."""
+        """The misfit with the additional coupling that lowers it most, among the best to first order."""
         couplings, now = self.couplings, self.couplings.pairs
         options = [pair for pair in candidates if pair not in now]
         if not options:
@@ -164,7 +165,7 @@ class Misfit:
         return min((self.polished(couplings.only([*now, pair])) for pair in best), key=lambda m: m.value)
 
     def reduced(self) -> Misfit:
-        """Without couplings whose absence betters the criterion, other than the last two that are left."""
+        """The misfit without couplings whose removal improves the criterion, except the last two."""
         here = self
         while len(pairs := here.couplings.pairs) > 2:
             least = int(here._increases()[: len(pairs)].argmin())
@@ -175,7 +176,7 @@ class Misfit:
         return here
 
     def _increases(self) -> Array:
-        """First-order increase of the misfit when a coefficient is set to zero, with shape (k,)."""
+        """First-order increase of the misfit if each coefficient is set to zero, with shape (k,)."""
         columns = self.left_by_trend(self.couplings.jacobian(self.w, self.slope))
         square = columns.T @ columns
         inverse = np.linalg.inv(square + _SINGULAR * (1.0 + np.trace(square)) * np.eye(len(square)))
@@ -183,7 +184,7 @@ class Misfit:
 
 
 def _path(start: Misfit, candidates: list[Coupling], most: int, *, tried: int = _TRIED) -> Misfit:
-    """The set with the best criterion on a path of growing sets."""
+    """The misfit with the best criterion on a path of growing sets."""
     best = here = start
     since = 0
     while not here.exact and len(here.couplings.vector) < most and since < _PATIENCE:
@@ -198,15 +199,15 @@ def _path(start: Misfit, candidates: list[Coupling], most: int, *, tried: int = 
 
 
 def coupling_sets(w: Array, depth: Array, frames: list[Couplings], free: Flags) -> Iterator[Couplings]:
-    """Sets of couplings that explain the values far better than none, for several weights of deep points.
+    """Sets of couplings that explain the values much better than none, for several weights of deep points.
 
-    The first that explains them exactly is the last. Sets that merely help are not worth their risk: with them the
-    chain of six parameters went astray for 20 evaluations.
+    The search ends at the first set that explains them exactly. Sets that only help are not worth the risk: with them a
+    run on a chain of six parameters lost 20 evaluations.
 
     Args:
         w: Points, with shape (n, d).
-        depth: Their depths below the highest, with shape (n,).
-        frames: Couplings, none at work, in whose frames to look.
+        depth: Depths of the points below the highest, with shape (n,).
+        frames: Inactive couplings that define the frames to search.
         free: Mask of the coordinates that may be coupled, with shape (d,).
     """
     n, d = w.shape
@@ -229,17 +230,17 @@ def coupling_sets(w: Array, depth: Array, frames: list[Couplings], free: Flags) 
 
 
 def choose_couplings(problem: FitProblem, present: SurrogateParameters, *, margin: float = 0.5) -> SurrogateParameters:
-    """The present surrogate, or one with couplings whose score is higher by ``margin`` nats a point.
+    """The current parameters, or those with couplings if their score is higher by ``margin`` nats per point.
 
-    Nothing is looked for where values are noisy, as no set then stands out. A search takes 0.2 s of CPU time for 60
-    points in four dimensions and 0.7 s for 100 in six, or much less where a set explains the data. On a chain of six
-    parabolas (seeds 1 to 3) runs took 63 to 72 evaluations instead of 144 to 160, and on a funnel in four dimensions
-    32 to 38 (seeds 1 to 5), where without couplings a run was not right after 180.
+    There is no search if values are noisy, because no set then stands out. A search takes 0.2 s of CPU time for 60
+    points in four dimensions and 0.7 s for 100 in six, or much less if a set explains the data. On a chain of six
+    parabolas (seeds 1 to 3) runs took 63 to 72 evaluations instead of 144 to 160. On a funnel in four dimensions (seeds
+    1 to 5) they took 32 to 38; without couplings a run was still wrong after 180.
 
     Args:
-        problem: Data that it was fitted to, without derivatives; its draws set centre and units.
+        problem: Data of the current fit, without derivatives; its draws set centre and units.
         present: The fitted surrogate.
-        margin: Nats a point by which couplings must win: a wrong set may gain ten in all, and does harm.
+        margin: Nats per point by which couplings must win; a wrong set may gain ten nats in total, and does harm.
     """
     d, draws, depth = problem.d, problem.draws, -problem.y
     warp = present.structure.warp

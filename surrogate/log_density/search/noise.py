@@ -1,8 +1,8 @@
 """Undeclared noise of the values, estimated by evidence as an additional hyperparameter.
 
-A process without noise explains scatter by a residual with short lengthscales, and a run never converges. The same
-structure with a common noise sd v is fitted as well, and replaces the first once its score is higher by several nats.
-If the values turn out to be smooth after all, v falls and is dropped.
+A process without noise explains scatter by a residual with short lengthscales, so the run never converges. Therefore
+the same structure is also fitted with a common noise sd v, and replaces the first if its score is higher by several
+nats. If the values turn out to be smooth, v falls and is dropped.
 """
 
 from __future__ import annotations
@@ -20,29 +20,34 @@ __all__ = ["NEGLIGIBLE_NOISE", "choose_noise"]
 
 
 NEGLIGIBLE_NOISE = 0.02
-"""Noise sd in nats below which a posterior does not notice it."""
+"""Noise sd in nats below which noise is negligible for a posterior."""
 
-_POINTS_PER_COEFFICIENT = 3  # of a quadratic, with fewer of which a curved density looks noisy: a ring of twelve points
-_LITTLE, _MUCH = 0.3, 1.0  # sds in nats from which a fit starts: a little beside the residual, and all that scatters
-_CALM = 2.5  # by which the log amplitude of the residual is lowered where noise takes its place: a twelfth of it
-_EVALUATIONS = 30  # marginal likelihoods from each start: half of a fit, as the start is a fit
+_POINTS_PER_COEFFICIENT = (
+    3  # points per coefficient of a quadratic below which a curved density, such as a ring, looks noisy
+)
+_LITTLE, _MUCH = (
+    0.3,
+    1.0,
+)  # initial noise sds in nats: a little noise besides the residual, and noise that explains all scatter
+_CALM = 2.5  # decrease of the residual's log amplitude if noise replaces it: to a twelfth
+_EVALUATIONS = 30  # evaluations from each start: half of a full fit, because the start is already fitted
 
 
 def choose_noise(problem: FitProblem, present: SurrogateParameters, *, margin: float = 8.0) -> SurrogateParameters:
-    """The surrogate with or without a common noise sd, whichever explains the data better.
+    """The parameters with or without a common noise sd, whichever explain the data better.
 
     On a Gaussian with noise of sd 1 in four dimensions the score of the noisy surrogate is 5 to 9 nats higher with 30
-    to 46 points and then grows by about 0.6 a point. With fewer than three points per
-    coefficient of a quadratic nothing is decided: twelve points of a ring look like noise. A noise sd in the present
-    surrogate is tested again at each call, and dropped once it is negligible.
+    to 46 points and then grows by about 0.6 a point. With fewer than three points per coefficient of a quadratic no
+    decision is made, because twelve points of a ring look like noise. A noise sd in the current surrogate is tested at
+    each call and dropped if negligible.
 
     Args:
-        problem: Data that it was fitted to. If some values come with a noise sd of their own, nothing is done.
+        problem: Data of the current fit. If some values have a declared noise sd, nothing is done.
         present: The fitted surrogate.
         margin: Nats by which noise must win.
 
     Returns:
-        ``present`` or another fit of its structure. One fit from three starts, at most.
+        ``present`` or another fit of its structure, after at most one fit from three starts.
     """
     hyper, data = present.hyper, problem.data
     if hyper.log_noise is not None:
@@ -59,7 +64,7 @@ def choose_noise(problem: FitProblem, present: SurrogateParameters, *, margin: f
 
 
 def _starts(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
-    """The hyperparameters with little noise, and with noise in place of most of the residual."""
+    """The hyperparameters with little noise, and with noise instead of most of the residual."""
     longest = np.maximum(hyper.log_lengthscale, np.log(2.0 * np.sqrt(len(hyper.log_lengthscale))))
     calm = replace(
         hyper, log_noise=float(np.log(_MUCH)), log_amplitude=hyper.log_amplitude - _CALM, log_lengthscale=longest
