@@ -3,11 +3,11 @@
     components = [
         Component.of(u, numbers=[0]),                                 # a shared function of column 0
         Component.of(u, categories={1: ZeroSum(3)}),                  # an offset of each category of column 1
-        Component.of(u, numbers=[0], categories={1: ZeroSum(3)}),     # what the function of column 0 differs by
+        Component.of(u, numbers=[0], categories={1: ZeroSum(3)}),     # how it differs
     ]
 
-A component is a kernel and, at the same time, basis functions that stand for it: sines on a box times functions of the
-categories. Both have the same hyperparameters in the same order, so that exact and approximate answers can be compared.
+A component is a kernel together with basis functions that approximate it: sines on a box times functions of the
+categories. Both have the same hyperparameters in the same order, so exact and approximate results can be compared.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from surrogate.gp.parameters import LogNormal
 __all__ = ["BOUNDARY", "FUNCTIONS", "Component", "Weights", "total_kernel"]
 
 FUNCTIONS = 16
-"""Sines along one column."""
+"""Default number of sines along one column."""
 BOUNDARY = 2.0
-"""Half-width of the box over that of the data: 1.5 suffices for lengthscales up to a third of the half-width."""
+"""Ratio of the box's half-width to that of the data; 1.5 suffices for lengthscales up to a third of the half-width."""
 
-# Largest lengthscale over the half-width of the box, and least product of lengthscale and number of functions over it:
-# Riutort-Mayol et al. (2022), arXiv:2004.11408, section 4.2, for errors of a covariance below 1 %. They give no
-# figures for Matern 1/2, whose spectrum is too wide for sines.
+# Largest ratio of a lengthscale to the half-width of the box, and smallest ratio times the number of functions:
+# Riutort-Mayol et al. (2022), arXiv:2004.11408, section 4.2, for errors of a covariance below 1 %. They give no values
+# for Matern 1/2, whose spectrum is too wide for sines.
 _LONGEST = {"rbf": 1.0 / 3.2, "matern52": 1.0 / 4.1, "matern32": 1.0 / 4.5}
 _SHORTEST = {"rbf": 1.75, "matern52": 2.65, "matern32": 3.42}
 # For the evidence these are not strict enough. With the squared exponential, 500 points and noise of 0.3 sds it is that
 # of the exact process to 0.14 nats in all draws from 2.67 c S / B to 0.7 (c - 1) S, for a box of c times the half-width
 # S of the data and B functions; further out it is wrong by 0.3 to 2 nats, inside by up to 0.5 with noise of 0.1 sds.
 _SHORTEST_EXACT, _LONGEST_EXACT = 2.67, 0.7
-_MOST_NUMBERS = 2  # columns of sines in one component: their number is a power of it
-_SLACK = 1e-9  # relative, of the bounds of lengthscales: an optimiser stops on them up to rounding
+_MOST_NUMBERS = 2  # numeric columns of one component, because the number of sines is a power of it
+_SLACK = 1e-9  # relative tolerance of the bounds of lengthscales, on which an optimiser stops up to rounding
 SD = LogNormal(-1.0, 1.5, 1e-4, 1e2)
 """Prior of the sd of a component, in units of the output scale."""
-_LENGTHSCALE_SD = 1.0  # of the logarithm of a lengthscale, about half of the half-width of the data
-_JITTER = 1e-10  # of a learned table, relative to its trace
+_LENGTHSCALE_SD = 1.0  # prior sd of a log-lengthscale, around half of the data's half-width
+_JITTER = 1e-10  # jitter of a learned table, relative to its trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +57,9 @@ class Weights:
     """Prior sds of the coefficients of a component, sqrt(P) = diag(e^w) x L: sines times functions of categories.
 
     Attributes:
-        log: Logarithms w, with shape (b,), the sd of the component among them.
+        log: Logarithms w, with shape (b,), which include the sd of the component.
         slopes: Derivatives of w with respect to the log-lengthscales, with shape (b, p).
-        lower: L, with shape (r, r): a diagonal for fixed tables.
+        lower: L, with shape (r, r); diagonal for fixed tables.
     """
 
     log: Tensor
@@ -74,15 +74,15 @@ class Weights:
 
 @dataclass(frozen=True, eq=False)
 class Component:
-    """A function of some columns of numbers and of categories, with its kernel and the basis functions for it.
+    """One component: a function of some numeric and categorical columns, with its kernel and basis functions.
 
     Attributes:
-        name: Name for people.
+        name: Name for output.
         kernel_name: Stationary kernel of the numbers.
         numbers: Columns of numbers.
         categories: Columns of categories.
-        tables: Their kernels.
-        basis: Sines on a box around the numbers, fixed once made; None without numbers.
+        tables: Kernels of the categories.
+        basis: Sines on a fixed box around the numbers; None if there are none.
         longest: Largest lengthscales that the box allows, with shape (p,).
         shortest: Smallest lengthscales that the number of sines allows, with shape (p,).
         typical: Half-widths of the data, with shape (p,).
@@ -113,17 +113,17 @@ class Component:
         """A component with a box around the data.
 
         Args:
-            u: All columns, with shape (n, d): where the box is put.
-            numbers: Columns of numbers, two at most.
+            u: All columns, with shape (n, d), which define the box.
+            numbers: Columns of numbers, at most two.
             categories: The kernel of each column of categories.
-            name: By default made of the columns.
+            name: Name; by default made of the columns.
             kernel: "rbf", "matern52" or "matern32".
-            functions: Sines along each column.
-            boundary: Half-width of the box over that of the data. The larger, the longer the lengthscales that are
-                possible, and the more functions are needed for short ones.
+            functions: Number of sines along each column.
+            boundary: Ratio of the box's half-width to that of the data. A larger box allows longer lengthscales, but
+                needs more functions for short ones.
 
         Raises:
-            ValueError: If there is no column, there are more than two of numbers, or box and functions fit no
+            ValueError: If there is no column, there are more than two columns of numbers, or box and functions suit no
                 lengthscale.
         """
         tables = dict(categories or {})
@@ -131,7 +131,10 @@ class Component:
             msg = "a component needs a column: give numbers=[...] or categories={...}"
             raise ValueError(msg)
         if len(numbers) > _MOST_NUMBERS:
-            msg = f"a component takes {_MOST_NUMBERS} columns of numbers at most, got {len(numbers)}: add components up"
+            msg = (
+                f"a component takes at most {_MOST_NUMBERS} columns of numbers, got {len(numbers)}: use a sum of "
+                "components"
+            )
             raise ValueError(msg)
         if kernel not in _LONGEST:
             msg = f"kernel must be one of {tuple(_LONGEST)} for basis functions, got {kernel!r}"
@@ -151,7 +154,7 @@ class Component:
         if not (boundary > 1.0 and (shortest < longest).all()):
             least = math.ceil(_SHORTEST[self.kernel_name] / _LONGEST[self.kernel_name]) + 1
             msg = (
-                f"a box of {boundary:g} times the data with {functions} functions holds no lengthscale of the kernel "
+                f"a box of {boundary:g} times the data with {functions} functions suits no lengthscale of the kernel "
                 f"{self.kernel_name!r}: use boundary > 1 and {least} functions or more"
             )
             raise ValueError(msg)
@@ -164,7 +167,7 @@ class Component:
 
     @property
     def kernel(self) -> Kernel:
-        """Scale x stationary kernel x tables, with priors whose bounds are those of the basis functions."""
+        """Scale x stationary kernel x tables, with priors limited to lengthscales that the basis functions allow."""
         parts: list[Kernel] = []
         if self.numbers:
             start = np.sqrt(self.shortest * self.longest)
@@ -192,7 +195,7 @@ class Component:
     def features(self, u: Tensor) -> Tensor:
         """The functions without weights, with shape (n, size), at u with shape (n, d).
 
-        They are zero beyond the box and for categories that the data did not have.
+        They are zero outside the box and for categories not in the data.
         """
         out = u.new_ones(len(u), 1) if self.basis is None else self.basis.values(u[:, list(self.numbers)])
         for column, table in zip(self.categories, self.tables, strict=True):
@@ -202,7 +205,7 @@ class Component:
         return out
 
     def split(self, vector: Array) -> tuple[float, Array, list[Array]]:
-        """Log sd, log-lengthscales and the entries of each table, of the vector of ``kernel``."""
+        """Log sd, log-lengthscales and table entries in the vector of ``kernel``."""
         count = len(self.numbers)
         starts = np.cumsum([1 + count, *(table.size for table in self.tables)])
         return float(vector[0]), vector[1 : 1 + count], [vector[a:b] for a, b in zip(starts, starts[1:], strict=False)]
@@ -211,7 +214,7 @@ class Component:
         """Prior sds of the coefficients at these hyperparameters.
 
         Raises:
-            ValueError: If a lengthscale is not one that the box and the number of functions are accurate for.
+            ValueError: If the box and the number of functions are not accurate for a lengthscale.
         """
         log_sd, log_lengthscale, entries = self.split(vector)
         lengthscale = np.exp(log_lengthscale)
@@ -227,8 +230,8 @@ class Component:
         """Derivatives of a negative log evidence with respect to the vector, with shape (kernel.size,).
 
         Args:
-            vector: Of ``kernel``.
-            weights: At that vector.
+            vector: Vector of ``kernel``.
+            weights: Prior sds at that vector.
             h: The block H of this component: twice the derivative with respect to P is P^-1/2 H P^-1/2, with shape
                 (size, size).
         """
@@ -243,7 +246,7 @@ class Component:
         return np.concatenate([*out, np.empty(0)])
 
     def _table_slopes(self, vector: Array, by_product: Array) -> list[Array]:
-        """Derivatives by the entries of each table, from those by their Kronecker product."""
+        """Derivatives with respect to the entries of each table, from those with respect to their Kronecker product."""
         entries = self.split(vector)[2]
         covariances = [_covariance(table, own) for table, own in zip(self.tables, entries, strict=True)]
         shape, out = [len(c) for c in covariances], []
@@ -288,8 +291,9 @@ class Component:
         for value, low, high in zip(lengthscale, self.shortest, self.longest, strict=True):
             if value > high * (1.0 + _SLACK):
                 msg = (
-                    f"component {self.name!r}: a lengthscale of {value:.3g} is too long for the box, whose edge the "
-                    f"data would feel: use a boundary factor {value / high:.3g} times as large, or at most {high:.3g}"
+                    f"component {self.name!r}: a lengthscale of {value:.3g} is too long for the box, whose edge "
+                    f"would affect the data: use a boundary factor {value / high:.3g} times as large, or at most "
+                    f"{high:.3g}"
                 )
                 raise ValueError(msg)
             if value < low * (1.0 - _SLACK):
@@ -301,14 +305,14 @@ class Component:
 
 
 def total_kernel(components: Sequence[Component]) -> Kernel:
-    """The sum of the kernels of the components; its vector is theirs, one after the other."""
+    """The sum of the kernels of the components, with their vectors concatenated."""
     return reduce(Sum, [component.kernel for component in components])
 
 
 def _functions_of(table: CategoryKernel) -> tuple[Array, Array]:
-    """Functions of a category with shape (c + 1, r), zero for one unseen, and prior variances with shape (r,).
+    """Functions of a category, with shape (c + 1, r), zero for an unseen one, and prior variances, with shape (r,).
 
-    Those of a fixed table are its eigenvectors (r is its rank), those of a learned one the indicators of categories.
+    For a fixed table they are its eigenvectors (r is the rank), for a learned one the indicators of categories.
     """
     if table.size:
         functions, values = np.eye(table.count), np.ones(table.count)
@@ -335,5 +339,5 @@ def _covariance(table: CategoryKernel, own: Array) -> Array:
 
 
 def _root(table: CategoryKernel, own: Array) -> Array:
-    """Its lower Cholesky factor."""
+    """Lower Cholesky factor of the prior covariance."""
     return np.asarray(np.linalg.cholesky(_covariance(table, own)))

@@ -24,31 +24,31 @@ from surrogate.linalg.stationary import CORRELATIONS
 __all__ = ["EVIDENCES", "EXACT_FIT", "Search", "choose_process", "with_profiled_noise"]
 
 EVIDENCES = ("auto", "exact", "neighbours", "iterative", "minibatch", "basis")
-"""What hyperparameters may be found by; see ``choose_process``."""
+"""Names of the objectives for hyperparameters; see ``choose_process``."""
 
 EXACT_FIT = 1500
-"""Points up to which "auto" is the exact marginal likelihood of all."""
+"""Points up to which "auto" uses the exact marginal likelihood of all."""
 
-_PILOT = 800  # points that choose among kernels where there are more than EXACT_FIT
+_PILOT = 800  # points used to choose a kernel if there are more than EXACT_FIT
 _TARGETS, _NEIGHBOURS = 1500, 64  # of the likelihood by neighbours
 _REFINEMENTS = 30  # evaluations of a likelihood that starts near its maximum
-_ROUGH_TOLERANCE = 1e-6  # relative decrease at which these stop
-_RANK = 200  # of the preconditioner of the iterative likelihood: its trace costs as many products with the kernel
-_PURE_NOISE = 1e6  # times the mean eigenvalue of the kernel matrix: eta beyond which nothing is left of the signal
-# Least noise variance of rough kernels, in units of the variance that is left at a point given its neighbours.
+_ROUGH_TOLERANCE = 1e-6  # relative decrease at which these evaluations stop
+_RANK = 200  # rank of the iterative likelihood's preconditioner, whose trace costs as many products with the kernel
+_PURE_NOISE = 1e6  # eta, in units of the kernel matrix's mean eigenvalue, beyond which there is no signal
+# Smallest noise variance for rough kernels, in units of a point's variance given its neighbours.
 _FLOOR = {"matern12": 0.05, "matern32": 0.05}
 
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """Settings and data shared by all fits of one choice.
+    """Settings and data shared by all fits in the choice of a kernel.
 
     Attributes:
         data: Standardised points and values.
-        noise: Mean noise variance where it is known and positive; None to estimate it.
+        noise: Mean noise variance if known and positive; None to estimate it.
         prior: Prior of the hyperparameters.
-        order: The points in random order, with shape (n,).
-        generator: Draws what a fit needs; on the CPU.
+        order: Indices of the points in random order, with shape (n,).
+        generator: Random numbers for the fits; on the CPU.
         size: Number of basis functions.
         feature_seed: Seed of random basis functions.
     """
@@ -62,12 +62,12 @@ class Search:
     feature_seed: int
 
     def exact(self, name: str, rows: Tensor, start: Array | None = None) -> ScaleFit:
-        """The fit of a kernel by the exact marginal likelihood; few points are fitted from two starts.
+        """The fit of a kernel by the exact marginal likelihood, from two starts if points are few.
 
         Args:
             name: Name of the kernel.
-            rows: The points that count.
-            start: Theta to start from; the prior's mean where it is None.
+            rows: Indices of the points to use.
+            start: Initial theta; None for the prior's mean.
         """
         d = self.data.x.shape[1]
         centre = self.prior.centre(d)
@@ -96,39 +96,38 @@ def choose_process(
     size: int = 1000,
     feature_seed: int = 0,
 ) -> ScaledProcess:
-    """The kernel with the most evidence and its hyperparameters, for standardised points and values.
+    """The process with the best kernel and hyperparameters, for standardised points and values.
 
-    All kernels are fitted to a random subset of the points by the exact marginal likelihood. The best, of the
-    likelihood by neighbours the two best, go on with
+    All kernels are fitted to a random subset of the points by the exact marginal likelihood. The best one (the two best
+    for "neighbours") is then fitted by
 
     - "exact": the marginal likelihood of all points, O(n^3) an evaluation;
-    - "neighbours": predictions of 1,500 points from the 64 nearest of all the others, at the density of the full data
-      set: a subset is sparser, and where no kernel is quite right its lengthscales come out too long and its noise too
-      large. On 3,000 points of a protein data set the negative log density of 2,000 others was 0.98 nats a point from a
-      subset of 1,000, 0.83 from neighbours, and 0.83 from the marginal likelihood of all, which took eight times as
-      long;
-    - "iterative": the marginal likelihood of all points by conjugate gradients, some 50 products with the kernel matrix
-      an evaluation;
+    - "neighbours": predictions of 1,500 points from the 64 nearest of all others, which have the density of the full
+    data set. A subset is sparser, and if no kernel is quite right it gives too long lengthscales and too much noise.
+    With 3,000 points of a protein data set the mean negative log density of 2,000 others was 0.98 nats from a subset of
+    1,000, 0.83 from neighbours, and 0.83 from the marginal likelihood of all, which took eight times as long;
+    - "iterative": the marginal likelihood of all points by conjugate gradients, with about 50 products with the kernel
+    matrix per evaluation;
     - "minibatch": stochastic gradients of batches of 128 points;
     - "basis": the marginal likelihood of ``size`` basis functions;
     - "auto": "exact" up to 1,500 points and "neighbours" beyond.
 
-    Noise that is estimated is not let below a twentieth of the variance that a point has given its neighbours where the
-    kernel is Matern 1/2 or 3/2: less cannot be told from their roughness, and an input that repeats with another output
-    would be out by tens of standard deviations. One such row in 4,000 of the protein data, at n = 3,000, made the mean
-    negative log density 1.02 instead of 0.93, while a floor five times lower gained the others 0.01.
+    For Matern 1/2 and 3/2 kernels estimated noise is at least a twentieth of a point's variance given its neighbours.
+    Smaller noise cannot be distinguished from their roughness, and an input repeated with a different output would be
+    off by tens of standard deviations. One such row in 4,000 of the protein data, at n = 3,000, raised the mean
+    negative log density from 0.93 to 1.02, whereas a five times lower floor improved other rows by only 0.01.
 
     Args:
         data: In float64.
         kernels: Names to choose from.
-        noise: Mean noise variance where it is known, 0 for exact values.
+        noise: Mean noise variance if known, 0 for exact values.
         generator: Draws the subsets; on the CPU.
         evidence: One of ``EVIDENCES``.
         size: Number of basis functions for "basis".
-        feature_seed: Of those that are random.
+        feature_seed: Seed of random basis functions.
 
     Raises:
-        ValueError: If the evidence is not one of those, or needs noise and the values are exact.
+        ValueError: If the evidence is unknown, or needs noise but the values are exact.
         FloatingPointError: If a kernel matrix cannot be factored with any noise.
     """
     _check(evidence, noise)
@@ -163,9 +162,9 @@ def _kind(evidence: str, n: int) -> str:
 
 
 def _noisier(theta: Array) -> Array:
-    """Start of a fit to more points: the last theta, with an eta of at least 0.01.
+    """Initial theta of a fit to more points: the last theta with an eta of at least 0.01.
 
-    Noise falls within a few evaluations where it has to; from next to none the optimiser does not find back.
+    The optimiser lowers the noise within a few evaluations if needed, but does not recover from almost none.
     """
     return np.concatenate([[max(theta[0], math.log(0.01))], theta[1:]])
 
@@ -179,7 +178,7 @@ def _by_all_points(search: Search, fits: dict[str, ScaleFit], complete: bool) ->
 
 
 def _by_neighbours(search: Search, fits: dict[str, ScaleFit], complete: bool) -> ScaledProcess:  # noqa: ARG001
-    """Two fits by neighbours: of all kernels, and of the better one with neighbours by its new lengthscales."""
+    """Two fits by neighbours: of all given kernels, and of the better one with neighbours by its new lengthscales."""
     n = len(search.data)
     m = min(_NEIGHBOURS, n - 1)
     for k in range(2):
@@ -265,17 +264,17 @@ def _with_noise_floor(process: ScaledProcess, search: Search) -> ScaledProcess:
 
 
 def with_profiled_noise(process: ScaledProcess, data: Observations) -> ScaledProcess:
-    """The process with the noise and scale of largest restricted likelihood of all points; as slow as ten Choleskys.
+    """The process with noise and scale of largest restricted likelihood of all points; it costs ten Choleskys.
 
-    The constant is integrated out, and of several maxima, which a local search may miss, the best is taken. Where all
-    is noise eta is at the upper end of the search, a million times the mean eigenvalue of the kernel matrix.
+    The constant is integrated out, and the best of several maxima is taken, which a local search may miss. If there is
+    only noise, eta is at the upper end of the search, a million times the kernel matrix's mean eigenvalue.
 
     Args:
-        process: Its kernel and lengthscales are kept.
+        process: Process whose kernel and lengthscales are kept.
         data: All the points, with equal noise.
 
     Raises:
-        ValueError: If there is one point alone.
+        ValueError: If there is only one point.
     """
     ones = torch.ones_like(data.y)[:, None]
     profile = NoiseProfile.of(process.operator(data.x).dense(), data.y, trend=ones)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FeatureSum", "PairOperator", "TiledOperator"]
 
-_TILE = 1024  # rows and columns computed at once: 8 MB for each part of a kernel in float64
+_TILE = 1024  # rows and columns of a tile: 8 MB for each part of a kernel in float64
 
 
 class PairOperator(ABC):
@@ -65,7 +65,7 @@ class PairOperator(ABC):
         return replace(self, x=new, others=self.of_columns)  # type: ignore[type-var]
 
     def transpose(self) -> Self:
-        """Rows and columns exchanged."""
+        """The transposed operator."""
         return self if self.others is None else replace(self, x=self.others, others=self.x)  # type: ignore[type-var]
 
     def column(self, i: int) -> Tensor:
@@ -87,7 +87,7 @@ class PairOperator(ABC):
 
 @dataclass(frozen=True, eq=False)
 class TiledOperator(PairOperator):
-    """The covariance of values at points x with those at others, computed tile by tile: O(n m) time, O(tile^2) memory.
+    """The covariance of values at points x with those at other points, in tiles: O(n m) time, O(tile^2) memory.
 
     It serves every kernel; `surrogate.linalg.operators.KernelOperator` is faster for a stationary one.
 
@@ -138,7 +138,7 @@ class TiledOperator(PairOperator):
         return out.reshape(-1, *v.shape[1:])
 
     def _tiles(self) -> Iterator[tuple[slice, slice]]:
-        """Pairs of slices that cover the matrix, or its upper triangle where it is symmetric."""
+        """Pairs of slices that cover the matrix, or its upper triangle if it is symmetric."""
         for i in range(0, self.shape[0], _TILE):
             for j in range(i if self.others is None else 0, self.shape[1], _TILE):
                 yield slice(i, i + _TILE), slice(j, j + _TILE)

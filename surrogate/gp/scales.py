@@ -1,14 +1,14 @@
-"""Processes in units of their output scale, for many points, and the prior and search of stationary ones.
+"""Processes in units of their output scale, for many points, and priors and fits of stationary ones.
 
     y = s (g(x / l) + sqrt(eta) e),    covariance s^2 K,    K = k(X, X) + eta R,
 
-where R is the identity, or holds the noise variance of each point over their mean.
+where R is the identity, or the diagonal of the points' noise variances divided by their mean.
 
 The output scale s is profiled, s^2 = y.K^-1 y / n, which leaves
 
     theta = (log eta, log l_1, ..., log l_d),     NLL = n/2 (log 2 pi s^2 + 1) + 1/2 log|K|,
 
-and turns the flat valleys that noise and output scale have together into one well-posed coordinate.
+and replaces the flat valley of noise and output scale by a single well-determined coordinate.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ __all__ = [
 ]
 
 CALIBRATION = 1024
-"""Points whose errors set the output scale where there are too many to count all."""
+"""Number of points whose errors set the output scale if there are too many points."""
 
 
 Objective = Callable[[Array], tuple[float, Array]]
-"""Maps theta to a negative log likelihood in nats and its gradient."""
+"""Function of theta that gives a negative log likelihood in nats and its gradient."""
 
 
 class Evidence(Protocol):
@@ -70,9 +70,9 @@ class Observations:
     Attributes:
         x: With shape (n, d).
         y: With shape (n,).
-        relative_noise: Noise variance of each point over their mean, positive, with shape (n,); None where all have
-            the same.
-        constant: Mean of the process where it is known; None to find it from the values.
+        relative_noise: Positive noise variance of each point divided by their mean, with shape (n,); None if all are
+            equal.
+        constant: Mean of the process if known; None to estimate it from the values.
     """
 
     x: Tensor
@@ -93,7 +93,7 @@ class Observations:
         return eta if self.relative_noise is None else eta * self.relative_noise
 
     def level(self, eta: float) -> float:
-        """The constant if it is known, otherwise the mean of the values, weighted by 1 / (1 + eta R)."""
+        """The constant if known, otherwise the mean of the values weighted by 1 / (1 + eta R)."""
         if self.constant is not None:
             return self.constant
         if self.relative_noise is None:
@@ -114,13 +114,13 @@ class Observations:
 
 @dataclass(frozen=True, eq=False)
 class ScaledProcess:
-    """y = s (g(x) + sqrt(eta) e) about an unknown constant.
+    """The process y = s (g(x) + sqrt(eta) e) plus an unknown constant.
 
     Attributes:
         kernel: Covariance function of g.
         eta: Noise variance in units of s^2.
         scale: s; None before it has been found from the data.
-        origin: How the hyperparameters were found, for people.
+        origin: How the hyperparameters were found, as text.
     """
 
     kernel: Kernel
@@ -130,7 +130,7 @@ class ScaledProcess:
 
     @classmethod
     def of(cls, name: str, eta: float, lengthscale: Array, scale: float | None, origin: str) -> ScaledProcess:
-        """The process with the stationary kernel of a name in ``surrogate.gp.kernels.STATIONARY``."""
+        """The process with a stationary kernel named in ``surrogate.gp.kernels.STATIONARY``."""
         return cls(STATIONARY[name](lengthscale), eta, scale, origin)
 
     @property
@@ -138,7 +138,7 @@ class ScaledProcess:
         """The correlation function of a stationary kernel.
 
         Raises:
-            TypeError: If the kernel is another one.
+            TypeError: If the kernel is not stationary.
         """
         return stationary_part(self.kernel).function
 
@@ -147,7 +147,7 @@ class ScaledProcess:
         """Lengthscales of a stationary kernel, with shape (d,).
 
         Raises:
-            TypeError: If the kernel is another one.
+            TypeError: If the kernel is not stationary.
         """
         return stationary_part(self.kernel).lengthscale
 
@@ -183,9 +183,9 @@ class ScalePrior:
 
     Attributes:
         eta_sd: Standard deviation of log eta, about log 0.01: twelve decades lie within three standard deviations.
-        lengthscale_sd: Of log l, about log sqrt(d), for inputs of unit variance: a column that says nothing may get a
-            lengthscale of a hundred for some five nats.
-        eta_bounds: Bounds of eta. The floor bounds the condition number of K by about n / eta.
+        lengthscale_sd: Standard deviation of log l, about log sqrt(d), for inputs of unit variance; an irrelevant
+            column may get a lengthscale of a hundred at a cost of about five nats.
+        eta_bounds: Bounds of eta. The lower bound limits the condition number of K to about n / eta.
         lengthscale_bounds: Bounds of l.
     """
 
@@ -201,7 +201,7 @@ class ScalePrior:
         return Priors(self.centre(d), precision, low, high)
 
     def centre(self, d: int) -> Array:
-        """The mean of the prior, with shape (d + 1,), from which a cold fit starts."""
+        """The mean of the prior, with shape (d + 1,), where a cold fit starts."""
         return np.array([math.log(0.01), *([0.5 * math.log(d)] * d)])
 
 
@@ -228,7 +228,7 @@ def maximise(
     max_evaluations: int = 60,
     tolerance: float = 1e-7,
 ) -> ScaleFit:
-    """The maximum a posteriori theta reached from ``start`` by L-BFGS-B with rescue.
+    """The maximum a posteriori fit reached from ``start`` by L-BFGS-B with rescue.
 
     Args:
         objective: Negative log likelihood and gradient.
@@ -251,17 +251,17 @@ def maximise(
 
 
 def scale_terms(q: float, n: int, eta: float, noise: float | None) -> tuple[float, float, float]:
-    """The output scale and its terms of the negative log likelihood, for the quadratic form q = y.K^-1 y.
+    """The output scale and its terms in the negative log likelihood, for the quadratic form q = y.K^-1 y.
 
     Args:
-        q: With K in units of s^2.
+        q: Quadratic form, with K in units of s^2.
         n: Number of points.
         eta: Noise variance in units of s^2.
-        noise: Noise variance where it is known; None to profile s.
+        noise: Noise variance if known; None to profile s.
 
     Returns:
-        s^2, which is q / n where it is profiled and noise / eta where it is not; n/2 log(2 pi s^2) + q / (2 s^2); and
-        the derivative of that with respect to log eta through s^2 alone, 0 where s is profiled.
+        s^2, which is q / n if profiled, otherwise noise / eta; n/2 log(2 pi s^2) + q / (2 s^2); and the derivative of
+        the latter with respect to log eta through s^2, which is 0 if s is profiled.
     """
     s2 = max(q / n, 1e-300) if noise is None else noise / eta
     value = 0.5 * (n * math.log(2.0 * math.pi * s2) + q / s2)
@@ -271,15 +271,15 @@ def scale_terms(q: float, n: int, eta: float, noise: float | None) -> tuple[floa
 def scale_and_size(
     errors: Tensor, variances: Tensor, noise: Tensor | float, *, scale: float | None
 ) -> tuple[float, float]:
-    """The output scale, and the factor on approximate variances, that make held-out errors most likely.
+    """The output scale and the factor on approximate variances that maximise the likelihood of held-out errors.
 
-    For each factor on a grid from 1/100 to 1 the best scale is that which makes the mean square of errors over sds one.
+    For each factor on a grid from 1/100 to 1 the best scale makes the mean square of errors over sds equal to one.
 
     Args:
         errors: Errors of predictions, with shape (b,).
         variances: Variances of the function, in units of s^2, with shape (b,).
-        noise: In units of s^2.
-        scale: s where it is known.
+        noise: Noise variances, in units of s^2.
+        scale: s, if known.
     """
     grid = torch.logspace(-2.0, 0.0, 41, dtype=errors.dtype, device=errors.device)
     spread = grid[:, None] * variances + noise

@@ -27,7 +27,7 @@ __all__ = ["Emulator", "Result"]
 
 
 class Emulator(Protocol):
-    """A surrogate of the log-likelihood beside the exact log-prior."""
+    """Interface of an emulator: a surrogate of the log-likelihood and the exact log-prior."""
 
     def predict(self, x: ArrayLike) -> tuple[Array, Array]:
         """Mean and sd of the log-likelihood at x with shape (m, d), each with shape (m,)."""
@@ -38,7 +38,7 @@ class Emulator(Protocol):
         ...
 
     def predictor(self, names: tuple[str, ...], bounds: Array) -> Predictor:
-        """The mean of the log-likelihood as numbers."""
+        """A fast predictor of the log-likelihood."""
         ...
 
 
@@ -46,14 +46,15 @@ class Emulator(Protocol):
 class Result(PosteriorSamples):
     """The posterior of a run, n weighted draws of d parameters, the record of the run, and its surrogate.
 
-    The fields and properties of ``draws`` and ``record`` can be read from the result itself: ``result.mean``, ``sd``,
+    Fields and properties of ``draws`` and ``record`` are also attributes of the result: ``result.mean``, ``sd``,
     ``covariance``, ``interval(0.95)``, ``labels``, ``bounds``, ``log_prior``, ``derived``, ``data``, ``trace``,
     ``best_fit``, ``interrupted`` and so on.
 
     Attributes:
-        emulator: The surrogate itself.
+        emulator: The surrogate, in the coordinates of the prior.
         setup: Setup of the run; None if the result was not made by a run.
-        target: The likelihood and the prior, in the process that made the run; None if it was loaded from a folder.
+        target: The likelihood and the prior, in the process that made the run; None if the result was loaded from a
+            folder.
     """
 
     emulator: Emulator
@@ -66,7 +67,7 @@ class Result(PosteriorSamples):
 
     @default_float_errors()
     def predict(self, x: ArrayLike | Mapping[str, ArrayLike]) -> tuple[Array, Array]:
-        """The emulator: what the run knows of the log-posterior anywhere.
+        """The emulator's prediction of the log-posterior at any points.
 
         Args:
             x: Points with shape (m, d), or one with shape (d,); or values by name, each a number or with shape (m,).
@@ -75,7 +76,7 @@ class Result(PosteriorSamples):
             Mean and sd of log-likelihood plus log-prior, each with shape (m,); -inf outside the prior.
 
         Raises:
-            ValueError: If the points have other parameters.
+            ValueError: If the parameters of the points are wrong.
         """
         if isinstance(x, Mapping):
             x = named_points(x, self.names)
@@ -95,21 +96,21 @@ class Result(PosteriorSamples):
         max_evaluations: int = 10,
         tolerance: float = 0.02,
     ) -> BestFit:
-        """The point of highest posterior density or likelihood, found on the surrogate and confirmed by true calls.
+        """The point of highest posterior density or likelihood, found with the surrogate and confirmed by true calls.
 
-        The surrogate is maximised from several starts, the likelihood is called there, the surrogate learns the value,
-        and so on, until neither its maximum nor its maximum plus two of its standard deviations within one posterior
-        sd is higher than the best evaluated point by more than the tolerance.
+        The surrogate is maximised from several starts, the likelihood is called at the maximum, and the surrogate is
+        refitted. This is repeated until neither the surrogate's maximum, nor its mean plus two standard deviations
+        within one posterior sd of it, exceeds the best evaluated point by more than the tolerance.
 
         Args:
             of: "posterior" (density in the parameters) or "likelihood", within the support of the prior.
-            log_likelihood: The likelihood again, for a result that was loaded from a folder; as ``infer`` takes it.
-            executor: Where it is called, as ``infer`` takes it.
-            max_evaluations: Calls allowed; 0 gives the maximum of the surrogate alone, which is not confirmed.
-            tolerance: In nats.
+            log_likelihood: The likelihood, for a result that was loaded from a folder; as ``infer`` takes it.
+            executor: Executor of the calls, as ``infer`` takes it.
+            max_evaluations: Largest number of calls; 0 gives the maximum of the surrogate, without confirmation.
+            tolerance: Tolerance in nats.
 
         Raises:
-            ValueError: If an argument has a wrong value, or calls are wanted and the likelihood is not known.
+            ValueError: If an argument has a wrong value, or calls are requested but the likelihood is unknown.
         """
         from surrogate.inference.best_fit import Confirmation, maximum
 
@@ -129,21 +130,21 @@ class Result(PosteriorSamples):
     ) -> Profile:
         """The highest log-likelihood at given values of a parameter, with confidence intervals.
 
-        Found and confirmed as ``maximum`` is, at each value and for the overall maximum, with shared calls.
+        The maxima, at each value and overall, are found and confirmed as in ``maximum``, with shared calls.
 
         Args:
             name: The parameter.
-            values: Values of it, at least three; or how many, spread over the range in which the surrogate's own
-                profile falls half a nat below the highest level.
+            values: At least three values of the parameter; or their number, for values spread over the range in which
+                the surrogate's profile falls to half a nat below the highest level.
             of: "likelihood" or "posterior": what is maximised over the other parameters.
-            log_likelihood: The likelihood again, for a result that was loaded from a folder.
-            executor: Where it is called, as ``infer`` takes it; with n workers n values are improved at a time.
-            max_evaluations: Calls allowed for all values together; 0 for the surrogate alone.
-            tolerance: In nats, at each value.
+            log_likelihood: The likelihood, for a result that was loaded from a folder.
+            executor: Executor of the calls, as ``infer`` takes it; with n workers, n values are improved at a time.
+            max_evaluations: Largest number of calls for all values together; 0 to use only the surrogate.
+            tolerance: Tolerance in nats, at each value.
             levels: Confidence levels of the intervals, by Wilks' theorem.
 
         Raises:
-            ValueError: If an argument has a wrong value, or calls are wanted and the likelihood is not known.
+            ValueError: If an argument has a wrong value, or calls are requested but the likelihood is unknown.
         """
         from surrogate.inference.best_fit import Confirmation
         from surrogate.inference.profiles import profile
@@ -153,7 +154,7 @@ class Result(PosteriorSamples):
 
     @default_float_errors()
     def observables(self, x: ArrayLike | None = None) -> Any:
-        """The outputs of the simulator as the run has learned them, for a run of ``surrogate.Observables``.
+        """The simulator's outputs as learned by a run of ``surrogate.Observables``.
 
         Args:
             x: Parameters with shape (m, d), or one point with shape (d,). Without it the answer is that of
@@ -163,7 +164,7 @@ class Result(PosteriorSamples):
             Outputs and their sds, as the simulator arranges them, with a leading axis of m.
 
         Raises:
-            ValueError: If the run learned no outputs, or x has another number of parameters.
+            ValueError: If the run learned no outputs, or x has a wrong number of parameters.
         """
         emulator = self.output_emulator()
         return emulator if x is None else emulator.predict(x)
@@ -181,14 +182,14 @@ class Result(PosteriorSamples):
 
     @default_float_errors()
     def posterior_predictive(self, n: int = 200, *, seed: int = 0) -> Any:
-        """Outputs of the simulator at n draws of the posterior, by the emulator and with its error.
+        """Outputs of the simulator at n draws of the posterior, as emulated, including the emulator's error.
 
         Args:
             n: Number of draws.
-            seed: Chooses them.
+            seed: Seed for choosing the draws and for the errors.
 
         Returns:
-            An array or a dict of arrays with a leading axis of n. No call is made.
+            An array or a dict of arrays with a leading axis of n. The simulator is not called.
 
         Raises:
             ValueError: If the run learned no outputs.
@@ -206,17 +207,19 @@ class Result(PosteriorSamples):
         n_samples: int = 10_000,
         **options: Any,
     ) -> Result:
-        """The posterior and the evidence for another comparison of the same outputs, for a run of ``Observables``.
+        """The result for another comparison of the same outputs, for a run of ``Observables``.
 
-        A part of the data, another covariance, or one more data set on the same outputs: no call of the simulator is
-        made where ``refine`` is 0. ``converged`` and ``status`` say whether the surrogate is sure of the result.
+        Use it for a part of the data, another covariance, or an additional data set on the same outputs. The simulator
+        is not called if ``refine`` is 0. ``converged`` and ``status`` say whether the surrogate is certain enough of
+        the result.
 
         Args:
             compare: As in ``surrogate.Observables``.
-            prior: Another prior; it must have the slow parameters, and may have other fast ones.
+            prior: Another prior, with the same slow parameters and possibly other fast ones; by default that of the
+                run.
             vectorized: Whether ``compare`` takes many points in one call.
-            refine: Calls of the simulator that may be made, where the new posterior needs them.
-            seed: Of all random numbers.
+            refine: Largest number of calls of the simulator, made where the new posterior needs them.
+            seed: Seed of all random numbers.
             n_samples: Effective number of independent draws.
             options: Further arguments of ``infer`` for the calls.
 
@@ -229,7 +232,7 @@ class Result(PosteriorSamples):
         return compared_with(self, compare, prior, vectorized=vectorized, calls=calls, seed=seed, n_samples=n_samples)
 
     def predictor(self) -> Predictor:
-        """The learned log-likelihood as a fast function, without the prior and without an error.
+        """The learned log-likelihood as a fast function, without prior and without error estimate.
 
         ``predictor(x)`` takes one point with shape (d,), in about 10 microseconds for 500 evaluated points, and
         ``predictor.log_likelihood(x)`` many, with shape (m, d).
@@ -240,22 +243,22 @@ class Result(PosteriorSamples):
         """Writes the learned log-likelihood to a file for other programs.
 
         Args:
-            path: ``NAME.npz`` for numbers, which ``surrogate.load_predictor`` reads and anyone may trust; ``NAME.pt2``
+            path: ``NAME.npz`` for arrays, which ``surrogate.load_predictor`` reads without running code; ``NAME.pt2``
                 for a program of ``torch.export``, which runs without this package.
 
         Raises:
-            ValueError: If the suffix is another one.
+            ValueError: If the suffix is not supported.
             OSError: If the file cannot be written.
         """
         self.predictor().save(path)
 
     @default_float_errors()
     def report(self, path: str | os.PathLike[str], *, reference: Any = None) -> None:
-        """Writes one self-contained HTML page with everything that a reader of the result may ask.
+        """Writes the report of the run as one self-contained HTML page.
 
         Args:
             path: File to write.
-            reference: As of `plot`.
+            reference: As in `plot`.
 
         Raises:
             ValueError: If the reference has other parameters.

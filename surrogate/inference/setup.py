@@ -1,4 +1,4 @@
-"""The fixed inputs of a posterior run: the problem and every setting, but not the data."""
+"""The setup of a posterior run: the problem and all settings, but no data."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from surrogate.samplers.coordinates import Turns
 __all__ = ["Setup", "Switches", "design_size", "holes_to_fill", "inner_box", "marked", "with_parameters"]
 
 
-_TAIL = 0.05  # probability beyond each of the quantiles that set the scale of a parameter whose support is no box
-_DECADES = 1e3  # ratio of the quantiles of a positive parameter from which its logarithm is the coordinate
-_PARTICLES = 1000  # draws: moments to 3 % of an sd, and as many candidates for a batch
-_DESIGN = (3, 4.5)  # least and largest number of design points for each parameter
-_DESIGN_OF_TREND = 0.8  # share of the coefficients of a quadratic that a design has points for, between these
-_LEVELS = 24  # levels that the design visits; further ones are looked at where the surrogate expects most
-_MOST_LEVELS_IN_BATCH = 6  # a batch has the square root of the number of levels, which are uncertain independently
-_MIN_DESIGN = 4  # points, with one parameter
-_NARROW_DESIGN = 6  # points for each parameter of a design of known width, at most
-_SPARE = 2  # points more than a quadratic or a gradient has coefficients: they show whether it fits
-_LOOKED_AT = 4  # points for each parameter that design and holes have together
-_LOOKED_AT_WITH_GRADIENTS = 2  # the same where each point says in which direction it goes uphill
-_INNER_TAIL = 0.005  # probability at each end of a parameter where no mode is looked for
+_TAIL = 0.05  # tail probability of the quantiles that set the scale of a parameter without a finite support
+_DECADES = 1e3  # ratio of the quantiles of a positive parameter above which its logarithm is the coordinate
+_PARTICLES = 1000  # draws: moments to 3 % of an sd, and this many candidates for a batch
+_DESIGN = (3, 4.5)  # smallest and largest number of design points per parameter
+_DESIGN_OF_TREND = 0.8  # design points as a share of a quadratic's coefficients, within these limits
+_LEVELS = 24  # levels visited by the design; others are evaluated where the surrogate is most promising
+_MOST_LEVELS_IN_BATCH = 6  # a batch has at least the root of the number of levels, up to this
+_MIN_DESIGN = 4  # design points for one parameter
+_NARROW_DESIGN = 6  # largest number of points per parameter of a design of known width
+_SPARE = 2  # points in excess of the coefficients of a quadratic, or of those that gradients need, to test the fit
+_LOOKED_AT = 4  # points per parameter of design and holes together
+_LOOKED_AT_WITH_GRADIENTS = 2  # the same with gradients, which show the direction uphill
+_INNER_TAIL = 0.005  # probability at each end of a parameter that is not searched for modes
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Switches:
     """Mechanisms that are neither a scout nor a check, each of which can be left out.
 
     Attributes:
-        tempered: Whether the log-density is mapped at a raised temperature while all points lie far below its mode.
-        feasibility_doubt: Whether doubt about which points are feasible counts in the choice of batches.
-        jumps: Whether the final sampler also draws from a mixture.
+        tempered: Whether the log-density is learned at a raised temperature while all points lie far below its mode.
+        feasibility_doubt: Whether the uncertainty of feasibility counts in the choice of batches.
+        jumps: Whether the final sampler also proposes draws of a mixture.
     """
 
     tempered: bool = True
@@ -64,29 +64,30 @@ class Switches:
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """The problem of a run, and every choice that is not the data.
+    """The problem and all settings of a run.
 
     Attributes:
         prior: Prior of the parameters.
-        reference: Where the posterior is expected, if anywhere.
-        batch_size: Points per batch; max(2, d // 2) unless given.
-        n_initial: Points of the initial design; 3 d to 4.5 d unless given.
-        n_holes: Space-filling points to evaluate before convergence is claimed. Unless given, none with a reference,
-            and else what the initial design lacks of 4 d points, or of 2 d with gradients, each of which also says in
-            which direction it goes uphill.
-        thresholds: Limits of the checks.
-        particles: Draws of the surrogate in each iteration.
-        device: Where the linear algebra of the surrogate runs.
+        reference: Expected location of the posterior, or None.
+        batch_size: Points per batch; by default max(2, d // 2).
+        n_initial: Points of the initial design; by default 3 d to 4.5 d.
+        n_holes: Space-filling points to evaluate before convergence is claimed. By default none with a reference;
+            otherwise as many as the initial design has less than 4 d points, or than 2 d with gradients, which also
+            show the direction uphill.
+        thresholds: Limits for the checks.
+        particles: Number of draws of the surrogate in each iteration.
+        device: Device of the surrogate's linear algebra.
         feasibility: Kind of classifier of feasible points, "process" or "svm".
-        fast: Parameters that are cheap to change, if there are any.
-        gradient: Whether evaluations come with derivatives: d + 1 of them determine a quadratic, and d + 2 begin a run.
-        search: Parts of the structure of the surrogate that are searched.
+        fast: Settings for parameters that are cheap to change, if there are any.
+        gradient: Whether evaluations include derivatives; d + 1 of them determine a quadratic, and a run starts with d
+            + 2.
+        search: Parts of the surrogate's structure that are searched.
         switches: Further mechanisms of the loop.
-        explore: How long further modes are looked for: "fast", "normal" or "thorough".
+        explore: How long to search for further modes: "fast", "normal" or "thorough".
         observables: The simulator whose outputs are learned, if there is one.
 
     Raises:
-        ValueError: If there are gradients and periodic parameters, whose circles have directions without derivatives.
+        ValueError: If there are gradients and periodic parameters, which cannot be combined.
     """
 
     prior: Prior
@@ -120,17 +121,17 @@ class Setup:
 
     @property
     def n_learned(self) -> int:
-        """Number of parameters that the surrogate learns: those of the simulator, if there is one."""
+        """Number of parameters of the surrogate: those of the simulator, if there is one."""
         return self.d if self.observables is None else len(self.observables.columns)
 
     @property
     def levels(self) -> Levels | None:
-        """Combinations of the values of categorical and integer parameters; None if there are no such parameters."""
+        """The levels of categorical and integer parameters; None if there are no such parameters."""
         return self.prior.levels
 
     @cached_property
     def continuous(self) -> Setup:
-        """The same problem without categories and integers; their prior probabilities are left out."""
+        """The problem without categories and integers, and without their prior probabilities."""
         if self.levels is None:
             return self
         return with_parameters(self, self.levels.continuous)
@@ -139,7 +140,7 @@ class Setup:
     def scaled(self) -> ScaledPrior:
         """The prior in coordinates in which a box is the unit cube; a code is its own coordinate.
 
-        A positive parameter whose prior spans many decades enters by its logarithm.
+        A positive parameter whose prior spans many decades enters as its logarithm.
         """
         if self.levels is not None:
             return _with_codes(self.continuous.scaled, self.prior, self.levels)
@@ -164,12 +165,12 @@ class Setup:
 
     @property
     def knows_width(self) -> bool:
-        """Whether the place and width of the posterior were given; if so, no further modes are looked for."""
+        """Whether location and width of the posterior were given, in which case no further modes are searched for."""
         return self.reference is not None and self.reference.covariance is not None
 
     @cached_property
     def learner(self) -> Learner:
-        """How the surrogate is learned; its structure is plain at first: a quadratic, an RBF residual, no warps."""
+        """The learner of the surrogate, with a simple structure at first: a quadratic, an RBF residual, no warps."""
         low, high = self.scaled.to_unit(self.prior.bounds.T)
         if self.levels is not None:
             return MixedLearner(self.levels, low, high, self.prior.periodic, self.search)
@@ -188,7 +189,7 @@ class Setup:
 
 
 def _check_levels(setup: Setup, levels: Levels) -> None:
-    """Refuses what a run with categories or integers cannot do."""
+    """Raises ValueError if settings are incompatible with categories and integers."""
     asked = {
         "gradient": setup.gradient,
         "fast": setup.fast is not None,
@@ -207,7 +208,7 @@ def _check_levels(setup: Setup, levels: Levels) -> None:
 
 
 def _with_codes(scaled: ScaledPrior, prior: Prior, levels: Levels) -> ScaledPrior:
-    """The coordinates of continuous parameters with columns of codes among them, which stay as they are."""
+    """The coordinates of continuous parameters, extended by unchanged columns of codes."""
     location, scale, origin = np.zeros(prior.d), np.ones(prior.d), np.full(prior.d, np.nan)
     location[levels.continuous], scale[levels.continuous] = scaled.location, scaled.scale
     turns = Turns.of((prior.bounds - location[:, None]) / scale[:, None], prior.periodic)
@@ -219,9 +220,10 @@ def _with_codes(scaled: ScaledPrior, prior: Prior, levels: Levels) -> ScaledPrio
 
 
 def _decades(prior: Prior, low: Array, high: Array) -> Decades | None:
-    """The parameters whose priors span many decades, by two quantiles of each; None if there are none.
+    """Mask of the parameters whose priors span many decades between two quantiles; None if there are none.
 
-    Distances are those from the lower end of the support; from zero where the support itself spans decades above it.
+    Distances are measured from the lower end of the support, or from zero if the support itself spans decades above
+    zero.
     """
     ends = prior.bounds
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -238,9 +240,9 @@ def with_parameters(setup: Setup, columns: Indices) -> Setup:
 
 
 def design_size(setup: Setup) -> int:
-    """Points of the initial design: at least 3 d, and more where a quadratic needs them in any case."""
+    """Number of points of the initial design: at least 3 d, and more if a quadratic needs them."""
     d = setup.d
-    if setup.levels is not None:  # each level needs a look in any case, unless there are very many
+    if setup.levels is not None:  # each level needs a point, unless there are very many
         return setup.n_initial or max(
             design_size(setup.continuous), int(_DESIGN[0] * d), min(len(setup.levels), _LEVELS)
         )
@@ -248,9 +250,11 @@ def design_size(setup: Setup) -> int:
         return setup.n_initial or d + _SPARE
     if setup.observables is not None:
         return setup.n_initial or max(setup.n_learned + _SPARE, _MIN_DESIGN)
-    if setup.n_initial is None and setup.knows_width:  # far outside of a narrow design a free trend has no limit
+    if setup.n_initial is None and setup.knows_width:  # far outside a narrow design an unconstrained trend has no limit
         return min(trend_size(d) + _SPARE, _NARROW_DESIGN * d)
-    if d > MANY_PARAMETERS:  # with fewer data than coefficients it chases corners of the prior, which are many
+    if (
+        d > MANY_PARAMETERS
+    ):  # with fewer data than coefficients it rises in corners of the prior, of which there are many
         return setup.n_initial or trend_size(d) + _SPARE
     least, most = (int(number * d) for number in _DESIGN)
     return setup.n_initial or max(least, _MIN_DESIGN, min(most, int(_DESIGN_OF_TREND * trend_size(d))))
@@ -265,14 +269,14 @@ def holes_to_fill(setup: Setup) -> int:
 
 
 def marked(setup: Setup, data: Dataset) -> Dataset:
-    """The data, with values that stand for "impossible" counted as infeasible."""
+    """The data, in which values that stand for "impossible" count as infeasible."""
     return with_walls(data, relevant_depth(setup.d), level=None if setup.levels is None else setup.levels.index(data.x))
 
 
 def inner_box(setup: Setup, window: ScaledPrior) -> tuple[Array, Array]:
-    """Corners of the box in which modes are looked for: all but half a per cent of the prior at each end.
+    """Corners of the box that is searched for modes: all but half a per cent of the prior at each end.
 
-    Of a periodic parameter it holds the turn of the window.
+    For a periodic parameter it is the period of the window.
     """
     tails = np.array([[_INNER_TAIL], [1.0 - _INNER_TAIL]])
     ends = setup.scaled.to_unit(setup.prior.quantile(tails * np.ones((2, setup.d))))

@@ -13,12 +13,12 @@ from surrogate.problem.dataset import FAILED, Dataset
 __all__ = ["design_verdict", "fewest", "has_enough", "shortage"]
 
 
-_MAX_DESIGN = 30.0  # times d^1.5: half of a usual budget, after which more of the same has little hope
-_REASONS = 3  # failures that are told
+_MAX_DESIGN = 30.0  # times d^1.5: half of a usual budget, after which a longer design is unlikely to help
+_REASONS = 3  # failures listed in a message
 
 
 def fewest(d: int) -> int:
-    """Finite values that a surrogate needs, d + 2."""
+    """Number of finite values that a surrogate needs, d + 2."""
     return d + 2
 
 
@@ -30,7 +30,7 @@ def has_enough(setup: Setup, data: Dataset) -> bool:
 
 
 def design_verdict(setup: Setup, data: Dataset) -> Verdict:
-    """Whether the design continues after this many evaluations without a surrogate."""
+    """The verdict while there is no surrogate: whether to continue the design or give up."""
     if len(data) >= int(np.ceil(_MAX_DESIGN * setup.d**1.5)):
         return Verdict(Phase.GAVE_UP, f"gave up: {shortage(data)}")
     text = f"{int(data.finite.sum())} of {fewest(setup.n_learned)} finite values that a surrogate needs"
@@ -38,7 +38,7 @@ def design_verdict(setup: Setup, data: Dataset) -> Verdict:
 
 
 def shortage(data: Dataset) -> str:
-    """Why a run has no surrogate, the first reasons of failures, and the remedy."""
+    """A message that says why a run has no surrogate, with the first failures and the remedy."""
     finite, failed = int(data.finite.sum()), int((data.status == FAILED).sum())
     text = (
         f"{finite} finite values in {len(data)} evaluations, at least {fewest(data.x.shape[1])} are needed "

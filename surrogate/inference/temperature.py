@@ -1,4 +1,4 @@
-"""The schedule of temperatures while a run looks for the posterior."""
+"""The schedule of temperatures during the search for the posterior."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from surrogate.problem.levels import Family, Levels
 __all__ = ["next_temperature"]
 
 
-_ERRORS = 1.5  # median errors in a temperature: at a lower one errors would decide where the draws go
-_MOST = 3.0  # factor by which a temperature may rise from one batch to the next
-_COLD = 1.2  # temperature below which a posterior is mapped as it is
+_ERRORS = 1.5  # smallest temperature in units of the median error; below, errors would determine the draws
+_MOST = 3.0  # largest factor by which a temperature may rise between batches
+_COLD = 1.2  # temperature below which 1 is used
 
 
 def next_temperature(view: View) -> float:
-    """Temperature of the next fit: above 1 while the points lie deeper than a posterior would explain.
+    """Temperature of the next fit; it is above 1 while points lie deeper than draws of a posterior would.
 
-    The median depth of the best 2 d + 1 points, times 2 / d, is the temperature of draws from exp(y / T) of a
-    quadratic; 1.5 times the median error of the last batch says how well the surrogate knows its way. The smaller of
-    both counts, at most three times the last one.
+    For a quadratic y, draws from exp(y / T) have a median depth of about T d / 2, so 2 / d times the median depth of
+    the best 2 d + 1 points estimates T. 1.5 times the median error of the last batch measures the accuracy of the
+    surrogate. The temperature is the smaller of both, and at most three times the last one.
 
     While families of levels are searched one by one, that which is searched counts, with the parameters that act there.
-    With categories or integers the highest temperature of a level counts until the posterior is mapped as it is, with
-    the level's own best value: a level on which nothing has an effect is known at once, while others are not yet found.
+    With categories or integers it is the highest temperature of any level, relative to the level's own best value,
+    until the temperature is 1, because a level without any dependence is known at once while others are not found yet.
 
-    A surrogate of outputs is never tempered: where these are uncertain its log-likelihood is flat by itself.
+    A surrogate of outputs is never tempered, because its log-likelihood is flat anyway where outputs are uncertain.
     """
     state, d = view.state, view.d
     previous = np.inf if state.previous is None else state.previous.temperature
@@ -52,13 +52,13 @@ def next_temperature(view: View) -> float:
 
 
 def _of_points(y: Array, d: int) -> float:
-    """2 / d times the median depth of the best 2 d + 1 of some values."""
+    """2 / d times the median depth of the best 2 d + 1 values."""
     best = np.sort(y)[::-1][: 2 * d + 1]
     return 2.0 / d * float(np.median(best[0] - best))
 
 
 def _of_levels(levels: Levels, data: Dataset, family: Family | None, least: float) -> float:
-    """The largest such number of the levels that have more values than continuous parameters; ``least`` at least.
+    """The largest such number over levels with more values than continuous parameters; at least ``least``.
 
     Of a family alone, with the parameters that act there, if one is given.
     """

@@ -25,21 +25,21 @@ from surrogate.samplers.mixture import Mixture
 __all__ = ["Exploration", "View"]
 
 
-_SAMPLE = 6000  # weighted draws of an iteration: an effective size of a twentieth still passes the checks
+_SAMPLE = 6000  # weighted draws of an iteration, of which an effective fraction of a twentieth still passes the checks
 _LARGE_SAMPLE = 24_000  # with many parameters, where a proposal fits less well
-_ERROR_FLOOR = 0.1  # nats added in quadrature to the sd of a prediction: a smaller error harms nobody
-_CANDIDATES = 2000  # points of the prior among which holes are looked for
-_FACE = 0.1  # probability at each end of a parameter where no hole is looked for: a trend extrapolates well enough
+_ERROR_FLOOR = 0.1  # nats added in quadrature to the sd of a prediction, because smaller errors do not matter
+_CANDIDATES = 2000  # points of the prior from which holes are chosen
+_FACE = 0.1  # probability at each end of a parameter without holes, because a trend extrapolates well enough
 
 
 @dataclass(frozen=True, eq=False)
 class Exploration:
-    """Random points from which the search for further modes begins, drawn from one stream.
+    """Random points from which the search for further modes starts, drawn from one stream.
 
     Attributes:
-        inner: Points of the inner part of the prior that are probably feasible, with shape (k, d).
-        if_feasible: Draws of the posterior as it would be if all points were feasible, with shape (m, d); none where
-            nothing infeasible was seen.
+        inner: Points in the inner part of the prior that are probably feasible, with shape (k, d).
+        if_feasible: Draws of the posterior under the assumption that all points are feasible, with shape (m, d); none
+            if no infeasible point is known.
         rng: The stream after these draws.
     """
 
@@ -53,10 +53,10 @@ class View(Snapshot):
     """Everything that one iteration may use: a snapshot, and what is drawn from its surrogate.
 
     Attributes:
-        before: The surrogate before the last batch, None if there was none.
-        under_way: Points x whose evaluations are under way, with shape (k, d): for scouts.
-        batch: Points t of the next batch as far as it is chosen, with shape (k, d): for scouts.
-        findings: Findings of the checks made before, by their names: for checks.
+        before: The surrogate before the last batch; None if there was none.
+        under_way: Points x in flight, with shape (k, d); for scouts.
+        batch: Points t of the next batch chosen so far, with shape (k, d); for scouts.
+        findings: Findings of earlier checks, by name; for checks.
     """
 
     before: LogDensity | None = None
@@ -69,7 +69,7 @@ class View(Snapshot):
             object.__setattr__(self, name, getattr(self, name).reshape(-1, self.setup.d))
 
     def replace(self, **changes: Any) -> View:
-        """A copy with other fields that keeps all cached results, which must not depend on the changed fields."""
+        """A copy with changed fields that keeps all cached results, which must not depend on these fields."""
         out = replace(self, **changes)
         names = {each.name for each in fields(self)}
         vars(out).update({name: value for name, value in vars(self).items() if name not in names})
@@ -114,7 +114,7 @@ class View(Snapshot):
         return conditionals(self.model, self.window, self.draws.posterior)
 
     def errors(self, *, everywhere: bool = False) -> Array:
-        """Standardised errors of the last batches, where the posterior depends on them or everywhere."""
+        """Standardised errors of the last batches, either of relevant points or of all."""
         data, recent = self.state.data, self.state.recent_rows(RECENT_BATCHES)
         y, (mean, sd) = data.y[recent], self.state.predicted[recent].T
         z = (y - mean) / np.sqrt(sd**2 + _ERROR_FLOOR**2 + self.noise[recent] ** 2)
@@ -124,12 +124,12 @@ class View(Snapshot):
 
     @cached_property
     def inflation(self) -> float:
-        """Factor of the surrogate's variance that its last prediction errors require, at least 1."""
+        """Factor on the surrogate's variance required by its last prediction errors, at least 1."""
         return inflation(self.errors())
 
     @cached_property
     def spread(self) -> PathSpread:
-        """Divergence of the posteriors of paths from the posterior of the surrogate's mean."""
+        """Divergences of the posteriors of paths from that of the surrogate's mean."""
         features = None if self.setup.levels is None else self.features
         return spread_of_paths(self.model, self.sample, self.rng("signals"), inflate=self.inflation, features=features)
 
@@ -140,14 +140,14 @@ class View(Snapshot):
         return level_probabilities(self.model, self.level_samples, y_max, rng, inflate=self.inflation)
 
     def features(self, t: Array) -> Array:
-        """Columns by whose moments posteriors are compared, with shape (m, e): t, or ``level_features``."""
+        """Features by whose moments posteriors are compared, with shape (m, e): t, or ``level_features``."""
         if self.setup.levels is None:
             return t
         return level_features(self.setup.levels, t, self.level_samples.probability)
 
     @cached_property
     def exploration(self) -> Exploration:
-        """Where the search for further modes begins; no points but in its first round."""
+        """Starting points of the search for further modes; empty except in its first round."""
         rng = self.rng("explore")
         if self.state.explored:
             return Exploration(self.nowhere, self.nowhere, rng)

@@ -1,4 +1,4 @@
-"""Low-rank factors of positive semi-definite matrices, from a few of their columns or a few products."""
+"""Low-rank factors of positive semi-definite matrices, from a few columns or products."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 
 class ColumnAccess(Protocol):
-    """A symmetric matrix K with shape (n, n), known by its diagonal and columns."""
+    """A symmetric matrix K with shape (n, n), accessed by its diagonal and columns."""
 
     def diag(self) -> Tensor:
         """Diagonal, with shape (n,)."""
@@ -34,7 +34,7 @@ class ColumnAccess(Protocol):
 
 
 class BlockAccess(ColumnAccess, Protocol):
-    """Access to several columns at once, as randomised factorisations need."""
+    """Access to several columns at once, as randomised factorisations need it."""
 
     def columns(self, index: Tensor) -> Tensor:
         """Some of the columns, with shape (n, len(index))."""
@@ -63,10 +63,10 @@ class LinearMap(Protocol):
 
 
 class Product(LinearMap, Protocol):
-    """A matrix with shape (n, m), symmetric or not, known by its products."""
+    """A matrix with shape (n, m), symmetric or not, accessed by products."""
 
     def transpose(self) -> Product:
-        """Rows and columns exchanged."""
+        """The transposed matrix."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ class LowRank:
 
     Attributes:
         factor: With shape (n, k).
-        pivots: Rows whose columns of K span the factor: there F F^T agrees with K. None where it came from products.
+        pivots: Pivots: rows and columns in which F F^T equals K. None if the factor was made from products.
     """
 
     factor: Tensor
@@ -86,9 +86,8 @@ def pivoted_cholesky(gram: ColumnAccess, rank: int, *, tolerance: float = 1e-12)
     """Partial Cholesky factor of K with greedy pivots, L L^T ~ K.
 
     The pivots are the greedy maximiser of the determinant of K[pivots, pivots]: each is the point with the largest
-    variance given those before it. Stops early when the largest remaining variance falls below ``tolerance`` times
-    the largest at the start, so fewer columns than asked for may come back. Costs ``rank`` columns of K and
-    O(n rank^2) further operations.
+    variance given those before it. Stops early if the largest remaining variance falls below ``tolerance`` times the
+    initial largest, so fewer columns may be returned. Costs ``rank`` columns of K and O(n rank^2) further operations.
 
     Args:
         gram: Access to K, positive semi-definite (not checked).
@@ -136,18 +135,18 @@ def random_cholesky(
 ) -> LowRank:
     """Randomly pivoted Cholesky factor of K: each pivot is drawn in proportion to the remaining diagonal.
 
-    The expected trace of the error is within 1 + eps of that of the best factor of rank r once k exceeds about
-    r / eps + r log(1 / eps); greedy pivots have no such bound and are drawn to outliers, uniform ones miss small
-    clusters. Costs ``rank`` columns of K and O(n rank^2). Stops early, with fewer columns, when the remaining trace
-    falls below ``tolerance`` times that of K.
+    The expected trace of the error is within 1 + eps of that of the best factor of rank r once k exceeds about r / eps
+    + r log(1 / eps); greedy pivots have no such bound and tend to be outliers, uniform ones miss small clusters. Costs
+    ``rank`` columns of K and O(n rank^2). Stops early, with fewer columns, if the remaining trace falls below
+    ``tolerance`` times that of K.
 
     Args:
         gram: Access to K, positive semi-definite (not checked).
-        rank: Columns of the factor, those of ``start`` included, in 1..n.
-        generator: On the device of K.
-        block: Pivots drawn at once from the same distribution: one product instead of many, at the price of pivots
-            that are nearly redundant. `accelerated_cholesky` rejects those.
-        start: A factor with pivots to go on from.
+        rank: Columns of the factor, including those of ``start``, in 1..n.
+        generator: Random generator, on the device of K.
+        block: Number of pivots drawn at once from the same distribution, which replaces many products by one but may
+            give nearly redundant pivots; `accelerated_cholesky` rejects those.
+        start: A factor with pivots to extend.
         tolerance: Relative trace at which K counts as exhausted; not below 4 units of rounding.
 
     Raises:
@@ -164,7 +163,7 @@ def random_cholesky(
     return work.result()
 
 
-_LARGEST_BLOCK = 256  # proposals are thinned one by one, each with an update of the block
+_LARGEST_BLOCK = 256  # limit, because proposals are thinned one by one with an update of the block
 
 
 def accelerated_cholesky(
@@ -176,26 +175,26 @@ def accelerated_cholesky(
     start: LowRank | None = None,
     tolerance: float = 1e-13,
 ) -> LowRank:
-    """The factor of `random_cholesky` with the same law, by blocks of proposals that are thinned.
+    """A factor with the distribution of `random_cholesky`, by blocks of thinned proposals.
 
-    Proposals are drawn from the remaining diagonal as it is before the block; each is accepted with the probability
-    by which those before it have left its diagonal, so that the accepted ones are distributed as if drawn one by one.
-    Only accepted columns are computed. The size of a block is halved where more than half are rejected and doubled
-    where fewer than one in eight are.
+    Proposals are drawn from the remaining diagonal before the block. Each is accepted with a probability equal to the
+    ratio of its diagonal after earlier proposals to that before the block, so accepted ones are distributed as if drawn
+    one by one. Only accepted columns are computed. The block size is halved if more than half are rejected, and doubled
+    if fewer than one in eight are.
 
     Args:
         gram: Access to K, positive semi-definite (not checked).
-        rank: Columns of the factor, those of ``start`` included, in 1..n.
-        generator: On the device of K.
+        rank: Columns of the factor, including those of ``start``, in 1..n.
+        generator: Random generator, on the device of K.
         block: Proposals in the first block.
-        start: A factor with pivots to go on from.
+        start: A factor with pivots to extend.
         tolerance: Relative trace at which K counts as exhausted; not below 4 units of rounding.
 
     Raises:
         ValueError: If ``rank`` is not in 1..n, ``block`` is not positive, or ``start`` has no pivots.
 
     References:
-        Epperly, Tropp & Webber (2024), arXiv:2410.03969. They choose the size of the block from timings.
+        Epperly, Tropp & Webber (2024), arXiv:2410.03969. They choose the block size by timings.
     """
     work = _Partial(gram, rank, block, start)
     while work.unfinished(tolerance):
@@ -210,7 +209,7 @@ def accelerated_cholesky(
 
 
 class _Partial:
-    """A partial Cholesky factor that grows: its columns, pivots and the remaining diagonal."""
+    """A growing partial Cholesky factor: its columns, pivots and the remaining diagonal."""
 
     def __init__(self, gram: BlockAccess, rank: int, block: int, start: LowRank | None) -> None:
         diagonal = gram.diag()
@@ -219,7 +218,7 @@ class _Partial:
             msg = f"rank must be in 1..{n} and block positive, got {rank} and {block}"
             raise ValueError(msg)
         if start is not None and start.pivots is None:
-            msg = "start must have pivots, got a factor that came from a sketch"
+            msg = "start must have pivots, got a factor made by a sketch"
             raise ValueError(msg)
         self.gram, self.rank, self.count = gram, rank, 0
         self.factor = diagonal.new_zeros(n, rank)
@@ -234,7 +233,7 @@ class _Partial:
         return self.count < self.rank and float(self.residual.sum()) > floor
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Indices in proportion to the remaining diagonal; torch.multinomial stops at 2^24 categories."""
+        """Indices drawn in proportion to the remaining diagonal; torch.multinomial allows only 2^24 categories."""
         cumulative = self.residual.cumsum(0)
         u = torch.rand(count, dtype=torch.float64, device=cumulative.device, generator=generator)
         return torch.searchsorted(cumulative, u * cumulative[-1], right=True).clamp_(max=len(cumulative) - 1)
@@ -255,7 +254,7 @@ class _Partial:
     def _extend(self, columns: Tensor, pivots: Tensor) -> None:
         self.factor[:, self.count : self.count + columns.shape[1]] = columns
         self.residual = (self.residual - columns.double().square().sum(1)).clamp_(min=0.0)
-        self.residual[pivots] = 0.0  # rounding would leave some, and draw them again
+        self.residual[pivots] = 0.0  # rounding could leave some variance, and draw them again
         self.pivots = torch.cat([self.pivots, pivots])
         self.count += columns.shape[1]
 
@@ -277,15 +276,15 @@ def _thinned(residual: Tensor, threshold: Tensor, most: int) -> tuple[Tensor, Te
 
 
 def uniform_pivots(n: int, rank: int, *, generator: torch.Generator) -> Tensor:
-    """Distinct rows drawn uniformly, with shape (rank,): a baseline, poor for clustered data."""
+    """Distinct rows drawn uniformly, with shape (rank,); a baseline, poor for clustered data."""
     return torch.randperm(n, generator=generator, device=generator.device)[:rank]
 
 
 def column_nystrom(gram: BlockAccess, pivots: Tensor) -> LowRank:
     """The Nystrom factor F = K[:, S] K[S, S]^(-1/2) of given pivots S.
 
-    Directions of K[S, S] with eigenvalues below k units of rounding of the largest are left out, so that fewer
-    columns than pivots come back where the pivots depend on each other. O(n k^2).
+    Directions of K[S, S] with eigenvalues below k rounding units of the largest are left out, so there are fewer
+    columns than pivots if the pivots are dependent. Costs O(n k^2).
     """
     values, vectors = torch.linalg.eigh(gram.submatrix(pivots).double())
     kept = values > len(pivots) * torch.finfo(gram.diag().dtype).eps * values[-1]
@@ -298,16 +297,16 @@ def nystrom_sketch(
 ) -> LowRank:
     """The Nystrom factor of a positive semi-definite K from products with a random matrix.
 
-    For where products are cheap and columns are not. F has orthogonal columns: its squared norms approximate the
-    largest eigenvalues of K and its directions their eigenvectors. K is shifted by sqrt(n) units of rounding while it
-    is factorised. Costs (powers + 1) products with rank + oversampling columns.
+    Use it if products are cheap but columns are not. F has orthogonal columns, whose squared norms approximate the
+    largest eigenvalues of K and whose directions approximate the eigenvectors. K is shifted by sqrt(n) rounding units
+    for the factorisation. Costs (powers + 1) products with rank + oversampling columns.
 
     Args:
         operator: K, with shape (n, n).
         rank: Columns of the factor.
-        generator: On the device of K.
-        oversampling: Further columns of the sketch.
-        powers: Products, normalised each, before the sketch: for spectra that decay slowly.
+        generator: Random generator, on the device of K.
+        oversampling: Additional columns of the sketch.
+        powers: Normalised products before the sketch, for slowly decaying spectra.
 
     Raises:
         ValueError: If ``rank`` is not in 1..n.
@@ -331,21 +330,21 @@ def nystrom_sketch(
 def randomised_svd(
     operator: Product, rank: int, *, generator: torch.Generator, oversampling: int = 10, powers: int = 1
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The leading singular vectors and values of A, with shape (n, m), from products alone, A ~ U diag(s) V^T.
+    """The leading singular vectors and values of A, with shape (n, m), from products, A ~ U diag(s) V^T.
 
-    Each power is normalised by a QR factorisation: without, all but the first direction drown in rounding (40 times
-    the optimal error at two powers where the spectrum decays fast). Costs 2 powers + 2 products with
-    rank + oversampling columns and O((n + m) rank^2).
+    Each power is normalised by a QR factorisation. Otherwise rounding destroys all but the first direction: for a fast
+    decaying spectrum the error at two powers was 40 times the optimum. Costs 2 powers + 2 products with rank +
+    oversampling columns and O((n + m) rank^2).
 
     Args:
-        operator: A, with ``transpose``.
+        operator: A, with a method ``transpose``.
         rank: Number k of triplets.
         generator: On the device of A.
-        oversampling: Further columns of the sketch.
-        powers: Products with A A^T; one makes the error all but optimal.
+        oversampling: Additional columns of the sketch.
+        powers: Number of products with A A^T; one makes the error nearly optimal.
 
     Returns:
-        U with shape (n, k), s with shape (k,), in falling order, and V with shape (m, k).
+        U with shape (n, k), s with shape (k,), in descending order, and V with shape (m, k).
 
     Raises:
         ValueError: If ``rank`` is not in 1..min(n, m).

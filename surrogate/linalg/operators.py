@@ -1,4 +1,4 @@
-"""Matrices known by their products, diagonal and columns: of kernels (never stored), of features, and stored."""
+"""Matrices accessed by products, diagonal and columns: kernel matrices (never stored), features, stored matrices."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Operator(LinearMap, BlockAccess, Protocol):
 
 
 class LowOperator(Operator, Protocol):
-    """The interface of a matrix whose products may be in a lower precision than its entries, for refinement."""
+    """Interface of a matrix whose products may have a lower precision than its entries, for refinement."""
 
     precision: str
 
@@ -45,7 +45,7 @@ def as_columns(v: Tensor, operator: Operator, name: str = "v") -> Tensor:
     """A vector or a matrix v as a matrix that ``operator`` can multiply.
 
     Raises:
-        ValueError: If it has not as many rows as the operator has columns.
+        ValueError: If its number of rows is not the operator's number of columns.
         TypeError: If its dtype is not the operator's.
     """
     if v.ndim not in (1, 2) or v.shape[0] != operator.shape[1]:
@@ -59,7 +59,7 @@ def as_columns(v: Tensor, operator: Operator, name: str = "v") -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class DenseOperator:
-    """A stored matrix, symmetric where a solver or a factorisation uses it (not checked).
+    """A stored matrix, which must be symmetric for solvers and factorisations (not checked).
 
     Attributes:
         matrix: With shape (n, m).
@@ -109,7 +109,7 @@ class DenseOperator:
 
 @dataclass(frozen=True, eq=False)
 class FeatureOperator:
-    """K = Phi Phi^T of features Phi, never formed: O(n p) a product.
+    """K = Phi Phi^T for features Phi, never formed; O(n p) per product.
 
     Attributes:
         features: Phi, with shape (n, p).
@@ -137,7 +137,7 @@ class FeatureOperator:
         return (self.features @ (self.features.T @ as_columns(v, self))).reshape(v.shape)
 
     def transpose(self) -> FeatureOperator:
-        """The operator itself: K is symmetric."""
+        """The operator itself, because K is symmetric."""
         return self
 
     def diag(self) -> Tensor:
@@ -163,7 +163,7 @@ class Scaling:
 
     Attributes:
         center: With shape (d,): subtracted first, so that distances between large coordinates lose no digits.
-        lengthscale: With shape (d,).
+        lengthscale: Lengthscales, with shape (d,).
     """
 
     center: Tensor
@@ -176,22 +176,22 @@ class Scaling:
 
 @dataclass(frozen=True, eq=False)
 class KernelOperator:
-    """The kernel matrix of points, K_ij = outputscale k(|x_i - x'_j|^2 / lengthscale^2), computed tile by tile.
+    """The kernel matrix K_ij = outputscale k(|x_i - x'_j|^2 / lengthscale^2), computed in tiles.
 
-    The matrix is never stored: a product with k columns costs O(n m (d + k)) time and O(tile^2) memory. Where
-    the two sets of points are one, half of the tiles are computed and each is used twice. On CUDA in float32, where
-    Triton can be imported, a fused program makes the products instead (see `surrogate.linalg.fused`). Made by ``of``.
+    The matrix is never stored: a product with k columns costs O(n m (d + k)) time and O(tile^2) memory. If both sets of
+    points are the same, only half of the tiles are computed. On CUDA in float32 a fused Triton program computes the
+    products, if Triton can be imported (see `surrogate.linalg.fused`). Use ``of`` to make one.
 
     Attributes:
         kernel: Correlation function.
-        scaled: Points over lengthscales, centred, with shape (n, d).
-        others: Points of the columns, likewise, with shape (m, d); None where they are the same.
+        scaled: Centred points divided by lengthscales, with shape (n, d).
+        others: Points of the columns, likewise, with shape (m, d); None if they are the same.
         scaling: From points to scaled ones.
         outputscale: Variance, the value of the diagonal.
         block: Rows and columns of a tile.
-        precision: Of the products of the kernel with vectors, one of ``PRECISIONS``; the kernel itself is always
-            computed in ``dtype``.
-        tiled: Whether to go tile by tile even where there is a fused program; for comparisons.
+        precision: Precision of products with vectors, one of ``PRECISIONS``; the kernel itself is always computed in
+            ``dtype``.
+        tiled: Whether to use tiles even if there is a fused program; for comparisons.
     """
 
     kernel: Stationary
@@ -219,15 +219,15 @@ class KernelOperator:
 
         Args:
             kernel: A correlation function, or the name of one in ``CORRELATIONS``.
-            x: Points; their device is the operator's.
-            lengthscale: One, or one a dimension with shape (d,).
+            x: Points, which also set the device.
+            lengthscale: One lengthscale, or one per dimension with shape (d,).
             outputscale: Variance.
-            block: Rows and columns of a tile; 384 on the CPU and 16,384 on CUDA where it is None.
-            dtype: torch.float64 or torch.float32; that of x where it is None.
+            block: Rows and columns of a tile; None for 384 on the CPU and 16,384 on CUDA.
+            dtype: torch.float64 or torch.float32; None for that of x.
             precision: Precision of the products, one of ``PRECISIONS``.
 
         Raises:
-            ValueError: If the name, the shape, the precision or a scale is not one of those.
+            ValueError: If the name, the shape, the precision or a scale is invalid.
             TypeError: If the dtype is neither float64 nor float32.
         """
         dtype = x.dtype if dtype is None else dtype
@@ -263,13 +263,13 @@ class KernelOperator:
         return self.kernel.name
 
     def to(self, dtype: torch.dtype, *, precision: str = "full") -> KernelOperator:
-        """The same kernel in another dtype and precision: the inner operator of iterative refinement."""
+        """The same kernel in another dtype and precision, as the inner operator of iterative refinement."""
         _check(self.kernel, self.scaled, dtype, precision)
         others = None if self.others is None else self.others.to(dtype)
         return replace(self, scaled=self.scaled.to(dtype), others=others, precision=precision)
 
     def cross(self, x: Tensor) -> KernelOperator:
-        """The rectangular kernel between new points x, with shape (m, d), and these: shape (m, n), for predictions."""
+        """The rectangular kernel, with shape (m, n), between new points x, with shape (m, d), and these points."""
         return replace(self, scaled=self.scaling.scaled(x, self.dtype), others=_columns(self))
 
     def selected(self, index: Tensor) -> KernelOperator:
@@ -292,12 +292,12 @@ class KernelOperator:
         return self.outputscale * self.kernel.correlation(r2)
 
     def column(self, i: int) -> Tensor:
-        """Column i, with shape (n,), from differences: exact on the diagonal."""
+        """Column i, with shape (n,), computed from differences, so it is exact on the diagonal."""
         r2 = (self.scaled - _columns(self)[i]).square().sum(1)
         return self.outputscale * self.kernel.correlation(r2)
 
     def columns(self, index: Tensor) -> Tensor:
-        """Some of the columns, with shape (n, len(index)), from differences: repeated points are exactly equal."""
+        """Some of the columns, with shape (n, len(index)), from differences: exact for repeated points."""
         r2 = squared_difference(self.scaled, _columns(self)[index])
         return self.kernel.correlation(r2).mul_(self.outputscale)
 
@@ -328,16 +328,16 @@ class KernelOperator:
     def gradient(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Derivatives of sum_c u_c^T K v_c with respect to the logarithms of the lengthscales and the outputscale.
 
-        With K^-1 y or with probes for u and v these are the terms of the gradient of a marginal likelihood. Uses
-        dK / d log(lengthscale_j) = H (z_j - z'_j)^2, whose three terms are products of H with vectors: O(n m (d + k))
-        time, and no array of size n m d. In full precision whatever ``precision`` says.
+        With K^-1 y or with probes for u and v these are the terms of the gradient of a marginal likelihood. Uses dK / d
+        log(lengthscale_j) = H (z_j - z'_j)^2, whose three terms are products of H with vectors: O(n m (d + k)) time,
+        and no array of size n m d. Always in full precision.
 
         Args:
-            u: With shape (n, k) or (n,).
-            v: With shape (m, k) or (m,).
+            u: Vectors with shape (n, k) or (n,).
+            v: Vectors with shape (m, k) or (m,).
 
         Returns:
-            With respect to the lengthscales, with shape (d,), and to the outputscale, with shape ().
+            Derivatives with respect to the lengthscales, with shape (d,), and to the outputscale, with shape ().
         """
         u, v = as_columns(u, self.transpose(), "u"), as_columns(v, self)
         total = self.scaled.new_zeros(self.scaled.shape[1])
@@ -361,14 +361,14 @@ def _columns(k: KernelOperator) -> Tensor:
 
 
 def _is_fused(k: KernelOperator) -> bool:
-    """Whether one Triton program makes the product: on CUDA, in float32, for the kernels known by name."""
+    """Whether a Triton program computes the product: on CUDA, in float32, for named kernels."""
     known = CORRELATIONS.get(k.kernel.name) is k.kernel
     on_card = not k.tiled and k.device.type == "cuda" and k.dtype == torch.float32
     return known and on_card and importlib.util.find_spec("triton") is not None
 
 
 def _tiles(k: KernelOperator) -> Iterator[tuple[slice, slice]]:
-    """Pairs of slices that cover the matrix, or its upper triangle where it is symmetric."""
+    """Pairs of slices that cover the matrix, or its upper triangle if it is symmetric."""
     for i in range(0, k.shape[0], k.block):
         first = i if k.others is None else 0
         for j in range(first, k.shape[1], k.block):
@@ -376,7 +376,7 @@ def _tiles(k: KernelOperator) -> Iterator[tuple[slice, slice]]:
 
 
 def _distances(k: KernelOperator, a: slice, b: slice) -> Tensor:
-    """Squared distances of a tile, zero on the diagonal of the matrix, where rounding would show most."""
+    """Squared distances of a tile, set to zero on the diagonal of the matrix, where rounding matters most."""
     r2 = squared_distance(k.scaled[a], _columns(k)[b])
     if k.others is None and a == b:
         r2.fill_diagonal_(0.0)

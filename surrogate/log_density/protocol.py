@@ -1,8 +1,8 @@
-"""Protocols of surrogates for the posterior loop: the surrogate, its parameters, and how it is learned.
+"""Protocols of surrogates for the posterior loop: the surrogate, its parameters, and its learner.
 
-A kind of surrogate is three things: ``Parameters``, the numbers that a run saves; ``LogDensity``, the fitted model that
-these numbers and the evaluations give; and a ``Learner``, which makes the one from the data and the other from both.
-Points t are in unit coordinates, with shape (m, d). Values are (y - y_max) / temperature unless said otherwise: the
+A kind of surrogate has three parts: ``Parameters``, which a run saves; ``LogDensity``, the fitted model given
+parameters and evaluations; and a ``Learner``, which fits parameters to data and builds the model from both. Points t
+are in unit coordinates, with shape (m, d). Unless stated otherwise values are (y - y_max) / temperature: the
 log-likelihood relative to the best evaluation, in units of the temperature at which it was fitted.
 """
 
@@ -45,16 +45,16 @@ class Quality(Protocol):
 
 
 class Parameters(Quality, Protocol):
-    """The numbers of a surrogate, which with the evaluations define it exactly."""
+    """Parameters of a surrogate, which together with the evaluations define it exactly."""
 
     @property
     def noise(self) -> float:
-        """Sd of the noise that was found in the values, in nats; 0 where they are exact."""
+        """Sd of the noise detected in the values, in nats; 0 if they are exact."""
         ...
 
     @property
     def of_outputs(self) -> bool:
-        """Whether the surrogate is one of the outputs of a simulator."""
+        """Whether the surrogate is of a simulator's outputs."""
         ...
 
     def numbers(self) -> dict[str, float]:
@@ -62,7 +62,7 @@ class Parameters(Quality, Protocol):
         ...
 
     def to_arrays(self) -> dict[str, NDArray]:
-        """Arrays of numbers and fixed-width text that define it exactly, and its kind: see ``restore``."""
+        """The parameters as arrays of numbers and fixed-width text, without loss, and their kind: see ``restore``."""
         ...
 
 
@@ -81,7 +81,7 @@ class LogDensity(Quality, Protocol):
 
     @property
     def feasibility(self) -> Feasibility:
-        """Where the log-likelihood is finite, in whitened coordinates."""
+        """Classifier of feasible points, in whitened coordinates."""
         ...
 
     @property
@@ -90,7 +90,7 @@ class LogDensity(Quality, Protocol):
         ...
 
     def whiten(self, t: Array) -> Array:
-        """Coordinates u in which distances between points mean something, with shape (m, e)."""
+        """Whitened coordinates u, in which distances are meaningful, with shape (m, e)."""
         ...
 
     def predict(self, t: Array) -> tuple[Array, Array]:
@@ -122,29 +122,29 @@ class LogDensity(Quality, Protocol):
         ...
 
     def trend_depth(self, t: Array) -> Array | None:
-        """Depth in nats of a concave quadratic below its maximum, with shape (m,); None where there is no such."""
+        """Depth in nats of a concave quadratic trend below its maximum, with shape (m,); None if there is none."""
         ...
 
     def left_out_depth(self, y: Array) -> Array:
-        """Depth in nats below y_max that the other points predict for each finite value y, with shape (n,)."""
+        """Leave-one-out prediction of the depth in nats below y_max for each finite value y, with shape (n,)."""
         ...
 
     def predictor(
         self, names: tuple[str, ...], bounds: Array, location: Array, scale: Array, origin: Array | None = None
     ) -> Any:
-        """A function of parameters as plain numbers, for export.
+        """A predictor as a function of parameters, for export.
 
-        The parameters are x = location + scale t, or the logarithm of x - origin is where an origin is not NaN.
+        Parameters satisfy x = location + scale t, or log(x - origin) = location + scale t where origin is not NaN.
         """
         ...
 
 
 @runtime_checkable
 class Extrapolating(Protocol):
-    """A surrogate that also says how wrong it may be where it extrapolates."""
+    """A surrogate that also estimates its error where it extrapolates."""
 
     def unseen_sd(self, t: Array) -> Array:
-        """Sd in nats of what the process does not know of itself, with shape (m,)."""
+        """Sd in nats of errors that the process does not include, with shape (m,)."""
         ...
 
 
@@ -166,7 +166,7 @@ class Conditional(Protocol):
 
 
 class Learner(Protocol):
-    """How a kind of surrogate is learned; parameters that it gets are those that it made."""
+    """Learner of a kind of surrogate; it only gets parameters that it has made."""
 
     def fit(
         self, problem: FitProblem, before: Parameters | None, *, cold_start: bool, search: bool, noise: bool
@@ -177,15 +177,15 @@ class Learner(Protocol):
             problem: Data, draws and temperature.
             before: Parameters of the last step; None at first.
             cold_start: Whether to start from default parameters as well.
-            search: Whether to look for another structure.
-            noise: Whether to look for noise that came without an sd.
+            search: Whether to search for another structure.
+            noise: Whether to search for undeclared noise.
         """
         ...
 
     def open_minded(self, problem: FitProblem) -> Parameters:
-        """Parameters of a surrogate that falls back to a constant far from the data: it denies nothing."""
+        """Parameters of a surrogate with a constant mean, which excludes nothing far from the data."""
         ...
 
     def build(self, data: Dataset, t: Array, parameters: Parameters, *, device: str = "cpu") -> LogDensity:
-        """The surrogate with these parameters given the data that it has seen."""
+        """The surrogate with these parameters, given the data to which they were fitted."""
         ...

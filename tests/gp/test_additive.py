@@ -273,7 +273,7 @@ U = columns(20)[0]
     ("make", "message"),
     [
         (lambda: Component.of(U), "a component needs a column"),
-        (lambda: Component.of(U, numbers=[0, 1, 3]), "takes 2 columns of numbers at most, got 3"),
+        (lambda: Component.of(U, numbers=[0, 1, 3]), "takes at most 2 columns of numbers, got 3"),
         (lambda: Component.of(U, numbers=[0], kernel="matern12"), "kernel must be one of"),
         (
             lambda: Component.of(U, numbers=[0], functions=4),

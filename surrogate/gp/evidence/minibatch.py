@@ -15,7 +15,7 @@ from surrogate.linalg.stationary import Stationary
 
 __all__ = ["minibatch_fit"]
 
-_RATE, _DECAY = 0.1, 50.0  # of Adam: its first step in a logarithm, and the steps in which that halves
+_RATE, _DECAY = 0.1, 50.0  # Adam's first step in a logarithm, and the number of steps in which it halves
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ def minibatch_fit(
     batch: int = 128,
     steps: int = 400,
 ) -> tuple[ScaleFit, float]:
-    """Hyperparameters by stochastic gradients of the marginal likelihood of small batches: O(batch^3) a step.
+    """Hyperparameters by stochastic gradients of the marginal likelihood of small batches: O(batch^3) per step.
 
-    Each step takes the gradient of a new uniform batch as if it were all the data. It is biased, yet leads to the
-    maximum of the full likelihood where data are noisy: noise within some per cent, lengthscales less well, since a
-    batch is sparser than the data. Not for exact values, of which a batch says too little.
+    Each step uses the gradient of a new uniform batch as if it were all the data. This is biased, but for noisy data it
+    leads to the maximum of the full likelihood: noise within a few per cent, lengthscales less accurately, because a
+    batch is sparser than the data. Not suitable for exact values.
 
     Steps are those of Adam with a rate of 0.1 / (1 + k / 50) instead of the paper's a / k, and the last quarter is
     averaged.
@@ -54,12 +54,12 @@ def minibatch_fit(
     Args:
         kernel: Correlation function.
         data: In float64.
-        theta: (log eta, log l_1, ..., log l_d) to start from.
+        theta: Initial (log eta, log l_1, ..., log l_d).
         generator: Draws the batches; on the CPU.
         prior: Bounds of theta.
-        noise: Mean noise variance where it is known; None to estimate it.
-        batch: Points a batch.
-        steps: Number of them.
+        noise: Mean noise variance if known; None to estimate it.
+        batch: Points per batch.
+        steps: Number of steps.
 
     Returns:
         A fit with the averaged theta, whose value is nan since the likelihood of all the data is never computed; and

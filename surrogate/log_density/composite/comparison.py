@@ -1,11 +1,11 @@
-"""The log-likelihood as a function of the components of the outputs, and its moments under their errors.
+"""Comparisons: the log-likelihood as a function of output components, with its moments under their errors.
 
-Components z are coordinates of the outputs, K of them, about a centre: see ``reduction``. Under independent normal
+The K components z are coordinates of the outputs relative to a centre, see ``reduction``. Under independent normal
 errors of variance v the log-likelihood l has the moments of its second-order expansion in each component,
 
     mean = l + sum_k h_k v_k / 2,    variance = sum_k (g_k^2 v_k + h_k^2 v_k^2 / 2),
 
-with slopes g and curvatures h. They are exact where l is a sum of quadratics, as it is for Gaussian data.
+with slopes g and curvatures h. They are exact if l is a sum of quadratics, as for Gaussian data.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ __all__ = ["Comparison", "Expansion", "GaussianComparison", "GeneralComparison",
 
 
 LOWEST = -1e12
-"""Log-likelihood in place of -inf and of what a comparison refuses, so that differences exist."""
+"""Log-likelihood used instead of -inf and of failures of a comparison, so that differences exist."""
 
 CAUTION = 10.0
 """The power c of ``Comparison.expected``.
 
-With c = 1 a region of which nothing is known attracts all draws, as all of it could fit the data; with c without limit
-the draws stay at the points that are known, as in an optimiser that is damped too much.
+With c = 1 an unknown region attracts all draws, because any of it could fit the data. For c -> infinity the draws stay
+at known points, as in an overdamped optimiser.
 """
 
-_SENSITIVE_STEP = 0.03  # of the difference quotient that finds the sensitivity, in units of the same spread
-_LEAST_STEP = 1e-4  # of a difference quotient, in units of the spread of a component over the data
+_SENSITIVE_STEP = 0.03  # step of the difference quotient for the sensitivity, in units of the same spread
+_LEAST_STEP = 1e-4  # smallest step of a difference quotient, in units of the spread of a component over the data
 
 
 @dataclass(frozen=True, eq=False)
 class Expansion:
-    """The log-likelihood about components at m points.
+    """Second-order expansion of the log-likelihood in the components at m points.
 
     Attributes:
         value: At the components themselves, with shape (m,).
@@ -62,7 +62,7 @@ class Expansion:
 
 
 class Comparison(Protocol):
-    """What the surrogate asks of a comparison. Points x are parameters, with shape (m, d)."""
+    """Interface of a comparison for the surrogate. Points x are parameters, with shape (m, d)."""
 
     def value(self, z: Array, x: Array) -> Array:
         """Log-likelihood at components (m, K), with shape (m,); -inf where impossible."""
@@ -71,18 +71,18 @@ class Comparison(Protocol):
     def expected(self, z: Array, variance: Array, x: Array) -> Array:
         """The log-likelihood to sample, c log E[L^(1/c)] under errors of the components, with shape (m,).
 
-        With c = 1 this is the log of the mean likelihood, for c without limit the mean log-likelihood.
+        With c = 1 this is the log of the mean likelihood, for c -> infinity the mean log-likelihood.
         """
         ...
 
     def expansion(self, z: Array, variance: Array, x: Array) -> Expansion:
-        """The log-likelihood about components with these variances."""
+        """The expansion of the log-likelihood about components with these variances."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class GaussianComparison:
-    """Gaussian data: everything is exact, in K numbers a point whatever the number of data.
+    """Comparison with Gaussian data: exact, and independent of the number of data at K numbers per point.
 
     The whitened residual is c + B z + T^T a with orthonormal columns B, templates T and their amplitudes a.
 
@@ -104,11 +104,11 @@ class GaussianComparison:
     def _products(self) -> tuple[float, Array, Array, Array, Array]:
         c, b, t = self.centre, self.basis, self.templates
         along = c - b @ (b.T @ c)
-        across = t - (t @ b) @ b.T  # templates without their share in the components
+        across = t - (t @ b) @ b.T  # templates without their part in the components
         return float(along @ along), across @ along, across @ across.T, c @ b, t @ b
 
     def _residual(self, z: Array, x: Array) -> tuple[Array, Array]:
-        """Squared residual outside of the components, with shape (m,), and the residual in them, (m, K)."""
+        """Squared residual outside the components, with shape (m,), and residual within them, (m, K)."""
         outside, linear, square, c, t = self._products
         if not self.columns:
             return np.full(len(z), outside), z + c
@@ -135,11 +135,11 @@ class GaussianComparison:
 
 @dataclass(frozen=True, eq=False)
 class GeneralComparison:
-    """Any comparison: it is called at reconstructed outputs, and expanded by differences over one sd.
+    """Any other comparison: it is called at reconstructed outputs, and expanded by differences over one sd.
 
     Attributes:
         target: The target.
-        reduction: How outputs are reconstructed.
+        reduction: Reduction by which outputs are reconstructed.
         spread: Root mean square of each component over the data, with shape (K,).
         best: Parameters of the best row, whose components are zero, with shape (d,).
     """
@@ -151,7 +151,7 @@ class GeneralComparison:
 
     @cached_property
     def _at_best(self) -> tuple[float, Array, Array]:
-        """The log-likelihood of the best row, its falling curvatures there, and their shares of its sensitivity."""
+        """Log-likelihood of the best row, its negative curvatures, and the components' shares of the sensitivity."""
         z, step = np.zeros((1, len(self.spread))), _SENSITIVE_STEP * self.spread[None]
         expansion = self.expansion(z, step**2, self.best[None])
         curvature = np.maximum(-expansion.curvature[0], 0.0)
@@ -159,7 +159,7 @@ class GeneralComparison:
         return float(expansion.value[0]), curvature, weight / weight.sum()
 
     def value(self, z: Array, x: Array) -> Array:
-        """See ``Comparison``; one call for each point, or for all where the comparison is vectorised."""
+        """See ``Comparison``; one call per point, or one for all if the comparison is vectorised."""
         out = np.empty(len(z))
         block = max(1, _BLOCK // self.reduction.layout.size)
         for start in range(0, len(z), block):
@@ -180,8 +180,8 @@ class GeneralComparison:
     def expected(self, z: Array, variance: Array, x: Array) -> Array:
         """See ``Comparison``, with the curvatures of the best row: one call for each point.
 
-        Its depth is divided by one plus the mean share of the errors, each component counting by its sensitivity; for
-        Gaussian data with equal shares this is exact.
+        The depth is divided by one plus the mean relative error, in which each component is weighted by its
+        sensitivity; this is exact for Gaussian data with equal shares.
         """
         top, curvature, weight = self._at_best
         share = curvature * variance / CAUTION
@@ -202,11 +202,11 @@ class GeneralComparison:
         return Expansion(base, slope, curvature)
 
 
-_BLOCK = 4_000_000  # outputs at a time: 32 MB
+_BLOCK = 4_000_000  # outputs computed at a time: 32 MB
 
 
 def comparison_of(target: BoundObservables, reduction: Reduction, best: Array) -> Comparison:
-    """The comparison of a target in the components of a reduction, at whose centre the parameters are ``best``."""
+    """The comparison of a target in the components of a reduction, whose centre has the parameters ``best``."""
     data = target.target.compare
     if isinstance(data, GaussianData):
         columns = tuple(target.names.index(name) for name in data.templates)

@@ -1,4 +1,4 @@
-"""All outputs of a simulator as functions of its parameters, with errors: for use after a run and elsewhere."""
+"""Emulator of all outputs of a simulator with errors, for use after a run and in other programs."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from surrogate.storage.arrays import load_arrays, save_arrays
 __all__ = ["OutputEmulator", "emulate_outputs", "load_observables"]
 
 
-_LEFT = 1e-4  # of the spread of the outputs near the posterior: what components may leave of them
-_NEAR = 30.0  # depth in nats of the evaluations that say how much outputs vary ...
-_FEWEST = 3  # ... or of the fourth best, if it is deeper
+_LEFT = 1e-4  # residual that components may leave, relative to the spread of the outputs near the posterior
+_NEAR = 30.0  # depth in nats of the evaluations that define that spread ...
+_FEWEST = 3  # ... or that of the fourth best evaluation, if deeper
 _KIND = "observables of a simulator"
 
 
@@ -38,16 +38,17 @@ class OutputEmulator:
 
     Attributes:
         names: Names of all d parameters.
-        columns: Positions of those that the simulator takes, s of them.
+        columns: Positions of the s parameters of the simulator.
         layout: Names and shapes of the outputs.
-        centre: Outputs about which they are described, with shape (M,).
-        basis: Outputs that a unit of each component adds, with shape (M, K).
-        left: Root mean square of what the components leave of each output, with shape (M,).
-        location: From the slow parameters to the coordinates of the processes, u = (x - location) @ forward.
+        centre: Outputs at which all components are zero, with shape (M,).
+        basis: Change of the outputs per unit of each component, with shape (M, K).
+        left: Root mean square residual of each output, with shape (M,).
+        location: Location of the processes' coordinates u = (x - location) @ forward, for slow parameters x, with shape
+            (s,).
         forward: With shape (s, s).
         u: Coordinates of the evaluations, with shape (n, s).
-        scores: Components there, with shape (n, K).
-        far: How far each evaluation is from what matters, with shape (n,).
+        scores: Components of the evaluations, with shape (n, K).
+        far: Distance of each evaluation from the relevant region, with shape (n,).
         groups: The processes of the components.
     """
 
@@ -84,7 +85,7 @@ class OutputEmulator:
         return mean, variance
 
     def predict(self, x: ArrayLike) -> tuple[Any, Any]:
-        """Outputs and their sds at x, as the simulator arranges them.
+        """Outputs and their sds at x, in the simulator's arrangement.
 
         Args:
             x: Parameters with shape (m, d), or (d,) for one point.
@@ -109,13 +110,13 @@ class OutputEmulator:
     __call__ = predict
 
     def draw(self, x: Array, rng: np.random.Generator) -> Array:
-        """Outputs at x with shape (m, d), one realisation each of what is not known of them, with shape (m, M)."""
+        """Random outputs, with shape (m, M), at x with shape (m, d), one realisation per point."""
         mean, variance = self.components(x)
         z = mean + np.sqrt(variance) * rng.standard_normal(mean.shape)
         return np.asarray(self.centre + z @ self.basis.T)
 
     def to_arrays(self) -> dict[str, NDArray]:
-        """Arrays of numbers and fixed-width text that define it exactly."""
+        """The contents as arrays of numbers and fixed-width text, without loss."""
         numbers = ("columns", "centre", "basis", "left", "location", "forward", "u", "scores", "far")
         of_column = np.empty(self.scores.shape[1], dtype=np.int64)
         for number, group in enumerate(self.groups):
@@ -157,10 +158,10 @@ class OutputEmulator:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes it to an ``.npz`` file of numbers, which ``surrogate.load_observables`` reads.
+        """Writes the emulator to an ``.npz`` file of numbers, which ``surrogate.load_observables`` reads.
 
         Raises:
-            ValueError: If the name has another suffix.
+            ValueError: If the path does not end in .npz.
         """
         if Path(path).suffix != ".npz":
             msg = f"observables are saved as .npz, got {os.fspath(path)!r}"
@@ -169,7 +170,7 @@ class OutputEmulator:
 
 
 def load_observables(path: str | os.PathLike[str]) -> OutputEmulator:
-    """The outputs of a simulator as a run has learned them, from a file of ``result.observables(...).save``.
+    """The emulator of a simulator's outputs in a file written by ``result.observables().save``.
 
     The file holds numbers and names; nothing in it is executed.
 
@@ -214,15 +215,15 @@ def _check_shapes(arrays: Mapping[str, NDArray]) -> None:
 
 
 def emulate_outputs(model: CompositeLogDensity, draws: Array, names: tuple[str, ...]) -> OutputEmulator:
-    """All outputs of a simulator, those included that no data are compared with.
+    """An emulator of all outputs of a simulator, including those that are not compared with data.
 
     Args:
         model: A surrogate of the outputs.
-        draws: Parameters x of the posterior, with shape (m, d), about which they are described.
+        draws: Draws x of the posterior, with shape (m, d), which define the coordinates.
         names: Names of the d parameters.
 
     Returns:
-        The outputs as functions: O(n^2 M) for n evaluations of M outputs, and some fits of processes.
+        The emulator, in O(n^2 M) for n evaluations of M outputs plus some fits of processes.
     """
     known = model.output_data
     columns = known.source.target.columns

@@ -1,4 +1,4 @@
-"""Fitting the processes of components: which share a kernel, which have one of their own, and which trends."""
+"""Fits of the processes of components, including which components share a kernel and a trend."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ __all__ = ["Found", "fit_components"]
 
 
 TRENDS = ("linear", "quadratic")
-"""Trends among which the evidence chooses; a simulator that is linear, or nearly so, needs the first."""
+"""Trends among which the evidence chooses; the first suits a nearly linear simulator."""
 
-_OWN_COST = 3.0  # nats by which a kernel of its own must be more probable: a component of few points has chance shapes
-_OWN_FROM = 2  # points for each coefficient of a plane from which a kernel of its own means anything
-_SMALL = float(np.log(0.01))  # log amplitude of a start at which the trend explains nearly everything
-_FEW, _MANY = 25, 60  # evaluations of the evidence of a further start, and of the first
+_OWN_COST = 3.0  # nats by which a separate kernel must be more probable, because few points have random shapes
+_OWN_FROM = 2  # points per coefficient of a plane above which a separate kernel is meaningful
+_SMALL = float(np.log(0.01))  # log amplitude of a start in which the trend explains nearly everything
+_FEW, _MANY = 25, 60  # evaluations of the evidence for further starts, and for the first
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The processes of components.
+    """Fitted processes of components.
 
     Attributes:
-        groups: Which components share which kernel.
+        groups: Groups of components that share a kernel.
         score: Log density of the components, with the priors of the hyperparameters.
-        rescues: How often a nugget had to be raised.
+        rescues: Number of times that a nugget had to be raised.
     """
 
     groups: tuple[SharedKernel, ...]
@@ -41,20 +41,20 @@ class Found:
 def fit_components(
     data: Data, before: tuple[SharedKernel, ...], *, cold_start: bool, own: bool = True, kernel: str = "rbf"
 ) -> Found:
-    """The most probable processes of K components with n rows.
+    """Maximum a posteriori processes of K components with n rows.
 
-    All components share one kernel at first, with the trend of more evidence. Each of them gets a kernel and a trend of
-    its own where that is more probable by 3 nats.
+    At first all components share a kernel, with the trend of larger evidence. A component gets a separate kernel and
+    trend if that is more probable by 3 nats.
 
     Args:
         data: Values with shape (n, K).
         before: The processes of the last step.
         cold_start: Whether to start from default hyperparameters as well.
-        own: Whether components may have a kernel of their own.
+        own: Whether components may have separate kernels.
         kernel: Name of the correlation function.
 
     Returns:
-        The processes: O(K n^3) for each of some 60 evaluations.
+        The processes, after about 60 evaluations of O(K n^3).
     """
     (n, d), size = data.u.shape, data.y.shape[1]
     families = {trend: family(kernel, trend) for trend in TRENDS}
@@ -90,7 +90,7 @@ def _apart(
     """
     (everything,), size = together.groups, data.y.shape[1]
     common = families[everything.trend]
-    # Components that share hyperparameters share the price of their prior as well.
+    # Components that share hyperparameters also share the cost of the prior.
     price = common.priors(everything.hyper).penalty(everything.hyper.vector())[0] * (1.0 - 1.0 / size)
     groups, score, left = [], together.score, []
     for k in range(size):

@@ -1,8 +1,8 @@
-"""From the outputs of a simulator to a few components, and back: whitening, then principal components.
+"""Reduction of a simulator's outputs to a few components: whitening, then principal components.
 
-The outputs are first brought to units in which the comparison is about equally sensitive to all of them: residuals of
-Gaussian data are whitened by the covariance of these; other outputs are divided by their spread over the data, one
-number for each array. The components are found from products of rows, O(n^2 M) for n rows of M numbers.
+The outputs are first converted to units in which the comparison is about equally sensitive to all of them: residuals of
+Gaussian data are whitened by their covariance; other outputs are divided by their spread over the data, one number per
+array. The components are found from products of rows, O(n^2 M) for n rows of M numbers.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from surrogate.problem.outputs import Layout
 __all__ = ["Reduction", "Rows", "principal_components", "reduce"]
 
 
-_ROUNDING = 1e-13  # of the largest singular value squared: what is below is rounding of the products
+_ROUNDING = 1e-13  # share of the largest squared singular value below which values are rounding errors
 
 
 class Rows:
-    """Outputs in units of the comparison, row by row; each row is whitened once.
+    """Outputs in units of the comparison; each row is whitened once.
 
-    A row is always whitened on its own, so that a resumed run gets the same bits as one that was not interrupted.
+    Rows are whitened one at a time, so that a resumed run is bit for bit equal to an uninterrupted one.
 
     Attributes:
         target: The target.
@@ -42,7 +42,7 @@ class Rows:
         return compare if isinstance(compare, GaussianData) else None
 
     def of(self, x: Array, outputs: Array, layout: Layout) -> Array:
-        """Whitened residuals of outputs with shape (n, size) at x with shape (n, d); the outputs without data."""
+        """Whitened residuals of outputs (n, size) at x (n, d), or the outputs themselves without Gaussian data."""
         if self.data is None:
             return outputs
         columns, y = self.data.columns(layout), self.data.y
@@ -57,7 +57,7 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Reduction:
-    """Outputs as centre + basis z, in units of the comparison.
+    """A reduction: outputs = centre + basis z, in units of the comparison.
 
     Attributes:
         layout: Names and shapes of the outputs.
@@ -65,7 +65,7 @@ class Reduction:
         basis: Orthonormal columns, with shape (M, K).
         scores: Components z of the rows of the data, with shape (n, K).
         logs: Numbers whose logarithm the components describe, a mask with shape (size,); none of Gaussian data.
-        unit: What one unit stands for in each number, with shape (M,); None for whitened residuals.
+        unit: Unit of each number, with shape (M,); None for whitened residuals.
     """
 
     layout: Layout
@@ -76,13 +76,13 @@ class Reduction:
     unit: Array | None = None
 
     def outputs(self, z: Array) -> Array:
-        """Outputs of components with shape (m, K), with shape (m, size), where they can be told from residuals.
+        """Outputs, with shape (m, size), reconstructed from components with shape (m, K).
 
         Raises:
-            ValueError: If these are residuals of data: they do not tell the outputs.
+            ValueError: If the components describe whitened residuals, from which outputs cannot be reconstructed.
         """
         if self.unit is None:
-            msg = "outputs cannot be told from the whitened residuals of data"
+            msg = "outputs cannot be reconstructed from the whitened residuals of data"
             raise ValueError(msg)
         out = (self.centre + z @ self.basis.T) * self.unit
         with np.errstate(over="ignore"):
@@ -100,18 +100,18 @@ def reduce(
     allowed: Array | None = None,
     size: int | None = None,
 ) -> Reduction:
-    """Principal components of outputs: ``size`` of them, or as many as leave at most ``allowed`` of each row.
+    """The reduction to ``size`` principal components, or to as many as leave at most ``allowed`` of each row.
 
     Args:
-        rows: How outputs are brought to units of the comparison.
+        rows: Conversion of outputs to units of the comparison.
         x: Points, with shape (n, d).
-        outputs: With shape (n, size).
+        outputs: Outputs, with shape (n, size).
         layout: Their names and shapes.
         best: The row that becomes the centre.
         logs: Names of outputs that are described by their logarithms, where there are no Gaussian data.
-        allowed: Root of the summed squares that may be left of each row, in units of the comparison, with shape (n,);
-            None for all components that are more than rounding.
-        size: How many components; overrides ``allowed``.
+        allowed: Allowed root sum of squared residuals of each row, in units of the comparison, with shape (n,); None
+            for all components above rounding.
+        size: Number of components; overrides ``allowed``.
 
     Returns:
         The reduction; O(n^2 M).
@@ -142,7 +142,7 @@ def principal_components(
         size: See ``reduce``.
 
     Returns:
-        With shapes (M, K) and (n, K). O(n^2 M).
+        Directions and coordinates, with shapes (M, K) and (n, K), in O(n^2 M).
     """
     gram = offset @ offset.T
     squares, vectors = np.linalg.eigh(gram)

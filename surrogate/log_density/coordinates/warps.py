@@ -1,4 +1,4 @@
-"""Monotone warps of one axis: of bounded parameters, and of the log-density."""
+"""Monotone warps of parameters and of the log-density."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ EXPANDED_TO = 0.75
 """Fraction of the largest z of an expanding output warp up to which its inverse is exact: 1.4 times its scale above the
 data."""
 
-_EDGE = 1e-7  # of the range: points on a face are taken this far inside
+_EDGE = 1e-7  # distance, relative to the range, by which points on a face are moved inside
 
 
 @dataclass(frozen=True, eq=False)
 class InputWarp:
     """A warp for each parameter; needs no Jacobian and no inverse, since the log-density itself is modelled.
 
-    A periodic parameter, whose support is one turn, becomes two coordinates: the cosine and the sine of its angle. Any
-    function of these is periodic. A stationary kernel of them is the exp-sine-squared kernel (MacKay 1998,
+    A periodic parameter, whose support is one period, becomes two coordinates, the cosine and the sine of its angle.
+    Any function of these is periodic. A stationary kernel of them is the exp-sine-squared kernel (MacKay 1998,
     "Introduction to Gaussian processes") with a lengthscale for each of two directions. A quadratic of them is a
     trigonometric polynomial of the second order, which describes a von Mises density and its coupling to other
     parameters exactly.
@@ -42,7 +42,7 @@ class InputWarp:
         kinds: Numbers of ``INPUT_WARPS``, with shape (d,).
         low: Lower ends of the support, with shape (d,); may be -inf.
         high: Upper ends.
-        couplings: Bends and scales of the warped coordinates by each other; None for none.
+        couplings: Couplings of the warped coordinates, or None.
     """
 
     kinds: Indices
@@ -52,7 +52,7 @@ class InputWarp:
 
     @classmethod
     def identity(cls, low: Array, high: Array, periodic: Flags | None = None) -> InputWarp:
-        """The identity, except for periodic parameters, which a mask with shape (d,) marks."""
+        """The identity warp, except for periodic parameters, marked by a mask with shape (d,)."""
         kinds = np.zeros(len(low), dtype=np.int64)
         if periodic is not None:
             kinds[periodic] = CIRCLE
@@ -65,26 +65,26 @@ class InputWarp:
 
     @property
     def plain_kinds(self) -> Indices:
-        """Kinds of the plain warp, with shape (d,): the circle where a parameter is periodic, else the identity."""
+        """Default kinds, with shape (d,): the circle for periodic parameters, otherwise the identity."""
         return np.where(self.kinds == CIRCLE, CIRCLE, 0)
 
     @property
     def chosen(self) -> int:
-        """Number of parameters with a warp other than the plain one."""
+        """Number of parameters with a warp other than the default."""
         return int((self.kinds != self.plain_kinds).sum())
 
     def with_kinds(self, kinds: Indices) -> InputWarp:
-        """A copy with other kinds, without the couplings of the parameters whose kind has changed."""
+        """A copy with new kinds, without couplings of parameters whose kind has changed."""
         if self.couplings is None:
             return replace(self, kinds=kinds)
         return replace(self, kinds=kinds).with_couplings(self.couplings.of_parameters(kinds == self.kinds))
 
     def with_couplings(self, couplings: Couplings | None) -> InputWarp:
-        """A copy with these couplings; without any if the given ones are inactive."""
+        """A copy with these couplings, or without any if none is active."""
         return replace(self, couplings=couplings if couplings is not None and couplings.size else None)
 
     def possible_kinds(self, parameter: int) -> list[int]:
-        """Kinds that the support of a parameter permits; a periodic parameter always stays on its circle."""
+        """Kinds that the support of a parameter allows; for a periodic parameter only the circle."""
         if self.kinds[parameter] == CIRCLE:
             return [CIRCLE]
         low, high = np.isfinite(self.low[parameter]), np.isfinite(self.high[parameter])
@@ -102,7 +102,7 @@ class InputWarp:
         return np.where(ends, self.low + 0.5 * self._width, 0.5)
 
     def forward(self, t: Array) -> Array:
-        """Warped coordinates of t (m, d), with shape (m, size): cosines in place, sines in additional columns."""
+        """Warped coordinates (m, size) of t (m, d): cosines replace periodic parameters, sines are further columns."""
         out = self.single(t)
         if self.couplings is None:
             return out
@@ -124,7 +124,7 @@ class InputWarp:
         circles = np.flatnonzero(self.kinds == CIRCLE)
         if len(circles):
             turns = (t[:, circles] - self.low[circles]) / (self.high - self.low)[circles]
-            angle = 2.0 * np.pi * (turns - np.floor(turns))  # reduced first: whole turns change nothing but rounding
+            angle = 2.0 * np.pi * (turns - np.floor(turns))  # reduced to one period first, to avoid rounding errors
             out[:, circles], out[:, t.shape[1] :] = np.cos(angle), np.sin(angle)
         return out
 
@@ -168,10 +168,10 @@ class InputWarp:
 
 @dataclass(frozen=True)
 class OutputWarp:
-    """A warp z(y) of the log-density y relative to its maximum, in terms of the depth g = -y.
+    """A warp z(y) of the log-density y relative to its maximum, as a function of the depth g = -y.
 
     A positive ``scale`` o compresses depths, z = -o log(1 + g / o), for likelihoods that fall faster than a quadratic.
-    A negative one expands them, z = -o expm1(g / o) with o = -scale, for heavy tails. Zero leaves y as it is.
+    A negative one expands them, z = -o expm1(g / o) with o = -scale, for heavy tails. Zero leaves y unchanged.
     """
 
     scale: float = 0.0
@@ -186,9 +186,9 @@ class OutputWarp:
         return y
 
     def inverse(self, z: Array) -> Array:
-        """Inverse y(z); above zero, where there are no data, it saturates for compressing warps, else becomes linear.
+        """Inverse y(z); above zero, where there are no data, compressing warps saturate and others become linear.
 
-        The best of a few points may lie some nats below the mode, with all of the bulk in between: an expanding warp
+        The best of a few points may lie some nats below the mode, with all of the bulk in between. An expanding warp
         that became linear at the best point would flatten the top of a heavy-tailed density.
         """
         o = abs(self.scale)

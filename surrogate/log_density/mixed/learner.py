@@ -1,4 +1,4 @@
-"""How a surrogate with categorical and integer parameters is learned: which levels share a process, by evidence.
+"""The learner of surrogates with categorical and integer parameters: which levels share a process, by evidence.
 
 At first all levels at which the same parameters act, a family, share one process, whose kernel and trend tell levels
 apart by their coordinates; a family without a few values has none. Splits by each discrete parameter, and by all, are
@@ -30,27 +30,29 @@ from surrogate.problem.levels import Family, Levels
 
 __all__ = ["MixedLearner", "begun", "partitions"]
 
-_COST = 1.0  # nats for each hyperparameter of a group: half the log of some ten points
-_OMISSION = 3.0  # nats by which leaving out a parameter must raise the evidence: a few points may not show an effect
+_COST = 1.0  # nats per hyperparameter of a group: half the log of about ten points
+_OMISSION = (
+    3.0  # nats by which omitting a parameter must raise the evidence, because few points may not show its effect
+)
 _MARGIN = 2.0  # nats by which another partition must win
 _SEARCH_EVERY = 1.2  # factor by which the data have grown when partitions are searched again
-_SPARE = 2  # finite values more than one and a half for each continuous parameter that a group of a split needs
-_MOST_GROUPS = 24  # of a split that is tried: each is a fit
-_MOST_IDLE_GROUPS = 6  # of a partition in which parameters without effect are looked for
-_EVALUATIONS = 30  # marginal likelihoods of the fit of a group of another partition
-_FEW_DRAWS = 50  # of a group, with fewer of which those of all levels set its coordinates
+_SPARE = 2  # finite values that a group of a split needs in addition to one and a half per continuous parameter
+_MOST_GROUPS = 24  # largest number of groups in a split, because each needs a fit
+_MOST_IDLE_GROUPS = 6  # largest number of groups in a partition for which parameters without effect are searched
+_EVALUATIONS = 30  # evaluations in the fit of a group of a new partition
+_FEW_DRAWS = 50  # draws of a group below which those of all levels define its coordinates
 
 
 @dataclass(frozen=True, eq=False)
 class MixedLearner:
-    """Processes of groups of levels.
+    """Learner of processes for groups of levels.
 
     Attributes:
         levels: All levels of the problem.
         low: Lower ends of the support of t, with shape (d,).
         high: Upper ends.
         periodic: Mask of the periodic parameters, with shape (d,).
-        search: What is searched for in the structure of each process.
+        search: Parts of each process's structure that are searched.
     """
 
     levels: Levels
@@ -89,7 +91,7 @@ class MixedLearner:
         return self._parameters(problem, tuple(groups), 0)
 
     def build(self, data: Dataset, t: Array, parameters: Parameters, *, device: str = "cpu") -> MixedLogDensity:
-        """The surrogate with these parameters given the data that it has seen."""
+        """The surrogate with these parameters, given the data to which they were fitted."""
         return build(data, t, _mixed(parameters), self.levels, device=device)
 
     def _embedding(self, members: Indices) -> Embedding:
@@ -98,7 +100,7 @@ class MixedLearner:
         return Embedding.of(self.levels, members, self.levels.continuous[acts if acts.any() else slice(1)])
 
     def _learner(self, embedding: Embedding) -> ScalarLearner:
-        """The learner of one process: coordinates of levels are not warped, and nothing is bent by them."""
+        """The learner of one process, in which coordinates of levels are neither warped nor coupled."""
         unbounded = np.full(embedding.table.shape[1], np.inf)
         low = np.concatenate([self.low[embedding.columns], -unbounded])
         high = np.concatenate([self.high[embedding.columns], unbounded])
@@ -114,7 +116,7 @@ class MixedLearner:
         return MixedParameters(groups, whitening, len(problem.data), searched)
 
     def _refitted(self, problem: FitProblem, group: GroupParameters, **options: bool) -> _Fitted:
-        """A group of the last partition, fitted again."""
+        """A group of the last partition, refitted."""
         embedding = Embedding.of(self.levels, group.members, group.columns)
         own = _Own.of(problem, embedding)
         return _Fitted(own, self._learner(embedding).fit(own.problem, group.surrogate, **options))
@@ -126,7 +128,7 @@ class MixedLearner:
         return _Fitted(own, fit_structure(own.problem, plain, log_noise=noise, max_evaluations=_EVALUATIONS))
 
     def _searched(self, problem: FitProblem, groups: tuple[_Fitted, ...]) -> tuple[_Fitted, ...]:
-        """The groups, or those of a partition with a larger evidence; without parameters that have no effect."""
+        """The groups, or those of a partition with a larger evidence, without parameters that have no effect."""
         near = self._near(problem)
         noise = groups[0].surrogate.hyper.log_noise
         present = {tuple(group.embedding.members) for group in groups}
@@ -147,7 +149,7 @@ class MixedLearner:
         return best
 
     def _near(self, problem: FitProblem) -> Flags:
-        """Rows whose values judge partitions, with shape (n,): high ones of all levels, and the best few of each."""
+        """Mask of the rows that decide between partitions, (n,): high values of all levels, and the best of each."""
         level, d = self.levels.index(problem.t), len(self.levels.continuous)
         near = _high(problem, np.ones(len(level), dtype=bool), trend_size(problem.d) + _SPARE)
         for one in range(len(self.levels)):
@@ -155,13 +157,13 @@ class MixedLearner:
         return near
 
     def _have_enough(self, problem: FitProblem, members: list[Indices]) -> bool:
-        """Whether each group of a partition has enough finite values for a process of its own."""
+        """Whether each group of a partition has enough finite values for a separate process."""
         level = self.levels.index(problem.t[problem.data.finite])
         pairs = [(int(np.isin(level, group).sum()), len(self._embedding(group).columns)) for group in members]
         return len(members) <= _MOST_GROUPS and all(n >= int(1.5 * d) + _SPARE for n, d in pairs)
 
     def _without_idle(self, problem: FitProblem, groups: tuple[_Fitted, ...], near: Flags) -> tuple[_Fitted, ...]:
-        """The groups of a split without the parameters whose removal raises the evidence; some are taken in again.
+        """The groups of a split without parameters whose omission raises the evidence, with some included again.
 
         Nothing is left out where it was declared which parameters act.
         """
@@ -170,9 +172,9 @@ class MixedLearner:
         return tuple(self._leaner(problem, group, near) for group in groups)
 
     def _leaner(self, problem: FitProblem, group: _Fitted, near: Flags) -> _Fitted:
-        """The group with parameters left out or taken in, one at a time, as long as that raises the evidence.
+        """The group after omitting or including parameters, one at a time, as long as that raises the evidence.
 
-        That of its own highest values counts as well. The search starts from the present parameters or from all.
+        The evidence of its own highest values counts too. The search starts from the current or from all parameters.
         """
         near = near | _high(problem, group.own.rows, trend_size(len(self.levels.continuous)) + _SPARE)
         whole = self._embedding(group.embedding.members)
@@ -194,7 +196,7 @@ class MixedLearner:
 
 
 def _high(problem: FitProblem, rows: Flags, fewest: int, *, depth: float = 0.5) -> Flags:
-    """The finite values of some rows within a part of the relevant depth below the best of them, and the best few."""
+    """Mask of the finite values of some rows within a part of the relevant depth of the best, or among the best few."""
     finite = problem.data.finite & rows
     if not finite.any():
         return finite
@@ -211,7 +213,7 @@ class _Own:
 
     Attributes:
         embedding: The coordinates of the group.
-        rows: Which rows of the data they are: the finite values of its levels, a mask with shape (n,).
+        rows: Mask of the rows with finite values of its levels, with shape (n,).
         problem: The problem in these coordinates.
     """
 
@@ -221,7 +223,7 @@ class _Own:
 
     @classmethod
     def of(cls, problem: FitProblem, embedding: Embedding) -> _Own:
-        """The part of a group."""
+        """The part that belongs to a group."""
         level = embedding.levels.index(problem.t)
         rows = np.isin(level, embedding.members) & problem.data.finite
         z = embedding.forward(problem.t[rows], level[rows])
@@ -246,11 +248,11 @@ class _Fitted:
 
     @property
     def parameters(self) -> GroupParameters:
-        """The numbers of the group."""
+        """The parameters of the group."""
         return GroupParameters(self.embedding.members, self.embedding.columns, self.surrogate)
 
     def score(self, near: Flags) -> float:
-        """Log density of the near values given the others, minus the costs of hyperparameters and of omissions."""
+        """Log density of the near values given the others, minus the costs of hyperparameters and omissions."""
         far = ~near[self.own.rows]
         if far.all():
             return 0.0
@@ -286,7 +288,7 @@ def partitions(levels: Levels, families: Sequence[Family] | None = None) -> list
 
 
 def _mixed(parameters: Parameters) -> MixedParameters:
-    """The parameters, if they are of this kind.
+    """The parameters, after checking their type.
 
     Raises:
         TypeError: If they are not.

@@ -1,4 +1,4 @@
-"""The surrogate of a log-likelihood with categorical and integer parameters: groups of levels, one process each."""
+"""The surrogate of log-likelihoods with categorical and integer parameters: one process per group of levels."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from surrogate.problem.levels import Levels
 
 __all__ = ["Group", "LevelLogDensity", "MixedLogDensity", "build"]
 
-_APART = 3.0  # sds by which two categories, or the ends of the integers, are apart where distances count
+_APART = 3.0  # distance between two categories, or between the ends of the integers, in sds
 _UNKNOWN = 100.0  # sd in temperatures of the values of levels that no process describes
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Levels that share a process.
+    """A group of levels with its process.
 
     Attributes:
-        embedding: Their coordinates.
-        rows: Rows of the finite data that belong to them, with shape (k,).
-        level: Their levels, with shape (k,).
-        y: Their log-likelihoods, with shape (k,).
+        embedding: Embedding of the levels.
+        rows: Rows of the finite data with these levels, with shape (k,).
+        level: Levels of these rows, with shape (k,).
+        y: Log-likelihoods of these rows, with shape (k,).
         model: The process.
     """
 
@@ -50,13 +50,13 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class MixedLogDensity(LogDensityBase[MixedParameters]):
-    """A fitted surrogate; groups are independent of each other. Levels are among its whitened coordinates.
+    """A fitted surrogate with independent groups; its whitened coordinates include those of levels.
 
     Levels that no process describes yet count as high as the best value, with a large sd that no covariance has.
 
     Attributes:
         levels: All levels of the problem.
-        groups: Its processes.
+        groups: Groups with their processes.
     """
 
     levels: Levels
@@ -80,7 +80,7 @@ class MixedLogDensity(LogDensityBase[MixedParameters]):
         return _APART * coordinates_of(self.levels, np.arange(len(self.levels)))
 
     def _parts(self, t: Array) -> Iterator[tuple[Group, Any, Array, float]]:
-        """Each group that has some of the points: which, their coordinates z, and the value of its own maximum."""
+        """For each group with any of the points: their mask, their coordinates z, and the value of its own maximum."""
         level = self.levels.index(t)
         if len(self.groups) == 1 and len(self.groups[0].embedding.members) == len(self.levels):
             yield self.groups[0], slice(None), self.groups[0].embedding.forward(t, level), 0.0
@@ -142,7 +142,7 @@ class MixedLogDensity(LogDensityBase[MixedParameters]):
         return _Blocks(parts, len(t))
 
     def trend_depth(self, t: Array) -> Array | None:
-        """None: the trend of a group is no quadratic of one level."""
+        """None, because the trend of a group is not a quadratic of one level."""
         del t
         return None
 
@@ -166,14 +166,14 @@ class MixedLogDensity(LogDensityBase[MixedParameters]):
         """Not available.
 
         Raises:
-            ValueError: Always, with what to use instead.
+            ValueError: Always; the message gives the alternative.
         """
         del names, bounds, location, scale, origin
         msg = "a surrogate with categories or integers cannot be exported as a predictor: use result.predict(x)"
         raise ValueError(msg)
 
     def at_level(self, level: int, y_max: float) -> LevelLogDensity:
-        """The surrogate of one level as a function of its continuous parameters, relative to a value of its own."""
+        """The surrogate of one level as a function of its continuous parameters, relative to ``y_max``."""
         return LevelLogDensity(self, level, y_max)
 
 
@@ -184,7 +184,7 @@ class LevelLogDensity:
     Attributes:
         whole: The surrogate of all levels.
         level: Number of the level.
-        y_max: Value that its own values are relative to.
+        y_max: Reference of its values.
     """
 
     whole: MixedLogDensity
@@ -266,10 +266,10 @@ class LevelLogDensity:
         return None
 
     def left_out_depth(self, y: Array) -> Array:  # noqa: ARG002 - see below
-        """Depth below y_max that the other points of all levels predict for each finite value y of this level.
+        """Leave-one-out prediction, from all levels, of the depth below y_max of each finite y of this level.
 
         Args:
-            y: The values of the level (not used: the surrogate knows them), with shape (n,).
+            y: The values of the level, with shape (n,); not used, because the surrogate knows them.
         """
         group = self.whole.groups[self.whole.group_of[self.level]]
         depth = group.model.left_out_depth(group.y)[group.level == self.level]
@@ -284,7 +284,7 @@ class LevelLogDensity:
 
 @dataclass(frozen=True, eq=False)
 class _Blocks:
-    """A block-diagonal matrix with shape (m, m): parts with the rows that each of them holds."""
+    """A block-diagonal matrix with shape (m, m), made of blocks with their rows."""
 
     parts: Sequence[tuple[Tensor, ColumnAccess]]
     size: int
@@ -316,7 +316,7 @@ def build(data: Dataset, t: Array, parameters: MixedParameters, levels: Levels, 
         t: Their unit coordinates, with shape (n, d).
         parameters: Numbers of the surrogate.
         levels: All levels of the problem.
-        device: Where the linear algebra runs.
+        device: Device of the linear algebra.
     """
     data, t = data.head(parameters.n), t[: parameters.n]
     level = levels.index(t)

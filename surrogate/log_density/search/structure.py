@@ -1,7 +1,7 @@
-"""Choosing the structure of a surrogate by its evidence: kernel, trend, output warp, input warps, couplings.
+"""Search for the structure of a surrogate by evidence: kernel, trend, output warp, input warps, couplings.
 
-All neighbours of the present structure (one change each) are scored with a few factorisations at the present
-hyperparameters; the best are then fitted.
+All neighbours of the current structure (with one change) are scored by a few factorisations at the current
+hyperparameters; the best ones are then fitted.
 """
 
 from __future__ import annotations
@@ -27,32 +27,30 @@ __all__ = ["StructureSearch", "choose_structure", "neighbours"]
 _KERNELS = ("rbf", "matern52")
 _TRENDS = ("quadratic", "constant")
 _COMPRESSED = (0.25, 1.0)  # scales of output warps that compress, in relevant depths: a cliff, and a steep flank
-_EXPANDED = (4.0, 16.0)  # scales in nats of output warps that expand, as heavy tails need
-_WITHIN = 6.0  # scales of such a warp within which all data must lie, as they do under a heavy tail
-_LOWERED = (
-    2.5  # by which the log amplitude is lowered in one variant: another structure may leave a twelfth unexplained
-)
-_SMALL, _LARGE = 1e-3, 0.2  # shapings of the variants: next to none, and a fifth of the depth
-_EVALUATIONS = 30  # marginal likelihoods of the fit of a neighbour, which starts at the best variant
+_EXPANDED = (4.0, 16.0)  # scales in nats of expanding output warps, for heavy tails
+_WITHIN = 6.0  # depth, in units of such a warp's scale, within which all data must lie, as for a heavy tail
+_LOWERED = 2.5  # decrease of the log amplitude in one variant, as another structure may leave a twelfth unexplained
+_SMALL, _LARGE = 1e-3, 0.2  # shapings of the variants: almost none, and a fifth of the depth
+_EVALUATIONS = 30  # evaluations in the fit of a neighbour, which starts at the best variant
 _MANY = 20  # coordinates above which a structure takes seconds to fit
 _LOG = INPUT_WARPS.index("log")
-_POWERS = (-2, -1)  # of a parameter that divides the trend: a standard deviation, and a variance
-_SPARE = 2  # values more than the trend of a division has coefficients, from which it can be told from others
+_POWERS = (-2, -1)  # powers of a dividing parameter: for a standard deviation, and for a variance
+_SPARE = 2  # values in excess of a division's coefficients that are needed to distinguish it from others
 _BOTH_SIDES = 1.0 / 6.0  # share of the points that must lie on either side of a fold
-_KINDS = range(4)  # of input warps that may be the same for all parameters; a circle is none of them
+_KINDS = range(4)  # kinds of input warps that may apply to all parameters, which excludes the circle
 
 
 @dataclass(frozen=True)
 class StructureSearch:
-    """The parts of the structure that are searched; switched off individually for measurements and tests.
+    """Which parts of the structure are searched; they can be switched off individually for measurements and tests.
 
     Attributes:
-        structures: Kernel, trend and warps, by their evidence; without it the structure stays plain.
-        input_warps: Warps of the parameters are among the choices.
-        output_warps: Warps of the log-density are.
-        couplings: Coordinates that are bent and scaled by others are.
-        divisions: Trends divided by a parameter are.
-        noise: Noise that the likelihood did not declare.
+        structures: Whether to search at all; otherwise the structure stays plain.
+        input_warps: Whether to search warps of the parameters.
+        output_warps: Whether to search warps of the log-density.
+        couplings: Whether to search couplings of coordinates.
+        divisions: Whether to search trends divided by a parameter.
+        noise: Whether to search for undeclared noise.
     """
 
     structures: bool = True
@@ -66,13 +64,13 @@ class StructureSearch:
 def neighbours(
     structure: Structure, d: int, deepest: float, *, search: StructureSearch | None = None, folds: Sequence[int] = ()
 ) -> list[Structure]:
-    """Structures worth a look.
+    """The neighbours of a structure.
 
-    All kernels, trends and output warps with the present input warps, and with none; and the present structure with
-    another warp of one parameter, or of all alike.
+    These are all kernels, trends and output warps with the current input warps and without any, and the current
+    structure with another warp of one parameter, or the same warp of all.
 
     Args:
-        structure: The present one, which is not among the result.
+        structure: The current structure, which is not included.
         d: Number of parameters.
         deepest: Largest depth of the data. An expanding warp is offered only if this is at most 6 times its scale, as
             under a heavy tail.
@@ -92,12 +90,12 @@ def neighbours(
 
 
 def divided(warp: InputWarp, values: int, search: StructureSearch) -> list[Structure]:
-    """Structures with a quadratic trend divided by a power of each parameter that has a lower bound.
+    """Structures with a quadratic trend divided by a power of a parameter, for each parameter with a lower bound.
 
     Args:
-        warp: Input warp, with whose support the others are left unwarped.
+        warp: Input warp that gives the support; other parameters are not warped.
         values: Number of finite values; only trends with fewer coefficients are offered.
-        search: Without warps of parameters there are none.
+        search: Parts to search; without input warps there are no divisions.
     """
     out: list[Structure] = []
     if not (search.input_warps and search.divisions) or warp.size < 2:
@@ -126,7 +124,7 @@ def foldable(problem: FitProblem, warp: InputWarp) -> list[int]:
 
 
 def _rewarped(warp: InputWarp, d: int, folds: Sequence[int]) -> set[tuple[int, ...]]:
-    """Kinds of input warps that differ from the present ones in one parameter, or are the same for all."""
+    """Kinds of input warps that differ from the current ones in one parameter, or are the same for all."""
     out = set()
     for j in range(d):
         for kind in (*warp.possible_kinds(j), *(warp.possible_folds(j) if j in folds else ())):
@@ -146,7 +144,7 @@ def _variants(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
 
 
 def _explained(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
-    """Variants of the hyperparameters in which the trend explains nearly all: a division is right or of no use."""
+    """Variants of the hyperparameters in which the trend explains nearly all, as a useful division must."""
     size = None if hyper.log_scale is None else hyper.log_scale + max(hyper.log_amplitude, 0.0)  # of the residual
     scales = (None,) if size is None else (size, size - _LOWERED)
     exact = replace(hyper, log_amplitude=np.log(EXPLAINED[0]), log_shaping=np.log(EXPLAINED[1]))
@@ -156,7 +154,7 @@ def _explained(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
 def _ranked(
     problem: FitProblem, structures: list[Structure], variants: tuple[Hyperparameters, ...]
 ) -> list[tuple[float, Structure, Hyperparameters]]:
-    """Scores of structures, the best first, and the variant of the hyperparameters that gave each."""
+    """Scores of structures, best first, each with the best variant of the hyperparameters."""
     scored = []
     for structure in structures:
         value, hyper = score_structure(problem, structure, variants)
@@ -172,17 +170,16 @@ def choose_structure(
     margin: float = 4.0,
     search: StructureSearch | None = None,
 ) -> SurrogateParameters:
-    """The present surrogate, or a fitted neighbour whose score is higher by ``margin`` nats.
+    """The current parameters, or those of a fitted neighbour whose score is higher by ``margin`` nats.
 
-    Nothing is tried while a quadratic has as many coefficients as there are points, or once it explains the data. The
-    plain structure is fitted each time, from a cold start: where it has become right, the hyperparameters of a warped
-    one are no guide to it. At last couplings of the parameters are looked for, see
-    ``surrogate.log_density.search.couplings``.
+    Nothing is tried while there are not more points than coefficients of a quadratic, or once a quadratic explains the
+    data. The plain structure is always fitted from a cold start, because hyperparameters of a warped structure are a
+    poor start for it. Finally couplings are searched, see ``surrogate.log_density.search.couplings``.
 
     Args:
-        problem: Data that it was fitted to.
+        problem: Data of the current fit.
         present: The fitted surrogate.
-        refine: Number of neighbours that are fitted.
+        refine: Number of neighbours to fit.
         margin: Nats by which a neighbour must win.
         search: Kinds of structures to try; all unless given.
     """
@@ -190,12 +187,12 @@ def choose_structure(
     finite = int(data.finite.sum())
     warp = present.structure.warp
     determined = trend_size(warp.size) if not data.has_gradients else warp.size + 2
-    if warp.size > _MANY:  # with a few points more a quadratic may prove exact
+    if warp.size > _MANY:  # with a few more points a quadratic may turn out to be exact
         determined += warp.size
     if present.exact:
         return present
     plain = Structure.plain(warp.low, warp.high, warp.kinds == CIRCLE)
-    if present.structure.division is not None:  # it has proved wrong
+    if present.structure.division is not None:  # it has turned out to be wrong
         present = fit_structure(problem, plain, log_noise=present.hyper.log_noise)
     divisions = [] if warp.size > _MANY else divided(warp, finite, search)
     scored = _ranked(problem, divisions, _explained(present.hyper))[:1]
@@ -225,11 +222,11 @@ def _refined(
     best: SurrogateParameters,
     margin: float,
 ) -> SurrogateParameters:
-    """The best so far, or one of the scored structures whose fit beats it, and the present one by a margin."""
+    """The best parameters so far, or those of a scored structure that beat them, and ``present`` by a margin."""
     for _, structure, hyper in scored:
         fitted = fit_structure(problem, structure, starts=(hyper,), max_evaluations=_EVALUATIONS)
         if structure.division is not None and not fitted.exact:
-            continue  # towards a divisor of zero a quadratic that is not quite right rises without limit
+            continue  # near a divisor of zero a slightly wrong quadratic rises without limit
         if fitted.score > max(best.score, present.score + margin):
             best = fitted
     return best
