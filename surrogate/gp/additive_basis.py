@@ -339,7 +339,7 @@ def posterior_at(basis: AdditiveBasis, vector: Array) -> AdditivePosterior:
     """The posterior at these hyperparameters, for the model that the functions are, whatever they stand for.
 
     Raises:
-        ValueError: If a lengthscale is out of the range that box and functions are accurate for.
+        ValueError: If the box and the functions are not accurate for a lengthscale.
         FloatingPointError: If the matrix cannot be factored with any noise.
     """
     return AdditivePosterior(basis, vector, optimise.rescue(lambda factor: basis.solve(vector, factor)).value)

@@ -32,7 +32,7 @@ MOST_FOR_EXACT_FIT = 1000
 
 _MOST_CORRELATED = 20  # largest number of categories with learned correlations, because each adds hyperparameters
 _FOLDS = 5
-_SCREENING_ROWS = 4000  # that interactions are looked for in
+_SCREENING_ROWS = 4000  # rows used to find interactions
 _SCREENING_EVALUATIONS = 12
 _LEAST_GAIN = 3.0  # nats of evidence that an interaction must gain on these rows
 _MOST_SCREENED = 12  # number of columns with the largest shares, whose pairs are candidates

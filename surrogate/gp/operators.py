@@ -30,7 +30,7 @@ class PairOperator(ABC):
 
     Attributes:
         x: Points of the rows, with shape (n, d).
-        others: Points of the columns, with shape (m, d); None where they are the same.
+        others: Points of the columns, with shape (m, d); None if they are the same.
     """
 
     x: Tensor
@@ -73,11 +73,11 @@ class PairOperator(ABC):
         return self.between(self.x, self.of_columns[i][None])[:, 0]
 
     def columns(self, index: Tensor) -> Tensor:
-        """Some of the columns, with shape (n, len(index))."""
+        """The columns with these indices, with shape (n, len(index))."""
         return self.between(self.x, self.of_columns[index])
 
     def submatrix(self, index: Tensor) -> Tensor:
-        """Some of the rows of the same columns, with shape (len(index), len(index))."""
+        """The block of rows and columns with these indices, with shape (len(index), len(index))."""
         return self.between(self.x[index], self.of_columns[index])
 
     def dense(self) -> Tensor:
@@ -94,7 +94,7 @@ class TiledOperator(PairOperator):
     Attributes:
         kernel: Covariance function.
         x: Points of the rows, with shape (n, d).
-        others: Points of the columns, with shape (m, d); None where they are the same.
+        others: Points of the columns, with shape (m, d); None if they are the same.
         precision: Precision of the products, see ``surrogate.linalg.precision``.
     """
 
@@ -184,9 +184,9 @@ class FeatureSum:
         return self.residual.column(i) + self.phi @ self.phi[i]
 
     def columns(self, index: Tensor) -> Tensor:
-        """Some of the columns, with shape (n, len(index))."""
+        """The columns with these indices, with shape (n, len(index))."""
         return self.residual.columns(index) + self.phi @ self.phi[index].T
 
     def submatrix(self, index: Tensor) -> Tensor:
-        """Some of the rows of the same columns, with shape (len(index), len(index))."""
+        """The block of rows and columns with these indices, with shape (len(index), len(index))."""
         return self.columns(index)[index]

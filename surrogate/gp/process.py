@@ -82,7 +82,7 @@ class Data:
         """Data from numpy arrays; depths and noise are zero by default.
 
         Args:
-            u: With shape (n, d).
+            u: Inputs, with shape (n, d).
             y: With shape (n,), or (n, q) without derivatives.
             depth: With shape (n,).
             noise: With shape (n,).

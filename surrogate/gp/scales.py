@@ -68,8 +68,8 @@ class Observations:
     """Points with their values.
 
     Attributes:
-        x: With shape (n, d).
-        y: With shape (n,).
+        x: Points, with shape (n, d).
+        y: Values, with shape (n,).
         relative_noise: Positive noise variance of each point divided by their mean, with shape (n,); None if all are
             equal.
         constant: Mean of the process if known; None to estimate it from the values.

@@ -20,7 +20,7 @@ from surrogate.samplers.samples import Samples
 __all__ = ["with_amplitudes", "with_surrogate"]
 
 
-_DRAWS = 2000  # of the posterior, whose covariance sets the coordinates of the surrogate
+_DRAWS = 2000  # draws of the posterior, whose covariance defines the coordinates of the surrogate
 
 
 def with_amplitudes(nuisances: Nuisances | None, result: Result, seed: int) -> Result:

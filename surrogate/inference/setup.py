@@ -71,9 +71,9 @@ class Setup:
         reference: Expected location of the posterior, or None.
         batch_size: Points per batch; by default max(2, d // 2).
         n_initial: Points of the initial design; by default 3 d to 4.5 d.
-        n_holes: Space-filling points to evaluate before convergence is claimed. By default none with a reference;
-            otherwise as many as the initial design has less than 4 d points, or than 2 d with gradients, which also
-            show the direction uphill.
+        n_holes: Number of space-filling points to evaluate before convergence is claimed. By default none with a
+            reference; otherwise as many as the initial design has less than 4 d points, or than 2 d with gradients,
+            which also show the direction uphill.
         thresholds: Limits for the checks.
         particles: Number of draws of the surrogate in each iteration.
         device: Device of the surrogate's linear algebra.
@@ -261,7 +261,7 @@ def design_size(setup: Setup) -> int:
 
 
 def holes_to_fill(setup: Setup) -> int:
-    """Space-filling points to evaluate before convergence is claimed."""
+    """Number of space-filling points to evaluate before convergence is claimed."""
     if setup.n_holes is not None:
         return setup.n_holes
     total = (_LOOKED_AT_WITH_GRADIENTS if setup.gradient else _LOOKED_AT) * setup.d

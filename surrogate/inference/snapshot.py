@@ -27,7 +27,7 @@ class Snapshot:
 
     Attributes:
         setup: Fixed inputs of the run.
-        state: Present state of the run.
+        state: Current state of the run.
     """
 
     setup: Setup
@@ -49,7 +49,7 @@ class Snapshot:
 
     @property
     def learns_outputs(self) -> bool:
-        """Whether the present surrogate is one of the outputs of a simulator, or the first will be."""
+        """Whether the current surrogate learns outputs of a simulator, or the first one will."""
         parameters = self.state.parameters
         return self.setup.observables is not None and (parameters is None or parameters.of_outputs)
 
@@ -68,7 +68,7 @@ class Snapshot:
         return self.build(_known(self.state.parameters, "surrogate"))
 
     def build(self, parameters: Parameters) -> LogDensity:
-        """The surrogate with some parameters given the evaluations."""
+        """The surrogate with the given parameters, conditioned on the evaluations."""
         problem = self.setup.problem(self.state.data)
         return self.setup.learner.build(problem.data, problem.t, parameters, device=problem.device)
 
@@ -83,22 +83,22 @@ class Snapshot:
 
     @cached_property
     def window(self) -> ScaledPrior:
-        """The prior with its circles cut open where the posterior is smallest."""
+        """The prior with circles cut where the posterior is smallest."""
         return self.setup.scaled.about(self.draws.posterior)
 
     @cached_property
     def noise(self) -> Array:
-        """Noise sd of each value, given and estimated, with shape (n,)."""
+        """Total noise sd of each value, given and estimated, with shape (n,)."""
         parameters = self.state.parameters
         return np.hypot(self.state.data.noise, 0.0 if parameters is None else parameters.noise)
 
     def feasible(self, t: Array, model: LogDensity | None = None) -> Flags:
-        """Whether a surrogate predicts points to be feasible, with shape (m,)."""
+        """Mask of the points that a surrogate predicts to be feasible, with shape (m,)."""
         model = model or self.model
         return model.feasibility.probability(model.whiten(t)) > FEASIBLE
 
     def log_posterior(self, t: Array, model: LogDensity | None = None) -> Array:
-        """Log-posterior of a surrogate minus y_max, per unit of t, on the window, at t with shape (m, d)."""
+        """Log-posterior of a surrogate minus y_max, per unit of t, at t in the window, with shape (m, d)."""
         model = model or self.model
         out = self.window.log_density(t)
         inside = np.isfinite(out)

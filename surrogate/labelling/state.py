@@ -67,7 +67,7 @@ class Batch:
         random: Whether each row was drawn at random, with shape (b,).
         prediction: Predicted mean, sd and ends of the interval of each row, with shape (b, 4); NaN if there was no
             model.
-        level: Probability of the interval.
+        level: Probability of the intervals.
         stage: Held-out errors of the model; None if there was none.
         delivered: Whether delivery of the rows was recorded.
         note: A remark for the user; usually empty.

@@ -37,10 +37,10 @@ class BlockAccess(ColumnAccess, Protocol):
     """Access to several columns at once, as randomised factorisations need it."""
 
     def columns(self, index: Tensor) -> Tensor:
-        """Some of the columns, with shape (n, len(index))."""
+        """The columns with these indices, with shape (n, len(index))."""
 
     def submatrix(self, index: Tensor) -> Tensor:
-        """Some of the rows of the same columns, with shape (len(index), len(index))."""
+        """The block of rows and columns with these indices, with shape (len(index), len(index))."""
 
 
 class LinearMap(Protocol):

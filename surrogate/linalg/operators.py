@@ -99,11 +99,11 @@ class DenseOperator:
         return self.matrix[:, i]
 
     def columns(self, index: Tensor) -> Tensor:
-        """Some of the columns, with shape (n, len(index))."""
+        """The columns with these indices, with shape (n, len(index))."""
         return self.matrix[:, index]
 
     def submatrix(self, index: Tensor) -> Tensor:
-        """Some of the rows of the same columns, with shape (len(index), len(index))."""
+        """The block of rows and columns with these indices, with shape (len(index), len(index))."""
         return self.matrix[index][:, index]
 
 
@@ -149,11 +149,11 @@ class FeatureOperator:
         return self.features @ self.features[i]
 
     def columns(self, index: Tensor) -> Tensor:
-        """Some of the columns, with shape (n, len(index))."""
+        """The columns with these indices, with shape (n, len(index))."""
         return self.features @ self.features[index].T
 
     def submatrix(self, index: Tensor) -> Tensor:
-        """Some of the rows of the same columns, with shape (len(index), len(index))."""
+        """The block of rows and columns with these indices, with shape (len(index), len(index))."""
         return self.features[index] @ self.features[index].T
 
 
@@ -302,7 +302,7 @@ class KernelOperator:
         return self.kernel.correlation(r2).mul_(self.outputscale)
 
     def submatrix(self, index: Tensor) -> Tensor:
-        """Some of the rows of the same columns, with shape (len(index), len(index))."""
+        """The block of rows and columns with these indices, with shape (len(index), len(index))."""
         return self.selected(index).dense()
 
     def dense(self) -> Tensor:

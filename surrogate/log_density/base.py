@@ -80,5 +80,5 @@ class LogDensityBase(Generic[P]):
 
     @property
     def coarse(self) -> bool:
-        """Whether deep points are taken for noise of more than a tenth of their depth."""
+        """Whether the fit explains deep points by noise of more than a tenth of their depth."""
         return self.parameters.coarse

@@ -163,7 +163,7 @@ class SurrogateParameters:
         }
 
     def to_arrays(self) -> dict[str, NDArray]:
-        """Arrays of numbers and fixed-width text that define it exactly."""
+        """The parameters as arrays of numbers and fixed-width text, without loss."""
         warp, division = self.structure.warp, self.structure.division
         optional = {} if warp.couplings is None else {"warp/couplings": warp.couplings.to_array()}
         if division is not None:

@@ -40,7 +40,7 @@ class Quality(Protocol):
 
     @property
     def coarse(self) -> bool:
-        """Whether deep points are taken for noise of more than a tenth of their depth."""
+        """Whether the fit explains deep points by noise of more than a tenth of their depth."""
         ...
 
 

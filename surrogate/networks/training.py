@@ -134,7 +134,7 @@ def train(
         schedule: Epochs, batches and steps.
         generators: One for the order of each network's batches, on the CPU.
         held_out: Held-out rows for choosing the epoch; the earliest of equally good ones is kept.
-        stop: Epoch to end at, with steps as long as if the training went on.
+        stop: Epoch at which to stop, with the step sizes of the full schedule.
         loss: Loss to minimise, also used on the held-out rows.
 
     References:

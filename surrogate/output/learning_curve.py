@@ -62,7 +62,7 @@ class LabelSummary:
             labels were known, on its chosen rows and on its random rows; with shape (m, 3), NaN where there are none.
         seen: Label, predicted mean, both ends of the interval, and 1 if the row was drawn at random, for each row that
             was predicted before its label was known, with shape (j, 5).
-        level: Probability of the interval.
+        level: Probability of the intervals.
         constant: Held-out RMSE of predicting the mean label, on the rows of the last stage; NaN if not measured.
         ridge: Held-out RMSE of a ridge regression on the same rows.
         details: Tables about individual rows.

@@ -69,22 +69,22 @@ class PosteriorSamples:
 
     @property
     def weights(self) -> Array:
-        """Weights of the draws, with shape (n,), summing to one."""
+        """Normalised weights of the draws, with shape (n,)."""
         return self.draws.weights
 
     @property
     def log_posterior(self) -> Array:
-        """Natural log of likelihood times prior of the draws, by the surrogate, with shape (n,); unnormalised."""
+        """Natural log of likelihood times prior of the draws, by the surrogate, unnormalised, with shape (n,)."""
         return self.draws.log_posterior
 
     @property
     def log_evidence(self) -> float:
-        """Natural log of the integral of likelihood times prior, the prior being normalised."""
+        """Natural log of the integral of likelihood times normalised prior."""
         return self.evidence.log_evidence
 
     @property
     def log_evidence_error(self) -> float:
-        """Standard error of the log evidence, the surrogate's own error included."""
+        """Standard error of the log evidence, including the surrogate's own error."""
         return self.evidence.error
 
     @property
@@ -105,8 +105,8 @@ class PosteriorSamples:
     def probabilities(self, name: str) -> dict[Any, tuple[float, float]]:
         """Posterior probability of each value of a categorical or integer parameter, with its standard error.
 
-        Where the parameter tells models apart these are their probabilities: prior probability times evidence,
-        normalised. The error is that of the surrogate and of sampling.
+        If the parameter distinguishes models, these are the posterior probabilities of the models: normalised products
+        of prior probability and evidence. The errors are those of the surrogate and of sampling.
 
         Raises:
             ValueError: If there is no such parameter.
@@ -116,9 +116,9 @@ class PosteriorSamples:
     def log_evidence_by(self, name: str) -> dict[Any, tuple[float, float]]:
         """Natural log of the evidence given each value of a categorical or integer parameter, and its standard error.
 
-        The prior of all other parameters is normalised, so that differences are log Bayes factors; their errors are
-        those of ``log_evidence_ratio``, as errors that two values have in common cancel. -inf and NaN for a value
-        that lies too far below the others to be sampled.
+        The prior of all other parameters is normalised, so differences are log Bayes factors. For their errors use
+        ``log_evidence_ratio``, because errors common to two values cancel. A value too far below the others to be
+        sampled has -inf and NaN.
 
         Raises:
             ValueError: If there is no such parameter.
@@ -135,7 +135,7 @@ class PosteriorSamples:
 
     @default_float_errors()
     def summary(self) -> str:
-        """The result as a table of text."""
+        """The summary of the result as text."""
         return summary_table(self.draws, self.evidence, self.record)
 
     @default_float_errors()
@@ -149,7 +149,7 @@ class PosteriorSamples:
     def save(self, root: str | os.PathLike[str]) -> None:
         """Writes ``root.txt``, ``.paramnames``, ``.ranges`` and ``.properties.ini`` in GetDist's layout.
 
-        The last one says whether the run has converged.
+        The last file says whether the run has converged.
         """
         from surrogate.output.getdist import save_chain
 
@@ -179,9 +179,9 @@ class PosteriorSamples:
         """A corner plot of the posterior, with the evaluated points on it.
 
         Args:
-            path: A png, pdf or svg file to write it to, if wanted.
-            parameters: Names of some of the parameters, in the order wanted; all unless given.
-            reference: The same posterior by other means, to be drawn over it: draws with shape (n, d), a pair of draws
+            path: A png, pdf or svg file to write; None to write none.
+            parameters: Names of the parameters to plot, in order; by default all.
+            reference: The same posterior from another method, drawn on top: draws with shape (n, d), a pair of draws
                 and weights, or the root of a chain in GetDist's layout.
 
         Raises:

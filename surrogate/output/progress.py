@@ -126,7 +126,7 @@ class Progress:
         stream: Where to write; standard error unless given.
         limits: Limit of each signal; those of the stopping rule unless given.
         design: Number of points of the initial design, if known.
-        workers: Calls made at the same time.
+        workers: Number of calls made at the same time.
     """
 
     def __init__(

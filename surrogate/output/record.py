@@ -19,7 +19,7 @@ class Evidence:
     """The log evidence of a run.
 
     Attributes:
-        log_evidence: Natural log of the integral of likelihood times prior, the prior being normalised.
+        log_evidence: Natural log of the integral of likelihood times normalised prior.
         error: Its standard error, which includes the surrogate's own error.
         check: A second, independent estimate and its difference from the first, if there is one.
         probabilities: Probabilities of the levels of categorical and integer parameters, if there are any.

@@ -142,7 +142,7 @@ class Posterior:
         start = time.perf_counter()
         try:
             evaluations = read(self._call(x))
-        except Exception as error:  # whatever a user's function may raise is an answer
+        except Exception as error:  # any exception of a user's function is a failed evaluation
             evaluations = [Evaluation.failure(describe_error(error))] * n
         seconds, worker = (time.perf_counter() - start) / n, f"{socket.gethostname()}:{os.getpid()}"
         return [replace(evaluation, seconds=seconds, worker=worker) for evaluation in evaluations]
@@ -168,7 +168,7 @@ class Posterior:
             return Evaluation.failure(str(error))
 
     def _unstack(self, answer: Any, b: int) -> list[Any]:
-        """The answers for b points, each in the form that a likelihood of one point would return."""
+        """The return value for b points as b return values of single points."""
         if not self.gradient:
             return unstack_answers(answer, b)
         rest, gradients = gradient_part(answer)

@@ -14,7 +14,7 @@ _BEYOND = 1e12  # typical depths that mean "impossible": rounding leaves four di
 
 
 def with_walls(data: Dataset, depth: float, *, level: np.ndarray | None = None) -> Dataset:
-    """The data, with values that stand for "impossible" counted as infeasible.
+    """The data, in which values that stand for "impossible" count as infeasible.
 
     Some programs mark impossible points by a number such as -1e30 or -99. A value that occurs more than once far below
     the best one is such a mark, because a likelihood that varies does not repeat a value exactly. Extreme values such

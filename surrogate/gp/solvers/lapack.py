@@ -123,7 +123,7 @@ def negative_log_evidence(process: Process, points: FewPoints, vector: Array, *,
     Args:
         process: Kernel, mean and noise.
         points: The data.
-        vector: Log-hyperparameters, with shape (size,), in place of the process's own.
+        vector: Log-hyperparameters, with shape (size,), used instead of the process's own.
         given: Number of leading points on which to condition: their own likelihood is divided out.
 
     Raises:

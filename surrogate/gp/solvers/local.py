@@ -41,7 +41,7 @@ def nearest(
 
     Args:
         x: Points, with shape (n, d).
-        targets: With shape (b, d).
+        targets: Targets, with shape (b, d).
         m: Number of points.
         distance: Function from shapes (b, d) and (n, d) to (b, n).
 
@@ -100,7 +100,7 @@ def local_prediction(
         kernel: Covariance function.
         x: Points, with shape (n, d).
         y: With shape (n,).
-        new: With shape (b, d).
+        new: New points, with shape (b, d).
         rows: Indices of the points on which each is conditioned, with shape (b, m), the nearest last.
         noise: Noise variance in units of s^2, or variances with shape (n,).
 
@@ -126,7 +126,7 @@ def predict_locally(process: ScaledProcess, data: Observations, new: Tensor, m: 
     Args:
         process: Kernel and hyperparameters.
         data: Data with centred values.
-        new: With shape (b, d).
+        new: New points, with shape (b, d).
         m: Number of neighbours; at most the number of points.
     """
     kernel, m = process.kernel, min(m, len(data))

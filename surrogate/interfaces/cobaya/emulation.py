@@ -375,7 +375,7 @@ def chosen(given: Any) -> Any:
     """The checked option ``emulate``: "auto", "theory", "none" or a list of names of components.
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If it is none of these.
     """
     words = ("auto", "theory", "none")
     if given is None or given in words:

@@ -139,7 +139,7 @@ class CompositeLearner:
         return self.scalar.open_minded(problem)
 
     def build(self, data: Dataset, t: Array, parameters: Parameters, *, device: str = "cpu") -> LogDensity:
-        """The surrogate with these parameters given the data that it has seen."""
+        """The surrogate with these parameters, given the data to which they were fitted."""
         if isinstance(parameters, SurrogateParameters):
             return self.scalar.build(data, t, parameters, device=device)
         if not isinstance(parameters, CompositeParameters):

@@ -121,7 +121,7 @@ class CompositeParameters:
         }
 
     def to_arrays(self) -> dict[str, NDArray]:
-        """Arrays of numbers and fixed-width text that define it exactly."""
+        """The parameters as arrays of numbers and fixed-width text, without loss."""
         of_column = np.empty(self.size, dtype=np.int64)
         for number, group in enumerate(self.groups):
             of_column[group.columns] = number

@@ -158,8 +158,8 @@ def fit_process(u: Array, feasible: Flags, *, doubtful: Flags | None = None) -> 
 
     Args:
         u: Points in whitened coordinates, with shape (n, d).
-        feasible: Whether each is feasible, with shape (n,).
-        doubtful: Points that may be infeasible by chance, with shape (n,), see ``points.trusted``.
+        feasible: Whether each point is feasible, with shape (n,).
+        doubtful: Whether each point may be infeasible by chance, with shape (n,), see ``points.trusted``.
 
     Returns:
         The classifier, after about twenty factorisations of O(n^3) for each shape, or ``Everywhere`` if no point is

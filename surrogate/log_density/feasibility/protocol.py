@@ -82,7 +82,7 @@ class Classifier(ABC):
 
     @abstractmethod
     def probability(self, u: Array) -> Array:
-        """Probability of being feasible, exactly 0 or 1 where the data leave no reasonable doubt, with shape (m,)."""
+        """Probability of being feasible, exactly 0 or 1 if there is no reasonable doubt, with shape (m,)."""
 
     def log_probability(self, u: Array) -> Array:
         """Natural log of ``probability``, with shape (m,)."""

@@ -117,8 +117,8 @@ def fit_machine(
 
     Args:
         u: Evaluated points in whitened coordinates, with shape (n, d).
-        feasible: Whether each is feasible, with shape (n,).
-        doubtful: Points that may be infeasible by chance, with shape (n,), see ``points.trusted``.
+        feasible: Whether each point is feasible, with shape (n,).
+        doubtful: Whether each point may be infeasible by chance, with shape (n,), see ``points.trusted``.
         cost: Penalty of a point on the wrong side.
         device: Device for a machine with very many points, see ``fit_least_squares``.
 
@@ -162,7 +162,7 @@ def fit_least_squares(u: Array, feasible: Flags, *, device: str = "cpu") -> Feas
 
     Args:
         u: Points in whitened coordinates, with shape (n, d), of both classes.
-        feasible: Whether each is feasible, with shape (n,).
+        feasible: Whether each point is feasible, with shape (n,).
         device: Device to fit on.
     """
     from surrogate.svm.lssvc import LSSVC  # imported here because it loads scikit-learn, which most runs do not need

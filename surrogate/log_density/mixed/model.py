@@ -210,7 +210,7 @@ class LevelLogDensity:
 
     @property
     def coarse(self) -> bool:
-        """Whether deep points are taken for noise of more than a tenth of their depth."""
+        """Whether the fit explains deep points by noise of more than a tenth of their depth."""
         return self.whole.coarse
 
     @property
@@ -220,7 +220,7 @@ class LevelLogDensity:
 
     @property
     def feasibility(self) -> Feasibility:
-        """Where the log-likelihood is finite, in whitened coordinates."""
+        """Classifier of feasible points, in whitened coordinates."""
         return self.whole.feasibility
 
     @property
