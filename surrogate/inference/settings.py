@@ -1,4 +1,4 @@
-"""What is asked of a run: the settings that few change, and every argument made into what the loop takes."""
+"""Settings of a run, and conversion of the arguments of `infer` to the inputs of the loop."""
 
 from __future__ import annotations
 
@@ -36,33 +36,34 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Settings:
-    """Settings of a run that most runs leave alone; ``surrogate.infer`` takes them by name.
+    """Less common settings of a run; ``surrogate.infer`` takes them by name.
 
     Attributes:
-        mode: "sync": batches, the same numbers for any number of workers. "async": a new point for each worker as soon
-            as it is free. "auto": the first for up to d workers and wherever ``fast`` is given, otherwise the second.
-        max_eval_seconds: Seconds that one call may take; implies ``isolate``.
-        max_failures: Failed evaluations after which the run ends; None for any number.
-        isolate: Whether each call runs in a child process: a crash is then a failed evaluation. The likelihood must be
-            importable.
-        retries: How often a failed call is repeated at the same point; a time-out is not. All trials count as one.
-        into: Whether ``output`` may be a folder that holds other files; those that a run writes must not be among them.
+        mode: "sync": in batches, with the same numbers for any number of workers. "async": a new point for each worker
+            as soon as it is free. "auto": "sync" for up to d workers or if ``fast`` is given, otherwise "async".
+        max_eval_seconds: Time limit of one call in seconds; implies ``isolate``.
+        max_failures: Number of failed evaluations after which the run ends; None for no limit.
+        isolate: Whether each call runs in a child process, so that a crash is only a failed evaluation. The likelihood
+            must be importable.
+        retries: How often to repeat a failed call at the same point. Time-outs are not repeated. All trials count as
+            one call.
+        into: Whether ``output`` may hold other files, as long as a run would not replace any of them.
         callback: Called with each new row of the trace.
-        n_samples: Effective number of independent posterior draws to produce.
-        reweight: Number of draws at which the likelihood is called once more, for exact importance weights; these calls
-            come on top of ``max_evaluations``, and the result has these draws only.
+        n_samples: Effective number of independent posterior draws.
+        reweight: Number of draws at which to call the likelihood for exact importance weights. These calls do not count
+            in ``max_evaluations``, and the result has only these draws.
         gradient: Whether the likelihood returns its derivatives with respect to the parameters: (float, array (d,)), as
-            ``jax.value_and_grad`` does, or as ``"gradient"`` in the dict of derived values. An evaluation is then worth
-            d + 1 numbers, and designs are smaller. Not with periodic parameters.
+            ``jax.value_and_grad`` does, or as ``"gradient"`` in the dict of derived values. An evaluation then gives d
+            + 1 numbers, and designs are smaller. Not possible with periodic parameters.
         feasibility: Classifier of points with a finite log-likelihood: "process" (Gaussian process) or "svm" (support
             vector machine).
         explore: How long to look for further modes once the posterior is known: "fast", "normal" or "thorough" go on as
             long as an evaluation makes a hidden mode less probable by 3, 0.8 or 0.1 %, less in runs of more than 50
             evaluations. The status says what is left.
             No effect with a reference that has a width.
-        fast: Names of parameters that cost little to change, and how many further values of them to evaluate wherever
-            the others change; points that share the others follow each other, which needs batches: not in the mode
-            "async".
+        fast: Names of fast parameters, which are cheap to change, and the number of further values of them to evaluate
+            at each point. Points with equal slow parameters are evaluated in succession, so this is not possible in
+            mode "async".
 
     Raises:
         ValueError: If a setting has a wrong value.
@@ -89,21 +90,21 @@ class Settings:
             raise ValueError(msg)
         if self.mode == "async" and self.fast is not None and self.fast[1] and len(self.fast[0]):
             msg = (
-                "fast= needs mode='sync' or 'auto', got 'async': points that share their slow parameters would go to "
-                "workers that each compute the slow part again"
+                "fast= needs mode='sync' or 'auto', got 'async': points with the same slow parameters would go "
+                "to different workers, which would each compute the slow part again"
             )
             raise ValueError(msg)
         check_kind(self.feasibility)
         check_effort(self.explore)
         check_counts(n_samples=self.n_samples, reweight=self.reweight)
-        Limits(self.max_eval_seconds, self.isolate, self.retries)  # checks them
+        Limits(self.max_eval_seconds, self.isolate, self.retries)  # raises errors for wrong values
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
-        """Those given by name, the others as they are.
+        """Settings with the given values, and defaults for the others.
 
         Raises:
-            TypeError: If there is no setting of a name; the message holds the nearest one.
+            TypeError: If a setting is unknown; the message gives the closest name.
         """
         names = [field.name for field in fields(cls)]
         if unknown := [name for name in given if name not in names]:
@@ -114,7 +115,7 @@ class Settings:
 
     @property
     def limits(self) -> Limits:
-        """Of a single call."""
+        """Limits on a single call."""
         return Limits(self.max_eval_seconds, self.isolate, self.retries)
 
 
@@ -137,7 +138,7 @@ class GivenSettings(TypedDict, total=False):
 
 
 def check_counts(**counts: int | None) -> None:
-    """Checks that those that are given are whole numbers of at least 1.
+    """Raises an error unless all values that are not None are whole numbers of at least 1.
 
     Raises:
         TypeError: If one is not a whole number.
@@ -153,7 +154,7 @@ def check_counts(**counts: int | None) -> None:
 
 
 def check_seconds(**seconds: float | None) -> None:
-    """Checks that those that are given are positive numbers.
+    """Raises an error unless all values that are not None are positive numbers.
 
     Raises:
         ValueError: If one is not.
@@ -165,10 +166,10 @@ def check_seconds(**seconds: float | None) -> None:
 
 
 def usable_device(spec: str | None) -> str:
-    """The device that is meant: the CPU unless given; "auto" takes a GPU if there is one.
+    """The device: the CPU by default; "auto" selects a GPU if there is one.
 
     Raises:
-        ValueError: If it cannot be used here.
+        ValueError: If the device cannot be used here.
     """
     import torch
 
@@ -188,10 +189,10 @@ def usable_device(spec: str | None) -> str:
 
 
 def fast_points(spec: tuple[Sequence[str], int] | None, names: tuple[str, ...]) -> FastPoints | None:
-    """Fast parameters by position; None if there are none.
+    """The settings for fast parameters, by position; None if there are none.
 
     Raises:
-        ValueError: If they are not some of the names, or are all of them.
+        ValueError: If a name is unknown, or all parameters are fast.
     """
     if spec is None or not spec[1] or not len(spec[0]):
         return None
@@ -207,14 +208,14 @@ def fast_points(spec: tuple[Sequence[str], int] | None, names: tuple[str, ...]) 
 
 
 def reference_for(spec: Any, prior: Prior) -> Reference | None:
-    """Where the posterior is expected, inside the prior; None if nothing is given.
+    """The expected location of the posterior, inside the prior; None if nothing is given.
 
     Args:
-        spec: A form that `Reference.of` takes, or a mapping of all parameters to their values, or to pairs (mean, sd).
+        spec: A reference as `Reference.of` takes it, or a mapping from all parameters to values or pairs (mean, sd).
         prior: The prior.
 
     Raises:
-        ValueError: If it is none of the forms of a reference, or lies outside.
+        ValueError: If ``spec`` is not a valid reference, or lies outside the prior.
     """
     if spec is None:
         return None
@@ -224,7 +225,7 @@ def reference_for(spec: Any, prior: Prior) -> Reference | None:
 
 
 def _by_name(spec: Mapping[str, Any], prior: Prior) -> Any:
-    """A point, or means and sds, in the order of the parameters."""
+    """The reference, a point or means and sds, in the order of the parameters."""
     names = prior.names
     if set(spec) != set(names):
         msg = f"reference must hold a value for each of {', '.join(names)}, got {', '.join(map(str, spec)) or 'none'}"
@@ -239,12 +240,12 @@ def _by_name(spec: Mapping[str, Any], prior: Prior) -> Any:
 
 
 def initial_data(initial: Any, prior: Prior) -> Dataset:
-    """Earlier evaluations, a pair (x, y) or a `Dataset`, as a dataset of step -1; empty for None.
+    """Earlier evaluations, given as a pair (x, y) or a `Dataset`, as a dataset of step -1; empty for None.
 
-    Points that occur several times with one value count once. The columns of a data frame are found by their names.
+    Points repeated with the same value count once. Columns of a data frame are matched by name.
 
     Raises:
-        ValueError: If shapes or values cannot be those of evaluations, or a point lies outside of the prior.
+        ValueError: If shapes or values are invalid, or a point lies outside the prior.
     """
     if initial is None:
         return Dataset.empty(prior.d)
@@ -260,7 +261,7 @@ def initial_data(initial: Any, prior: Prior) -> Dataset:
 
 
 def _distinct(x: Array, y: Array) -> tuple[Array, Array]:
-    """The points and values without repetitions, in the order of their first appearance."""
+    """The points and values without repetitions, in the order of first appearance."""
     first = np.sort(np.unique(np.column_stack([x, y]), axis=0, return_index=True)[1])
     return x[first], y[first]
 
@@ -286,14 +287,14 @@ def _pair(initial: Any, prior: Prior) -> tuple[Array, Array]:
 
 
 class _NamesError(ValueError):
-    """The columns of a table are not the parameters."""
+    """Raised if a table has no column for a parameter."""
 
 
 def _columns_of(points: Any, names: tuple[str, ...]) -> Any:
-    """The columns of a data frame in the order of the parameters; other things as they are.
+    """The columns of a data frame in the order of the parameters; other objects unchanged.
 
     Raises:
-        ValueError: If its columns have names, and a parameter is not among them.
+        ValueError: If the columns have names and a parameter is not among them.
     """
     columns = getattr(points, "columns", None)
     if columns is None or not all(isinstance(column, str) for column in columns):
