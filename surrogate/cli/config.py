@@ -23,10 +23,9 @@ from __future__ import annotations
 import csv
 import importlib
 import inspect
-import numbers
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,10 +34,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from surrogate.cli.values import check_words, flag, mapping, nearest, number, text, whole
 from surrogate.problem.gaussian_data import GaussianData
 from surrogate.problem.observables import Observables
 from surrogate.problem.prior import Parameter, Prior
-from surrogate.problem.words import did_you_mean
 from surrogate.storage.documents import parse_document, write_document
 from surrogate.storage.journal import Journal
 from surrogate.storage.versions import software_versions
@@ -153,11 +152,11 @@ def build(spec: Any, choices: Mapping[str, Callable[..., Any]], *, key: str, whe
     if not isinstance(name, str):
         msg = f"{where} must be a mapping with the key '{key}', got {spec!r}"
         raise ValueError(msg)
-    _check_words([name], choices, f"{where}.{key}")
+    check_words([name], choices, f"{where}.{key}")
     arguments = {word: value for word, value in spec.items() if word != key}
     allowed = _keywords(choices[name])
     if allowed is not None:
-        _check_words(arguments, allowed, where, besides=key)
+        check_words(arguments, allowed, where, besides=key)
     return choices[name](**arguments)
 
 
@@ -165,23 +164,23 @@ def build(spec: Any, choices: Mapping[str, Callable[..., Any]], *, key: str, whe
 
 
 def _read(file: Path, document: Any) -> RunConfig:
-    content = _mapping(document, "the file")
+    content = mapping(document, "the file")
     if "params" in content and "parameters" not in content:
         return _cobaya(file, content)
-    _check_words(content, _SECTIONS, "")
+    check_words(content, _SECTIONS, "")
     words = ("simulator", "compare", "parameters") if "simulator" in content else ("likelihood", "parameters")
     if missing := [word for word in words if not content.get(word)]:
         msg = f"{missing[0]} is missing: a run needs the entries {', '.join(words[:-1])} and {words[-1]}"
         raise ValueError(msg)
-    prior = Prior(tuple(_parameter(*item) for item in _mapping(content["parameters"], "parameters").items()))
+    prior = Prior(tuple(_parameter(*item) for item in mapping(content["parameters"], "parameters").items()))
     function: Callable[..., Any] | Observables
     if "simulator" in content:
         function, source = _observables(content, file.parent, prior)
     else:
         function, spelled = _likelihood(content["likelihood"], file.parent)
         source = {"likelihood": spelled}
-    given = _mapping(content.get("options") or {}, "options")
-    _check_words(given, DEFAULTS, "options")
+    given = mapping(content.get("options") or {}, "options")
+    check_words(given, DEFAULTS, "options")
     given = {name: _option(name, value) for name, value in given.items()}
     if given.get("initial") is not None:
         given["initial"] = str(file.parent / str(given["initial"]))
@@ -194,7 +193,7 @@ def _cobaya(file: Path, content: dict[str, Any]) -> RunConfig:
     interface = importlib.import_module(
         "surrogate.interfaces.cobaya"
     )  # an optional interface, imported only when needed
-    block = _mapping((content.get("sampler") or {}).get("surrogate") or {}, "sampler.surrogate")
+    block = mapping((content.get("sampler") or {}).get("surrogate") or {}, "sampler.surrogate")
     problem = interface.problem_of(file, block.get("integers"))
     given = {name: value for name, value in block.items() if name in DEFAULTS}
     for name in ("max_evaluations", "batch_size", "n_samples", "reweight"):
@@ -210,10 +209,10 @@ def _option(name: str, value: Any) -> Any:
     if value is None or name in _STRUCTURES:
         return value
     if name in _TEXTS:
-        return _text(value, where)
+        return text(value, where)
     if name in _FLAGS:
-        return _flag(value, where)
-    return _number(value, where) if name in _NUMBERS else _whole(value, where)
+        return flag(value, where)
+    return number(value, where) if name in _NUMBERS else whole(value, where)
 
 
 def _value_of(name: str, value: Any, prior: Prior) -> Any:
@@ -226,15 +225,15 @@ def _value_of(name: str, value: Any, prior: Prior) -> Any:
 def _reference(value: Any, prior: Prior) -> Any:
     """The reference of a run: a point, or means and standard deviations."""
     where = "options.reference"
-    entries = _mapping(value, where)
-    _check_words(entries, prior.names, where)
+    entries = mapping(value, where)
+    check_words(entries, prior.names, where)
     if missing := [name for name in prior.names if name not in entries]:
         msg = f"{where} must give every parameter a value or a pair [mean, sd]; missing: {', '.join(missing)}"
         raise ValueError(msg)
     ordered = [entries[name] for name in prior.names]
     pairs = [isinstance(entry, list) and len(entry) == 2 for entry in ordered]
     if all(pairs):
-        table = np.array([[_number(part, where) for part in entry] for entry in ordered])
+        table = np.array([[number(part, where) for part in entry] for entry in ordered])
         return table[:, 0], table[:, 1]
     if any(pairs):
         msg = (
@@ -242,7 +241,7 @@ def _reference(value: Any, prior: Prior) -> Any:
             "parameter, not a mixture of both"
         )
         raise ValueError(msg)
-    return np.array([_number(entry, where) for entry in ordered])
+    return np.array([number(entry, where) for entry in ordered])
 
 
 def _initial(path: Path, prior: Prior) -> tuple[NDArray, NDArray]:
@@ -269,7 +268,7 @@ def _from_table(path: Path, names: tuple[str, ...]) -> tuple[NDArray, NDArray]:
             raise ValueError(msg)
         try:
             rows = [
-                [_number(row[name], f"options.initial: {path.name}, row {i}, {name}") for name in columns]
+                [number(row[name], f"options.initial: {path.name}, row {i}, {name}") for name in columns]
                 for i, row in enumerate(reader, start=1)
             ]
         except csv.Error as error:
@@ -286,10 +285,10 @@ def _parameter(name: Any, spec: Any) -> Parameter:
     where = f"parameters.{name}"
     if isinstance(spec, list):
         return Parameter(name, _bounds(spec, where))
-    entry = _mapping(spec, where, instead="[low, high]")
-    _check_words(entry, _ENTRY, where)
-    label = None if entry.get("label") is None else _text(entry["label"], f"{where}.label")
-    periodic = _flag(entry.get("periodic", False), f"{where}.periodic")
+    entry = mapping(spec, where, instead="[low, high]")
+    check_words(entry, _ENTRY, where)
+    label = None if entry.get("label") is None else text(entry["label"], f"{where}.label")
+    periodic = flag(entry.get("periodic", False), f"{where}.periodic")
     discrete = {word: entry[word] for word in ("categories", "integers", "weights") if word in entry}
     if discrete:
         ends = [word for word in ("prior", "min", "max", "only") if word in entry]
@@ -311,8 +310,8 @@ def _prior(entry: Mapping[str, Any], where: str) -> Any:
     if isinstance(spec, list):
         return _bounds(spec, f"{where}.prior")
     numbers_given = {
-        word: value if word == "dist" else _number(value, f"{where}.prior.{word}")
-        for word, value in _mapping(spec, f"{where}.prior", instead="[low, high]").items()
+        word: value if word == "dist" else number(value, f"{where}.prior.{word}")
+        for word, value in mapping(spec, f"{where}.prior", instead="[low, high]").items()
     }
     return build(numbers_given, _distributions(), key="dist", where=f"{where}.prior")
 
@@ -321,7 +320,7 @@ def _bounds(ends: list[Any], where: str) -> tuple[float, float]:
     if len(ends) != 2 or None in ends:
         msg = f"{where} must be two numbers [low, high], got {ends}"
         raise ValueError(msg)
-    return _number(ends[0], where), _number(ends[1], where)
+    return number(ends[0], where), number(ends[1], where)
 
 
 def _distributions() -> dict[str, Callable[..., Any]]:
@@ -337,7 +336,7 @@ def _observables(content: Mapping[str, Any], folder: Path, prior: Prior) -> tupl
     if slow is not None and not (isinstance(slow, list) and all(isinstance(name, str) for name in slow)):
         msg = f"slow must be a list of names of parameters, got {slow!r}"
         raise ValueError(msg)
-    _check_words(slow or (), prior.names, "slow")
+    check_words(slow or (), prior.names, "slow")
     simulator, spelled = _likelihood(content["simulator"], folder)
     source = {"simulator": spelled}
     if isinstance(content["compare"], Mapping) and "data" in content["compare"]:
@@ -349,7 +348,7 @@ def _observables(content: Mapping[str, Any], folder: Path, prior: Prior) -> tupl
 
 def _gaussian_data(entry: Mapping[str, Any], folder: Path) -> tuple[GaussianData, dict[str, str]]:
     """Gaussian data from files of numbers."""
-    _check_words(entry, ("data", "covariance"), "compare")
+    check_words(entry, ("data", "covariance"), "compare")
     files = {}
     for word in ("data", "covariance"):
         if not isinstance(entry.get(word), str):
@@ -389,7 +388,7 @@ def _spelled(spec: Any) -> tuple[str, str]:
     """The module or file of a likelihood, and the name of the function in it."""
     parts: list[Any] = str(spec).rsplit(":", 1)
     if isinstance(spec, Mapping):
-        _check_words(spec, ("file", "function"), "likelihood")
+        check_words(spec, ("file", "function"), "likelihood")
         parts = [spec.get("file"), spec.get("function")]
     if len(parts) != 2 or not all(isinstance(part, str) and part.strip() for part in parts):
         msg = f"likelihood must be 'package.module:function', 'file.py:function' or {{file, function}}, got {spec!r}"
@@ -429,38 +428,13 @@ def _attribute(module: Any, dotted: str) -> Callable[..., Any]:
     for word in dotted.split("."):
         if not hasattr(found, word):
             public = [name for name in vars(found) if not name.startswith("_")]
-            msg = f"likelihood: {module.__name__} has no {dotted}" + _nearest(word, public)
+            msg = f"likelihood: {module.__name__} has no {dotted}" + nearest(word, public)
             raise ValueError(msg)
         found = getattr(found, word)
     if not callable(found):
         msg = f"likelihood: {module.__name__}:{dotted} must be a function, got {type(found).__name__}"
         raise ValueError(msg)
     return found
-
-
-# Words and values
-
-
-def _mapping(value: Any, where: str, *, instead: str = "") -> dict[Any, Any]:
-    if not isinstance(value, dict):
-        msg = f"{where} must be {f'{instead} or ' if instead else ''}a mapping of keys to values, got {value!r}"
-        raise ValueError(msg)
-    return value
-
-
-def _check_words(given: Iterable[Any], allowed: Collection[str], where: str, *, besides: str = "") -> None:
-    """Raises ValueError for the first key that is not allowed, with the closest allowed key in the message."""
-    for word in given:
-        if word not in allowed:
-            place = f"{where}: " if where else ""
-            words = [besides, *allowed] if besides else list(allowed)
-            listed = f"; allowed: {', '.join(words)}" if len(words) <= 20 else ""
-            msg = f"{place}unknown key {word!r}{_nearest(str(word), words)}{listed}"
-            raise ValueError(msg)
-
-
-def _nearest(word: str, words: Collection[str]) -> str:
-    return did_you_mean(word, words, cutoff=0.5)
 
 
 def _keywords(make: Callable[..., Any]) -> list[str] | None:
@@ -472,31 +446,3 @@ def _keywords(make: Callable[..., Any]) -> list[str] | None:
     except ValueError:  # some built-in types have no signature
         return None
     return None if any(p.kind is p.VAR_KEYWORD for p in found) else [p.name for p in found]
-
-
-def _number(value: Any, where: str) -> float:
-    """Converts text such as 1e-3, which YAML 1.1 does not read as a number, to a number."""
-    if isinstance(value, bool) or not isinstance(value, (str, numbers.Real)):
-        return _refuse(value, where)
-    try:
-        return float(value)
-    except ValueError:
-        return _refuse(value, where)
-
-
-def _refuse(value: Any, where: str, what: str = "a number") -> Any:
-    msg = f"{where} must be {what}, got {value!r}"
-    raise ValueError(msg) from None
-
-
-def _whole(value: Any, where: str) -> int:
-    number = _number(value, where)
-    return int(number) if number.is_integer() else _refuse(value, where, "a whole number")
-
-
-def _flag(value: Any, where: str) -> bool:
-    return value if isinstance(value, bool) else _refuse(value, where, "true or false")
-
-
-def _text(value: Any, where: str) -> str:
-    return value if isinstance(value, str) else _refuse(value, where, "text")

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import InitVar, dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import InitVar, dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from scipy import special
 
+from surrogate.problem.densities import (
+    Density,
+    Normal,
+    ScipyDensity,
+    Uniform,
+    box,
+    density_of,
+    is_distribution,
+)
 from surrogate.problem.discrete import Discrete
 from surrogate.problem.levels import Levels
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["NAME", "Parameter", "Prior"]
 
@@ -69,7 +73,7 @@ class Parameter:
     weights: InitVar[Any] = field(default=None, kw_only=True)
     only: Any = field(default=None, kw_only=True, repr=False)
 
-    _density: _Density = field(init=False, repr=False, compare=False)
+    _density: Density = field(init=False, repr=False, compare=False)
 
     @property
     def prior_words(self) -> str:
@@ -98,8 +102,8 @@ class Parameter:
         _check_name(self.name)
         if categories is not None or integers is not None or weights is not None:
             object.__setattr__(self, "prior", _discrete(self.name, self.prior, categories, integers, weights))
-        if not isinstance(self.prior, Discrete) and not _is_distribution(self.prior):
-            object.__setattr__(self, "prior", _box(self.name, self.prior))
+        if not isinstance(self.prior, Discrete) and not is_distribution(self.prior):
+            object.__setattr__(self, "prior", box(self.name, self.prior))
         object.__setattr__(self, "_density", _density_for(self.name, self.prior))
         object.__setattr__(self, "only", _where(self.name, self.only))
         if self.only and isinstance(self.prior, Discrete):
@@ -244,12 +248,12 @@ class Prior:
     def normal(self) -> np.ndarray:
         """Mean and sd of each parameter with a normal prior, NaN of others, with shape (d, 2)."""
         densities = [parameter._density for parameter in self.parameters]
-        return np.array([(p.loc, p.scale) if isinstance(p, _Normal) else (np.nan, np.nan) for p in densities])
+        return np.array([(p.loc, p.scale) if isinstance(p, Normal) else (np.nan, np.nan) for p in densities])
 
     @property
     def is_box(self) -> bool:
         """Whether all densities are uniform."""
-        return all(isinstance(parameter._density, _Uniform) for parameter in self.parameters)
+        return all(isinstance(parameter._density, Uniform) for parameter in self.parameters)
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Natural log of the normalised density at points with shape (m, d), with shape (m,).
@@ -277,15 +281,15 @@ class Prior:
         return self.quantile(np.maximum(rng.random((n, self.d)), 2.0**-54))
 
     @cached_property
-    def _groups(self) -> list[tuple[slice | list[int], _Density]]:
+    def _groups(self) -> list[tuple[slice | list[int], Density]]:
         """Pairs of columns and their density; all uniform densities are one group, and so are all normal ones."""
         densities = [parameter._density for parameter in self.parameters]
         columns = {
             kind: [i for i, density in enumerate(densities) if isinstance(density, kind)]
-            for kind in (_Uniform, _Normal, _Scipy, Discrete)
+            for kind in (Uniform, Normal, ScipyDensity, Discrete)
         }
-        stacked = [(columns[kind], kind.stack([densities[i] for i in columns[kind]])) for kind in (_Uniform, _Normal)]
-        single = [([i], densities[i]) for kind in (_Scipy, Discrete) for i in columns[kind]]
+        stacked = [(columns[kind], kind.stack([densities[i] for i in columns[kind]])) for kind in (Uniform, Normal)]
+        single = [([i], densities[i]) for kind in (ScipyDensity, Discrete) for i in columns[kind]]
         return [(_index(group, self.d), density) for group, density in (*stacked, *single) if group]
 
     def _map(self, values: np.ndarray, function: str) -> np.ndarray:
@@ -300,82 +304,6 @@ class Prior:
             msg = f"points must have shape (m, {self.d}), got {x.shape}"
             raise ValueError(msg)
         return x
-
-
-class _Stacked:
-    """Densities of several parameters in one value, whose fields are floats or have shape (k,)."""
-
-    @classmethod
-    def stack(cls, densities: list[Any]) -> Self:
-        names = [field.name for field in fields(cls)]  # type: ignore[arg-type]  # its subclasses are dataclasses
-        return cls(*(np.array([getattr(density, name) for density in densities]) for name in names))
-
-
-@dataclass(frozen=True, eq=False)
-class _Uniform(_Stacked):
-    """Uniform densities between two bounds."""
-
-    low: Any
-    high: Any
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        return self.low, self.high
-
-    def log_density(self, x: np.ndarray) -> np.ndarray:
-        return np.where((x >= self.low) & (x <= self.high), -np.log(self.high - self.low), -np.inf)
-
-    def quantile(self, u: np.ndarray) -> np.ndarray:
-        return np.clip(self.low + u * (self.high - self.low), self.low, self.high)
-
-    def cumulative(self, x: np.ndarray) -> np.ndarray:
-        return np.clip((x - self.low) / (self.high - self.low), 0.0, 1.0)
-
-
-@dataclass(frozen=True, eq=False)
-class _Normal(_Stacked):
-    """Normal densities."""
-
-    loc: Any
-    scale: Any
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        return -math.inf, math.inf
-
-    def log_density(self, x: np.ndarray) -> np.ndarray:
-        return -0.5 * ((x - self.loc) / self.scale) ** 2 - np.log(self.scale) - 0.5 * math.log(2 * math.pi)
-
-    def quantile(self, u: np.ndarray) -> np.ndarray:
-        return self.loc + self.scale * special.ndtri(u)
-
-    def cumulative(self, x: np.ndarray) -> np.ndarray:
-        return special.ndtr((x - self.loc) / self.scale)
-
-
-@dataclass(frozen=True, eq=False)
-class _Scipy:
-    """Any other frozen distribution of scipy.stats."""
-
-    distribution: Any
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        low, high = self.distribution.support()
-        return float(low), float(high)
-
-    def log_density(self, x: np.ndarray) -> np.ndarray:
-        with np.errstate(all="ignore"):
-            return self.distribution.logpdf(x)
-
-    def quantile(self, u: np.ndarray) -> np.ndarray:
-        return self.distribution.ppf(u)
-
-    def cumulative(self, x: np.ndarray) -> np.ndarray:
-        return self.distribution.cdf(x)
-
-
-_Density: TypeAlias = _Uniform | _Normal | _Scipy | Discrete
 
 
 def _index(columns: list[int], d: int) -> slice | list[int]:
@@ -449,11 +377,11 @@ def _discrete(name: str, prior: Any, categories: Any, integers: Any, weights: An
     return Discrete.integers(name, integers, weights)
 
 
-def _density_for(name: str, prior: Any) -> _Density:
+def _density_for(name: str, prior: Any) -> Density:
     """The density of a checked prior."""
     if isinstance(prior, Discrete):
         return prior
-    return _Uniform(*prior) if isinstance(prior, tuple) else _density_of(name, prior)
+    return Uniform(*prior) if isinstance(prior, tuple) else density_of(name, prior)
 
 
 def _numbered(spec: Any) -> tuple[Parameter, ...]:
@@ -473,85 +401,3 @@ def _numbered(spec: Any) -> tuple[Parameter, ...]:
         msg = f"{expected}; got an array with shape {bounds.shape}"
         raise ValueError(msg)
     return tuple(Parameter(f"x{i}", row, label=f"x_{{{i}}}" if i > 9 else f"x_{i}") for i, row in enumerate(bounds))
-
-
-def _box(name: str, prior: Any) -> tuple[float, float]:
-    """The checked bounds, as two floats."""
-    expected = f"the prior of '{name}' must be bounds (low, high) or a frozen distribution of scipy.stats"
-    if prior is None:
-        msg = f"{expected}, or categories or integers must be given; got NoneType: None"
-        raise TypeError(msg)
-    if isinstance(prior, str | bytes | Mapping) or not isinstance(prior, Iterable):
-        msg = f"{expected}, got {type(prior).__name__}: {prior!r}"
-        raise TypeError(msg)
-    try:
-        bounds = [float(bound) for bound in prior]
-    except (TypeError, ValueError):
-        msg = f"{expected}, got {prior!r}"
-        raise TypeError(msg) from None
-    if len(bounds) != 2:
-        msg = f"{expected}, got {len(bounds)} numbers: {prior!r}"
-        raise ValueError(msg)
-    low, high = bounds
-    if not (math.isfinite(low) and math.isfinite(high) and math.isfinite(high - low)):
-        msg = f"the bounds of '{name}' must be finite, got ({low}, {high}); a scipy.stats distribution may be unbounded"
-        raise ValueError(msg)
-    if low >= high:
-        msg = f"the bounds of '{name}' must be low < high, got ({low}, {high})"
-        raise ValueError(msg)
-    return low, high
-
-
-def _is_distribution(prior: Any) -> bool:
-    """Whether an object is from scipy.stats, frozen or not, decided without importing scipy.stats."""
-    return any(kind.__module__.startswith("scipy.stats") for kind in type(prior).__mro__)
-
-
-def _density_of(name: str, distribution: Any) -> _Density:
-    """The density of a frozen scalar continuous distribution, in closed form for uniform and normal ones."""
-    _check_distribution(name, distribution)
-    family = distribution.dist.name
-    if family not in ("uniform", "norm"):
-        return _Scipy(distribution)
-    loc, scale = _location_and_scale(*distribution.args, **distribution.kwds)
-    if not math.isfinite(loc + scale):
-        msg = f"the prior of '{name}' has arguments that are not finite: {_spelling(distribution)}"
-        raise ValueError(msg)
-    return _Normal(loc, scale) if family == "norm" else _Uniform(*_box(name, (loc, loc + scale)))
-
-
-def _location_and_scale(loc: float = 0.0, scale: float = 1.0) -> tuple[float, float]:
-    return float(loc), float(scale)
-
-
-def _check_distribution(name: str, distribution: Any) -> None:
-    from scipy.stats import distributions
-
-    what = f"the prior of '{name}'"
-    if isinstance(distribution, distributions.rv_continuous):
-        msg = f"{what} is not frozen: give its arguments, as in scipy.stats.{distribution.name}(loc=0, scale=1)"
-        raise TypeError(msg)
-    if not isinstance(distribution, distributions.rv_frozen) or not isinstance(
-        distribution.dist, distributions.rv_continuous
-    ):
-        msg = f"{what} must be a one-dimensional continuous distribution of scipy.stats, got {_kind(distribution)}"
-        raise TypeError(msg)
-    with np.errstate(invalid="ignore"):  # 0 * inf, which the comparison below detects
-        low, high = distribution.support()
-    if np.ndim(low) or np.ndim(high):
-        msg = f"{what} must be one distribution, got arguments with shape {np.shape(low)}; give each its own name"
-        raise ValueError(msg)
-    if not low < high:
-        msg = f"{what} has arguments outside of their domain: {_spelling(distribution)}"
-        raise ValueError(msg)
-
-
-def _kind(distribution: Any) -> str:
-    name = getattr(getattr(distribution, "dist", distribution), "name", None)
-    return type(distribution).__name__ if name is None else f"{name} ({type(distribution).__name__})"
-
-
-def _spelling(distribution: Any) -> str:
-    """The expression that makes a frozen distribution, as text."""
-    keywords = [f"{key}={value!r}" for key, value in distribution.kwds.items()]
-    return f"{distribution.dist.name}({', '.join([*map(repr, distribution.args), *keywords])})"
