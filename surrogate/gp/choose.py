@@ -260,7 +260,7 @@ def _with_noise_floor(process: ScaledProcess, search: Search) -> ScaledProcess:
     )
     theta = np.log([process.eta, *process.lengthscale])
     floor = _FLOOR[process.correlation.name] * float((evidence.variance(theta) - process.eta).clamp(min=0.0).median())
-    return replace(process, eta=max(process.eta, floor))
+    return process.with_(eta=max(process.eta, floor))
 
 
 def with_profiled_noise(process: ScaledProcess, data: Observations) -> ScaledProcess:
@@ -283,4 +283,4 @@ def with_profiled_noise(process: ScaledProcess, data: Observations) -> ScaledPro
     found = profile.maximise(bounds=(least, most))
     eta = min(found.eta, most)
     scale = math.sqrt(max(found.noise_variance / eta, 1e-300))
-    return replace(process, eta=eta, scale=scale, origin=f"{process.origin}; noise by its profile: {found.status}")
+    return process.with_(eta=eta, scale=scale, origin=f"{process.origin}; noise by its profile: {found.status}")

@@ -26,8 +26,11 @@ from surrogate.arrays import Array
 from surrogate.gp import optimise
 from surrogate.gp.composition import Kernel
 from surrogate.gp.kernels import STATIONARY, Points, stationary_part
+from surrogate.gp.means import Polynomial
+from surrogate.gp.noise import Nugget
 from surrogate.gp.optimise import Fit
 from surrogate.gp.parameters import Priors
+from surrogate.gp.process import Process
 from surrogate.linalg.stationary import Stationary
 
 __all__ = [
@@ -112,21 +115,38 @@ class Observations:
         return (noise[:, None] if isinstance(noise, Tensor) and v.ndim == 2 else noise) * v
 
 
-@dataclass(frozen=True, eq=False)
-class ScaledProcess:
-    """The process y = s (g(x) + sqrt(eta) e) plus an unknown constant.
+class ScaledProcess(Process):
+    """A process about an unknown constant whose noise is a nugget: y = s (g(x) + sqrt(eta) e).
+
+    The solvers for many points take a process in this form, and find its constant and its scale from the data.
 
     Attributes:
-        kernel: Covariance function of g.
         eta: Noise variance in units of s^2.
         scale: s; None before it has been found from the data.
         origin: How the hyperparameters were found, as text.
     """
 
-    kernel: Kernel
-    eta: float
-    scale: float | None
-    origin: str
+    def __init__(self, kernel: Kernel, eta: float, scale: float | None, origin: str) -> None:
+        """Sets the covariance function of g, the noise, the scale and their origin."""
+        super().__init__(kernel, Polynomial("constant"), Nugget(eta), scale=scale)
+        self.eta = eta
+        self.scale = scale
+        self.origin = origin
+
+    def with_(self, **changes: Any) -> ScaledProcess:
+        """A copy with another kernel, eta, scale or origin."""
+        own = {"kernel": self.kernel, "eta": self.eta, "scale": self.scale, "origin": self.origin}
+        return ScaledProcess(**own | changes)
+
+    def with_vector(self, vector: Array) -> ScaledProcess:
+        """See ``Parametric``."""
+        log_scale, of_kernel, _ = self.split(np.asarray(vector, dtype=np.float64))
+        scale = None if log_scale is None else math.exp(log_scale)
+        return self.with_(kernel=self.kernel.with_vector(of_kernel), scale=scale)
+
+    def raised(self, factor: float) -> ScaledProcess:
+        """See ``Process``."""
+        return self.with_(eta=self.eta * factor)
 
     @classmethod
     def of(cls, name: str, eta: float, lengthscale: Array, scale: float | None, origin: str) -> ScaledProcess:

@@ -107,7 +107,7 @@ def basis_posterior(
     s2 = solution.s2
     if process.scale is None and calibration is not None:
         s2 = _left_out_square(process, rest.rows(calibration), basis, solution.lower, solution.coefficients, eta)
-    process = replace(process, eta=eta, scale=math.sqrt(max(s2, 1e-300)))
+    process = process.with_(eta=eta, scale=math.sqrt(max(s2, 1e-300)))
     left = sums.gram @ solution.coefficients + eta * solution.coefficients - sums.projection
     residual = float(left.norm() / sums.projection.norm().clamp(min=1e-300))
     status = f"{words}, eta = {eta:.3g}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -79,7 +79,7 @@ def exact_posterior(process: ScaledProcess, data: Observations, *, calibration: 
         return cholesky_in_place(data.add_noise(_covariance(process, data.x), process.eta * factor))
 
     found = rescue(lower)
-    return _condition(replace(process, eta=process.eta * found.factor), data, found.value, calibration)
+    return _condition(process.with_(eta=process.eta * found.factor), data, found.value, calibration)
 
 
 def _covariance(process: ScaledProcess, x: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ def _condition(process: ScaledProcess, data: Observations, lower: Tensor, calibr
     weights = torch.linalg.solve_triangular(lower.T, rest[:, None], upper=True)[:, 0]
     if process.scale is None:
         s2 = q / n if calibration is None else _left_out_square(lower, weights, calibration)
-        process = replace(process, scale=math.sqrt(max(s2, 1e-300)))
+        process = process.with_(scale=math.sqrt(max(s2, 1e-300)))
     s2 = process.variance
     value = -0.5 * (n * math.log(2.0 * math.pi * s2) + q / s2) - float(lower.diagonal().log().sum())
     product = process.operator(x).matmul(weights) + data.times_noise(weights, process.eta) - (y - constant)

@@ -121,7 +121,7 @@ def iterative_posterior(
     prior = float(low.diag().mean())
     floor = max(_SOLVABLE * (prior - float(factor.square().sum()) / n), 10.0 * n * torch.finfo(torch.float64).eps)
     raised = f", eta raised to {floor:.1e} for it" if process.eta < floor else ""
-    process = replace(process, eta=max(process.eta, floor))
+    process = process.with_(eta=max(process.eta, floor))
     order = torch.randperm(n, generator=generator, device=data.x.device)
     held, kept = order[: min(CALIBRATION, n // 20)], order[min(CALIBRATION, n // 20) :]
     limits: dict[str, Any] = {"tolerance": tolerance, "max_iterations": max_iterations}
@@ -137,7 +137,7 @@ def iterative_posterior(
         f"conjugate gradients {word} at a residual of {whole.residual:.1e}, for {tolerance:g}, after "
         f"{first.iterations} + {second.iterations} products, rank {factor.shape[1]}{raised}"
     )
-    return replace(whole, process=replace(process, scale=scale), factor=of_variance, status=status)
+    return replace(whole, process=process.with_(scale=scale), factor=of_variance, status=status)
 
 
 def _low_precision(process: ScaledProcess, data: Observations, precision: str) -> KernelOperator | TiledOperator:

@@ -193,4 +193,4 @@ def local_posterior(
     own = noise[calibration] if isinstance(noise, Tensor) else noise
     s, factor = scale_and_size(rest.y[calibration] - mean, variance, own, scale=process.scale)
     status = f"{m} nearest of {len(data)} points for each prediction"
-    return LocalPosterior(replace(process, scale=s), rest, m, constant, factor, float("nan"), status)
+    return LocalPosterior(process.with_(scale=s), rest, m, constant, factor, float("nan"), status)

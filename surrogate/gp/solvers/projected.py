@@ -217,7 +217,7 @@ def computation_aware(process: ScaledProcess, data: Observations, actions: Tenso
     rest = y - constant
     projected = directions.T @ rest
     if process.scale is None:
-        process = replace(process, scale=math.sqrt(max(float(projected.square().mean()), 1e-300)))
+        process = process.with_(scale=math.sqrt(max(float(projected.square().mean()), 1e-300)))
     left = rest - image @ torch.linalg.solve_triangular(lower.T, projected[:, None], upper=True)[:, 0]
     residual = float(left.norm() / rest.norm().clamp(min=1e-300))
     status = f"{len(projected)} projections of {len(y)} values, which leave {residual:.1e} of them"
@@ -270,7 +270,7 @@ def train_blocks(
         trace.append(float(bound.detach()))
     eta, variance = logs.detach().exp().tolist()
     trained = torch.zeros_like(blocks).masked_scatter(mask, entries.detach())
-    return replace(process, eta=eta, scale=math.sqrt(variance)), trained, trace
+    return process.with_(eta=eta, scale=math.sqrt(variance)), trained, trace
 
 
 class _Product(torch.autograd.Function):

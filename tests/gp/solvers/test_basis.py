@@ -61,7 +61,7 @@ def test_paths_have_the_posterior_law():
 def test_scale_of_points_left_out_is_that_of_refits():
     data = uneven(n=30, d=2)
     data = replace(data, y=data.y - data.level(PROCESS.eta))
-    process = replace(PROCESS, scale=None)
+    process = PROCESS.with_(scale=None)
     basis = HilbertBasis.of("rbf", data.x, process.lengthscale, 20)
     found = basis_posterior(process, data, basis, "", calibration=torch.arange(30)).process.variance
     f = basis.features(data.x, process.lengthscale)

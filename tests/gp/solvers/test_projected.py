@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,7 +146,7 @@ def test_more_inducing_points_than_the_kernel_tells_apart(dimensions):
 def test_error_is_within_its_worst_case(policy):
     """|f - mean|^2 <= (variance / s^2) |f|_H^2 for every f of the kernel's space that is observed without noise."""
     x, _, new = problem()
-    process = replace(PROCESS, eta=1e-9, scale=1.0)
+    process = PROCESS.with_(eta=1e-9, scale=1.0)
     rng = np.random.default_rng(1)
     centres, weights = torch.tensor(rng.standard_normal((15, 2))), torch.tensor(rng.standard_normal(15))
     norm = float(weights @ process.operator(centres).dense() @ weights)
@@ -189,8 +188,8 @@ def test_training_raises_the_bound():
 def test_scale_is_found_where_none_is_given():
     x, y, _ = problem()
     actions = torch.eye(N, dtype=x.dtype)
-    model = computation_aware(replace(PROCESS, scale=None), Observations(x, y), actions)
-    reference = exact_posterior(replace(PROCESS, scale=None), Observations(x, y))
+    model = computation_aware(PROCESS.with_(scale=None), Observations(x, y), actions)
+    reference = exact_posterior(PROCESS.with_(scale=None), Observations(x, y))
     assert model.process.scale == pytest.approx(reference.process.scale, rel=0.01)
 
 
@@ -207,7 +206,7 @@ def test_misuse_is_told():
     with pytest.raises(ValueError, match="k must be in 0..1"):
         computation_aware(PROCESS, Observations(x, y), torch.ones(N, 1, dtype=x.dtype)).first(2)
     with pytest.raises(ValueError, match="has no output scale before"):
-        _ = replace(PROCESS, scale=None).variance
+        _ = PROCESS.with_(scale=None).variance
 
 
 @pytest.mark.parametrize("policy", ["pivots", "inducing", "residuals"])
