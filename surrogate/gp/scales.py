@@ -135,7 +135,7 @@ class ScaledProcess(Process):
 
     def with_(self, **changes: Any) -> ScaledProcess:
         """A copy with another kernel, eta, scale or origin."""
-        own = {"kernel": self.kernel, "eta": self.eta, "scale": self.scale, "origin": self.origin}
+        own: dict[str, Any] = {"kernel": self.kernel, "eta": self.eta, "scale": self.scale, "origin": self.origin}
         return ScaledProcess(**own | changes)
 
     def with_vector(self, vector: Array) -> ScaledProcess:

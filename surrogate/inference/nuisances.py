@@ -108,4 +108,4 @@ def _drawn(nuisances: Nuisances, result: Result, rng: np.random.Generator) -> tu
         log_prior=prior.log_density(x),
         periodic=tuple(map(bool, prior.periodic)) if prior.periodic.any() else (),
     )
-    return draws, slopes
+    return draws, np.asarray(slopes, dtype=np.float64)

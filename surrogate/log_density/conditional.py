@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from surrogate.arrays import Array
 from surrogate.gp.means import STEEPEST_TILT, Tilted
@@ -126,12 +127,12 @@ class _Divided:
     ) -> _Divided:
         """The trend of a surrogate, with the prior expanded about a point with shape (d,)."""
         j, whitening = parameters.structure.division.parameter, parameters.whitening  # type: ignore[union-attr]
-        plain, tilted = ([part.cpu().numpy() for part in parts] for parts in mean.quadratics(gp.coefficients))
+        plain, tilted = (_numbers(*parts) for parts in mean.quadratics(gp.coefficients))
         slope, bend = (np.delete(part, j) for part in _derivatives(log_prior, middle))
         stiffness = np.maximum(-bend, 0.0)
         return cls(
-            plain=tuple(plain),
-            tilted=tuple(tilted),
+            plain=plain,
+            tilted=tilted,
             along=np.array(mean.along),
             others=np.delete(whitening.forward, j, axis=0),
             divisor=whitening.forward[j],
@@ -164,3 +165,8 @@ def _derivatives(log_prior: LogPrior, middle: Array) -> tuple[Array, Array]:
     with np.errstate(invalid="ignore"):  # beyond an edge it is -inf
         parts = (high - low) / (2.0 * _STEP), (high - 2.0 * centre + low) / _STEP**2
     return tuple(np.where(np.isfinite(part), part, 0.0) for part in parts)  # type: ignore[return-value]
+
+
+def _numbers(c: Tensor, b: Tensor, quadratic: Tensor) -> tuple[Array, Array, Array]:
+    """The parts of a quadratic as arrays."""
+    return c.cpu().numpy(), b.cpu().numpy(), quadratic.cpu().numpy()

@@ -89,7 +89,8 @@ class Nuisances:
     @cached_property
     def _factor(self) -> Array:
         """Lower Cholesky factor of the precision of the amplitudes given the outputs, with shape (p, p)."""
-        return np.linalg.cholesky(np.diag(self._normal[:, 1] ** -2) + self.rows @ self.rows.T)
+        precision = np.diag(self._normal[:, 1] ** -2) + self.rows @ self.rows.T
+        return np.asarray(np.linalg.cholesky(precision), dtype=np.float64)
 
     def mean(self, products: Array) -> Array:
         """Means of the amplitudes given whitened residuals r, from products r T^T with shape (m, p), same shape."""
@@ -115,7 +116,7 @@ class Nuisances:
 
     def reduced(self, data: Dataset) -> Dataset:
         """Evaluations of all parameters as those of the marginal target."""
-        return self._valued(replace(data, x=data.x[:, self.kept], gradient=None), self.marginal)
+        return self._valued(_at(data, data.x[:, self.kept]), self.marginal)
 
     def expanded(self, data: Dataset) -> Dataset:
         """Evaluations of the marginal target with the most probable amplitudes, and the log-likelihood there."""
@@ -124,7 +125,7 @@ class Nuisances:
         if rows.any() and data.layout is not None:
             outputs = data.outputs[rows][:, self.data.columns(data.layout)]
             a[rows] = self.mean(self._residual(outputs, data.x[rows]) @ self.rows.T)
-        return self._valued(replace(data, x=self.joined(data.x, a), gradient=None), self.posterior)
+        return self._valued(_at(data, self.joined(data.x, a)), self.posterior)
 
     def _residual(self, outputs: Array, x: Array) -> Array:
         """Whitened residuals without the amplitudes, of compared outputs (m, M) at the other parameters."""
@@ -144,3 +145,8 @@ class Nuisances:
         y = data.y.copy()
         y[rows] = target.compare(data.layout, data.outputs[rows], data.x[rows])
         return replace(data, y=y)
+
+
+def _at(data: Dataset, x: Array) -> Dataset:
+    """The evaluations at other parameters x with shape (n, e), without derivatives."""
+    return replace(data, x=x, gradient=np.full(x.shape, np.nan))
