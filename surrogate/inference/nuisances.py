@@ -1,4 +1,4 @@
-"""Draws of the amplitudes that a run has integrated out, and a surrogate that knows them."""
+"""Draws of the amplitudes that a run has integrated out, and a surrogate of all parameters, including them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def with_surrogate(nuisances: Nuisances, result: Result) -> Result:
 
 
 def _drawn(nuisances: Nuisances, result: Result, rng: np.random.Generator) -> tuple[Samples, Array]:
-    """The draws with amplitudes, and the slopes of their means with the other parameters, with shape (p, d - p)."""
+    """The draws with amplitudes, and slopes of the mean amplitudes in the other parameters, with shape (p, d - p)."""
     emulator: Any = result.emulator
     model: CompositeLogDensity = emulator.model
     compared = model.comparison
@@ -92,7 +92,7 @@ def _drawn(nuisances: Nuisances, result: Result, rng: np.random.Generator) -> tu
     x = nuisances.joined(given.x, np.zeros((len(given.x), len(nuisances.columns))))
     z, variance = model.components(model.whiten(emulator.scaled.to_unit(x)))
     z = z + np.sqrt(variance) * rng.standard_normal(z.shape)
-    known = x[:, list(compared.columns)] @ compared.templates  # other templates; the amplitudes are zero here
+    known = x[:, list(compared.columns)] @ compared.templates  # other templates only: amplitudes are zero here
     products = (compared.centre + z @ compared.basis.T + known) @ nuisances.rows.T
     amplitudes, log_density = nuisances.draw(products, rng)
     x = nuisances.joined(given.x, amplitudes)

@@ -1,4 +1,4 @@
-"""What the state of a run says at once: its surrogate, the evaluated points, and the prior about its draws."""
+"""The state of a run, and what follows from it without sampling: surrogate, evaluated points, local prior."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A state with its problem, and what follows from both without drawing. Points t are in unit coordinates.
+    """A state with its problem, and what follows from both without sampling. Points t are in unit coordinates.
 
     Attributes:
         setup: Fixed inputs of the run.
@@ -60,7 +60,7 @@ class Snapshot:
 
     @cached_property
     def model(self) -> LogDensity:
-        """The present surrogate.
+        """The current surrogate.
 
         Raises:
             ValueError: If the run has none yet.

@@ -1,8 +1,8 @@
 """Gaussian conditionals of a log-density whose trend is divided by a parameter: a mixture that fits a funnel.
 
 Given the divisor such a log-density is a quadratic in all other parameters, however narrow it becomes as the divisor
-falls. One Gaussian for each of a row of values of the divisor, with the integral as weight, is a proposal that follows
-the funnel down its neck, where draws that start in the mouth hardly ever arrive.
+falls. A mixture of one Gaussian for each value of the divisor on a grid, weighted by its integral, is a proposal that
+covers the narrow end of a funnel, which a sampler that starts in the wide end hardly ever reaches.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from surrogate.samplers.mixture import Mixture
 __all__ = ["conditional_mixture"]
 
 
-_VALUES = 40  # of the divisor, evenly spaced in its logarithm
-_BELOW, _ABOVE = 2.5, 1.0  # nats of that logarithm beyond the evaluated points
+_VALUES = 40  # number of values of the divisor, evenly spaced in its logarithm
+_BELOW, _ABOVE = 2.5, 1.0  # how far the grid extends beyond the evaluated points, in that logarithm
 _SPREAD = 0.7  # sd of the divisor in each component, in units of the spacing: neighbours overlap
-_NEGLIGIBLE = 14.0  # nats of integral below the largest from which a component is left out
-_STEP = 1e-3  # of the differences that give the curvature of the prior, in unit coordinates
+_NEGLIGIBLE = 14.0  # components whose log integral is this far below the largest are left out
+_STEP = 1e-3  # step of the finite differences that give the curvature of the prior, in unit coordinates
 
 LogPrior = Callable[[Array], Array]
 
@@ -34,13 +34,13 @@ LogPrior = Callable[[Array], Array]
 def conditional_mixture(
     gp: CholeskyPosterior, parameters: SurrogateParameters, t: Array, log_prior: LogPrior, temperature: float = 1.0
 ) -> Mixture | None:
-    """The posterior of the trend alone at a temperature, one Gaussian for each of a row of values of the divisor.
+    """The posterior of the trend alone at a temperature: one Gaussian for each value of the divisor on a grid.
 
     Args:
         gp: The process given the data.
         parameters: The numbers that define the surrogate.
-        t: Points in unit coordinates that set the range of the divisor, with shape (n, d); in their middle the prior
-            is expanded to second order.
+        t: Points in unit coordinates that set the range of the divisor, with shape (n, d); the prior is expanded to
+            second order at their centre.
         log_prior: Log prior density per unit of t, at points with shape (m, d).
         temperature: The log posterior is divided by it.
 
@@ -63,7 +63,7 @@ def conditional_mixture(
     means = np.insert(np.stack([part.mean for _, part in parts]), j, warp.low[j] + above, axis=1)
     height = np.array([part.height for _, part in parts]) + log_prior(means)
     weights = height / temperature + np.array([part.log_width for _, part in parts]) + np.log(above)
-    keep = weights > weights.max() - _NEGLIGIBLE  # nothing where no weight is finite
+    keep = weights > weights.max() - _NEGLIGIBLE  # empty where no weight is finite
     if not keep.any():
         return None
     width = _SPREAD * (values[1] - values[0]) * above
@@ -142,7 +142,7 @@ class _Divided:
         )
 
     def given(self, value: float) -> _Conditional | None:
-        """The conditional at a value of the warped divisor; None where it has no width."""
+        """The conditional at a value of the warped divisor; None where it is not a normalisable Gaussian."""
         base = self.origin + value * self.divisor
         tilt = np.exp(np.clip(base @ self.along, -STEEPEST_TILT, STEEPEST_TILT))
         c, b, square = (p + tilt * q for p, q in zip(self.plain, self.tilted, strict=True))

@@ -1,4 +1,4 @@
-"""What came out of a run as plain data: draws, evidence and record, with tables, plots and files of them."""
+"""The results of a run as plain data: draws, evidence and record, with tables, plots and files of them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class PosteriorSamples:
         return sorted({*super().__dir__(), *dir(self.draws), *dir(self.record)} - {"x"})
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """The HTML that a notebook shows."""
         from surrogate.output.notebook import result_html
 
         return result_html(self.draws, self.evidence, self.record)
@@ -200,7 +200,7 @@ class PosteriorSamples:
 
 
 def _probabilities(run: PosteriorSamples) -> Probabilities:
-    """Those of the values of categories and integers.
+    """The probabilities of the values of categories and integers.
 
     Raises:
         ValueError: If the run had no such parameters.

@@ -10,7 +10,7 @@ from surrogate.problem.dataset import INFEASIBLE, Dataset
 
 __all__ = ["with_walls"]
 
-_BEYOND = 1e12  # typical depths that mean "impossible": rounding leaves four digits of the other values
+_BEYOND = 1e12  # factor on the typical depth that means "impossible": the others keep four digits
 
 
 def with_walls(data: Dataset, depth: float, *, level: np.ndarray | None = None) -> Dataset:
@@ -24,7 +24,7 @@ def with_walls(data: Dataset, depth: float, *, level: np.ndarray | None = None) 
         data: The evaluations.
         depth: Smallest depth of a mark below the best value, in nats.
         level: The level of each row if there are categories or integers, with shape (n,). If all values of a level are
-            equal, they are no mark: no other parameter has an effect there.
+            equal they are not such marks: no other parameter has an effect there.
     """
     known = np.isfinite(data.y)
     values, counts = np.unique(data.y[known], return_counts=True)

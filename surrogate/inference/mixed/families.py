@@ -1,4 +1,4 @@
-"""Families of levels, at which the same parameters act: which of them a run has found, searches, and has before it."""
+"""Families of levels at which the same parameters act: those found, those searched now, and those still to come."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def is_staged(setup: Setup) -> bool:
 
 
 def searched(levels: Levels, points: Array) -> Family | None:
-    """The last family that has begun, with finite values at these points, with shape (n, d); None before the first."""
+    """The family whose search began last, given the points of finite values, with shape (n, d); None if none has."""
     families = begun(levels, points)
     return families[-1] if families else None
 
 
 def awaited(setup: Setup, data: Dataset) -> Family | None:
-    """The first family that has not begun, if there are several families."""
+    """The next family to search; None if there is only one, or none is left."""
     if setup.levels is None or not is_staged(setup):
         return None
     known = [family.members[0] for family in begun(setup.levels, data.x[data.finite])]

@@ -1,7 +1,7 @@
 """The search of levels family by family: first those at which the fewest parameters act, then the others.
 
-A family is searched once the posteriors of those before it are found: its first points are draws of the last of them,
-with the parameters that are new over their prior. Where one model extends another, most of the search is then done.
+A family is searched once the posteriors of those before it are found. Its first points are draws of the previous
+family, with new parameters spread over their prior. Where one model extends another, this saves most of the search.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from surrogate.problem.levels import Family
 
 __all__ = ["family_design", "on_searched", "shares"]
 
-_PER_PARAMETER, _SPARE = 2, 2  # points with which a family begins at the draws of another
-_PATHS, _POINTS = 64, 200  # joint paths of the surrogate of a family, at so many draws
-_NEVER = -700.0  # log of a weight in place of zero
+_PER_PARAMETER, _SPARE = (
+    2,
+    2,
+)  # first points of a family if drawn from another: for each parameter, and more
+_PATHS, _POINTS = 64, 200  # number of joint paths of a family's surrogate, and of the draws where they are evaluated
+_NEVER = -700.0  # replaces the log of a weight of zero
 
 
 def on_searched(view: View, t: Array) -> Array:
@@ -58,7 +61,7 @@ def family_design(view: View, family: Family) -> Array:
 
 
 def shares(view: View, t: Array, n: int) -> list[tuple[Indices, int, int]]:
-    """How n points of a batch are shared among families, which tell nothing about each other.
+    """How n points of a batch are divided among families; evaluations of one family say nothing about another.
 
     In proportion to the probability of a family times the error of its log evidence over paths of the surrogate, which
     is what it adds to the errors of probabilities.
@@ -69,7 +72,8 @@ def shares(view: View, t: Array, n: int) -> list[tuple[Indices, int, int]]:
         n: Points.
 
     Returns:
-        For each family with a share the rows of its candidates, its number of points and of parameters that act.
+        For each family that gets points: the rows of its candidates, its number of points, and the number of parameters
+        that act.
     """
     levels, model = levels_of(view), mixed_model(view.model)
     level, rng = levels.index(view.draws.posterior), view.rng("shares")
@@ -89,7 +93,7 @@ def shares(view: View, t: Array, n: int) -> list[tuple[Indices, int, int]]:
 
 
 def _size(setup: Setup, family: Family, last: Family | None) -> int:
-    """Points with which a family begins: those of a run of its own, or fewer at the draws of another one."""
+    """Number of first points of a family: that of a separate run, or fewer if they are draws of another family."""
     least = max(len(family.members), len(family.columns) + _SPARE)
     if not len(family.columns):
         return least
