@@ -261,7 +261,7 @@ class AdditivePosterior:
 
     @property
     def status(self) -> str:
-        """How it was solved."""
+        """A description of how the linear system was solved."""
         sizes = len(self._solution.coefficients), len(self.basis.components)
         return f"{sizes[0]} basis functions of {sizes[1]} components, eta = {self._solution.eta:.3g}"
 

@@ -104,7 +104,7 @@ class TiledOperator(PairOperator):
     precision: str = "full"
 
     def between(self, a: Tensor, b: Tensor) -> Tensor:
-        """The kernel at all pairs."""
+        """The kernel between all rows of a and all rows of b."""
         return self.kernel.covariance(a, b)
 
     @property

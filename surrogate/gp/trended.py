@@ -78,7 +78,7 @@ class Hyperparameters:
 
     @classmethod
     def of(cls, vector: Array, d: int) -> Hyperparameters:
-        """The inverse of ``vector()``."""
+        """The hyperparameters of a vector, as ``vector()`` gives it."""
         scale, noise = (float(vector[i]) if len(vector) > i else None for i in (d + 2, d + 3))
         return cls(float(vector[0]), float(vector[1]), np.array(vector[2 : d + 2]), scale, noise)
 

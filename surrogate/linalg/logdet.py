@@ -305,7 +305,7 @@ class _PivotDerivative:
         return self.preconditioner.factor.factor @ self.weights
 
     def of_log_determinant(self) -> TraceGradient:
-        """tr(P^-1 dP)."""
+        """Derivative of log|P|, tr(P^-1 dP)."""
         return self.trace(self.preconditioner.solve(self.b), self.preconditioner.inverse_diag())
 
     def trace(self, product: Tensor, diagonal: Tensor) -> TraceGradient:

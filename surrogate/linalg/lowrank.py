@@ -52,7 +52,7 @@ class LinearMap(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the entries and of what it multiplies."""
+        """Type of the entries, and of the vectors that it can multiply."""
 
     @property
     def device(self) -> torch.device:

@@ -118,7 +118,7 @@ class NystromPreconditioner:
 
     @property
     def rank(self) -> int:
-        """Columns of the factor."""
+        """Number of columns of the low-rank factor."""
         return self.factor.factor.shape[1]
 
     def to(self, dtype: torch.dtype) -> NystromPreconditioner:

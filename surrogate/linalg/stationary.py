@@ -24,14 +24,14 @@ class Pair(Protocol):
     """A function of r^2 that returns two arrays of the same kind and shape."""
 
     def __call__(self, r2: Numbers, /) -> tuple[Numbers, Numbers]:
-        """Both arrays."""
+        """The two arrays at r^2."""
 
 
 class Single(Protocol):
     """A function of r^2 that returns an array of the same kind and shape."""
 
     def __call__(self, r2: Numbers, /) -> Numbers:
-        """The numbers."""
+        """The array at r^2."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class Logits:
 
     @property
     def uncertain(self) -> bool:
-        """Whether any variance is positive."""
+        """Whether the logits have an uncertainty: any variance is positive."""
         return bool((self.variance > 0).any())
 
     def means(self) -> Logits:

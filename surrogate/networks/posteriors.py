@@ -86,7 +86,7 @@ class Linearised:
         return mean[None], covariance.diagonal(dim1=1, dim2=2)[None]
 
     def networks(self) -> list[nn.Sequential]:
-        """The network at the mean."""
+        """A single network, with the posterior mean of the parameters."""
         return [_frozen(self.posterior.model)]
 
 

@@ -26,7 +26,7 @@ class PosteriorFeatures(Features):
 
     @property
     def rows(self) -> Tensor:
-        """The halves."""
+        """The matrix ``half``, which has one row per point."""
         return self.half
 
     def diag(self) -> Tensor:
@@ -64,7 +64,7 @@ class WeightedFeatures(Features):
 
     @property
     def rows(self) -> Tensor:
-        """Rows of the base."""
+        """The ``rows`` of the base features."""
         return self.base.rows
 
     @property
@@ -114,7 +114,7 @@ class SumFeatures(Features):
 
     @property
     def rows(self) -> Tensor:
-        """Rows of the first part."""
+        """The ``rows`` of the first part of the sum."""
         return self.parts[0].rows
 
     @property
@@ -177,7 +177,7 @@ class ProductFeatures(Features):
 
     @property
     def rows(self) -> Tensor:
-        """Rows of the left."""
+        """The ``rows`` of the left factor."""
         return self.left.rows
 
     @property

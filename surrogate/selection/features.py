@@ -129,7 +129,7 @@ class DenseFeatures(Features):
 
     @property
     def rows(self) -> Tensor:
-        """The features."""
+        """The matrix of features."""
         return self.matrix
 
     @property
@@ -223,7 +223,7 @@ class CovarianceFeatures(Features):
 
     @property
     def rows(self) -> Tensor:
-        """The variances."""
+        """The variances, which have one entry per point."""
         return self.variances
 
     def diag(self) -> Tensor:

@@ -30,7 +30,7 @@ class FactoredFeatures(Features):
 
     @property
     def rows(self) -> Tensor:
-        """The first factor."""
+        """The left factor of the first layer, which has one row per point."""
         return self.factors[0][0]
 
     @property
@@ -73,7 +73,7 @@ class FactoredFeatures(Features):
         return lambda features: sketch(features.factors)
 
     def sketch(self, p: int, generator: torch.Generator) -> ProductSketch:
-        """The map behind `projector`."""
+        """The random map to p features that `projector` applies."""
         return ProductSketch.draw([(u.shape[1], v.shape[1]) for u, v in self.factors], p, self.rows, generator)
 
 
@@ -127,7 +127,7 @@ class GradientFeatures(Features):
 
     @property
     def rows(self) -> Tensor:
-        """The inputs."""
+        """The inputs of the network."""
         return self.x
 
     @property

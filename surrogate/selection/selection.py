@@ -105,7 +105,7 @@ def max_dist(distances: Distances, n: int) -> Tensor:
 
 
 def _by_distance(distances: Distances, n: int, *, preview: bool) -> list[int]:
-    """At most n further points."""
+    """Indices of at most n points, each the farthest from those chosen before."""
     likely = (lambda: _distance_preview(distances)) if preview else None
     chosen: list[int] = []
     while len(chosen) < n:

@@ -256,7 +256,7 @@ class CholeskyPosterior:
 
     @property
     def status(self) -> str:
-        """How it was solved."""
+        """A description of how the linear system was solved."""
         nugget = float(torch.as_tensor(self._factor.variances.relative).max())
         return f"Cholesky factor of {self.size} numbers, nugget {nugget:.3g}"
 

@@ -59,7 +59,7 @@ class JointPosterior:
 
     @property
     def status(self) -> str:
-        """How it was solved."""
+        """A description of how the linear system was solved."""
         return f"conjugate gradients: {self.solve.status}, residual {self.residual:.1e}"
 
     def _blocks(self, u: Array) -> list[Tensor]:

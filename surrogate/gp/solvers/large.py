@@ -91,7 +91,7 @@ class ConjugateGradients:
     seed: int = 0
 
     def condition(self, process: Process, data: Data) -> IterativePosterior:
-        """The posterior."""
+        """The posterior of a process given data."""
         scaled, points = in_units_of_the_scale(process, data)
         return iterative_posterior(
             scaled,
@@ -117,7 +117,7 @@ class Local:
     seed: int = 0
 
     def condition(self, process: Process, data: Data) -> LocalPosterior:
-        """The posterior."""
+        """The posterior of a process given data."""
         scaled, points = in_units_of_the_scale(process, data)
         calibration = _calibration(len(points), self.seed, data.y)
         return local_posterior(scaled, points, neighbours=self.neighbours, calibration=calibration)
@@ -138,7 +138,7 @@ class Projections:
     seed: int = 0
 
     def condition(self, process: Process, data: Data) -> ComputationAware:
-        """The posterior."""
+        """The posterior of a process given data."""
         scaled, points = in_units_of_the_scale(process, data)
         generator = torch_generator(self.seed, "pivots", device=data.u.device)
         actions = actions_of(self.policy, scaled, points, min(self.size, len(points)), generator=generator)

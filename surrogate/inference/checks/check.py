@@ -24,8 +24,8 @@ class Check(Protocol):
     """A condition that must hold before a run claims convergence.
 
     Attributes:
-        name: Name, by which it is left out and its finding is stored.
-        phases: Phases in which the check is made, `SIGNALS` or `SEARCH`, given the result of earlier checks.
+        name: Name, under which its finding is stored.
+        phases: Phases in which the check is made: `SIGNALS` or `SEARCH`.
     """
 
     name: str
@@ -33,12 +33,12 @@ class Check(Protocol):
 
     @property
     def columns(self) -> Mapping[str, float]:
-        """Names of the numbers for the trace, each with its value in steps that do not measure it."""
+        """Names of the numbers for the trace, each with the value recorded when it was not computed."""
 
     def look(self, view: View) -> Finding:
         """The finding of the check, which depends only on the view."""
 
 
 def unmeasured(check: Check, view: View) -> Finding:
-    """The finding of a check that cannot be computed, with placeholder values for its columns."""
+    """A finding that refutes convergence, for a check that could not be made."""
     return Finding(view.nowhere, Claim.REFUTED, f"{check.name} not measured", check.columns)

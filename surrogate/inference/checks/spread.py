@@ -27,7 +27,8 @@ class Spread:
     """Requires that the posteriors of joint paths agree with that of the mean, by re-weighting one set of draws.
 
     The comparison is made on the bulk, in the evidence, and on warmer draws that ignore the trust region, where it
-    reveals a part of the posterior that the mean has cut off. If feasibility is uncertain, paths include it.
+    reveals a part of the posterior that the mean has cut off. If feasibility is uncertain, paths of the feasibility
+    model are included.
     """
 
     name = "spread"

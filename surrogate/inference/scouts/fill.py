@@ -1,4 +1,4 @@
-"""The scout that fills the rest of a batch with warm draws."""
+"""The scout that completes a batch with draws of the warm posterior."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Fill"]
 
 
 class Fill:
-    """Proposes warm draws for places of a batch that the candidates cannot fill with independent uncertainty."""
+    """Proposes draws of the warm posterior for a batch that lacks points because no candidate adds information."""
 
     name = "fill"
     phases = LEARNING - {Phase.EXPLORE}

@@ -103,7 +103,7 @@ class Product:
             raise UnsuitedError(msg) from error
 
     def answer(self, outputs: Mapping[str, Any]) -> Any:
-        """The answer with given numbers."""
+        """The answer to the request, rebuilt from predicted outputs."""
         if self.shape == "single":
             leaf = self.leaves[0]
             return leaf.whole(outputs.get(leaf.name))

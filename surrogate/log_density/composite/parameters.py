@@ -85,7 +85,7 @@ class CompositeParameters:
 
     @property
     def exact(self) -> bool:
-        """Whether polynomials explain the outputs, judged by the amplitudes of all residuals and the shaping."""
+        """Whether the outputs are polynomials, judged by small amplitudes of all residuals and little shaping."""
         return all(
             group.hyper.log_amplitude < _EXACT_LOG_AMPLITUDE and group.hyper.log_shaping < np.log(_EXACT_SHAPING)
             for group in self.groups
@@ -93,7 +93,7 @@ class CompositeParameters:
 
     @property
     def linear(self) -> bool:
-        """Whether planes explain the outputs."""
+        """Whether the outputs are linear in the parameters, as far as the data show."""
         return self.exact and all(group.trend == "linear" for group in self.groups)
 
     @property

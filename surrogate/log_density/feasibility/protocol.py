@@ -125,9 +125,9 @@ class Everywhere:
         return np.zeros((count, len(u)))
 
     def correlated(self, u: Array) -> tuple[Array, Array]:
-        """The identity, and no data."""
+        """The identity matrix and a zero row, because nothing is correlated."""
         return np.eye(len(u)), np.zeros((1, len(u)))
 
     def arrays(self, d: int) -> FeasibilityArrays:
-        """No points."""
+        """Empty arrays, because there are no points to store."""
         return FeasibilityArrays(np.empty((0, d)), np.empty(0), np.empty((0, 0)), np.zeros(3))

@@ -261,7 +261,7 @@ class LevelLogDensity:
         return self.whole.covariance(self._full(t), weights)
 
     def trend_depth(self, t: Array) -> Array | None:
-        """None: see ``MixedLogDensity.trend_depth``."""
+        """None, for the reason given in ``MixedLogDensity.trend_depth``."""
         del t
         return None
 

@@ -114,7 +114,7 @@ class Misfit:
         return columns - self.basis @ (self.basis.T @ columns)
 
     def moved(self, couplings: Couplings) -> Misfit:
-        """The misfit under other couplings."""
+        """The misfit of the same data with other couplings."""
         return Misfit.of(couplings, self.w, self.y, self.weight)
 
     def polished(self, couplings: Couplings, steps: int = _STEPS) -> Misfit:
