@@ -51,7 +51,7 @@ class Nuisances:
     def target(self) -> BoundObservables:
         """Simulator and comparison, with all parameters."""
         if self.posterior.observables is None:
-            msg = "amplitudes are those of a target with a simulator"
+            msg = "amplitudes need a target with a simulator"
             raise TypeError(msg)
         return self.posterior.observables
 
@@ -93,12 +93,12 @@ class Nuisances:
         return np.asarray(np.linalg.cholesky(precision), dtype=np.float64)
 
     def mean(self, products: Array) -> Array:
-        """Means of the amplitudes given whitened residuals r, from products r T^T with shape (m, p), same shape."""
+        """Means of the amplitudes given products r T^T of whitened residuals and templates; both have shape (m, p)."""
         mean, sd = self._normal.T
         return np.asarray(cho_solve((self._factor, True), (mean / sd**2 - products).T).T)
 
     def draw(self, products: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Amplitudes given such products, with shape (m, p), and the log density of each draw, with shape (m,)."""
+        """Random amplitudes given such products, both with shape (m, p), and their log densities, with shape (m,)."""
         normal = rng.standard_normal(products.shape)
         a = self.mean(products) + solve_triangular(self._factor, normal.T, lower=True, trans="T").T
         constant = np.log(np.diag(self._factor)).sum() - 0.5 * len(self.columns) * np.log(2.0 * np.pi)
@@ -115,7 +115,7 @@ class Nuisances:
         return bool(data.has_outputs[data.finite].all())
 
     def reduced(self, data: Dataset) -> Dataset:
-        """Evaluations of all parameters as those of the marginal target."""
+        """Evaluations of the full target, converted to those of the marginal target."""
         return self._valued(_at(data, data.x[:, self.kept]), self.marginal)
 
     def expanded(self, data: Dataset) -> Dataset:
@@ -128,7 +128,7 @@ class Nuisances:
         return self._valued(_at(data, self.joined(data.x, a)), self.posterior)
 
     def _residual(self, outputs: Array, x: Array) -> Array:
-        """Whitened residuals without the amplitudes, of compared outputs (m, M) at the other parameters."""
+        """Whitened residuals of outputs with shape (m, M), without the templates that are integrated out."""
         out = self.data.whitened(outputs - self.data.y)
         prior = self.marginal.prior
         for name, row in zip(self.data.templates, self.data.template_rows, strict=True):
@@ -138,7 +138,7 @@ class Nuisances:
 
     @staticmethod
     def _valued(data: Dataset, posterior: Posterior) -> Dataset:
-        """The evaluations with the log-likelihoods of a target in place of those that come with outputs."""
+        """The evaluations with log-likelihoods computed by a target, in place of those recorded with the outputs."""
         rows, target = data.has_outputs & (data.status == OK), posterior.observables
         if target is None or data.layout is None or not rows.any():
             return data
