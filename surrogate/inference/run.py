@@ -109,9 +109,7 @@ def infer(
     check_counts(max_evaluations=max_evaluations, batch_size=batch_size)
     check_seconds(max_walltime=max_walltime)
     if prior is None:
-        problem = _problem(log_likelihood)
-        log_likelihood, prior = problem.log_likelihood, problem.prior
-        reference = problem.reference if reference is None else reference
+        log_likelihood, prior, reference = _problem(log_likelihood, reference)
     posterior = Posterior(log_likelihood, prior, vectorized=vectorized, noise=noise, gradient=asked.gradient)
     known, given = reference_for(reference, posterior.prior), initial_data(initial, posterior.prior)
     nuisances = _nuisances(posterior, given, asked)
@@ -162,13 +160,14 @@ def _setup(
 _PIPELINES = {"cobaya": "surrogate.interfaces.cobaya"}  # interfaces, imported when an object of theirs is given
 
 
-def _problem(target: Any) -> Any:
-    """Likelihood, prior and reference of an object that has its own prior."""
+def _problem(target: Any, reference: Any) -> tuple[Any, Any, Any]:
+    """Likelihood and prior of an object that has its own prior, and its reference unless one is given."""
     kind = "cobaya" if isinstance(target, (str, os.PathLike)) else type(target).__module__.split(".")[0]
     if kind not in _PIPELINES:
         msg = f"infer needs a prior besides the log-likelihood, except for a Cobaya model or yaml file; got {target!r}"
         raise TypeError(msg)
-    return importlib.import_module(_PIPELINES[kind]).problem_of(target)
+    problem = importlib.import_module(_PIPELINES[kind]).problem_of(target)
+    return problem.log_likelihood, problem.prior, problem.reference if reference is None else reference
 
 
 @contextlib.contextmanager

@@ -163,6 +163,12 @@ def _machine(path: _Path, header: dict[str, list[str]], lines: list[tuple[int, l
     if len(lines) != total or len(intercepts) != c:
         msg = f"{path} must have {total} support vectors and {c} rho, got {len(lines)} and {len(intercepts)}"
         raise ValueError(msg)
+    support, weights = _support(path, lines, c)
+    return MachineFile(kernel, gamma, labels[::-1] if two else labels, support, weights, intercepts)
+
+
+def _support(path: _Path, lines: list[tuple[int, list[str]]], c: int) -> tuple[Array, Array]:
+    """Support vectors, with shape (n, d), and their c weights each, with shape (c, n)."""
     coefficients, rows = [], []
     for number, words in lines:
         try:
@@ -171,8 +177,7 @@ def _machine(path: _Path, header: dict[str, list[str]], lines: list[tuple[int, l
         except ValueError as error:
             msg = f"{path}, line {number}: {error}"
             raise ValueError(msg) from None
-    support = _dense(rows, None, path)
-    return MachineFile(kernel, gamma, labels[::-1] if two else labels, support, np.array(coefficients).T, intercepts)
+    return _dense(rows, None, path), np.array(coefficients).T
 
 
 def _lines(path: _Path) -> Iterable[tuple[int, list[str]]]:

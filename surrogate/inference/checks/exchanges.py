@@ -65,18 +65,27 @@ def exchanges(groups: Sequence[Indices], d: int) -> Indices:
         d: Number of parameters.
     """
     groups = [group for group in groups if len(group) > 1]
-    moves: list[list[tuple[int, int]]] = []
-    sizes = {len(group) for group in groups}
-    if len(groups) > 1 and len(sizes) == 1:
-        moves += [[(g[i], g[j]) for g in groups] for i, j in combinations(range(sizes.pop()), 2)]
-    for group in groups:
-        half, odd = divmod(len(group), 2)
-        if half > 1 and not odd:
-            moves += [[(group[i], group[half + i]) for i in range(half)]]
-            moves += [[(group[2 * i], group[2 * i + 1]) for i in range(half)]]
+    moves = [*_of_all_groups(groups), *(move for group in groups for move in _of_blocks(group))]
     moves += [[pair] for group in groups for pair in combinations(group, 2)]
     out = np.tile(np.arange(d), (len(moves), 1))
     for row, pairs in zip(out, moves, strict=True):
         for i, j in pairs:
             row[[i, j]] = row[[j, i]]
     return out
+
+
+def _of_all_groups(groups: Sequence[Indices]) -> list[list[tuple[int, int]]]:
+    """The same two members in all groups, where there are several of one size."""
+    sizes = {len(group) for group in groups}
+    if len(groups) < 2 or len(sizes) > 1:
+        return []
+    return [[(group[i], group[j]) for group in groups] for i, j in combinations(range(sizes.pop()), 2)]
+
+
+def _of_blocks(group: Indices) -> list[list[tuple[int, int]]]:
+    """The halves of a group, and its neighbours in pairs, if it has an even number of members, four or more."""
+    half, odd = divmod(len(group), 2)
+    if half < 2 or odd:
+        return []
+    halves = [(group[i], group[half + i]) for i in range(half)]
+    return [halves, [(group[2 * i], group[2 * i + 1]) for i in range(half)]]
