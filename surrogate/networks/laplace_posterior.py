@@ -175,7 +175,7 @@ class Laplace:
             MacKay (1992), https://doi.org/10.1162/neco.1992.4.5.720, applied with the variance of each output.
         """
         if not self.classes:
-            msg = "outputs are normal targets: use predict"
+            msg = "the outputs are targets with normal errors, not logits of classes: use predict"
             raise ValueError(msg)
         mean, covariance = self.outputs(x)
         return (mean / (1.0 + math.pi / 8.0 * covariance.diagonal(dim1=1, dim2=2)).sqrt()).softmax(1)

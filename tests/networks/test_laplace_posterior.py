@@ -203,7 +203,7 @@ def test_misuse_is_refused():
     posterior = laplace(model, [(x, y)])
     with pytest.raises(ValueError, match="expected positive precisions, one or 1"):
         posterior.with_hyperparameters(prior_precision=[1.0, 2.0])
-    with pytest.raises(ValueError, match="outputs are normal targets: use predict"):
+    with pytest.raises(ValueError, match="not logits of classes: use predict"):
         posterior.probabilities(x)
     classes = laplace(model, [(x, torch.tensor([0, 1, 0, 1]))], likelihood="classification")
     with pytest.raises(ValueError, match="outputs are classes: use probabilities"):

@@ -132,7 +132,7 @@ def negative_log_evidence(process: Process, data: Data, vector: Array) -> tuple[
 
 
 def with_input_slopes(process: Process, data: Data, vector: Array) -> tuple[float, Array, Array]:
-    """See ``negative_log_evidence``; adds its derivatives with respect to the inputs u, with shape (n, d).
+    """``negative_log_evidence``, and also its derivatives with respect to the inputs u, with shape (n, d).
 
     Raises:
         ValueError: If there are derivatives among the data.

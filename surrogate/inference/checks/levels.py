@@ -92,7 +92,7 @@ class EachLevel:
         return self.check.columns
 
     def look(self, view: View) -> Finding:
-        """All points requested at the levels, the strictest claim, and the largest value of each number."""
+        """The combined findings of all levels: all points, the strictest claim, the largest value of each number."""
         levels = levels_of(view)
         probability = view.level_samples.probability
         findings = []
