@@ -26,7 +26,7 @@ from surrogate.cli.main import main
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([DOCS / "start.md", DOCS / "mixed_runs.md", DOCS / "mixed.md", *(DOCS / "tutorials").glob("*.md")])
-LONG = {"cobaya", "nuisance"}  # more than half a minute: run with -m slow
+LONG = {"cluster", "cobaya", "nuisance", "ode"}  # run with -m slow
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
 # The commands of the shell are those of this Python, installed or not.

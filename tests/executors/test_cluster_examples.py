@@ -25,6 +25,7 @@ def test_mpi(tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="distributed is not installed")
 def test_dask(tmp_path):
     assert "calls of the likelihood" in output_of([sys.executable, str(EXAMPLES / "with_dask.py")], tmp_path)

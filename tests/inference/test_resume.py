@@ -98,7 +98,7 @@ def test_the_run_meets_everything(uninterrupted):
     assert data.derived_names == ("radius",)
 
 
-@pytest.mark.parametrize("last", [0, 3, 7, 10])
+@pytest.mark.parametrize("last", [0, 7, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 10))])
 def test_interrupted_at_a_call(last, uninterrupted, tmp_path):
     before = interrupted(tmp_path, last)
     likelihood = Likelihood()

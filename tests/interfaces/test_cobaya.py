@@ -361,7 +361,7 @@ def misbehaving(kind):
 @pytest.mark.parametrize("kind", BAD)
 def test_bad_answers_are_recorded_and_the_run_goes_on(kind):
     _, sampler = run(
-        {**misbehaving(kind), "sampler": {"surrogate": {"seed": 2, "n_samples": 200, "max_evaluations": 25}}}
+        {**misbehaving(kind), "sampler": {"surrogate": {"seed": 2, "n_samples": 200, "max_evaluations": 14}}}
     )
     data = sampler.products()["result"].data
     bad = data.x[:, 0] > 1
