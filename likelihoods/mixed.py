@@ -232,7 +232,13 @@ class Velocities:
 
 
 def radial_velocities(seed: int = 0) -> MixedTarget:
-    """40 epochs in 60 days with two weak planets, of which the second may as well be noise."""
+    """40 epochs in 60 days with two weak planets, of which the second may as well be noise.
+
+    Nested sampling (dynesty 3.1.0, 800 live points, a run for each number of planets, 177,000 calls) agrees with the
+    exact answers: log evidences of -32.434 (±0.088) and -32.157 (±0.111) for one and two planets, exactly -32.464 and
+    -32.218; probabilities of 0.000, 0.431 and 0.568 for none, one and two, exactly 0.000, 0.439 and 0.561.
+    `scripts/planets_by_nested_sampling.py` does this.
+    """
     rng = np.random.default_rng(seed)
     time = np.sort(rng.uniform(0.0, 60.0, 40))
     velocity = 3.3 * np.cos(2.0 * np.pi * time / 4.3 + 0.7) + 2.2 * np.cos(2.0 * np.pi * time / 15.1 + 2.0)

@@ -45,11 +45,8 @@ def main() -> None:
     runs = [log_evidence(target, planets, asked.live, asked.seed) for planets in (1, 2)]
     found = np.array([exact[0], *(run[0] for run in runs)])  # none has no parameter: its evidence is its likelihood
     shares = [np.exp(values - logsumexp(values)) for values in (exact, found)]
-    print(
-        "| planets | exact log evidence | nested sampling | probability | nested sampling | calls |\n"
-        + 6 * "|---"
-        + "|"
-    )
+    head = "| planets | exact log evidence | nested sampling | probability | nested sampling | calls |"
+    print(head + "\n" + 6 * "|---" + "|")
     for n in range(3):
         words = "-" if n == 0 else f"{runs[n - 1][0]:.3f} (±{runs[n - 1][1]:.3f})"
         calls = 1 if n == 0 else runs[n - 1][2]

@@ -88,6 +88,14 @@ def test_priors(folder, spec, bounds):
     np.testing.assert_array_equal(prior.bounds[0], bounds)
 
 
+def test_categories_and_where_a_parameter_acts(folder):
+    kind = "kind: {{categories: [p, q], weights: {{p: 1, q: 3}}}}, n: {{integers: [0, 1]}}"
+    only = "a: {{prior: [0, 1], only: {{kind: [q], n: [1]}}}}"
+    prior = with_parameters(folder, "{{" + kind + ", " + only + "}}").prior
+    assert prior.parameters[0].prior.weights == (0.25, 0.75)
+    assert prior.levels.acts[:, 2].tolist() == [False, False, False, True]
+
+
 @pytest.mark.parametrize(
     "likelihood",
     [
@@ -201,6 +209,9 @@ def test_mistakes_in_the_file(folder, text, message):
         ("{{a: {{prior: {{dist: norm, sigma: 1}}}}}}", "unknown key 'sigma'; .*allowed: dist, loc, scale"),
         ("{{a: {{prior: {{dist: norm, scale: wide}}}}}}", "parameters.a.prior.scale must be a number, got 'wide'"),
         ("{{a: {{prior: norm}}}}", r"parameters.a.prior must be \[low, high\] or a mapping"),
+        ("{{a: {{prior: [0, 1], only: n}}}}", "parameters.a.only must be a mapping"),
+        ("{{n: {{integers: [0, 1]}}, a: {{prior: [0, 1], only: {{n: 1}}}}}}", "a.only must have a list of values"),
+        ("{{n: {{integers: [0, 1]}}, a: {{prior: [0, 1], only: {{n: [2]}}}}}}", "only= of 'a' must name values"),
         ("{{}}", "parameters is missing"),
     ],
 )
