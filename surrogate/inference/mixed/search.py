@@ -20,11 +20,9 @@ from surrogate.problem.levels import Family
 
 __all__ = ["family_design", "on_searched", "shares"]
 
-_PER_PARAMETER, _SPARE = (
-    2,
-    2,
-)  # first points of a family if drawn from another: for each parameter, and more
+_PER_PARAMETER, _SPARE = 2, 2  # first points of a family if drawn from another: for each parameter, and more
 _PATHS, _POINTS = 64, 200  # number of joint paths of a family's surrogate, and of the draws where they are evaluated
+_SDS = 3.0  # standard deviations by which the log evidence of a family could be higher
 _NEVER = -700.0  # replaces the log of a weight of zero
 
 
@@ -63,8 +61,8 @@ def family_design(view: View, family: Family) -> Array:
 def shares(view: View, t: Array, n: int) -> list[tuple[Indices, int, int]]:
     """How n points of a batch are divided among families; evaluations of one family say nothing about another.
 
-    In proportion to the probability of a family times the error of its log evidence over paths of the surrogate, which
-    is what it adds to the errors of probabilities.
+    In proportion to the error s of the log evidence of a family over paths of the surrogate, times the probability that
+    it could have: p e^(3 s), at most 1. For small errors this is what it adds to the errors of probabilities.
 
     Args:
         view: A view with draws of all families.
@@ -84,7 +82,9 @@ def shares(view: View, t: Array, n: int) -> list[tuple[Indices, int, int]]:
         if len(mine) and len(rows):
             some = mine[rng.permutation(len(mine))[:_POINTS]]
             paths = logsumexp(np.maximum(model.deviations(some, _PATHS, rng), _NEVER), axis=1)
-            parts.append((rows, len(mine) * float(paths.std()), max(len(family.columns), 1)))
+            sd = float(paths.std())
+            highest = np.exp(min(np.log(len(mine) / len(level)) + _SDS * sd, 0.0))
+            parts.append((rows, highest * sd, max(len(family.columns), 1)))
     error = np.array([each for _, each, _ in parts])
     exact = n * error / error.sum() if error.sum() > 0.0 else np.full(len(parts), n / len(parts))
     count = np.floor(exact).astype(int)

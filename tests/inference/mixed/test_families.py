@@ -97,9 +97,12 @@ def test_a_batch_is_shared_by_what_each_family_adds_to_the_error(monkeypatch):
     ((rows, count, d),) = shares(view, t, 4)
     assert (count, d) == (4, 1)
     assert set(levels.index(t[rows])) == {1}
+    sd[1] = 0.03
     p = [np.mean(levels.index(view.draws.posterior) == level) for level in (1, 2)]
-    sd[2] = 3.0 * p[0] / p[1]  # adds three times as much
+    sd[2] = 0.09 * p[0] / p[1]  # adds three times as much
     assert [count for _, count, _ in shares(view, t, 4)] == [1, 3]
+    sd |= {1: 5.0, 2: 5.0}  # each may hold everything
+    assert [count for _, count, _ in shares(view, t, 4)] == [2, 2]
 
 
 def test_families_are_levels_with_the_same_parameters():
