@@ -108,6 +108,14 @@ class Levels:
         families = [Family(np.flatnonzero((acts == row).all(1)), self.continuous[row]) for row in kinds.values()]
         return tuple(sorted(families, key=lambda one: len(one.columns)))
 
+    def without_idle(self, x: np.ndarray, value: np.ndarray | float) -> np.ndarray:
+        """Copies of points with shape (m, d) in which parameters that do not act have one value, or d values."""
+        return np.where(self.acts[self.index(x)], x, value)
+
+    def with_action(self, x: np.ndarray) -> np.ndarray:
+        """Whether any continuous parameter acts at the levels of points with shape (m, d), with shape (m,)."""
+        return np.asarray(self.acts[self.index(x)][:, self.continuous].any(1))
+
     def index(self, x: np.ndarray) -> np.ndarray:
         """The level of each point, with shape (m,), for points with shape (m, d); -1 for invalid codes."""
         out = np.zeros(len(x), dtype=np.int64)

@@ -126,6 +126,9 @@ def test_where_a_parameter_acts_is_part_of_the_prior():
         | {"y": {"prior": (0, 1), "only": {"kind": ["b"], "n": [1]}}}
     )
     assert prior.levels.acts[:, 3].tolist() == [False, False, False, True]
+    x = np.array([[1.0, 1.0, 0.2, 0.3], [1.0, 0.0, 0.2, 0.3]])
+    np.testing.assert_array_equal(prior.levels.without_idle(x, 0.5), [[1.0, 1.0, 0.2, 0.3], [1.0, 0.0, 0.2, 0.5]])
+    assert prior.levels.with_action(x).all()
     assert prior.parameters[3].prior_words == "uniform from 0 to 1, where kind is b, where n is 1"
     again = prior_from_text(prior_to_text(prior))
     np.testing.assert_array_equal(again.levels.acts, prior.levels.acts)

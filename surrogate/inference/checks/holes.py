@@ -17,6 +17,9 @@ from surrogate.inference.view import View
 __all__ = ["Holes"]
 
 
+_MIDDLE = 0.5  # unit coordinate of parameters that do not act at a level
+
+
 class Holes:
     """Requests points of the inner prior that see what no model can: a mode in whose domain none has fallen.
 
@@ -39,8 +42,10 @@ class Holes:
         images = view.findings[Exchanges.name].points if Exchanges.name in view.findings else view.nowhere
         missing = max(holes_to_fill(view.setup) - len(images), 0) if len(inner) else 0
         points = _telling(view, images, missing)
-        known = np.concatenate([t, images, points])
-        return Finding(np.concatenate([points, inner[farthest(known, inner, missing - len(points))]]))
+        known, away = np.concatenate([t, images, points]), inner
+        if (levels := view.setup.levels) is not None:  # what does not act leaves no hole
+            known, away = levels.without_idle(known, _MIDDLE), levels.without_idle(inner, _MIDDLE)
+        return Finding(np.concatenate([points, inner[farthest(known, away, missing - len(points))]]))
 
 
 def _telling(view: View, images: Array, count: int) -> Array:

@@ -96,7 +96,11 @@ class EachLevel:
         levels = levels_of(view)
         probability = view.level_samples.probability
         findings = []
-        for level in np.flatnonzero(probability >= min(_MATTERS, probability.max())):
+        matters = probability >= min(_MATTERS, probability.max())
+        matters &= levels.acts[:, levels.continuous].any(1)
+        if not matters.any():  # no parameter acts at those that do
+            return Finding(view.nowhere)
+        for level in np.flatnonzero(matters):
             found = self.check.look(at_level(view, int(level)))
             findings.append((levels.text(int(level)), levels.points(found.points, int(level)), found))
         text, _, worst = max(findings, key=lambda entry: _ORDER.index(entry[2].claim))

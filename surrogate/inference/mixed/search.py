@@ -76,7 +76,7 @@ def shares(view: View, t: Array, n: int) -> list[tuple[Indices, int, int]]:
     levels, model = levels_of(view), mixed_model(view.model)
     level, rng = levels.index(view.draws.posterior), view.rng("shares")
     parts = []
-    for family in levels.families:
+    for family in [one for one in levels.families if len(one.columns)]:  # the others are known
         mine = view.draws.posterior[np.isin(level, family.members)]
         rows = np.flatnonzero(np.isin(levels.index(t), family.members))
         if len(mine) and len(rows):
@@ -84,7 +84,7 @@ def shares(view: View, t: Array, n: int) -> list[tuple[Indices, int, int]]:
             paths = logsumexp(np.maximum(model.deviations(some, _PATHS, rng), _NEVER), axis=1)
             sd = float(paths.std())
             highest = np.exp(min(np.log(len(mine) / len(level)) + _SDS * sd, 0.0))
-            parts.append((rows, highest * sd, max(len(family.columns), 1)))
+            parts.append((rows, highest * sd, len(family.columns)))
     error = np.array([each for _, each, _ in parts])
     exact = n * error / error.sum() if error.sum() > 0.0 else np.full(len(parts), n / len(parts))
     count = np.floor(exact).astype(int)

@@ -19,4 +19,5 @@ class Fill:
 
     def points(self, view: View) -> Array:
         """All warm draws, in random order."""
-        return view.rng("fill").permutation(view.draws.warm)
+        warm = view.rng("fill").permutation(view.draws.warm)
+        return warm if view.setup.levels is None else warm[view.setup.levels.with_action(warm)]

@@ -24,4 +24,6 @@ class OwnDraws:
     def points(self, view: View) -> Array:
         """Draws that are not in flight, in random order."""
         shuffled = view.rng("own draws").permutation(view.draws.posterior)
+        if view.setup.levels is not None:
+            shuffled = shuffled[view.setup.levels.with_action(shuffled)]  # a constant needs no confirmation
         return view.setup.scaled.not_among(shuffled, view.under_way)[: len(view.batch) // 2]

@@ -75,11 +75,18 @@ class Embedding:
 
     @property
     def size(self) -> int:
-        """Number of coordinates z."""
-        return len(self.columns) + self.table.shape[1]
+        """Number of coordinates z; one, with the same value everywhere, if the log-likelihood is a constant."""
+        return max(len(self.columns) + self.table.shape[1], 1)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether nothing acts on the one level of the group."""
+        return len(self.columns) + self.table.shape[1] == 0
 
     def forward(self, t: Array, level: Indices) -> Array:
         """Coordinates z, with shape (m, size), of points t with shape (m, d) and their levels, with shape (m,)."""
+        if self.is_constant:
+            return np.full((len(t), 1), 0.5)
         return np.concatenate([t[:, self.columns], self.table[level]], 1)
 
     def spread(self, t: Array, most: int = 4000) -> Array:

@@ -95,12 +95,14 @@ class MixedLearner:
         return build(data, t, _mixed(parameters), self.levels, device=device)
 
     def _embedding(self, members: Indices) -> Embedding:
-        """The embedding of levels of one family, with all parameters that act; with one that does not if none does."""
+        """The embedding of levels of one family, with all parameters that act."""
         acts = self.levels.acts[members[0], self.levels.continuous]
-        return Embedding.of(self.levels, members, self.levels.continuous[acts if acts.any() else slice(1)])
+        return Embedding.of(self.levels, members, self.levels.continuous[acts])
 
     def _learner(self, embedding: Embedding) -> ScalarLearner:
         """The learner of one process, in which coordinates of levels are neither warped nor coupled."""
+        if embedding.is_constant:
+            return ScalarLearner(Structure.plain(np.zeros(1), np.ones(1), np.zeros(1, dtype=bool)), self.search)
         unbounded = np.full(embedding.table.shape[1], np.inf)
         low = np.concatenate([self.low[embedding.columns], -unbounded])
         high = np.concatenate([self.high[embedding.columns], unbounded])
@@ -228,6 +230,8 @@ class _Own:
         rows = np.isin(level, embedding.members) & problem.data.finite
         z = embedding.forward(problem.t[rows], level[rows])
         draws = problem.draws
+        if embedding.is_constant:
+            draws = None
         if draws is not None:
             mine = np.isin(embedding.levels.index(draws), embedding.members)
             draws = embedding.spread(draws[mine] if int(mine.sum()) >= _FEW_DRAWS else draws)

@@ -99,8 +99,13 @@ class MixedLogDensity(LogDensityBase[MixedParameters]):
         return out
 
     def whiten(self, t: Array) -> Array:
-        """Whitened continuous coordinates, then those of the levels, with shape (m, e)."""
-        u = self.parameters.whitening.whiten(t[:, self.levels.continuous])
+        """Whitened continuous coordinates, then those of the levels, with shape (m, e).
+
+        Parameters that do not act at a level lie in the centre: no distance and no feasibility depends on them.
+        """
+        centre = np.zeros(self.levels.d)
+        centre[self.levels.continuous] = self.parameters.whitening.centre
+        u = self.parameters.whitening.whiten(self.levels.without_idle(t, centre)[:, self.levels.continuous])
         return np.concatenate([u, self._apart[self.levels.index(t)]], 1)
 
     def bare_mean(self, t: Array) -> Array:
