@@ -296,7 +296,7 @@ def _parameter(name: Any, spec: Any) -> Parameter:
             msg = f"{where} must have either categories or integers, or a prior, got {', '.join((*discrete, *ends))}"
             raise ValueError(msg)
         return Parameter(name, label=label, periodic=periodic, **discrete)
-    only = _mapping(entry["only"], f"{where}.only") if "only" in entry else None
+    only = mapping(entry["only"], f"{where}.only") if "only" in entry else None
     if only is not None and not all(isinstance(values, list) and values for values in only.values()):
         msg = f"{where}.only must have a list of values for each parameter, got {dict(only)}"
         raise ValueError(msg)
