@@ -46,7 +46,7 @@ def number(value: Any, where: str) -> float:
 
 
 def refuse(value: Any, where: str, what: str = "a number") -> Any:
-    """Raises ValueError: what was expected, and what came."""
+    """Raises a ValueError that says what was expected and what was given."""
     msg = f"{where} must be {what}, got {value!r}"
     raise ValueError(msg) from None
 

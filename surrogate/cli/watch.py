@@ -150,7 +150,7 @@ def lines_of(files: RunFiles, now: float) -> list[str]:
 
 
 def _calls(files: RunFiles, now: float) -> list[str]:
-    """How many calls there were, what became of them, and when the last one was."""
+    """The number of calls, their outcomes, and the time of the last one."""
     statuses = [entry.evaluation.status for entry in files.entries]
     counts = ((statuses.count("infeasible"), "at -inf"), (statuses.count("failed"), "failed"))
     extra = ", ".join(f"{count} {words}" for count, words in counts if count)

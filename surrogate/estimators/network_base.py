@@ -151,11 +151,11 @@ class NetworkEstimator(BaseEstimator, ABC):
         extra: tuple[ArrayLike, ArrayLike] | None,
         representative: ArrayLike | None,
     ) -> Examples:
-        """What is to be learned, checked; sets what maps the targets."""
+        """The checked training data; also sets the map from targets to network outputs."""
 
     @abstractmethod
     def _calibrate(self, learned: Learned, judged: Sequence[Sequence[Member]], settings: Settings) -> None:
-        """Sizes the uncertainty by the errors of the judged members, if the settings ask for it."""
+        """Calibrates the uncertainty by errors on held-out rows, if the settings request it."""
 
     def _learn(self, settings: Settings, examples: Examples, pool: ArrayLike | None) -> Learned:
         x, targets, (extra, labels) = examples.x, examples.targets, examples.extra

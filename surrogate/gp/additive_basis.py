@@ -336,7 +336,7 @@ class AdditivePosterior:
 
 
 def posterior_at(basis: AdditiveBasis, vector: Array) -> AdditivePosterior:
-    """The posterior at these hyperparameters, for the model that the functions are, whatever they stand for.
+    """The posterior of the model of basis functions at these hyperparameters; no warning about its accuracy.
 
     Raises:
         ValueError: If the box and the functions are not accurate for a lengthscale.

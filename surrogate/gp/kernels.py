@@ -330,6 +330,6 @@ class _MeanCovariance(Covariance):
 
     def contract(self, weights: Any, out: Array, inputs: Any = None) -> float:  # noqa: ARG002 - no hyperparameters
         if inputs is not None:
-            msg = "inputs of a mean kernel cannot be moved"
+            msg = "a mean kernel has no derivatives with respect to its inputs"
             raise ValueError(msg)
         return float(weights.total(self.matrix()))

@@ -61,7 +61,7 @@ class Slice:
 
 @dataclass(frozen=True, eq=False)
 class Peak:
-    """What is known about the highest point of a slice.
+    """Current knowledge of the highest point of a slice.
 
     Attributes:
         where: The slice.

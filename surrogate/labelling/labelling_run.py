@@ -104,7 +104,7 @@ class LabellingRun:
         return self.state.batches[-1]
 
     def _judge(self, stage: Stage) -> None:
-        """Records the held-out errors of a model that chose no batch, so that later statuses know them."""
+        """Records the held-out errors of a model that chose no batch, so that later statuses can show them."""
         last = self.state.stages[-1] if self.state.stages else None
         if last is None or (last.n_labels, last.rmse) != (stage.n_labels, stage.rmse):
             self._record(judged(stage))

@@ -160,7 +160,7 @@ class Laplace:
             ValueError: If the outputs are classes.
         """
         if self.classes:
-            msg = "outputs are classes: use probabilities"
+            msg = "the outputs are logits of classes: use probabilities"
             raise ValueError(msg)
         mean, covariance = self.outputs(x)
         return mean, covariance.diagonal(dim1=1, dim2=2) + self.noise

@@ -152,7 +152,7 @@ class GaussianData:
 
     @cached_property
     def template_rows(self) -> Array:
-        """What a unit of each template parameter adds to the whitened residual, with shape (p, M)."""
+        """Change of the whitened residual per unit of each template parameter, with shape (p, M)."""
         return self.whitened(np.array(self._templates).reshape(len(self._templates), self.size))
 
     def whitened(self, residual: Array) -> Array:

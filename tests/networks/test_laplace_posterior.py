@@ -206,7 +206,7 @@ def test_misuse_is_refused():
     with pytest.raises(ValueError, match="not logits of classes: use predict"):
         posterior.probabilities(x)
     classes = laplace(model, [(x, torch.tensor([0, 1, 0, 1]))], likelihood="classification")
-    with pytest.raises(ValueError, match="outputs are classes: use probabilities"):
+    with pytest.raises(ValueError, match="logits of classes: use probabilities"):
         classes.predict(x)
     with pytest.raises(ValueError, match="classes have no noise"):
         classes.with_hyperparameters(noise=2.0)

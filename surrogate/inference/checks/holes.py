@@ -21,11 +21,10 @@ _MIDDLE = 0.5  # unit coordinate of parameters that do not act at a level
 
 
 class Holes:
-    """Requests points of the inner prior that see what no model can: a mode in whose domain none has fallen.
+    """Requests points of the inner prior, to find what no model predicts: a mode near which there is no evaluation.
 
-    They can find what no model can: a mode whose domain no point has entered. They are the points that would exclude
-    most hypotheses about a further mode, or the points farthest from all evaluations once nothing is left to exclude.
-    Exchanges count towards their number.
+    They are the points that would exclude most hypotheses about a further mode, and once none is left, the points
+    farthest from all evaluations. Points of the check `Exchanges` count towards their number.
     """
 
     name = "holes"
@@ -49,7 +48,7 @@ class Holes:
 
 
 def _telling(view: View, images: Array, count: int) -> Array:
-    """Points that would exclude most hypotheses about a further mode, given those at which the images will be."""
+    """Points that would exclude most hypotheses about a further mode, in addition to the images."""
     if view.setup.levels is not None or not count:
         return view.nowhere
     hypotheses, depth = hypotheses_of(view)[0], predicted_depth(view)

@@ -27,7 +27,7 @@ _NEVER = -700.0  # replaces the log of a weight of zero
 
 
 def on_searched(view: View, t: Array) -> Array:
-    """The points t, with those at levels that are not searched now moved to others; all of them without levels."""
+    """The points t, moved to levels that are searched now where they are at other levels; unchanged without levels."""
     levels = view.setup.levels
     if levels is None or not is_staged(view.setup):
         return t

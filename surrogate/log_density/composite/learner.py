@@ -128,7 +128,7 @@ class CompositeLearner:
 
     @staticmethod
     def _still_positive(problem: FitProblem, logs: frozenset[str]) -> frozenset[str]:
-        """Those of the outputs that are positive in all evaluations."""
+        """Names of the outputs that are positive in all evaluations."""
         layout, rows = problem.data.layout, problem.data.has_outputs
         if layout is None:
             return frozenset()

@@ -26,7 +26,7 @@ from surrogate.problem.levels import Levels
 __all__ = ["Group", "LevelLogDensity", "MixedLogDensity", "build"]
 
 _APART = 3.0  # distance between two categories, or between the ends of the integers, in sds
-_UNKNOWN = 100.0  # sd in temperatures of the values of levels that no process describes
+_UNKNOWN = 100.0  # sd, in units of the temperature, of the value at a level that no process describes yet
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,8 @@ class Group:
 class MixedLogDensity(LogDensityBase[MixedParameters]):
     """A fitted surrogate with independent groups; its whitened coordinates include those of levels.
 
-    Levels that no process describes yet count as high as the best value, with a large sd that no covariance has.
+    A level that no process describes yet has the best value as its mean, and a large sd that covariances do not
+    include.
 
     Attributes:
         levels: All levels of the problem.
