@@ -1,4 +1,4 @@
-"""Where is a likelihood possible at all? A least-squares support vector machine learns it from many points.
+"""A least-squares support vector machine learns from many points where a likelihood is possible at all.
 
 It takes more points than scikit-learn's SVC can, on a GPU with ``device="cuda"``, and its model is a text file in
 LIBSVM's format: ``surrogate svm-train`` and ``surrogate svm-predict`` do the same from the command line.

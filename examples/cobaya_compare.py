@@ -1,7 +1,7 @@
 """Our sampler and Cobaya's mcmc on the same model, side by side: python cobaya_compare.py PACKAGES [FOLDER].
 
-PACKAGES is the folder that cobaya-install fills, with bao.desi_dr2.desi_bao_all, sn.union3 and camb. The chain starts
-from the covariance matrix that our run leaves behind. Prints the calls of the likelihood and the means of both.
+PACKAGES is the folder that cobaya-install fills, with bao.desi_dr2.desi_bao_all, sn.union3 and camb. The mcmc chain
+starts from the covariance matrix that our run has written. Prints the calls of the likelihood and the means of both.
 """
 
 import copy

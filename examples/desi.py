@@ -1,6 +1,6 @@
-"""Dark energy from DESI DR2 distances, chronometers and nucleosynthesis, in a folder that survives being killed.
+"""Dark energy from DESI DR2 distances, chronometers and nucleosynthesis, with a folder from which a run continues.
 
-Run it, kill it, run it again: it goes on where it was.
+Run it, kill it, run it again: it continues where it was.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""A learned log-likelihood taken elsewhere: a file of numbers, and a function that takes microseconds a call.
+"""Export of a learned log-likelihood: a file of numbers, and a function that takes microseconds a call.
 
-The prior is not in the file: here the likelihood is sampled with another one by a plain Metropolis walk.
+The prior is not in the file. Here the likelihood is sampled with another prior by a Metropolis sampler.
 """
 
 import numpy as np

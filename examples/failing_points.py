@@ -1,4 +1,4 @@
-"""A code that crashes, gives NaN, or finds its parameters impossible: recorded with the reason, and the run goes on."""
+"""A code that crashes, gives NaN, or finds its parameters impossible: the run records the reason and continues."""
 
 import math
 

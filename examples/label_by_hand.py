@@ -1,4 +1,4 @@
-"""A person, here a function that knows the answers, labels batches of a table; the run survives being killed.
+"""A person labels batches of a table (here a function gives the labels); a killed run can be continued.
 
 The same from the command line:
 

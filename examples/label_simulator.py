@@ -1,4 +1,4 @@
-"""A simulator labels a few of 2000 designs: those that teach a model of it most."""
+"""A simulator labels a few of 2000 designs: those that improve a model of it most."""
 
 import numpy as np
 

@@ -2,7 +2,7 @@
 
     y = f(age) + f_group(age) + offset_subject + f_subject(age) + noise
 
-The approximate posterior by basis functions stands beside the exact one.
+The approximate posterior by basis functions is compared with the exact one.
 """
 
 import numpy as np

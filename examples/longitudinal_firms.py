@@ -1,7 +1,7 @@
 """Investments of eleven firms over twenty years (Grunfeld 1958, a table of the package statsmodels).
 
-GPRegressor learns firms as a category and says what matters: the firm, its value, its capital, the year.
-The files of statsmodels are read, not its code: pip install statsmodels.
+GPRegressor treats firms as categories, and shows how much depends on the firm, its value, its capital and the year. The
+files of statsmodels are read, not its code: pip install statsmodels.
 """
 
 import importlib.util

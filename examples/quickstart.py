@@ -1,4 +1,4 @@
-"""A banana-shaped posterior: define a likelihood and a prior, infer, look at the answer."""
+"""A banana-shaped posterior: define a likelihood and a prior, run the inference, and look at the result."""
 
 import numpy as np
 

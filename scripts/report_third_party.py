@@ -112,7 +112,7 @@ def page(problems: Any, runs: Sequence[Run]) -> str:
     words = f" Not run: {', '.join(missing)}." if missing else ""
     return f"""# Posteriors of public collections
 
-Posteriors of posteriordb and sbibm that nobody here wrote, with the collections' own reference draws, by
+Posteriors of posteriordb and sbibm written by others, with the collections' own reference draws, by
 `surrogate.infer` with its defaults. A run is solved when the symmetrised Gaussian divergence gskl of its samples from
 the reference draws is below 0.05; a claim of convergence that is not solved is false. Figures are medians over seeds.
 Written by `scripts/report_third_party.py` from the records of `scripts/bench_posterior.py`.
