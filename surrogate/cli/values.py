@@ -12,7 +12,7 @@ __all__ = ["check_words", "flag", "mapping", "nearest", "number", "refuse", "tex
 
 
 def mapping(value: Any, where: str, *, instead: str = "") -> dict[Any, Any]:
-    """A dict, or the error that the document needs one here."""
+    """The value, which must be a dict; otherwise a ValueError that names the place in the document."""
     if not isinstance(value, dict):
         msg = f"{where} must be {f'{instead} or ' if instead else ''}a mapping of keys to values, got {value!r}"
         raise ValueError(msg)
