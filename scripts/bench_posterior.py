@@ -43,7 +43,7 @@ from peers.common import load_module, problems_file
 
 WORKERS = Path(__file__).resolve().parent / "peers"
 TARGETS = Path(__file__).resolve().parent / "targets"
-PEERS = ("gpry", "pyvbmc", "emcee")
+PEERS = ("gpry", "pyvbmc", "emcee", "nautilus")
 OWN = "surrogate"
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
 COSTS = ("evaluations", "cpu")

@@ -54,6 +54,39 @@ class Counted:
         return values
 
 
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """The prior of a problem: its own, or uniform between its bounds."""
+
+    problem: Any
+
+    @property
+    def _parts(self) -> list[Any]:
+        """Bounds, or a frozen distribution of scipy, of each parameter."""
+        own = getattr(self.problem, "prior", None)
+        return [tuple(ends) for ends in self.problem.bounds] if own is None else list(own.values())
+
+    def quantile(self, u: np.ndarray) -> np.ndarray:
+        """Points at cumulative probabilities u, both with shape (n, d)."""
+        columns = zip(self._parts, u.T, strict=True)
+        return np.column_stack([p[0] + (p[1] - p[0]) * v if isinstance(p, tuple) else p.ppf(v) for p, v in columns])
+
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """n draws, with shape (n, d)."""
+        return self.quantile(rng.random((n, self.problem.d)))
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        """Normalised log density at points with shape (n, d)."""
+        out = np.zeros(len(x))
+        for part, column in zip(self._parts, x.T, strict=True):
+            if isinstance(part, tuple):
+                out += np.where((column >= part[0]) & (column <= part[1]), -np.log(part[1] - part[0]), -np.inf)
+            else:
+                with np.errstate(all="ignore"):
+                    out += part.logpdf(column)
+        return out
+
+
 def load_module(path: Path) -> ModuleType:
     """A module from its file."""
     spec = importlib.util.spec_from_file_location(path.stem, path)

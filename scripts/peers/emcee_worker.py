@@ -6,7 +6,7 @@ from typing import Any
 
 import emcee
 import numpy as np
-from common import Counted, Outcome, work
+from common import Counted, Outcome, Prior, work
 
 LENGTH = 50  # autocorrelation times, emcee's own advice
 BLOCK = 500
@@ -14,15 +14,15 @@ CEILING = 5_000_000  # calls
 
 
 def run(problem: Any, log_likelihood: Counted, seed: int, max_evaluations: int | None) -> Outcome:
-    low, high = problem.bounds.T
+    prior = Prior(problem)
     rng = np.random.default_rng(seed)
     walkers = max(32, 4 * problem.d)
-    start = rng.uniform(low, high, (walkers, problem.d))
+    start = prior.sample(walkers, rng)
 
     def log_posterior(x: np.ndarray) -> np.ndarray:
-        inside = ((x >= low) & (x <= high)).all(1)
-        values = np.full(len(x), -np.inf)
-        values[inside] = log_likelihood.many(x[inside])
+        values = prior.log_density(x)
+        inside = np.isfinite(values)
+        values[inside] += log_likelihood.many(x[inside])
         return values
 
     sampler = emcee.EnsembleSampler(walkers, problem.d, log_posterior, vectorize=True)

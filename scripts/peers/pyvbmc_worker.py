@@ -1,6 +1,7 @@
 """PyVBMC with its defaults: https://acerbilab.github.io/pyvbmc. Written for 1.5.
 
-The plausible box is the middle of the prior.
+The plausible box is the middle of the prior; where its support has no end the box ends at a probability of 1e-9, since
+there are no parameters with one end.
 """
 
 from __future__ import annotations
@@ -8,24 +9,28 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from common import Counted, Outcome, work
+from common import Counted, Outcome, Prior, work
 from pyvbmc import VBMC
 
 SAMPLES = 20_000
+BEYOND = 1e-9
 
 
 def run(problem: Any, log_likelihood: Counted, seed: int, max_evaluations: int | None) -> Outcome:
-    low, high = problem.bounds.T
+    prior, rows = Prior(problem), np.ones((2, problem.d))
+    ends = prior.quantile(np.array([[BEYOND], [1.0 - BEYOND]]) * rows)
+    low, high = np.where(np.isfinite(problem.bounds.T), problem.bounds.T, ends)
+    middle = prior.quantile(np.array([[0.1], [0.9]]) * rows)
     options: dict[str, Any] = {"display": "off"}
     if max_evaluations is not None:
         options["max_fun_evals"] = max_evaluations
     vbmc = VBMC(
-        lambda x: log_likelihood(x) - problem.logvol,  # the joint density, so that the bound is on the evidence
-        np.random.default_rng(seed).uniform(low, high)[None],
+        lambda x: log_likelihood(x) + float(prior.log_density(np.atleast_2d(x))[0]),  # its bound is on the evidence
+        prior.sample(1, np.random.default_rng(seed)),
         low[None],
         high[None],
-        (low + 0.1 * (high - low))[None],
-        (high - 0.1 * (high - low))[None],
+        middle[:1],
+        middle[1:],
         options=options,
         seed=seed,
     )
