@@ -236,7 +236,11 @@ def measure(setting: Setting, task: Task) -> Run:
             reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
             return replace(run, status=f"exit code {done.returncode}: {reason}")
         answer = json.loads(done.stdout.strip().splitlines()[-1])
-        return replace(run, **judge(answer, output, task.problem, task.suite.metrics))
+        try:
+            return replace(run, **judge(answer, output, task.problem, task.suite.metrics))
+        except np.linalg.LinAlgError:
+            words = "its draws are too few, or too much alike, to have a covariance"
+            return replace(run, evaluations=answer["evaluations"], cpu=answer["cpu"], status=words)
 
 
 def number(value: float | None, form: str = ".3f") -> str:

@@ -1,6 +1,6 @@
 """PyVBMC with its defaults: https://acerbilab.github.io/pyvbmc. Written for 1.5.
 
-The plausible box is the middle of the prior; where its support has no end the box ends at a probability of 1e-9, since
+The plausible box is the middle of the prior; where its support has no end the box ends at a probability of 0.001, since
 there are no parameters with one end.
 """
 
@@ -13,7 +13,7 @@ from common import Counted, Outcome, Prior, work
 from pyvbmc import VBMC
 
 SAMPLES = 20_000
-BEYOND = 1e-9
+BEYOND = 1e-3  # the plausible box must keep a distance from the ends, in units of the width
 
 
 def run(problem: Any, log_likelihood: Counted, seed: int, max_evaluations: int | None) -> Outcome:
