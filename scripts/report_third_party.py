@@ -13,6 +13,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+from textwrap import fill
 from typing import Any
 
 from peers.common import load_module
@@ -47,6 +48,8 @@ def verdict(runs: Sequence[Run]) -> str:
     solved, false = sum(run["solved"] for run in runs), sum(map(is_false, runs))
     words = [f"solved {solved}/{len(runs)}"] + ([f"**{false} false**"] if false else [])
     words += sorted({run["status"] for run in runs if run["evaluations"] is None})
+    spent = [run["evaluations"] for run in runs if run["evaluations"] is not None and run["converged"] is False]
+    words += [f"{len(spent)} without a claim after {' or '.join(map(str, sorted(spent)))} calls"] if spent else []
     return ", ".join(words)
 
 
@@ -65,7 +68,7 @@ def conditions(runs: Sequence[Run]) -> str:
     if limits:
         words += f", with at most {' or '.join(map(str, limits))} calls each"
     cut = sum("cut off" in run["status"] for run in runs)
-    return f"{words}; {cut} of {len(runs)} were cut off before, and count as not solved."
+    return f"{words}; {cut} of {len(runs)} were cut off before, and count as not solved." if cut else f"{words}."
 
 
 def row(problem: Any, runs: Sequence[Run]) -> list[str]:
@@ -75,6 +78,11 @@ def row(problem: Any, runs: Sequence[Run]) -> list[str]:
     figures = [calls(runs), middle(runs, "gskl", ".3g"), middle(runs, "pull", ".1f"), middle(runs, "cpu", ".0f")]
     hard = problem.hard.replace("|", r"\|")
     return [problem.name, str(problem.d), hard, seeds, *figures, f"{claims}/{len(runs)}", verdict(runs)]
+
+
+def wrapped(text: str) -> str:
+    """A paragraph in lines of at most 120 characters."""
+    return fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -97,7 +105,7 @@ def peer_table(names: Sequence[str], runs: Sequence[Run]) -> str:
                 if group
             ]
     head = ["problem", "tool", "calls", "gskl", "CPU s", "result"]
-    words = "On the problems that were run with them, each with its defaults."
+    words = wrapped(f"On the problems that were run with them. {conditions([r for r in runs if r['tool'] != OWN])}")
     return f"\n## Other tools beside it\n\n{words}\n\n{markdown(head, rows)}\n"
 
 
@@ -117,7 +125,7 @@ Posteriors of posteriordb and sbibm written by others, with the collections' own
 the reference draws is below 0.05; a claim of convergence that is not solved is false. Figures are medians over seeds.
 Written by `scripts/report_third_party.py` from the records of `scripts/bench_posterior.py`.
 
-{conditions(own)}{words}
+{wrapped(conditions(own) + words)}
 
 **Solved {solved} of {len(own)} runs; {sum(map(is_false, own))} of {len(claims)} claims false.**
 
