@@ -211,9 +211,9 @@ def main() -> None:
 
 def page(rows: dict, notes: dict) -> str:
     facts = (
-        "Written by `scripts/bench_mixed.py`, whose docstring describes the measurement. Diamonds: RMSE of the logarithm\n"
-        "of the price; the trimmed RMSE leaves out the worst 0.5 % of the 10,000 test rows, some of which have impossible\n"
-        "sizes."
+        "Written by `scripts/bench_mixed.py`, whose docstring describes the measurement. Diamonds: RMSE of the\n"
+        "logarithm of the price; the trimmed RMSE leaves out the worst 0.5 % of the 10,000 test rows, some of which\n"
+        "have impossible sizes."
     )
     lines = ["# Tables with columns of text", "", facts, "", *table(rows), "", *verdicts(rows)]
     for name, text in notes.items():

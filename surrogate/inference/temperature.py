@@ -27,9 +27,10 @@ def next_temperature(view: View) -> float:
     the best 2 d + 1 points estimates T. 1.5 times the median error of the last batch measures the accuracy of the
     surrogate. The temperature is the smaller of both, and at most three times the last one.
 
-    While families of levels are searched one by one, that which is searched counts, with the parameters that act there.
-    With categories or integers it is the highest temperature of any level, relative to the level's own best value,
-    until the temperature is 1, because a level without any dependence is known at once while others are not found yet.
+    While families of levels are searched one by one, only the current family is considered, with the parameters that
+    act there. With categories or integers it is the highest temperature of any level, relative to the level's own best
+    value, until the temperature is 1, because a level at which nothing depends on the parameters is learned at once,
+    while others are not found yet.
 
     A surrogate of outputs is never tempered, because its log-likelihood is flat anyway where outputs are uncertain.
     """

@@ -62,7 +62,7 @@ class BasisPosterior:
         return self.process.noise_variance * half.square().sum(0) + self.process.variance * missing
 
     def covariance(self, new: Tensor) -> Tensor:
-        """Posterior covariance of the p functions, with shape (b, b): O(b p^2 + b^2 p)."""
+        """Posterior covariance at new points, with shape (b, b), from the p basis functions: O(b p^2 + b^2 p)."""
         half = torch.linalg.solve_triangular(self.lower, self._features(new).T, upper=False)
         return self.process.noise_variance * (half.T @ half)
 

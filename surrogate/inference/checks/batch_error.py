@@ -30,7 +30,7 @@ class BatchError:
 
     @with_enough_draws
     def look(self, view: View) -> Finding:
-        """The largest error; infinite if a point's feasibility was predicted with certainty and wrongly."""
+        """Reports the largest error; it is infinite if a point was wrongly predicted to be surely (in)feasible."""
         error, limit = _largest(view), view.setup.thresholds.batch
         numbers = {"batch_error": error}
         grounds = f"errors of its predictions were {error:.2g} {limit_of(error, limit)}"

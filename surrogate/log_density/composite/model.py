@@ -166,7 +166,8 @@ class CompositeLogDensity(LogDensityBase[CompositeParameters]):
     def left_out_depth(self, y: Array) -> Array:
         """Leave-one-out prediction, from outputs, of the depth in nats below y_max of each finite y, with shape (n,).
 
-        It is the value's own depth if its outputs lie within the errors of their prediction, or if it has no outputs.
+        The depth of y itself is returned if its outputs agree with their prediction within the errors, or if it has
+        none.
         """
         data, rows = self.output_data.data, self.output_data.rows
         residual, sd = self.left_out()

@@ -349,5 +349,5 @@ def _check_shapes(values: dict[str, NDArray]) -> None:
     wrong += [name for name in expected if name not in ("names", *_WORDS) and values[name].dtype.kind not in "fi"]
     wrong += [] if str(values["feasibility"]) in ("everywhere", *KINDS) else ["feasibility"]
     if wrong or e != d + int((values["warp"] == CIRCLE).sum()) or str(values["kernel"]) not in CORRELATIONS:
-        msg = f"this is not a predictor of this version: {', '.join(wrong) or 'kernel or warps'} do not fit"
+        msg = f"this is not a predictor of this version: {', '.join(wrong) or 'kernel or warps'} do not match"
         raise ValueError(msg)
