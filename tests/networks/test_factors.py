@@ -7,19 +7,9 @@ from torch.func import functional_call, jacrev, vmap
 from surrogate.networks.factors import Kronecker, kronecker_factors, pass_factors
 from surrogate.networks.layers import curved_layers, matrix_gradient, record
 from surrogate.networks.likelihoods import Bernoulli, Categorical, Gaussian
+from tests.networks.small import network, normal
 
 LIKELIHOODS = [Gaussian(0.3), Categorical(), Bernoulli(0.5)]
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def network(*modules):
-    model = nn.Sequential(*modules).double()
-    for k, p in enumerate(model.parameters()):
-        p.data = 0.5 * normal(*p.shape, seed=100 + k)
-    return model
 
 
 def fisher(model, x, likelihood):

@@ -8,17 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from surrogate.networks.factors import kronecker_factors
 from surrogate.networks.laplace_posterior import laplace
 from surrogate.networks.likelihoods import Categorical, Gaussian
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def network(*modules):
-    model = nn.Sequential(*modules).double()
-    for k, p in enumerate(model.parameters()):
-        p.data = 0.5 * normal(*p.shape, seed=100 + k)
-    return model
+from tests.networks.small import network, normal
 
 
 def dense(c):
