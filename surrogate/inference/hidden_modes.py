@@ -35,7 +35,7 @@ __all__ = [
     "hidden_probability",
 ]
 
-GAINS = {"fast": 0.03, "normal": 0.008, "thorough": 0.001}
+GAINS = {"fast": 0.03, "normal": 0.008, "thorough": 0.00025}
 """Smallest reduction of a hidden mode's probability for which an evaluation is worth its cost, by effort."""
 
 LONG = 50
