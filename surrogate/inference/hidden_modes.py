@@ -25,7 +25,6 @@ from surrogate.samplers.mixture import Mixture
 __all__ = [
     "EXPECTED_SHIFT",
     "GAINS",
-    "LONG",
     "Hypotheses",
     "best_point",
     "best_points",
@@ -33,13 +32,14 @@ __all__ = [
     "check_effort",
     "draw_hypotheses",
     "hidden_probability",
+    "least_gain",
 ]
 
 GAINS = {"fast": 0.03, "normal": 0.008, "thorough": 0.00025}
 """Smallest reduction of a hidden mode's probability for which an evaluation is worth its cost, by effort."""
 
-LONG = 50
-"""Number of evaluations from which the cost of another one is relative: in a run of 100 half of `GAINS` is worth it."""
+_LONG = 50  # evaluations from which the cost of another one counts relative to them ...
+_LEAST = 0.5  # ... down to this share of `GAINS`: a thorough search would go on for hundreds of evaluations without it
 
 SMALLEST_SHARE = 0.05
 """Share of the mass above which a mode matters."""
@@ -245,6 +245,15 @@ def check_effort(effort: str) -> str:
         msg = f"explore must be one of {', '.join(map(repr, GAINS))}, got {effort!r}"
         raise ValueError(msg)
     return effort
+
+
+def least_gain(effort: str, evaluations: int) -> float:
+    """Reduction of a hidden mode's probability for which another evaluation is worth its cost.
+
+    >>> [least_gain("normal", n) for n in (20, 75, 500)]
+    [0.008, 0.005333333333333333, 0.004]
+    """
+    return GAINS[effort] * min(1.0, max(_LEAST, _LONG / evaluations))
 
 
 def hidden_probability(share_open: float, prior: float) -> float:

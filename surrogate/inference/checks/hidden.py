@@ -10,13 +10,12 @@ from surrogate.arrays import Array
 from surrogate.inference.checks.check import SEARCH
 from surrogate.inference.findings import Finding
 from surrogate.inference.hidden_modes import (
-    GAINS,
-    LONG,
     Hypotheses,
     best_point,
     count_modes,
     draw_hypotheses,
     hidden_probability,
+    least_gain,
 )
 from surrogate.inference.setup import inner_box
 from surrogate.inference.trilateration import mixture_of
@@ -59,7 +58,7 @@ class Hidden:
         probability = hidden_probability(hypotheses.share_open, prior)
         for finding in view.findings.values():
             hypotheses = hypotheses.exclude(finding.points, depth(finding.points))
-        least = GAINS[view.setup.explore] * min(1.0, LONG / len(view.state.data))
+        least = least_gain(view.setup.explore, len(view.state.data))
         points = [view.nowhere]
         for _ in range(0 if _is_known_everywhere(view) else _ROUND):
             point, share = best_point(hypotheses, depth, rng)
