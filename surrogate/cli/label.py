@@ -125,7 +125,7 @@ def _add_settings(group: Any, count: Callable[[str], int]) -> None:
             "NAME",
             "gp, network, ridge, or auto: gp up to 500 labels, then network, or ridge where that is better",
         ),
-        ("uncertainty", str, "NAME", "uncertainty of networks: last-layer (default), kfac or swag"),
+        ("uncertainty", str, "NAME", "uncertainty of networks: kfac (default), last-layer or swag"),
         ("device", str, "NAME", "device on which models are fitted: cpu (default), cuda or auto"),
     ):
         group.add_argument(f"--{name}", type=kind, metavar=metavar, help=words)

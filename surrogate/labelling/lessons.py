@@ -48,7 +48,7 @@ class Lesson:
     seed: int
     folds: int
     device: str | None
-    uncertainty: str = "last-layer"
+    uncertainty: str = "kfac"
     categories: tuple[tuple[int, int], ...] = ()
 
     def parts(self) -> Indices:

@@ -193,7 +193,7 @@ def fit_folds(
     pool: Array | None = None,
     folds: int = 5,
     device: str | None = None,
-    uncertainty: str = "last-layer",
+    uncertainty: str = "kfac",
     may_be_ridge: bool = False,
     categories: tuple[tuple[int, int], ...] = (),
 ) -> FoldModel:
