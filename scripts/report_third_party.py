@@ -116,6 +116,7 @@ def page(problems: Any, runs: Sequence[Run]) -> str:
     names = [name for name in problems.ALL if any(run["problem"] == name for run in own)]
     table = markdown(_HEAD, [row(problems.get(name), [run for run in own if run["problem"] == name]) for name in names])
     solved, claims = sum(run["solved"] for run in own), [run for run in own if run["converged"]]
+    whole = sum(all(run["solved"] for run in own if run["problem"] == name) for name in names)
     missing = [name for name in problems.ALL if name not in names]
     words = f" Not run: {', '.join(missing)}." if missing else ""
     return f"""# Posteriors of public collections
@@ -127,7 +128,8 @@ Written by `scripts/report_third_party.py` from the records of `scripts/bench_po
 
 {wrapped(conditions(own) + words)}
 
-**Solved {solved} of {len(own)} runs; {sum(map(is_false, own))} of {len(claims)} claims false.**
+**Solved {solved} of {len(own)} runs; {sum(map(is_false, own))} of {len(claims)} claims false; {whole} of {len(names)}
+problems solved with every seed.**
 
 {table}
 {peer_table(names, runs)}"""

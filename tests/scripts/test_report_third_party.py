@@ -62,7 +62,7 @@ def test_counts_and_conditions(page):
         RUN | {"problem": "ring", "solved": False, "gskl": 0.2},
         RUN | {"problem": "ring", "seed": 2, **CUT, "status": "cut off after 9 s"},
     )
-    assert "**Solved 2 of 4 runs; 1 of 3 claims false.**" in text
+    assert "**Solved 2 of 4 runs; 1 of 3 claims false; 1 of 2\nproblems solved with every seed.**" in text
     assert "between 2026-01-02 and 2026-01-03 with commit abc, with at most 250 calls each" in text
     assert "1 of 4 were cut off" in text
     assert "Not run: spike." in text
@@ -73,7 +73,7 @@ def test_counts_and_conditions(page):
 
 def test_the_last_record_of_a_run_counts(page):
     text = page(RUN | {"solved": False}, RUN | {"evaluations": 30})
-    assert "**Solved 1 of 1 runs; 0 of 1 claims false.**" in text
+    assert "**Solved 1 of 1 runs; 0 of 1 claims false; 1 of 1\n" in text
     assert "| 30 |" in text
 
 
