@@ -434,9 +434,9 @@ def _draw_evaluations(axes: Axes, data: Dataset) -> None:
             axes.plot(
                 where, np.full(len(where), bottom), marker, ms=5, color=colour, label=words, clip_on=False, zorder=3
             )
+    axes.set_ylim(bottom, -0.25)  # before the scale, which may look for values above its threshold
     axes.set_yscale("symlog", linthresh=1.0)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_ylim(bottom, -0.25)
     axes.set_xlim(0.5, max(len(data), 1) + 0.5)
     axes.set_xlabel("evaluation")
     axes.set_ylabel("log-likelihood below the best")

@@ -77,7 +77,7 @@ def test_computing_the_next_points_is_left(monkeypatch, method):
 
 def test_a_program_that_was_asked_to_end_begins_no_other_run():
     assert infer(SignalAt(9)).interrupted
-    with pytest.raises(UnfinishedError, match="SIGTERM came during an earlier run of this program"):
+    with pytest.raises(UnfinishedError, match="SIGTERM arrived during an earlier run of this program"):
         infer()
     forget_signals()
     assert infer().converged
