@@ -378,7 +378,7 @@ def _numbers_in(path: Path, word: str) -> NDArray:
 
 def _likelihood(spec: Any, folder: Path) -> tuple[Callable[..., Any], Any]:
     """The likelihood function, and its specification with absolute paths."""
-    module_name, function_name = _spelled(spec)
+    module_name, function_name = _source_of(spec)
     is_file = module_name.endswith(".py")
     module = _module_from_file(folder / module_name) if is_file else _module(module_name, folder)
     function = _attribute(module, function_name)
@@ -388,7 +388,7 @@ def _likelihood(spec: Any, folder: Path) -> tuple[Callable[..., Any], Any]:
     return function, f"{module_name}:{function_name}"
 
 
-def _spelled(spec: Any) -> tuple[str, str]:
+def _source_of(spec: Any) -> tuple[str, str]:
     """The module or file of a likelihood, and the name of the function in it."""
     parts: list[Any] = str(spec).rsplit(":", 1)
     if isinstance(spec, Mapping):

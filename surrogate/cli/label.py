@@ -232,7 +232,7 @@ def _of_categories(column: Any) -> str:
     return f"{column.name} ({len(column.categories)} {'steps' if column.ordered else 'categories'})"
 
 
-def _opened(folder: str) -> LabellingRun:
+def _open_run(folder: str) -> LabellingRun:
     """The run in a folder; waits until commands of other processes have ended."""
     from surrogate.labelling.opening import open_run
 
@@ -244,7 +244,7 @@ def _opened(folder: str) -> LabellingRun:
 
 
 def _ask(options: argparse.Namespace) -> int:
-    with _opened(options.folder) as run:
+    with _open_run(options.folder) as run:
         if options.again:
             return _repeat(run, [options.again], options.output)
         if options.unfinished and (numbers := run.state.unfinished):
@@ -255,7 +255,7 @@ def _ask(options: argparse.Namespace) -> int:
             return _say(f"no rows: {run.ending().reason}", OVER)
         if waiting is not None and waiting.number == batch.number:
             _say(f"batch {batch.number} again, because the first output may have been lost")
-        _write(_spelled(run, run.state.out_in(batch.number)), options.output)
+        _write(_spelling(run, run.state.out_in(batch.number)), options.output)
         run.delivered(batch)
         for line in _of_batch(run, batch):
             _say(line)
@@ -265,7 +265,7 @@ def _ask(options: argparse.Namespace) -> int:
 def _repeat(run: LabellingRun, numbers: Sequence[int], output: str | None) -> int:
     """Writes the pending rows of some batches again."""
     parts = [run.state.out_in(number) for number in numbers]
-    _write(_spelled(run, [row for rows in parts for row in rows]), output)
+    _write(_spelling(run, [row for rows in parts for row in rows]), output)
     for number, rows in zip(numbers, parts, strict=True):
         batch = run.state.batch(number)
         run.delivered(batch)
@@ -273,7 +273,7 @@ def _repeat(run: LabellingRun, numbers: Sequence[int], output: str | None) -> in
     return 0
 
 
-def _spelled(run: LabellingRun, chosen: Iterable[int]) -> list[Sequence[str]]:
+def _spelling(run: LabellingRun, chosen: Iterable[int]) -> list[Sequence[str]]:
     """Header and rows spelled as in the table, with an empty target."""
     from surrogate.labelling.answers import row_column
 
@@ -317,7 +317,7 @@ def _tell(options: argparse.Namespace) -> int:
 
     from surrogate.labelling.state import FREE, OUT
 
-    with _opened(options.folder) as run:
+    with _open_run(options.folder) as run:
         before = run.state
         new, answers = run.tell_table(options.labels, correct=options.correct)
         open_before = int(np.isin(before.status[answers.rows], (FREE, OUT)).sum())
@@ -335,7 +335,7 @@ def _tell(options: argparse.Namespace) -> int:
 
 
 def _release(options: argparse.Namespace) -> int:
-    with _opened(options.folder) as run:
+    with _open_run(options.folder) as run:
         rows = None if options.batch is None else run.state.out_in(options.batch)
         _say(f"{run.release(rows)} rows are back in the pool")
     return 0

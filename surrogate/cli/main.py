@@ -151,7 +151,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _sample(options: argparse.Namespace) -> int:
-    result, folder = _loaded(options)
+    result, folder = _load(options)
     root = Path(options.output) if options.output else folder.samples_root
     result.save(root)
     _say(f"{len(result.weights)} rows in {root}.txt" + ("" if result.converged else "; the run has NOT converged"))
@@ -163,14 +163,14 @@ def _report(options: argparse.Namespace) -> int:
         from surrogate.cli.live import serve
 
         return serve(RunFolder(options.folder), port=options.port, interval=options.interval, n_samples=options.n)
-    result, folder = _loaded(options)
+    result, folder = _load(options)
     path = Path(options.output) if options.output else folder.report_path
     result.report(path, reference=options.reference)
     _say(f"report in {path}")
     return 0
 
 
-def _loaded(options: argparse.Namespace) -> tuple[Result, RunFolder]:
+def _load(options: argparse.Namespace) -> tuple[Result, RunFolder]:
     from surrogate.cli.config import observables_of
     from surrogate.inference.loading import load_result
 

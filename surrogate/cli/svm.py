@@ -156,8 +156,8 @@ def _predict(options: argparse.Namespace) -> int:
     numbers, (x, y) = read_machine(options.model), read_libsvm(options.table)
     # A file omits features that are zero in all of its lines, so the widths may differ.
     d = max(numbers.support.shape[1], x.shape[1])
-    machine = LSSVC.of_file(replace(numbers, support=_padded(numbers.support, d)), device=options.device)
-    labels = machine.predict(_padded(x, d))
+    machine = LSSVC.of_file(replace(numbers, support=_pad(numbers.support, d)), device=options.device)
+    labels = machine.predict(_pad(x, d))
     Path(options.output).write_text("".join(f"{spelled_label(label)}\n" for label in labels), encoding="utf-8")
     if not options.quiet:
         right = int((labels == y).sum())
@@ -165,7 +165,7 @@ def _predict(options: argparse.Namespace) -> int:
     return 0
 
 
-def _padded(x: NDArray[np.float64], d: int) -> NDArray[np.float64]:
+def _pad(x: NDArray[np.float64], d: int) -> NDArray[np.float64]:
     return np.pad(x, ((0, 0), (0, d - x.shape[1])))
 
 

@@ -285,7 +285,7 @@ def follow(
         except (ValueError, OSError) as error:  # a file is being replaced; the next update will read it
             lines = [_cut(f"{folder.path}: {' '.join(str(error).split())}")]
         up = f"\x1b[{shown}F\x1b[J" if live and shown else ""
-        if live or once or _changed(before, lines):
+        if live or once or _has_changed(before, lines):
             stream.write(up + "\n".join(lines) + "\n")
             stream.flush()
         shown, before = len(lines), lines
@@ -294,6 +294,6 @@ def follow(
         yield
 
 
-def _changed(before: list[str], lines: list[str]) -> bool:
+def _has_changed(before: list[str], lines: list[str]) -> bool:
     """Whether anything other than the age of the last call has changed."""
     return [line.partition(", the last")[0] for line in before] != [line.partition(", the last")[0] for line in lines]

@@ -169,7 +169,7 @@ class NetworkEstimator(BaseEstimator, ABC):
         self.n_labels_ = len(targets) + len(labels)
         task = self._task(settings, architecture, np.concatenate([x, extra]), np.concatenate([targets, labels]))
         eligible = eligible_rows(examples.representative, len(targets))
-        learned = _learned(settings, task, distinct_values(x), eligible, before)
+        learned = _fitted_networks(settings, task, distinct_values(x), eligible, before)
         self.modules_ = tuple(module for group in learned.groups for module in group.modules)
         self.best_epochs_ = tuple(epoch for group in learned.groups for epoch in group.epochs)
         self.kernel_scales_ = architecture.scales()
@@ -367,7 +367,7 @@ def eligible_rows(representative: ArrayLike | None, n: int) -> Indices:
     return np.flatnonzero(chosen)
 
 
-def _learned(
+def _fitted_networks(
     settings: Settings, task: Task, same: Indices, eligible: Indices, before: Sequence[nn.Sequential]
 ) -> Learned:
     """The networks for predictions, and those whose held-out errors calibrate the uncertainty.

@@ -220,7 +220,7 @@ def sample_weights(
     model = _Model(
         parts, features, (y - level) / unit, observations, torch.ones_like(y) if exposure is None else exposure
     )
-    theta = _fitted(model) if vector is None else np.asarray(vector, dtype=np.float64)
+    theta = _fit(model) if vector is None else np.asarray(vector, dtype=np.float64)
     value, _ = model.evidence(theta)
     at = torch.as_tensor(theta)
     matrix, mode = model.matrix(at), model.mode(at)
@@ -244,7 +244,7 @@ def sample_weights(
     return WeightDraws(parts, weights[:, :-1], level + weights[:, -1], own, noise, log_evidence, chains)
 
 
-def _fitted(model: _Model) -> Array:
+def _fit(model: _Model) -> Array:
     own = [component.kernel.vector() for component in model.components]
     start = np.concatenate([*own, [_NOISE.centre]] if model.observations == "gaussian" else own)
     return optimise.maximise(model.evidence, start, Priors.of(model.priors), tolerance=1e-7).vector

@@ -163,12 +163,12 @@ def chosen_additive(data: MixedData, generator: torch.Generator, *, most: int) -
     if not singles:
         msg = "no column of X varies: there is nothing to learn from"
         raise ValueError(msg)
-    first = _fitted(data, singles)
+    first = _fit(data, singles)
     order = torch.randperm(len(data.y), generator=generator)[:_SCREENING_ROWS].to(data.u.device)
     some = data.rows(order)
     ranked = np.argsort(first.shares()[:-1])[::-1][:_MOST_SCREENED].tolist()
     columns = sorted(column for k in ranked for column in (*singles[k].numbers, *singles[k].categories))
-    pairs = _screened(data, replace(some, y=some.y - first.mean(some.u)), columns)
+    pairs = _screen(data, replace(some, y=some.y - first.mean(some.u)), columns)
     components, size = list(singles), sum(part.size for part in singles)
     for pair in pairs:
         if size + pair.size <= most:
@@ -199,7 +199,7 @@ def _pair(data: MixedData, i: int, j: int) -> Component:
     return Component.of(data.u, numbers=numbers, categories=tables, functions=functions, name=name)
 
 
-def _screened(data: MixedData, residual: MixedData, columns: Sequence[int]) -> list[Component]:
+def _screen(data: MixedData, residual: MixedData, columns: Sequence[int]) -> list[Component]:
     """Interactions that gain evidence on a residual, in descending order of the gain."""
     n = len(residual.y)
     nothing = -0.5 * n * (math.log(2.0 * math.pi * max(float(residual.y.square().mean()), 1e-300)) + 1.0)
@@ -227,7 +227,7 @@ def _folds(data: MixedData) -> list[MixedData]:
     return [replace(data, u=data.u[k::count], y=data.y[k::count]) for k in range(count)]
 
 
-def _fitted(data: MixedData, components: Sequence[Component]) -> AdditivePosterior:
+def _fit(data: MixedData, components: Sequence[Component]) -> AdditivePosterior:
     return fit_additive(AdditiveBasis(tuple(components), _sums(data, components)), max_evaluations=_MOST_FIT)
 
 

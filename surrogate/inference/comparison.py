@@ -123,16 +123,18 @@ class Comparison:
         for i in order:
             model, star = self.models[i], "" if self.models[i].converged else " (!)"
             factor = (
-                "-" if i == best else _measured(self.log_bayes_factors[i, best], self.log_bayes_factor_errors[i, best])
+                "-"
+                if i == best
+                else _with_error(self.log_bayes_factors[i, best], self.log_bayes_factor_errors[i, best])
             )
             chance = f"{self.probabilities[i]:.3g}"
-            rows.append([model.name + star, _measured(model.log_evidence, model.error), factor, chance])
+            rows.append([model.name + star, _with_error(model.log_evidence, model.error), factor, chance])
         return rows
 
     def sensitivity_rows(self) -> list[list[str]]:
         """Table rows of the widened priors: model, parameter, prior, change of the log evidence, note."""
         return [
-            [m.name, w.name, w.prior, f"{'>= ' if w.cut else ''}{_measured(w.shift, w.error)}", w.note]
+            [m.name, w.name, w.prior, f"{'>= ' if w.cut else ''}{_with_error(w.shift, w.error)}", w.note]
             for m in self.models
             for w in m.widenings
         ]
@@ -203,7 +205,7 @@ def compare(
             probabilities, criteria or checks do not match.
         TypeError: If something is neither a result nor a path.
     """
-    loaded = [_loaded(result) for result in results]
+    loaded = [_load(result) for result in results]
     words = _names(results, names)
     k = len(loaded)
     if k < 2:
@@ -221,7 +223,7 @@ def compare(
             error=float(result.log_evidence_error),
             converged=result.converged,
             status=result.status,
-            widenings=() if widen is None or result.setup is None else _widened(result, widen),
+            widenings=() if widen is None or result.setup is None else _widen(result, widen),
             criteria=None if criteria is None else criteria[i],
             check=None if checks is None else checks[i],
         )
@@ -230,11 +232,11 @@ def compare(
     return Comparison(tuple(models), _probabilities(prior_probabilities, k))
 
 
-def _widened(result: Result, factor: float) -> tuple[Widening, ...]:
+def _widen(result: Result, factor: float) -> tuple[Widening, ...]:
     return () if result.setup is None else widenings(result.setup.prior, result.draws, factor)
 
 
-def _loaded(result: Any) -> Result:
+def _load(result: Any) -> Result:
     from surrogate.inference.loading import load_result
     from surrogate.inference.result import Result
 
@@ -286,7 +288,7 @@ def _probabilities(given: ArrayLike | None, k: int) -> Array:
     return p / p.sum()
 
 
-def _measured(value: float, error: float) -> str:
+def _with_error(value: float, error: float) -> str:
     """A value and its error as text, to two digits of the error."""
     if not math.isfinite(error) or error <= 0:
         return f"{value:.3f}"

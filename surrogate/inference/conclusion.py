@@ -126,9 +126,11 @@ def conclude(
         chain, bridge = chain_of_levels(view, levels, n_samples, _chain, _bridge, max_seconds=max_seconds)
     if not state.verdict.converged:
         reason = f"{reason}; {_looked_at(view)}"
-    elif np.isfinite(_hidden(state)):
+    elif np.isfinite(_hidden_probability(state)):
         share = f"{100.0 * SMALLEST_SHARE:g} %"
-        reason = f"{reason}; a further mode with more than {share} of the mass: probability {_hidden(state):.1%}"
+        reason = (
+            f"{reason}; a further mode with more than {share} of the mass: probability {_hidden_probability(state):.1%}"
+        )
     if loop.setup.observables is not None and not view.learns_outputs:
         reason = f"{reason}; the log-likelihood itself was learned, because the outputs predict it less well"
     check = _evidence_check(view, sample, bridge or _bridge(view, chain))
@@ -142,11 +144,11 @@ def conclude(
         trace=tuple(dict(row) for row in state.rows()),
         surrogate_error={"mean": mean_error * loop.scaled.slopes(sample.weights @ sample.x), "sd": sd_error},
         sampler=_quality(chain, sample),
-        check={**(self_check(view, sample) if len(sample.x) else {}), "hidden_mode": _hidden(state)},
+        check={**(self_check(view, sample) if len(sample.x) else {}), "hidden_mode": _hidden_probability(state)},
         priors=_prior_words(loop),
         predicted=state.predicted,
     )
-    error = _evidence_error(check, evidence_spread, _hidden(state))
+    error = _evidence_error(check, evidence_spread, _hidden_probability(state))
     evidence = Evidence(model.y_max + sample.log_integral, error, check, _probabilities(view, levels))
     return Result(_samples(loop, state, model, chain), evidence, record, Emulator.of(view), loop.setup)
 
@@ -211,7 +213,7 @@ def _evidence_check(view: View, sample: ImportanceSample, bridge: Bridge) -> Evi
     return EvidenceCheck(first, sample.log_integral_error, second, bridge.log_integral_error)
 
 
-def _hidden(state: State) -> float:
+def _hidden_probability(state: State) -> float:
     """Probability of a hidden mode with more than 5 % of the mass; nan if the run did not search for one."""
     probability = state.column("hidden")
     return float(probability[-1]) if len(probability) else np.nan

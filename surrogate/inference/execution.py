@@ -166,14 +166,14 @@ def _result(run: Run, ending: Ending) -> Result:
     """The result of a run: draws from the last surrogate, re-weighted if requested, and saved."""
     if ending.interrupted and ending.sampled.parameters is None:
         raise UnfinishedError(ending.reason)
-    result, interrupted = _drawn(run, ending)
+    result, interrupted = _sampled_result(run, ending)
     made = calls(ending.state) + ending.uncounted
     result = replace(
         result, record=replace(result.record, n_evaluations=made, interrupted=interrupted, origin=run.origin_now)
     )
     result = replace(result, target=run.posterior)
     if run.settings.reweight and not interrupted:
-        result = _reweighted(run, result, run.settings.reweight)
+        result = _reweight(run, result, run.settings.reweight)
     result = with_amplitudes(run.nuisances, result, run.seed)
     if run.folder is not None:
         result.save(run.folder.chain_root)
@@ -181,7 +181,7 @@ def _result(run: Run, ending: Ending) -> Result:
     return result
 
 
-def _drawn(run: Run, ending: Ending) -> tuple[Result, bool]:
+def _sampled_result(run: Run, ending: Ending) -> tuple[Result, bool]:
     """The result from the last surrogate, and whether the run was interrupted before or during the sampling."""
     n = max(run.settings.n_samples, run.settings.reweight or 0)
     reason = ending.reason
@@ -203,7 +203,7 @@ GRACE = 10.0
 """Seconds for sampling the surrogate after a request to end; batch systems kill after about 30."""
 
 
-def _reweighted(run: Run, result: Result, n: int) -> Result:
+def _reweight(run: Run, result: Result, n: int) -> Result:
     """The result re-weighted with true evaluations at n draws, or unchanged if the run should end."""
     try:
         return reweighted(

@@ -47,7 +47,7 @@ def with_amplitudes(nuisances: Nuisances | None, result: Result, seed: int) -> R
         priors=tuple(parameter.prior_words for parameter in prior.parameters),
     )
     known = with_surrogate(nuisances, replace(result, record=record))
-    draws, slopes = _drawn(nuisances, known, generator(seed, "amplitudes"))
+    draws, slopes = _draw_amplitudes(nuisances, known, generator(seed, "amplitudes"))
     error = {}
     for name, values in record.surrogate_error.items():
         of_amplitudes = np.sqrt(slopes**2 @ values**2) if name == "mean" else np.zeros(len(nuisances.columns))
@@ -80,7 +80,7 @@ def with_surrogate(nuisances: Nuisances, result: Result) -> Result:
     return replace(result, emulator=Emulator(model, setup.scaled, inflation), setup=setup)
 
 
-def _drawn(nuisances: Nuisances, result: Result, rng: np.random.Generator) -> tuple[Samples, Array]:
+def _draw_amplitudes(nuisances: Nuisances, result: Result, rng: np.random.Generator) -> tuple[Samples, Array]:
     """The draws with amplitudes, and slopes of the mean amplitudes in the other parameters, with shape (p, d - p)."""
     emulator: Any = result.emulator
     model: CompositeLogDensity = emulator.model

@@ -68,7 +68,7 @@ def compared_with(
     other = Observables(target.target.simulator, compare, slow, vectorized=vectorized)
     asked = result.target.prior if prior is None and result.target is not None else Prior.of(prior)
     posterior = Posterior(other, asked)
-    data = _compared(result.data, target, posterior)
+    data = _reevaluate(result.data, target, posterior)
     if calls:
         from surrogate.inference.run import infer
 
@@ -136,7 +136,7 @@ def combine(
     return _from_data(setup, result.target, again, seed, n_samples)
 
 
-def _compared(data: Dataset, before: BoundObservables, posterior: Posterior) -> Dataset:
+def _reevaluate(data: Dataset, before: BoundObservables, posterior: Posterior) -> Dataset:
     """The evaluations under another comparison; new fast parameters get the medians of their priors."""
     after, prior = posterior.observables, posterior.prior
     if after is None or data.layout is None:

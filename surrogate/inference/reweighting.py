@@ -60,7 +60,7 @@ def reweighted(
         raise ValueError(msg)
     rows = rng.choice(len(result.weights), n, replace=False, p=result.weights)
     x = result.samples[rows]
-    evaluations = _evaluated(posterior, x, executor, journal, call=call, stop=stop)
+    evaluations = _evaluate(posterior, x, executor, journal, call=call, stop=stop)
     y = np.array([e.y if e.status == "ok" else -np.inf for e in evaluations])
     if not np.isfinite(y).any():
         reason = next((e.reason for e in evaluations if e.reason), "all are -inf")
@@ -71,7 +71,7 @@ def reweighted(
     return _with_weights(result, rows, log_posterior, log_ratios, evaluations)
 
 
-def _evaluated(
+def _evaluate(
     posterior: Posterior, x: Array, executor: Executor, journal: Journal | None, **options: Any
 ) -> list[Evaluation]:
     records = [] if journal is None else journal.read()

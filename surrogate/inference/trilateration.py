@@ -105,7 +105,7 @@ def search(
     by_noise = _NOISE_SDS * noise / radius  # error of a radius, to first order
     unexplained = (predicted - radius > share * predicted + constant + by_noise) & (predicted > _OUTSIDE * bulk)
     foreseen = np.abs(radius_of(left_out_depth) - radius) < _FORESEEN[0] * radius + _FORESEEN[1] + by_noise
-    unseen = _unseen(several, t)
+    unseen = _unseen_components(several, t)
     if foreseen[unexplained].all():  # not a Gaussian, but the surrogate knows the shape; or nothing is unexplained
         return Search(unseen)
     probes = unseen
@@ -169,7 +169,7 @@ def _mixture_depth(mixture: Mixture, draws: Array, t: Array) -> Array:
     return np.maximum(known.log_density(draws).max() - known.log_density(t), 0.0)
 
 
-def _unseen(mixture: Mixture, t: Array) -> Array:
+def _unseen_components(mixture: Mixture, t: Array) -> Array:
     """Means, with shape (k, d), of components with at least 1 % of the weight and no evaluated point in the bulk."""
     d = t.shape[1]
     z = [np.linalg.solve(low, (t - m).T) for m, low in zip(mixture.means, mixture.factors, strict=True)]

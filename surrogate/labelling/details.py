@@ -30,13 +30,13 @@ def row_details(pool: Pool, state: LabelState) -> RowDetails:
     labels = state.y[state.status == LABELLED]
     return RowDetails(
         spread=float(labels.std()) if len(labels) > 1 else math.nan,
-        asked=_asked(pool, state),
+        asked=_latest_requests(pool, state),
         categories=_categories(pool, state),
         outlying=_outlying(pool, state),
     )
 
 
-def _asked(pool: Pool, state: LabelState) -> tuple[tuple[str, ...], ...]:
+def _latest_requests(pool: Pool, state: LabelState) -> tuple[tuple[str, ...], ...]:
     """Batch, row, prediction, reason and label of the latest requested rows."""
     rows = []
     for batch in state.batches:

@@ -33,7 +33,7 @@ def fit(pool: Pool, state: LabelState, settings: LabelSettings) -> FoldModel | N
     if len(rows) < first_labels(pool) or np.ptp(state.y[rows]) == 0.0:
         return None
     name, may_be_ridge = model_name(settings.model, len(rows)), settings.model == "auto"
-    model = replace(_fitted(name, pool, state, settings, rows, may_be_ridge=may_be_ridge), n_labels=state.n_labels)
+    model = replace(_fit_with(name, pool, state, settings, rows, may_be_ridge=may_be_ridge), n_labels=state.n_labels)
     return model if settings.flat is None else replace(model, gain=_gain(pool, state, settings, rows, model))
 
 
@@ -44,7 +44,7 @@ def distinct_labelled(pool: Pool, state: LabelState) -> Rows:
     return np.sort(rows[distinct_rows(pool.x(rows), state.y[rows])])
 
 
-def _fitted(
+def _fit_with(
     name: str, pool: Pool, state: LabelState, settings: LabelSettings, rows: Rows, *, may_be_ridge: bool = False
 ) -> FoldModel:
     return fit_folds(
@@ -78,7 +78,7 @@ def _gain(
     early = order <= order[np.argsort(order, kind="stable")[half - 1]]
     if np.ptp(state.y[rows[early]]) == 0.0:
         return None
-    before = _fitted(model.name, pool, state, settings, rows[early]).held_out.error
+    before = _fit_with(model.name, pool, state, settings, rows[early]).held_out.error
     random = state.random[rows[early]]
     return gain_of(before[random], model.held_out.error[early][random], math.log2(len(rows) / half))
 
@@ -126,7 +126,7 @@ def choose(pool: Pool, state: LabelState, settings: LabelSettings, n: int, model
     free[drawn] = False
     chosen, shortage = np.empty(0, dtype=np.int64), ""
     if model is not None and n_random < n:
-        chosen, shortage = _selected(pool, state, settings, free, drawn, n - n_random, number, model)
+        chosen, shortage = _select(pool, state, settings, free, drawn, n - n_random, number, model)
     rows = np.concatenate([drawn, chosen])
     random = np.arange(len(rows)) < len(drawn)
     prediction = np.full((len(rows), 4), math.nan)
@@ -136,7 +136,7 @@ def choose(pool: Pool, state: LabelState, settings: LabelSettings, n: int, model
     return Batch(number, rows, random, prediction, settings.level, stage, note=shortage)
 
 
-def _selected(
+def _select(
     pool: Pool,
     state: LabelState,
     settings: LabelSettings,

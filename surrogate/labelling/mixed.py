@@ -126,7 +126,7 @@ def fit_mixed(lesson: Lesson) -> Fitted:
     for fold in np.unique(parts):
         away = parts == fold
         found = chosen_process(
-            _shifted(data, away),
+            _centre(data, away),
             torch_generator(lesson.seed, "hyperparameters"),
             start=whole.process.vector(),
             max_evaluations=_FOLD_EVALUATIONS,
@@ -137,7 +137,7 @@ def fit_mixed(lesson: Lesson) -> Fitted:
     return Fitted((_MixedProcess(coding, whole, centre, unit),), error, variance, parts)
 
 
-def _shifted(data: MixedData, away: Flags) -> MixedData:
+def _centre(data: MixedData, away: Flags) -> MixedData:
     """The rows that are not held out, with centred values."""
     import torch
 

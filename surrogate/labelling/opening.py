@@ -42,7 +42,7 @@ def open_run(path: str | os.PathLike[str], *, writing: bool = True, wait: float 
     if writing:
         _lock(folder, wait)
     try:
-        return _opened(folder, check=writing)
+        return _open(folder, check=writing)
     except BaseException:
         folder.run.close()
         raise
@@ -61,7 +61,7 @@ def _lock(folder: LabelFolder, wait: float) -> None:
             return
 
 
-def _opened(folder: LabelFolder, *, check: bool) -> LabellingRun:
+def _open(folder: LabelFolder, *, check: bool) -> LabellingRun:
     recipe = Recipe.of_document(read_document(folder.config_path))
     if check:
         recipe.check_source()
@@ -88,9 +88,9 @@ def new_run(
     try:
         recipe, rows = recipe_and_pool(pool, target, columns, settings)
         if folder.holds_run:
-            run = _opened(folder, check=True)
+            run = _open(folder, check=True)
             _check_same(run.recipe, recipe, folder.path)
-            return _limited(run, settings)
+            return _with_limits(run, settings)
         _warn(rows)
         folder.save_pool(rows)
         write_document({**recipe.to_document(), "versions": software_versions()}, folder.config_path)
@@ -122,7 +122,7 @@ def _check_same(before: Recipe, now: Recipe, path: Path) -> None:
 _LIMITS = {"budget", "target_error", "flat", "device"}  # may differ when a run is continued
 
 
-def _limited(run: LabellingRun, settings: LabelSettings) -> LabellingRun:
+def _with_limits(run: LabellingRun, settings: LabelSettings) -> LabellingRun:
     """The run with the limits that were given explicitly; the other settings are those of the run."""
     given = {name: getattr(settings, name) for name in _LIMITS if getattr(settings, name) is not None}
     recipe = replace(run.recipe, settings=replace(run.settings, **given))

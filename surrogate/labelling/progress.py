@@ -346,7 +346,7 @@ def summary(
         stages=np.array(figures, dtype=np.float64).reshape(len(stages), 6),
         models=tuple(stage.model for stage in stages),
         batches=_batch_errors(state),
-        seen=_seen(state),
+        seen=_predicted_rows(state),
         level=settings.level,
         constant=stages[-1].constant if stages else math.nan,
         ridge=stages[-1].ridge if stages else math.nan,
@@ -359,7 +359,7 @@ def _batch_errors(state: LabelState) -> Array:
     return np.array([[n, found.chosen, found.random] for n, found in scores], dtype=np.float64).reshape(-1, 3)
 
 
-def _seen(state: LabelState) -> Array:
+def _predicted_rows(state: LabelState) -> Array:
     """Label, mean, interval and kind of each row predicted before its label arrived, with shape (j, 5)."""
     parts, last = [np.empty((0, 5))], state.last_batch
     for batch in state.batches:

@@ -75,8 +75,8 @@ def label(
         msg = "a run with an oracle needs a stopping rule: give budget=, target_error= or flat="
         raise ValueError(msg)
     labels = Oracle.of(oracle, pool)
-    say = _say if progress else _silent
-    return _driven(
+    say = _say if progress else _discard
+    return _drive(
         lambda: new_run(pool, target, columns, chosen, output=output),
         lambda state: LabellingRun(recipe_and_pool(pool, target, columns, chosen), state),
         lambda run, workers, stop: drive(run, labels, workers, batch_size=batch_size, stop=stop, say=say),
@@ -85,7 +85,7 @@ def label(
     )
 
 
-def _driven(
+def _drive(
     make: Callable[[], LabellingRun],
     copy: Callable[[LabelState], LabellingRun],
     drive: Callable[[LabellingRun, Executor, StopRequest], None],
@@ -117,6 +117,6 @@ def _say(words: str) -> None:
     print(f"surrogate: {words}", file=sys.stderr)
 
 
-def _silent(words: str) -> None:
+def _discard(words: str) -> None:
     """Discards a message."""
     del words

@@ -144,7 +144,7 @@ class Schema:
             msg = f"{table.source} lacks the columns {', '.join(map(repr, absent))}"
             raise ValueError(msg)
         numbers = [_complete(table, column.name) for column in self.number_columns]
-        codes = [_coded(table, column, may_be_unknown) for column in self.category_columns]
+        codes = [_codes(table, column, may_be_unknown) for column in self.category_columns]
         n = len(table)
         return (
             np.stack(numbers, axis=1) if numbers else np.empty((n, 0)),
@@ -180,7 +180,7 @@ class Schema:
             "ids": list(self.ids),
             "ignored": list(self.ignored),
             "mask": self.mask,
-            "columns": {column.name: _described(column) for column in self.columns},
+            "columns": {column.name: _describe(column) for column in self.columns},
         }
 
     @classmethod
@@ -191,7 +191,7 @@ class Schema:
         return cls(document["target"], columns, ids, ignored, document["mask"])
 
 
-def _described(column: Column) -> str | dict[str, list[str]]:
+def _describe(column: Column) -> str | dict[str, list[str]]:
     if not column.categories:
         return "number"
     return {"ordinal" if column.ordered else "categories": list(column.categories)}
@@ -268,7 +268,7 @@ def _gap(table: Table, name: str, row: int, what: str, count: int, word: str = "
     )
 
 
-def _coded(table: Table, column: Column, may_be_unknown: bool) -> Codes:
+def _codes(table: Table, column: Column, may_be_unknown: bool) -> Codes:
     """Codes of a column: the positions of its values among the categories."""
     position = {word: code for code, word in enumerate(column.categories)}
     texts = table.texts(column.name)

@@ -96,7 +96,7 @@ class Table:
     def texts(self, name: str) -> list[str]:
         """A column as text; whole numbers are written without a decimal point."""
         column = self.columns[name]
-        return column if isinstance(column, list) else [_spelled(value) for value in column.tolist()]
+        return column if isinstance(column, list) else [_spelling(value) for value in column.tolist()]
 
     def numbers(self, name: str) -> Array:
         """A column as numbers with shape (n,), NaN where missing.
@@ -109,7 +109,7 @@ class Table:
             if name in self.strays:
                 raise ValueError(self._stray(name, self.strays[name]))
             return column
-        values, strays = _parsed(column)
+        values, strays = _parse(column)
         if strays:
             raise ValueError(self._stray(name, Cell(strays[0].row, strays[0].text)))
         return values
@@ -135,7 +135,7 @@ def comma_hint(text: str) -> str:
     )
 
 
-def _spelled(value: float) -> str:
+def _spelling(value: float) -> str:
     """The number as text, without a decimal point if whole; empty if missing."""
     if math.isnan(value):
         return ""
@@ -301,7 +301,7 @@ class _Collector:
         if self._keep_text:
             self._texts.append(cells)
             return
-        values, strays = _parsed(cells)
+        values, strays = _parse(cells)
         if strays and self._stray is None:
             self._stray = Cell(self._n + strays[0].row, strays[0].text)
         self._numbers.append(values)
@@ -327,7 +327,7 @@ class _Collector:
         return np.concatenate([*self._numbers, np.empty(0)]), self._stray
 
 
-def _parsed(cells: Sequence[str]) -> tuple[Array, list[Cell]]:
+def _parse(cells: Sequence[str]) -> tuple[Array, list[Cell]]:
     """Numbers, NaN where there are none, and the cells of text, with rows counted from 1 within these cells."""
     try:
         return np.array(cells, dtype=np.float64), []
@@ -360,16 +360,16 @@ def _parquet() -> Any:
 def _read_parquet(path: Path, text: Collection[str]) -> Table:
     content = _parquet().read_table(path)
     pairs = zip(content.column_names, content.columns, strict=True)
-    return Table(path.name, {name: _converted(column, name in text) for name, column in pairs})
+    return Table(path.name, {name: _convert(column, name in text) for name, column in pairs})
 
 
-def _converted(column: Any, is_text: bool) -> Array | list[str]:
+def _convert(column: Any, is_text: bool) -> Array | list[str]:
     cells: Iterable[Any] = column.to_pylist()
     kind = str(column.type)
     if kind.startswith(("int", "uint", "float", "double", "halffloat", "bool", "decimal")) and not is_text:
         return np.array([math.nan if cell is None else float(cell) for cell in cells])
     # Dates and similar types become text, to be used as ids or ignored.
-    return [_spelled(cell) if isinstance(cell, float) else "" if cell is None else str(cell) for cell in cells]
+    return [_spelling(cell) if isinstance(cell, float) else "" if cell is None else str(cell) for cell in cells]
 
 
 def parquet_bytes(names: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
@@ -383,7 +383,7 @@ def parquet_bytes(names: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
 
     columns: dict[str, Any] = {}
     for name, cells in zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True):
-        values, strays = _parsed(cells)
+        values, strays = _parse(cells)
         columns[name] = list(cells) if strays else pyarrow.array(values, from_pandas=True)
     sink = pyarrow.BufferOutputStream()
     writer.write_table(pyarrow.table(columns), sink)

@@ -242,7 +242,7 @@ class _Partial:
         """Adds the proposals whose variance, given those before them, exceeds their threshold; returns their number."""
         rows = self.factor[proposals, : self.count]
         residual = (self.gram.submatrix(proposals) - rows @ rows.T).double().cpu()
-        kept, triangle = _thinned(residual, threshold.cpu(), self.rank - self.count)
+        kept, triangle = _independent_columns(residual, threshold.cpu(), self.rank - self.count)
         if len(kept) == 0:
             return 0
         chosen = proposals[kept.to(proposals.device)]
@@ -262,7 +262,7 @@ class _Partial:
         return LowRank(self.factor[:, : self.count], self.pivots)
 
 
-def _thinned(residual: Tensor, threshold: Tensor, most: int) -> tuple[Tensor, Tensor]:
+def _independent_columns(residual: Tensor, threshold: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """Indices of independent columns, at most ``most``, and the Cholesky factor of the matrix restricted to them."""
     kept: list[int] = []
     working = residual.clone()

@@ -224,7 +224,7 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
     u = parameters.whitening.whiten(parameters.structure.warp.forward(t))
     output = OutputWarp(parameters.structure.output)
     infeasible = (data.status == INFEASIBLE) | (data.status == FAILED)
-    infeasible[rows] = _contradicted(gp, training, output, t.shape[1])
+    infeasible[rows] = _contradictions(gp, training, output, t.shape[1])
     known, doubtful = rows | infeasible, data.status == FAILED
     feasibility = fit_feasibility(
         parameters.feasibility, u[known], ~infeasible[known], doubtful=doubtful[known], device=device
@@ -233,7 +233,7 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
     return ScalarLogDensity(parameters, feasibility, data.y_max, u[infeasible], gp, region, output)
 
 
-def _contradicted(gp: CholeskyPosterior, training: Data, output: OutputWarp, d: int) -> Flags:
+def _contradictions(gp: CholeskyPosterior, training: Data, output: OutputWarp, d: int) -> Flags:
     """Mask, with shape (n,), of points below the relevant depth that the process predicts above half of it.
 
     A process that cannot follow a cliff explains deep points beyond it as noise. They count as infeasible, because

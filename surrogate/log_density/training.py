@@ -158,10 +158,10 @@ def family(structure: Structure, whitening: Whitening) -> Trended:
     """The family of processes of a structure."""
     if structure.division is None:
         return Trended(structure.kernel, Polynomial(structure.trend))
-    return Trended(structure.kernel, _tilted(structure.division, whitening))
+    return Trended(structure.kernel, _linearise_divisor(structure.division, whitening))
 
 
-def _tilted(division: Division, whitening: Whitening) -> Tilted:
+def _linearise_divisor(division: Division, whitening: Whitening) -> Tilted:
     """The trend of a division in whitened coordinates, in which the divisor's logarithm is linear.
 
     The other coordinates are whitened among themselves.

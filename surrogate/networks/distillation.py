@@ -58,7 +58,7 @@ def distil(
     optimizer = torch.optim.Adam(groups, fused=_FUSED or x.is_cuda)
     losses = []
     for number in range(steps):
-        rows = _between(x, batch_size, mix, generator)
+        rows = _points_between(x, batch_size, mix, generator)
         with torch.no_grad():
             wanted = teacher(rows)
         for group in optimizer.param_groups:
@@ -75,7 +75,7 @@ def distil(
     return loss**0.5
 
 
-def _between(x: Tensor, count: int, mix: float, generator: torch.Generator) -> Tensor:
+def _points_between(x: Tensor, count: int, mix: float, generator: torch.Generator) -> Tensor:
     """Points on the lines between pairs of rows drawn with replacement, with shape (count, d)."""
     one, other = torch.randint(len(x), (2, count), generator=generator).to(x.device)
     share = mix * torch.rand(count, 1, generator=generator, dtype=x.dtype).to(x.device)

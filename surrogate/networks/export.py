@@ -140,7 +140,7 @@ def export_network(
     place = Path(path)
     _check_kind(place, recipe)
     portable = model if isinstance(model, PortableNetwork) else _portable(model)
-    columns, target = _checked(portable, x, y)
+    columns, target = _check(portable, x, y)
     order = generator(recipe.seed, "export").permutation(len(target))
     judged, used = np.split(order, [max(1, round(_JUDGED * len(order)))])
     judge = _Judge(columns[judged], target[judged], portable.classes is not None)
@@ -176,7 +176,7 @@ def _check_kind(path: Path, recipe: Recipe) -> None:
         raise ValueError(msg)
 
 
-def _checked(model: PortableNetwork, x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+def _check(model: PortableNetwork, x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     columns, target = np.asarray(x, dtype=float), _targets(model.classes, y)
     d = len(model.mean)
     if columns.ndim != 2 or columns.shape[1] != d or target.shape != (len(columns),) or len(columns) < 2:

@@ -128,7 +128,7 @@ class PortableNetwork:
             sample: For "static": columns, with shape (n, d).
         """
         given = None if sample is None else self.scaled(sample.numpy())
-        networks = [_converted(network, precision, activations, given) for network in self.networks]
+        networks = [_convert(network, precision, activations, given) for network in self.networks]
         return _Whole(self, networks)
 
 
@@ -197,7 +197,7 @@ class _HalfLinear(nn.Module):
         return nn.functional.linear(x.bfloat16(), self.weight).float() + self.bias
 
 
-def _converted(network: nn.Sequential, precision: str, activations: Activations, sample: Tensor | None) -> nn.Module:
+def _convert(network: nn.Sequential, precision: str, activations: Activations, sample: Tensor | None) -> nn.Module:
     if precision == "int8":
         return quantised(network, activations, sample=sample)
     if precision == "bf16":

@@ -87,7 +87,7 @@ class Linearised:
 
     def networks(self) -> list[nn.Sequential]:
         """A single network, with the posterior mean of the parameters."""
-        return [_frozen(self.posterior.model)]
+        return [_freeze(self.posterior.model)]
 
 
 def alike(members: Sequence[Member], others: Sequence[Member]) -> list[Member]:
@@ -130,7 +130,7 @@ class Drawn:
 
     def networks(self) -> list[nn.Sequential]:
         """One network for each draw."""
-        return [_frozen(network_of_draw(self.model, row)) for row in self.draws]
+        return [_freeze(network_of_draw(self.model, row)) for row in self.draws]
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,10 +144,10 @@ class _Alone:
         return self.module(x.double())[None], None
 
     def networks(self) -> list[nn.Sequential]:
-        return [_frozen(self.module)]
+        return [_freeze(self.module)]
 
 
-def _frozen(module: nn.Module) -> nn.Sequential:
+def _freeze(module: nn.Module) -> nn.Sequential:
     """A copy on the CPU in single precision."""
     return copy.deepcopy(module).cpu().float().requires_grad_(False)  # type: ignore[return-value]
 
@@ -264,7 +264,7 @@ def _chains(modules: Sequence[nn.Sequential], rows: Rows, generator: torch.Gener
         noise = _TYPICAL_NOISE * position[-1].exp()
         return prior + 0.5 * (f.squeeze(-1) - y).square().sum() / noise**2 + len(y) * noise.log()
 
-    start = torch.stack([_tangent(module, constants) for module in modules])
+    start = torch.stack([_scaled_parameters(module, constants) for module in modules])
     chains = hmc(
         energy,
         torch.cat([start, torch.zeros_like(start[:, :1])], 1),
@@ -285,7 +285,7 @@ def _prior_sizes(modules: Sequence[nn.Sequential], rows: Rows) -> list[float]:
     return [c / float(delta) ** 0.5 for pair, delta in zip(rows.scales, precisions, strict=True) for c in pair]
 
 
-def _tangent(module: nn.Module, constants: Sequence[float]) -> Tensor:
+def _scaled_parameters(module: nn.Module, constants: Sequence[float]) -> Tensor:
     """Parameters in units of their prior standard deviations, as one vector."""
     values = zip(module.parameters(), constants, strict=True)
     return torch.cat([p.detach().double().flatten() / c for p, c in values])

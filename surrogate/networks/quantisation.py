@@ -100,11 +100,11 @@ class QuantisedLinear(nn.Module):
 def static_ends(sample: Tensor) -> Tensor:
     """Ends of the input range, with shape (2,), for a sample of inputs with shape (n, in)."""
     whole = torch.stack([sample.amin().clamp(max=0.0), sample.amax().clamp(min=0.0)]).detach()
-    errors = torch.stack([(_rounded(sample, *(share * whole)) - sample).square().mean() for share in _CLIPS.tolist()])
+    errors = torch.stack([(_round(sample, *(share * whole)) - sample).square().mean() for share in _CLIPS.tolist()])
     return whole * _CLIPS[int(errors.argmin())].to(whole)
 
 
-def _rounded(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def _round(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """The values rounded to those that 8-bit integers represent in the range."""
     step, zero = _grid(low, high)
     return ((x / step + zero).round().clamp(-128, 127) - zero) * step
@@ -132,16 +132,16 @@ class RoundedLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """W x + b, with shape (n, out), for inputs with shape (n, in)."""
         integers, scale = integers_of_rows(self.weight.detach())
-        weight = _passed(self.weight, integers.to(scale.dtype) * scale[:, None])
+        weight = _straight_through(self.weight, integers.to(scale.dtype) * scale[:, None])
         if self.activations != "none":
             low, high = _ends(x.detach())
             if self.activations == "static":
                 low, high = low.amin(), high.amax()
-            x = _passed(x, _rounded(x.detach(), low, high))
+            x = _straight_through(x, _round(x.detach(), low, high))
         return nn.functional.linear(x, weight, self.bias)
 
 
-def _passed(x: Tensor, value: Tensor) -> Tensor:
+def _straight_through(x: Tensor, value: Tensor) -> Tensor:
     """The value in the forward pass, with the gradient of x in the backward pass."""
     return x + (value - x).detach()
 

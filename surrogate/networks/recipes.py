@@ -77,7 +77,7 @@ def lean(model: PortableNetwork, recipe: Recipe, x: ArrayLike) -> PortableNetwor
 
 
 def _smaller(network: nn.Sequential, recipe: Recipe, x: Tensor, member: int) -> nn.Sequential:
-    small = _pruned(network, recipe, x).requires_grad_(True)  # a saved network is frozen, and so is its copy
+    small = _prune(network, recipe, x).requires_grad_(True)  # a saved network is frozen, and so is its copy
     stream = torch_generator(recipe.seed, "lean", member)
     if recipe.prune and recipe.steps:
         with keeping_zeros(small):
@@ -89,7 +89,7 @@ def _smaller(network: nn.Sequential, recipe: Recipe, x: Tensor, member: int) -> 
     return small.requires_grad_(False)
 
 
-def _pruned(network: nn.Sequential, recipe: Recipe, x: Tensor) -> nn.Sequential:
+def _prune(network: nn.Sequential, recipe: Recipe, x: Tensor) -> nn.Sequential:
     if recipe.structured and recipe.prune:
         return without_units(network, recipe.prune, x)
     small = pruned(network, recipe.prune)

@@ -43,8 +43,8 @@ def chain_columns(
         log_priors: Log densities of the factors of the prior by name; "0" is the product of the one-dimensional priors.
         log_likelihoods: Log-likelihoods by name.
     """
-    priors = {f"minuslogprior__{name}": _rounded(-v) for name, v in log_priors.items()}
-    chi2 = {f"chi2__{name}": _rounded(-2.0 * v) for name, v in log_likelihoods.items()}
+    priors = {f"minuslogprior__{name}": _round(-v) for name, v in log_priors.items()}
+    chi2 = {f"chi2__{name}": _round(-2.0 * v) for name, v in log_likelihoods.items()}
     minus_log_prior, total = (np.sum(list(parts.values()), axis=0) for parts in (priors, chi2))
     return (
         {"weight": weights, "minuslogpost": minus_log_prior + 0.5 * total}
@@ -57,7 +57,7 @@ def chain_columns(
     )
 
 
-def _rounded(values: Array) -> Array:
+def _round(values: Array) -> Array:
     """Values rounded to the digits that are written, with -0 replaced by 0."""
     return np.array([float(f"{v:.{_DIGITS}g}") for v in np.asarray(values).tolist()]) + 0.0
 

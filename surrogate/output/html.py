@@ -157,8 +157,8 @@ _BREAK = "44rem"  # page width below which the narrow figure is shown
 
 def picture(draw: Callable[[float], Figure], words: str) -> str:
     """A figure embedded in the page, drawn for wide and for narrow screens; ``draw`` takes its width in inches."""
-    narrow = f'<source media="(max-width: {_BREAK})" srcset="{_encoded(draw(_NARROW), dpi=200)}">'
-    return f'<picture>{narrow}<img alt="{escape(words)}" src="{_encoded(draw(_WIDE), dpi=130)}"></picture>'
+    narrow = f'<source media="(max-width: {_BREAK})" srcset="{_encode(draw(_NARROW), dpi=200)}">'
+    return f'<picture>{narrow}<img alt="{escape(words)}" src="{_encode(draw(_WIDE), dpi=130)}"></picture>'
 
 
 def image(figure: Figure, words: str, *, width: float = 0.0) -> str:
@@ -169,13 +169,13 @@ def image(figure: Figure, words: str, *, width: float = 0.0) -> str:
         words: The alternative text.
         width: Minimum width on the screen, in rem; narrower screens scroll.
     """
-    source = f'<img alt="{escape(words)}" src="{_encoded(figure, dpi=130)}"'
+    source = f'<img alt="{escape(words)}" src="{_encode(figure, dpi=130)}"'
     if not width:
         return f"{source}>"
     return f'<div class="scroll">{source} style="min-width:{width:g}rem"></div>'
 
 
-def _encoded(figure: Figure, *, dpi: int) -> str:
+def _encode(figure: Figure, *, dpi: int) -> str:
     return f"data:image/png;base64,{base64.b64encode(png(figure, dpi=dpi, transparent=True)).decode()}"
 
 

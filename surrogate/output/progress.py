@@ -205,7 +205,7 @@ class Progress:
         parts += [f"{in_words(self._pace())} a call"]
         left = (self._design or 0) - self._count
         parts += [f"{in_words(left * self._pace() / self._workers)} left"] if left > 0 else []
-        return _fitted(parts)
+        return _cut_line(parts)
 
     def _line(self, row: Mapping[str, Any], value: float | None = None) -> str:
         """The line of a row; if it is too long, the clock and then the best value are dropped."""
@@ -222,7 +222,7 @@ class Progress:
             line = " | ".join([count, *parts])
             if len(line) <= _WIDTH:
                 return line
-        return _fitted([count, *last, *best, *left, *signal])
+        return _cut_line([count, *last, *best, *left, *signal])
 
     def _remaining(self) -> list[str]:
         left = steady(self._left, None if not self._budget else max(self._budget - self._count, 0))
@@ -271,7 +271,7 @@ class Progress:
             self._stream = None
 
 
-def _fitted(parts: Sequence[str]) -> str:
+def _cut_line(parts: Sequence[str]) -> str:
     """The parts joined to a line, cut at 79 characters."""
     line = " | ".join(parts)
     return line if len(line) <= _WIDTH else line[: _WIDTH - 3] + "..."

@@ -116,7 +116,7 @@ def summary_table(samples: Samples, evidence: Evidence, record: Record) -> str:
             *probability_lines(evidence),
             f"log evidence  {plus_minus(evidence.log_evidence, evidence.error)}{_doubt(record)}",
             *([str(evidence.check)] if evidence.check else []),
-            calls + _uncounted(record),
+            calls + _failure_counts(record),
             verdict(record),
             *self_check(record),
             *held_out_errors(samples),
@@ -214,7 +214,7 @@ def _cells(row: SummaryRow) -> tuple[str, ...]:
     )
 
 
-def _uncounted(record: Record) -> str:
+def _failure_counts(record: Record) -> str:
     """Text that counts infeasible and failed evaluations; empty if there are none."""
     infeasible, failed = (int((record.data.status == code).sum()) for code in (INFEASIBLE, FAILED))
     words = [f"{infeasible} at -inf"] * bool(infeasible) + [f"{failed} failed"] * bool(failed)

@@ -63,7 +63,7 @@ class Dataset:
         if self.outputs is None:
             object.__setattr__(self, "outputs", np.empty((len(self.reasons), 0)))
         for name, dtype in _DTYPES.items():
-            object.__setattr__(self, name, _frozen(getattr(self, name), dtype))
+            object.__setattr__(self, name, _freeze(getattr(self, name), dtype))
         object.__setattr__(self, "derived_names", tuple(self.derived_names))
         object.__setattr__(self, "reasons", tuple(self.reasons))
         _check_shapes(self)
@@ -133,7 +133,7 @@ class Dataset:
             y=np.append(self.y, [e.y for e in evaluations]),
             noise=np.append(self.noise, [e.noise for e in evaluations]),
             status=np.append(self.status, np.array([_CODES[e.status] for e in evaluations], dtype=np.uint8)),
-            derived=np.concatenate([_widened(self.derived, len(names)), _derived(evaluations, names)]),
+            derived=np.concatenate([_widen(self.derived, len(names)), _derived(evaluations, names)]),
             derived_names=names,
             seconds=np.append(self.seconds, [e.seconds for e in evaluations]),
             step=np.append(self.step, np.full(len(evaluations), step, dtype=np.int64)),
@@ -199,7 +199,7 @@ def _check_shapes(data: Dataset) -> None:
         raise ValueError(msg)
 
 
-def _frozen(array: np.ndarray, dtype: type) -> np.ndarray:
+def _freeze(array: np.ndarray, dtype: type) -> np.ndarray:
     """A read-only copy in C order, or the array itself if it is that already."""
     if isinstance(array, np.ndarray) and _is_frozen(array, dtype):
         return array
@@ -245,17 +245,17 @@ def _alike(data: Dataset, evaluations: Sequence[Evaluation]) -> Sequence[Evaluat
     layout = _layout_with(data, evaluations)
     if all(e.outputs is None or e.outputs.layout == layout for e in evaluations):
         return evaluations
-    return [e if e.outputs is None or e.outputs.layout == layout else _changed(e, layout) for e in evaluations]
+    return [e if e.outputs is None or e.outputs.layout == layout else _layout_failure(e, layout) for e in evaluations]
 
 
-def _changed(evaluation: Evaluation, layout: Layout | None) -> Evaluation:
+def _layout_failure(evaluation: Evaluation, layout: Layout | None) -> Evaluation:
     """The failed evaluation that replaces one with outputs of another layout."""
     first, now = (dict(zip(part.names, part.shapes, strict=True)) for part in (layout, evaluation.outputs.layout))  # type: ignore[union-attr]
     reason = f"the simulator returned outputs {now} after {first}: their names and shapes must not change"
     return Evaluation.failure(reason, seconds=evaluation.seconds, worker=evaluation.worker)
 
 
-def _widened(derived: np.ndarray, k: int) -> np.ndarray:
+def _widen(derived: np.ndarray, k: int) -> np.ndarray:
     """The derived values, extended to k columns by NaN."""
     return np.pad(derived, ((0, 0), (0, k - derived.shape[1])), constant_values=np.nan)
 

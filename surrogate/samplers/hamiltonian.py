@@ -233,7 +233,7 @@ def _trajectory(
     momentum = _normal_like(state.x, generator)
     new, speed = _leapfrog(evaluate, state, momentum, steps, n_leapfrog)
     gain = new.energy - state.energy + 0.5 * (speed.square() - momentum.square()).sum(1)
-    return _accepted(state, new, gain, generator)
+    return _accept(state, new, gain, generator)
 
 
 def _leapfrog(
@@ -247,7 +247,7 @@ def _leapfrog(
     return state, momentum
 
 
-def _accepted(state: _States, new: _States, gain: Tensor, generator: torch.Generator) -> tuple[_States, Tensor, Tensor]:
+def _accept(state: _States, new: _States, gain: Tensor, generator: torch.Generator) -> tuple[_States, Tensor, Tensor]:
     probability, failed = _probability(gain)
     moved = torch.rand(gain.shape, generator=generator, dtype=gain.dtype, device=gain.device) < probability
     return state.where(moved, new), probability, failed

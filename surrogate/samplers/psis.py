@@ -83,18 +83,18 @@ def smooth_weights(log_ratios: Array) -> SmoothedWeights:
     cut = np.exp(max(log_w[order[-size - 1]], -700.0)) if size < n else 0.0
     excess = np.exp(log_w[tail]) - cut
     if size < 5:
-        return _normalised(log_w, np.nan)
+        return _normalise(log_w, np.nan)
     if excess[-1] <= 1e-12:
-        return _normalised(log_w, -np.inf)
+        return _normalise(log_w, -np.inf)
     k, sigma = fit_generalised_pareto(np.maximum(excess, 1e-300))
     p = (np.arange(1, size + 1) - 0.5) / size
     with np.errstate(over="ignore"):  # quantiles of a very heavy tail are bounded by the largest ratio
         smoothed = cut + (-sigma * np.log1p(-p) if abs(k) < 1e-12 else sigma * np.expm1(-k * np.log1p(-p)) / k)
     out = log_w.copy()
     out[tail] = np.minimum(np.log(smoothed), 0.0)
-    return _normalised(out, k)
+    return _normalise(out, k)
 
 
-def _normalised(log_w: Array, k_hat: float) -> SmoothedWeights:
+def _normalise(log_w: Array, k_hat: float) -> SmoothedWeights:
     weights = np.exp(log_w - logsumexp(log_w))
     return SmoothedWeights(weights, float(k_hat), float(1.0 / (weights**2).sum()))

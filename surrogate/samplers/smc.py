@@ -88,7 +88,7 @@ class _Bridge:
         return self.beta * value / self.temperature + (1.0 - self.beta) * source
 
 
-def _advanced(beta: float, step: float) -> float:
+def _advance(beta: float, step: float) -> float:
     """How far a bridge is after a step; exactly 1 at its end."""
     return 1.0 if beta + step > 1.0 - 1e-9 else beta + step
 
@@ -142,7 +142,7 @@ def sample_tempered(
             step = next_step(increment, 1.0 - beta, ess_fraction) if bridges < max_bridges else 1.0 - beta
             index = systematic_resample(step * increment, len(x), rng)
             x, f, base = x[index], f[index], base[index]
-            beta, bridges = _advanced(beta, step), bridges + 1
+            beta, bridges = _advance(beta, step), bridges + 1
             target = _Bridge(log_density, log_start, previous, temperature, beta)
             current = target(x)
             for _ in range(bridge_sweeps if beta < 1.0 else final_sweeps):

@@ -96,7 +96,7 @@ class KernelDistances:
             best, owner = self._pool.subset(part).gram(train).sub_(half).max(1)
             norms, centre = self._norms[part], half[owner]
             self.owner[part] = owner.int()
-            self.squared[part] = _squared(norms, 2.0 * centre, best + centre)
+            self.squared[part] = _squared_distances(norms, 2.0 * centre, best + centre)
         self.centres = train.n
 
     def norms(self) -> Tensor:
@@ -105,7 +105,7 @@ class KernelDistances:
 
     def add(self, i: int, likely: Likely | None = None) -> Change:
         """Makes point i of the pool a centre; see `Distances`."""
-        squared = _squared(self._norms, self._norms[i], self._column(i, likely))
+        squared = _squared_distances(self._norms, self._norms[i], self._column(i, likely))
         index = torch.nonzero(squared < self.squared).flatten()
         change = Change(index, self.squared[index], self.owner[index])
         self.squared[index] = squared[index]
@@ -128,7 +128,7 @@ class KernelDistances:
         return few
 
 
-def _squared(norms: Tensor, centre: Tensor, products: Tensor) -> Tensor:
+def _squared_distances(norms: Tensor, centre: Tensor, products: Tensor) -> Tensor:
     """|x|^2 + |c|^2 - 2 x.c, set to zero below its rounding error, so that copies of a centre have distance zero."""
     total = norms + centre
     squared = total - 2.0 * products

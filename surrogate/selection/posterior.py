@@ -56,7 +56,7 @@ def _feasibility_gram(feasibility: Feasibility, u: Array, device: torch.device) 
     return Scaled(gram, gram.diag().clamp(min=_INDEPENDENT).rsqrt())
 
 
-def _given(
+def _condition_on_pending(
     pending: Array | None, model: LogDensity, t: Array, weights: Array, *, doubt: bool
 ) -> tuple[ColumnAccess, Array | None]:
     """The kernel over candidates given pending points, and the fraction of its diagonal that remains."""
@@ -105,7 +105,7 @@ def uncertain_batch(
     """
     height = model.if_feasible(t) + log_prior / model.temperature
     weights = np.exp(np.maximum(2.0 * zeta * (height - height.max()), -300.0))
-    gram, open_share = _given(pending, model, t, weights, doubt=doubt)
+    gram, open_share = _condition_on_pending(pending, model, t, weights, doubt=doubt)
     if caution is None:
         return max_det(gram, n).cpu().numpy()
     _, sd = model.predict(t)

@@ -172,7 +172,7 @@ def kfac_posterior(noise: float = 1e-3) -> Transform:
 
     def transform(split: PoolAndTrain) -> PoolAndTrain:
         """See ``kfac_posterior``; returns factored features in their original precision."""
-        known, pool = _factored(split.known), _factored(split.pool)
+        known, pool = _factor(split.known), _factor(split.pool)
         unit = float(known.diag().double().mean()) ** 0.5
         whiten = [_whitener(u, v, noise * unit) for u, v in known.factors]
 
@@ -185,7 +185,7 @@ def kfac_posterior(noise: float = 1e-3) -> Transform:
     return transform
 
 
-def _factored(features: Features) -> FactoredFeatures:
+def _factor(features: Features) -> FactoredFeatures:
     stored = features.stored()
     if not isinstance(stored, FactoredFeatures):
         msg = f"the posterior by Kronecker factors needs gradients of a network, got {type(features).__name__}"

@@ -49,7 +49,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         FileNotFoundError: If there is no file.
         ValueError: If the file is damaged, or has the format of another version.
     """
-    arrays = _unzipped(path)
+    arrays = _unzip(path)
     number = arrays.pop("format", None)
     if number is None or number.shape or number != FORMAT:
         msg = (
@@ -60,7 +60,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _unzipped(path: Path) -> dict[str, np.ndarray]:
+def _unzip(path: Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if member.filename.endswith(".npy")]

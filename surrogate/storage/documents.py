@@ -75,7 +75,7 @@ def parse_document(file: Path) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        _expanded(node, {})
+        _expanded_size(node, {})
         return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         place = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
@@ -94,7 +94,7 @@ def parse_document(file: Path) -> Any:
 _LARGEST = 1_000_000  # values; nested aliases can expand exponentially, and no real file has this many
 
 
-def _expanded(node: yaml.Node, sizes: dict[int, int]) -> int:
+def _expanded_size(node: yaml.Node, sizes: dict[int, int]) -> int:
     """Number of values under a node once its aliases are written out.
 
     Raises:
@@ -107,7 +107,7 @@ def _expanded(node: yaml.Node, sizes: dict[int, int]) -> int:
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
         children = [part for pair in pairs for part in pair] if pairs else []
         children = list(node.value) if isinstance(node, yaml.SequenceNode) else children
-        size = sizes[id(node)] = 1 + sum(_expanded(child, sizes) for child in children)
+        size = sizes[id(node)] = 1 + sum(_expanded_size(child, sizes) for child in children)
     if not 0 < size <= _LARGEST:
         words = (
             "an alias refers to something that contains it" if size == 0 else "its aliases expand to too many values"

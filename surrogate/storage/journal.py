@@ -96,10 +96,10 @@ def _to_json(entry: Entry, journal: Path) -> dict[str, Any]:
     return {
         "step": int(entry.step),
         "index": int(entry.index),
-        "x": [_spelled(value) for value in np.asarray(entry.x, dtype=np.float64).tolist()],
+        "x": [_spelling(value) for value in np.asarray(entry.x, dtype=np.float64).tolist()],
         "y": evaluation.y if math.isfinite(evaluation.y) else None,
         "status": evaluation.status,
-        "derived": {name: _spelled(value) for name, value in evaluation.derived.items()},
+        "derived": {name: _spelling(value) for name, value in evaluation.derived.items()},
         "noise": evaluation.noise,
         "seconds": evaluation.seconds,
         "worker": evaluation.worker,
@@ -164,6 +164,6 @@ def _refuse_constant(word: str) -> float:
     raise ValueError(msg)
 
 
-def _spelled(value: float) -> float | str:
+def _spelling(value: float) -> float | str:
     """The number, which JSON represents exactly, or text for infinities and NaN, which JSON lacks."""
     return value if math.isfinite(value) else repr(value)

@@ -138,7 +138,7 @@ class IterativeEvidence:
             max_iterations=self.max_iterations,
             min_iterations=10,
         )
-        (log_determinant, error), trace = _determinant(operator, preconditioner, z, solve, noise)
+        (log_determinant, error), trace = _log_determinant(operator, preconditioner, z, solve, noise)
         a = solve.x[:, 0]
         q = float(2.0 * (y @ a) - a @ (operator.matmul(a) + noise * a))
         s2, terms, by_scale = scale_terms(q, len(y), eta, self.noise)
@@ -149,7 +149,7 @@ class IterativeEvidence:
         return MarginalEstimate(value, gradient, 0.5 * error, float(solve.residual.max()), solve.iterations)
 
 
-def _determinant(
+def _log_determinant(
     operator: KernelOperator, preconditioner: NystromPreconditioner, z: Tensor, solve: Solve, noise: float | Tensor
 ) -> tuple[LogDeterminant, TraceGradient]:
     """log|K| and its derivatives from the probes, the columns after the first; in float64 with the exact trace."""

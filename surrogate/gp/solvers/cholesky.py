@@ -74,7 +74,7 @@ class _Factor:
 
         The product of v and its residual is equal up to rounding, which may exceed it if the mean explains everything.
         """
-        b = _solved(self.upper, self.q.T @ v)
+        b = _solve_upper(self.upper, self.q.T @ v)
         return rest.square().sum(0) + b.square().sum(0)
 
     def log_determinant(self) -> Tensor:
@@ -221,13 +221,13 @@ class Cholesky:
             scale = np.full(len(q), float(np.exp(factor.log_scale)))
         log_determinant = float(factor.log_determinant())
         value = -0.5 * float(np.sum(log_determinant + n * np.log(2.0 * np.pi * scale**2) + q / scale**2))
-        alpha = _solved(factor.lower.T, rest)
-        coefficients = _solved(factor.upper, factor.q.T @ v)
+        alpha = _solve_upper(factor.lower.T, rest)
+        coefficients = _solve_upper(factor.upper, factor.q.T @ v)
         size = float(scale[0]) if v.ndim == 1 else scale
         return CholeskyPosterior(process, data, size, value, alpha, coefficients, factor)
 
 
-def _solved(upper: Tensor, right: Tensor) -> Tensor:
+def _solve_upper(upper: Tensor, right: Tensor) -> Tensor:
     """The solution x of U x = right for an upper triangular U, with the shape of ``right``."""
     solution = torch.linalg.solve_triangular(upper, right[:, None] if right.ndim == 1 else right, upper=True)
     return solution[:, 0] if right.ndim == 1 else solution

@@ -125,13 +125,13 @@ def iterative_posterior(
     order = torch.randperm(n, generator=generator, device=data.x.device)
     held, kept = order[: min(CALIBRATION, n // 20)], order[min(CALIBRATION, n // 20) :]
     limits: dict[str, Any] = {"tolerance": tolerance, "max_iterations": max_iterations}
-    part, first = _solved(process, data.rows(kept), low, factor[kept], None, **limits)
+    part, first = _posterior(process, data.rows(kept), low, factor[kept], None, **limits)
     local = predict_locally(process, data.rows(kept), data.x[held], _LOCAL)[1]
     errors, noise = data.y[held] - part.mean(data.x[held]), data.rows(held).noise(process.eta)
     scale, of_variance = scale_and_size(errors, local, noise, scale=process.scale)
     start = torch.zeros_like(data.y)
     start[kept] = part.weights
-    whole, second = _solved(process, data, low, factor, start, **limits)
+    whole, second = _posterior(process, data, low, factor, start, **limits)
     word = "converged" if whole.residual <= tolerance else "stopped"
     status = (
         f"conjugate gradients {word} at a residual of {whole.residual:.1e}, for {tolerance:g}, after "
@@ -154,7 +154,7 @@ def _low_precision(process: ScaledProcess, data: Observations, precision: str) -
     return operator.to(getattr(torch, precision))
 
 
-def _solved(
+def _posterior(
     process: ScaledProcess,
     data: Observations,
     like: KernelOperator | TiledOperator,

@@ -69,22 +69,22 @@ class _Part:
         return len(self.upper)
 
 
-def _checked(info: int, name: str) -> None:
+def _check(info: int, name: str) -> None:
     if info != 0:
         msg = f"the covariance is not positive definite in floating point (LAPACK {name}: {info})"
         raise torch.linalg.LinAlgError(msg)
 
 
-def _factored(k_res: Array, variance: Any, sides: Array) -> tuple[Array, Array]:
+def _factor(k_res: Array, variance: Any, sides: Array) -> tuple[Array, Array]:
     """U, and U^-T (Phi, y) with shape (n, p + 1); the first rows and columns of U factor the first points.
 
     Overwrites ``k_res``, the covariance without noise.
     """
     k_res.flat[:: len(k_res) + 1] += variance
     upper, info = dpotrf(k_res.T, lower=0, clean=1, overwrite_a=1)  # symmetric: its rows are its columns
-    _checked(info, "dpotrf")
+    _check(info, "dpotrf")
     solved, info = dtrtrs(upper, sides, lower=0, trans=1)
-    _checked(info, "dtrtrs")
+    _check(info, "dtrtrs")
     return upper, solved
 
 
@@ -111,9 +111,9 @@ def _weights(part: _Part) -> Array:
     columns, _, _ = dorgqr(part.reflectors, part.tau, overwrite_a=1)
     columns[:, -1] *= np.sqrt(part.q / part.s2)
     half, info = dtrtrs(part.upper, columns[: part.n], lower=0, trans=0)
-    _checked(info, "dtrtrs")
+    _check(info, "dtrtrs")
     inverse, info = dpotri(part.upper, lower=0)  # zero below the diagonal, like the factor
-    _checked(info, "dpotri")
+    _check(info, "dpotri")
     return np.asarray(dsyrk(-1.0, half, beta=1.0, c=inverse, lower=0, overwrite_c=1))
 
 
@@ -136,7 +136,7 @@ def negative_log_evidence(process: Process, points: FewPoints, vector: Array, *,
     if absolute is not None and log_scale is not None:
         absolute = absolute * inverse_square
     variance = relative if absolute is None else relative + absolute
-    upper, solved = _factored(covariance.matrix(), variance, points.sides)
+    upper, solved = _factor(covariance.matrix(), variance, points.sides)
     whole = _part(upper, solved, points.n, log_scale)
     w, value, misfit = _weights(whole), whole.value, points.n - whole.q / whole.s2
     if given:
@@ -177,7 +177,7 @@ def log_evidences(process: Process, points: FewPoints, vectors: Sequence[Array],
             absolute = absolute * np.exp(-2.0 * log_scale)
         variance = relative if absolute is None else relative + absolute
         try:
-            upper, solved = _factored(memory.matrix(of_kernel), variance, points.sides)
+            upper, solved = _factor(memory.matrix(of_kernel), variance, points.sides)
         except torch.linalg.LinAlgError:
             out.append(-np.inf)
             continue

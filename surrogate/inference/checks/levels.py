@@ -49,7 +49,7 @@ class LevelProbabilities:
             names = "; ".join(levels.text(int(i)) for i in np.flatnonzero(~seen)[:_NAMED])
             reason = f"{int((~seen).sum())} of {len(levels)} levels have not been evaluated: {names}"
             return Finding(view.nowhere, Claim.REFUTED, reason, numbers, np.inf)
-        excluded = _excluded(view)
+        excluded = _excluded_probability(view)
         reason, ratio = f"probability of {where} known to {error:.2g}, limit {limit:g}", error / limit
         if excluded / _MOST_EXCLUDED > ratio:
             reason = f"levels far below the others may have {excluded:.2g} of the probability, limit {_MOST_EXCLUDED:g}"
@@ -61,7 +61,7 @@ class LevelProbabilities:
         return Finding(view.nowhere, claim, reason, numbers, ratio)
 
 
-def _excluded(view: View) -> float:
+def _excluded_probability(view: View) -> float:
     """Total probability of the levels that were not sampled, at three sds above their means."""
     samples = view.level_samples
     left_out = np.setdiff1d(np.arange(len(samples.levels)), samples.live)

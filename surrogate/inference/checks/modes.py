@@ -45,7 +45,7 @@ class Modes:
         setup, state, model = view.setup, view.state, view.model
         if setup.knows_width or max(0, state.explored - holes_to_fill(setup)) >= _MOST * view.d:
             return Finding(view.nowhere, numbers=self.columns)
-        gave_up = _fruitless_rounds(view) >= patience(view.d) or _hidden(view) < _UNLIKELY
+        gave_up = _fruitless_rounds(view) >= patience(view.d) or _hidden_probability(view) < _UNLIKELY
         rng, sample, finite = copy.deepcopy(view.exploration.rng), view.sample, state.data.finite
         t, y = view.window.unrolled(view.t)[finite], state.data.y[finite]
         top = float(model.smooth(sample.x).max())
@@ -64,7 +64,7 @@ class Modes:
         return Finding(found.probes, numbers={"open_radius": found.nearest})
 
 
-def _hidden(view: View) -> float:
+def _hidden_probability(view: View) -> float:
     """Probability of a hidden mode; NaN if it is not known."""
     return view.findings[Hidden.name].numbers["hidden"] if Hidden.name in view.findings else np.nan
 

@@ -37,7 +37,7 @@ class RunJournal:
         landed: Callable[[int, Evaluation], None] = lambda count, evaluation: None,  # noqa: ARG005
     ) -> None:
         self._folder = folder
-        self._entries = [] if folder is None else _checked(folder, prior)
+        self._entries = [] if folder is None else _checked_entries(folder, prior)
         self._lock = threading.Lock()
         self._open = True
         self._step = state.step
@@ -74,7 +74,7 @@ class RunJournal:
             return sorted((r for r in self._entries if r.x.tobytes() not in told), key=lambda r: (r.step, r.index))
 
 
-def _checked(folder: RunFolder, prior: Prior) -> list[Entry]:
+def _checked_entries(folder: RunFolder, prior: Prior) -> list[Entry]:
     """The entries in a folder, after checking that they belong to the prior.
 
     Raises:

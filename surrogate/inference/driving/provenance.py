@@ -133,19 +133,19 @@ def _source_hash(function: Any) -> str:
     try:
         source = inspect.getsource(function if hasattr(function, "__qualname__") else type(function))
     except (OSError, TypeError):  # defined interactively, or not Python
-        source = "" if code is None else _compiled(code)
+        source = "" if code is None else _byte_code(code)
     if not source:
         return ""
     bound.append(getattr(function, "__defaults__", None))
     if code is not None:
         bound.append(code.co_consts)  # distinguishes lambdas on one line
         bound += [_contents(cell) for cell in getattr(function, "__closure__", None) or ()]
-    return hashlib.sha256((source + "".join(map(_spelled, bound))).encode()).hexdigest()
+    return hashlib.sha256((source + "".join(map(_spelling, bound))).encode()).hexdigest()
 
 
-def _compiled(code: types.CodeType) -> str:
+def _byte_code(code: types.CodeType) -> str:
     """The byte code of a function and of its inner functions, as text."""
-    inner = "".join(_compiled(value) for value in code.co_consts if isinstance(value, types.CodeType))
+    inner = "".join(_byte_code(value) for value in code.co_consts if isinstance(value, types.CodeType))
     return f"{code.co_code.hex()}{code.co_names}{inner}"
 
 
@@ -156,10 +156,10 @@ def _contents(cell: Any) -> Any:
         return None
 
 
-def _spelled(value: Any) -> str:
+def _spelling(value: Any) -> str:
     """Plain values as text; others by their type, because their text may contain memory addresses."""
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return f"{value.dtype}{value.shape}{hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}"
     if isinstance(value, tuple):
-        return f"({','.join(map(_spelled, value))})"
+        return f"({','.join(map(_spelling, value))})"
     return repr(value) if isinstance(value, _PLAIN) else type(value).__qualname__

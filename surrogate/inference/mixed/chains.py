@@ -71,7 +71,7 @@ def chain_of_levels(
         x.append(levels.points(draws, level))
         log_density.append(heights + levels.log_prior[level])
     order = rng.permutation(sum(map(len, x)))
-    combined = _combined(chains, p, len(levels.columns))
+    combined = _combine(chains, p, len(levels.columns))
     chain = replace(combined, samples=np.concatenate(x)[order], log_density=np.concatenate(log_density)[order])
     return chain, _bridge_of(samples, bridges)
 
@@ -81,7 +81,7 @@ def _shift(view: View, level: int) -> float:
     return at_level(view, level).model.y_max - view.model.y_max
 
 
-def _combined(chains: dict[int, Chain], p: Array, k: int) -> Chain:
+def _combine(chains: dict[int, Chain], p: Array, k: int) -> Chain:
     """A chain with the diagnostics of all chains together, but not yet their draws."""
     longest = np.max([chain.autocorrelation_time for chain in chains.values()], axis=0)
     bad = [chain.reason for chain in chains.values() if not chain.converged]

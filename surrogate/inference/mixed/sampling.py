@@ -182,7 +182,7 @@ def draw_levels(model: LogDensity, setup: Setup, t: Array, previous: Draws | Non
     rows = rng("rows")
     posterior = [_some(own.posterior, s * setup.particles, rows) for own, s in zip(drawn, share, strict=True)]
     warmer = [_some(own.warm, s * setup.particles, rows) for own, s in zip(drawn, warm, strict=True)]
-    return Draws(_joined(levels, live, posterior), _joined(levels, live, warmer))
+    return Draws(_join(levels, live, posterior), _join(levels, live, warmer))
 
 
 def _some(draws: Array, count: float, rng: np.random.Generator) -> Array:
@@ -191,7 +191,7 @@ def _some(draws: Array, count: float, rng: np.random.Generator) -> Array:
     return draws[np.sort(chosen)]
 
 
-def _joined(levels: Levels, live: Indices, parts: Sequence[Array]) -> Array:
+def _join(levels: Levels, live: Indices, parts: Sequence[Array]) -> Array:
     """Points of all levels from the continuous parts of each."""
     return np.concatenate([levels.points(part, int(level)) for level, part in zip(live, parts, strict=True)])
 

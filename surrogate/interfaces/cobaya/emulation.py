@@ -233,7 +233,7 @@ class Pipeline:
 
     def __reduce__(self) -> tuple[Any, ...]:
         packages = getattr(self.model, "packages_path", None)
-        return _rebuilt, (
+        return _rebuild, (
             self.model.info(),
             packages,
             self.bounds,
@@ -243,7 +243,7 @@ class Pipeline:
         )
 
 
-def _rebuilt(info: dict[str, Any], packages: str | None, bounds: Array, *rest: Any) -> Pipeline:
+def _rebuild(info: dict[str, Any], packages: str | None, bounds: Array, *rest: Any) -> Pipeline:
     """Rebuilds a pipeline in another process from its description, since models cannot be pickled."""
     return Pipeline(get_model(info, packages_path=packages), bounds, *rest)
 

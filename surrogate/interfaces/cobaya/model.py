@@ -82,7 +82,7 @@ class CobayaLikelihood:
         return total, {recorded[name]: value for name, value in derived.items()}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (self.model.info(), getattr(self.model, "packages_path", None), self.bounds)
+        return _rebuild, (self.model.info(), getattr(self.model, "packages_path", None), self.bounds)
 
 
 def recorded_names(model: Model) -> dict[str, str]:
@@ -105,7 +105,7 @@ def _as_float(value: Any) -> float:
     return np.nan if value is None else float(value)
 
 
-def _rebuilt(info: dict[str, Any], packages_path: str | None, bounds: Array) -> CobayaLikelihood:
+def _rebuild(info: dict[str, Any], packages_path: str | None, bounds: Array) -> CobayaLikelihood:
     """Rebuilds the likelihood in another process from its description, since models cannot be pickled."""
     return CobayaLikelihood(get_model(info, packages_path=packages_path), bounds)
 

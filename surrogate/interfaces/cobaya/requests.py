@@ -188,15 +188,15 @@ class Desk:
         try:
             if method == "get_param" and len(args) == 1 and not isinstance(args[0], str):
                 args = (tuple(args[0]),)
-            key = (theory, method, _frozen(args), _frozen(options))
+            key = (theory, method, _hashable(args), _hashable(options))
             if self.outputs is not None:
                 if key not in self.products:
-                    msg = f"{_spelled(method, args, options)} has arguments that change between calls"
+                    msg = f"{_spelling(method, args, options)} has arguments that change between calls"
                     raise UnsuitedError(msg)
                 return self.products[key].answer(self.outputs)
             return self._note(key, theory, method, args, options, function(*args, **options))
         except UnsuitedError as error:
-            self.reason = self.reason or f"{_spelled(method, args, options)}: {error}"
+            self.reason = self.reason or f"{_spelling(method, args, options)}: {error}"
             raise
 
     def _note(self, key: Any, theory: str, method: str, args: Any, options: Any, answer: Any) -> Any:
@@ -220,7 +220,7 @@ class Desk:
             try:
                 shape, leaves = _leaves(f"{method.removeprefix('get_')}.{number}", answer, used)
             except UnsuitedError as error:
-                self.reason = self.reason or f"{_spelled(method, args, options)}: {error}"
+                self.reason = self.reason or f"{_spelling(method, args, options)}: {error}"
                 continue
             self.products[key] = Product(theory, method, args, options, shape, leaves)
 
@@ -281,7 +281,7 @@ def _kind(value: Any) -> str:
     raise UnsuitedError(msg)
 
 
-def _frozen(value: Any) -> Any:
+def _hashable(value: Any) -> Any:
     """Arguments of a request in a hashable form.
 
     Raises:
@@ -290,9 +290,9 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return ("array", value.dtype.str, value.shape, value.tobytes())
     if isinstance(value, Mapping):
-        return ("dict", tuple(sorted((str(key), _frozen(part)) for key, part in value.items())))
+        return ("dict", tuple(sorted((str(key), _hashable(part)) for key, part in value.items())))
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return ("list", tuple(map(_frozen, value)))
+        return ("list", tuple(map(_hashable, value)))
     if isinstance(value, bool | str | bytes | int | float | np.generic | None):
         return value.item() if isinstance(value, np.generic) else value
     msg = f"an argument is a {type(value).__name__}"
@@ -303,7 +303,7 @@ def _same(value: Any, other: Any) -> bool:
     return bool(np.array_equal(value, other)) if isinstance(value, np.ndarray) else bool(value == other)
 
 
-def _spelled(method: str, args: Any, options: Mapping[str, Any]) -> str:
+def _spelling(method: str, args: Any, options: Mapping[str, Any]) -> str:
     """A request as text, with arrays shortened."""
 
     def short(value: Any) -> str:

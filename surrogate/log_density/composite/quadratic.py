@@ -127,7 +127,7 @@ def quadratics_of(general: GeneralComparison, x: Array, z: Array, y: Array) -> C
     if any(part is None for part in found):
         return general
     constant, slope, hessian = (np.array(part) for part in zip(*found, strict=True))
-    mixed = _mixed(base, fast, 0.25 * (high - low))
+    mixed = _mixed_derivatives(base, fast, 0.25 * (high - low))
     quadratics = QuadraticComparison(constant, slope, hessian, fast, nodes, anchor[fast], mixed, low, high)
     error = np.abs(quadratics.value(z[near], x[near]) - y[near])
     if not (error <= _WRONG + _WRONG_OF_DEPTH * depth[near]).all():
@@ -198,7 +198,7 @@ def _quadratic(calls: _Calls, steps: Array) -> tuple[float, Array, Array] | None
     return float(centre), 0.5 * (above - below) / steps, (vectors * np.minimum(values, 0.0)) @ vectors.T
 
 
-def _mixed(base: _Calls, fast: Indices, widths: Array) -> Array:
+def _mixed_derivatives(base: _Calls, fast: Indices, widths: Array) -> Array:
     """Mixed second derivatives with respect to the fast parameters, an upper triangle with shape (p, p)."""
     out = np.zeros((len(fast), len(fast)))
     zero = np.zeros((1, len(base.general.spread)))

@@ -31,7 +31,7 @@ def affine(p: Predictor) -> tuple[Array, Array]:
 
 def augmented_trend(p: Predictor) -> Array:
     """The trend as a quadratic form of z, with shape (e + 1, e + 1)."""
-    return _augmented(p.trend, p.residual.lengthscale)
+    return _augment(p.trend, p.residual.lengthscale)
 
 
 def tilted_trend(p: Predictor) -> tuple[Array, Array] | None:
@@ -39,10 +39,10 @@ def tilted_trend(p: Predictor) -> tuple[Array, Array] | None:
     if not len(p.tilted):
         return None
     e = len(p.coordinates.centre)
-    return np.append(p.tilted[:e] * p.residual.lengthscale, 0.0), _augmented(p.tilted[e:], p.residual.lengthscale)
+    return np.append(p.tilted[:e] * p.residual.lengthscale, 0.0), _augment(p.tilted[e:], p.residual.lengthscale)
 
 
-def _augmented(quadratic: Array, lengthscale: Array) -> Array:
+def _augment(quadratic: Array, lengthscale: Array) -> Array:
     """c + b.u + u.C.u as a quadratic form of z, with shape (e + 1, e + 1)."""
     e = len(lengthscale)
     out = np.zeros((e + 1, e + 1))

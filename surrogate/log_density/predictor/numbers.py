@@ -257,7 +257,7 @@ class Predictor:
         Raises:
             ValueError: If arrays are missing or inconsistent.
         """
-        arrays = _renewed(arrays)
+        arrays = _current_names(arrays)
         names = [*_names(cls), *_names(PredictorCoordinates), *_names(PredictorResidual)]
         names = [name for name in names if name not in _GROUPS]
         names += [f"feasible_{name}" for name in _names(FeasibilityArrays)]
@@ -316,7 +316,7 @@ def _names(kind: type) -> list[str]:
 _FORMER_NAMES = {"border": "points", "border_weights": "weights", "border_root": "root", "border_shape": "shape"}
 
 
-def _renewed(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
+def _current_names(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
     """Arrays of an older format, without couplings and tilt and with a process, under current names."""
     arrays = {"predictor/tilted": np.empty(0), **arrays}
     if "predictor/warp" in arrays:

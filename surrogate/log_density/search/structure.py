@@ -83,7 +83,7 @@ def neighbours(
     kinds = {tuple(warp.kinds), tuple(warp.plain_kinds)}
     shapes = product(_KERNELS, _TRENDS, outputs, sorted(kinds))
     out = [Structure(k, trend, o, warp.with_kinds(np.array(w))) for k, trend, o, w in shapes]
-    out += [replace(structure, warp=warp.with_kinds(np.array(w))) for w in sorted(_rewarped(warp, d, folds) - kinds)]
+    out += [replace(structure, warp=warp.with_kinds(np.array(w))) for w in sorted(_other_warps(warp, d, folds) - kinds)]
     out = [s for s in out if search.output_warps or not s.output]
     out = [s for s in out if search.input_warps or not s.warp.chosen]
     return [other for other in out if not other.same(structure)]
@@ -123,7 +123,7 @@ def foldable(problem: FitProblem, warp: InputWarp) -> list[int]:
     return [j for j in np.flatnonzero(both).tolist() if warp.possible_folds(j)]
 
 
-def _rewarped(warp: InputWarp, d: int, folds: Sequence[int]) -> set[tuple[int, ...]]:
+def _other_warps(warp: InputWarp, d: int, folds: Sequence[int]) -> set[tuple[int, ...]]:
     """Kinds of input warps that differ from the current ones in one parameter, or are the same for all."""
     out = set()
     for j in range(d):
@@ -143,7 +143,7 @@ def _variants(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
     return tuple(replace(hyper, log_amplitude=a, log_shaping=c) for a in amplitudes for c in sorted(shapings))
 
 
-def _explained(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
+def _small_residuals(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
     """Variants of the hyperparameters in which the trend explains nearly all, as a useful division must."""
     size = None if hyper.log_scale is None else hyper.log_scale + max(hyper.log_amplitude, 0.0)  # of the residual
     scales = (None,) if size is None else (size, size - _LOWERED)
@@ -151,7 +151,7 @@ def _explained(hyper: Hyperparameters) -> tuple[Hyperparameters, ...]:
     return (*(replace(exact, log_scale=scale) for scale in scales), *_variants(hyper)[:2])
 
 
-def _ranked(
+def _rank(
     problem: FitProblem, structures: list[Structure], variants: tuple[Hyperparameters, ...]
 ) -> list[tuple[float, Structure, Hyperparameters]]:
     """Scores of structures, best first, each with the best variant of the hyperparameters."""
@@ -195,9 +195,9 @@ def choose_structure(
     if present.structure.division is not None:  # it has turned out to be wrong
         present = fit_structure(problem, plain, log_noise=present.hyper.log_noise)
     divisions = [] if warp.size > _MANY else divided(warp, finite, search)
-    scored = _ranked(problem, divisions, _explained(present.hyper))[:1]
+    scored = _rank(problem, divisions, _small_residuals(present.hyper))[:1]
     if finite < determined:
-        return _refined(problem, present, scored, present, margin)
+        return _refine(problem, present, scored, present, margin)
     best = present
     if not plain.same(present.structure):
         anchor = fit_structure(problem, plain, log_noise=present.hyper.log_noise)
@@ -207,15 +207,15 @@ def choose_structure(
     deepest = float(data.y_max - data.y[data.finite].min()) / problem.temperature
     folds = foldable(problem, warp)
     structures = neighbours(present.structure, problem.d, deepest, search=search, folds=folds)
-    scored += _ranked(problem, structures, _variants(present.hyper))[:refine]
-    best = _refined(problem, present, scored, best, margin)
+    scored += _rank(problem, structures, _variants(present.hyper))[:refine]
+    best = _refine(problem, present, scored, best, margin)
     if not search.couplings or data.has_gradients or problem.draws is None or best.exact:
         return best
     best = choose_common_scale(problem, best)
     return best if best.exact else choose_couplings(problem, best)
 
 
-def _refined(
+def _refine(
     problem: FitProblem,
     present: SurrogateParameters,
     scored: list[tuple[float, Structure, Hyperparameters]],
