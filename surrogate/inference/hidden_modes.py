@@ -38,8 +38,8 @@ __all__ = [
 GAINS = {"fast": 0.03, "normal": 0.008, "thorough": 0.00025}
 """Smallest reduction of a hidden mode's probability for which an evaluation is worth its cost, by effort."""
 
-_LONG = 50  # evaluations from which the cost of another one counts relative to them ...
-_LEAST = 0.5  # ... down to this share of `GAINS`: a thorough search would go on for hundreds of evaluations without it
+_LONG = 50  # number of evaluations beyond which the cost of another one is measured relative to it,
+_LEAST = 0.5  # but the gain is at least this share of `GAINS`: otherwise a thorough search would take hundreds more
 
 SMALLEST_SHARE = 0.05
 """Share of the mass above which a mode matters."""
@@ -248,7 +248,7 @@ def check_effort(effort: str) -> str:
 
 
 def least_gain(effort: str, evaluations: int) -> float:
-    """Reduction of a hidden mode's probability for which another evaluation is worth its cost.
+    """Smallest reduction of a hidden mode's probability that justifies another evaluation.
 
     >>> [least_gain("normal", n) for n in (20, 75, 500)]
     [0.008, 0.005333333333333333, 0.004]
