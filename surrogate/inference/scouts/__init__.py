@@ -3,6 +3,7 @@
 from surrogate.inference.scouts.denied import Denied
 from surrogate.inference.scouts.emptiest import Emptiest
 from surrogate.inference.scouts.fill import Fill
+from surrogate.inference.scouts.fit import Fit
 from surrogate.inference.scouts.levels import UnseenLevels
 from surrogate.inference.scouts.own_draws import OwnDraws
 from surrogate.inference.scouts.probes import Probes
@@ -11,7 +12,7 @@ from surrogate.inference.scouts.scout import Place, Scout
 
 __all__ = ["MIXED_SCOUTS", "SCOUTS", "Place", "Scout"]
 
-SCOUTS: tuple[Scout, ...] = (OwnDraws(), Emptiest(), Denied(), Promising(), Fill(), Probes())
+SCOUTS: tuple[Scout, ...] = (OwnDraws(), Emptiest(), Denied(), Promising(), Fit(), Fill(), Probes())
 
 MIXED_SCOUTS: tuple[Scout, ...] = (*SCOUTS, UnseenLevels())
 """Scouts of runs with categories and integers."""
