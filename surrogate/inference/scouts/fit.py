@@ -27,9 +27,9 @@ _GAIN = 2.0  # nats above the best evaluation from which the best fit is worth a
 class Fit:
     """The points at which predicted outputs fit best, after Gauss, Newton, Levenberg and Marquardt.
 
-    Fits start from several evaluations, and the errors of the outputs damp them. Early in a run all that may lead to the
-    mode are followed: fits of exact outputs end in a lesser mode as often as not, and each batch brings them all a step
-    ahead. Later the best one is evaluated while it is above all evaluations.
+    Fits start from several evaluations and are damped by the errors of the outputs. Early in a run all that may lead to
+    the mode are followed, each a step ahead with every batch: fits of exact outputs end in a lesser mode as often as
+    not. Later the best one is evaluated while it is above all evaluations.
     """
 
     name = "fit"
