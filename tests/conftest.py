@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -29,6 +30,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def one_thread() -> None:
     """Small matrices are slower on many threads, and sums come out in one order."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def root_logger() -> Iterator[None]:
+    """Resets the root logger and the hook of exceptions, which programs such as Cobaya set."""
+    root, hook = logging.getLogger(), sys.excepthook
+    level, handlers = root.level, list(root.handlers)
+    yield
+    sys.excepthook = hook
+    root.setLevel(level)
+    for handler in set(root.handlers) - set(handlers):
+        if type(handler) in (logging.StreamHandler, logging.FileHandler):  # those of pytest are of other types
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,8 @@ def half_normal(x):
 
 
 def names_of(protocol):
-    return {name for name in vars(protocol) if not name.startswith("_")}
+    bases = [base for base in protocol.__mro__ if base.__module__.startswith("surrogate.")]
+    return {name for base in bases for name in vars(base) if not name.startswith("_")}
 
 
 class Only:

@@ -77,7 +77,7 @@ def test_a_profiled_scale_is_found_and_a_constant_is_estimated():
         (
             Process(RBF([1.0]) * Matern32([1.0]), noise=Nugget(0.1)),
             TypeError,
-            "sums of .* got a part of the kind Product",
+            "sums of .* got the part Product",
         ),
     ],
 )
