@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from surrogate.arrays import default_float_errors
 from surrogate.executors.blas import one_thread
 from surrogate.inference.conclusion import conclude
@@ -37,8 +39,8 @@ def load_result(
         target: The ``Observables``, needed only for a run of them; the simulator is not called.
 
     Raises:
-        ValueError: If the folder holds no run, a run without a surrogate yet, or a run of ``Observables`` and there is
-            no target.
+        ValueError: If the folder holds no run, a damaged one, a run without a surrogate yet, or a run of
+            ``Observables`` and there is no target.
     """
     place = RunFolder(Path(folder).absolute())
     if not place.state_path.exists():
@@ -62,6 +64,10 @@ def load_result(
     inner = posterior if nuisances is None else nuisances.marginal
     loop = PosteriorLoop(Setup(asked) if inner is None else Setup(inner.prior, observables=inner.observables))
     with one_thread():
-        result = conclude(loop, state, state.verdict.reason, n_samples)
+        try:
+            result = conclude(loop, state, state.verdict.reason, n_samples)
+        except (ArithmeticError, torch.linalg.LinAlgError) as error:
+            msg = f"no surrogate can be built from {place.state_path} ({error}): restore it from a copy, or remove it"
+            raise ValueError(msg) from error
         result = with_amplitudes(nuisances, replace(result, target=posterior), state.seed)
     return replace(result, record=replace(result.record, origin=load_origin(place)))

@@ -107,6 +107,7 @@ class State:
         It also reads older layouts, with three flags instead of the phase, no findings, or other names of columns.
         """
         data = {k.removeprefix("data/"): v for k, v in arrays.items() if k.startswith("data/")}
+        _check_arrays(arrays)
         draws = Draws(arrays["draws/posterior"], arrays["draws/warm"]) if "draws/posterior" in arrays else None
         return cls(
             seed=int(arrays["seed"]),
@@ -124,6 +125,23 @@ class State:
             columns=tuple(_FORMER_COLUMNS.get(name, name) for name in map(str, arrays["trace_columns"])),
             trace=arrays["trace"],
         )
+
+
+def _check_arrays(arrays: Mapping[str, NDArray]) -> None:
+    """Raises ValueError unless points and draws in saved arrays are finite, and predictions belong to the points."""
+    n, d = arrays["data/x"].shape
+    shapes = {"data/x": (n, d), "predicted": (n, 2)}
+    if arrays["trace_columns"].size:
+        shapes["trace"] = (len(arrays["trace"]), arrays["trace_columns"].size)
+    shapes |= {name: (len(arrays[name]), d) for name in ("draws/posterior", "draws/warm") if name in arrays}
+    for name, shape in shapes.items():
+        x = arrays[name]
+        if x.shape != shape or x.dtype.kind != "f" or (name.startswith("draws") and len(x) < 2):
+            msg = f"{name} must be floating-point numbers with shape {shape}, got {x.dtype} with shape {x.shape}"
+            raise ValueError(msg)
+        if name not in ("predicted", "trace") and not np.isfinite(x).all():
+            msg = f"{name} must be finite"
+            raise ValueError(msg)
 
 
 def _phase(arrays: dict[str, NDArray]) -> Phase:

@@ -68,6 +68,7 @@ class LabelSettings:
             ("level", 0.0 < self.level < 1.0, "a probability between 0 and 1"),
             ("uncertainty", self.uncertainty in _POSTERIORS, f"one of {', '.join(_POSTERIORS)}"),
             ("folds", _count(self.folds, 2), "a whole number of at least 2"),
+            ("table_is_random", isinstance(self.table_is_random, bool), "true or false"),
         ):
             if not good:
                 msg = f"{name} must be {words}, got {getattr(self, name)!r}"
