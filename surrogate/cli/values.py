@@ -20,7 +20,7 @@ def mapping(value: Any, where: str, *, instead: str = "") -> dict[Any, Any]:
 
 
 def check_words(given: Iterable[Any], allowed: Collection[str], where: str, *, besides: str = "") -> None:
-    """Raises ValueError for the first key that is not allowed, with the closest allowed key in the message."""
+    """Raises a ValueError for the first key that is not allowed, with the closest allowed key in the message."""
     for word in given:
         if word not in allowed:
             place = f"{where}: " if where else ""
@@ -31,12 +31,12 @@ def check_words(given: Iterable[Any], allowed: Collection[str], where: str, *, b
 
 
 def nearest(word: str, words: Collection[str]) -> str:
-    """A question that names the closest word, or nothing."""
+    """The end of a message, "; did you mean 'x'?", with the closest of the words; empty if none is close."""
     return did_you_mean(word, words, cutoff=0.5)
 
 
 def number(value: Any, where: str) -> float:
-    """Converts text such as 1e-3, which YAML 1.1 does not read as a number, to a number."""
+    """The value as a float; text such as 1e-3, which YAML 1.1 does not read as a number, is converted."""
     if isinstance(value, bool) or not isinstance(value, (str, numbers.Real)):
         return refuse(value, where)
     try:
@@ -52,16 +52,16 @@ def refuse(value: Any, where: str, what: str = "a number") -> Any:
 
 
 def whole(value: Any, where: str) -> int:
-    """A whole number."""
+    """The value, which must be a whole number or text that spells one; otherwise a ValueError."""
     found = number(value, where)
     return int(found) if found.is_integer() else refuse(value, where, "a whole number")
 
 
 def flag(value: Any, where: str) -> bool:
-    """True or false."""
+    """The value, which must be True or False; otherwise a ValueError."""
     return value if isinstance(value, bool) else refuse(value, where, "true or false")
 
 
 def text(value: Any, where: str) -> str:
-    """Text."""
+    """The value, which must be text; otherwise a ValueError."""
     return value if isinstance(value, str) else refuse(value, where, "text")

@@ -67,8 +67,8 @@ class Covariance:
         Args:
             weights: ``surrogate.gp.weights.Weights``, with the shape of the matrix; may be overwritten.
             out: Receives the derivatives with respect to the log-hyperparameters, with shape (size,).
-            inputs: Those with respect to the inputs are added to this, with shape (n, d); None to skip them. There must
-                then be no derivatives among the rows.
+            inputs: The derivatives with respect to the inputs are added to this array, with shape (n, d); None to skip
+                them. If it is given, there must be no derivatives among the rows.
 
         Returns:
             The sum. O(n^2 d).

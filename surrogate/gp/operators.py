@@ -146,7 +146,7 @@ class TiledOperator(PairOperator):
 
 @dataclass(frozen=True, eq=False)
 class FeatureSum:
-    """K + Phi Phi^T: the covariance of a residual and of a mean with standard normal coefficients.
+    """K + Phi Phi^T: the covariance of a residual process plus a mean whose coefficients are standard normal.
 
     Attributes:
         residual: K, an operator with shape (n, n).

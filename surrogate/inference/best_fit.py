@@ -117,8 +117,8 @@ class Confirmation:
     Attributes:
         log_likelihood: As ``infer`` takes it, or a ``Posterior``; that of the run if None.
         executor: As ``infer`` takes it.
-        max_evaluations: Calls allowed.
-        tolerance: Nats that a maximum may be higher.
+        max_evaluations: Number of calls allowed.
+        tolerance: By how many nats another point nearby may be better than a confirmed maximum.
 
     Raises:
         ValueError: If a number is out of range.

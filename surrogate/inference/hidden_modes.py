@@ -172,8 +172,8 @@ def _limit(depth: Array) -> Array:
 def count_modes(known: Mixture) -> int:
     """Number of groups of components between which the density of a Gaussian mixture has a valley.
 
-    Components are of one mode, as those that follow an arm or a ring are, if half-way between their means the density
-    is above a third of the lower one at these.
+    Two components belong to one mode if the density half-way between their means is above a third of the lower of the
+    densities at the two means. A chain of such pairs, along an arm or a ring, is one mode too.
     """
     k = len(known.weights)
     middle = 0.5 * (known.means[:, None] + known.means[None]).reshape(k * k, -1)

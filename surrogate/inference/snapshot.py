@@ -34,7 +34,7 @@ class Snapshot:
     state: State
 
     def rng(self, *purpose: int | str) -> np.random.Generator:
-        """Random generator of this step for a purpose."""
+        """Random generator seeded by the run, the step and the purpose: words or numbers that set its stream apart."""
         return generator(self.state.seed, self.state.step, *purpose)
 
     @property

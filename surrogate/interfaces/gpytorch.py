@@ -157,9 +157,10 @@ class ModelOperator(PairOperator):
 
 
 def operator_of(model: Any, likelihood: Any) -> KernelOperator | ModelOperator:
-    """Covariance of the training points in float64, tiled if this package has the kernel, otherwise from the model.
+    """Covariance matrix of the training points, in float64.
 
-    A few points are used to check that the model's ``forward`` is that kernel of its inputs.
+    If this package has the kernel of the model, the matrix is computed in tiles, after a comparison with the model's
+    ``forward`` at a few points; if they differ, or there is no such kernel, its entries come from ``forward``.
     """
     general = ModelOperator(_in_double(model), model.train_inputs[0].detach().double())
     try:

@@ -23,7 +23,7 @@ class Likelihood(Protocol):
         """Gradients of -log p(y | f) with respect to f, with shape (n, c), at targets y drawn from p(y | f)."""
 
     def roots(self, outputs: Tensor) -> list[Tensor]:
-        """Vectors s_1, s_2, ... per row, with shape (n, c); the sum of s_j s_j^T is the Hessian of -log p(y | f)."""
+        """Arrays s_1, s_2, ... with shape (n, c) each; row by row, sum_j s_j s_j^T is the Hessian of -log p(y | f)."""
 
     def curvature(self, outputs: Tensor, a: Tensor, b: Tensor) -> Tensor:
         """a^T H b of each row for the Hessian H of -log p(y | f), with shape (n,); a and b have shape (n, c)."""
@@ -102,23 +102,23 @@ class Bernoulli:
     weight: float = 1.0
 
     def negative_log_density(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """-log p(y | f) of each row times the weight, with shape (n,); targets may lie between 0 and 1."""
+        """``weight`` times -log p(y | f) of each row, with shape (n,); targets may lie between 0 and 1."""
         target = targets.reshape(outputs.shape).to(outputs)
         return self.weight * functional.binary_cross_entropy_with_logits(outputs, target, reduction="none").sum(1)
 
     def sampled_gradients(self, outputs: Tensor, generator: torch.Generator | None) -> Tensor:
-        """sigmoid(f) minus a target drawn from it, times the square root of the weight, with shape (n, c)."""
+        """sqrt(weight) (sigmoid(f) - y) with y drawn from p(y | f), with shape (n, c)."""
         p = outputs.sigmoid()
         return self.weight**0.5 * (p - torch.bernoulli(p, generator=generator))
 
     def roots(self, outputs: Tensor) -> list[Tensor]:
-        """Vectors with the single entry sqrt(p (1 - p)), one for each output."""
+        """Vectors with the single nonzero entry sqrt(weight p (1 - p)), one for each output."""
         p = outputs.sigmoid()
         size = (self.weight * p * (1.0 - p)).sqrt()
         unit = torch.eye(p.shape[1], dtype=p.dtype, device=p.device)
         return [size * row for row in unit]
 
     def curvature(self, outputs: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        """The sum of p (1 - p) a b, with shape (n,)."""
+        """``weight`` times the sum of p (1 - p) a b over outputs, with shape (n,)."""
         p = outputs.sigmoid()
         return self.weight * (p * (1.0 - p) * a * b).sum(1)

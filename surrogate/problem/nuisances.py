@@ -111,7 +111,7 @@ class Nuisances:
         return out
 
     def covers(self, data: Dataset) -> bool:
-        """Whether the amplitudes can be integrated out of evaluations: all finite ones have outputs."""
+        """Whether the amplitudes can be integrated out: each evaluation with a finite value needs its outputs."""
         return bool(data.has_outputs[data.finite].all())
 
     def reduced(self, data: Dataset) -> Dataset:

@@ -124,8 +124,8 @@ class Posterior:
     def evaluate_many(self, x: np.ndarray) -> list[Evaluation]:
         """Evaluations of points with shape (b, d), by one call of a vectorised likelihood.
 
-        After an exception all points have failed; NaN or +inf only fails its own point. A likelihood that is not
-        vectorised is called once for each point.
+        If a vectorised likelihood raises an exception, all b evaluations are failures; a value of NaN or +inf is a
+        failure of its own point only. A likelihood that is not vectorised is called once for each point.
 
         Raises:
             ValueError: If x does not have shape (b, d).

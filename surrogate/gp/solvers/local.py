@@ -176,7 +176,7 @@ class LocalPosterior:
 def local_posterior(
     process: ScaledProcess, data: Observations, *, neighbours: int = 256, calibration: Tensor
 ) -> LocalPosterior:
-    """The posterior conditioned on nearest neighbours; the constant is the mean of the values.
+    """The posterior whose predictions are conditioned on nearest neighbours, with the mean of the values as prior mean.
 
     Args:
         process: Kernel and hyperparameters. A given scale is kept.

@@ -88,7 +88,7 @@ class EachLevel:
 
     @property
     def columns(self) -> Mapping[str, float]:
-        """Columns of the check."""
+        """Columns of the trace that the check fills, each with the value recorded when it was not computed."""
         return self.check.columns
 
     def look(self, view: View) -> Finding:

@@ -19,7 +19,7 @@ def is_staged(setup: Setup) -> bool:
 
 
 def searched(levels: Levels, points: Array) -> Family | None:
-    """The family whose search began last, given the points of finite values, with shape (n, d); None if none has."""
+    """The family whose search began last, given the points x of finite values, with shape (n, d); None at the start."""
     families = begun(levels, points)
     return families[-1] if families else None
 

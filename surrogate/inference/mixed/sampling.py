@@ -258,7 +258,7 @@ class _LevelTarget:
 
 
 def draws_at(levels: Levels, draws: Draws, level: int) -> Draws:
-    """The continuous parts of the draws of one level."""
+    """The draws that have this level, without their discrete columns."""
     posterior, warm = (
         part[levels.index(part) == level][:, levels.continuous] for part in (draws.posterior, draws.warm)
     )

@@ -135,7 +135,9 @@ class GaussianComparison:
 
 @dataclass(frozen=True, eq=False)
 class GeneralComparison:
-    """Any other comparison: it is called at reconstructed outputs, and expanded by differences over one sd.
+    """A comparison of unknown form, called at outputs reconstructed from the components z.
+
+    Its derivatives with respect to z are central differences with a step of one sd of each component.
 
     Attributes:
         target: The target.

@@ -29,9 +29,10 @@ def simplex(count: int) -> Array:
 
 
 def coordinates_of(levels: Levels, members: Indices) -> Array:
-    """Coordinates of all levels that distinguish those of a group, with shape (L, e); e = 0 for a group of one.
+    """Coordinates that distinguish the levels of a group, with shape (L, e); e = 0 for a group of one.
 
-    Integers of the group are scaled to [0, 1]. Rows of other levels are NaN.
+    There is a row for each of the L levels of the problem; those of levels outside the group are NaN. Integers are
+    scaled to [0, 1] within the group.
 
     Args:
         levels: All levels of the problem.
@@ -80,7 +81,7 @@ class Embedding:
 
     @property
     def is_constant(self) -> bool:
-        """Whether nothing acts on the one level of the group."""
+        """Whether the group has one level, whose log-likelihood depends on no continuous parameter."""
         return len(self.columns) + self.table.shape[1] == 0
 
     def forward(self, t: Array, level: Indices) -> Array:
