@@ -266,7 +266,7 @@ class Component:
         return self.kernel.with_vector(vector).diagonal(u)
 
     def inexact(self, vector: Array) -> str:
-        """Why the evidence at these hyperparameters may be off that of the exact process by more than 0.2 nats.
+        """Why the evidence at these hyperparameters may differ from that of the exact process by more than 0.2 nats.
 
         Empty if it is not, at 500 points and noise of 0.3 sds, or without numbers. Other kernels than the squared
         exponential have too wide a spectrum for that with some dozens of functions.

@@ -207,7 +207,7 @@ class AdditiveBasis:
         posterior = posterior_at(self, own)
         pairs = zip(self.components, self.vectors(own), strict=True)
         if reasons := [reason for component, part in pairs if (reason := component.inexact(part))]:
-            msg = f"the evidence may be off that of the exact process by more than 0.2 nats: {'; '.join(reasons)}"
+            msg = f"the evidence may differ from that of the exact process by more than 0.2 nats: {'; '.join(reasons)}"
             warnings.warn(msg, RuntimeWarning, stacklevel=2)
         return posterior
 

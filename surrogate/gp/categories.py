@@ -240,7 +240,7 @@ class Correlated(CategoryKernel):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """loading[i,k] of category i and factor k."""
+        """Names loading[i,k], for category i and factor k."""
         return _numbered("loading", self.count, self.rank)
 
     @property
@@ -305,7 +305,7 @@ class Unstructured(CategoryKernel):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """factor[i,k] of category i and column k, then variance[i]."""
+        """Names factor[i,k], for category i and column k of W, then variance[i]."""
         variances = tuple(f"variance[{i}]" for i in range(self.count))
         return _numbered("factor", self.count, self.rank) + variances
 

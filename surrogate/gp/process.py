@@ -83,10 +83,10 @@ class Data:
 
         Args:
             u: Inputs, with shape (n, d).
-            y: With shape (n,), or (n, q) without derivatives.
-            depth: With shape (n,).
-            noise: With shape (n,).
-            unit: With shape (n,).
+            y: Values, with shape (n,), or (n, q) for q outputs without derivatives.
+            depth: Depths of the points below the relevant region, with shape (n,).
+            noise: Known sds of the values, with shape (n,).
+            unit: Factors of the sd of common noise at each point, in units of y, with shape (n,); None if they are one.
             slope: Derivatives of y with respect to u, with shape (n, d); nan where unknown.
             device: Device of the tensors.
         """

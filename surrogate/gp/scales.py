@@ -215,7 +215,7 @@ class ScalePrior:
     lengthscale_bounds: tuple[float, float] = (5e-3, 1e3)
 
     def priors(self, d: int) -> Priors:
-        """The same for each entry of theta."""
+        """The priors and bounds of the entries of theta, log eta and d log-lengthscales, as arrays."""
         low, high = np.log(np.array([self.eta_bounds, *([self.lengthscale_bounds] * d)])).T
         precision = np.array([self.eta_sd**-2, *([self.lengthscale_sd**-2] * d)])
         return Priors(self.centre(d), precision, low, high)

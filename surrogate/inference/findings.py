@@ -31,7 +31,7 @@ class Claim(Enum):
 
     @property
     def agrees(self) -> bool:
-        """Whether a claim may be made."""
+        """Whether the check lets the run claim convergence."""
         return self in (Claim.STANDS, Claim.WAITS)
 
     @property

@@ -297,7 +297,7 @@ class _Collector:
         self._stray: Cell | None = None
 
     def add(self, cells: Sequence[str]) -> None:
-        """Adds the next cells."""
+        """Adds the cells of the next rows."""
         if self._keep_text:
             self._texts.append(cells)
             return

@@ -113,7 +113,7 @@ class NystromPreconditioner:
     def build(
         cls, operator: Operator, noise: float | Tensor, *, rank: int, generator: torch.Generator
     ) -> NystromPreconditioner:
-        """The preconditioner from up to ``rank`` randomly pivoted columns of K, which costs these and O(n rank^2)."""
+        """The preconditioner from up to ``rank`` columns of K with random pivots; O(n rank^2) besides the columns."""
         return cls.of(accelerated_cholesky(operator, min(rank, operator.shape[0]), generator=generator), noise)
 
     @property

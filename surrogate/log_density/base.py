@@ -29,13 +29,13 @@ def limited(value: Array, probability: Array) -> Array:
     """Values of a smooth mean, limited to 3 where the probability of being feasible is below 1/2, with shape (m,).
 
     Otherwise the mean of a process may rise without limit beyond a cliff: a quadratic through two narrow crescents rose
-    by 60 nats between them, where a probability of 1 % took off only 5, and the draws were there.
+    by 60 nats between them, where the log of a probability of 1 % lowered it by only 5, so that all draws lay there.
     """
     return np.where(probability < _PROBABLY_INFEASIBLE, np.minimum(value, _HIGHEST_BEYOND), value)
 
 
 def discounted(value: Array, probability: Array, floor: float) -> Array:
-    """The limited values plus the log of the probability of being feasible, at least ``floor``, with shape (m,)."""
+    """The result of ``limited`` plus the log of the probability or of ``floor`` if that is larger, with shape (m,)."""
     with np.errstate(divide="ignore"):
         return limited(value, probability) + np.log(np.maximum(probability, floor))
 

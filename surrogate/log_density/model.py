@@ -166,7 +166,7 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
     def conditional_mixture(
         self, t: Array, log_prior: Callable[[Array], Array], temperature: float = 1.0
     ) -> Mixture | None:
-        """A proposal that follows a funnel down its neck, where a divided trend explains the data; None elsewhere.
+        """A proposal that follows a funnel down its neck; None if no trend divided by a parameter explains the data.
 
         See ``surrogate.log_density.conditional``.
         """

@@ -67,7 +67,10 @@ class Parameters(Quality, Protocol):
 
 
 class LogDensity(Quality, Protocol):
-    """A fitted, immutable surrogate of a log-likelihood."""
+    """A fitted, immutable surrogate of a log-likelihood.
+
+    Points t are in unit coordinates, with shape (m, d). A value is (y - y_max) / temperature for a log-likelihood y.
+    """
 
     @property
     def y_max(self) -> float:
@@ -98,19 +101,22 @@ class LogDensity(Quality, Protocol):
         ...
 
     def bare_mean(self, t: Array) -> Array:
-        """Mean value without trust region and feasibility, with shape (m,)."""
+        """Mean of the value without trust region and feasibility, with shape (m,)."""
         ...
 
     def smooth(self, t: Array) -> Array:
-        """Mean value, bent down outside the region of the data, with shape (m,)."""
+        """Mean of the value, lowered outside the trust region around the data, with shape (m,)."""
         ...
 
     def if_feasible(self, t: Array) -> Array:
-        """The smooth mean, bounded where infeasible points are known, with shape (m,)."""
+        """The result of ``smooth``, limited from above where points are known to be infeasible, with shape (m,)."""
         ...
 
     def relative(self, t: Array, *, floor: float = 0.0) -> Array:
-        """The smooth mean plus the log of the probability of being feasible, at least ``floor``, with shape (m,)."""
+        """``if_feasible`` plus the log of the probability of being feasible, with shape (m,).
+
+        The probability counts as at least ``floor``.
+        """
         ...
 
     def deviations(self, t: Array, count: int, rng: np.random.Generator, *, inflate: float = 1.0) -> Array:

@@ -147,7 +147,7 @@ def table(
 
 
 def note(text: str) -> str:
-    """A small paragraph."""
+    """A paragraph in small type."""
     return f'<p class="note">{_text(text)}</p>'
 
 

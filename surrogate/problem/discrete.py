@@ -81,7 +81,7 @@ class Discrete:
             raise ValueError(msg)
         if high - low >= _MOST_VALUES:
             msg = (
-                f"integers of '{name}' may be {_MOST_VALUES} at most, got {high - low + 1}: take a continuous "
+                f"'{name}' may have at most {_MOST_VALUES} integers, got {high - low + 1}: take a continuous "
                 "parameter and round it in the likelihood"
             )
             raise ValueError(msg)

@@ -32,7 +32,7 @@ _DIRECT = 3000  # points up to which "auto" uses Cholesky
 class LSSVC(ClassifierMixin, BaseEstimator):
     """Least-squares support vector classifier for CPU and CUDA, with one-against-rest for several classes.
 
-    Errors are squared instead of hinged, so training means solving one linear system for all classes,
+    The loss is squared error instead of the hinge, so training means solving one linear system for all classes,
 
         (K + diag(1 / (C w))) a = y - b 1,    1.a = 0,
 
@@ -42,9 +42,9 @@ class LSSVC(ClassifierMixin, BaseEstimator):
     Use it for more points than ``sklearn.svm.SVC`` can handle, or on a GPU; otherwise SVC is better. As a filter of
     impossible points (1,500 points in 8 dimensions, 30 % possible), LSSVC classifies 95.3 % correctly at C = 1, SVC
     95.9 %; at C = 100 and C = 10^4, values that suit a filter, LSSVC falls to 88 % and 75 % while SVC stays at 96 %.
-    With 10,000 points the accuracies are 96.9 % and 98.6 %, in 7 s and 0.5 s on one core, because few points are
-    support vectors of SVC but all are of LSSVC. Outliers influence all of them, and good values of C differ from those
-    of SVC.
+    With 10,000 points the accuracies are 96.9 % and 98.6 %, in 7 s and 0.5 s on one core: SVC has few support vectors,
+    while every point is a support vector of LSSVC. Outliers therefore influence LSSVC more, and good values of C
+    differ from those of SVC.
 
     Attributes:
         classes_: Labels, with shape (k,).
@@ -159,7 +159,7 @@ class LSSVC(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def of_file(cls, numbers: MachineFile, *, device: str | None = None) -> LSSVC:
-        """A fitted machine made of its numbers."""
+        """The fitted classifier whose numbers were read from a file."""
         machine = cls(kernel=numbers.kernel, gamma=numbers.gamma or "auto", device=device)
         machine.gamma_, machine.classes_ = numbers.gamma, numbers.labels
         machine.support_vectors_, machine.dual_coef_ = numbers.support, numbers.coefficients

@@ -26,7 +26,8 @@ class BasisPosterior:
     Attributes:
         process: Kernel and hyperparameters.
         basis: The p functions.
-        lower: Cholesky factor of Z = F^T R^-1 F + eta I, with shape (p, p).
+        lower: Cholesky factor of Z = F^T R^-1 F + eta I, with shape (p, p), for functions F at the data and relative
+            noise variances R.
         coefficients: Posterior mean, with shape (p,).
         constant: Constant of the mean.
         log_likelihood: Log marginal likelihood in nats.

@@ -112,7 +112,7 @@ class CompositeLogDensity(LogDensityBase[CompositeParameters]):
         return (value - self.y_max) / self.temperature
 
     def smooth(self, t: Array) -> Array:
-        """The same, lowered outside the trust region."""
+        """The result of ``bare_mean``, lowered outside the trust region, with shape (m,)."""
         return self._smooth(self.whiten(t), t)
 
     def _smooth(self, u: Array, t: Array) -> Array:

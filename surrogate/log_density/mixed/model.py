@@ -118,7 +118,7 @@ class MixedLogDensity(LogDensityBase[MixedParameters]):
         return self._values(t, lambda model, z: model.smooth(z))
 
     def if_feasible(self, t: Array) -> Array:
-        """The smooth mean, bounded where points are known to be infeasible, with shape (m,)."""
+        """The result of ``smooth``, limited from above where points are known to be infeasible, with shape (m,)."""
         value = self._values(t, lambda model, z: model.if_feasible(z))
         if self.feasibility.everywhere:
             return value
@@ -251,7 +251,7 @@ class LevelLogDensity:
         return self.whole.smooth(self._full(t)) + self._offset
 
     def if_feasible(self, t: Array) -> Array:
-        """The smooth mean, bounded where infeasible points are known, with shape (m,)."""
+        """The result of ``smooth``, limited from above where points are known to be infeasible, with shape (m,)."""
         return self.whole.if_feasible(self._full(t)) + self._offset
 
     def relative(self, t: Array, *, floor: float = 0.0) -> Array:
