@@ -156,7 +156,7 @@ def _declared(categorical: Collection[str | int] | str, names: Sequence[str]) ->
             out.add(int(column))
         else:
             known = ", ".join(names)
-            msg = f"categorical must name columns of X or give their positions, got {column!r}; there are: {known}"
+            msg = f"categorical must name columns of X or give their positions, got {column!r}; X has {known}"
             raise ValueError(msg)
     return out
 

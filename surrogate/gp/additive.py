@@ -54,7 +54,9 @@ _JITTER = 1e-10  # jitter of a learned table, relative to its trace
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Prior sds of the coefficients of a component, sqrt(P) = diag(e^w) x L: sines times functions of categories.
+    """Root of the prior covariance P of the coefficients of sines times functions of categories in a component.
+
+    sqrt(P) is the Kronecker product of diag(e^w), for the sines, and L, for the functions of categories.
 
     Attributes:
         log: Logarithms w, with shape (b,), which include the sd of the component.

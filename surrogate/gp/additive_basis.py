@@ -119,7 +119,7 @@ class AdditiveBasis:
 
     @cached_property
     def process(self) -> Process:
-        """The exact process that the basis functions approximate, with the same vector and a profiled scale."""
+        """The exact process that the basis functions approximate, with the same hyperparameters and profiled scale."""
         return Process(total_kernel(self.components), noise=Nugget(0.1, fitted=True, prior=ETA), scale=None)
 
     @cached_property

@@ -81,7 +81,7 @@ class CategoryKernel(Kernel):
         return out
 
     def codes(self, u: Any) -> Any:
-        """Indices into the extended table, with shape (n,), of a column u with shape (n, 1).
+        """The codes of a column u with shape (n, 1), as integers with shape (n,); c stands for an unseen category.
 
         Raises:
             ValueError: If there are several columns, or a number is not a code.

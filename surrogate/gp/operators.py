@@ -24,9 +24,9 @@ _TILE = 1024  # rows and columns of a tile: 8 MB for each part of a kernel in fl
 
 
 class PairOperator(ABC):
-    """A matrix of covariances between pairs of points, never stored: what follows from the covariance of two sets.
+    """A matrix of covariances between pairs of points, which is never stored.
 
-    Its subclasses are dataclasses.
+    Its subclasses, which are dataclasses, only define the covariance between two sets of points.
 
     Attributes:
         x: Points of the rows, with shape (n, d).

@@ -70,7 +70,7 @@ def distil(
         losses.append(error.detach())
     loss = float(torch.stack(losses[-max(1, steps // 10) :]).mean())
     if not loss < float("inf"):
-        msg = f"distillation diverged at a relative step of {learning_rate}"
+        msg = f"distillation diverged at a relative step size of {learning_rate}"
         raise FloatingPointError(msg)
     return loss**0.5
 

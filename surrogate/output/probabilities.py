@@ -105,7 +105,7 @@ class Probabilities:
 
     def _values(self, name: str) -> tuple[Any, ...]:
         if name not in self.levels.names:
-            msg = f"categorical and integer parameters are {', '.join(self.levels.names)}, got {name!r}"
+            msg = f"the parameter must be categorical or integer ({', '.join(self.levels.names)}), got {name!r}"
             raise ValueError(msg)
         return self.levels.parameters[self.levels.names.index(name)].values
 

@@ -98,7 +98,7 @@ def test_declared_codes_are_categories():
     np.testing.assert_allclose(coded.predict(codes), words.predict(frame), rtol=1e-3)
     plain = GPRegressor(categorical=[1, 2]).fit(codes.drop(columns="z").to_numpy(dtype=float), y)
     np.testing.assert_allclose(plain.predict(codes.drop(columns="z").to_numpy(dtype=float)), coded.predict(codes))
-    with pytest.raises(ValueError, match="categorical must name columns .* got 'size'; there are: x, colour"):
+    with pytest.raises(ValueError, match="categorical must name columns .* got 'size'; X has x, colour"):
         GPRegressor(categorical=["size"]).fit(codes, y)
 
 

@@ -24,7 +24,7 @@ def negative_log_evidence(
         data: The data.
         vector: Log-hyperparameters, with shape (size,), used instead of the process's own.
         given: Subset of the data on which to condition: its own likelihood is divided out, leaving the density of the
-            others given these. Cheaper if they are the first of few data.
+            others given these. With few data it is cheaper if the subset comes first.
 
     Returns:
         The value in nats and the gradient, with shape (size,).

@@ -24,7 +24,7 @@ class NeighbourEvidence:
 
     ``objective(theta)`` is minus the sum over b targets of log p(y_i | y of the m nearest others), with the output
     scale profiled, times n / b, so that it has the weight of n points. Neighbours are fixed; choose them again if the
-    lengthscales have changed by a factor.
+    lengthscales have changed much.
 
     It is the conditional likelihood of Vecchia (1988), https://www.jstor.org/stable/2345768, but with neighbours from
     the whole data set instead of from earlier points in an ordering. Every factor is then a prediction at the density

@@ -43,7 +43,8 @@ class ComputationAware:
     Attributes:
         process: Kernel and hyperparameters.
         x: Points, with shape (n, d).
-        directions: D = S L^-T, with shape (n, k), orthonormal in the inner product of K + eta R: C = D D^T.
+        directions: D = S L^-T, with shape (n, k), orthonormal in the inner product of K + eta R, so that D D^T takes
+            the place of (K + eta R)^-1.
         projected: D^T (y - constant), with shape (k,).
         constant: Constant of the mean.
         residual: Relative residual of the full system, that is, the part of y not explained by the projections.

@@ -268,7 +268,7 @@ def draws_at(levels: Levels, draws: Draws, level: int) -> Draws:
 def level_features(levels: Levels, t: Array, probability: Array) -> Array:
     """Features of points t: their continuous columns, and for each relevant level whether they belong to it.
 
-    Relevant levels are those with a probability above half a per cent, except the most probable one, at most ten.
+    Relevant are at most ten levels with probabilities above half a per cent, not counting the most probable level.
     """
     order = np.argsort(-probability, kind="stable")[1:11]
     order = order[probability[order] > 0.005]

@@ -27,7 +27,10 @@ _NEVER = -700.0  # replaces the log of a weight of zero
 
 
 def on_searched(view: View, t: Array) -> Array:
-    """The points t, moved to levels that are searched now where they are at other levels; unchanged without levels."""
+    """The points t, where those at levels that are not searched now are moved to random levels that are.
+
+    They are unchanged if the run has no levels or only one family of them.
+    """
     levels = view.setup.levels
     if levels is None or not is_staged(view.setup):
         return t

@@ -208,7 +208,13 @@ _BLOCK = 4_000_000  # outputs computed at a time: 32 MB
 
 
 def comparison_of(target: BoundObservables, reduction: Reduction, best: Array) -> Comparison:
-    """The comparison of a target in the components of a reduction, whose centre has the parameters ``best``."""
+    """The comparison of a target as a function of the components of its outputs.
+
+    Args:
+        target: The target.
+        reduction: Reduction of outputs to components.
+        best: Parameters of the outputs at the centre of the reduction, with shape (d,).
+    """
     data = target.target.compare
     if isinstance(data, GaussianData):
         columns = tuple(target.names.index(name) for name in data.templates)

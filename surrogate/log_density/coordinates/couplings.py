@@ -128,7 +128,7 @@ class Couplings:
         )
 
     def forward(self, w: Array) -> Array:
-        """z at w, both with shape (n, d)."""
+        """Coupled coordinates z of points w, both with shape (n, d)."""
         return self._parts(w)[3]
 
     def columns(self, w: Array, slope: Array) -> tuple[Array, Array]:
