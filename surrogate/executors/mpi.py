@@ -159,8 +159,8 @@ class MPIExecutor(Executor):
     """Evaluations on all ranks; rank 0 evaluates in a thread, and only while all others are busy.
 
     Each rank calls its own copy of the function, whatever is submitted, so only points are sent. A call that holds
-    Python's global lock, as some compiled code does, keeps rank 0 from receiving answers and signals. With three or more
-    ranks, rank 0 therefore makes no further calls after the first that does so.
+    Python's global lock, as some compiled code does, keeps rank 0 from receiving answers and signals. With three or
+    more ranks, rank 0 therefore makes no further calls after the first that does so.
 
     Args:
         pool: Executor of mpi4py on rank 0 with ``size - 1`` workers.
