@@ -70,11 +70,13 @@ class Chain:
 
 
 def independent_chain(sample: ImportanceSample, ess: float, rng: np.random.Generator) -> Chain:
-    """A chain out of weighted draws, for a sample of which many are effective: every draw is independent.
+    """A chain of n independent draws, resampled from n weighted draws, instead of an MCMC chain.
+
+    It counts as converged if the weighted draws have an effective number of at least ``ess``.
 
     Args:
-        sample: Weighted draws, n of them.
-        ess: Effective number that is asked for.
+        sample: The n weighted draws.
+        ess: Effective number that is required.
         rng: Random numbers.
     """
     n = len(sample.x)

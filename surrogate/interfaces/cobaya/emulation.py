@@ -439,7 +439,8 @@ def _pipeline(model: Model, bounds: Array, given: Any, rng: np.random.Generator)
     theories, likelihoods = sum(costs.theories.values()), sum(costs.likelihoods.values())
     if given == "auto" and theories < _SLOWER * likelihoods:
         msg = (
-            f"theories take {theories:.2g} s per call, not {_SLOWER:g} times the {likelihoods:.2g} s of the likelihoods"
+            f"theories take {theories:.2g} s per call, less than {_SLOWER:g} times the {likelihoods:.2g} s of the "
+            "likelihoods"
         )
         raise UnsuitedError(msg)
     pipeline = Pipeline(model, bounds, costs.slow, point)

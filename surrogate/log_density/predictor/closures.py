@@ -30,7 +30,7 @@ def affine(p: Predictor) -> tuple[Array, Array]:
 
 
 def augmented_trend(p: Predictor) -> Array:
-    """The trend as a quadratic form of z, with shape (e + 1, e + 1)."""
+    """The trend as a quadratic form of the z of ``affine``, with shape (e + 1, e + 1)."""
     return _augment(p.trend, p.residual.lengthscale)
 
 
