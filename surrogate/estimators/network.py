@@ -153,7 +153,7 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         return calibration.log_density(target - mean, size)
 
     def portable(self) -> PortableNetwork:
-        """The networks that the mean is over, in a form that ``save_network`` writes and other programs read."""
+        """The networks whose mean is the prediction, in a form that ``save_network`` writes."""
         check_is_fitted(self)
         return self._portable(self.target_mean_, self.target_scale_)
 

@@ -260,7 +260,7 @@ def _names(results: Sequence[Any], names: Iterable[str] | None) -> list[str]:
         usual = [str(result) if isinstance(result, (str, os.PathLike)) else n for result, n in zip(results, usual)]  # noqa: B905
     words = usual if names is None else [str(name) for name in names]
     if len(words) != len(results) or len(set(words)) < len(words):
-        msg = f"names must be {len(results)} different ones, got {', '.join(words)}"
+        msg = f"names must be {len(results)} different names, got {', '.join(words)}"
         raise ValueError(msg)
     return words
 

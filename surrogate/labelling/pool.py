@@ -158,7 +158,7 @@ def _check_arrays(schema: Schema, arrays: Mapping[str, np.ndarray]) -> None:
             msg = f"{name} must have shape {shape}, got {arrays[name].dtype} with shape {arrays[name].shape}"
             raise ValueError(msg)
     if not np.isfinite(arrays["numbers"]).all() or not (arrays["codes"] < np.array(sizes, dtype=int)).all():
-        msg = "numbers must be finite, and codes those of categories"
+        msg = "numbers must be finite, and codes must be those of categories"
         raise ValueError(msg)
 
 

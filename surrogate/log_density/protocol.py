@@ -113,7 +113,7 @@ class LogDensity(Quality, Protocol):
         ...
 
     def relative(self, t: Array, *, floor: float = 0.0) -> Array:
-        """``if_feasible`` plus the log of the probability of being feasible, with shape (m,).
+        """The result of ``if_feasible`` plus the log of the probability of being feasible, with shape (m,).
 
         The probability counts as at least ``floor``.
         """

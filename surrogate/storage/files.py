@@ -55,7 +55,7 @@ def open_own(path: Path, flags: int, mode: str) -> IO[Any]:
     descriptor = os.open(path, flags, 0o666)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "is no regular file", str(path))
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
         return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=lambda *_: descriptor)
     except BaseException:
         os.close(descriptor)

@@ -578,5 +578,5 @@ class TestForeign:
     @pytest.mark.parametrize("name", ["evaluations.jsonl", ".lock"])
     def test_pipes_are_not_waited_for(self, tmp_path, name):
         os.mkfifo(tmp_path / name)
-        with pytest.raises((ValueError, OSError), match="no regular file"), RunFolder(tmp_path).create() as folder:
+        with pytest.raises((ValueError, OSError), match="not a regular file"), RunFolder(tmp_path).create() as folder:
             folder.journal.read()

@@ -30,7 +30,7 @@ class Exchanges:
     columns: dict[str, float] = {}
 
     def look(self, view: View) -> Finding:
-        """Requests the first of these images in the first round of the search."""
+        """Requests images of the best point, in the first round of the search, up to a fixed number."""
         if view.setup.knows_width or view.state.explored:
             return Finding(view.nowhere)
         if view.learns_outputs and view.model.exact:  # polynomial outputs are known everywhere

@@ -71,7 +71,7 @@ class Hidden:
 
 
 def hypotheses_of(view: View) -> tuple[Hypotheses, float]:
-    """Hypotheses about a further mode, those closed that the evaluations exclude, and its prior probability."""
+    """Hypotheses about a further mode, of which evaluations exclude some, and the prior probability of such a mode."""
     rng, sample, data = view.rng("hidden"), view.sample, view.state.data
     known = mixture_of(sample.x[rng.choice(len(sample.x), _DRAWS, p=sample.weights)], rng)
     prior = _ONE_MODE if count_modes(known) == 1 else _SEVERAL_MODES

@@ -35,7 +35,10 @@ class Overlooked:
     columns: dict[str, float] = {}
 
     def look(self, view: View) -> Finding:
-        """Requests the highest such points, except at faces of the prior, where a density may diverge without mass."""
+        """Requests the highest points above all draws, except near the faces of the prior.
+
+        A density may diverge there without holding any mass.
+        """
         rng, window = view.rng("overlooked"), view.window
         candidates = np.concatenate([window.sample(_CANDIDATES, rng), window.unrolled(view.draws.warm)])
         low, high = inner_box(view.setup, window)

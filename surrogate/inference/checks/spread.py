@@ -17,7 +17,7 @@ TOLERANCE = 2.0
 
 
 def limit_of(value: float, limit: float) -> str:
-    """The limit that applies to a value, in brackets: the one for a claim, or the looser one for its confirmation."""
+    """Text in brackets with the limit for a claim and, if the value exceeds it, the looser one for a confirmation."""
     if value < limit:
         return f"(limit {limit:g})"
     return f"(limit {limit:g} for a claim, {TOLERANCE * limit:g} for its confirmation)"

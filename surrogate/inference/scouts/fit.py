@@ -25,11 +25,11 @@ _GAIN = 2.0  # nats above the best evaluation from which the best fit is worth a
 
 
 class Fit:
-    """The points at which predicted outputs fit best, after Gauss, Newton, Levenberg and Marquardt.
+    """Proposes the points at which predicted outputs fit best, as damped Gauss-Newton (Levenberg-Marquardt) steps do.
 
-    Fits start from several evaluations and are damped by the errors of the outputs. Early in a run all that may lead to
-    the mode are followed, each a step ahead with every batch: fits of exact outputs end in a lesser mode as often as
-    not. Later the best one is evaluated while it is above all evaluations.
+    Fits start from several evaluations and are damped by the errors of the outputs. Early in a run all fits that may
+    lead to the mode are followed, one step with every batch, because even fits of exact outputs end in a lesser mode
+    about as often as not. Later the best fit is evaluated as long as it lies above all evaluations.
     """
 
     name = "fit"

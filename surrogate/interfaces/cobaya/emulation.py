@@ -445,7 +445,7 @@ def _pipeline(model: Model, bounds: Array, given: Any, rng: np.random.Generator)
         raise UnsuitedError(msg)
     pipeline = Pipeline(model, bounds, costs.slow, point)
     if given == "auto" and not pipeline.separate:
-        msg = "slow parameters enter likelihoods directly, or there are external priors, which each draw would call"
+        msg = "slow parameters enter likelihoods directly, or there are external priors: each draw would call them"
         raise UnsuitedError(msg)
     return pipeline
 

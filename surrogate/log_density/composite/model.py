@@ -124,7 +124,7 @@ class CompositeLogDensity(LogDensityBase[CompositeParameters]):
         return limited(self._smooth(u, t), self.feasibility.probability(u))
 
     def relative(self, t: Array, *, floor: float = 0.0) -> Array:
-        """The smooth mean plus the log of the probability of being feasible, with shape (m,).
+        """The result of ``if_feasible`` plus the log of the probability of being feasible, with shape (m,).
 
         Args:
             t: Unit coordinates, with shape (m, d).

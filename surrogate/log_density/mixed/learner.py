@@ -81,7 +81,7 @@ class MixedLearner:
         return self._parameters(problem, tuple(group.parameters for group in groups), searched)
 
     def open_minded(self, problem: FitProblem) -> MixedParameters:
-        """Parameters of one process for each family of levels with a constant trend: it denies nothing."""
+        """Parameters of one process for each family of levels, with a constant mean, which excludes nothing."""
         groups = []
         for family in begun(self.levels, problem.t[problem.data.finite]):
             embedding = self._embedding(family.members)

@@ -125,7 +125,10 @@ class MixedLogDensity(LogDensityBase[MixedParameters]):
         return limited(value, self.feasibility.probability(self.whiten(t)))
 
     def relative(self, t: Array, *, floor: float = 0.0) -> Array:
-        """The smooth mean plus the log of the probability of being feasible, at least ``floor``, with shape (m,)."""
+        """The result of ``if_feasible`` plus the log of the probability of being feasible, with shape (m,).
+
+        The probability counts as at least ``floor``.
+        """
         value = self._values(t, lambda model, z: model.relative(z, floor=floor))
         if self.feasibility.everywhere:
             return value
@@ -243,11 +246,11 @@ class LevelLogDensity:
         return self.whole.predict(self._full(t))
 
     def bare_mean(self, t: Array) -> Array:
-        """Mean value without trust region and feasibility, with shape (m,)."""
+        """Mean of the value without trust region and feasibility, with shape (m,)."""
         return self.whole.bare_mean(self._full(t)) + self._offset
 
     def smooth(self, t: Array) -> Array:
-        """Mean value, bent down outside the region of the data, with shape (m,)."""
+        """Mean of the value, lowered outside the trust region around the data, with shape (m,)."""
         return self.whole.smooth(self._full(t)) + self._offset
 
     def if_feasible(self, t: Array) -> Array:
@@ -255,7 +258,7 @@ class LevelLogDensity:
         return self.whole.if_feasible(self._full(t)) + self._offset
 
     def relative(self, t: Array, *, floor: float = 0.0) -> Array:
-        """The smooth mean plus the log of the probability of being feasible, with shape (m,)."""
+        """The result of ``if_feasible`` plus the log of the probability of being feasible, with shape (m,)."""
         return self.whole.relative(self._full(t), floor=floor) + self._offset
 
     def deviations(self, t: Array, count: int, rng: np.random.Generator, *, inflate: float = 1.0) -> Array:
