@@ -46,10 +46,10 @@ class GPRegressor(RegressorMixin, BaseEstimator):
     nearest neighbours, calibrated on held-out points. docs/regression.md gives measurements of when other settings are
     better.
 
-    Columns of text in a table (a DataFrame, a structured array, or an array of objects) are treated as categories: up
-    to 6,000 rows ("cholesky") by a process of all columns with learned correlations of the categories, beyond that
-    ("basis") by an additive model of the columns and the pairwise interactions that the data support. See
-    docs/mixed.md.
+    Columns of text in a table (a DataFrame, a structured array, or an array of objects) are treated as categories. Up
+    to 6,000 rows ("cholesky") predictions are by a process of all columns with learned correlations of the categories.
+    Beyond that ("basis") they are by an additive model of the columns and of the pairwise interactions that the data
+    support. See docs/mixed.md.
 
     Args:
         kernel: One of "rbf", "matern52", "matern32", "matern12", or "auto" for the best of them.

@@ -198,8 +198,8 @@ def sample_weights(
         observations: One of ``OBSERVATIONS``.
         generator: Draws the chains; on the CPU.
         exposure: Positive factors on the rates of counts, with shape (n,).
-        vector: Concatenated log-hyperparameters of the components, followed for numbers by the log noise sd; for
-            numbers all are in units of the sd of y. None for the maximum of evidence times priors.
+        vector: Concatenated log-hyperparameters of the components; with "gaussian" followed by the log noise sd, and
+            all in units of the sd of y. None for the maximum of evidence times priors.
         n_chains: Number of chains, run as one batch.
         n_draws: Draws of each chain.
         n_warmup: Warm-up draws of each chain, which are discarded.

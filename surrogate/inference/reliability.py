@@ -83,8 +83,9 @@ def _shape(path: Array) -> float:
 def unseen_share(view: View, *, n: int = _CANDIDATES) -> float:
     """Fraction of the prior that may contain posterior mass unknown to the run.
 
-    It is estimated by a surrogate with a constant mean, which unlike a trend excludes nothing: the share of points
-    where its mean plus three sds reaches the depth of the bulk, and the actual surrogate is at least twice as deep.
+    It is estimated with a second surrogate whose mean is a constant, which excludes nothing far from the data, unlike a
+    trend. Points count where its mean plus three sds is above the bulk depth, while the actual surrogate lies below
+    twice that depth.
     """
     t = candidates(view, n, view.model)
     if len(t) == 0:

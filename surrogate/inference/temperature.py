@@ -28,9 +28,9 @@ def next_temperature(view: View) -> float:
     surrogate. The temperature is the smaller of both, and at most three times the last one.
 
     While families of levels are searched one by one, only the current family is considered, with the parameters that
-    act there. With categories or integers it is the highest temperature of any level, relative to the level's own best
-    value, until the temperature is 1, because a level at which nothing depends on the parameters is learned at once,
-    while others are not found yet.
+    act there. With categories or integers, each level has a temperature relative to its own best value, and the highest
+    of them counts until the temperature is 1: a level at which nothing depends on the parameters is learned at once,
+    long before others are found.
 
     A surrogate of outputs is never tempered, because its log-likelihood is flat anyway where outputs are uncertain.
     """

@@ -28,8 +28,8 @@ _PROBABLY_INFEASIBLE = 0.5  # probability of being feasible below which this hol
 def limited(value: Array, probability: Array) -> Array:
     """Values of a smooth mean, limited to 3 where the probability of being feasible is below 1/2, with shape (m,).
 
-    Otherwise the mean of a process may rise without limit beyond a cliff: a quadratic through two narrow crescents rose
-    by 60 nats between them, where the log of a probability of 1 % lowered it by only 5, so that all draws lay there.
+    Otherwise the mean of a process may rise without limit beyond a cliff. A quadratic through two narrow crescents rose
+    by 60 nats between them; a feasibility of 1 % lowered it by only 5, and all draws lay there.
     """
     return np.where(probability < _PROBABLY_INFEASIBLE, np.minimum(value, _HIGHEST_BEYOND), value)
 

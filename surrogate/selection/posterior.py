@@ -93,9 +93,9 @@ def uncertain_batch(
         n: Size of the batch.
         zeta: Weight of the log-posterior against the uncertainty.
         caution: If given, the first point of the batch is the one with the highest mean - caution * sd among those that
-            are probably feasible: where the likelihood rises towards a forbidden region, a point beyond the boundary
-            teaches nothing about the values. Recent prediction errors in units of the sd are a good value: after large
-            errors the surrogate takes short steps, as in a trust region.
+            are probably feasible. Where the likelihood rises towards a forbidden region, a point beyond the boundary
+            would teach nothing about the values. Recent prediction errors in units of the sd are a good value: after
+            large errors the surrogate takes short steps, as in a trust region.
         pending: Points being evaluated, with shape (k, d). Candidates are judged by the uncertainty that remains given
             these points, which does not depend on their values.
         doubt: Whether to include the uncertainty of feasibility.

@@ -275,10 +275,13 @@ def acs_grad(noise: float = 1e-3) -> Transform:
 def acs_rf(p: int = 512, noise: float = 1e-3, *, generator: torch.Generator) -> Transform:
     """A transform to random features of the expected gain in log-likelihood from a label, for known noise.
 
-    The expected log-likelihood of a label given theta plus the entropy of its prediction is log(1 + v / noise^2) / 2 -
-    ((theta.phi)^2 + v) / (2 noise^2), v the posterior variance at the point and theta a centred draw from the posterior
-    of the weights: one feature for each of p draws. Here theta and v have the posterior covariance noise^2 (Phi^T Phi +
-    noise^2)^-1, as the derivation requires, and the features are divided by sqrt(p).
+    Let v be the posterior variance at the point, and theta a centred draw from the posterior of the weights. The
+    expected log-likelihood of a label given theta, plus the entropy of its prediction, is then
+
+        log(1 + v / noise^2) / 2 - ((theta.phi)^2 + v) / (2 noise^2).
+
+    Each of p draws gives one feature, divided by sqrt(p). Here theta and v have the posterior covariance noise^2
+    (Phi^T Phi + noise^2)^-1, as the derivation requires.
 
     References:
         Pinsler et al. (2019), arXiv:1908.02144; Holzmueller et al. (2023), sec. 3.2.5.
@@ -306,12 +309,18 @@ def acs_rf(p: int = 512, noise: float = 1e-3, *, generator: torch.Generator) -> 
 def acs_rf_hyper(p: int, y: Tensor, *, generator: torch.Generator) -> Transform:
     """A transform to random features of the expected gain in log-likelihood from a label, for unknown noise.
 
-    Conjugate model: theta ~ N(0, s^2) for each (scaled) feature and s^2 ~ inverse gamma(1, 1). Given the labels, theta
-    ~ N(m, s^2 V) with V = (Phi^T Phi + 1)^-1, m = V Phi^T y, and s^2 ~ inverse gamma(a, b) with a = 1 + n / 2 and b = 1
-    + (y.y - m.V^-1 m) / 2; a label at phi is Student-t with 2 a degrees of freedom, centre m.phi and squared scale b (1
-    + v) / a, v = phi.V phi. Each draw (theta, s^2) gives one feature, entropy plus expected log-likelihood, log(b (1 +
-    v) / a) / 2 + c_a - log(2 pi s^2) / 2 - (b (1 + v) / (a - 1) + ((theta - m).phi)^2) / (2 s^2), with c_a the entropy
-    of the standard t distribution. This is our own derivation from the model.
+    The model is conjugate: theta ~ N(0, s^2) for each (scaled) feature, and s^2 ~ inverse gamma(1, 1). Given the labels
+
+    - theta ~ N(m, s^2 V) with V = (Phi^T Phi + 1)^-1 and m = V Phi^T y;
+    - s^2 ~ inverse gamma(a, b) with a = 1 + n / 2 and b = 1 + (y.y - m.V^-1 m) / 2;
+    - a label at phi is Student-t with 2 a degrees of freedom, centre m.phi and squared scale b (1 + v) / a, where v =
+      phi.V phi.
+
+    Each draw (theta, s^2) gives one feature, the entropy plus the expected log-likelihood:
+
+        log(b (1 + v) / a) / 2 + c_a - log(2 pi s^2) / 2 - (b (1 + v) / (a - 1) + ((theta - m).phi)^2) / (2 s^2),
+
+    with c_a the entropy of the standard t distribution. This is our own derivation from the model.
 
     Args:
         p: Number of draws.

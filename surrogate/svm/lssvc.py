@@ -40,8 +40,8 @@ class LSSVC(ClassifierMixin, BaseEstimator):
     K tile by tile and never store it: O(n^2 d) per product, O(n (rank + classes)) memory.
 
     Use it for more points than ``sklearn.svm.SVC`` can handle, or on a GPU; otherwise SVC is better. As a filter of
-    impossible points (1,500 points in 8 dimensions, 30 % possible), LSSVC classifies 95.3 % correctly at C = 1, SVC
-    95.9 %; at C = 100 and C = 10^4, values that suit a filter, LSSVC falls to 88 % and 75 % while SVC stays at 96 %.
+    impossible points (1,500 points in 8 dimensions, 30 % possible), LSSVC classifies 95.3 % correctly at C = 1, and SVC
+    95.9 %. At C = 100 and C = 10^4, values that suit a filter, LSSVC falls to 88 % and 75 %, while SVC stays at 96 %.
     With 10,000 points the accuracies are 96.9 % and 98.6 %, in 7 s and 0.5 s on one core: SVC has few support vectors,
     while every point is a support vector of LSSVC. Outliers therefore influence LSSVC more, and good values of C
     differ from those of SVC.

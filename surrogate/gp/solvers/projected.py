@@ -107,14 +107,20 @@ def actions_of(
 ) -> Tensor:
     """Actions S chosen by a policy, with shape (n, k) or fewer columns.
 
-    "pivots": unit vectors of randomly pivoted Cholesky, in the order drawn; "greedy": those of the largest remaining
-    variance; "blocks": values of y in one of k clusters of neighbours, zero elsewhere, so that S has n nonzero entries;
-    "inducing": the span of columns k(X, z) for the points drawn by "pivots", as columns of a Cholesky factor, because
-    the columns themselves become linearly dependent up to rounding from some dozens of points, with rows divided by the
-    noise if that varies; "residuals": those of conjugate gradients, which stop exploring once the residual is small,
-    and then so does the variance. Fewer than k are returned if the kernel matrix is exhausted. On 300 points in four
-    dimensions with a squared exponential kernel, 40 actions left 0.015 (inducing), 0.024 (residuals), 0.036 (blocks),
-    0.045 (pivots) and 0.057 (greedy) more variance than all data, in units of the prior variance.
+    The policies are
+
+    - "pivots": unit vectors of the points drawn by a randomly pivoted Cholesky factorisation, in that order;
+    - "greedy": unit vectors of the points with the largest remaining variance;
+    - "blocks": the values of y in one of k clusters of neighbours, zero elsewhere, so that S has n nonzero entries;
+    - "inducing": the span of the columns k(X, z) for the points drawn by "pivots", with rows divided by the noise if it
+      varies. A Cholesky factor represents the span, because more than some dozens of the columns themselves are
+      linearly dependent up to rounding;
+    - "residuals": residuals of conjugate gradients. Once the residual is small they explore no further, and the
+      variance no longer decreases.
+
+    Fewer than k actions are returned if the kernel matrix is exhausted. On 300 points in four dimensions with a squared
+    exponential kernel, 40 actions left 0.015 (inducing), 0.024 (residuals), 0.036 (blocks), 0.045 (pivots) and 0.057
+    (greedy) more variance than all data, in units of the prior variance.
 
     Raises:
         ValueError: If the policy is not one of ``POLICIES`` or k is not in 1..n.
