@@ -25,7 +25,7 @@ class FastPoints:
 
     Attributes:
         columns: Positions of the fast parameters.
-        count: Number of further points per point.
+        count: Number of further points with other fast parameters, for each point.
     """
 
     columns: tuple[int, ...]
