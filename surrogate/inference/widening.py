@@ -66,11 +66,11 @@ class Widening:
 
 
 def widenings(prior: Prior, samples: Samples, factor: float = 2.0) -> tuple[Widening, ...]:
-    r"""The changes of the log evidence if each prior in turn is widened by a factor.
+    """The changes of the log evidence if each prior in turn is widened by a factor w.
 
-    The new density is \pi'(x) = \pi(c + (x - c) / w) / w: where c is the centre of a finite support, the end of a
-    support with one end, and the median otherwise. The ratio of the evidences is the posterior mean of \pi' / \pi,
-    exact for a uniform prior that does not cut the posterior: 1 / w. Periodic parameters are left out.
+    The density pi becomes pi'(x) = pi(c + (x - c) / w) / w. Here c is the centre of a finite support, the bound of a
+    support that is bounded on one side, and otherwise the median. The ratio of the evidences is the posterior mean of
+    pi' / pi; for a uniform prior that does not cut the posterior it is exactly 1 / w. Periodic parameters are left out.
 
     Args:
         prior: The prior of the run.

@@ -170,7 +170,7 @@ def _check_distribution(name: str, distribution: Any) -> None:
     with np.errstate(invalid="ignore"):  # 0 * inf, which the comparison below detects
         low, high = distribution.support()
     if np.ndim(low) or np.ndim(high):
-        msg = f"{what} must be one distribution, got arguments with shape {np.shape(low)}; give each its own name"
+        msg = f"{what} must be one distribution, got arguments with shape {np.shape(low)}: declare several parameters"
         raise ValueError(msg)
     if not low < high:
         msg = f"{what} has arguments outside of their domain: {spelling(distribution)}"

@@ -57,8 +57,11 @@ def exchanges(groups: Sequence[Indices], d: int) -> Indices:
     """Permutations of d parameters under which a likelihood may be symmetric, with shape (k, d).
 
     Components of a mixture, lines of a spectrum and terms of a sum can be exchanged; their parameters form groups of
-    equal priors. First come exchanges of the same two members in all groups at once, then of blocks within a group, as
-    if it held several kinds of parameters, then of single pairs.
+    equal priors. The permutations are, in this order,
+
+    - exchanges of two members, the same ones in all groups at once, as for lines with a place and a width each;
+    - exchanges within a group of several kinds of parameters: of its halves, and of neighbours in all pairs at once;
+    - exchanges of single pairs.
 
     Args:
         groups: Groups of columns whose parameters have the same prior, in order.
