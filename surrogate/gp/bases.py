@@ -85,7 +85,7 @@ class HilbertBasis:
 
         Args:
             kernel: Name of the kernel.
-            x: With shape (n, d).
+            x: Points, with shape (n, d).
             lengthscale: Lengthscales for which the box and the functions are chosen, with shape (d,).
             size: Number of functions.
         """
@@ -171,7 +171,7 @@ class FourierBasis:
 
         Args:
             kernel: Name of the kernel.
-            x: With shape (n, d); only its width, dtype and device matter.
+            x: Points, with shape (n, d); only its width, dtype and device matter.
             size: Number of features, at least 2.
             generator: Draws the frequencies; on the CPU.
         """
@@ -209,8 +209,8 @@ def choose_basis(kernel: str, x: Tensor, lengthscale: Array, size: int, *, seed:
 
     Args:
         kernel: Name of the kernel.
-        x: With shape (n, d).
-        lengthscale: With shape (d,).
+        x: Points, with shape (n, d).
+        lengthscale: Lengthscales, with shape (d,).
         size: Number of features.
         seed: Seed of the frequencies, which otherwise depend only on the kernel, the size and d.
 
@@ -249,7 +249,7 @@ def basis_of(kernel: Kernel, x: Tensor, size: int, *, seed: int) -> tuple[Featur
     Args:
         kernel: A stationary kernel, or a sum of scaled stationary, linear, constant and mean kernels, of all or some
             columns.
-        x: With shape (n, d).
+        x: Points, with shape (n, d).
         size: Number of features, shared evenly by the stationary parts.
         seed: Seed of random frequencies.
 

@@ -118,7 +118,7 @@ def choose_process(
     negative log density from 0.93 to 1.02, whereas a five times lower floor improved other rows by only 0.01.
 
     Args:
-        data: In float64.
+        data: Points and values, in float64.
         kernels: Names to choose from.
         noise: Mean noise variance if known, 0 for exact values.
         generator: Draws the subsets; on the CPU.

@@ -32,7 +32,7 @@ class JointCovariance:
     Attributes:
         kernel: A correlation function with slopes.
         u: Points, with shape (n, d).
-        lengthscale: With shape (d,).
+        lengthscale: Lengthscales, with shape (d,).
         at: Indices of the points with derivatives, with shape (m,).
 
     Raises:

@@ -252,7 +252,7 @@ def maximise(
 
     Args:
         objective: Negative log likelihood and gradient.
-        start: With shape (d + 1,).
+        start: Initial theta, with shape (d + 1,).
         prior: Prior and bounds of theta.
         max_evaluations: Limit of the optimiser.
         tolerance: Relative decrease of the objective at which to stop.

@@ -243,7 +243,7 @@ class Residual:
 
     Attributes:
         kernel: Name of the correlation function.
-        lengthscale: With shape (d,).
+        lengthscale: Lengthscales, with shape (d,).
         variance: Variance of the residual, in units of the squared output scale.
     """
 

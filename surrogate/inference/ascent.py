@@ -27,7 +27,7 @@ def ascend(
 
     Args:
         function: From points (m, d) to values (m,).
-        starts: With shape (k, d).
+        starts: Starting points, with shape (k, d).
         low: Lower corner of the box, may be infinite.
         high: Upper corner.
         scale: First radius of the trust region in each coordinate, with shape (d,).

@@ -30,8 +30,8 @@ def with_amplitudes(nuisances: Nuisances | None, result: Result, seed: int) -> R
 
     Args:
         nuisances: The amplitudes.
-        result: Of the marginal target.
-        seed: Of the draws.
+        result: Result for the marginal target.
+        seed: Seed of the draws.
     """
     if nuisances is None:
         return result

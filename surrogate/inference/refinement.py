@@ -287,7 +287,7 @@ def confirm(
         slices: The slices.
         evaluate: Function from points x with shape (b, d) to their evaluations.
         budget: Largest number of calls.
-        tolerance: In nats.
+        tolerance: By how many nats a point near a confirmed peak may be higher.
         batch: Number of calls made at the same time.
 
     Returns:

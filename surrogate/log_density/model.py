@@ -139,7 +139,7 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
 
         Args:
             t: Unit coordinates, with shape (m, d).
-            weights: With shape (m,).
+            weights: Weights of the points, with shape (m,).
         """
         u = self.whiten(t)
         access = posterior_access(self.gp, self.parameters.structure.kernel, self.parameters.hyper, u)

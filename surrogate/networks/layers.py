@@ -117,7 +117,7 @@ class Pass:
         """Gradients of <direction, output> with respect to each layer's outputs, each with shape (n, t, b).
 
         Args:
-            direction: With shape (n, c).
+            direction: Direction in the space of the outputs, with shape (n, c).
             keep: Whether to keep the graph for another call.
         """
         with torch.enable_grad():

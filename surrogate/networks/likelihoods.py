@@ -34,8 +34,8 @@ class Gaussian:
     """Independent normal targets around the outputs.
 
     Attributes:
-        variance: Of each target. With c / 2 for c outputs the mean negative log-density is ``nn.MSELoss`` plus a
-            constant, and its curvature that of ``nn.MSELoss``.
+        variance: Variance of each target. With c / 2 for c outputs the mean negative log-density is ``nn.MSELoss`` plus
+            a constant, and its curvature that of ``nn.MSELoss``.
     """
 
     variance: float = 1.0

@@ -37,7 +37,7 @@ def chain_columns(
     """The columns of a chain in Cobaya's order; totals are sums of the rounded parts.
 
     Args:
-        weights: With shape (n,).
+        weights: Weights of the rows, with shape (n,).
         sampled: Parameters, each with shape (n,).
         derived: Derived values.
         log_priors: Log densities of the factors of the prior by name; "0" is the product of the one-dimensional priors.

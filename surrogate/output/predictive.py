@@ -52,7 +52,7 @@ def predictive_figure(
     Args:
         outputs: Arrays with a leading axis of draws; further axes are flattened.
         data: Data and their standard deviations by output.
-        width: Of the figure, in inches.
+        width: Width of the figure, in inches.
     """
     from matplotlib.figure import Figure
 

@@ -21,7 +21,7 @@ class LaplaceKernel:
     """k(x, x') = exp(-|x - x'| / lengthscale).
 
     Attributes:
-        lengthscale: In the units of x.
+        lengthscale: Lengthscale, in the units of x.
     """
 
     lengthscale: float = 1.0

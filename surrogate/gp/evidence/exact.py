@@ -29,7 +29,7 @@ class ExactEvidence:
 
     Attributes:
         kernel: Correlation function.
-        data: In float64.
+        data: Points and values, in float64.
         noise: Mean noise variance if known, so that s^2 = noise / eta; None to profile s.
     """
 
@@ -57,7 +57,7 @@ def marginal_with_noise(
 
     Args:
         kernel: Correlation function.
-        data: In float64.
+        data: Points and values, in float64.
         theta: (log eta, log l_1, ..., log l_d).
         log_noise: Logarithm of the mean noise variance; None to profile s, in which case the gradient ends with theta.
 

@@ -53,7 +53,7 @@ def minibatch_fit(
 
     Args:
         kernel: Correlation function.
-        data: In float64.
+        data: Points and values, in float64.
         theta: Initial (log eta, log l_1, ..., log l_d).
         generator: Draws the batches; on the CPU.
         prior: Bounds of theta.

@@ -64,7 +64,7 @@ class NeighbourEvidence:
             data: All the points.
             targets: Indices, with shape (b,).
             m: Number of neighbours.
-            lengthscale: With shape (d,).
+            lengthscale: Lengthscales, with shape (d,).
             noise: Mean noise variance where it is known.
 
         Raises:

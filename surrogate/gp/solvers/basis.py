@@ -90,7 +90,7 @@ def basis_posterior(
 
     Args:
         process: Kernel and hyperparameters. A missing scale is estimated from the data.
-        data: In float64.
+        data: Points and values, in float64.
         basis: The functions.
         words: Description of the functions, for the status.
         calibration: Indices of points whose leave-one-out errors set a missing scale, as in ``exact_posterior``; None

@@ -67,7 +67,7 @@ def exact_posterior(process: ScaledProcess, data: Observations, *, calibration: 
 
     Args:
         process: Kernel and hyperparameters. A missing scale is estimated from the data.
-        data: In float64.
+        data: Points and values, in float64.
         calibration: Indices of points whose leave-one-out errors set a missing scale, so that they agree with their
             variances; None for the scale of maximum likelihood.
 

@@ -102,7 +102,7 @@ def iterative_posterior(
 
     Args:
         process: Kernel and hyperparameters. A given scale is kept.
-        data: In float64.
+        data: Points and values, in float64.
         generator: Draws the pivots and the held-out points; on the device of the points.
         tolerance: Relative residual at which to stop; neighbours compensate for it in the mean.
         rank: Rank of the preconditioner; None for a sixteenth of the points within 1,000 to 3,000, and at most 2^31 /

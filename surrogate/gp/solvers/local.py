@@ -99,7 +99,7 @@ def local_prediction(
     Args:
         kernel: Covariance function.
         x: Points, with shape (n, d).
-        y: With shape (n,).
+        y: Values, with shape (n,).
         new: New points, with shape (b, d).
         rows: Indices of the points on which each is conditioned, with shape (b, m), the nearest last.
         noise: Noise variance in units of s^2, or variances with shape (n,).
@@ -180,7 +180,7 @@ def local_posterior(
 
     Args:
         process: Kernel and hyperparameters. A given scale is kept.
-        data: In float64, at least 2 points.
+        data: At least 2 points with values, in float64.
         neighbours: Number m of neighbours for each prediction.
         calibration: Indices of points whose leave-one-out errors calibrate the variances.
     """
