@@ -90,7 +90,7 @@ def test_array_form_gets_codes_and_vectorised_form_arrays_of_values():
         ({"categories": ["a", 1]}, TypeError, "must be strings, got 1"),
         ({"integers": (3, 3)}, ValueError, "low < high"),
         ({"integers": (0, 2.5)}, TypeError, "pair of whole numbers"),
-        ({"integers": (0, 5000)}, ValueError, "1000 at most"),
+        ({"integers": (0, 5000)}, ValueError, "at most 1000 integers, got 5001"),
         ({"integers": (0, 1), "weights": [1]}, ValueError, "2 positive numbers"),
         ({"integers": (0, 1), "weights": {0: 1, 2: 1}}, ValueError, "one for each of"),
         ({"integers": (0, 1), "weights": [1, 0]}, ValueError, "leave out values"),
