@@ -59,7 +59,7 @@ def test_a_value_that_was_not_sampled():
 
 
 def test_misuse():
-    with pytest.raises(ValueError, match="parameters are kind, n, got 'x'"):
+    with pytest.raises(ValueError, match="categorical or integer \\(kind, n\\), got 'x'"):
         known().marginal("x")
     with pytest.raises(ValueError, match="values 0, 1, got 7"):
         known().log_evidence_ratio("n", 0, 7)
