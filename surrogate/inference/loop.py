@@ -14,7 +14,7 @@ from surrogate.inference.depths import MOVED_FAR
 from surrogate.inference.draws import ScaledPrior
 from surrogate.inference.findings import Finding
 from surrogate.inference.learning import learn
-from surrogate.inference.mixed.families import awaited
+from surrogate.inference.mixed.families import awaited, is_found
 from surrogate.inference.phases import Phase, Verdict, next_verdict
 from surrogate.inference.scouts import MIXED_SCOUTS, SCOUTS, Scout
 from surrogate.inference.setup import Setup, holes_to_fill, marked
@@ -139,15 +139,14 @@ class PosteriorLoop:
 
     def _awaits(self, state: State) -> bool:
         """Whether a family of levels comes next, since those before it are found."""
-        found = state.parameters is not None and state.parameters.temperature == 1.0
-        return found and awaited(self.setup, state.data) is not None
+        return awaited(self.setup, state.data) is not None and is_found(self.setup, state)
 
     def _learn(self, state: State, before: LogDensity | None) -> State:
         """The state with a new surrogate and the checks' verdict on it."""
         view = View(self.setup, state, before)
         view = learn(view, next_temperature(view))
         temperature = view.model.temperature
-        if temperature > 1.0 or before is None or self._awaits(view.state):
+        if temperature > 1.0 or before is None or awaited(self.setup, view.state.data) is not None:
             verdict = Verdict(Phase.TEMPERED, f"searching at temperature {temperature:.3g}")
             return with_row(replace(view.state, verdict=verdict, findings={}), self.checks)
         return with_row(self._judge(view), self.checks)

@@ -1,12 +1,14 @@
 """Runs in which parameters act at some levels alone: searched family by family, with right probabilities."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import logsumexp
 
 import surrogate
 from surrogate.inference.loop import PosteriorLoop
-from surrogate.inference.mixed.families import awaited, in_search, searched
+from surrogate.inference.mixed.families import awaited, in_search, is_found, searched
 from surrogate.inference.mixed.search import shares
 from surrogate.inference.phases import Phase
 from surrogate.inference.setup import Setup
@@ -110,3 +112,19 @@ def test_families_are_levels_with_the_same_parameters():
     assert [family.members.tolist() for family in levels.families] == [[0], [1], [2]]
     assert [family.columns.tolist() for family in levels.families] == [[], [1], [1, 2]]
     assert levels.acts.tolist() == [[True, False, False], [True, True, False], [True, True, True]]
+
+
+def test_a_family_is_found_once_a_batch_at_temperature_1_has_not_raised_its_best_value():
+    prior = Prior.of(PRIOR)
+    loop, posterior, levels = PosteriorLoop(Setup(prior, particles=200)), Posterior(log_likelihood, prior), prior.levels
+    state, cold = loop.init(1), 0
+    while (levels.index(state.data.x) == 2).sum() == 0:
+        x = loop.ask(state)
+        before, state = state, loop.tell(state, x, [posterior.evaluate(point) for point in x])
+        cold += state.parameters.temperature == 1.0 and set(levels.index(x)) == {1}
+    assert cold >= 2  # batches of one line, the second of which was chosen at temperature 1
+    assert is_found(loop.setup, before)
+    last = before.data.step == before.step - 1
+    rises = replace(before, data=replace(before.data, y=np.where(last, before.data.y.max() + 1.5, before.data.y)))
+    assert not is_found(loop.setup, rises)
+    assert not is_found(loop.setup, replace(before, previous=None))
