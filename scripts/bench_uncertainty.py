@@ -1,13 +1,13 @@
 """How good the error bars of networks are, beside a Gaussian process and gradient boosting of quantiles.
 
     python scripts/bench_uncertainty.py FOLDER [--sets kin40k,protein] [--models last-layer,kfac] [--seeds 0,1,2]
-        [--rows 1024] [--results results.jsonl] [--report]
+        [--rows 1024] [--hidden 128,128] [--results results.jsonl] [--report]
 
 FOLDER holds gzipped CSV files without header, the target in the last column (kin40k, protein, pol, keggundirected);
 "kegg25" is column 25 of keggundirected, "diamonds" comes from the package plotnine and is left out without it. A
 seed draws the training rows and 4,000 test rows; the target is standardised over the table. Networks have two hidden
-layers of 256 (64 for "mcmc") and the estimators' defaults otherwise: the labels that choose the epoch and size the
-error bars are among the training rows.
+layers of 256 (64 for "mcmc"), or those of --hidden, and the estimators' defaults otherwise: the labels that choose the
+epoch and size the error bars are among the training rows.
 
 Regression: NLL is the mean negative log-density that the model gives the targets (networks: Student t; a process:
 normal), in standard deviations of the target. "normal" is that of a normal variable with the model's mean and standard
@@ -27,6 +27,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -85,14 +86,15 @@ def classes(name):
     )
 
 
-def network(kind, seed):
+def network(kind, seed, hidden):
     from surrogate import NetworkRegressor
 
-    return NetworkRegressor(hidden=(64, 64) if kind == "mcmc" else (256, 256), uncertainty=kind, random_state=seed)
+    hidden = hidden or ((64, 64) if kind == "mcmc" else (256, 256))
+    return NetworkRegressor(hidden=hidden, uncertainty=kind, random_state=seed)
 
 
-def by_network(kind, seed, x, y, new):
-    model = network(kind, seed).fit(x, y)
+def by_network(kind, seed, x, y, new, hidden=None):
+    model = network(kind, seed, hidden).fit(x, y)
     yield
     mean, sd = model.predict(new, return_std=True)
     intervals = {level: model.predict_interval(new, level) for level in LEVELS}
@@ -162,14 +164,14 @@ def scores(answer, y):
     }
 
 
-def regress(name, kind, seed, rows, folder):
+def regress(name, kind, seed, rows, folder, hidden):
     found = table(name, folder)
     if isinstance(found, str):
         return {"skipped": found}
     x, y = found
     order = np.random.default_rng(seed).permutation(len(y))
     train, test = order[:rows], order[-TEST:]
-    run = {"gp": by_process, "boosting": by_boosting}.get(kind, by_network)
+    run = {"gp": by_process, "boosting": by_boosting}.get(kind, partial(by_network, hidden=hidden))
     answer, fit, predict = timed(run(kind, seed, x[train], y[train], x[test]))
     row = {**scores(answer, y[test]), "fit": fit, "predict": predict}
     if answer.constant is not None:
@@ -177,7 +179,7 @@ def regress(name, kind, seed, rows, folder):
     return row
 
 
-def classify(name, kind, seed, rows):
+def classify(name, kind, seed, rows, hidden):
     from surrogate import NetworkClassifier
 
     x, y = classes(name)
@@ -188,9 +190,8 @@ def classify(name, kind, seed, rows):
 
         model = HistGradientBoostingClassifier(random_state=seed)
     else:
-        model = NetworkClassifier(
-            hidden=(32,) if kind == "mcmc" else (256, 256), uncertainty=kind, random_state=seed, epochs=128
-        )
+        hidden = hidden or ((32,) if kind == "mcmc" else (256, 256))
+        model = NetworkClassifier(hidden=hidden, uncertainty=kind, random_state=seed, epochs=128)
     start = time.process_time()
     model.fit(x[train], y[train])
     fitted = time.process_time()
@@ -238,22 +239,24 @@ def main():
     parser.add_argument("--models", default=",".join((*KINDS, "gp", "boosting")))
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--rows", type=int, default=1024)
+    parser.add_argument("--hidden", help="widths of the networks' hidden layers, such as 128,128")
     parser.add_argument("--results", type=Path, default=Path("uncertainty.jsonl"))
     parser.add_argument("--report", action="store_true", help="only print the tables")
     args = parser.parse_args()
     done = [json.loads(line) for line in args.results.read_text().splitlines()] if args.results.exists() else []
-    keys = {(row["set"], row["model"], row["seed"], row["rows"]) for row in done}
+    keys = {(row["set"], row["model"], row["seed"], row["rows"], row.get("hidden")) for row in done}
+    hidden = args.hidden and tuple(int(width) for width in args.hidden.split(","))
     plan = [(s, m, int(k)) for k in args.seeds.split(",") for m in args.models.split(",") for s in args.sets.split(",")]
     for name, model, seed in [] if args.report else plan:
-        if (name, model, seed, args.rows) in keys or (name in CLASSES and model == "gp"):
+        if (name, model, seed, args.rows, args.hidden) in keys or (name in CLASSES and model == "gp"):
             continue
-        run = classify(name, model, seed, args.rows) if name in CLASSES else None
-        run = regress(name, model, seed, args.rows, args.folder) if run is None else run
-        done.append({"set": name, "model": model, "seed": seed, "rows": args.rows, **run})
+        run = classify(name, model, seed, args.rows, hidden) if name in CLASSES else None
+        run = regress(name, model, seed, args.rows, args.folder, hidden) if run is None else run
+        done.append({"set": name, "model": model, "seed": seed, "rows": args.rows, "hidden": args.hidden, **run})
         with args.results.open("a") as file:
             file.write(json.dumps(done[-1]) + "\n")
         print(json.dumps(done[-1]), flush=True)
-    report([row for row in done if row["rows"] == args.rows])
+    report([row for row in done if row["rows"] == args.rows and row.get("hidden") == args.hidden])
 
 
 if __name__ == "__main__":
