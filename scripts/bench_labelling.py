@@ -8,7 +8,10 @@ of rows drawn at random; 2,000 others test it after each batch. The posterior sh
 are the same for all posteriors, and are computed once. Columns: share of test rows within intervals of 90 % at each
 number of labels, one figure a seed; mean negative logarithm of the density that the calibration gives the test rows,
 width of the intervals, in standard deviations of the target, and Spearman's correlation of |error| and standard
-deviation, means over the stages. "constant": one size for all rows, from the same errors.
+deviation, means over the stages. "constant": one size for all rows, from the same errors. "ambiguity": sizes times
+sqrt(1 - v / e), where e is the mean squared error of single networks on held-out rows and v the mean variance between
+networks on rows of the pool: the mean squared error of their mean is less than that of single networks by v (Krogh &
+Vedelsby 1994, https://papers.nips.cc/paper/1001).
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from bench_uncertainty import table
 from scipy import stats
 
 TEST = 2000
+POOL = 400  # rows of the pool on which the variance between networks is taken
 
 
 def shared_networks():
@@ -41,16 +45,24 @@ def shared_networks():
     fitting.learn = learn
 
 
-def calibrations(kind, model, y):
-    """The model with its own sizes of errors, with noise that may follow the prediction, and with one size."""
+def calibrations(kind, model, y, pool):
+    """The model with its own sizes of errors and with others, see the module."""
     from surrogate.networks.uncertainty import calibrate
 
     judged = model.held_out.judged
     error, variance = model.held_out.error[judged], model.held_out.variance[judged, None]
     yield kind, replace(model, calibration=calibrate(error, variance))
     yield f"{kind}, noise by prediction", replace(model, calibration=calibrate(error, variance, y[judged] - error))
+    own, share = model.calibration, 1.0 - ambiguity(model, pool) / np.mean(error**2)
+    smaller = replace(own, noise=share * own.noise, weights=share * own.weights)
+    yield f"{kind}, ambiguity", replace(model, calibration=smaller)
     one = calibrate(error, variance[:, :0])
     yield "constant", replace(model, calibration=replace(one, weights=np.zeros(1)))
+
+
+def ambiguity(model, x):
+    """Mean variance between the networks."""
+    return float(np.var([member.predict(x)[0] for member in model.members], axis=0).mean())
 
 
 def row(model, x, y):
@@ -76,7 +88,7 @@ def run(folder, name, seed, options):
     test, rows = order[:TEST], order[TEST:][: options.pool]
     target = y[rows]
     with label(x[rows], seed=seed, model="network", progress=False) as labelling:
-        new = encoded(labelling.recipe, labelling.pool, x[test])
+        new, pool = (encoded(labelling.recipe, labelling.pool, x[some]) for some in (test, rows[:POOL]))
         for count in options.labels:
             batch = labelling.ask(count - labelling.state.n_labels)
             labelling.tell(batch.rows, target[batch.rows])
@@ -84,7 +96,7 @@ def run(folder, name, seed, options):
             for kind in options.posteriors:
                 settings = replace(labelling.settings, uncertainty=kind)
                 model = fit(labelling.pool, labelling.state, settings)
-                for title, one in calibrations(kind, model, labels):
+                for title, one in calibrations(kind, model, labels, pool):
                     if title != "constant" or kind == options.posteriors[0]:
                         yield {"set": name, "seed": seed, "labels": count, "posterior": title, **row(one, new, y[test])}
 
