@@ -57,8 +57,9 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
             curvature. "kfac": Laplace approximation of all layers by Kronecker factors. "swag": draws from the iterates
             of gradient descent, which also give the mean. "ensemble": disagreement between networks. "mcmc":
             Hamiltonian Monte Carlo over all parameters, with a chain from each trained network, for up to 2,000 rows
-            and small networks. It is no better than the approximations: on 1,024 rows of kin40k, with hidden layers of
-            128, it takes 94 s and a normal density of the targets has -0.05 for its negative logarithm, "kfac" -0.15.
+            and small networks. It is no better than an ensemble: on 1,024 rows of kin40k with two hidden layers of 128
+            (one seed) the negative log-density of the test rows is -0.169 after a fit of 75 CPU s, that of "ensemble"
+            -0.176 after 13, and that of "kfac", one network, -0.070 after 6.
         validation: How to choose the epoch, using only labels of ``y`` (for others see ``fit``). "cross": up to 5
             additional networks each hold out a fifth of the labels, until there are 256 held-out rows; the network
             trained on all labels stops at their best epoch. This takes the time of four more fits at 256 labels, and of
