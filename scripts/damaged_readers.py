@@ -14,7 +14,7 @@ from damage import damage, damage_arrays
 
 import surrogate
 from surrogate.cli.config import read_config
-from surrogate.cli.main import _facts
+from surrogate.cli.main import facts_of_run
 from surrogate.inference.driving.saved import load_origin, load_prior, load_state
 from surrogate.labelling.answers import read_answers
 from surrogate.labelling.opening import new_run, open_run
@@ -44,7 +44,7 @@ def readers_of_runs(whole: Path) -> list[Reader]:
     """What reads the files of a finished run in a folder."""
     run = RunFolder(whole)
     prior = load_prior(run)
-    show = lambda path: _facts(RunFolder(path.parent))  # noqa: E731 - what `surrogate status` says
+    show = lambda path: facts_of_run(RunFolder(path.parent))  # noqa: E731 - what `surrogate status` says
     return [
         Reader(whole / "evaluations.jsonl", lambda path: Journal(path).read()),
         Reader(whole / "state.npz", load_arrays),

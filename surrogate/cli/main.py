@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from surrogate.executors.mpi import Ranks
     from surrogate.inference.result import Result
 
-__all__ = ["main"]
+__all__ = ["facts_of_run", "main"]
 
 _USER_ERROR, _NOT_CONVERGED, _INTERRUPTED = 2, 3, 130
 
@@ -145,7 +145,7 @@ def _record(folder: RunFolder, config: RunConfig, overrides: dict[str, Any]) -> 
 
 def _status(options: argparse.Namespace) -> int:
     folder = _existing(options.folder)
-    for name, words in _facts(folder):
+    for name, words in facts_of_run(folder):
         print(f"{name:14}{words}")
     return 0
 
@@ -189,7 +189,7 @@ def _existing(path: str) -> RunFolder:
 # What the files of a run say
 
 
-def _facts(folder: RunFolder) -> list[tuple[str, str]]:
+def facts_of_run(folder: RunFolder) -> list[tuple[str, str]]:
     """Names and values that ``status`` prints, read from the files of a run."""
     records = folder.journal.read()
     state = load_arrays(folder.state_path) if folder.state_path.exists() else {}

@@ -17,6 +17,7 @@ from surrogate.inference.loop import PosteriorLoop
 from surrogate.inference.nuisances import with_amplitudes
 from surrogate.inference.result import Result
 from surrogate.inference.setup import Setup
+from surrogate.inference.state import State
 from surrogate.problem.nuisances import Nuisances
 from surrogate.problem.observables import Observables
 from surrogate.problem.prior import Prior
@@ -43,31 +44,37 @@ def load_result(
             ``Observables`` and there is no target.
     """
     place = RunFolder(Path(folder).absolute())
-    if not place.state_path.exists():
+    asked = Prior.of(prior) if prior is not None else load_prior(place) if place.state_path.exists() else None
+    state = None if asked is None else load_state(place, asked)
+    if asked is None or state is None:
         msg = f"{place.path} holds no run"
         raise ValueError(msg)
-    asked = load_prior(place) if prior is None else Prior.of(prior)
     posterior = None if target is None else Posterior(target, asked)
-    nuisances = None if posterior is None else Nuisances.of(posterior)
-    state = load_state(place, asked)
-    if state is None:
-        msg = f"{place.path} holds no run"
-        raise ValueError(msg)
+    nuisances = _integrated(place, state, asked, posterior)
+    inner = posterior if nuisances is None else nuisances.marginal
+    loop = PosteriorLoop(Setup(asked) if inner is None else Setup(inner.prior, observables=inner.observables))
+    with one_thread():
+        result = _concluded(place, loop, state, n_samples)
+        result = with_amplitudes(nuisances, replace(result, target=posterior), state.seed)
+    return replace(result, record=replace(result.record, origin=load_origin(place)))
+
+
+def _integrated(place: RunFolder, state: State, prior: Prior, posterior: Posterior | None) -> Nuisances | None:
+    """The amplitudes that the run has integrated out; None if there are none, or the run has sampled them."""
+    if posterior is not None:
+        return Nuisances.of(posterior) if state.data.d < prior.d else None
     of_outputs = state.parameters is not None and state.parameters.of_outputs
-    if posterior is None and (of_outputs or state.data.d < asked.d):
+    if of_outputs or state.data.d < prior.d:
         msg = (
             f"{place.path} holds a run of a simulator's outputs: pass its Observables again, load_result(..., target=)"
         )
         raise ValueError(msg)
-    if nuisances is not None and state.data.d == asked.d:  # the run has sampled them
-        nuisances = None
-    inner = posterior if nuisances is None else nuisances.marginal
-    loop = PosteriorLoop(Setup(asked) if inner is None else Setup(inner.prior, observables=inner.observables))
-    with one_thread():
-        try:
-            result = conclude(loop, state, state.verdict.reason, n_samples)
-        except (ArithmeticError, torch.linalg.LinAlgError) as error:
-            msg = f"no surrogate can be built from {place.state_path} ({error}): restore it from a copy, or remove it"
-            raise ValueError(msg) from error
-        result = with_amplitudes(nuisances, replace(result, target=posterior), state.seed)
-    return replace(result, record=replace(result.record, origin=load_origin(place)))
+    return None
+
+
+def _concluded(place: RunFolder, loop: PosteriorLoop, state: State, n_samples: int) -> Result:
+    try:
+        return conclude(loop, state, state.verdict.reason, n_samples)
+    except (ArithmeticError, torch.linalg.LinAlgError) as error:
+        msg = f"no surrogate can be built from {place.state_path} ({error}): restore it from a copy, or remove it"
+        raise ValueError(msg) from error

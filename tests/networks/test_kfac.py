@@ -1,9 +1,13 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from surrogate.optim import KFAC
+from tests.networks import small
+from tests.networks.small import normal
 
 LOSSES = {
     "mse": nn.MSELoss(),
@@ -12,15 +16,7 @@ LOSSES = {
 }
 
 
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def network(*modules):
-    model = nn.Sequential(*modules).double()
-    for k, p in enumerate(model.parameters()):
-        p.data = 0.4 * normal(*p.shape, seed=100 + k)
-    return model
+network = partial(small.network, sd=0.4)
 
 
 def closure_of(optimizer, model, x, y, loss):
