@@ -8,7 +8,6 @@ import numpy as np
 
 from surrogate.arrays import Array
 from surrogate.problem.prior import Parameter, Prior
-from surrogate.problem.spec import describe_prior
 from surrogate.samplers.psis import smooth_weights
 from surrogate.samplers.samples import Samples, weighted_quantile
 
@@ -106,7 +105,7 @@ def _widening(parameter: Parameter, x: Array, weights: Array, factor: float) -> 
     reliable = bool(np.ptp(log_ratios) < _SAME) or (narrow and smooth_weights(log_ratios + np.log(w)).reliable)
     return Widening(
         name=parameter.name,
-        prior=describe_prior(parameter),
+        prior=parameter.prior_words,
         factor=factor,
         shift=top + float(np.log(mean)),
         error=float(np.sqrt(variance) / mean),

@@ -10,7 +10,7 @@ from scipy import stats
 from surrogate.problem.discrete import Discrete
 from surrogate.problem.prior import Parameter, Prior
 
-__all__ = ["describe_prior", "prior_from_text", "prior_to_text"]
+__all__ = ["prior_from_text", "prior_to_text"]
 
 
 def prior_to_text(prior: Prior) -> str:
@@ -56,18 +56,3 @@ def _parameter(entry: dict[str, Any]) -> Parameter:
         )
         raise ValueError(msg)
     return Parameter(entry["name"], family(*entry["args"], **entry["kwds"]), **common)
-
-
-def describe_prior(parameter: Parameter) -> str:
-    """A description of the prior of a parameter as it was given.
-
-    >>> describe_prior(Parameter("a", (0, 1))), describe_prior(Parameter("b", stats.norm(0, scale=2)))
-    ('uniform from 0 to 1', 'norm(0, scale=2)')
-    """
-    if isinstance(parameter.prior, tuple):
-        words = "uniform from {:g} to {:g}".format(*parameter.prior)
-        return f"{words}, periodic" if parameter.periodic else words
-    frozen = parameter.prior
-    arguments = [f"{value:g}" for value in frozen.args]
-    arguments += [f"{name}={value:g}" for name, value in frozen.kwds.items()]
-    return f"{frozen.dist.name}({', '.join(arguments)})"
