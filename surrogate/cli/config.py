@@ -73,7 +73,7 @@ _FLAGS = ("isolate", "into", "vectorized", "gradient")
 _NUMBERS = ("max_walltime", "max_eval_seconds", "noise")  # all others are whole numbers
 _STRUCTURES = ("initial", "reference")
 _SECTIONS = ("likelihood", "parameters", "simulator", "compare", "slow", "options", "versions")
-_ENTRY = ("prior", "min", "max", "label", "periodic", "categories", "integers", "weights", "only")
+_ENTRY = ("prior", "min", "max", "label", "periodic", "categories", "integers", "weights", "only", "above")
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,7 +291,7 @@ def _parameter(name: Any, spec: Any) -> Parameter:
     periodic = flag(entry.get("periodic", False), f"{where}.periodic")
     discrete = {word: entry[word] for word in ("categories", "integers", "weights") if word in entry}
     if discrete:
-        ends = [word for word in ("prior", "min", "max", "only") if word in entry]
+        ends = [word for word in ("prior", "min", "max", "only", "above") if word in entry]
         if ends:
             msg = f"{where} must have either categories or integers, or a prior, got {', '.join((*discrete, *ends))}"
             raise ValueError(msg)
@@ -300,7 +300,8 @@ def _parameter(name: Any, spec: Any) -> Parameter:
     if only is not None and not all(isinstance(values, list) and values for values in only.values()):
         msg = f"{where}.only must have a list of values for each parameter, got {dict(only)}"
         raise ValueError(msg)
-    return Parameter(name, _prior(entry, where), label=label, periodic=periodic, only=only)
+    above = text(entry["above"], f"{where}.above") if "above" in entry else None
+    return Parameter(name, _prior(entry, where), label=label, periodic=periodic, only=only, above=above)
 
 
 def _prior(entry: Mapping[str, Any], where: str) -> Any:

@@ -20,6 +20,7 @@ from surrogate.inference.reliability import UNSEEN_INFLATION, self_check, surrog
 from surrogate.inference.result import Result
 from surrogate.inference.shortage import shortage
 from surrogate.inference.state import State
+from surrogate.inference.symmetry import symmetries, words_of_symmetries
 from surrogate.inference.view import View
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.derived import DerivedModel, fit_derived
@@ -133,6 +134,8 @@ def conclude(
         )
     if loop.setup.observables is not None and not view.learns_outputs:
         reason = f"{reason}; the log-likelihood itself was learned, because the outputs predict it less well"
+    if symmetric := words_of_symmetries(loop.prior.names, symmetries(view)):
+        reason = f"{reason}; {symmetric}"
     check = _evidence_check(view, sample, bridge or _bridge(view, chain))
     mean_error, sd_error, evidence_spread = surrogate_error(view, sample)
     record = Record(

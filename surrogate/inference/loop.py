@@ -107,7 +107,7 @@ class PosteriorLoop:
         if state.parameters is None or self._awaits(state):
             x = design_batch(view)
         else:
-            x = self.scaled.from_unit(assemble(view, self.scouts, n or batch_size(view)))
+            x = self.prior.arranged(self.scaled.from_unit(assemble(view, self.scouts, n or batch_size(view))))
         return x if n or len(under_way) else with_fast(view, x)
 
     def tell(self, state: State, x: Array, evaluations: list[Evaluation]) -> State:
@@ -163,7 +163,7 @@ class PosteriorLoop:
         view = self._look(view, verdict.phase)
         search = [finding for name, finding in view.findings.items() if name not in signals]
         verdict = next_verdict(phase, signals.values(), search)
-        probes = np.concatenate([view.nowhere, *(finding.points for finding in search)])
+        probes = self.prior.arranged(np.concatenate([view.nowhere, *(finding.points for finding in search)]))
         return replace(view.state, verdict=verdict, findings=view.findings, probes=probes if len(probes) else None)
 
     def _look(self, view: View, phase: Phase) -> View:

@@ -93,9 +93,9 @@ class Snapshot:
         return np.hypot(self.state.data.noise, 0.0 if parameters is None else parameters.noise)
 
     def feasible(self, t: Array, model: LogDensity | None = None) -> Flags:
-        """Mask of the points that a surrogate predicts to be feasible, with shape (m,)."""
+        """Mask of the points in the order of the prior that a surrogate predicts to be feasible, with shape (m,)."""
         model = model or self.model
-        return model.feasibility.probability(model.whiten(t)) > FEASIBLE
+        return self.setup.prior.in_order(t) & (model.feasibility.probability(model.whiten(t)) > FEASIBLE)
 
     def log_posterior(self, t: Array, model: LogDensity | None = None) -> Array:
         """Log-posterior of a surrogate minus y_max, per unit of t, at t in the window, with shape (m, d)."""

@@ -90,7 +90,7 @@ def widenings(prior: Prior, samples: Samples, factor: float = 2.0) -> tuple[Wide
 
 
 def _widening(parameter: Parameter, x: Array, weights: Array, factor: float) -> Widening:
-    one = Prior((replace(parameter, only=None),))
+    one = Prior((replace(parameter, only=None, above=None),))
     low, high = one.bounds[0]
     centre = _centre(one, low, high)
     inner = centre + (x - centre) / factor

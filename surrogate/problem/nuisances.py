@@ -43,6 +43,8 @@ class Nuisances:
             return None
         normal = np.isfinite(posterior.prior.normal).all(1)
         normal[target.columns] = False
+        for columns in posterior.prior.orders:  # the integral of one that is in an order is not that of a normal
+            normal[columns] = False
         names = target.target.compare.templates
         columns = np.array([j for j, name in enumerate(target.names) if normal[j] and name in names], dtype=np.int64)
         return cls(posterior, columns) if len(columns) else None

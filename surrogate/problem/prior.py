@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from surrogate.arrays import Indices
 from surrogate.problem.densities import (
     Density,
     Normal,
@@ -22,6 +23,7 @@ from surrogate.problem.densities import (
 )
 from surrogate.problem.discrete import Discrete
 from surrogate.problem.levels import Levels
+from surrogate.problem.order import are_in_order, log_density_of_order, orders_of
 
 __all__ = ["NAME", "Parameter", "Prior"]
 
@@ -44,6 +46,8 @@ class Parameter:
         only: Values of categories and integers at which this parameter acts, by their names, such as
             ``{"n_planets": [1, 2]}``; at others it must have no effect, and is not searched. It acts everywhere unless
             given.
+        above: Name of an exchangeable parameter with the same prior, which this one exceeds: the second of two lines
+            lies above the first. Both have the joint density of two ordered draws.
 
     Attributes:
         name: Name in tables and files: a letter, then letters, digits, ``_``, ``.`` or ``-``.
@@ -53,6 +57,7 @@ class Parameter:
         periodic: Whether the two bounds are the same point, as for an angle.
         only: Pairs of the name of a categorical or integer parameter and the values of it at which this one acts; empty
             if it acts everywhere.
+        above: Name of the parameter that this one exceeds; None if it may have any value.
 
     Raises:
         TypeError: If the name is not a string or the prior or ``only`` has an unsupported type.
@@ -72,6 +77,7 @@ class Parameter:
     integers: InitVar[Any] = field(default=None, kw_only=True)
     weights: InitVar[Any] = field(default=None, kw_only=True)
     only: Any = field(default=None, kw_only=True, repr=False)
+    above: str | None = field(default=None, kw_only=True, repr=False)
 
     _density: Density = field(init=False, repr=False, compare=False)
 
@@ -82,12 +88,14 @@ class Parameter:
         >>> Parameter("a", (0, 2)).prior_words
         'uniform from 0 to 2'
         """
-        return self._density_words + "".join(
+        words = self.density_words + "".join(
             f", where {name} is {' or '.join(map(str, values))}" for name, values in self.only
         )
+        return words if self.above is None else f"{words}, above {self.above}"
 
     @property
-    def _density_words(self) -> str:
+    def density_words(self) -> str:
+        """A description of the density alone, without the conditions on other parameters."""
         if isinstance(self.prior, Discrete):
             return self.prior.words
         if isinstance(self.prior, tuple):
@@ -121,15 +129,22 @@ class Parameter:
 class Prior:
     """A prior: the normalised product of one-dimensional densities.
 
+    Parameters in ascending order have the density of sorted draws: that of k such parameters is k! times the product
+    where they are in order, and 0 elsewhere. It is normalised, so that a likelihood in which they can be exchanged has
+    the same evidence as without the order.
+
     Attributes:
         parameters: At least one, in the order of the columns of x.
 
     Raises:
         TypeError: If an element is not a `Parameter`.
-        ValueError: If there are none, or two have the same name.
+        ValueError: If there are none, two have the same name, or an order is impossible.
     """
 
     parameters: tuple[Parameter, ...]
+
+    orders: tuple[Indices, ...] = field(init=False, repr=False)
+    """Columns of parameters that are in ascending order, one array for each such group."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parameters", tuple(self.parameters))
@@ -145,6 +160,7 @@ class Prior:
             raise ValueError(msg)
         for parameter in self.parameters:
             self._check_only(parameter)
+        object.__setattr__(self, "orders", orders_of(self.parameters))
 
     def _check_only(self, parameter: Parameter) -> None:
         """Refuses values at which a parameter acts that no categorical or integer parameter has."""
@@ -265,14 +281,35 @@ class Prior:
         with np.errstate(invalid="ignore", over="ignore"):  # -inf + inf at edges, and overflowing squares far outside
             for columns, density in self._groups:
                 total += density.log_density(x[:, columns]).sum(axis=1)
+        for order in self.orders:
+            total += log_density_of_order(x[:, order])
         return np.where(total < np.inf, total, -np.inf)
 
     def quantile(self, u: np.ndarray) -> np.ndarray:
-        """Points with the given cumulative probabilities; u in [0, 1] (not checked) and x have shape (m, d)."""
-        return self._map(self._points(u), "quantile")
+        """Points with the given cumulative probabilities; u in [0, 1] (not checked) and x have shape (m, d).
+
+        Parameters in ascending order are sorted, so that uniform u give draws of the prior.
+        """
+        return self.arranged(self._map(self._points(u), "quantile"))
+
+    def in_order(self, x: np.ndarray) -> np.ndarray:
+        """Mask of the points x, with shape (m, d), with parameters in their order; also for unit coordinates."""
+        out = np.full(len(x), True)
+        for columns in self.orders:
+            out &= are_in_order(x[:, columns])
+        return out
+
+    def arranged(self, x: np.ndarray) -> np.ndarray:
+        """The points x, with shape (m, d), with parameters in ascending order sorted; also for unit coordinates."""
+        if not self.orders:
+            return x
+        out = np.array(x)
+        for columns in self.orders:
+            out[:, columns] = np.sort(out[:, columns], axis=1)
+        return out
 
     def cumulative(self, x: np.ndarray) -> np.ndarray:
-        """Cumulative probability of each coordinate, the inverse of `quantile`; both have shape (m, d)."""
+        """Cumulative probability of each coordinate, the inverse of `quantile` apart from orders; shape (m, d)."""
         return self._map(self._points(x), "cumulative")
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -336,7 +373,7 @@ def _named(name: Any, prior: Any) -> Parameter:
     return prior
 
 
-_ARGUMENTS = ("prior", "label", "periodic", "categories", "integers", "weights", "only")
+_ARGUMENTS = ("prior", "label", "periodic", "categories", "integers", "weights", "only", "above")
 
 
 def _where(name: str, only: Any) -> tuple[tuple[str, tuple[Any, ...]], ...]:

@@ -22,6 +22,8 @@ def _entry(parameter: Parameter) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": parameter.name, "label": parameter.label, "periodic": parameter.periodic}
     if parameter.only:
         entry["only"] = parameter.only
+    if parameter.above is not None:
+        entry["above"] = parameter.above
     if isinstance(parameter.prior, tuple):
         return entry | {"bounds": [float(b) for b in parameter.prior]}
     if isinstance(parameter.prior, Discrete):
@@ -42,7 +44,8 @@ def prior_from_text(text: str) -> Prior:
 
 
 def _parameter(entry: dict[str, Any]) -> Parameter:
-    common = {"label": entry["label"], "periodic": entry["periodic"], "only": entry.get("only")}
+    common = {"label": entry["label"], "periodic": entry["periodic"]}
+    common |= {name: entry.get(name) for name in ("only", "above")}
     if "bounds" in entry:
         low, high = entry["bounds"]
         return Parameter(entry["name"], (low, high), **common)

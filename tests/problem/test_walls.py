@@ -28,6 +28,24 @@ def test_a_mark_is_known_from_then_on():
     np.testing.assert_array_equal(data.status, [OK, INFEASIBLE, INFEASIBLE, INFEASIBLE])
 
 
+def test_a_mark_within_the_depth_that_matters_is_the_only_value_that_repeats():
+    data = with_walls(dataset(-0.1234567, -30.0, -1.7654321, -31.4142136, -30.0), 36.0)
+    np.testing.assert_array_equal(data.status == INFEASIBLE, data.y == -30.0)
+
+
+def test_what_turns_out_to_be_one_of_several_steps_is_no_mark():
+    data = with_walls(dataset(-0.1234567, -30.0, -30.0), 36.0)
+    assert (data.status == INFEASIBLE).sum() == 2
+    data = with_walls(data.append(np.array([[8.0], [9.0]]), [Evaluation(-20.0, "ok")] * 2, 1), 36.0)
+    assert data.finite.all()
+
+
+@pytest.mark.parametrize("values", [(0.123, -30.0, -30.0), (-0.1234567, -17.0, -17.0)])
+def test_a_shallow_value_that_repeats_stays(values):
+    data = dataset(*values)
+    assert with_walls(data, 36.0) is data
+
+
 @pytest.mark.parametrize("values", [(0.0, -5.0, -5.0), (0.0, -99.0), (3.0, 3.0, 3.0), (0.0, -30.0, -31.0)])
 def test_other_values_stay(values):
     data = dataset(*values)

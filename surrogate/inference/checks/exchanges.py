@@ -42,7 +42,8 @@ def _images(view: View) -> Array:
     """Images of the best point under exchanges at which the surrogate is below the bulk, with shape (k, d)."""
     data, model = view.state.data, view.model
     best = data.x[np.argmax(np.where(data.finite, data.y, -np.inf))]
-    t = view.setup.scaled.to_unit(best[exchanges(equal_priors(view.setup.prior), view.d)])
+    x = best[exchanges(equal_priors(view.setup.prior), view.d)]
+    t = view.setup.scaled.to_unit(x[view.setup.prior.in_order(x)])
     top = float(model.smooth(view.draws.posterior).max())
     return t[top - model.smooth(t) > bulk_depth(view.d)]
 

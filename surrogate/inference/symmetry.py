@@ -1,0 +1,59 @@
+"""Symmetries of a posterior: exchanges of parameters that leave it unchanged, as those of two lines of a spectrum."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from surrogate.arrays import Array, Indices
+from surrogate.inference.checks.exchanges import equal_priors, exchanges
+from surrogate.inference.view import View
+
+__all__ = ["symmetries", "words_of_symmetries"]
+
+
+_DRAWS = 300  # draws of the posterior that are compared with their images
+_MOST = 100  # exchanges that are tried, of which there are many with many parameters of the same prior
+_FLOOR = 0.1  # nats added to the errors in quadrature: smaller differences do not matter
+_PULL = 2.0  # root mean square difference, in units of its error, up to which values count as equal
+_UNKNOWN = 1.0  # median error in nats above which the surrogate does not know the values at the images
+_NAMED = 3  # exchanges that are named in a sentence
+
+
+def symmetries(view: View) -> Indices:
+    """Permutations of the parameters that leave the log-posterior unchanged, by the surrogate, with shape (k, d).
+
+    Those of `exchanges` are tried, which exchange parameters with the same prior. One counts if the values of the
+    surrogate at draws of the posterior and at their images agree within their errors, and these are small.
+    """
+    prior = view.setup.prior
+    none = np.empty((0, view.d), dtype=np.int64)
+    sample = view.sample
+    if prior.levels is not None or not len(sample.x):
+        return none
+    ordered = {int(column) for columns in prior.orders for column in columns}
+    groups = [np.array([j for j in group if j not in ordered]) for group in equal_priors(prior)]
+    t = sample.x[view.rng("symmetries").choice(len(sample.x), _DRAWS, p=sample.weights)]
+    mean, sd = view.model.predict(t)
+    kept = [p for p in exchanges(groups, view.d)[:_MOST] if _is_unchanged(view, t[:, p], mean, sd)]
+    return np.unique(kept, axis=0) if kept else none
+
+
+def _is_unchanged(view: View, images: Array, mean: Array, sd: Array) -> bool:
+    """Whether the surrogate has the values ``mean``, with errors ``sd``, at the images of the draws, too."""
+    value, error = view.model.predict(view.window.unrolled(images))
+    error = np.sqrt(view.inflation * (sd**2 + error**2) + _FLOOR**2)
+    return bool(np.median(error) < _UNKNOWN and np.sqrt(np.mean(((value - mean) / error) ** 2)) < _PULL)
+
+
+def words_of_symmetries(names: tuple[str, ...], permutations: Indices) -> str:
+    """A clause that names the exchanges; empty if there are none.
+
+    >>> words_of_symmetries(("a", "b", "u", "v"), np.array([[1, 0, 3, 2]]))
+    'the posterior is unchanged if a and b, u and v are exchanged (above= puts such parameters in order)'
+    """
+    if not len(permutations):
+        return ""
+    moves = [", ".join(f"{names[i]} and {names[j]}" for i, j in enumerate(row) if i < j) for row in permutations]
+    more = f", or by {len(moves) - _NAMED} other exchanges" if len(moves) > _NAMED else ""
+    listed = ", or ".join(moves[:_NAMED])
+    return f"the posterior is unchanged if {listed} are exchanged{more} (above= puts such parameters in order)"

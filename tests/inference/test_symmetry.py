@@ -1,0 +1,62 @@
+"""Label switching: exchangeable parameters are named, and can be put in order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import surrogate
+from surrogate.inference.symmetry import words_of_symmetries
+
+BOX = {"a": (0.0, 1.0), "b": (0.0, 1.0), "c": (-1.0, 1.0)}
+ORDERED = BOX | {"b": {"prior": (0.0, 1.0), "above": "a"}}
+
+
+def two_lines(x):
+    """Lines at 0.35 and 0.6, whatever their names, and a background."""
+    low, high = sorted(x[:2])
+    return -0.5 * float(((low - 0.35) / 0.05) ** 2 + ((high - 0.6) / 0.08) ** 2 + (x[2] / 0.2) ** 2)
+
+
+EVIDENCE = 2.0 * np.prod([0.05, 0.08, 0.2]) * (2.0 * np.pi) ** 1.5 / 2.0
+
+
+def run(log_likelihood, prior):
+    return surrogate.infer(log_likelihood, prior, seed=1, n_samples=1000, progress=False)
+
+
+def test_exchangeable_parameters_are_named():
+    result = run(two_lines, BOX)
+    assert result.converged, result.status
+    assert "the posterior is unchanged if a and b are exchanged" in result.status
+    assert abs(np.log(EVIDENCE) - result.log_evidence) < max(4.0 * result.log_evidence_error, 0.05)
+
+
+def test_parameters_in_order_have_one_mode_and_the_same_evidence():
+    result = run(two_lines, ORDERED)
+    assert result.converged, result.status
+    assert "exchanged" not in result.status
+    x = result.data.x
+    assert (x[:, 0] <= x[:, 1]).all()
+    assert (result.samples[:, 0] <= result.samples[:, 1]).all()
+    assert abs(np.log(EVIDENCE) - result.log_evidence) < max(4.0 * result.log_evidence_error, 0.05)
+    np.testing.assert_allclose(result.mean, [0.35, 0.6, 0.0], atol=0.02)
+
+
+def test_other_parameters_are_not_named():
+    mean, sd = np.array([0.4, 0.5, 0.0]), np.array([0.05, 0.1, 0.2])
+    result = run(lambda x: -0.5 * float((((x - mean) / sd) ** 2).sum()), BOX)
+    assert "exchanged" not in result.status
+
+
+@pytest.mark.parametrize(
+    ("permutations", "words"),
+    [
+        (np.empty((0, 4), dtype=int), ""),
+        (np.array([[1, 0, 3, 2]]), "the posterior is unchanged if a and b, u and v are exchanged (above= "),
+        (np.array([[1, 0, 2, 3], [0, 1, 3, 2]]), "unchanged if a and b, or u and v are exchanged"),
+        (np.array([[1, 0, 2, 3]] * 5), "or a and b are exchanged, or by 2 other exchanges"),
+    ],
+)
+def test_the_words(permutations, words):
+    assert words in words_of_symmetries(("a", "b", "u", "v"), permutations)
