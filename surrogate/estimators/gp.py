@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from surrogate.estimators.mixed import MixedFit
+from surrogate.estimators.scales import location_and_scale
 from surrogate.estimators.tables import is_mixed
 from surrogate.gp.bases import basis_of
 from surrogate.gp.choose import EVIDENCES, EXACT_FIT, choose_process, with_profiled_noise
@@ -130,8 +131,8 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         about a minute on one core, and O(n^2 d) per iteration beyond.
 
         Raises:
-            ValueError: If data are not finite or fewer than 2 points, or a setting is unknown or incompatible with
-                another.
+            ValueError: If data are not finite, too large to be squared, or fewer than 2 points, or a setting is unknown
+                or incompatible with another.
             LowPrecisionError: If the noise is too small for products in half precision; a ValueError.
             FloatingPointError: If a kernel matrix cannot be factored with any noise.
         """
@@ -144,8 +145,8 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         if np.ndim(self.noise) == 0:  # with a noise for each point all rows are separate observations
             points, values = _distinct(points, values)
         self.solver_ = self._chosen_solver(len(values))
-        self._center, self._spread = points.mean(0), _spread(points)
-        self._offset, self._unit = float(values.mean()), float(_spread(values[:, None])[0])
+        self._center, self._spread = location_and_scale(points, "X")
+        self._offset, self._unit = map(float, location_and_scale(values))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         variance, relative = self._given_noise(len(values))
         data = Observations(
@@ -156,6 +157,8 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         process = self._chosen_process(data, variance, seed)
         self._posterior = self._conditioned(process, data, seed)
         self._publish(len(values))
+        if np.ptp(values) == 0.0:
+            self.status_ += "; all values of y are equal, so that the standard deviations mean nothing"
         return self
 
     def _fit_mixed(self, X: Any, y: Any) -> GPRegressor:  # noqa: N803
@@ -347,9 +350,3 @@ def _distinct(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[n
     """The data without copies, or all of them if fewer than two rows differ."""
     rows = distinct_rows(x, y)
     return (x[rows], y[rows]) if len(rows) > 1 else (x, y)
-
-
-def _spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standard deviations of the columns; 1 if a column is constant up to rounding."""
-    spread = values.std(0)
-    return np.where(spread > 1e-12 * np.abs(values).max(0, initial=0.0), spread, 1.0)

@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from surrogate.arrays import Array
+from surrogate.estimators.scales import location_and_scale
 from surrogate.gp.derivative import SMOOTH_KERNELS
 from surrogate.gp.fitting import fit
 from surrogate.gp.kernels import STATIONARY, Scaled, stationary_part
@@ -110,8 +111,8 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
         if slopes is not None and slopes.shape != points.shape:
             msg = f"gradient must have the shape {points.shape} of X, got {slopes.shape}"
             raise ValueError(msg)
-        self._centre, self._scale = points.mean(0), _positive(points.std(0))
-        self._mean, self._sd = float(values.mean()), float(_positive(values.std()))
+        self._centre, self._scale = location_and_scale(points, "X")
+        self._mean, self._sd = map(float, location_and_scale(values))
         u, z = (points - self._centre) / self._scale, (values - self._mean) / self._sd
         slopes = None if slopes is None else slopes * self._scale / self._sd
         data = Data.of(u, z, slope=slopes, device=self.device or "cpu")
@@ -183,11 +184,6 @@ class GradientGPRegressor(RegressorMixin, BaseEstimator):
         posterior = solver.condition(model.process, data)
         _warn_unless_converged(posterior.solve, self.tol)
         return posterior
-
-
-def _positive(sd: Array | float) -> Array:
-    """The standard deviations, with 0 of constant columns replaced by 1."""
-    return np.where(np.asarray(sd) > 0, sd, 1.0)
 
 
 def _warn_unless_converged(solve: Solve, tolerance: float) -> None:

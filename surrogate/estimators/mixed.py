@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from surrogate.arrays import Array
+from surrogate.estimators.scales import location_and_scale
 from surrogate.estimators.tables import Columns
 from surrogate.gp.additive_basis import AdditivePosterior
 from surrogate.gp.additive_reduction import Reduction
@@ -110,9 +111,7 @@ class MixedFit:
         """
         columns = Columns.of(X, categorical)
         u = torch.as_tensor(columns.encode(X), device=device)
-        offset = float(y.mean())
-        spread = float(y.std())
-        unit = spread if spread > 1e-12 * max(abs(offset), 1e-300) else 1.0
+        offset, unit = map(float, location_and_scale(y))
         values = torch.as_tensor((y - offset) / unit, device=device)
         known = None if noise is None else noise / unit
         data = MixedData(u, values, columns.counts, columns.names, known)

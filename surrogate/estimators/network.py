@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from surrogate.arrays import Array, Indices
 from surrogate.estimators.network_base import Examples, Learned, NetworkEstimator, Settings, eligible_rows
+from surrogate.estimators.scales import location_and_scale
 from surrogate.networks.fitting import calibrated, disagreement
 from surrogate.networks.portable import PortableNetwork
 from surrogate.networks.posteriors import Member
@@ -104,7 +104,7 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         chosen = _distinct(rows, target, eligible_rows(representative, len(target)))
         rows, target = rows[chosen], target[chosen]
         further, labels = (rows[:0], target[:0]) if extra is None else self._checked(*extra)
-        self.target_mean_, self.target_scale_ = _location_and_scale(target)
+        self.target_mean_, self.target_scale_ = map(float, location_and_scale(target))
         target, labels = ((part - self.target_mean_) / self.target_scale_ for part in (target, labels))
         mask = None if representative is None else np.asarray(representative)[chosen]
         return Examples(rows, target, (further, labels), 1, mask)
@@ -182,11 +182,3 @@ def _distinct(x: Array, y: Array, eligible: Indices) -> Indices:
     order = np.r_[eligible, np.setdiff1d(np.arange(len(y)), eligible)]
     rows = np.sort(order[distinct_rows(x[order], y[order])])
     return rows if len(rows) > 1 else np.arange(len(y))
-
-
-def _location_and_scale(y: Array) -> tuple[float, float]:
-    mean, scale = float(y.mean()), float(y.std())
-    if not math.isfinite(mean) or not math.isfinite(scale):
-        msg = "the target overflows: divide it by a constant"
-        raise ValueError(msg)
-    return mean, scale if scale > 1e-12 * abs(mean) else 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
@@ -136,18 +136,26 @@ def _start(run: Run) -> State:
     """The state in the run's folder, or a new one."""
     state = None if run.folder is None else load_state(run.folder, run.prior, run.seed)
     if state is None:
-        return run.loop.init(run.seed, run.initial)
+        with _unfinished_if_left(), run.stop.interruptible():  # many earlier evaluations take minutes to learn
+            return run.loop.init(run.seed, run.initial)
     if run.folder is not None and state.data.d != run.loop.d:
         msg = (
             f"{run.folder.path} holds a run that learned {state.data.d} of the {run.prior.d} parameters, and this one "
             f"learns {run.loop.d}. Choose another folder, or resume=False (--force) to start a new run"
         )
         raise ValueError(msg)
-    try:
+    with _unfinished_if_left():
         check_provenance(run, state)
+    return state
+
+
+@contextlib.contextmanager
+def _unfinished_if_left() -> Iterator[None]:
+    """Context in which a request to end raises `UnfinishedError`."""
+    try:
+        yield
     except Interrupted as interruption:
         raise UnfinishedError(str(interruption)) from interruption
-    return state
 
 
 def _is_asynchronous(run: Run) -> bool:

@@ -75,6 +75,14 @@ def test_computing_the_next_points_is_left(monkeypatch, method):
     assert "the wall time of 8 s is used up" in result.status
 
 
+def test_learning_from_earlier_evaluations_is_left(monkeypatch):
+    monkeypatch.setattr(PosteriorLoop, "init", busy)
+    start = time.monotonic()
+    with pytest.raises(UnfinishedError, match="the wall time of 1 s is used up"):
+        infer(max_walltime=1.0)
+    assert time.monotonic() - start < 60.0
+
+
 def test_a_program_that_was_asked_to_end_begins_no_other_run():
     assert infer(SignalAt(9)).interrupted
     with pytest.raises(UnfinishedError, match="SIGTERM arrived during an earlier run of this program"):
