@@ -14,7 +14,8 @@ __all__ = ["symmetries", "words_of_symmetries"]
 _DRAWS = 300  # draws of the posterior that are compared with their images
 _MOST = 100  # exchanges that are tried, of which there are many with many parameters of the same prior
 _FLOOR = 0.1  # nats added to the errors in quadrature: smaller differences do not matter
-_PULL = 2.0  # root mean square difference, in units of its error, up to which values count as equal
+_PULL = 2.0  # difference in units of its error up to which values count as equal,
+_MOSTLY = 0.9  # at this share of the draws
 _UNKNOWN = 1.0  # median error in nats above which the surrogate does not know the values at the images
 _NAMED = 3  # exchanges that are named in a sentence
 
@@ -42,7 +43,7 @@ def _is_unchanged(view: View, images: Array, mean: Array, sd: Array) -> bool:
     """Whether the surrogate has the values ``mean``, with errors ``sd``, at the images of the draws, too."""
     value, error = view.model.predict(view.window.unrolled(images))
     error = np.sqrt(view.inflation * (sd**2 + error**2) + _FLOOR**2)
-    return bool(np.median(error) < _UNKNOWN and np.sqrt(np.mean(((value - mean) / error) ** 2)) < _PULL)
+    return bool(np.median(error) < _UNKNOWN and np.quantile(np.abs(value - mean) / error, _MOSTLY) < _PULL)
 
 
 def words_of_symmetries(names: tuple[str, ...], permutations: Indices) -> str:
