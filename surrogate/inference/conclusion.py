@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from surrogate.arrays import Array
+from surrogate.inference.checks.hidden import known_of
 from surrogate.inference.draws import ScaledPrior
 from surrogate.inference.driving.budget import calls
-from surrogate.inference.hidden_modes import EXPECTED_SHIFT, SMALLEST_SHARE
+from surrogate.inference.hidden_modes import EXPECTED_SHIFT, REFUSED, SMALLEST_SHARE, is_refused
 from surrogate.inference.loop import PosteriorLoop
 from surrogate.inference.mixed.chains import chain_of_levels
 from surrogate.inference.mixed.sampling import LevelSamples
@@ -125,6 +126,7 @@ def conclude(
     else:
         sample = levels.combined()
         chain, bridge = chain_of_levels(view, levels, n_samples, _chain, _bridge, max_seconds=max_seconds)
+    refused = bool(levels is None and is_refused(_hidden_probability(state), known_of(view), loop.setup.explore))
     if not state.verdict.converged:
         reason = f"{reason}; {_looked_at(view)}"
     elif np.isfinite(_hidden_probability(state)):
@@ -132,6 +134,8 @@ def conclude(
         reason = (
             f"{reason}; a further mode with more than {share} of the mass: probability {_hidden_probability(state):.1%}"
         )
+        if refused:
+            reason = f"{reason}, above the limit of {REFUSED[loop.setup.explore]:.0%} beside several modes"
     if loop.setup.observables is not None and not view.learns_outputs:
         reason = f"{reason}; the log-likelihood itself was learned, because the outputs predict it less well"
     if symmetric := words_of_symmetries(loop.prior.names, symmetries(view)):
@@ -139,7 +143,7 @@ def conclude(
     check = _evidence_check(view, sample, bridge or _bridge(view, chain))
     mean_error, sd_error, evidence_spread = surrogate_error(view, sample)
     record = Record(
-        converged=state.verdict.stop and state.verdict.converged and chain.converged and check.agrees,
+        converged=state.verdict.stop and state.verdict.converged and chain.converged and check.agrees and not refused,
         status=_status(reason, chain, check),
         n_evaluations=calls(state),
         data=state.data,

@@ -20,23 +20,45 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 from surrogate.arrays import Array, Flags
+from surrogate.log_density.parameters import trend_size
 from surrogate.samplers.mixture import Mixture
 
 __all__ = [
     "EXPECTED_SHIFT",
     "GAINS",
+    "REFUSED",
     "Hypotheses",
+    "Known",
     "best_point",
     "best_points",
     "count_modes",
     "check_effort",
     "draw_hypotheses",
     "hidden_probability",
+    "is_refused",
+    "is_worth",
     "least_gain",
 ]
 
 GAINS = {"fast": 0.03, "normal": 0.008, "thorough": 0.00025}
 """Smallest reduction of a hidden mode's probability for which an evaluation is worth its cost, by effort."""
+
+LIMITS = {"fast": 0.1, "normal": 0.03, "thorough": 0.005}
+"""Probability of a hidden mode, by effort, down to which a run goes on unless one Gaussian explains all values."""
+REFUSED = {"fast": 1.0, "normal": 0.1, "thorough": 0.05}
+"""Probability of a hidden mode, by effort, above which a run that knows several modes does not claim convergence."""
+_AFFORDABLE = 100  # evaluations that reaching the limit may seem to take
+_TO_SPARE = {"fast": (0, 0), "normal": (2, 2), "thorough": (2, 2)}
+"""Evaluations per parameter, and in addition, that one Gaussian may take beyond the coefficients of a quadratic.
+
+With "normal" they are about 15 % more than its claim takes without them.
+"""
+_ONE_MODE, _SEVERAL_MODES, _POLYNOMIALS = 0.3, 0.5, 0.1
+"""Prior probability of a further mode if one is known, or several; and if polynomials describe all outputs.
+
+The first is that of the random posteriors of scripts/generated, of which three in seven have several modes; real
+posteriors with several modes are rarer.
+"""
 
 _LONG = 50  # number of evaluations beyond which the cost of another one is measured relative to it,
 _LEAST = 0.5  # but the gain is at least this share of `GAINS`: otherwise a thorough search would take hundreds more
@@ -71,6 +93,7 @@ class Hypotheses:
         open: Whether each hypothesis is not excluded by any evaluation, with shape (h,).
         period: Length of a turn of each coordinate, with shape (d,), infinite where it is not periodic; None if no
             coordinate is periodic.
+        seen_at: A feasible point of each, with shape (h, d); the centre if None.
     """
 
     centres: Array
@@ -78,6 +101,12 @@ class Hypotheses:
     peaks: Array
     open: Flags
     period: Array | None = None
+    seen_at: Array | None = None
+
+    @property
+    def candidates(self) -> Array:
+        """Points of the open hypotheses at which an evaluation may see them, with shape (number open, d)."""
+        return (self.centres if self.seen_at is None else self.seen_at)[self.open]
 
     @property
     def share_open(self) -> float:
@@ -135,23 +164,47 @@ def draw_hypotheses(
         known: Gaussian components of the known posterior, in unit coordinates.
         log_integral: Log integral of the known posterior over unit coordinates, relative to the best value.
         depth: Function that gives the predicted depth below the best value at points with shape (m, d); infinite where
-            infeasibility is predicted, where no mode can have its centre.
+            infeasibility is predicted; a mode with its centre there counts by the share of it that is feasible.
         support: Lower and upper corner of the box in which a mode may lie, each with shape (d,).
         rng: Random numbers.
         period: As `Hypotheses` has it.
         count: Number of hypotheses.
     """
-    d = len(support[0])
-    log_width = np.array([np.log(np.abs(np.diag(factor))).mean() for factor in known.factors])
-    typical = float(known.weights @ log_width)
     centres = _draw_centres(known, support, rng, count)
+    widths, peaks = _draw_shapes(known, log_integral, rng, centres.shape)
+    return _feasible_ones(Hypotheses(centres, widths, peaks, np.ones(count, dtype=bool), period), depth, support, rng)
+
+
+def _feasible_ones(
+    drawn: Hypotheses, depth: Callable[[Array], Array], support: tuple[Array, Array], rng: np.random.Generator
+) -> Hypotheses:
+    """The hypotheses, open where a point of each is feasible and clearly higher than the surrogate there.
+
+    The point is the centre or, where infeasibility is predicted, one draw of the mode, of which the border may leave a
+    part.
+    """
+    deep, low = depth(drawn.centres), np.zeros(len(drawn.open))
+    cut = ~np.isfinite(deep)
+    z = rng.standard_normal(drawn.centres.shape)
+    seen_at = np.where(cut[:, None], drawn.centres + drawn.widths * z, drawn.centres)
+    inside = ((seen_at >= support[0]) & (seen_at <= support[1])).all(1)
+    low[cut] = 0.5 * (z[cut] ** 2).sum(1)
+    if cut.any():
+        deep[cut] = depth(np.clip(seen_at[cut], *support))
+    higher = drawn.peaks - low > _limit(deep)
+    return replace(drawn, seen_at=seen_at, open=drawn.open & inside & np.isfinite(deep) & higher)
+
+
+def _draw_shapes(
+    known: Mixture, log_integral: float, rng: np.random.Generator, shape: tuple[int, ...]
+) -> tuple[Array, Array]:
+    """Widths with shape (count, d), and peaks with shape (count,) relative to the best known value."""
+    count, d = shape
+    typical = known.weights @ np.array([np.log(np.abs(np.diag(factor))).mean() for factor in known.factors])
     log_widths = typical + WIDTH_SD * rng.standard_normal((count, 1)) + AXIS_SD * rng.standard_normal((count, d))
     share = rng.uniform(SMALLEST_SHARE, 1.0 - SMALLEST_SHARE, count)
     log_mass = log_integral + np.log(share / (1.0 - share))
-    peaks = log_mass - 0.5 * d * np.log(2.0 * np.pi) - log_widths.sum(1)
-    deep = depth(centres)
-    possible = np.isfinite(deep)
-    return Hypotheses(centres, np.exp(log_widths), peaks, possible & (peaks > _limit(deep)), period)
+    return np.exp(log_widths), log_mass - 0.5 * d * np.log(2.0 * np.pi) - log_widths.sum(1)
 
 
 def _draw_centres(known: Mixture, support: tuple[Array, Array], rng: np.random.Generator, count: int) -> Array:
@@ -191,7 +244,7 @@ def best_point(
 ) -> tuple[Array, float]:
     """The point that would exclude most open hypotheses if the surrogate is right, and the share excluded.
 
-    Candidates are centres of open hypotheses. O(h m d) for m candidates.
+    Candidates are points of open hypotheses, mostly their centres. O(h m d) for m candidates.
 
     Args:
         hypotheses: The hypotheses.
@@ -203,8 +256,7 @@ def best_point(
     Returns:
         The point, with shape (1, d), or (0, d) if there is none, and the share of all hypotheses that it would exclude.
     """
-    index = np.flatnonzero(hypotheses.open)
-    t = hypotheses.centres[rng.permutation(index)[:candidates]]
+    t = rng.permutation(hypotheses.candidates)[:candidates]
     predicted = depth(t)
     t, predicted = t[np.isfinite(predicted)], predicted[np.isfinite(predicted)]
     if len(t) == 0:
@@ -254,6 +306,62 @@ def least_gain(effort: str, evaluations: int) -> float:
     [0.008, 0.005333333333333333, 0.004]
     """
     return GAINS[effort] * min(1.0, max(_LEAST, _LONG / evaluations))
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a posterior when further modes are looked for.
+
+    Attributes:
+        d: Number of parameters.
+        modes: Number of modes.
+        gaussian: Whether one Gaussian explains all evaluations, so that none of them speaks for a further mode.
+        polynomial: Whether polynomials describe all outputs of a simulator: no evaluation could tell more.
+    """
+
+    d: int
+    modes: int
+    gaussian: bool = False
+    polynomial: bool = False
+
+    @property
+    def prior(self) -> float:
+        """Prior probability of a further mode."""
+        if self.polynomial:
+            return _POLYNOMIALS
+        return _ONE_MODE if self.modes == 1 else _SEVERAL_MODES
+
+
+def is_refused(probability: float, known: Known, effort: str) -> bool:
+    """Whether a hidden mode is too probable for a claim of convergence; NaN is not.
+
+    If one mode is known, the probability reflects little more than its prior where parameters are many.
+    """
+    return known.modes > 1 and probability > REFUSED[effort]
+
+
+def is_worth(gain: float, probability: float, known: Known, effort: str, evaluations: int) -> bool:
+    """Whether another evaluation in search of a hidden mode is worth its cost.
+
+    Args:
+        gain: By how much it would lower the probability of a hidden mode.
+        probability: That probability now.
+        known: What is known of the posterior.
+        effort: One of `GAINS`.
+        evaluations: Number of evaluations so far.
+
+    >>> [is_worth(0.001, 0.05, known, "normal", 40) for known in (Known(3, 1), Known(3, 1, gaussian=True))]
+    [True, False]
+    """
+    if gain <= 0.0 or known.polynomial:
+        return False
+    if gain >= least_gain(effort, evaluations):
+        return True
+    if known.gaussian:
+        per_parameter, more = _TO_SPARE[effort]
+        return evaluations < trend_size(known.d) + per_parameter * known.d + more
+    excess = probability - LIMITS[effort]
+    return 0.0 < excess < _AFFORDABLE * gain or is_refused(probability, known, effort)
 
 
 def hidden_probability(share_open: float, prior: float) -> float:

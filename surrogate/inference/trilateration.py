@@ -55,11 +55,13 @@ class Search:
 
     Attributes:
         probes: Points to evaluate, with shape (k, d), k = 0 if the known modes explain all evaluations.
+        unseen: Those of them that are components of the known posterior without evaluated points, with shape (j, d).
         unexplained: Number of evaluated points that the known modes do not explain.
         nearest: Smallest radius among those points; infinite if there are none.
     """
 
     probes: Array
+    unseen: Array
     unexplained: int = 0
     nearest: float = np.inf
 
@@ -107,7 +109,7 @@ def search(
     foreseen = np.abs(radius_of(left_out_depth) - radius) < _FORESEEN[0] * radius + _FORESEEN[1] + by_noise
     unseen = _unseen_components(several, t)
     if foreseen[unexplained].all():  # not a Gaussian, but the surrogate knows the shape; or nothing is unexplained
-        return Search(unseen)
+        return Search(unseen, unseen)
     probes = unseen
     if count > 0:
         some = _informative(radius, unexplained)
@@ -118,7 +120,7 @@ def search(
             for factor in _shapes(mixture)
         ]
         probes = np.concatenate([unseen, max(located, key=lambda pair: pair[1])[0][:count]])
-    return Search(probes, int(unexplained.sum()), float(radius[unexplained].min()))
+    return Search(probes, unseen, int(unexplained.sum()), float(radius[unexplained].min()))
 
 
 def _informative(radius: Array, unexplained: Flags) -> Indices:

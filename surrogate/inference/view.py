@@ -17,6 +17,7 @@ from surrogate.inference.mixed.sampling import LevelSamples, level_features, mix
 from surrogate.inference.mixed.weights import level_probabilities
 from surrogate.inference.paths import PathSpread, inflation, spread_of_paths
 from surrogate.inference.snapshot import Snapshot
+from surrogate.inference.trilateration import mixture_of
 from surrogate.log_density.protocol import LogDensity
 from surrogate.output.probabilities import Probabilities
 from surrogate.samplers.evidence import ImportanceSample, importance_sample
@@ -26,6 +27,7 @@ __all__ = ["Exploration", "View"]
 
 
 _SAMPLE = 6000  # weighted draws of an iteration, of which an effective fraction of a twentieth still passes the checks
+_MIXED = 2000  # of them to which a mixture is fitted
 _LARGE_SAMPLE = 24_000  # with many parameters, where a proposal fits less well
 _ERROR_FLOOR = 0.1  # nats added in quadrature to the sd of a prediction, because smaller errors do not matter
 _CANDIDATES = 2000  # points of the prior from which holes are chosen
@@ -107,6 +109,12 @@ class View(Snapshot):
         start = self.window.unrolled(self.draws.posterior)
         rng = self.rng("importance", *purpose)
         return importance_sample(self.log_posterior, start, n, rng, known=self.conditionals)
+
+    @cached_property
+    def known_modes(self) -> Mixture:
+        """Gaussian components of the surrogate posterior, in unit coordinates."""
+        rng, sample = self.rng("known modes"), self.sample
+        return mixture_of(sample.x[rng.choice(len(sample.x), _MIXED, p=sample.weights)], rng)
 
     @cached_property
     def conditionals(self) -> Mixture | None:

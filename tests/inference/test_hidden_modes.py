@@ -10,11 +10,14 @@ import pytest
 from surrogate.inference.coverage import farthest
 from surrogate.inference.hidden_modes import (
     Hypotheses,
+    Known,
     best_point,
     best_points,
     count_modes,
     draw_hypotheses,
     hidden_probability,
+    is_refused,
+    is_worth,
 )
 from surrogate.samplers.mixture import Mixture
 
@@ -122,11 +125,12 @@ def test_on_a_circle_the_shorter_way_round_counts():
     assert turned[0, 0] == pytest.approx(-0.5)
 
 
-def test_no_mode_is_centred_where_points_are_infeasible():
-    """A forbidden half of the prior leaves no room, however few evaluations were made there."""
+def test_a_forbidden_half_of_the_prior_leaves_no_room():
+    """However few evaluations were made there; only modes that reach beyond it from their centre remain."""
     forbidden = lambda t: np.where(t[:, 0] > 0.5, np.inf, depth(t))  # noqa: E731
     drawn = draw_hypotheses(KNOWN, LOG_INTEGRAL, forbidden, UNIT, np.random.default_rng(0))
-    assert (drawn.centres[drawn.open, 0] <= 0.5).all()
+    assert (drawn.candidates[:, 0] <= 0.5).all()
+    assert (drawn.centres[drawn.open, 0] <= 0.5).mean() > 0.8
     assert 0.2 < drawn.share_open < hypotheses().share_open
 
 
@@ -161,3 +165,31 @@ def test_components_of_an_arm_are_one_mode():
     assert count_modes(Mixture(np.full(6, 1 / 6), line, np.repeat(factors, 6, 0))) == 1
     assert count_modes(Mixture(np.full(2, 0.5), line[[0, 5]] * [[1.0, 1.0], [1.2, 1.0]], np.repeat(factors, 2, 0))) == 2
     assert count_modes(KNOWN) == 1
+
+
+def test_a_mode_with_an_infeasible_centre_counts_where_a_part_of_it_is_feasible():
+    """A border that cuts a mode short of its centre leaves room for the rest of it."""
+    forbidden = lambda t: np.where(t[:, 0] > 0.8, np.inf, depth(t))  # noqa: E731
+    drawn = draw_hypotheses(KNOWN, LOG_INTEGRAL, forbidden, UNIT, np.random.default_rng(0))
+    beyond = drawn.centres[:, 0] > 0.8
+    near = beyond & (drawn.centres[:, 0] < 0.85)
+    assert 0.1 < drawn.open[near].mean() < 0.5
+    assert drawn.open[beyond & (drawn.centres[:, 0] > 0.95)].mean() < 0.05
+    assert (drawn.candidates[:, 0] <= 0.8).all()
+
+
+def test_what_another_evaluation_is_worth():
+    """One Gaussian justifies a fixed number of evaluations, other posteriors as many as their limit needs."""
+    gaussian, curved, several = Known(3, 1, gaussian=True), Known(3, 1), Known(3, 2)
+    assert [is_worth(1e-3, 0.08, gaussian, "normal", n) for n in (17, 18)] == [True, False]
+    assert [is_worth(1e-3, p, curved, "normal", 100) for p in (0.02, 0.04, 0.2)] == [False, True, False]
+    assert [is_worth(1e-5, p, several, "normal", 100) for p in (0.05, 0.2)] == [False, True]
+    assert not is_worth(0.0, 0.2, several, "normal", 100)
+    assert not is_worth(0.1, 0.2, Known(3, 1, polynomial=True), "normal", 20)
+
+
+def test_a_claim_beside_several_modes_needs_an_improbable_further_one():
+    assert is_refused(0.12, Known(3, 2), "normal")
+    assert not is_refused(0.08, Known(3, 2), "normal")
+    assert not is_refused(0.25, Known(8, 1), "normal")
+    assert not is_refused(np.nan, Known(3, 2), "normal")

@@ -15,37 +15,70 @@ from surrogate.inference.setup import holes_to_fill
 from surrogate.inference.view import View
 from surrogate.problem.prior import Prior
 
-__all__ = ["Exchanges", "equal_priors", "exchanges"]
+__all__ = ["Exchanges", "equal_priors", "exchanges", "products"]
 
 
 _FEWEST = 2  # images tried even if no holes are to be filled
+_MOST = 24  # images of a likelihood known to be symmetric, in one round: all orders of four components
+_EQUAL = 0.3  # nats by which heights of images may differ, because the surrogate of a symmetric likelihood has errors
 _PROBABILITIES = (0.01, 0.3, 0.7, 0.99)  # probabilities at which the quantiles of equal priors agree
 
 
 class Exchanges:
-    """Requests images of the best point under exchanges of parameters with equal priors, where the surrogate is low."""
+    """Requests images of the best point under exchanges of parameters with equal priors, where the surrogate is low.
+
+    Once an image proves to be as high as the best point, the likelihood is symmetric, and all images under such
+    exchanges one after the other are requested in any round: three components have six modes, of which single exchanges
+    of one reach three.
+    """
 
     name = "exchanges"
     phases = SEARCH
     columns: dict[str, float] = {}
 
     def look(self, view: View) -> Finding:
-        """Requests images of the best point, in the first round of the search, up to a fixed number."""
-        if view.setup.knows_width or view.state.explored:
+        """Requests images of the best point, up to a fixed number of which nothing is known yet."""
+        if view.setup.knows_width:
             return Finding(view.nowhere)
         if view.learns_outputs and view.model.exact:  # polynomial outputs are known everywhere
             return Finding(view.nowhere)
-        return Finding(_images(view)[: max(holes_to_fill(view.setup), _FEWEST)])
+        moves = exchanges(equal_priors(view.setup.prior), view.d)
+        images, depth = _images(view, moves)
+        low = depth > bulk_depth(view.d)
+        tried = np.zeros(len(images), dtype=bool)
+        if not view.state.explored:
+            tried[np.flatnonzero(low)[: max(holes_to_fill(view.setup), _FEWEST)]] = True
+        others, depth = _images(view, products(moves[np.abs(depth) < _EQUAL]))
+        others = others[depth > bulk_depth(view.d)][:_MOST]
+        return Finding(np.unique(np.concatenate([others, images[tried]]), axis=0) if len(others) else images[tried])
 
 
-def _images(view: View) -> Array:
-    """Images of the best point under exchanges at which the surrogate is below the bulk, with shape (k, d)."""
+def _images(view: View, moves: Indices) -> tuple[Array, Array]:
+    """Images of the best point, with shape (k, d), and how far the surrogate is there below that point.
+
+    An image whose parameters are not in a required order is infinitely high: nothing is to be learned there.
+    """
     data, model = view.state.data, view.model
     best = data.x[np.argmax(np.where(data.finite, data.y, -np.inf))]
-    x = best[exchanges(equal_priors(view.setup.prior), view.d)]
-    t = view.setup.scaled.to_unit(x[view.setup.prior.in_order(x)])
-    top = float(model.smooth(view.draws.posterior).max())
-    return t[top - model.smooth(t) > bulk_depth(view.d)]
+    t = view.setup.scaled.to_unit(best[moves])
+    top = float(model.smooth(view.setup.scaled.to_unit(best[None]))[0])
+    return t, np.where(view.setup.prior.in_order(best[moves]), top - model.smooth(t), -np.inf)
+
+
+def products(moves: Indices, most: int = 720) -> Indices:
+    """All permutations that moves, with shape (k, d), make one after the other, with shape (m, d), at most ``most``."""
+    if not len(moves):
+        return moves
+    known = {tuple(map(int, move)): None for move in moves}
+    queue = list(known)
+    while queue and len(known) < most:
+        last = queue.pop(0)
+        for move in moves:
+            new = tuple(int(last[i]) for i in move)
+            if new not in known:
+                known[new] = None
+                queue.append(new)
+    return np.array(list(known)[:most])
 
 
 def equal_priors(prior: Prior) -> list[Indices]:

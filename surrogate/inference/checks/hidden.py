@@ -11,31 +11,20 @@ from surrogate.inference.checks.check import SEARCH
 from surrogate.inference.findings import Finding
 from surrogate.inference.hidden_modes import (
     Hypotheses,
+    Known,
     best_point,
     count_modes,
     draw_hypotheses,
     hidden_probability,
-    least_gain,
+    is_worth,
 )
 from surrogate.inference.setup import inner_box
-from surrogate.inference.trilateration import mixture_of
 from surrogate.inference.view import View
 
-__all__ = ["Hidden", "hypotheses_of", "predicted_depth"]
+__all__ = ["Hidden", "hypotheses_of", "known_of", "log_mass", "period_of", "predicted_depth"]
 
-
-_DRAWS = 2000  # draws of the posterior to which a mixture is fitted
 _ROUND = 4  # points per round; later rounds profit from the results of earlier ones
-_ONE_MODE = 0.3
-"""Prior probability of a further mode if one is known, whatever its shape.
-
-It is that of the random posteriors of scripts/generated, of which three in seven have several modes; real posteriors
-with several modes are rarer.
-"""
-_SEVERAL_MODES = 0.5
-"""The same if several modes are known."""
-_POLYNOMIALS = 0.1
-"""The same if polynomials describe all outputs of a simulator: no evaluation could tell more."""
+_ROUND_PER_PARAMETER = 3  # points per round and parameter, if they are more, where many are needed
 
 
 class Hidden:
@@ -53,46 +42,58 @@ class Hidden:
         """Requests the points of a round, and reports the probability of a hidden mode before they are evaluated."""
         if view.setup.knows_width:
             return Finding(view.nowhere, numbers=self.columns)
-        hypotheses, prior = hypotheses_of(view)
-        depth, rng = predicted_depth(view), view.rng("hidden", "points")
-        probability = hidden_probability(hypotheses.share_open, prior)
-        for finding in view.findings.values():
-            hypotheses = hypotheses.exclude(finding.points, depth(finding.points))
-        least = least_gain(view.setup.explore, len(view.state.data))
-        points = [view.nowhere]
-        for _ in range(0 if _is_known_everywhere(view) else _ROUND):
-            point, share = best_point(hypotheses, depth, rng)
-            left = hidden_probability(hypotheses.share_open - share, prior)
-            if hidden_probability(hypotheses.share_open, prior) - left < least:
-                break
-            points.append(point)
-            hypotheses = hypotheses.exclude(point, depth(point))
-        return Finding(np.concatenate(points), numbers={"hidden": probability})
+        hypotheses, known = hypotheses_of(view)
+        probability = hidden_probability(hypotheses.share_open, known.prior)
+        return Finding(_points(view, hypotheses, known), numbers={"hidden": probability})
 
 
-def hypotheses_of(view: View) -> tuple[Hypotheses, float]:
-    """Hypotheses about a further mode, of which evaluations exclude some, and the prior probability of such a mode."""
-    rng, sample, data = view.rng("hidden"), view.sample, view.state.data
-    known = mixture_of(sample.x[rng.choice(len(sample.x), _DRAWS, p=sample.weights)], rng)
-    prior = _ONE_MODE if count_modes(known) == 1 else _SEVERAL_MODES
-    prior = _POLYNOMIALS if _is_known_everywhere(view) else prior
-    log_integral = sample.log_integral - _log_prior_density(view)
-    box = inner_box(view.setup, view.window)
-    hypotheses = draw_hypotheses(known, log_integral, predicted_depth(view), box, rng, period=_period(view))
-    return hypotheses.exclude(view.t, np.where(data.finite, data.y_max - data.y, np.inf)), prior
+def _points(view: View, hypotheses: Hypotheses, known: Known) -> Array:
+    """Points of a round, with shape (k, d), in addition to those of earlier checks."""
+    depth, rng, points, n = predicted_depth(view), view.rng("hidden", "points"), [view.nowhere], len(view.state.data)
+    for finding in view.findings.values():
+        hypotheses, n = hypotheses.exclude(finding.points, depth(finding.points)), n + len(finding.points)
+    for count in range(_ROUND if known.gaussian else max(_ROUND, _ROUND_PER_PARAMETER * view.d)):
+        point, share = best_point(hypotheses, depth, rng)
+        now = hidden_probability(hypotheses.share_open, known.prior)
+        gain = now - hidden_probability(hypotheses.share_open - share, known.prior)
+        if not is_worth(gain, now, known, view.setup.explore, n + count):
+            break
+        points.append(point)
+        hypotheses = hypotheses.exclude(point, depth(point))
+    return np.concatenate(points)
 
 
-def _is_known_everywhere(view: View) -> bool:
-    """Whether the surrogate is one of outputs that polynomials explain."""
-    return view.learns_outputs and view.model.exact
+def known_of(view: View) -> Known:
+    """What is known of the posterior, which decides how long further modes are looked for."""
+    gaussian = view.model.exact and len(view.known_modes.weights) == 1
+    return Known(view.d, count_modes(view.known_modes), gaussian, view.learns_outputs and view.model.exact)
 
 
-def _log_prior_density(view: View) -> float:
-    """Mean log prior density at the draws, which is part of the evidence but not of a peak of the likelihood."""
-    return float(view.window.log_density(view.window.unrolled(view.draws.posterior)).mean())
+def hypotheses_of(view: View) -> tuple[Hypotheses, Known]:
+    """Hypotheses about a further mode, of which evaluations exclude some, and what is known of the posterior."""
+    data = view.state.data
+    hypotheses = draw_hypotheses(
+        view.known_modes,
+        log_mass(view),
+        _random_depth(view),
+        inner_box(view.setup, view.window),
+        view.rng("hidden"),
+        period=period_of(view),
+    )
+    hypotheses = hypotheses.exclude(view.t, np.where(data.finite, data.y_max - data.y, np.inf))
+    return hypotheses, known_of(view)
 
 
-def _period(view: View) -> Array | None:
+def log_mass(view: View) -> float:
+    """Log integral of the likelihood over unit coordinates, relative to its best value.
+
+    The mean log prior density at the draws is part of the evidence, but not of a peak of the likelihood.
+    """
+    prior = view.window.log_density(view.window.unrolled(view.draws.posterior)).mean()
+    return view.sample.log_integral - float(prior)
+
+
+def period_of(view: View) -> Array | None:
     """Length of a turn of each coordinate, infinite where it is no circle; None if there are no circles."""
     turns = view.setup.scaled.turns
     if turns is None:
@@ -108,5 +109,17 @@ def predicted_depth(view: View) -> Callable[[Array], Array]:
     def depth(t: Array) -> Array:
         mean, _ = view.model.predict(t)
         return np.where(view.feasible(t), np.maximum(view.state.data.y_max - mean, 0.0), np.inf)
+
+    return depth
+
+
+def _random_depth(view: View) -> Callable[[Array], Array]:
+    """The same, infinite with the probability of being infeasible, so that doubtful regions count in part."""
+    rng, model = view.rng("hidden", "feasible"), view.model
+
+    def depth(t: Array) -> Array:
+        mean, _ = model.predict(t)
+        feasible = rng.random(len(t)) < model.feasibility.probability(model.whiten(t))
+        return np.where(feasible, np.maximum(view.state.data.y_max - mean, 0.0), np.inf)
 
     return depth

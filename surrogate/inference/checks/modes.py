@@ -10,7 +10,7 @@ import numpy as np
 from surrogate.arrays import Array, Flags
 from surrogate.inference.checks.check import SEARCH
 from surrogate.inference.checks.hidden import Hidden
-from surrogate.inference.depths import bulk_depth
+from surrogate.inference.depths import bulk_depth, seen_depth
 from surrogate.inference.findings import Finding
 from surrogate.inference.setup import holes_to_fill, inner_box
 from surrogate.inference.trilateration import radius_of, search
@@ -33,7 +33,8 @@ class Modes:
     """Requires that the known modes explain the values of all evaluated points; otherwise requests probes.
 
     See `surrogate.inference.trilateration`. None are requested where a hidden mode is improbable, which comes first: of
-    a banana no mixture explains the far points, and 8 of 51 evaluations went into closing in on nothing.
+    a banana no mixture explains the far points, and 8 of 51 evaluations went into closing in on nothing. Points that
+    are nearly as high as the known modes are followed in any case.
     """
 
     name = "modes"
@@ -45,7 +46,6 @@ class Modes:
         setup, state, model = view.setup, view.state, view.model
         if setup.knows_width or max(0, state.explored - holes_to_fill(setup)) >= _MOST * view.d:
             return Finding(view.nowhere, numbers=self.columns)
-        gave_up = _fruitless_rounds(view) >= patience(view.d) or _hidden_probability(view) < _UNLIKELY
         rng, sample, finite = copy.deepcopy(view.exploration.rng), view.sample, state.data.finite
         t, y = view.window.unrolled(view.t)[finite], state.data.y[finite]
         top = float(model.smooth(sample.x).max())
@@ -59,8 +59,10 @@ class Modes:
             inner_box(setup, view.window),
             rng,
             noise=view.noise[finite],
-            count=0 if gave_up else _ROUND,
+            count=0 if _fruitless_rounds(view) >= patience(view.d) else _ROUND,
         )
+        if found.nearest > radius_of(np.array(seen_depth(view.d))) and _hidden_probability(view) < _UNLIKELY:
+            return Finding(found.unseen, numbers={"open_radius": found.nearest})
         return Finding(found.probes, numbers={"open_radius": found.nearest})
 
 

@@ -1,7 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from surrogate.inference.checks.exchanges import exchanges
+from surrogate.inference.checks.exchanges import Exchanges, exchanges, products
+from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.setup import Setup
+from surrogate.log_density.search.structure import StructureSearch
+from surrogate.problem.evaluation import Evaluation
+from surrogate.problem.prior import Prior
 
 
 def test_two_groups_exchange_the_same_members_at_once():
@@ -25,3 +32,31 @@ def test_exchanges_are_permutations_that_undo_themselves(sizes):
         for group in groups:
             assert set(row[group]) == set(group)
     assert len(exchanges(groups, sum(sizes))) == 0 or max(sizes) > 1
+
+
+def test_products_are_the_group_that_moves_generate():
+    """Two exchanges of three members make all six orders; the halves of four make two."""
+    assert len(products(np.array([[1, 0, 2], [0, 2, 1]]))) == 6
+    np.testing.assert_array_equal(np.sort(products(np.array([[2, 3, 0, 1]])), axis=0), [[0, 1, 0, 1], [2, 3, 2, 3]])
+    assert len(products(np.empty((0, 3), dtype=np.int64))) == 0
+    assert len(products(exchanges([np.arange(6)], 6))) == 720
+
+
+def test_all_orders_of_a_symmetric_likelihood_are_asked_for_after_the_first_round():
+    """Four of six orders are known, by two exchanges of one; the others take two exchanges one after the other."""
+    orders = np.array([[0, 1, 2], [1, 0, 2], [2, 1, 0], [0, 2, 1], [1, 2, 0], [2, 0, 1]])
+    mean, sd = np.array([0.2, 0.5, 0.8]), 0.05
+
+    def values(points):
+        depth = 0.5 * (((points[:, None] - mean[orders][None]) / sd) ** 2).sum(-1)
+        return [Evaluation(float(np.logaddexp.reduce(-row)), "ok") for row in depth]
+
+    rng = np.random.default_rng(0)
+    plain = StructureSearch(structures=False, noise=False)
+    loop = PosteriorLoop(Setup(Prior.of({name: (0.0, 1.0) for name in "abc"}), particles=200, search=plain))
+    x = np.concatenate([*(mean[order] + sd * rng.standard_normal((12, 3)) for order in orders[:4]), mean[orders[:4]]])
+    state = loop.init(0)
+    state = loop.tell(state, x, values(x))
+    view = loop.view(state).replace(state=replace(state, explored=7))
+    asked = Exchanges().look(view).points
+    assert {tuple(np.round(t, 2)) for t in asked} == {tuple(mean[order]) for order in orders[4:]}

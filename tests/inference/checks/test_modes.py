@@ -29,16 +29,15 @@ def test_what_a_surprise_is():
     assert found.tolist() == [True, False, False, False]
 
 
-@pytest.mark.parametrize(("probability", "count"), [(0.3, 2), (np.nan, 2), (0.005, 0)])
-def test_unexplained_points_are_followed_only_where_a_mode_is_probable(armed, monkeypatch, probability, count):
-    """Of a banana no mixture explains the far points: rounds of probes closed in on nothing."""
-    asked = []
+@pytest.mark.parametrize(
+    ("probability", "nearest", "count"), [(0.3, 9.0, 2), (np.nan, 9.0, 2), (0.005, 9.0, 1), (0.005, 3.0, 2)]
+)
+def test_unexplained_points_are_followed_only_where_a_mode_is_probable(armed, monkeypatch, probability, nearest, count):
+    """Of a banana no mixture explains the far points: rounds of probes closed in on nothing.
 
-    def search(*_, count, **__):
-        asked.append(count)
-        return Search(armed.nowhere)
-
-    monkeypatch.setattr(modes, "search", search)
+    Points nearly as high as the known modes are followed in any case, and components without points are always probed.
+    """
+    probes = np.zeros((2, 2))
+    monkeypatch.setattr(modes, "search", lambda *_, **__: Search(probes, probes[:1], 1, nearest))
     found = {Hidden.name: Finding(armed.nowhere, numbers={"hidden": probability})}
-    Modes().look(armed.replace(findings=found))
-    assert asked == [count]
+    assert len(Modes().look(armed.replace(findings=found)).points) == count
