@@ -36,6 +36,7 @@ __all__ = [
     "BAO_REDSHIFTS",
     "CHRONOMETERS",
     "Background",
+    "bao_distances",
     "derived",
     "desi_lcdm",
     "desi_w0wacdm",
@@ -233,7 +234,7 @@ def observables(H0: float, Omega_m: float, w0: float, wa: float, omega_b: float)
     if w0 + wa >= 0.0 or omega_bc < omega_b:
         return -np.inf
     background = Background(*(np.array([a], dtype=np.float64) for a in (H0, Omega_m, w0, wa)))
-    distances = _distances(background)[0] / sound_horizon(omega_b, omega_bc)
+    distances = bao_distances(background, np.atleast_1d(sound_horizon(omega_b, omega_bc)))[0]
     return np.concatenate([distances, background.rate(CHRONOMETERS[:, 0])[0], [omega_b]])
 
 
@@ -321,17 +322,17 @@ def _log_likelihood_lcdm(x: Array) -> Array:
 
 def _chi2_bao(background: Background, r_d: Array) -> Array:
     """Chi-squared of the 13 distances, with shape (m,)."""
-    residual = _distances(background) / r_d[:, None] - BAO_DISTANCES
+    residual = bao_distances(background, r_d) - BAO_DISTANCES
     return ((residual @ _BAO_WHITENING.T) ** 2).sum(1)
 
 
-def _distances(background: Background) -> Array:
-    """The 13 distances in Mpc in the order of `BAO_DISTANCES`, with shape (m, 13)."""
+def bao_distances(background: Background, r_d: Array) -> Array:
+    """The 13 distances over r_d, (m,) in Mpc, in the order of `BAO_DISTANCES`, with shape (m, 13)."""
     transverse = background.comoving_distance(BAO_REDSHIFTS)
     radial = SPEED_OF_LIGHT / background.rate(BAO_REDSHIFTS)
     isotropic = np.cbrt(BAO_REDSHIFTS[0] * transverse[:, :1] ** 2 * radial[:, :1])
     pairs = np.stack([transverse[:, 1:], radial[:, 1:]], axis=2)
-    return np.concatenate([isotropic, pairs.reshape(len(pairs), 12)], axis=1)
+    return np.concatenate([isotropic, pairs.reshape(len(pairs), 12)], axis=1) / r_d[:, None]
 
 
 def _chi2_chronometers(background: Background) -> Array:

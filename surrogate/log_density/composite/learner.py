@@ -77,8 +77,8 @@ class CompositeLearner:
     def _wide(self, problem: FitProblem) -> frozenset[str]:
         """Names of positive outputs that vary by large factors and therefore start as logarithms."""
         layout, rows = problem.data.layout, problem.data.has_outputs
-        if layout is None or self.rows.data is not None:  # Gaussian data need no reconstruction of outputs
-            return frozenset()
+        if layout is None or self.rows.data is not None or self.rows.smooth:
+            return frozenset()  # they are quadratics in the outputs themselves
         values = problem.data.outputs[rows]
         low, high = values.min(0), values.max(0)
         wide = (low > 0.0) & (high > _FACTOR * low)
@@ -90,10 +90,9 @@ class CompositeLearner:
         """The parameters, or those with (or without) logarithms of all positive outputs if these predict better."""
         known = now.output_data
         values, layout = known.data.outputs[known.rows], known.layout
-        data = self.rows.data
         if len(values) < max(FEWEST, FEWEST_PER_PARAMETER * len(self.target.columns)):
             return now
-        if data is not None:
+        if self.rows.data is not None or self.rows.smooth:
             return now
         positive = frozenset(name for name in layout.names if (values[:, layout.columns[name]] > 0.0).all())
         other = frozenset() if now.parameters.logs else positive

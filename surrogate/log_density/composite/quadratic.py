@@ -1,32 +1,42 @@
-"""Quadratic approximations of slow comparisons in the components, from some hundred calls.
+"""Quadratic approximations of slow comparisons, and the components of outputs in which they are simple.
 
-A chi-squared of outputs is a quadratic in the components for given fast parameters, and most other comparisons nearly
-are where the posterior is. Each fast parameter has five nodes with a quadratic at each, interpolated by polynomials:
+A chi-squared of outputs is a quadratic in the outputs for given fast parameters, and most other comparisons nearly are
+where the posterior is. The components z of the outputs are chosen such that the quadratic is -|z|^2 / 2 plus linear
+terms at the best evaluation: outputs are measured by what they change, as those of Gaussian data are. Each fast
+parameter has five nodes with a quadratic at each, interpolated by polynomials:
 
     l(z, a) = q(z) + sum_j (I_j(z, a_j) - I_j(z, a*_j)) + sum_(j<k) m_jk (a_j - a*_j) (a_k - a*_k)
 
-with the quadratic q at the fast parameters a* of the best evaluation, and interpolants I_j along one of them.
+with the quadratic q at the fast parameters a* of the best evaluation, and interpolants I_j along one of them. Where
+this misses evaluations near the best, q is corrected along a few directions: see ``correction``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from surrogate.arrays import Array, Indices
-from surrogate.log_density.composite.comparison import CAUTION, Comparison, Expansion, GeneralComparison
+from surrogate.arrays import Array, Flags, Indices
+from surrogate.log_density.composite.comparison import CAUTION, Expansion
+from surrogate.log_density.composite.correction import Correction, corrected
+from surrogate.log_density.composite.directions import Directions
+from surrogate.log_density.composite.reduction import Reduction, Rows, principal_components
+from surrogate.problem.outputs import Layout
 
-__all__ = ["QuadraticComparison", "quadratics_of"]
+__all__ = ["QuadraticComparison", "quadratic_of"]
 
 
 _NODES = 5  # nodes of a fast parameter: a calibration of 1e6 nats is followed to 1e-3 nats over a change of 2 %
-_DROP = 2.0  # nats by which a step of a difference quotient lowers the log-likelihood
-_REFINED = 3  # adjustments of each step
 _WIDER = 0.5  # of the range of a fast parameter on each side; beyond, polynomials are held constant
 _WRONG = 0.3  # nats by which an expansion may miss an evaluation near the best ...
 _WRONG_OF_DEPTH = 0.1  # ... plus this for each nat of its depth
+_EXACT, _EXACT_OF_DEPTH = 0.03, 0.01  # the same for a quadratic that needs no correction
+_KEPT = 3  # last answers that are kept: a surrogate is built several times
 _CHECKED = 10.0  # depth in nats of the evaluations that are checked
+_FELT = 1e-8  # nats that a direction must change to be a component
+_RISE = 3.0  # nats above the last centre of the evaluation that becomes the next one
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,15 +44,16 @@ class QuadraticComparison:
     """Quadratics in the components at nodes of the fast parameters.
 
     Attributes:
-        constant: Values at the best components, with shape (N,) for N nodes.
+        constant: Values at the centre of the components, with shape (N,) for N nodes.
         slope: With shape (N, K).
-        hessian: Without positive eigenvalues, with shape (N, K, K).
+        hessian: With shape (N, K, K): without positive eigenvalues, and minus the identity at the first node.
         columns: Positions of the p fast parameters among all.
         nodes: Values of each fast parameter at its nodes, with shape (p, 5).
         anchor: Fast parameters a* of the first node, with shape (p,).
         mixed: m_jk, an upper triangle with shape (p, p).
         low: Lowest values that the fast parameters are followed to, with shape (p,).
         high: Highest ones.
+        correction: Of what is no quadratic; None if there is none.
     """
 
     constant: Array
@@ -54,6 +65,7 @@ class QuadraticComparison:
     mixed: Array
     low: Array
     high: Array
+    correction: Correction | None = None
 
     def _weights(self, x: Array) -> tuple[Array, Array]:
         """Weight of each node, with shape (m, N), and the mixed terms, with shape (m,)."""
@@ -65,85 +77,182 @@ class QuadraticComparison:
         offset = fast - self.anchor
         return np.concatenate(parts, axis=1), ((offset @ self.mixed) * offset).sum(1)
 
-    def _parts(self, z: Array, x: Array) -> tuple[Array, Array, Array]:
-        """Value (m,), slope (m, K), and the weight of each node (m, N)."""
+    def value(self, z: Array, x: Array) -> Array:
+        """See ``Comparison``."""
+        weights, value = self._weights(x)
+        for k, share in enumerate(weights.T):
+            value = value + share * (self.constant[k] + ((self.slope[k] + 0.5 * z @ self.hessian[k]) * z).sum(1))
+        return value if self.correction is None else value + self.correction(z)
+
+    def expected(self, z: Array, variance: Array, x: Array) -> Array:
+        """See ``Comparison``: exact where the Hessian is diagonal, as it is at the first node."""
+        at, share = self.expansion(z, variance, x), variance / CAUTION
+        bent = 1.0 + share * np.maximum(-at.curvature, 0.0)  # those of a correction and between nodes may be positive
+        return at.value + 0.5 * (share * at.slope**2 / bent).sum(1) - 0.5 * CAUTION * np.log(bent).sum(1)
+
+    def expansion(self, z: Array, variance: Array, x: Array) -> Expansion:  # noqa: ARG002 - the same for all variances
+        """See ``Comparison``."""
         weights, value = self._weights(x)
         slope = np.zeros_like(z)
         for k, share in enumerate(weights.T):
             bent = z @ self.hessian[k]
-            value = value + share * (self.constant[k] + z @ self.slope[k] + 0.5 * (bent * z).sum(1))
+            value = value + share * (self.constant[k] + ((self.slope[k] + 0.5 * bent) * z).sum(1))
             slope += share[:, None] * (self.slope[k] + bent)
-        return value, slope, weights
-
-    def value(self, z: Array, x: Array) -> Array:
-        """See ``Comparison``."""
-        return self._parts(z, x)[0]
-
-    def expected(self, z: Array, variance: Array, x: Array) -> Array:
-        """See ``Comparison``: exact, O(m K^3)."""
-        value, slope, weights = self._parts(z, x)
-        root = np.sqrt(variance / CAUTION)
-        bent = -np.einsum("mn,nij->mij", weights, self.hessian)
-        values, vectors = np.linalg.eigh(root[:, :, None] * bent * root[:, None, :])
-        values = 1.0 + np.maximum(values, 0.0)  # interpolated Hessians may have small positive eigenvalues
-        along = np.einsum("mij,mi->mj", vectors, root * slope)
-        return value + 0.5 * (along**2 / values).sum(1) - 0.5 * CAUTION * np.log(values).sum(1)
-
-    def expansion(self, z: Array, variance: Array, x: Array) -> Expansion:  # noqa: ARG002 - the same for all variances
-        """See ``Comparison``."""
-        value, slope, weights = self._parts(z, x)
-        return Expansion(value, slope, weights @ np.diagonal(self.hessian, axis1=1, axis2=2))
+        curvature = weights @ np.diagonal(self.hessian, axis1=1, axis2=2)
+        if self.correction is not None:
+            more, first, second = self.correction.derivatives(z)
+            value = value + more
+            slope[:, : first.shape[1]] += first
+            curvature[:, : first.shape[1]] += second
+        return Expansion(value, slope, curvature)
 
 
-def quadratics_of(general: GeneralComparison, x: Array, z: Array, y: Array) -> Comparison:
-    """The quadratic approximation of a comparison, or the comparison itself if it does not reproduce the evaluations.
-
-    It takes (1 + 5 p) (K^2 + K + 1) calls for K components and p fast parameters.
+def centre_of(y: Array) -> int:
+    """The evaluation about which a comparison is expanded: within 3 nats of the best, and rarely another one.
 
     Args:
-        general: The comparison.
-        x: Parameters of the evaluations, with shape (n, d).
-        z: Their components, with shape (n, K).
-        y: Their log-likelihoods, with shape (n,); -inf allowed.
+        y: Log-likelihoods of the evaluations in their order, with shape (n,), at least one of them finite.
     """
-    best = int(np.argmax(y))
-    depth = y[best] - y
-    near = depth < _CHECKED
-    fast = np.setdiff1d(np.arange(x.shape[1]), general.target.columns)
-    anchor = x[best]
-    base = _Calls(general, anchor)
-    steps = _steps(base, general.spread)
-    if steps is None:
-        return general
-    over = x[near] if near.sum() > _NODES else x[np.isfinite(y)]
-    low, high = over[:, fast].min(0), over[:, fast].max(0)
-    margin = _WIDER * (high - low) + 1e-9 * np.maximum(1.0, np.abs(high))
-    low, high = low - margin, high + margin
-    nodes = low[:, None] + (high - low)[:, None] * _CHEBYSHEV
-    points = [anchor]
-    for j, values in zip(fast, nodes, strict=True):
-        points += [_with(anchor, j, value) for value in values]
-    found = [_quadratic(_Calls(general, point), steps) for point in points]
-    if any(part is None for part in found):
-        return general
-    constant, slope, hessian = (np.array(part) for part in zip(*found, strict=True))
-    mixed = _mixed_derivatives(base, fast, 0.25 * (high - low))
-    quadratics = QuadraticComparison(constant, slope, hessian, fast, nodes, anchor[fast], mixed, low, high)
-    error = np.abs(quadratics.value(z[near], x[near]) - y[near])
-    if not (error <= _WRONG + _WRONG_OF_DEPTH * depth[near]).all():
-        return general
-    return quadratics
+    centre = int(np.argmax(np.isfinite(y)))
+    for i in range(centre + 1, len(y)):
+        if y[i] > y[centre] + _RISE:
+            centre = i
+    return centre
+
+
+def quadratic_of(
+    source: Rows, x: Array, outputs: Array, layout: Layout, y: Array, *, allowed: Array, size: int | None
+) -> tuple[Reduction, QuadraticComparison] | None:
+    """Components of the outputs, and the comparison as a quadratic in them; None if that misses evaluations.
+
+    It takes (n^2 / 2) (2 + 5 p) calls for n evaluations and p fast parameters, less those that were made before.
+
+    Args:
+        source: The target, and directions of earlier evaluations.
+        x: Parameters of the evaluations, with shape (n, d).
+        outputs: Their outputs, with shape (n, M).
+        layout: Names and shapes of the outputs.
+        y: Their log-likelihoods, with shape (n,); -inf allowed.
+        allowed: Allowed root sum of squared residuals of each evaluation, see ``reduce``.
+        size: Number of components; overrides ``allowed``.
+    """
+    directions = source.directions(centre_of(y), x, outputs, layout)
+    key = (len(x), x.tobytes(), y.tobytes(), allowed.tobytes())
+    known = directions.answers.get(key)
+    if known is not None and size in (None, known[0].scores.shape[1]):
+        return known
+    found = _quadratic_along(directions, x, outputs, y, allowed=allowed, size=size)
+    if found is not None:
+        directions.answers = {**dict(list(directions.answers.items())[1 - _KEPT :]), key: found}
+    return found
+
+
+def _quadratic_along(
+    directions: Directions, x: Array, outputs: Array, y: Array, *, allowed: Array, size: int | None
+) -> tuple[Reduction, QuadraticComparison] | None:
+    """See ``quadratic_of``."""
+    rows, coordinates = directions.of(outputs)
+    near = y.max() - y < _CHECKED
+    depth = y.max() - y[near]
+    nodes = _Nodes.of(directions, x[near] if near.sum() > _NODES else x[np.isfinite(y)], len(rows))
+    if nodes is None:
+        return None
+    scores, back = _components(nodes.hessian[0], coordinates, allowed=allowed, size=size)
+    found = nodes.along(back)
+
+    def agrees(tolerance: float, per_depth: float) -> bool:
+        error = np.abs(found.value(scores[near], x[near]) - y[near])
+        return bool((error <= tolerance + per_depth * depth).all())
+
+    if not agrees(_EXACT, _EXACT_OF_DEPTH):
+        correction = corrected(_remainder(directions, rows.T @ back, found), scores[near], depth)
+        if correction is not None:
+            scores, back = scores @ correction[0], back @ correction[0]
+            found = replace(nodes.along(back), correction=correction[1])
+    if not agrees(_WRONG, _WRONG_OF_DEPTH):
+        return None
+    logs: Flags = np.zeros(directions.layout.size, dtype=bool)
+    return Reduction(directions.layout, directions.centre, rows.T @ back, scores, logs, directions.unit), found
+
+
+def _remainder(directions: Directions, basis: Array, quadratics: QuadraticComparison) -> Callable[[Array], float]:
+    """The comparison minus its quadratic, as a function of components, at the fast parameters of the centre."""
+    constant, slope, hessian = quadratics.constant[0], quadratics.slope[0], quadratics.hessian[0]
+
+    def remainder(z: Array) -> float:
+        return directions.compare(directions.x, basis @ z) - float(constant + (slope + 0.5 * hessian @ z) @ z)
+
+    return remainder
 
 
 @dataclass(frozen=True, eq=False)
-class _Calls:
-    """Calls of a comparison at fixed parameters x, with shape (d,)."""
+class _Nodes:
+    """Quadratics in the coordinates along m directions, at nodes of the fast parameters.
 
-    general: GeneralComparison
-    x: Array
+    The attributes are those of ``QuadraticComparison``, with m in place of K.
+    """
 
-    def __call__(self, z: Array) -> Array:
-        return self.general.value(z, np.tile(self.x, (len(z), 1)))
+    constant: Array
+    slope: Array
+    hessian: Array
+    columns: Indices
+    nodes: Array
+    anchor: Array
+    mixed: Array
+    half: Array
+
+    @classmethod
+    def of(cls, directions: Directions, over: Array, size: int) -> _Nodes | None:
+        """The quadratics for a range that holds the points ``over``; None where the likelihood is zero."""
+        anchor = directions.x
+        fast = np.setdiff1d(np.arange(len(anchor)), directions.target.columns)
+        half = _half_range(np.abs(over[:, fast] - anchor[fast]).max(0, initial=0.0), anchor[fast])
+        nodes = anchor[fast, None] + half[:, None] * _CHEBYSHEV
+        found = [directions.quadratic(anchor, size, both_sides=True)]
+        for j, values in zip(fast, nodes, strict=True):
+            found += [directions.quadratic(_with(anchor, j, value), size, both_sides=False) for value in values]
+        known = [part for part in found if part is not None]
+        if len(known) < len(found):
+            return None
+        constant, slope, hessian = (np.array(part) for part in zip(*known, strict=True))
+        mixed = _mixed_derivatives(directions, fast, 0.5 * half)
+        return cls(constant, slope, hessian, fast, nodes, anchor[fast], mixed, half)
+
+    def along(self, back: Array) -> QuadraticComparison:
+        """The quadratics in components z, of which ``back`` z are the coordinates along the directions."""
+        values, vectors = np.linalg.eigh(back.T @ self.hessian @ back)
+        hessian = (vectors * np.minimum(values, 0.0)[:, None]) @ np.swapaxes(vectors, 1, 2)
+        low, high = self.anchor - self.half, self.anchor + self.half
+        slope = self.slope @ back
+        return QuadraticComparison(
+            self.constant, slope, hessian, self.columns, self.nodes, self.anchor, self.mixed, low, high
+        )
+
+
+def _half_range(reach: Array, about: Array) -> Array:
+    """Half the ranges of fast parameters, powers of two so that they rarely change, with shape (p,)."""
+    wanted = (1.0 + _WIDER) * reach + 1e-9 * np.maximum(1.0, np.abs(about))
+    return np.asarray(2.0 ** np.ceil(np.log2(wanted)))
+
+
+def _components(hessian: Array, coordinates: Array, *, allowed: Array, size: int | None) -> tuple[Array, Array]:
+    """Components in which a Hessian is minus the identity.
+
+    Args:
+        hessian: In coordinates along directions, with shape (m, m).
+        coordinates: Coordinates of the evaluations, with shape (n, m).
+        allowed: See ``quadratic_of``.
+        size: See ``quadratic_of``.
+
+    Returns:
+        The components of the evaluations, with shape (n, K), and the map from components to coordinates, (m, K).
+    """
+    values, vectors = np.linalg.eigh(-hessian)
+    along = coordinates @ vectors
+    felt = values * (along**2).max(0) > _FELT
+    root = np.sqrt(values[felt])
+    turn, scores = principal_components(along[:, felt] * root, allowed=allowed, size=size)
+    return scores, (vectors[:, felt] / root) @ turn
 
 
 def _with(x: Array, j: int, value: float) -> Array:
@@ -152,8 +261,8 @@ def _with(x: Array, j: int, value: float) -> Array:
     return out
 
 
-_CHEBYSHEV = 0.5 - 0.5 * np.cos((np.arange(_NODES) + 0.5) * np.pi / _NODES)
-"""Nodes of an interval from 0 to 1."""
+_CHEBYSHEV = -np.cos((np.arange(_NODES) + 0.5) * np.pi / _NODES)
+"""Nodes of an interval from -1 to 1."""
 
 
 def _lagrange(nodes: Array, at: Array) -> Array:
@@ -165,50 +274,16 @@ def _lagrange(nodes: Array, at: Array) -> Array:
     return out
 
 
-def _steps(calls: _Calls, spread: Array) -> Array | None:
-    """Steps of the components that lower the log-likelihood by some nats, (K,); None if the likelihood is zero."""
-    size = len(spread)
-    steps = spread.copy()
-    centre = calls(np.zeros((1, size)))[0]
-    for _ in range(_REFINED):
-        ends = calls(np.concatenate([np.diag(steps), -np.diag(steps)]))
-        bend = np.abs(ends[:size] + ends[size:] - 2.0 * centre) / steps**2
-        with np.errstate(divide="ignore", invalid="ignore"):
-            wanted = np.sqrt(2.0 * _DROP / bend)
-        steps = np.where(np.isfinite(bend), np.clip(wanted, 1e-4 * spread, spread), 0.25 * steps)
-    return steps if np.isfinite(calls(np.concatenate([np.diag(steps), -np.diag(steps)]))).all() else None
-
-
-def _quadratic(calls: _Calls, steps: Array) -> tuple[float, Array, Array] | None:
-    """Value, slope and Hessian at the best components by central differences; None if the likelihood is zero."""
-    size = len(steps)
-    first, second = np.triu_indices(size, 1)
-    alone = np.diag(steps)
-    both = alone[first] + alone[second]
-    found = calls(np.concatenate([np.zeros((1, size)), alone, -alone, both, -both]))
-    if not np.isfinite(found).all():
-        return None
-    centre, above, below = found[0], found[1 : size + 1], found[size + 1 : 2 * size + 1]
-    pairs = found[2 * size + 1 :].reshape(2, -1).sum(0)
-    ends = above + below
-    hessian = np.diag((ends - 2.0 * centre) / steps**2)
-    off = (pairs - ends[first] - ends[second] + 2.0 * centre) / (2.0 * steps[first] * steps[second])
-    hessian[first, second] = hessian[second, first] = off
-    values, vectors = np.linalg.eigh(hessian)
-    return float(centre), 0.5 * (above - below) / steps, (vectors * np.minimum(values, 0.0)) @ vectors.T
-
-
-def _mixed_derivatives(base: _Calls, fast: Indices, widths: Array) -> Array:
+def _mixed_derivatives(directions: Directions, fast: Indices, widths: Array) -> Array:
     """Mixed second derivatives with respect to the fast parameters, an upper triangle with shape (p, p)."""
     out = np.zeros((len(fast), len(fast)))
-    zero = np.zeros((1, len(base.general.spread)))
     for i in range(len(fast)):
         for j in range(i + 1, len(fast)):
             corners = 0.0
             for a, b in ((1, 1), (-1, -1), (1, -1), (-1, 1)):
-                x = base.x.copy()
+                x = directions.x.copy()
                 x[fast[i]] += a * widths[i]
                 x[fast[j]] += b * widths[j]
-                corners += a * b * float(base.general.value(zero, x[None])[0])
+                corners += a * b * directions.call(x)
             out[i, j] = corners / (4.0 * widths[i] * widths[j])
     return np.where(np.isfinite(out), out, 0.0)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from surrogate.arrays import Array, Flags
+from surrogate.log_density.composite.directions import Directions
 from surrogate.problem.gaussian_data import GaussianData
 from surrogate.problem.observables import BoundObservables
 from surrogate.problem.outputs import Layout
@@ -20,6 +21,9 @@ __all__ = ["Reduction", "Rows", "principal_components", "reduce"]
 
 
 _ROUNDING = 1e-13  # share of the largest squared singular value below which values are rounding errors
+
+
+_KEPT = 3  # centres whose directions are kept, of which the last surrogate and the next one may have their own
 
 
 class Rows:
@@ -34,6 +38,28 @@ class Rows:
     def __init__(self, target: BoundObservables) -> None:
         self.target = target
         self._known: dict[bytes, Array] = {}
+        self._directions: list[Directions] = []
+
+    @property
+    def smooth(self) -> bool:
+        """Whether a comparison without Gaussian data may be approximated by quadratics in the outputs."""
+        return self.data is None and bool(getattr(self.target.target.compare, "smooth", False))
+
+    def directions(self, centre: int, x: Array, outputs: Array, layout: Layout) -> Directions:
+        """Directions about one of the evaluations, those of an earlier call where they are the same.
+
+        Args:
+            centre: Number of the evaluation.
+            x: Points, with shape (n, d).
+            outputs: Outputs, with shape (n, size).
+            layout: Their names and shapes.
+        """
+        for known in self._directions:
+            if np.array_equal(known.x, x[centre]) and known.layout == layout and known.suit(outputs):
+                return known
+        new = Directions(self.target, layout, x[centre], outputs[centre])
+        self._directions = [new, *self._directions[: _KEPT - 1]]
+        return new
 
     @property
     def data(self) -> GaussianData | None:
@@ -61,8 +87,8 @@ class Reduction:
 
     Attributes:
         layout: Names and shapes of the outputs.
-        centre: With shape (M,): the whitened residual of the best row, or its outputs in units of their spread.
-        basis: Orthonormal columns, with shape (M, K).
+        centre: With shape (M,): the whitened residual of the best row, or the outputs of a good one in their units.
+        basis: Columns with shape (M, K), orthonormal unless the comparison is approximated by quadratics.
         scores: Components z of the rows of the data, with shape (n, K).
         logs: Numbers whose logarithm the components describe, a mask with shape (size,); none of Gaussian data.
         unit: Unit of each number, with shape (M,); None for whitened residuals.

@@ -10,8 +10,8 @@ import numpy as np
 
 from surrogate.arrays import Array, Flags
 from surrogate.gp.process import Data
-from surrogate.log_density.composite.comparison import LOWEST, Comparison, GeneralComparison, comparison_of
-from surrogate.log_density.composite.quadratic import quadratics_of
+from surrogate.log_density.composite.comparison import LOWEST, Comparison, comparison_of
+from surrogate.log_density.composite.quadratic import QuadraticComparison, quadratic_of
 from surrogate.log_density.composite.reduction import Reduction, Rows, reduce
 from surrogate.log_density.parameters import relevant_depth
 from surrogate.problem.dataset import OK, Dataset
@@ -83,27 +83,38 @@ class OutputData:
         return np.maximum(0.0, np.sqrt(2.0 * self.depth) - np.sqrt(2.0 * relevant_depth(self.t.shape[1])))
 
     @cached_property
+    def _allowed(self) -> Array:
+        return _LEFT + _LEFT_OF_DISTANCE * np.sqrt(2.0 * self.depth)
+
+    @cached_property
+    def _quadratic(self) -> tuple[Reduction, QuadraticComparison] | None:
+        """Components and quadratic of a comparison that is declared ``smooth``; None for others."""
+        y = np.where(self.data.status[self.rows] == OK, self.data.y[self.rows], -np.inf)
+        if not self.source.smooth or not np.isfinite(y).any():
+            return None
+        outputs = self.data.outputs[self.rows]
+        return quadratic_of(self.source, self.x, outputs, self.layout, y, allowed=self._allowed, size=self.size)
+
+    @cached_property
     def reduction(self) -> Reduction:
         """The components of the outputs."""
-        best = int(np.argmin(self.depth))
-        outputs = self.data.outputs[self.rows]
-        allowed = _LEFT + _LEFT_OF_DISTANCE * np.sqrt(2.0 * self.depth)
-
-        def reduced(size: int | None) -> Reduction:
-            return reduce(
-                self.source,
-                self.x,
-                outputs,
-                self.layout,
-                best=best,
-                logs=self.logs,
-                allowed=allowed if self.source.data is not None else None,
-                size=size,
-            )
-
+        if self._quadratic is not None:
+            return self._quadratic[0]
         if self.size is not None or self.source.data is not None:
-            return reduced(self.size)
-        return reduced(self._fewest(reduced(None)))
+            return self._reduced(self.size)
+        return self._reduced(self._fewest(self._reduced(None)))
+
+    def _reduced(self, size: int | None) -> Reduction:
+        return reduce(
+            self.source,
+            self.x,
+            self.data.outputs[self.rows],
+            self.layout,
+            best=int(np.argmin(self.depth)),
+            logs=self.logs,
+            allowed=self._allowed if self.source.data is not None else None,
+            size=size,
+        )
 
     def _fewest(self, full: Reduction) -> int:
         """The smallest number of components with which no log-likelihood changes by more than allowed."""
@@ -125,11 +136,9 @@ class OutputData:
     @cached_property
     def comparison(self) -> Comparison:
         """The log-likelihood as a function of the components, or its quadratic approximation if declared ``smooth``."""
-        found = comparison_of(self.source.target, self.reduction, self.x[int(np.argmin(self.depth))])
-        if not isinstance(found, GeneralComparison) or not getattr(self.source.target.target.compare, "smooth", False):
-            return found
-        y = np.where(self.data.status[self.rows] == OK, self.data.y[self.rows], -np.inf)
-        return quadratics_of(found, self.x, self.reduction.scores, y)
+        if self._quadratic is not None:
+            return self._quadratic[1]
+        return comparison_of(self.source.target, self.reduction, self.x[int(np.argmin(self.depth))])
 
     def training_set(self, coordinates: Callable[[Array], Array], device: str) -> Data:
         """Whitened slow parameters and components as data for processes."""

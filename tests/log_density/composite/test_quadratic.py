@@ -1,18 +1,20 @@
-"""Comparisons as quadratics: exact where they are, refused where they are far from it."""
+"""Comparisons as quadratics: exact where they are, refused where they are far from it; no call is repeated."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from surrogate.log_density.composite.comparison import CAUTION, GeneralComparison
-from surrogate.log_density.composite.quadratic import QuadraticComparison, quadratics_of
-from surrogate.log_density.composite.reduction import Rows, reduce
+from surrogate.log_density.composite.quadratic import QuadraticComparison, quadratic_of
+from surrogate.log_density.composite.reduction import Rows
 from surrogate.problem.observables import Observables
 from surrogate.problem.outputs import Layout
 
-M, N = 9, 7
-DATA = np.sin(np.arange(M))
+M, N = 9, 12
+DATA = 3.0 + np.sin(np.arange(M))
 LAYOUT = Layout(("",), ((M,),))
 
 
@@ -33,49 +35,122 @@ def cosines(outputs, parameters):  # noqa: ARG001
     return 0.5 * float(np.cos(100.0 * outputs).sum())
 
 
-def case(compare, seed=1):
-    """A comparison, with parameters, components and values of some evaluations; three slow directions."""
-    rng = np.random.default_rng(seed)
-    target = Observables(lambda a: a, compare, ["a"]).bound(("a", "cal", "offset"))
-    x = np.column_stack([rng.normal(size=N), rng.normal(1.0, 0.01, N), rng.normal(0.0, 0.01, N)])
-    outputs = DATA + 0.02 * rng.normal(size=(N, 3)) @ rng.normal(size=(3, M))
-    y = np.array([target.compare(LAYOUT, o[None], p[None])[0] for o, p in zip(outputs, x, strict=True)])
-    found = reduce(Rows(target), x, outputs, LAYOUT, best=int(np.argmax(y)), size=3)
-    general = GeneralComparison(target, found, np.sqrt((found.scores**2).mean(0)), x[int(np.argmax(y))])
-    return general, x, found.scores, y
+class Case:
+    """Evaluations of a comparison whose outputs span three directions, and the quadratic of the first n of them."""
+
+    def __init__(self, compare, seed=1):
+        rng = np.random.default_rng(seed)
+        self.calls = 0
+        self.target = Observables(lambda a: a, self.counted(compare), ["a"]).bound(("a", "cal", "offset"))
+        self.x = np.column_stack([rng.normal(size=N), rng.normal(1.0, 0.01, N), rng.normal(0.0, 0.01, N)])
+        self.outputs = DATA + 0.02 * rng.normal(size=(N, 3)) @ rng.normal(size=(3, M))
+        pairs = zip(self.outputs, self.x, strict=True)
+        self.y = np.array([self.target.compare(LAYOUT, o[None], p[None])[0] for o, p in pairs])
+        self.source = Rows(self.target)
+        self.calls = 0
+
+    def counted(self, compare):
+        def counting(outputs, parameters):
+            self.calls += 1
+            return compare(outputs, parameters)
+
+        return counting
+
+    def quadratic(self, n=N):
+        return quadratic_of(
+            self.source, self.x[:n], self.outputs[:n], LAYOUT, self.y[:n], allowed=np.full(n, 0.001), size=None
+        )
 
 
 @pytest.mark.parametrize("compare", [calibrated, with_templates])
 def test_a_chi_squared_is_exact(compare):
-    general, x, z, y = case(compare)
-    quadratics = quadratics_of(general, x, z, y)
-    assert isinstance(quadratics, QuadraticComparison)
+    case = Case(compare)
+    reduction, found = case.quadratic()
+    assert isinstance(found, QuadraticComparison)
+    assert reduction.scores.shape == (N, 3)
+    np.testing.assert_allclose(reduction.outputs(reduction.scores), case.outputs, atol=1e-6)
+    np.testing.assert_allclose(found.hessian[0], -np.eye(3), atol=1e-6)
     rng = np.random.default_rng(2)
-    fast = rng.uniform(quadratics.low, quadratics.high, (50, 2))
-    points = np.column_stack([np.zeros(50), fast])
-    far = 3.0 * general.spread * rng.normal(size=(50, 3))
-    np.testing.assert_allclose(quadratics.value(far, points), general.value(far, points), atol=1e-3, rtol=1e-6)
+    points = np.column_stack([np.zeros(50), rng.uniform(found.low, found.high, (50, 2))])
+    z = rng.normal(size=(50, 3)) * np.abs(reduction.scores).max(0)
+    best = case.x[int(np.argmax(case.y))]
+    general = GeneralComparison(case.target, reduction, np.ones(3), best)
+    np.testing.assert_allclose(found.value(z, points), general.value(z, points), atol=2e-3, rtol=1e-6)
 
 
 def test_slopes_and_expectations_are_those_of_the_quadratic():
     """The expectation against an average over 200,000 errors, within 5 standard errors."""
-    general, x, z, y = case(calibrated)
-    quadratics = quadratics_of(general, x, z, y)
-    best, rng = int(np.argmax(y)), np.random.default_rng(3)
-    at, here = x[[best]], 0.3 * z[[0]]
-    variance = (0.1 * general.spread[None]) ** 2
-    expansion = quadratics.expansion(here, variance, at)
-    reference = general.expansion(here, variance, at)
-    np.testing.assert_allclose(expansion.slope, reference.slope, rtol=1e-4, atol=1e-4 * np.abs(reference.slope).max())
-    np.testing.assert_allclose(expansion.curvature, reference.curvature, rtol=1e-3)
+    case = Case(calibrated)
+    reduction, found = case.quadratic()
+    rng, at, here = np.random.default_rng(3), found.anchor, 0.3 * reduction.scores[[0]]
+    point = np.array([[0.0, *at]])
+    variance = np.full((1, 3), 0.3)
+    expansion = found.expansion(here, variance, point)
+    step = 1e-4 * np.eye(3)
+    for k in range(3):
+        ends = found.value(np.concatenate([here + step[k], here - step[k]]), np.repeat(point, 2, 0))
+        assert expansion.slope[0, k] == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-6, abs=1e-6)
+    np.testing.assert_allclose(expansion.curvature, -1.0, rtol=1e-6)
     errors = np.sqrt(variance) * rng.standard_normal((200_000, 3))
-    values = quadratics.value(here + errors, np.repeat(at, len(errors), 0)) / CAUTION
+    values = found.value(here + errors, np.repeat(point, len(errors), 0)) / CAUTION
     shares = np.exp(values - values.max())
     expected = CAUTION * (values.max() + np.log(shares.mean()))
     error = CAUTION * shares.std() / shares.mean() / np.sqrt(len(errors))
-    assert quadratics.expected(here, variance, at)[0] == pytest.approx(expected, abs=5.0 * error)
+    assert found.expected(here, variance, point)[0] == pytest.approx(expected, abs=5.0 * error)
 
 
-def test_what_is_no_quadratic_is_called_itself():
-    general, x, z, y = case(cosines)
-    assert quadratics_of(general, x, z, y) is general
+def test_components_are_limited_to_what_changes_the_log_likelihood():
+    case = Case(calibrated)
+    case.outputs[:, -1] += 1e-7 * np.arange(N)  # less than a thousandth of an sd
+    assert case.quadratic()[0].scores.shape == (N, 3)
+
+
+def test_no_call_is_repeated_and_later_evaluations_change_no_number():
+    case, once = Case(calibrated), Case(calibrated)
+    for n in range(5, N + 1):
+        case.quadratic(n)
+    calls = case.calls
+    again = case.quadratic()
+    assert case.calls == calls
+    reduction, found = once.quadratic()
+    assert np.array_equal(reduction.scores, again[0].scores)
+    assert np.array_equal(found.hessian, again[1].hessian)
+    assert np.array_equal(found.constant, again[1].constant)
+
+
+def test_what_is_no_quadratic_is_refused():
+    assert Case(cosines).quadratic() is None
+
+
+def log_normal(outputs, parameters):
+    """A chi-squared with a log-normal density of a mean, which is zero not far below the data."""
+    mean = float(outputs[:4].mean()) - 3.41
+    if mean <= 0.0:
+        return -np.inf
+    return calibrated(outputs, parameters) / 16.0 - 0.5 * (np.log(mean / 0.06) / 0.2) ** 2
+
+
+def test_a_log_normal_part_is_corrected():
+    """Without the correction some evaluations are missed by more than allowed."""
+    case = Case(log_normal)
+    reduction, found = case.quadratic()
+    assert found.correction is not None
+    near = case.y.max() - case.y < 8.0
+    error = found.value(reduction.scores, case.x)[near] - case.y[near]
+    plain = replace(found, correction=None).value(reduction.scores, case.x)[near] - case.y[near]
+    assert np.abs(plain).max() > 0.3
+    assert np.abs(error).max() < 0.1
+
+
+def test_derivatives_of_a_correction():
+    case = Case(log_normal)
+    reduction, found = case.quadratic()
+    z, size = 0.2 * reduction.scores[:4], reduction.scores.shape[1]
+    value, slope, curvature = found.correction.derivatives(z)
+    np.testing.assert_allclose(value, found.correction(z), atol=1e-6)
+    h = 1e-3
+    for j in range(slope.shape[1]):
+        step = h * np.eye(size)[j]
+        above, below = found.correction(z + step), found.correction(z - step)
+        np.testing.assert_allclose(slope[:, j], (above - below) / (2 * h), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(curvature[:, j], (above - 2 * value + below) / h**2, rtol=1e-2, atol=1e-2)
