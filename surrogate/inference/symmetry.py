@@ -8,7 +8,7 @@ from surrogate.arrays import Array, Indices
 from surrogate.inference.checks.exchanges import equal_priors, exchanges
 from surrogate.inference.view import View
 
-__all__ = ["symmetries", "words_of_symmetries"]
+__all__ = ["is_contradicted", "symmetries", "words_of_symmetries"]
 
 
 _DRAWS = 300  # draws of the posterior that are compared with their images
@@ -24,7 +24,8 @@ def symmetries(view: View) -> Indices:
     """Permutations of the parameters that leave the log-posterior unchanged, by the surrogate, with shape (k, d).
 
     Those of `exchanges` are tried, which exchange parameters with the same prior. One counts if the values of the
-    surrogate at draws of the posterior and at their images agree within their errors, and these are small.
+    surrogate at draws of the posterior and at their images agree within their errors, these are small, and no point
+    that was evaluated together with its image contradicts it.
     """
     prior = view.setup.prior
     none = np.empty((0, view.d), dtype=np.int64)
@@ -35,7 +36,8 @@ def symmetries(view: View) -> Indices:
     groups = [np.array([j for j in group if j not in ordered]) for group in equal_priors(prior)]
     t = sample.x[view.rng("symmetries").choice(len(sample.x), _DRAWS, p=sample.weights)]
     mean, sd = view.model.predict(t)
-    kept = [p for p in exchanges(groups, view.d)[:_MOST] if _is_unchanged(view, t[:, p], mean, sd)]
+    tried = exchanges(groups, view.d)[:_MOST]
+    kept = [p for p in tried if _is_unchanged(view, t[:, p], mean, sd) and not is_contradicted(view, p)]
     return np.unique(kept, axis=0) if kept else none
 
 
@@ -44,6 +46,15 @@ def _is_unchanged(view: View, images: Array, mean: Array, sd: Array) -> bool:
     value, error = view.model.predict(view.window.unrolled(images))
     error = np.sqrt(view.inflation * (sd**2 + error**2) + _FLOOR**2)
     return bool(np.median(error) < _UNKNOWN and np.quantile(np.abs(value - mean) / error, _MOSTLY) < _PULL)
+
+
+def is_contradicted(view: View, permutation: Indices) -> bool:
+    """Whether an evaluated point and its image, evaluated too, have different values."""
+    data = view.state.data
+    x, y, noise = data.x[data.finite], data.y[data.finite], view.noise[data.finite]
+    place = {row.tobytes(): index for index, row in enumerate(x)}
+    images = [place.get(row.tobytes(), index) for index, row in enumerate(np.ascontiguousarray(x[:, permutation]))]
+    return bool((np.abs(y - y[images]) > _PULL * np.hypot(noise, noise[images]) + _FLOOR).any())
 
 
 def words_of_symmetries(names: tuple[str, ...], permutations: Indices) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import surrogate
-from surrogate.inference.symmetry import words_of_symmetries
+from surrogate.inference.symmetry import is_contradicted, words_of_symmetries
+from surrogate.problem.dataset import Dataset
+from surrogate.problem.evaluation import Evaluation
 
 BOX = {"a": (0.0, 1.0), "b": (0.0, 1.0), "c": (-1.0, 1.0)}
 ORDERED = BOX | {"b": {"prior": (0.0, 1.0), "above": "a"}}
@@ -60,3 +64,13 @@ def test_other_parameters_are_not_named():
 )
 def test_the_words(permutations, words):
     assert words in words_of_symmetries(("a", "b", "u", "v"), permutations)
+
+
+@pytest.mark.parametrize(
+    ("image", "noise", "contradicted"), [(-1.0, 0.0, False), (-1.5, 0.0, True), (-1.5, 0.5, False)]
+)
+def test_a_point_and_its_image_may_contradict_a_symmetry(image, noise, contradicted):
+    x = np.array([[0.2, 0.7, 0.1], [0.7, 0.2, 0.1], [0.5, 0.6, 0.3]])
+    data = Dataset.empty(3).append(x, [Evaluation(y, "ok") for y in (-1.0, image, -9.0)], 0)
+    view = SimpleNamespace(state=SimpleNamespace(data=data), noise=np.full(3, noise))
+    assert is_contradicted(view, np.array([1, 0, 2])) == contradicted
