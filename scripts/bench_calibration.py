@@ -1,7 +1,8 @@
 """Simulation-based calibration of whole runs: parameters from the prior, data from the model, the posterior by a run.
 
 If runs are right, the rank of a true parameter among the draws of its posterior is uniform (Talts et al. 2018,
-arXiv:1804.06788). Two models with exact evidence:
+arXiv:1804.06788). Given the exact probability p below the true value it is binomial, a much sharper test, because the
+scatter of the true values drops out. Two models whose posterior and evidence are exact:
 
     means     five data with unknown means (a, b) and a known covariance, a, b ~ N(0, 2): conjugate
     spread    ten data with unknown mean and log sd, mean ~ N(0, 2), log sd ~ N(0, 0.7): skewed, of very different width
@@ -30,7 +31,7 @@ import surrogate
 
 RANKED = 99  # draws among which a true value has its rank, so that there are 100 ranks
 BINS = 10
-NODES = 400  # of the quadrature over the sd
+NODES = 4000  # of the quadrature over the sd
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,13 @@ class Means:
         covariance += 4.0 * np.kron(np.ones((self.n_data, self.n_data)), np.eye(2))
         return float(stats.multivariate_normal.logpdf(self.data.ravel(), cov=covariance))
 
+    def probabilities(self):
+        """Posterior probability below each true value, with shape (2,)."""
+        precision = np.linalg.inv(self.covariance)
+        covariance = np.linalg.inv(self.n_data * precision + 0.25 * np.eye(2))
+        mean = covariance @ precision @ self.data.sum(0)
+        return stats.norm.cdf(self.truth, mean, np.sqrt(np.diag(covariance)))
+
 
 @dataclass(frozen=True, eq=False)
 class Spread:
@@ -92,12 +100,23 @@ class Spread:
 
     def log_evidence(self):
         """The log evidence: exact over the mean, by quadrature in quantiles over the sd."""
+        return float(logsumexp(self._given_sd()[2]) - np.log(NODES))
+
+    def probabilities(self):
+        """Posterior probability below each true value, with shape (2,)."""
+        log_sd, error, log_weight = self._given_sd()
+        weight = np.exp(log_weight - logsumexp(log_weight))
+        precision = error**-2 + 0.25
+        below = stats.norm.cdf(self.truth[0], self.data.mean() * error**-2 / precision, precision**-0.5)
+        return np.array([weight @ below, weight @ (log_sd < self.truth[1])])
+
+    def _given_sd(self):
+        """Log sds with equal prior probability, the error of the mean given each, and the log evidence given each."""
         log_sd = self.prior["log_sd"].ppf((np.arange(NODES) + 0.5) / NODES)
         error = np.exp(log_sd) / np.sqrt(self.n_data)
         peak = np.stack([np.full(NODES, self.data.mean()), log_sd], -1)
         given_sd = self.log_likelihood(peak) + 0.5 * np.log(2.0 * np.pi) + np.log(error)
-        given_sd += stats.norm.logpdf(self.data.mean(), 0.0, np.hypot(error, self.prior["mean"].std()))
-        return float(logsumexp(given_sd) - np.log(NODES))
+        return log_sd, error, given_sd + stats.norm.logpdf(self.data.mean(), 0.0, np.hypot(error, 2.0))
 
 
 MODELS = {"means": Means, "spread": Spread}
@@ -130,13 +149,22 @@ def uniformity(ranks):
     return stats.chisquare(counts_of(ranks))
 
 
-def tables(names, rows):
+def standardised(ranks, probabilities):
+    """Ranks minus their expectations given the exact probabilities, in standard deviations."""
+    p = np.clip(probabilities, 1e-6, 1.0 - 1e-6)
+    return (np.asarray(ranks) - RANKED * p) / np.sqrt(RANKED * p * (1.0 - p))
+
+
+def tables(model, rows):
     """Uniformity of the ranks, and errors of the evidence."""
-    lines = ["| parameter | runs in each tenth of the ranks | chi-squared, 9 degrees | p |", "|---|---|---|---|"]
-    for column, name in enumerate(names):
+    lines = ["| parameter | runs in each tenth of the ranks | chi-squared, 9 degrees | p | rank given p: mean, rms |"]
+    lines.append("|---" * 5 + "|")
+    exact = np.array([model.of(row["seed"]).probabilities() for row in rows])
+    for column, name in enumerate(model.names):
         ranks = [row["ranks"][column] for row in rows]
-        words, test = " ".join(map(str, counts_of(ranks))), uniformity(ranks)
-        lines.append(f"| {name} | {words} | {test.statistic:.1f} | {test.pvalue:.2f} |")
+        words, test, z = " ".join(map(str, counts_of(ranks))), uniformity(ranks), standardised(ranks, exact[:, column])
+        cells = (name, words, f"{test.statistic:.1f}", f"{test.pvalue:.2f}")
+        lines.append(f"| {' | '.join(cells)} | {z.mean():+.2f}, {np.sqrt(np.mean(z**2)):.2f} |")
     error, stated = (np.array([row[name] for row in rows]) for name in ("error", "stated"))
     z = error / stated
     cells = {
@@ -167,7 +195,7 @@ def main():
         rows.append(measured(model, seed))
         with options.output.open("a") as file:
             file.write(json.dumps(rows[-1]) + "\n")
-    print(tables(model.names, rows))
+    print(tables(model, rows))
 
 
 if __name__ == "__main__":

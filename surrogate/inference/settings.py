@@ -240,10 +240,11 @@ def _by_name(spec: Mapping[str, Any], prior: Prior) -> Any:
     return columns[:, 0] if columns.shape[1] == 1 else (columns[:, 0], columns[:, 1])
 
 
-def initial_data(initial: Any, prior: Prior) -> Dataset:
+def initial_data(initial: Any, prior: Prior, noise: float | None = None) -> Dataset:
     """Earlier evaluations, given as a pair (x, y) or a `Dataset`, as a dataset of step -1; empty for None.
 
-    Points repeated with the same value count once. Columns of a data frame are matched by name.
+    Points repeated with the same value count once. Columns of a data frame are matched by name. The values of a pair
+    have the noise sd ``noise``, if there is one.
 
     Raises:
         ValueError: If shapes or values are invalid, or a point lies outside the prior.
@@ -255,10 +256,13 @@ def initial_data(initial: Any, prior: Prior) -> Dataset:
         return replace(initial, step=np.full(len(initial), -1, dtype=np.int64))
     x, y = _distinct(*_pair(initial, prior))
     _check_inside(x, prior)
-    evaluations = [
-        Evaluation(float(v), "ok" if np.isfinite(v) else "infeasible", {}, 0.0, "", 0.0, "initial") for v in y
-    ]
-    return Dataset.empty(prior.d).append(x, evaluations, -1)
+    return Dataset.empty(prior.d).append(x, [_earlier(float(value), noise or 0.0) for value in y], -1)
+
+
+def _earlier(value: float, noise: float) -> Evaluation:
+    if np.isfinite(value):
+        return Evaluation(value, "ok", {}, noise, worker="initial")
+    return Evaluation(value, "infeasible", worker="initial")
 
 
 def _distinct(x: Array, y: Array) -> tuple[Array, Array]:

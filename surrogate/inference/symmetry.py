@@ -8,7 +8,7 @@ from surrogate.arrays import Array, Indices
 from surrogate.inference.checks.exchanges import equal_priors, exchanges
 from surrogate.inference.view import View
 
-__all__ = ["is_contradicted", "symmetries", "words_of_symmetries"]
+__all__ = ["is_contradicted", "separates", "symmetries", "words_of_symmetries"]
 
 
 _DRAWS = 300  # draws of the posterior that are compared with their images
@@ -17,15 +17,18 @@ _FLOOR = 0.1  # nats added to the errors in quadrature: smaller differences do n
 _PULL = 2.0  # difference in units of its error up to which values count as equal,
 _MOSTLY = 0.9  # at this share of the draws
 _UNKNOWN = 1.0  # median error in nats above which the surrogate does not know the values at the images
+_NEAR = 0.5  # differences of two parameters, relative to their rms, below which they are nearly equal: 38 % of draws
+_SEPARATE = 0.2  # of a normal; at a smaller share of the draws each order of the two has a mode of its own
 _NAMED = 3  # exchanges that are named in a sentence
 
 
 def symmetries(view: View) -> Indices:
-    """Permutations of the parameters that leave the log-posterior unchanged, by the surrogate, with shape (k, d).
+    """Permutations of the parameters that map modes of the posterior to equal ones, with shape (k, d).
 
     Those of `exchanges` are tried, which exchange parameters with the same prior. One counts if the values of the
     surrogate at draws of the posterior and at their images agree within their errors, these are small, and no point
-    that was evaluated together with its image contradicts it.
+    that was evaluated together with its image contradicts it. Exchanges that map a mode to itself do not count, because
+    there an order would only cut the mode.
     """
     prior = view.setup.prior
     none = np.empty((0, view.d), dtype=np.int64)
@@ -36,7 +39,7 @@ def symmetries(view: View) -> Indices:
     groups = [np.array([j for j in group if j not in ordered]) for group in equal_priors(prior)]
     t = sample.x[view.rng("symmetries").choice(len(sample.x), _DRAWS, p=sample.weights)]
     mean, sd = view.model.predict(t)
-    tried = exchanges(groups, view.d)[:_MOST]
+    tried = [p for p in exchanges(groups, view.d)[:_MOST] if separates(t, p)]
     kept = [p for p in tried if _is_unchanged(view, t[:, p], mean, sd) and not is_contradicted(view, p)]
     return np.unique(kept, axis=0) if kept else none
 
@@ -46,6 +49,12 @@ def _is_unchanged(view: View, images: Array, mean: Array, sd: Array) -> bool:
     value, error = view.model.predict(view.window.unrolled(images))
     error = np.sqrt(view.inflation * (sd**2 + error**2) + _FLOOR**2)
     return bool(np.median(error) < _UNKNOWN and np.quantile(np.abs(value - mean) / error, _MOSTLY) < _PULL)
+
+
+def separates(t: Array, permutation: Indices) -> bool:
+    """Whether the draws t, with shape (n, d), have separate modes in which two exchanged parameters differ in order."""
+    difference = np.abs(t - t[:, permutation])[:, permutation > np.arange(len(permutation))]
+    return bool((np.mean(difference <= _NEAR * np.sqrt(np.mean(difference**2, axis=0)), axis=0) < _SEPARATE).any())
 
 
 def is_contradicted(view: View, permutation: Indices) -> bool:

@@ -50,6 +50,12 @@ def test_the_columns_of_a_table_are_found_by_name():
         initial_data((Table({"b": b, "c": a}), [1.0, 2.0]), Prior.of(PRIOR))
 
 
+def test_values_of_earlier_runs_have_the_declared_noise():
+    data = initial_data(([[0.1, 0.0], [0.2, 0.0]], [1.0, -np.inf]), Prior.of(PRIOR), 0.5)
+    np.testing.assert_array_equal(data.noise, [0.5, 0.0])
+    np.testing.assert_array_equal(data.finite, [True, False])
+
+
 def test_repetitions_count_once_and_keep_their_order():
     x = np.array([[0.3, 0.0], [0.1, 0.0], [0.3, 0.0], [0.2, 0.0]])
     data = initial_data((x, [1.0, 2.0, 1.0, 3.0]), Prior.of(PRIOR))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import surrogate
-from surrogate.inference.symmetry import is_contradicted, words_of_symmetries
+from surrogate.inference.symmetry import is_contradicted, separates, words_of_symmetries
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
 
@@ -64,6 +64,14 @@ def test_other_parameters_are_not_named():
 )
 def test_the_words(permutations, words):
     assert words in words_of_symmetries(("a", "b", "u", "v"), permutations)
+
+
+def test_separate_modes_are_told_from_one_that_is_symmetric(rng):
+    one = 0.5 + 0.1 * rng.standard_normal((500, 3))
+    two = one + np.where(rng.random((500, 1)) < 0.5, 1.0, -1.0) * [0.25, -0.25, 0.0]
+    exchange = np.array([1, 0, 2])
+    assert not separates(one, exchange)
+    assert separates(two, exchange)
 
 
 @pytest.mark.parametrize(

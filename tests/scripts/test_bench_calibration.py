@@ -40,8 +40,8 @@ def test_the_evidence_is_the_mean_likelihood_of_the_prior(calibration, name):
 
 
 def exact_ranks(calibration, width):
-    """Ranks of the first parameter among exact draws, whose distances from their mean are multiplied by a width."""
-    model, ranks = calibration.MODELS["spread"], []
+    """Ranks of the mean among exact draws, whose distances from their mean are multiplied by a width, standardised."""
+    model, ranks, exact = calibration.MODELS["spread"], [], []
     x = grid(model)
     for seed in range(200):
         trial, rng = model.of(seed), np.random.default_rng(seed)
@@ -50,12 +50,15 @@ def exact_ranks(calibration, width):
         draws = x[rng.choice(len(x), calibration.RANKED, p=weights / weights.sum()), 0]
         draws = draws.mean() + width * (draws - draws.mean())
         ranks.append((draws < trial.truth[0]).sum())
-    return ranks
+        exact.append(trial.probabilities()[0])
+    return ranks, calibration.standardised(ranks, exact)
 
 
 def test_exact_posteriors_pass_and_narrow_ones_do_not(calibration):
-    assert calibration.uniformity(exact_ranks(calibration, 1.0)).pvalue > 0.01
-    assert calibration.uniformity(exact_ranks(calibration, 0.7)).pvalue < 0.01
+    for width, right in ((1.0, True), (0.7, False)):
+        ranks, z = exact_ranks(calibration, width)
+        assert (calibration.uniformity(ranks).pvalue > 0.01) == right
+        assert (abs(np.mean(z**2) - 1.0) < 5.0 * np.sqrt(2.0 / len(z))) == right
 
 
 def test_runs_are_measured(calibration):
@@ -63,4 +66,4 @@ def test_runs_are_measured(calibration):
     rows = [calibration.measured(model, seed) for seed in range(2)]
     assert all(row["converged"] and abs(row["error"]) < 4.0 * row["stated"] for row in rows)
     assert all(0 <= rank <= calibration.RANKED for row in rows for rank in row["ranks"])
-    assert "| 2 | 2 |" in calibration.tables(model.names, rows)
+    assert "| 2 | 2 |" in calibration.tables(model, rows)
