@@ -81,8 +81,8 @@ def infer(
         max_evaluations: Largest number of likelihood calls; by default 70 d^1.5.
         max_walltime: Seconds after which the run ends as on SIGTERM, by sampling the current surrogate.
         batch_size: Points per batch; by default max(2, d // 2).
-        initial: Earlier evaluations: a pair (x, y) with shapes (n, d) and (n,), whose values have the noise sd ``noise`` if
-            that is given, or a ``Dataset``.
+        initial: Earlier evaluations: a pair (x, y) with shapes (n, d) and (n,), with the noise sd ``noise`` if that
+            is given, or a ``Dataset``.
         reference: Expected location of the posterior: a point, (mean, covariance or sds), draws (n, d), or values by
             name.
         vectorized: Whether the likelihood takes (b, d) arrays and returns (b,).
