@@ -38,7 +38,8 @@ def with_amplitudes(nuisances: Nuisances | None, result: Result, seed: int) -> R
     record = result.record
     data, prior = nuisances.expanded(record.data), nuisances.posterior.prior
     predicted = record.predicted.copy()
-    predicted[:, 0] += np.where(record.data.finite, data.y - record.data.y, 0.0)
+    finite = record.data.finite
+    predicted[finite, 0] += data.y[finite] - record.data.y[finite]
     record = replace(
         record,
         data=data,

@@ -103,6 +103,35 @@ def test_run_with_integrated_amplitudes_is_loaded_and_compared_with_other_data(t
     assert abs(again.mean[3] - result.mean[3]) < 0.15 * result.draws.sd[3]
 
 
+def test_integrated_amplitudes_with_impossible_points_are_resumed_and_reweighted(tmp_path) -> None:
+    def limited(x: np.ndarray) -> np.ndarray | float:
+        return -np.inf if x[1] > 2.0 else A @ x
+
+    data = surrogate.GaussianData(Y, np.full(M, 0.01), templates={"n": np.sin(np.arange(M))})
+    given = {
+        "compare": data,
+        "slow": ["a", "b", "c"],
+        "prior": PRIOR | {"n": stats.norm()},
+        "reweight": 40,
+        "batch_size": 1,
+    }
+    whole = infer(limited, output=tmp_path / "whole", **given)
+    assert not whole.data.finite.all()
+    assert whole.converged, whole.status
+    part = infer(limited, output=tmp_path / "part", max_evaluations=D + 6, **(given | {"reweight": None}))
+    assert not part.converged
+    resumed = infer(limited, output=tmp_path / "part", **given)
+    for result in (whole, resumed):
+        assert result.names == ("a", "b", "c", "n")
+        assert result.sampler["ess"] > 20
+    assert resumed.data.x.tobytes() == whole.data.x.tobytes()
+    assert resumed.samples.tobytes() == whole.samples.tobytes()
+    design = np.column_stack([A, np.sin(np.arange(M))])
+    covariance = np.linalg.inv(design.T @ design / 0.01 + np.diag([0.0, 0.0, 0.0, 1.0]))
+    mean = covariance @ design.T @ Y / 0.01
+    assert (np.abs(whole.mean - mean) < np.sqrt(np.diag(covariance))).all()
+
+
 def test_resumed_run_is_the_same_bit_for_bit(tmp_path) -> None:
     whole = infer(output=tmp_path / "whole")
     part = infer(output=tmp_path / "part", max_evaluations=D + 2)
