@@ -16,8 +16,9 @@ from cobaya.model import get_model
 from cobaya.run import run
 from cobaya.theory import Theory
 
-from surrogate.interfaces.cobaya import prior_of
+from surrogate.interfaces.cobaya import likelihoods_of, prior_of
 from surrogate.interfaces.cobaya.emulation import CobayaObservables, Pipeline, UnsuitedError, chosen, emulated
+from surrogate.interfaces.cobaya.files import OutputFiles
 from surrogate.problem.target import Posterior
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Cobaya's and its dependencies'
@@ -273,6 +274,29 @@ def exact(n=60):
     density = np.exp(-0.5 * chi2 - 0.5 * ((size - 0.55) / 0.2)[..., None] ** 2 + log_prior)
     mass = density * wa[:, None, None] * wb[:, None] * wc
     return float((mass.sum((1, 2)) @ a) / mass.sum()), float(np.log(mass.sum()))
+
+
+@pytest.mark.slow
+def test_a_likelihood_of_a_run_alone_without_a_call():
+    """The evidence of one likelihood, from a run with two."""
+    _, sampler = run(info(Data, Spectra, emulate="theory"))
+    result, calls = sampler.products()["result"], Curve.calls
+    alone = result.compare_with(likelihoods_of(result, ["data"]), n_samples=500)
+    assert Curve.calls == calls
+    mean, log_evidence = exact()
+    assert abs(alone.log_evidence - log_evidence) < 5.0 * alone.log_evidence_error + 0.02
+    assert abs(alone.mean[0] - mean) < 0.2 * alone.sd[0]
+    with pytest.raises(ValueError, match=r"likelihoods of the model \(data, spectra\), got \['date'\]"):
+        likelihoods_of(result, ["date"])
+
+
+def test_a_chain_is_written_while_a_run_with_emulated_theories_goes_on(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(OutputFiles, "write_chain", lambda _, columns: written.append(columns))
+    given = info(Data, emulate="theory", interim_every=1, max_evaluations=9, n_samples=100)
+    _, sampler = run(given, output=str(tmp_path / "run"))
+    assert sampler.products()["result"].n_evaluations <= 9
+    assert len(written) >= 2
 
 
 @pytest.mark.slow

@@ -3,8 +3,18 @@
 Only this package imports Cobaya.
 """
 
+from surrogate.interfaces.cobaya.emulation import likelihoods_of
 from surrogate.interfaces.cobaya.model import CobayaLikelihood, Problem, prior_of, problem_of, reference_of
 from surrogate.interfaces.cobaya.options import number_of
 from surrogate.interfaces.cobaya.sampler import SurrogateSampler
 
-__all__ = ["CobayaLikelihood", "Problem", "SurrogateSampler", "number_of", "prior_of", "problem_of", "reference_of"]
+__all__ = [
+    "CobayaLikelihood",
+    "Problem",
+    "SurrogateSampler",
+    "likelihoods_of",
+    "number_of",
+    "prior_of",
+    "problem_of",
+    "reference_of",
+]

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from cobaya.model import Model, get_model
@@ -25,7 +25,10 @@ from surrogate.problem.observables import BoundObservables, Observables
 from surrogate.problem.outputs import Outputs
 from surrogate.problem.words import did_you_mean
 
-__all__ = ["CobayaObservables", "Pipeline", "UnsuitedError", "chosen", "emulated"]
+if TYPE_CHECKING:
+    from surrogate.inference.result import Result
+
+__all__ = ["CobayaObservables", "Pipeline", "UnsuitedError", "chosen", "emulated", "likelihoods_of"]
 
 _SLOWER = 10.0  # ratio of the theories' time to the likelihoods' above which emulation is the default
 _NEAR_SLOWEST = 0.1  # share of the slowest theory's time above which another theory is slow too
@@ -138,20 +141,30 @@ class Pipeline:
             out |= product.parts(method(*product.arguments, **product.options))
         return out
 
-    def compare(self, outputs: Mapping[str, Any], parameters: Mapping[str, float], /) -> float:
+    def compare(
+        self, outputs: Mapping[str, Any], parameters: Mapping[str, float], /, only: Sequence[str] | None = None
+    ) -> float:
         """Log-likelihood with external priors, from products and all sampled parameters; -inf where impossible.
+
+        Args:
+            outputs: The products by name.
+            parameters: Sampled parameters by name; those that are missing have the values of the recording.
+            only: Names of the likelihoods that count; None for all.
 
         Raises:
             UnsuitedError: If a component makes a request that was not recorded.
         """
-        x = np.clip([parameters[name] for name in self._sampled], *self.bounds.T)
+        given = [parameters.get(name, known) for name, known in zip(self._sampled, self.point, strict=True)]
+        x = np.clip(given, *self.bounds.T)
         entered = self.model.parameterization.to_input(x)
         external = sum(self.model.prior.logps_external(entered)) if self.model.prior.external else 0.0
         if external == -np.inf:
             return -np.inf
-        return float(external) + sum(self._log_likelihoods(entered, outputs))
+        return float(external) + sum(self._log_likelihoods(entered, outputs, only))
 
-    def _log_likelihoods(self, entered: Mapping[str, float], outputs: Mapping[str, Any] | None) -> list[float]:
+    def _log_likelihoods(
+        self, entered: Mapping[str, float], outputs: Mapping[str, Any] | None, only: Sequence[str] | None = None
+    ) -> list[float]:
         """Log-likelihoods of the fast components, from given products or from the theories themselves."""
         self.model.provider.set_current_input_params(entered)
         self.desk.outputs, found = outputs, []
@@ -159,6 +172,8 @@ class Pipeline:
             self.desk.reason = ""
         try:
             for (component, place), needs in zip(self.model._component_order.items(), self._needs, strict=True):
+                if place is not None and only is not None and component.get_name() not in only:
+                    continue
                 if component in self._fast and not self._computed(component, entered, needs):
                     found = [-np.inf]
                     break
@@ -313,9 +328,15 @@ class Simulator:
 
 @dataclass(frozen=True, eq=False)
 class Likelihoods:
-    """The likelihoods as a function of the products and all parameters."""
+    """The likelihoods, or some of them, as a function of the products and all parameters.
+
+    Attributes:
+        pipeline: The divided model.
+        only: Names of those that count; None for all.
+    """
 
     pipeline: Pipeline
+    only: tuple[str, ...] | None = None
 
     @property
     def smooth(self) -> bool:
@@ -324,7 +345,29 @@ class Likelihoods:
 
     def __call__(self, outputs: Mapping[str, Any], parameters: Mapping[str, float], /) -> float:
         """Log-likelihood with external priors, -inf where impossible."""
-        return self.pipeline.compare(outputs, parameters)
+        return self.pipeline.compare(outputs, parameters, self.only)
+
+
+def likelihoods_of(result: Result, names: Sequence[str]) -> Likelihoods:
+    """Some of the likelihoods of a run that has emulated theories, for ``result.compare_with``.
+
+    Args:
+        result: Result of the run, in the process that made it.
+        names: Names of the likelihoods in the model.
+
+    Raises:
+        ValueError: If the run emulated no theory, or a name is not that of a likelihood.
+    """
+    bound = None if result.target is None else result.target.observables
+    compare = None if bound is None else bound.target.compare
+    if not isinstance(compare, Likelihoods):
+        msg = "likelihoods_of needs the result of a run that emulated theories, in the process that made the run"
+        raise ValueError(msg)
+    known = list(compare.pipeline.model.likelihood)
+    if isinstance(names, str) or not names or (set(names) - set(known)):
+        msg = f"names must be a list of likelihoods of the model ({', '.join(known)}), got {names!r}"
+        raise ValueError(msg)
+    return Likelihoods(compare.pipeline, tuple(names))
 
 
 # The choice of slow theories

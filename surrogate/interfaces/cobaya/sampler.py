@@ -175,7 +175,8 @@ class SurrogateSampler(CovmatSampler):
         if self._files and due:
             from surrogate.inference.loading import load_result
 
-            found = load_result(str(self._files.folder), n_samples=_INTERIM_ROWS, prior=self._prior)
+            folder, target = str(self._files.folder), self._target
+            found = load_result(folder, n_samples=_INTERIM_ROWS, prior=self._prior, target=target)
             self._files.write_chain(columns_of(self.model, found, equal=bool(self._numbers.recompute)))
 
     def _finish(self, result: Result, fast: list[str]) -> None:

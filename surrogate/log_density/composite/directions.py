@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from surrogate.arrays import Array
+from surrogate.arrays import Array, Flags
 from surrogate.problem.observables import BoundObservables
 from surrogate.problem.outputs import Layout
 
@@ -33,19 +33,22 @@ class Directions:
         target: The target.
         layout: Names and shapes of the outputs.
         x: Parameters of the centre, with shape (d,).
-        unit: Root mean square of each array at the centre, repeated for each of its numbers, with shape (M,).
+        logs: Numbers that are described by their logarithms, a mask with shape (M,).
+        unit: Root mean square of each array at the centre, repeated for each of its numbers, with shape (M,); one for
+            logarithms.
         centre: Outputs of the centre in these units, with shape (M,).
         answers: Results for some of the evaluations, kept by whoever computed them.
     """
 
-    def __init__(self, target: BoundObservables, layout: Layout, x: Array, outputs: Array) -> None:
-        self.target, self.layout, self.x = target, layout, x
+    def __init__(self, target: BoundObservables, layout: Layout, x: Array, outputs: Array, logs: Flags) -> None:
+        self.target, self.layout, self.x, self.logs = target, layout, x, logs
         self.unit = np.ones(layout.size)
         for columns in layout.columns.values():
             part = outputs[columns]
             size = float(np.sqrt((part**2).mean())) if part.size else 0.0
             self.unit[columns] = size if size > 0.0 else 1.0
-        self.centre = outputs / self.unit
+        self.unit[logs] = 1.0
+        self.centre = self._in_units(outputs)
         self.answers: dict[Any, Any] = {}
         self._outputs: list[Array] = []
         self._scores: list[Array] = []
@@ -72,8 +75,11 @@ class Directions:
             into[: len(values)] = values
         return np.array(self._rows[:size]).reshape(size, -1), scores
 
+    def _in_units(self, outputs: Array) -> Array:
+        return np.where(self.logs, np.log(np.where(self.logs, outputs, 1.0)), outputs) / self.unit
+
     def _add(self, outputs: Array) -> None:
-        offset = outputs / self.unit - self.centre
+        offset = self._in_units(outputs) - self.centre
         known, rest = np.array(self._rows).reshape(-1, len(offset)), offset
         scores = np.zeros(len(known))
         for _ in range(2):  # once more for rounding errors
@@ -145,8 +151,11 @@ class Directions:
 
     def compare(self, x: Array, offset: Array) -> float:
         """Log-likelihood at the centre plus an offset in its units, -inf where the comparison is not possible."""
+        outputs = (self.centre + offset) * self.unit
+        with np.errstate(over="ignore"):
+            outputs[self.logs] = np.exp(outputs[self.logs])
         try:
-            found = float(self.target.compare(self.layout, ((self.centre + offset) * self.unit)[None], x[None])[0])
+            found = float(self.target.compare(self.layout, outputs[None], x[None])[0])
         except Exception:  # noqa: BLE001 - outputs that no simulator returns may be refused
             return -np.inf
         return -np.inf if np.isnan(found) or found == np.inf else found

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from surrogate.arrays import Array, Flags, Indices
+from surrogate.arrays import Array, Indices
 from surrogate.log_density.composite.comparison import CAUTION, Expansion
 from surrogate.log_density.composite.correction import Correction, corrected
 from surrogate.log_density.composite.directions import Directions
@@ -33,7 +33,8 @@ _WIDER = 0.5  # of the range of a fast parameter on each side; beyond, polynomia
 _WRONG = 0.3  # nats by which an expansion may miss an evaluation near the best ...
 _WRONG_OF_DEPTH = 0.1  # ... plus this for each nat of its depth
 _EXACT, _EXACT_OF_DEPTH = 0.03, 0.01  # the same for a quadratic that needs no correction
-_KEPT = 3  # last answers that are kept: a surrogate is built several times
+_JUDGED = 5  # evaluations near the centre, and it, that decide on logarithms
+_KEPT = 6  # last answers that are kept: a surrogate is built several times
 _CHECKED = 10.0  # depth in nats of the evaluations that are checked
 _FELT = 1e-8  # nats that a direction must change to be a component
 _RISE = 3.0  # nats above the last centre of the evaluation that becomes the next one
@@ -136,7 +137,8 @@ def quadratic_of(
         allowed: Allowed root sum of squared residuals of each evaluation, see ``reduce``.
         size: Number of components; overrides ``allowed``.
     """
-    directions = source.directions(centre_of(y), x, outputs, layout)
+    logs = _logs_help(source, x, outputs, layout, y)
+    directions = source.directions(centre_of(y), x, outputs, layout, logs=logs)
     key = (len(x), x.tobytes(), y.tobytes(), allowed.tobytes())
     known = directions.answers.get(key)
     if known is not None and size in (None, known[0].scores.shape[1]):
@@ -145,6 +147,40 @@ def quadratic_of(
     if found is not None:
         directions.answers = {**dict(list(directions.answers.items())[1 - _KEPT :]), key: found}
     return found
+
+
+def _logs_help(source: Rows, x: Array, outputs: Array, layout: Layout, y: Array) -> bool:
+    """Whether the comparison is more of a quadratic in the logarithms of positive outputs.
+
+    This is judged by the first evaluations that are near the centre, so that later ones do not change the answer.
+    """
+    centre = centre_of(y)
+    near = np.flatnonzero(np.abs(y - y[centre]) < _CHECKED)
+    if len(near) < _JUDGED:
+        return False
+    first = max(int(near[_JUDGED - 1]), centre) + 1
+    errors = []
+    for logs in (False, True):
+        directions = source.directions(centre, x, outputs, layout, logs=logs)
+        if ("error", first) not in directions.answers:
+            directions.answers["error", first] = _error(directions, x[:first], outputs[:first], y[:first])
+        errors.append(directions.answers["error", first])
+        if errors[0] <= 1.0:
+            return False
+    return errors[1] < errors[0]
+
+
+def _error(directions: Directions, x: Array, outputs: Array, y: Array) -> float:
+    """Largest error of the plain quadratic at evaluations near the best, in units of the tolerance of an exact one."""
+    rows, coordinates = directions.of(outputs)
+    near = y.max() - y < _CHECKED
+    nodes = _Nodes.of(directions, x[near], len(rows))
+    if nodes is None:
+        return np.inf
+    scores, back = _components(nodes.hessian[0], coordinates, allowed=np.full(len(x), _EXACT), size=None)
+    depth = y.max() - y[near]
+    error = np.abs(nodes.along(back).value(scores[near], x[near]) - y[near])
+    return float((error / (_EXACT + _EXACT_OF_DEPTH * depth)).max())
 
 
 def _quadratic_along(
@@ -171,8 +207,8 @@ def _quadratic_along(
             found = replace(nodes.along(back), correction=correction[1])
     if not agrees(_WRONG, _WRONG_OF_DEPTH):
         return None
-    logs: Flags = np.zeros(directions.layout.size, dtype=bool)
-    return Reduction(directions.layout, directions.centre, rows.T @ back, scores, logs, directions.unit), found
+    reduction = Reduction(directions.layout, directions.centre, rows.T @ back, scores, directions.logs, directions.unit)
+    return reduction, found
 
 
 def _remainder(directions: Directions, basis: Array, quadratics: QuadraticComparison) -> Callable[[Array], float]:

@@ -23,7 +23,7 @@ __all__ = ["Reduction", "Rows", "principal_components", "reduce"]
 _ROUNDING = 1e-13  # share of the largest squared singular value below which values are rounding errors
 
 
-_KEPT = 3  # centres whose directions are kept, of which the last surrogate and the next one may have their own
+_KEPT = 6  # directions that are kept: with logarithms and without, of the last surrogate and of the next one
 
 
 class Rows:
@@ -45,7 +45,7 @@ class Rows:
         """Whether a comparison without Gaussian data may be approximated by quadratics in the outputs."""
         return self.data is None and bool(getattr(self.target.target.compare, "smooth", False))
 
-    def directions(self, centre: int, x: Array, outputs: Array, layout: Layout) -> Directions:
+    def directions(self, centre: int, x: Array, outputs: Array, layout: Layout, *, logs: bool) -> Directions:
         """Directions about one of the evaluations, those of an earlier call where they are the same.
 
         Args:
@@ -53,11 +53,17 @@ class Rows:
             x: Points, with shape (n, d).
             outputs: Outputs, with shape (n, size).
             layout: Their names and shapes.
+            logs: Whether arrays that are positive in all rows are described by their logarithms.
         """
+        mask: Flags = np.zeros(layout.size, dtype=bool)
+        if logs:
+            for columns in layout.columns.values():
+                mask[columns] = (outputs[:, columns] > 0.0).all()
         for known in self._directions:
-            if np.array_equal(known.x, x[centre]) and known.layout == layout and known.suit(outputs):
+            same = np.array_equal(known.x, x[centre]) and np.array_equal(known.logs, mask)
+            if same and known.layout == layout and known.suit(outputs):
                 return known
-        new = Directions(self.target, layout, x[centre], outputs[centre])
+        new = Directions(self.target, layout, x[centre], outputs[centre], mask)
         self._directions = [new, *self._directions[: _KEPT - 1]]
         return new
 

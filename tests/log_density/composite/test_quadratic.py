@@ -154,3 +154,21 @@ def test_derivatives_of_a_correction():
         above, below = found.correction(z + step), found.correction(z - step)
         np.testing.assert_allclose(slope[:, j], (above - below) / (2 * h), rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(curvature[:, j], (above - 2 * value + below) / h**2, rtol=1e-2, atol=1e-2)
+
+
+def of_ratios(outputs, parameters):
+    """A chi-squared of logarithms of ratios."""
+    residual = (np.log(outputs[1:] / outputs[0]) - np.log(DATA[1:] / DATA[0]) + parameters["cal"] - 1.0) / 0.002
+    return -0.5 * float(residual @ residual)
+
+
+def test_logarithms_are_used_where_they_make_a_quadratic():
+    case = Case(of_ratios)
+    case.outputs = np.exp(np.log(DATA) + 0.4 * (case.outputs / DATA - 1.0))
+    pairs = zip(case.outputs, case.x, strict=True)
+    case.y = np.array([case.target.compare(LAYOUT, o[None], p[None])[0] for o, p in pairs])
+    reduction, found = case.quadratic()
+    assert reduction.logs.all()
+    assert found.correction is None
+    np.testing.assert_allclose(reduction.outputs(reduction.scores), case.outputs, rtol=1e-3)
+    np.testing.assert_allclose(found.value(reduction.scores, case.x), case.y, atol=1e-2)
