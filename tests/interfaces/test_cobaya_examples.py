@@ -46,12 +46,12 @@ def test_dark_energy():
 
 @needs_data
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
-def test_planck(seed):
-    _, sampler = run(loaded("cobaya_planck.yaml", seed=seed) | {"packages_path": PACKAGES})
+@pytest.mark.parametrize(("emulate", "seed", "most"), [("none", 1, 150), ("none", 2, 150), ("theory", 1, 40)])
+def test_planck(emulate, seed, most):
+    _, sampler = run(loaded("cobaya_planck.yaml", seed=seed, emulate=emulate) | {"packages_path": PACKAGES})
     result = sampler.products()["result"]
     assert result.converged
-    assert result.n_evaluations <= 150
+    assert result.n_evaluations <= most
     for name, (mean, sd) in PUBLISHED.items():
         j = result.names.index(name)
         assert abs(result.mean[j] - mean) < 0.15 * sd
@@ -60,6 +60,10 @@ def test_planck(seed):
 
 @needs_data
 @pytest.mark.slow
-def test_distances():
-    _, sampler = run(loaded("cobaya_background.yaml") | {"packages_path": PACKAGES})
-    assert sampler.products()["result"].converged
+@pytest.mark.parametrize(("emulate", "most"), [("none", 150), ("theory", 30)])
+def test_distances(emulate, most):
+    _, sampler = run(loaded("cobaya_background.yaml", emulate=emulate) | {"packages_path": PACKAGES})
+    result = sampler.products()["result"]
+    assert result.converged
+    assert result.n_evaluations <= most
+    assert abs(result.log_evidence + 26.04) < 0.15
