@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from surrogate.arrays import default_float_errors
@@ -73,8 +74,23 @@ def _integrated(place: RunFolder, state: State, prior: Prior, posterior: Posteri
 
 
 def _concluded(place: RunFolder, loop: PosteriorLoop, state: State, n_samples: int) -> Result:
+    """The result, or ValueError if numbers of the state give none: damaged ones may have any size."""
     try:
-        return conclude(loop, state, state.verdict.reason, n_samples)
+        with np.errstate(all="ignore"):  # the result is checked instead
+            result = conclude(loop, state, state.verdict.reason, n_samples)
+        _check_numbers(result)
     except (ArithmeticError, torch.linalg.LinAlgError) as error:
         msg = f"no surrogate can be built from {place.state_path} ({error}): restore it from a copy, or remove it"
         raise ValueError(msg) from error
+    return result
+
+
+def _check_numbers(result: Result) -> None:
+    """Raises FloatingPointError unless samples and their densities are finite, and a probability is one."""
+    hidden = result.record.check.get("hidden_mode", np.nan)
+    if hidden < 0.0 or hidden > 1.0:  # NaN without a search for further modes
+        msg = f"{hidden:g} as the probability of a further mode"
+        raise FloatingPointError(msg)
+    if not (np.isfinite(result.samples).all() and np.isfinite(result.log_posterior).all()):
+        msg = "samples that are not finite"
+        raise FloatingPointError(msg)

@@ -100,6 +100,10 @@ class LogDensity(Quality, Protocol):
         """Mean and sd of the log-likelihood in nats where it is feasible, each with shape (m,)."""
         ...
 
+    def mean(self, t: Array) -> Array:
+        """The mean that ``predict`` gives, without the cost of the sd, with shape (m,)."""
+        ...
+
     def bare_mean(self, t: Array) -> Array:
         """Mean of the value without trust region and feasibility, with shape (m,)."""
         ...

@@ -22,12 +22,19 @@ KINDS: dict[str, Callable[[Mapping[str, NDArray]], Parameters]] = {
 """Functions that read the parameters of each kind of surrogate; a new kind adds an entry."""
 
 
+_WORDS = {"kind", "names", "feasibility", "logs"}  # arrays of text
+
+
 def parameters_from_arrays(arrays: Mapping[str, NDArray]) -> Parameters:
     """The inverse of ``Parameters.to_arrays``; arrays of earlier versions, without a kind, are scalar.
 
     Raises:
-        ValueError: If the kind is unknown.
+        ValueError: If the kind is unknown, or an array that should hold numbers holds something else.
     """
+    for name, array in arrays.items():
+        if name.rsplit("/", 1)[-1] not in _WORDS and array.dtype.kind not in "fiub":
+            msg = f"{name} must be numbers, got {array.dtype}"
+            raise ValueError(msg)
     kind = str(arrays.get("kind", "scalar"))
     if kind not in KINDS:
         msg = f"the kind of surrogate must be one of {', '.join(KINDS)}, got {kind!r}: a newer version wrote this"

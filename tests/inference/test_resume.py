@@ -12,7 +12,7 @@ import pytest
 
 import surrogate
 from surrogate.inference.driving import saved
-from surrogate.storage.arrays import load_arrays
+from surrogate.storage.arrays import load_arrays, save_arrays
 from tests import processes
 from tests.inference import killed_run
 
@@ -88,6 +88,22 @@ def check_same(result, folder, uninterrupted):
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     return infer(folder), folder
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("parameters/warp/kinds", lambda a: np.full(a.shape, "word"), "warp/kinds must be numbers, got <U4"),
+        ("parameters/warp/support", lambda a: np.full(a.shape, "word"), "warp/support must be numbers"),
+        ("trace", lambda a: np.full(a.shape, 1e300), r"1e\+300 as the probability of a further mode"),
+    ],
+)
+def test_absurd_numbers_in_a_state_are_refused(uninterrupted, tmp_path, name, change, message):
+    folder = copied(uninterrupted, tmp_path)
+    arrays = load_arrays(folder / "state.npz")
+    save_arrays(folder / "state.npz", arrays | {name: change(arrays[name])})
+    with pytest.raises(ValueError, match=message):
+        surrogate.load_result(folder, n_samples=20)
 
 
 def test_the_run_meets_everything(uninterrupted):

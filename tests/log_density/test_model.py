@@ -88,6 +88,11 @@ def test_later_data_do_not_matter_to_earlier_parameters(case):
     np.testing.assert_array_equal(build(more, np.concatenate([x, new]), parameters).predict(t), model.predict(t))
 
 
+def test_the_mean_alone_is_that_of_a_prediction(case):
+    model, t = case[-1], points(9, seed=5)
+    np.testing.assert_array_equal(model.mean(t), model.predict(t)[0])
+
+
 def test_predictions_go_through_the_relevant_data(case):
     """In the units of the log-likelihood, to a tenth where the posterior is."""
     data, x, _, model = case

@@ -107,8 +107,7 @@ def predicted_depth(view: View) -> Callable[[Array], Array]:
     """Depth below the best value that the surrogate predicts; infinite where it predicts infeasibility."""
 
     def depth(t: Array) -> Array:
-        mean, _ = view.model.predict(t)
-        return np.where(view.feasible(t), np.maximum(view.state.data.y_max - mean, 0.0), np.inf)
+        return np.where(view.feasible(t), np.maximum(view.state.data.y_max - view.model.mean(t), 0.0), np.inf)
 
     return depth
 
@@ -118,8 +117,7 @@ def _random_depth(view: View) -> Callable[[Array], Array]:
     rng, model = view.rng("hidden", "feasible"), view.model
 
     def depth(t: Array) -> Array:
-        mean, _ = model.predict(t)
         feasible = rng.random(len(t)) < model.feasibility.probability(model.whiten(t))
-        return np.where(feasible, np.maximum(view.state.data.y_max - mean, 0.0), np.inf)
+        return np.where(feasible, np.maximum(view.state.data.y_max - model.mean(t), 0.0), np.inf)
 
     return depth

@@ -140,6 +140,10 @@ class CompositeLogDensity(LogDensityBase[CompositeParameters]):
         expansion = self.comparison.expansion(z, variance, self.from_unit(t))
         return expansion.mean(variance), np.sqrt(expansion.variance(variance))
 
+    def mean(self, t: Array) -> Array:
+        """The mean of ``predict``, with shape (m,); it depends on the variances, so that it costs as much."""
+        return self.predict(t)[0]
+
     def covariance(self, t: Array, weights: Array) -> ColumnAccess:
         """Covariance of weights times values at t, to second order in the errors of the components, by columns.
 

@@ -141,6 +141,13 @@ class MixedLogDensity(LogDensityBase[MixedParameters]):
             mean[rows], sd[rows] = group.model.predict(z)
         return mean, sd
 
+    def mean(self, t: Array) -> Array:
+        """The mean of ``predict`` alone, with shape (m,)."""
+        mean = np.full(len(t), self.y_max)
+        for group, rows, z, _ in self._parts(t):
+            mean[rows] = group.model.mean(z)
+        return mean
+
     def covariance(self, t: Array, weights: Array) -> ColumnAccess:
         """Covariance of weights times values at t by columns: a block for each group."""
         parts = []
@@ -244,6 +251,10 @@ class LevelLogDensity:
     def predict(self, t: Array) -> tuple[Array, Array]:
         """Mean and sd of the log-likelihood in nats where it is feasible, each with shape (m,)."""
         return self.whole.predict(self._full(t))
+
+    def mean(self, t: Array) -> Array:
+        """The mean of ``predict`` alone, with shape (m,)."""
+        return self.whole.mean(self._full(t))
 
     def bare_mean(self, t: Array) -> Array:
         """Mean of the value without trust region and feasibility, with shape (m,)."""

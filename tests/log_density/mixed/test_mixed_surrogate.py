@@ -91,6 +91,7 @@ def test_a_group_of_one_level_is_the_scalar_surrogate_of_its_points():
         full = PRIOR.levels.points(t, level)
         np.testing.assert_allclose(model.predict(full)[0], alone.predict(t)[0], rtol=1e-12)
         np.testing.assert_allclose(model.predict(full)[1], alone.predict(t)[1], rtol=1e-12)
+        np.testing.assert_array_equal(model.mean(full), model.predict(full)[0])
         np.testing.assert_allclose(model.relative(full), alone.relative(t) + alone.y_max - model.y_max, atol=1e-11)
         part = model.at_level(level, alone.y_max)
         np.testing.assert_allclose(part.smooth(t), alone.smooth(t), atol=1e-11)
