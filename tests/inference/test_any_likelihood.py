@@ -134,7 +134,7 @@ def test_a_run_ends_with_a_verdict(case):
 
 
 @pytest.mark.slow
-@settings(max_examples=10, **RULES)
+@settings(max_examples=5, **RULES)
 @given(cases(st.just(40), st.integers(40, 120)))
 def test_a_run_with_many_parameters_ends_with_a_verdict(case):
     check(case)
