@@ -14,6 +14,7 @@ import numpy as np
 
 from surrogate.arrays import Array, default_float_errors
 from surrogate.executors.blas import one_thread
+from surrogate.inference.checks.edges import held_back
 from surrogate.inference.conclusion import conclude
 from surrogate.inference.learning import learn
 from surrogate.inference.loop import PosteriorLoop
@@ -35,6 +36,7 @@ __all__ = ["combine", "compared_with"]
 
 
 _ROUNDS = 3  # successive fits, each whitened by the draws of the one before
+_CUT = 0.01  # nats of evidence from which the status names what is cut off
 _UNSURE = 0.1  # error of the surrogate, in posterior sds, above which a parameter is named
 
 
@@ -187,10 +189,13 @@ def _from_data(setup: Setup, target: Posterior | None, data: Dataset, seed: int,
 def _sure(view: View) -> tuple[bool, str]:
     """Whether the surrogate is certain enough of posterior and evidence, and a sentence that says so."""
     limits, spread = view.setup.thresholds, view.spread
+    lost = held_back(view)
     sure = spread.bulk < limits.spread and spread.warm < limits.warm and spread.log_evidence < limits.log_evidence
+    sure = sure and lost < limits.log_evidence
     numbers = f"paths of the surrogate differ from its mean by {spread.bulk:.2g} (limit {limits.spread:g})"
     evidence = f"their log evidences by {spread.log_evidence:.2g} (limit {limits.log_evidence:g})"
-    return sure, f"{'sure' if sure else 'unsure'}, without further calls: {numbers}, {evidence}"
+    beyond = f"; {lost:.2g} nats of evidence are cut off where evaluations end" if lost > _CUT else ""
+    return sure, f"{'sure' if sure else 'unsure'}, without further calls: {numbers}, {evidence}{beyond}"
 
 
 def _unsure(error: Array, sd: Array, names: Sequence[str]) -> str:

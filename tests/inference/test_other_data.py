@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import surrogate
+from surrogate.inference.design import Reference
 
 D = 2
 A = np.random.default_rng(0).standard_normal((14, D))
@@ -118,3 +119,24 @@ def test_sums_of_parts_of_a_log_likelihood() -> None:
         assert found.converged, found.status
         assert (np.abs(found.mean - mean) < 0.2 * np.sqrt(np.diag(covariance))).all()
         assert abs(found.log_evidence - log_evidence) < 4 * found.log_evidence_error + 1e-3
+
+
+def test_a_posterior_that_goes_on_where_evaluations_end_is_not_sure() -> None:
+    """One data set says nothing about b, over whose prior its posterior extends far beyond the evaluations."""
+
+    def two(a, b):
+        return {"both": A @ [a, b], "one": np.array([a])}
+
+    both = surrogate.GaussianData({"both": Y}, {"both": np.full(14, 0.01)})
+    one = surrogate.GaussianData({"one": np.array([0.2])}, {"one": np.array([0.01])})
+    reference = Reference(np.array([0.2, -0.1]), np.diag([0.05**2, 0.05**2]))
+    target = surrogate.Observables(two, both)
+    narrow = surrogate.infer(target, PRIOR, seed=1, progress=False, n_samples=1000, reference=reference)
+    assert np.ptp(narrow.data.x[:, 1]) < 2.0  # of a prior with a width of 10
+    free = narrow.compare_with(one, n_samples=1000)
+    assert not free.converged
+    assert "cut off where evaluations end" in free.status
+    bought = narrow.compare_with(one, n_samples=1000, refine=30)
+    assert bought.converged, bought.status
+    exact_evidence = np.log(0.1 * np.sqrt(2.0 * np.pi)) - np.log(10.0)
+    assert abs(bought.log_evidence - exact_evidence) < 0.15

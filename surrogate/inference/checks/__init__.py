@@ -2,6 +2,7 @@
 
 from surrogate.inference.checks.batch_error import BatchError
 from surrogate.inference.checks.check import SEARCH, SIGNALS, Check
+from surrogate.inference.checks.edges import Edges
 from surrogate.inference.checks.effective_size import EffectiveSize
 from surrogate.inference.checks.evidence import Evidence
 from surrogate.inference.checks.exchanges import Exchanges
@@ -26,6 +27,7 @@ CHECKS: tuple[Check, ...] = (
     Pareto(),
     Infeasible(),
     Evidence(),
+    Edges(),
     Overlooked(),
     Labels(),
     Exchanges(),

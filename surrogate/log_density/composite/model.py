@@ -118,6 +118,10 @@ class CompositeLogDensity(LogDensityBase[CompositeParameters]):
     def _smooth(self, u: Array, t: Array) -> Array:
         return self.region.bent(self._bare(u, t), u)
 
+    def lowered(self, t: Array) -> Array:
+        """By how much the trust region lowers ``smooth`` at t, with shape (m,)."""
+        return -self.region.bent(np.zeros(len(t)), self.whiten(t))
+
     def if_feasible(self, t: Array) -> Array:
         """The smooth mean, limited to 3 above the best evaluation where the simulator is known to fail."""
         u = self.whiten(t)
