@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from surrogate.arrays import Array
 from surrogate.inference.checks.hidden import known_of
+from surrogate.inference.derived import derived_values
 from surrogate.inference.draws import ScaledPrior
 from surrogate.inference.driving.budget import calls
 from surrogate.inference.hidden_modes import EXPECTED_SHIFT, REFUSED, SMALLEST_SHARE, is_refused
@@ -23,8 +23,6 @@ from surrogate.inference.shortage import shortage
 from surrogate.inference.state import State
 from surrogate.inference.symmetry import symmetries, words_of_symmetries
 from surrogate.inference.view import View
-from surrogate.log_density.coordinates.warps import InputWarp
-from surrogate.log_density.derived import DerivedModel, fit_derived
 from surrogate.log_density.predictor import Predictor
 from surrogate.log_density.protocol import Extrapolating, LogDensity
 from surrogate.output.probabilities import Probabilities
@@ -293,7 +291,7 @@ def _samples(loop: PosteriorLoop, state: State, model: LogDensity, chain: Chain)
         log_prior=log_prior,
         periodic=tuple(map(bool, prior.periodic)) if prior.periodic.any() else (),
         levels=prior.levels,
-        **_derived_values(loop, state, chain.samples, log_posterior - log_prior),
+        **derived_values(loop, state.data, model, chain.samples, log_posterior - log_prior),
     )
 
 
@@ -304,30 +302,3 @@ def _quality(chain: Chain, sample: ImportanceSample) -> dict[str, float]:
         "acceptance": float(chain.acceptance),
         "importance_ess": float(sample.ess),
     }
-
-
-def _derived_values(loop: PosteriorLoop, state: State, samples: Array, log_likelihood: Array) -> dict[str, Any]:
-    """Derived values of the draws, and their held-out errors."""
-    low, high = loop.scaled.to_unit(loop.prior.bounds.T)
-    circles = InputWarp.identity(low, high, loop.prior.periodic)
-    model = _derived_model(loop, state, samples, circles)
-    if model is None:
-        return {"derived": np.empty((len(samples), 0)), "derived_names": (), "derived_error": np.empty(0)}
-    values = model.predict(circles.forward(samples), log_likelihood)
-    return {"derived": values, "derived_names": model.names, "derived_error": model.error}
-
-
-def _derived_model(loop: PosteriorLoop, state: State, samples: Array, circles: InputWarp) -> DerivedModel | None:
-    """Regressions of the derived values on the evaluated points, in unit coordinates; None if there are none.
-
-    Periodic parameters enter as their cosine and sine.
-    """
-    data = state.data
-    if not data.derived_names:
-        return None
-    t = loop.scaled.to_unit(data.x[data.finite])
-    height = data.y[data.finite] + loop.scaled.log_density(t)
-    values, names = data.derived[data.finite], data.derived_names
-    return fit_derived(
-        circles.forward(t), height, values, names, circles.forward(samples), log_likelihood=data.y[data.finite]
-    )

@@ -7,7 +7,7 @@ prediction.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -80,6 +80,19 @@ class DerivedModel:
                 msg = f"{self.names[j]!r} is computed from the log-likelihood, which was not given"
                 raise ValueError(msg)
         return values
+
+    @property
+    def regressed(self) -> tuple[str, ...]:
+        """Names of the quantities that regressions predict, as opposed to those that are linear in the likelihood."""
+        return tuple(name for name, column in zip(self.names, self.columns, strict=True) if isinstance(column, _Column))
+
+    def replaced(self, other: DerivedModel, error: Array) -> DerivedModel:
+        """The model with the quantities of another one, which has the same whitening, and their errors."""
+        columns, errors = list(self.columns), self.error.copy()
+        for name, column, value in zip(other.names, other.columns, error, strict=True):
+            place = self.names.index(name)
+            columns[place], errors[place] = column, value
+        return replace(self, columns=tuple(columns), error=errors)
 
 
 def fit_derived(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,6 +31,9 @@ class Observables:
     log-likelihood (natural log, -inf where impossible). It is called at draws of the surrogate, thousands of times per
     iteration. With ``vectorized`` it takes m points in one call, as outputs with a leading axis of m and parameters
     with shape (m,), and returns shape (m,). This is the default if ``compare`` has a true attribute ``vectorized``.
+
+    If ``compare`` has a method ``parts``, which takes the same arguments and returns a dict of numbers, such as the
+    chi2 of each data set, these are recorded as derived values. Draws get them from their emulated outputs.
 
     Attributes:
         simulator: The expensive function.
@@ -122,7 +125,9 @@ class BoundObservables:
         """The evaluation at x with shape (d,) from known outputs, without calling the simulator."""
         try:
             value = self.compare(outputs.layout, outputs.values[None], x[None])[0]
-            evaluation = read_answer((value, dict(derived or {})), self.names, noise=0.0)
+            parts = self.parts(outputs.layout, outputs.values[None], x[None])
+            known = dict(derived or {}) | {name: float(values[0]) for name, values in parts.items()}
+            evaluation = read_answer((value, known), self.names, noise=0.0)
         except UnusableError as error:
             evaluation = Evaluation.failure(str(error))
         except Exception as error:  # any exception of a user's function is a failed evaluation
@@ -136,18 +141,49 @@ class BoundObservables:
             UnusableError: If the comparison does not return a log-likelihood for each point.
         """
         if self.target.vectorized:
-            parameters = dict(zip(self.names, x.T, strict=True))
-            out = np.asarray(self.target.compare(layout.split(values), parameters), dtype=np.float64)
+            out = np.asarray(self.target.compare(layout.split(values), self._columns(x)), dtype=np.float64)
             if out.shape != (len(x),):
                 msg = f"a vectorised compare must return shape ({len(x)},), got {out.shape}"
                 raise UnusableError(msg)
             return out
-        return np.array(
-            [
-                _value(self.target.compare(layout.split(row), dict(zip(self.names, point, strict=True))))
-                for row, point in zip(values, x.tolist(), strict=True)
-            ]
-        )
+        return np.array([_value(self.target.compare(*given)) for given in self._one_by_one(layout, values, x)])
+
+    def parts(self, layout: Layout, values: Array, x: Array) -> dict[str, Array]:
+        """Numbers that the comparison names beside its log-likelihood, each with shape (m,); see ``compare``.
+
+        Raises:
+            UnusableError: If they are not numbers, or not the same at all points.
+        """
+        parts = getattr(self.target.compare, "parts", None)
+        if parts is None or not len(x):
+            return {}
+        if self.target.vectorized:
+            found = {
+                name: np.asarray(v, dtype=np.float64)
+                for name, v in parts(layout.split(values), self._columns(x)).items()
+            }
+        else:
+            rows = [parts(*given) for given in self._one_by_one(layout, values, x)]
+            if any(set(row) != set(rows[0]) for row in rows):
+                msg = "parts of compare must have the same names at all points"
+                raise UnusableError(msg)
+            found = {
+                name: np.array([_value(row[name], f"the part {name!r} of compare") for row in rows]) for name in rows[0]
+            }
+        if wrong := [name for name, part in found.items() if part.shape != (len(x),)]:
+            name = wrong[0]
+            msg = f"parts of a vectorised compare must have shape ({len(x)},), got {found[name].shape} for {name!r}"
+            raise UnusableError(msg)
+        return found
+
+    def _columns(self, x: Array) -> dict[str, Array]:
+        """Parameters by name, each with shape (m,)."""
+        return dict(zip(self.names, x.T, strict=True))
+
+    def _one_by_one(self, layout: Layout, values: Array, x: Array) -> Iterator[tuple[Any, dict[str, float]]]:
+        """Outputs and parameters of each point, as a comparison of one point takes them."""
+        for row, point in zip(values, x.tolist(), strict=True):
+            yield layout.split(row), dict(zip(self.names, point, strict=True))
 
 
 def _is_impossible(answer: Any) -> bool:
@@ -155,8 +191,8 @@ def _is_impossible(answer: Any) -> bool:
     return np.ndim(answer) == 0 and isinstance(answer, (float, np.floating, np.ndarray)) and bool(answer == -np.inf)
 
 
-def _value(answer: Any) -> float:
+def _value(answer: Any, what: str = "the value of compare") -> float:
     if np.shape(answer) not in ((), (1,)) or answer is None:
-        msg = f"compare must return one number, got {type(answer).__name__} with shape {np.shape(answer)}"
+        msg = f"{what} must be one number, got {type(answer).__name__} with shape {np.shape(answer)}"
         raise UnusableError(msg)
     return float(np.asarray(answer, dtype=np.float64).reshape(()))

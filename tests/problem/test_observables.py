@@ -127,3 +127,35 @@ def test_outputs_compare_by_content() -> None:
     assert Outputs.of([1.0, 2.0]) == Outputs.of(np.array([1.0, 2.0]))
     assert Outputs.of([1.0, 2.0]) != Outputs.of([[1.0, 2.0]])
     assert hash(Outputs.of([1.0])) == hash(Outputs.of([1.0]))
+
+
+class Parts:
+    """A comparison of two parts."""
+
+    def __call__(self, outputs, parameters):
+        return -0.5 * sum(self.parts(outputs, parameters).values())
+
+    def parts(self, outputs, parameters):
+        return {"chi2_curve": (outputs["curve"] ** 2).sum(), "chi2_age": (outputs["age"] - parameters["c"]) ** 2}
+
+
+def test_parts_of_a_comparison_are_derived_values() -> None:
+    found = Posterior(target(compare=Parts()), PRIOR).evaluate(np.array([0.5, 0.25, 0.125]))
+    assert found.derived == {"chi2_curve": pytest.approx(0.890625, abs=1e-15), "chi2_age": 0.125**2}
+    assert found.y == pytest.approx(-0.5 * sum(found.derived.values()), abs=1e-15)
+
+
+class WrongParts(Parts):
+    """Its part is an array."""
+
+    def __call__(self, outputs, parameters):
+        return -1.0
+
+    def parts(self, outputs, parameters):
+        return {"chi2": np.ones(2)}
+
+
+def test_wrong_parts_are_failures() -> None:
+    found = Posterior(target(compare=WrongParts()), PRIOR).evaluate(np.array([0.5, 0.25, 0.125]))
+    assert found.status == "failed"
+    assert "the part 'chi2' of compare must be one number, got ndarray with shape (2,)" in found.reason

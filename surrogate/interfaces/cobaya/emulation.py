@@ -18,7 +18,7 @@ import numpy as np
 from cobaya.model import Model, get_model
 
 from surrogate.arrays import Array
-from surrogate.interfaces.cobaya.model import CobayaLikelihood
+from surrogate.interfaces.cobaya.model import CobayaLikelihood, recorded_names
 from surrogate.interfaces.cobaya.requests import Desk, Product, StandIn, UnsuitedError
 from surrogate.problem.evaluation import Evaluation, read_answer
 from surrogate.problem.observables import BoundObservables, Observables
@@ -154,13 +154,28 @@ class Pipeline:
         Raises:
             UnsuitedError: If a component makes a request that was not recorded.
         """
-        given = [parameters.get(name, known) for name, known in zip(self._sampled, self.point, strict=True)]
-        x = np.clip(given, *self.bounds.T)
-        entered = self.model.parameterization.to_input(x)
+        entered = self._entered(parameters)
         external = sum(self.model.prior.logps_external(entered)) if self.model.prior.external else 0.0
         if external == -np.inf:
             return -np.inf
         return float(external) + sum(self._log_likelihoods(entered, outputs, only))
+
+    def chi2s(
+        self, outputs: Mapping[str, Any], parameters: Mapping[str, float], /, only: Sequence[str] | None = None
+    ) -> dict[str, float]:
+        """The chi2 of each likelihood under the name by which it is recorded, see ``compare``; NaN where impossible."""
+        names = [c.get_name() for c, place in self.model._component_order.items() if place is not None]
+        names = [name for name in names if only is None or name in only]
+        found = self._log_likelihoods(self._entered(parameters), outputs, only)
+        recorded = recorded_names(self.model)
+        known = len(found) == len(names) and np.isfinite(found).all()
+        values = -2.0 * np.array(found) if known else np.full(len(names), np.nan)
+        return {recorded[f"chi2__{name}"]: float(value) for name, value in zip(names, values, strict=True)}
+
+    def _entered(self, parameters: Mapping[str, float]) -> dict[str, float]:
+        """Input parameters of Cobaya; sampled ones that are missing have the values of the recording."""
+        given = [parameters.get(name, known) for name, known in zip(self._sampled, self.point, strict=True)]
+        return dict(self.model.parameterization.to_input(np.clip(given, *self.bounds.T)))
 
     def _log_likelihoods(
         self, entered: Mapping[str, float], outputs: Mapping[str, Any] | None, only: Sequence[str] | None = None
@@ -346,6 +361,10 @@ class Likelihoods:
     def __call__(self, outputs: Mapping[str, Any], parameters: Mapping[str, float], /) -> float:
         """Log-likelihood with external priors, -inf where impossible."""
         return self.pipeline.compare(outputs, parameters, self.only)
+
+    def parts(self, outputs: Mapping[str, Any], parameters: Mapping[str, float], /) -> dict[str, float]:
+        """The chi2 of each likelihood by the name under which it is recorded, NaN where impossible."""
+        return self.pipeline.chi2s(outputs, parameters, self.only)
 
 
 def likelihoods_of(result: Result, names: Sequence[str]) -> Likelihoods:
