@@ -283,7 +283,7 @@ def test_a_likelihood_of_a_run_alone_without_a_call():
     result, calls = sampler.products()["result"], Curve.calls
     model, columns = model_of(Data, Spectra), [result.derived_names.index(f"chi2__{n}") for n in ("data", "spectra")]
     chi2 = np.array([-2.0 * model.logposterior(x, cached=False).loglikes for x in result.samples[:50]])
-    np.testing.assert_allclose(result.derived[:50, columns], chi2, atol=0.02)  # from emulated products; sds are 2.0, 1.4
+    np.testing.assert_allclose(result.derived[:50, columns], chi2, atol=0.02)  # sds are 2.0 and 1.4
     alone = result.compare_with(likelihoods_of(result, ["data"]), n_samples=500)
     assert Curve.calls == calls
     mean, log_evidence = exact()
