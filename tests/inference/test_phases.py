@@ -83,19 +83,18 @@ def test_each_signal_can_refuse_at_the_end(verdict, name):
 
 
 @pytest.mark.parametrize("name", ["spread", "warm", "log_evidence", "batch"])
-def test_a_confirmation_allows_twice_the_limits(verdict, name):
-    """Of what varies from batch to batch, and the reason says which limit was applied."""
+def test_a_confirmation_has_the_limits_of_the_claim(verdict, name):
+    """At twice the limits, as once allowed, a banana was claimed with a divergence of 0.055 (limit 0.05)."""
     limit = getattr(Thresholds(), name)
+    for phase in (Phase.LEARN, *ARMED):
+        assert verdict(replace(GOOD, **{name: 1.1 * limit}), phase).phase is Phase.LEARN
     for phase in ARMED:
-        assert verdict(replace(GOOD, **{name: 1.9 * limit}), phase).phase is Phase.DONE
-        assert verdict(replace(GOOD, **{name: 2.1 * limit}), phase).phase is Phase.LEARN
-    assert verdict(replace(GOOD, **{name: 1.9 * limit})).phase is Phase.LEARN
+        assert verdict(replace(GOOD, **{name: 0.9 * limit}), phase).phase is Phase.DONE
 
 
-def test_a_claim_states_the_limit_that_was_applied(verdict):
-    reason = verdict(replace(GOOD, spread=0.088), Phase.ARMED).reason
-    assert "differ from its mean by 0.088 (limit 0.05 for a claim, 0.1 for its confirmation)" in reason
-    assert "differ from its mean by 0.02 (limit 0.05)" in verdict(replace(GOOD, spread=0.02), Phase.ARMED).reason
+def test_a_claim_states_the_limit(verdict):
+    reason = verdict(replace(GOOD, spread=0.02), Phase.ARMED).reason
+    assert "differ from its mean by 0.02 (limit 0.05)" in reason
 
 
 def test_few_draws_do_not_withdraw_a_claim(verdict):
@@ -143,15 +142,12 @@ def test_points_of_the_search_keep_a_converged_run_exploring(verdict):
 
 
 @pytest.mark.parametrize("phase", [Phase.LEARN, Phase.ARMED])
-@pytest.mark.parametrize("warm", [0.001, 0.9])
-def test_a_search_that_waits_keeps_the_run_armed(verdict, phase, warm):
+def test_a_search_that_waits_keeps_the_run_armed(verdict, phase):
     """But never arms one whose signals do not agree."""
     search = [Finding(SOMEWHERE, Claim.WAITS, "a corner rises")]
-    found = verdict(replace(GOOD, warm=warm), phase, search)
-    if phase is Phase.LEARN and warm > 0.5:
-        assert found.phase is Phase.LEARN
-    else:
-        assert (found.phase, found.reason) == (Phase.ARMED, "a corner rises")
+    found = verdict(GOOD, phase, search)
+    assert (found.phase, found.reason) == (Phase.ARMED, "a corner rises")
+    assert verdict(replace(GOOD, warm=0.9), phase, search).phase is Phase.LEARN
 
 
 def test_the_flags_of_phases():

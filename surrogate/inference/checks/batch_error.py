@@ -7,7 +7,6 @@ import numpy as np
 from surrogate.arrays import Array, Flags
 from surrogate.inference.checks.check import SIGNALS
 from surrogate.inference.checks.effective_size import with_enough_draws
-from surrogate.inference.checks.spread import TOLERANCE, limit_of
 from surrogate.inference.depths import bulk_depth, relevant_depth, seen_depth
 from surrogate.inference.findings import Claim, Finding
 from surrogate.inference.view import View
@@ -33,11 +32,11 @@ class BatchError:
         """Reports the largest error; it is infinite if a point was wrongly predicted to be surely (in)feasible."""
         error, limit = _largest(view), view.setup.thresholds.batch
         numbers = {"batch_error": error}
-        grounds = f"errors of its predictions were {error:.2g} {limit_of(error, limit)}"
+        grounds = f"errors of its predictions were {error:.2g} (limit {limit:g})"
         if error < limit:
             return Finding(view.nowhere, Claim.STANDS, "", numbers, grounds=grounds)
-        claim = Claim.TOLERATED if error < TOLERANCE * limit else Claim.REFUTED
-        return Finding(view.nowhere, claim, f"batch error {error:.2g} above {limit:g}", numbers, error / limit, grounds)
+        reason = f"batch error {error:.2g} above {limit:g}"
+        return Finding(view.nowhere, Claim.REFUTED, reason, numbers, error / limit, grounds)
 
 
 def _largest(view: View) -> float:

@@ -17,7 +17,6 @@ from surrogate.inference.view import View
 __all__ = ["EachLevel", "LevelProbabilities"]
 
 _MOST_EXCLUDED = 0.01  # largest probability that levels that were not sampled may have
-_TOLERANCE = 2.0  # factor on limits in the batch that confirms a claim
 _MATTERS = 0.2  # probability of a level above which further modes within it are searched for
 _NAMED = 3  # levels named in a reason
 
@@ -57,8 +56,7 @@ class LevelProbabilities:
         if ratio < 1.0:
             grounds = f"probabilities of levels known to {error:.2g} (limit {limit:g})"
             return Finding(view.nowhere, Claim.STANDS, "", numbers, grounds=grounds)
-        claim = Claim.TOLERATED if ratio < _TOLERANCE else Claim.REFUTED
-        return Finding(view.nowhere, claim, reason, numbers, ratio)
+        return Finding(view.nowhere, Claim.REFUTED, reason, numbers, ratio)
 
 
 def _excluded_probability(view: View) -> float:

@@ -9,18 +9,7 @@ from surrogate.inference.checks.effective_size import with_enough_draws
 from surrogate.inference.findings import Claim, Finding
 from surrogate.inference.view import View
 
-__all__ = ["TOLERANCE", "Spread", "limit_of"]
-
-
-TOLERANCE = 2.0
-"""Factor on a limit in the batch that confirms a claim, to tolerate normal variation between batches."""
-
-
-def limit_of(value: float, limit: float) -> str:
-    """Text in brackets with the limit for a claim and, if the value exceeds it, the looser one for a confirmation."""
-    if value < limit:
-        return f"(limit {limit:g})"
-    return f"(limit {limit:g} for a claim, {TOLERANCE * limit:g} for its confirmation)"
+__all__ = ["Spread"]
 
 
 class Spread:
@@ -50,10 +39,10 @@ class Spread:
             "evidence_spread": view.spread.log_evidence,
             "inflation": view.inflation,
         }
-        grounds = f"paths of the surrogate differ from its mean by {bulk:.2g} {limit_of(bulk, limits.spread)}"
+        grounds = f"paths of the surrogate differ from its mean by {bulk:.2g} (limit {limits.spread:g})"
         failing = {name: pair for name, pair in measured.items() if not pair[0] < pair[1]}
         if not failing:
             return Finding(view.nowhere, Claim.STANDS, "", numbers, grounds=grounds)
         name, (value, limit) = max(failing.items(), key=lambda item: item[1][0] / item[1][1])
-        claim = Claim.TOLERATED if value < TOLERANCE * limit else Claim.REFUTED
-        return Finding(view.nowhere, claim, f"{name} {value:.2g} above {limit:g}", numbers, value / limit, grounds)
+        reason = f"{name} {value:.2g} above {limit:g}"
+        return Finding(view.nowhere, Claim.REFUTED, reason, numbers, value / limit, grounds)
