@@ -125,19 +125,7 @@ def conclude(
         sample = levels.combined()
         chain, bridge = chain_of_levels(view, levels, n_samples, _chain, _bridge, max_seconds=max_seconds)
     refused = bool(levels is None and is_refused(_hidden_probability(state), known_of(view), loop.setup.explore))
-    if not state.verdict.converged:
-        reason = f"{reason}; {_looked_at(view)}"
-    elif np.isfinite(_hidden_probability(state)):
-        share = f"{100.0 * SMALLEST_SHARE:g} %"
-        reason = (
-            f"{reason}; a further mode with more than {share} of the mass: probability {_hidden_probability(state):.1%}"
-        )
-        if refused:
-            reason = f"{reason}, above the limit of {REFUSED[loop.setup.explore]:.0%} beside several modes"
-    if loop.setup.observables is not None and not view.learns_outputs:
-        reason = f"{reason}; the log-likelihood itself was learned, because the outputs predict it less well"
-    if symmetric := words_of_symmetries(loop.prior.names, symmetries(view)):
-        reason = f"{reason}; {symmetric}"
+    reason = _reason(loop, view, reason, refused=refused)
     check = _evidence_check(view, sample, bridge or _bridge(view, chain))
     mean_error, sd_error, evidence_spread = surrogate_error(view, sample)
     record = Record(
@@ -244,6 +232,21 @@ def _status(reason: str, chain: Chain, evidence: EvidenceCheck) -> str:
     if not evidence.agrees:
         words.append(str(evidence))
     return "; ".join(words)
+
+
+def _reason(loop: PosteriorLoop, view: View, reason: str, *, refused: bool) -> str:
+    """Why the run stopped, with what it says of further modes, of outputs that were not used, and of symmetries."""
+    words, hidden = [reason], _hidden_probability(view.state)
+    if not view.state.verdict.converged:
+        words.append(_looked_at(view))
+    elif np.isfinite(hidden):
+        clause = f"a further mode with more than {100.0 * SMALLEST_SHARE:g} % of the mass: probability {hidden:.1%}"
+        limit = f", above the limit of {REFUSED[loop.setup.explore]:.0%} beside several modes"
+        words.append(clause + limit if refused else clause)
+    if loop.setup.observables is not None and not view.learns_outputs:
+        words.append("the log-likelihood itself was learned, because the outputs predict it less well")
+    words.append(words_of_symmetries(loop.prior.names, symmetries(view)))
+    return "; ".join(part for part in words if part)
 
 
 def _looked_at(view: View) -> str:
