@@ -59,7 +59,8 @@ class Settings:
             vector machine).
         explore: How long to look for further modes once the posterior is known: "fast", "normal" or "thorough" go on as
             long as an evaluation makes a hidden mode less probable by 3, 0.8 or 0.025 %, in long
-            runs half of that, and until it is less probable than 10, 3 or 0.5 % if the posterior is not one Gaussian.
+            runs half of that, and until it is less probable than 10, 3 or 0.5 % if the posterior is not one Gaussian
+            and this seems to take few evaluations beside those so far.
             The status says what is left. "thorough" may take ten times the evaluations of a short run.
             No effect with a reference that has a width.
         fast: Names of fast parameters, which are cheap to change, and the number of further values of them to evaluate
