@@ -322,12 +322,14 @@ class Known:
         modes: Number of modes.
         gaussian: Whether one Gaussian explains all evaluations, so that none of them speaks for a further mode.
         polynomial: Whether polynomials describe all outputs of a simulator: no evaluation could tell more.
+        numbers: Numbers that an evaluation gives: d + 1 with gradients.
     """
 
     d: int
     modes: int
     gaussian: bool = False
     polynomial: bool = False
+    numbers: int = 1
 
     @property
     def prior(self) -> float:
@@ -364,7 +366,7 @@ def is_worth(gain: float, probability: float, known: Known, effort: str, evaluat
         return True
     if known.gaussian:
         per_parameter, more = _TO_SPARE[effort]
-        return evaluations < trend_size(known.d) + per_parameter * known.d + more
+        return evaluations * known.numbers < trend_size(known.d) + per_parameter * known.d + more
     excess = probability - LIMITS[effort]
     return 0.0 < excess < _AFFORDABLE[effort] * evaluations * gain or is_refused(probability, known, effort)
 

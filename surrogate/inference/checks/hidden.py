@@ -66,7 +66,9 @@ def _points(view: View, hypotheses: Hypotheses, known: Known) -> Array:
 def known_of(view: View) -> Known:
     """What is known of the posterior, which decides how long further modes are looked for."""
     gaussian = view.model.exact and len(view.known_modes.weights) == 1
-    return Known(view.d, count_modes(view.known_modes), gaussian, view.learns_outputs and view.model.exact)
+    numbers = view.d + 1 if view.setup.gradient else 1
+    polynomial = view.learns_outputs and view.model.exact
+    return Known(view.d, count_modes(view.known_modes), gaussian, polynomial, numbers)
 
 
 def hypotheses_of(view: View) -> tuple[Hypotheses, Known]:
