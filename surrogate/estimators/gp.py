@@ -158,7 +158,7 @@ class GPRegressor(RegressorMixin, BaseEstimator):
         self._posterior = self._conditioned(process, data, seed)
         self._publish(len(values))
         if np.ptp(values) == 0.0:
-            self.status_ += "; all values of y are equal, so that the standard deviations mean nothing"
+            self.status_ += "; all values of y are equal: the standard deviations are meaningless"
         return self
 
     def _fit_mixed(self, X: Any, y: Any) -> GPRegressor:  # noqa: N803

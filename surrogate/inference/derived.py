@@ -94,7 +94,7 @@ def _parts(
     """
     target = loop.setup.observables
     reduction = model.output_data.reduction
-    if target is None or reduction.unit is None or not len(t):
+    if target is None or not target.has_parts or reduction.unit is None or not len(t):
         return {}
     z, variance = model.components(model.whiten(t))
     if rng is not None:

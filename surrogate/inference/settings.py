@@ -58,11 +58,10 @@ class Settings:
         feasibility: Classifier of points with a finite log-likelihood: "process" (Gaussian process) or "svm" (support
             vector machine).
         explore: How long to look for further modes once the posterior is known: "fast", "normal" or "thorough" go on as
-            long as an evaluation makes a hidden mode less probable by 3, 0.8 or 0.025 %, in long
-            runs half of that, and until it is less probable than 10, 3 or 0.5 % if the posterior is not one Gaussian
-            and this seems to take few evaluations beside those so far.
-            The status says what is left. "thorough" may take ten times the evaluations of a short run.
-            No effect with a reference that has a width.
+            long as an evaluation makes a hidden mode less probable by 3, 0.8 or 0.025 %, in long runs half of that. If
+            the posterior is not one Gaussian they also go on until it is less probable than 10, 3 or 0.5 %, where few
+            evaluations seem enough for that. The status says what is left. "thorough" may take ten times the
+            evaluations of a short run. No effect with a reference that has a width.
         fast: Names of fast parameters, which are cheap to change, and the number of further values of them to evaluate
             at each point. Points with equal slow parameters are evaluated in succession, so this is not possible in
             mode "async".

@@ -148,15 +148,20 @@ class BoundObservables:
             return out
         return np.array([_value(self.target.compare(*given)) for given in self._one_by_one(layout, values, x)])
 
+    @property
+    def has_parts(self) -> bool:
+        """Whether the comparison names numbers beside its log-likelihood."""
+        return hasattr(self.target.compare, "parts")
+
     def parts(self, layout: Layout, values: Array, x: Array) -> dict[str, Array]:
         """Numbers that the comparison names beside its log-likelihood, each with shape (m,); see ``compare``.
 
         Raises:
             UnusableError: If they are not numbers, or not the same at all points.
         """
-        parts = getattr(self.target.compare, "parts", None)
-        if parts is None or not len(x):
+        if not self.has_parts or not len(x):
             return {}
+        parts: Callable[..., Mapping[str, Any]] = self.target.compare.parts  # type: ignore[attr-defined]
         if self.target.vectorized:
             found = {
                 name: np.asarray(v, dtype=np.float64)

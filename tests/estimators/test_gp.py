@@ -267,7 +267,7 @@ def test_two_points_and_constant_targets():
         mean, sd = flat.predict(np.array([[3.5]]), return_std=True)
     assert mean[0] == pytest.approx(7.0)
     assert np.isfinite(sd).all()
-    assert flat.status_.endswith("all values of y are equal, so that the standard deviations mean nothing")
+    assert flat.status_.endswith("all values of y are equal: the standard deviations are meaningless")
 
 
 def test_misuse_is_told():

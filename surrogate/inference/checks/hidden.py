@@ -21,7 +21,8 @@ from surrogate.inference.hidden_modes import (
 from surrogate.inference.setup import inner_box
 from surrogate.inference.view import View
 
-__all__ = ["Hidden", "hypotheses_of", "known_of", "log_mass", "period_of", "predicted_depth"]
+__all__ = ["Hidden", "hypotheses_of", "known_of", "predicted_depth"]
+
 
 _ROUND = 4  # points per round; later rounds profit from the results of earlier ones
 _ROUND_PER_PARAMETER = 3  # points per round and parameter, if they are more, where many are needed
@@ -76,17 +77,17 @@ def hypotheses_of(view: View) -> tuple[Hypotheses, Known]:
     data = view.state.data
     hypotheses = draw_hypotheses(
         view.known_modes,
-        log_mass(view),
+        _log_mass(view),
         _random_depth(view),
         inner_box(view.setup, view.window),
         view.rng("hidden"),
-        period=period_of(view),
+        period=_period(view),
     )
     hypotheses = hypotheses.exclude(view.t, np.where(data.finite, data.y_max - data.y, np.inf))
     return hypotheses, known_of(view)
 
 
-def log_mass(view: View) -> float:
+def _log_mass(view: View) -> float:
     """Log integral of the likelihood over unit coordinates, relative to its best value.
 
     The mean log prior density at the draws is part of the evidence, but not of a peak of the likelihood.
@@ -95,7 +96,7 @@ def log_mass(view: View) -> float:
     return view.sample.log_integral - float(prior)
 
 
-def period_of(view: View) -> Array | None:
+def _period(view: View) -> Array | None:
     """Length of a turn of each coordinate, infinite where it is no circle; None if there are no circles."""
     turns = view.setup.scaled.turns
     if turns is None:

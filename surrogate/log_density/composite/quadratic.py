@@ -174,12 +174,12 @@ def _error(directions: Directions, x: Array, outputs: Array, y: Array) -> float:
     """Largest error of the plain quadratic at evaluations near the best, in units of the tolerance of an exact one."""
     rows, coordinates = directions.of(outputs)
     near = y.max() - y < _CHECKED
-    nodes = _Nodes.of(directions, x[near], len(rows))
+    nodes = _nodes_of(directions, x[near], len(rows))
     if nodes is None:
         return np.inf
     scores, back = _components(nodes.hessian[0], coordinates, allowed=np.full(len(x), _EXACT), size=None)
     depth = y.max() - y[near]
-    error = np.abs(nodes.along(back).value(scores[near], x[near]) - y[near])
+    error = np.abs(_along(nodes, back).value(scores[near], x[near]) - y[near])
     return float((error / (_EXACT + _EXACT_OF_DEPTH * depth)).max())
 
 
@@ -190,11 +190,11 @@ def _quadratic_along(
     rows, coordinates = directions.of(outputs)
     near = y.max() - y < _CHECKED
     depth = y.max() - y[near]
-    nodes = _Nodes.of(directions, x[near] if near.sum() > _NODES else x[np.isfinite(y)], len(rows))
+    nodes = _nodes_of(directions, x[near] if near.sum() > _NODES else x[np.isfinite(y)], len(rows))
     if nodes is None:
         return None
     scores, back = _components(nodes.hessian[0], coordinates, allowed=allowed, size=size)
-    found = nodes.along(back)
+    found = _along(nodes, back)
 
     def agrees(tolerance: float, per_depth: float) -> bool:
         error = np.abs(found.value(scores[near], x[near]) - y[near])
@@ -204,7 +204,7 @@ def _quadratic_along(
         correction = corrected(_remainder(directions, rows.T @ back, found), scores[near], depth)
         if correction is not None:
             scores, back = scores @ correction[0], back @ correction[0]
-            found = replace(nodes.along(back), correction=correction[1])
+            found = replace(_along(nodes, back), correction=correction[1])
     if not agrees(_WRONG, _WRONG_OF_DEPTH):
         return None
     reduction = Reduction(directions.layout, directions.centre, rows.T @ back, scores, directions.logs, directions.unit)
@@ -221,48 +221,32 @@ def _remainder(directions: Directions, basis: Array, quadratics: QuadraticCompar
     return remainder
 
 
-@dataclass(frozen=True, eq=False)
-class _Nodes:
-    """Quadratics in the coordinates along m directions, at nodes of the fast parameters.
+def _nodes_of(directions: Directions, over: Array, size: int) -> QuadraticComparison | None:
+    """Quadratics in the coordinates along directions, for a range of fast parameters that holds the points ``over``.
 
-    The attributes are those of ``QuadraticComparison``, with m in place of K.
+    Their Hessians may have positive eigenvalues. None where the likelihood is zero at a node.
     """
+    anchor = directions.x
+    fast = np.setdiff1d(np.arange(len(anchor)), directions.target.columns)
+    half = _half_range(np.abs(over[:, fast] - anchor[fast]).max(0, initial=0.0), anchor[fast])
+    nodes = anchor[fast, None] + half[:, None] * _CHEBYSHEV
+    found = [directions.quadratic(anchor, size, both_sides=True)]
+    for j, values in zip(fast, nodes, strict=True):
+        found += [directions.quadratic(_with(anchor, j, value), size, both_sides=False) for value in values]
+    known = [part for part in found if part is not None]
+    if len(known) < len(found):
+        return None
+    constant, slope, hessian = (np.array(part) for part in zip(*known, strict=True))
+    mixed = _mixed_derivatives(directions, fast, 0.5 * half)
+    low, high = anchor[fast] - half, anchor[fast] + half
+    return QuadraticComparison(constant, slope, hessian, fast, nodes, anchor[fast], mixed, low, high)
 
-    constant: Array
-    slope: Array
-    hessian: Array
-    columns: Indices
-    nodes: Array
-    anchor: Array
-    mixed: Array
-    half: Array
 
-    @classmethod
-    def of(cls, directions: Directions, over: Array, size: int) -> _Nodes | None:
-        """The quadratics for a range that holds the points ``over``; None where the likelihood is zero."""
-        anchor = directions.x
-        fast = np.setdiff1d(np.arange(len(anchor)), directions.target.columns)
-        half = _half_range(np.abs(over[:, fast] - anchor[fast]).max(0, initial=0.0), anchor[fast])
-        nodes = anchor[fast, None] + half[:, None] * _CHEBYSHEV
-        found = [directions.quadratic(anchor, size, both_sides=True)]
-        for j, values in zip(fast, nodes, strict=True):
-            found += [directions.quadratic(_with(anchor, j, value), size, both_sides=False) for value in values]
-        known = [part for part in found if part is not None]
-        if len(known) < len(found):
-            return None
-        constant, slope, hessian = (np.array(part) for part in zip(*known, strict=True))
-        mixed = _mixed_derivatives(directions, fast, 0.5 * half)
-        return cls(constant, slope, hessian, fast, nodes, anchor[fast], mixed, half)
-
-    def along(self, back: Array) -> QuadraticComparison:
-        """The quadratics in components z, of which ``back`` z are the coordinates along the directions."""
-        values, vectors = np.linalg.eigh(back.T @ self.hessian @ back)
-        hessian = (vectors * np.minimum(values, 0.0)[:, None]) @ np.swapaxes(vectors, 1, 2)
-        low, high = self.anchor - self.half, self.anchor + self.half
-        slope = self.slope @ back
-        return QuadraticComparison(
-            self.constant, slope, hessian, self.columns, self.nodes, self.anchor, self.mixed, low, high
-        )
+def _along(nodes: QuadraticComparison, back: Array) -> QuadraticComparison:
+    """The quadratics in components z, of which ``back`` z are the coordinates, without positive eigenvalues."""
+    values, vectors = np.linalg.eigh(back.T @ nodes.hessian @ back)
+    hessian = (vectors * np.minimum(values, 0.0)[:, None]) @ np.swapaxes(vectors, 1, 2)
+    return replace(nodes, slope=nodes.slope @ back, hessian=hessian)
 
 
 def _half_range(reach: Array, about: Array) -> Array:
