@@ -37,7 +37,7 @@ class Exchanges:
     columns: dict[str, float] = {}
 
     def look(self, view: View) -> Finding:
-        """Requests images of the best point, up to a fixed number of which nothing is known yet."""
+        """Requests images of the best point where the surrogate is low: a few at first, all once they prove equal."""
         if view.setup.knows_width:
             return Finding(view.nowhere)
         if view.learns_outputs and view.model.exact:  # polynomial outputs are known everywhere
