@@ -34,9 +34,9 @@ class Asynchronous:
     started are cancelled and chosen anew. A fit waits for as many evaluations as a batch has points. A point is
     launched only once in a run, unless it is cancelled before any worker has started it.
 
-    When only probes for further modes are pending and three quarters of them have returned, those that take longer than
-    twice the time of a call are abandoned: one in nine for log-normal times with a sigma of 1. Results that they return
-    before the program ends are written to the journal.
+    When a claim waits for probes for further modes alone and three quarters of them have returned, calls that take
+    longer than twice the usual time are abandoned: one in nine for log-normal times with a sigma of 1. Results that they
+    return before the program ends are written to the journal.
     """
 
     def __init__(self, run: Run, journal: RunJournal) -> None:
@@ -143,7 +143,7 @@ class Asynchronous:
                 break
         flight.check()
         if flight.in_air and not self._landed:
-            self.remark = f"; {len(flight.in_air)} slow probes for further modes were not waited for"
+            self.remark = f"; {self._pending_probes()} slow probes for further modes were not waited for"
             self.state = replace(self.state, probes=None)
 
     def _broken(self) -> bool:
@@ -151,13 +151,20 @@ class Asynchronous:
         return self._run.budget.broken(self.state, [evaluation for _, evaluation in self._landed])
 
     def _patience(self) -> float | None:
-        """Time limit in seconds if only probes are pending; otherwise None."""
-        state, pending = self.state, len(self._flight.in_air)
+        """Time limit in seconds if the claim waits for probes alone, and for few of them; otherwise None."""
+        state = self.state
         if state.probes is None or not state.verdict.converged:
             return None
-        if pending > _MOST_ABANDONED * (state.explored + len(state.probes)):
+        if self._pending_probes() > _MOST_ABANDONED * (state.explored + len(state.probes)):
             return None
         return 2.0 * self._pace.call
+
+    def _pending_probes(self) -> int:
+        """Number of probes in flight; the end of a run does not wait for other points."""
+        probes = self.state.probes
+        if probes is None:
+            return 0
+        return len(probes) - len(self._run.loop.scaled.not_among(probes, self._under_way(self._flight.in_air)))
 
     def _arrived(self, number: int, evaluation: Evaluation) -> None:
         self._landed.append((self._points[number], evaluation))
