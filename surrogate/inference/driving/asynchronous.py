@@ -35,8 +35,8 @@ class Asynchronous:
     launched only once in a run, unless it is cancelled before any worker has started it.
 
     When a claim waits for probes for further modes alone and three quarters of them have returned, calls that take
-    longer than twice the usual time are abandoned: one in nine for log-normal times with a sigma of 1. Results that they
-    return before the program ends are written to the journal.
+    longer than twice the usual time are abandoned: one in nine for log-normal times with a sigma of 1. Results that
+    they return before the program ends are written to the journal.
     """
 
     def __init__(self, run: Run, journal: RunJournal) -> None:
