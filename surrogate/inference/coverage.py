@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from surrogate.arrays import Array, Indices
 
@@ -17,7 +18,7 @@ def farthest(known: Array, candidates: Array, count: int) -> Indices:
         candidates: Candidates, with shape (m, d).
         count: Number of points, at most m.
     """
-    distance = ((candidates[:, None, :] - known[None]) ** 2).sum(-1).min(1)
+    distance = cdist(candidates, known, "sqeuclidean").min(1)
     chosen = []
     for _ in range(count):
         i = int(distance.argmax())
@@ -37,8 +38,8 @@ def representatives(known: Array, draws: Array, count: int) -> Indices:
         draws: Draws, with shape (m, d).
         count: Number of points, at most m.
     """
-    between = ((draws[:, None, :] - draws[None]) ** 2).sum(-1)
-    nearest = ((draws[:, None, :] - known[None]) ** 2).sum(-1).min(1)
+    between = cdist(draws, draws, "sqeuclidean")
+    nearest = cdist(draws, known, "sqeuclidean").min(1)
     chosen = []
     for _ in range(count):
         i = int(np.minimum(between, nearest).sum(1).argmin())

@@ -16,6 +16,7 @@ __all__ = [
     "NOISE_EVERY",
     "RECENT_BATCHES",
     "STRUCTURE_EVERY",
+    "STRUCTURE_GROWTH",
     "bulk_depth",
     "near_depth",
     "relevant_depth",
@@ -58,6 +59,12 @@ Fits that always start where the last one ended may stay in a poor optimum; a se
 
 STRUCTURE_EVERY = 2
 """Interval, in steps, of the expensive search for structure; a badly predicted batch triggers it earlier."""
+
+STRUCTURE_GROWTH = 1.1
+"""Growth of the data beyond `MOST_FITTED` evaluations after which a search for structure is due.
+
+Fits then use a fixed share of the evaluations, of which fewer new ones change next to nothing.
+"""
 
 NOISE_EVERY = 4
 """Interval, in steps, of the search for undeclared noise, whose evidence grows by a fraction of a nat per point."""

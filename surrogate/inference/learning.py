@@ -8,14 +8,16 @@ import numpy as np
 
 from surrogate.arrays import Array
 from surrogate.inference.checks.batch_error import batch_error
-from surrogate.inference.depths import COLD_START_EVERY, NOISE_EVERY, STRUCTURE_EVERY
+from surrogate.inference.depths import COLD_START_EVERY, NOISE_EVERY, STRUCTURE_EVERY, STRUCTURE_GROWTH
 from surrogate.inference.draws import draw, is_narrow
 from surrogate.inference.mixed.sampling import draw_levels
+from surrogate.inference.state import State
 from surrogate.inference.view import View
 from surrogate.log_density.protocol import Parameters
+from surrogate.log_density.training import MOST_FITTED
 from surrogate.problem.dataset import OK
 
-__all__ = ["learn"]
+__all__ = ["learn", "search_is_due"]
 
 
 _MISSED = 2.0  # batch error, in units of its limit, above which another structure is searched for
@@ -41,9 +43,17 @@ def _fit(view: View, temperature: float) -> Parameters:
         setup.problem(state.data, _scale_points(view), temperature),
         state.parameters,
         cold_start=state.step % COLD_START_EVERY == 0,
-        search=state.step % STRUCTURE_EVERY == 0 or _has_missed(view),
+        search=search_is_due(state) or _has_missed(view),
         noise=state.step % NOISE_EVERY == 0,
     )
+
+
+def search_is_due(state: State) -> bool:
+    """Whether a search for structure is due: by the steps, and where many are known by the growth of the data."""
+    if state.parameters is None or len(state.data) <= MOST_FITTED:
+        return state.step % STRUCTURE_EVERY == 0
+    now, last = np.floor(np.log([len(state.data), state.parameters.n]) / np.log(STRUCTURE_GROWTH))
+    return bool(now > last)
 
 
 def _scale_points(view: View) -> Array | None:

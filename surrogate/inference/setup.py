@@ -12,13 +12,14 @@ from surrogate.inference.depths import MANY_PARAMETERS
 from surrogate.inference.design import Reference
 from surrogate.inference.draws import ScaledPrior
 from surrogate.inference.fast import FastPoints
+from surrogate.inference.latest import Latest
 from surrogate.log_density.composite.learner import CompositeLearner
 from surrogate.log_density.coordinates.decades import Decades
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.learner import ScalarLearner
 from surrogate.log_density.mixed.learner import MixedLearner
 from surrogate.log_density.parameters import Structure, relevant_depth, trend_size
-from surrogate.log_density.protocol import Learner
+from surrogate.log_density.protocol import Learner, LogDensity
 from surrogate.log_density.search.structure import StructureSearch
 from surrogate.log_density.training import FitProblem
 from surrogate.problem.accuracy import Thresholds
@@ -85,6 +86,7 @@ class Setup:
         switches: Further mechanisms of the loop.
         explore: How long to search for further modes: "fast", "normal" or "thorough".
         observables: The simulator whose outputs are learned, if there is one.
+        latest: The last surrogate built, because the steps of an iteration ask for the same one.
 
     Raises:
         ValueError: If there are gradients and periodic parameters, which cannot be combined.
@@ -105,6 +107,7 @@ class Setup:
     switches: Switches = Switches()
     explore: str = "normal"
     observables: BoundObservables | None = None
+    latest: Latest[LogDensity] = field(init=False, repr=False, default_factory=Latest)
 
     def __post_init__(self) -> None:
         if self.prior.levels is not None:

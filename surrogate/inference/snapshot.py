@@ -65,7 +65,8 @@ class Snapshot:
         Raises:
             ValueError: If the run has none yet.
         """
-        return self.build(_known(self.state.parameters, "surrogate"))
+        parameters = _known(self.state.parameters, "surrogate")
+        return self.setup.latest.of((self.state.data, parameters), lambda: self.build(parameters))
 
     def build(self, parameters: Parameters) -> LogDensity:
         """The surrogate with the given parameters, conditioned on the evaluations."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from surrogate.samplers.evidence import ImportanceSample, importance_sample
 from surrogate.samplers.mixture import Mixture
 
 __all__ = ["Exploration", "View"]
+
+T = TypeVar("T")
 
 
 _SAMPLE = 6000  # weighted draws of an iteration, of which an effective fraction of a twentieth still passes the checks
@@ -76,6 +78,13 @@ class View(Snapshot):
         names = {each.name for each in fields(self)}
         vars(out).update({name: value for name, value in vars(self).items() if name not in names})
         return out
+
+    def once(self, function: Callable[[View], T]) -> T:
+        """The result of a function of this view, computed at its first use and kept like a cached property."""
+        kept: dict[Callable[[View], Any], Any] = vars(self).setdefault("_kept", {})
+        if function not in kept:
+            kept[function] = function(self)
+        return kept[function]
 
     @cached_property
     def sample(self) -> ImportanceSample:

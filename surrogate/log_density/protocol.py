@@ -48,6 +48,11 @@ class Parameters(Quality, Protocol):
     """Parameters of a surrogate, which together with the evaluations define it exactly."""
 
     @property
+    def n(self) -> int:
+        """Number of rows of the dataset in the fit."""
+        ...
+
+    @property
     def noise(self) -> float:
         """Sd of the noise detected in the values, in nats; 0 if they are exact."""
         ...

@@ -13,7 +13,7 @@ from surrogate.problem.prior import Prior
 def test_the_surrogate_is_built_once_and_when_first_asked_for(armed, monkeypatch):
     built, real = [], View.build
     monkeypatch.setattr(View, "build", lambda *given: built.append(1) or real(*given))
-    view = View(armed.setup, armed.state)
+    view = View(replace(armed.setup), armed.state)  # a set-up that has built nothing
     assert not built
     assert view.model is view.replace(batch=view.nowhere).model
     assert len(built) == 1

@@ -74,6 +74,10 @@ def known_of(view: View) -> Known:
 
 def hypotheses_of(view: View) -> tuple[Hypotheses, Known]:
     """Hypotheses about a further mode, of which evaluations exclude some, and what is known of the posterior."""
+    return view.once(_open_hypotheses), known_of(view)
+
+
+def _open_hypotheses(view: View) -> Hypotheses:
     data = view.state.data
     hypotheses = draw_hypotheses(
         view.known_modes,
@@ -83,8 +87,7 @@ def hypotheses_of(view: View) -> tuple[Hypotheses, Known]:
         view.rng("hidden"),
         period=_period(view),
     )
-    hypotheses = hypotheses.exclude(view.t, np.where(data.finite, data.y_max - data.y, np.inf))
-    return hypotheses, known_of(view)
+    return hypotheses.exclude(view.t, np.where(data.finite, data.y_max - data.y, np.inf))
 
 
 def _log_mass(view: View) -> float:
