@@ -29,7 +29,7 @@ class Found:
 
     Attributes:
         groups: Groups of components that share a kernel.
-        score: Log density of the components, with the priors of the hyperparameters.
+        score: Log density of the leading components, with the priors of the hyperparameters.
         rescues: Number of times that a nugget had to be raised.
     """
 
@@ -39,23 +39,45 @@ class Found:
 
 
 def fit_components(
-    data: Data, before: tuple[SharedKernel, ...], *, cold_start: bool, own: bool = True, kernel: str = "rbf"
+    data: Data,
+    before: tuple[SharedKernel, ...],
+    *,
+    cold_start: bool,
+    leading: int | None = None,
+    own: bool = True,
+    kernel: str = "rbf",
 ) -> Found:
     """Maximum a posteriori processes of K components with n rows.
 
     At first all components share a kernel, with the trend of larger evidence. A component gets a separate kernel and
     trend if that is more probable by 3 nats.
 
+    The last principal components of few rows are small and look like noise, whatever the function. Each has as much
+    influence on the evidence as a large one, so kernels are chosen by the leading components alone.
+
     Args:
         data: Values with shape (n, K).
         before: The processes of the last step.
         cold_start: Whether to start from default hyperparameters as well.
+        leading: Number of first components that choose the kernels, K unless given; the others take the common kernel.
         own: Whether components may have separate kernels.
         kernel: Name of the correlation function.
 
     Returns:
         The processes, after about 60 evaluations of O(K n^3).
     """
+    rest = np.arange(data.y.shape[1] if leading is None else leading, data.y.shape[1])
+    data = replace(data, y=data.y[:, : data.y.shape[1] - len(rest)])
+    found = _of_leading(data, before, cold_start=cold_start, own=own, kernel=kernel)
+    if not len(rest):
+        return found
+    common = max(found.groups, key=lambda group: len(group.columns))
+    joined = replace(common, columns=np.concatenate([common.columns, rest]))
+    return replace(found, groups=tuple(joined if group is common else group for group in found.groups))
+
+
+def _of_leading(data: Data, before: tuple[SharedKernel, ...], *, cold_start: bool, own: bool, kernel: str) -> Found:
+    """The result of ``fit_components`` where all components choose."""
     (n, d), size = data.u.shape, data.y.shape[1]
     families = {trend: family(kernel, trend) for trend in TRENDS}
     starts = _starts(before, d, cold=cold_start)

@@ -111,7 +111,7 @@ class CompositeLearner:
         whitening = Whitening.of(draws)
         training = known.training_set(lambda slow: whitening.whiten(self.warp.forward(slow)), problem.device)
         before = () if last is None or last.logs != known.logs else last.groups
-        found = fit_components(training, before, cold_start=cold_start or not before)
+        found = fit_components(training, before, cold_start=cold_start or not before, leading=known.leading)
         return CompositeParameters(
             groups=found.groups,
             whitening=whitening,

@@ -24,6 +24,7 @@ _LEFT = 0.01  # allowed residual of a near row in units of the comparison, about
 _LEFT_OF_DISTANCE = 0.003  # the same per unit of additional distance
 _MOVED = 0.01  # nats by which dropped components may change a log-likelihood near the best ...
 _MOVED_OF_DEPTH = 0.01  # ... plus this for each nat of depth
+_LEADING = 30.0  # factor on these tolerances: components that are left out with it do not choose kernels
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +105,15 @@ class OutputData:
             return self._reduced(self.size)
         return self._reduced(self._fewest(self._reduced(None)))
 
+    @cached_property
+    def leading(self) -> int:
+        """Number of first components that matter most: without the others log-likelihoods change by some tenths."""
+        if self._quadratic is None and self.source.data is None:
+            return self._fewest(self.reduction, _LEADING)
+        squares = self.reduction.scores**2
+        left = np.sqrt(np.maximum(squares.sum(1, keepdims=True) - np.cumsum(squares, axis=1), 0.0))
+        return int(np.argmax((left <= _LEADING * self._allowed[:, None]).all(0))) + 1
+
     def _reduced(self, size: int | None) -> Reduction:
         return reduce(
             self.source,
@@ -116,12 +126,12 @@ class OutputData:
             size=size,
         )
 
-    def _fewest(self, full: Reduction) -> int:
-        """The smallest number of components with which no log-likelihood changes by more than allowed."""
+    def _fewest(self, full: Reduction, factor: float = 1.0) -> int:
+        """The smallest number of components with which no log-likelihood changes by more than allowed, times a factor."""
         comparison = comparison_of(self.source.target, full, self.x[int(np.argmin(self.depth))])
         usual = comparison.value(full.scores, self.x)
         known = np.isfinite(usual)
-        allowed = _MOVED + _MOVED_OF_DEPTH * self.depth[known]
+        allowed = factor * (_MOVED + _MOVED_OF_DEPTH * self.depth[known])
 
         def enough(k: int) -> bool:
             z = np.where(np.arange(full.scores.shape[1]) < k, full.scores, 0.0)[known]
