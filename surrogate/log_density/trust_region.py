@@ -37,6 +37,11 @@ class TrustRegion:
         pad = _PADDING * (high - low) + 1e-9
         return cls(low - pad, high + pad)
 
+    @classmethod
+    def everywhere(cls, d: int) -> TrustRegion:
+        """A region without limits in d dimensions."""
+        return cls(np.full(d, -np.inf), np.full(d, np.inf))
+
     def excess(self, u: Array) -> Array:
         """Distance of each coordinate of u outside the box, with shape (m, d); negative inside."""
         return np.maximum(self.low - u, u - self.high)

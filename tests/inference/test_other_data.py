@@ -140,3 +140,23 @@ def test_a_posterior_that_goes_on_where_evaluations_end_is_not_sure() -> None:
     assert bought.converged, bought.status
     exact_evidence = np.log(0.1 * np.sqrt(2.0 * np.pi)) - np.log(10.0)
     assert abs(bought.log_evidence - exact_evidence) < 0.15
+
+
+def test_a_posterior_a_thousand_times_wider_than_the_evaluations_is_reached_in_few_calls() -> None:
+    """Boxes that double with every batch would take about ten of them, twenty calls."""
+
+    def two(a, b):
+        return {"both": A @ [a, b], "one": np.array([a, 0.5 * a])}
+
+    both = surrogate.GaussianData({"both": Y}, {"both": np.full(14, 0.01)})
+    one = surrogate.GaussianData({"one": np.array([0.2, 0.1])}, {"one": np.array([0.01, 0.01])})
+    prior = {"a": (-5.0, 5.0), "b": (-500.0, 500.0)}
+    reference = Reference(np.array([0.2, -0.1]), np.diag([0.05**2, 0.05**2]))
+    narrow = surrogate.infer(
+        surrogate.Observables(two, both), prior, seed=1, progress=False, n_samples=500, reference=reference
+    )
+    wide = narrow.compare_with(one, n_samples=500, refine=12)
+    assert wide.converged, wide.status
+    assert np.ptp(wide.data.x[:, 1]) > 300.0
+    exact_evidence = np.log(np.sqrt(2.0 * np.pi * 0.01 / 1.25)) - np.log(10.0)
+    assert abs(wide.log_evidence - exact_evidence) < 5.0 * wide.log_evidence_error + 0.02

@@ -1,5 +1,6 @@
 """The scouts, which propose points to evaluate, one per file; `SCOUTS` lists them in order."""
 
+from surrogate.inference.scouts.beyond import Beyond
 from surrogate.inference.scouts.denied import Denied
 from surrogate.inference.scouts.emptiest import Emptiest
 from surrogate.inference.scouts.fill import Fill
@@ -12,7 +13,16 @@ from surrogate.inference.scouts.scout import Place, Scout
 
 __all__ = ["MIXED_SCOUTS", "SCOUTS", "Place", "Scout"]
 
-SCOUTS: tuple[Scout, ...] = (OwnDraws(), Emptiest(), Denied(), Promising(), Fit(), Fill(), Probes())
+SCOUTS: tuple[Scout, ...] = (
+    OwnDraws(),
+    Emptiest(),
+    Denied(),
+    Promising(),
+    Fit(),
+    Beyond(),
+    Fill(),
+    Probes(),
+)
 
 MIXED_SCOUTS: tuple[Scout, ...] = (*SCOUTS, UnseenLevels())
 """Scouts of runs with categories and integers."""

@@ -127,7 +127,7 @@ class OutputData:
         )
 
     def _fewest(self, full: Reduction, factor: float = 1.0) -> int:
-        """The smallest number of components with which no log-likelihood changes by more than allowed, times a factor."""
+        """The fewest components with which no log-likelihood changes by more than allowed, times a factor."""
         comparison = comparison_of(self.source.target, full, self.x[int(np.argmin(self.depth))])
         usual = comparison.value(full.scores, self.x)
         known = np.isfinite(usual)
