@@ -159,8 +159,9 @@ class Hypotheses:
         still_open = self.open.copy()
         index = np.flatnonzero(still_open)
         for rows in np.array_split(index, max(1, len(index) * len(t) // _BLOCK)):
-            part = replace(self, open=np.isin(np.arange(len(self.open)), rows))
-            still_open[rows] = ~(part.log_likelihood(t) > limit).any(1)
+            part = np.zeros_like(self.open)
+            part[rows] = True
+            still_open[rows] = ~(replace(self, open=part).log_likelihood(t) > limit).any(1)
         return replace(self, open=still_open)
 
 
