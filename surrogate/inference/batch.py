@@ -22,6 +22,7 @@ __all__ = ["assemble", "batch_size", "design_batch", "with_fast"]
 
 _SEARCHING = 0.5  # weight of the log-posterior against the uncertainty during the search for a posterior
 _MOST_CAUTIOUS = 10.0  # sds: one overlooked cliff must not stop the search for several batches
+_ZETA_FROM = 2  # a single parameter has the weight of two, because with 1 most points fall on the top of heavy tails
 _ZETA_POWER = -0.85  # exponent of the number of parameters in the weight of Gammal et al. (2023), arXiv:2211.02045
 _NOISY = 0.1  # noise in nats above which a single value is uninformative
 _NOISY_SHARE = (
@@ -109,7 +110,7 @@ def _least_sure(view: View, t: Array, n: int, d: int) -> Array:
         t,
         setup.scaled.log_density(t),
         min(n, len(t)),
-        zeta=_SEARCHING if searching else d**_ZETA_POWER,
+        zeta=_SEARCHING if searching else max(d, _ZETA_FROM) ** _ZETA_POWER,
         caution=min(_MOST_CAUTIOUS, float(np.sqrt(inflation(view.errors(everywhere=True))))) if searching else None,
         pending=setup.scaled.to_unit(view.under_way),
         doubt=setup.switches.feasibility_doubt,
