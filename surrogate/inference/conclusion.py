@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -121,6 +121,7 @@ def conclude(
     if levels is None:
         sample = view.importance_sample(n_weighted, "final")
         chain, bridge = _chain(view, sample, n_samples, max_seconds), None
+        chain = replace(chain, samples=_in_random_orders(view, chain.samples))
     else:
         sample = levels.combined()
         chain, bridge = chain_of_levels(view, levels, n_samples, _chain, _bridge, max_seconds=max_seconds)
@@ -270,6 +271,17 @@ def _chain(view: View, sample: ImportanceSample, n_samples: int, max_seconds: fl
         bounds=view.window.window(view.setup.prior.bounds),
         jumps=view.setup.switches.jumps,
     )
+
+
+def _in_random_orders(view: View, t: Array) -> Array:
+    """The draws t, with shape (n, d), each in a random order of the parameters that can be exchanged.
+
+    A sampler that rarely moves between equal modes gives each another number of draws.
+    """
+    if len(view.orders) == 1:
+        return t
+    chosen = view.rng("orders").integers(len(view.orders), size=len(t))
+    return np.take_along_axis(t, view.orders[chosen], 1)
 
 
 def _walkers(sample: ImportanceSample, n: int, rng: np.random.Generator) -> Array:

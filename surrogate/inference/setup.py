@@ -24,6 +24,7 @@ from surrogate.log_density.search.structure import StructureSearch
 from surrogate.log_density.training import FitProblem
 from surrogate.problem.accuracy import Thresholds
 from surrogate.problem.dataset import Dataset
+from surrogate.problem.exchanges import of_prior
 from surrogate.problem.levels import Levels
 from surrogate.problem.observables import BoundObservables
 from surrogate.problem.prior import Prior
@@ -172,6 +173,13 @@ class Setup:
         return self.reference is not None and self.reference.covariance is not None
 
     @cached_property
+    def moves(self) -> Indices:
+        """Exchanges of parameters that the surrogate follows once they prove to change no value, with shape (k, d)."""
+        if self.observables is not None:
+            return np.empty((0, self.d), dtype=np.int64)
+        return of_prior(self.prior, periodic=False)
+
+    @cached_property
     def learner(self) -> Learner:
         """The learner of the surrogate, with a simple structure at first: a quadratic, an RBF residual, no warps."""
         low, high = self.scaled.to_unit(self.prior.bounds.T)
@@ -179,7 +187,7 @@ class Setup:
             return MixedLearner(self.levels, low, high, self.prior.periodic, self.search)
         scalar = ScalarLearner(Structure.plain(low, high, self.prior.periodic), self.search)
         if self.observables is None:
-            return scalar
+            return replace(scalar, moves=self.moves)
         slow = self.observables.columns
         warp = InputWarp.identity(low[slow], high[slow], self.prior.periodic[slow])
         return CompositeLearner(self.observables, warp, self.scaled.from_unit, scalar)

@@ -8,12 +8,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from surrogate.arrays import Array, Flags
-from surrogate.inference.depths import FEASIBLE
+from surrogate.arrays import Array, Flags, Indices
+from surrogate.inference.depths import FEASIBLE, relevant_depth
 from surrogate.inference.draws import Draws, ScaledPrior
 from surrogate.inference.setup import Setup
 from surrogate.inference.state import State
 from surrogate.log_density.protocol import LogDensity, Parameters
+from surrogate.problem.exchanges import proven
 from surrogate.rng import generator
 
 __all__ = ["Snapshot"]
@@ -81,6 +82,15 @@ class Snapshot:
             ValueError: If the run has none yet.
         """
         return _known(self.state.draws, "draws")
+
+    @cached_property
+    def orders(self) -> Indices:
+        """Orders of the parameters proven to have equal log-likelihoods, the given one first, with shape (k, d)."""
+        return proven(self.state.data, self.t, self.setup.moves, relevant_depth(self.d))
+
+    def images(self, t: Array) -> Array:
+        """The points t, with shape (m, d), in all proven orders of the parameters, with shape (k m, d)."""
+        return np.concatenate([t[:, order] for order in self.orders])
 
     @cached_property
     def window(self) -> ScaledPrior:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from surrogate.arrays import Array, Indices
-from surrogate.inference.checks.exchanges import equal_priors, exchanges
 from surrogate.inference.view import View
+from surrogate.problem.exchanges import of_prior
 
 __all__ = ["is_contradicted", "separates", "symmetries", "words_of_symmetries"]
 
@@ -35,11 +35,9 @@ def symmetries(view: View) -> Indices:
     sample = view.sample
     if prior.levels is not None or not len(sample.x):
         return none
-    ordered = {int(column) for columns in prior.orders for column in columns}
-    groups = [np.array([j for j in group if j not in ordered]) for group in equal_priors(prior)]
     t = sample.x[view.rng("symmetries").choice(len(sample.x), _DRAWS, p=sample.weights)]
     mean, sd = view.model.predict(t)
-    tried = [p for p in exchanges(groups, view.d)[:_MOST] if separates(t, p)]
+    tried = [p for p in of_prior(prior)[:_MOST] if separates(t, p)]
     kept = [p for p in tried if _is_unchanged(view, t[:, p], mean, sd) and not is_contradicted(view, p)]
     return np.unique(kept, axis=0) if kept else none
 

@@ -18,6 +18,7 @@ from surrogate.inference.mixed.weights import level_probabilities
 from surrogate.inference.paths import PathSpread, inflation, spread_of_paths
 from surrogate.inference.snapshot import Snapshot
 from surrogate.inference.trilateration import mixture_of
+from surrogate.log_density.coordinates.symmetry import Symmetry
 from surrogate.log_density.protocol import LogDensity
 from surrogate.output.probabilities import Probabilities
 from surrogate.samplers.evidence import ImportanceSample, importance_sample
@@ -124,6 +125,16 @@ class View(Snapshot):
         """Gaussian components of the surrogate posterior, in unit coordinates."""
         rng, sample = self.rng("known modes"), self.sample
         return mixture_of(sample.x[rng.choice(len(sample.x), _MIXED, p=sample.weights)], rng)
+
+    @cached_property
+    def modes_in_one_order(self) -> Mixture:
+        """Components of the posterior as `known_modes`, of which images under proven exchanges count once."""
+        if len(self.orders) == 1:
+            return self.known_modes
+        rng, sample, data = self.rng("modes in one order"), self.sample, self.state.data
+        draws = sample.x[rng.choice(len(sample.x), _MIXED, p=sample.weights)]
+        best = self.t[np.argmax(np.where(data.finite, data.y, -np.inf))]
+        return mixture_of(Symmetry.about(self.orders, best, draws).forward(draws), rng)
 
     @cached_property
     def conditionals(self) -> Mixture | None:

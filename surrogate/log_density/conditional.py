@@ -50,7 +50,7 @@ def conditional_mixture(
     """
     division, mean = parameters.structure.division, gp.process.mean
     warp = parameters.structure.warp
-    if division is None or not isinstance(mean, Tilted) or warp.size > len(warp.kinds):
+    if division is None or not isinstance(mean, Tilted) or warp.size > len(warp.kinds) or warp.symmetry is not None:
         return None
     j = division.parameter
     row = warp.forward(t)[:, j]

@@ -34,6 +34,7 @@ def _start(problem: FitProblem, structure: Structure, hyper: Hyperparameters) ->
 
 def prior_points(warp: InputWarp) -> Array:
     """Two points per warped axis, whose covariance is that of the unit cube, or of the unit circle."""
+    warp = replace(warp, symmetry=None)  # which would map many of them to the same point
     d, circle = len(warp.kinds), warp.kinds == CIRCLE
     if not circle.any():
         half = np.sqrt(d * (1.0 - 0.5 / d) / 12.0)

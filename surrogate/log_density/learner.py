@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from surrogate.arrays import Array
+import numpy as np
+
+from surrogate.arrays import Array, Indices
+from surrogate.log_density.coordinates.symmetry import Symmetry
 from surrogate.log_density.fit import fit_structure
 from surrogate.log_density.model import ScalarLogDensity, build
-from surrogate.log_density.parameters import Structure, SurrogateParameters
+from surrogate.log_density.parameters import Structure, SurrogateParameters, relevant_depth
 from surrogate.log_density.protocol import Parameters
 from surrogate.log_density.search.noise import choose_noise
 from surrogate.log_density.search.structure import StructureSearch, choose_structure
 from surrogate.log_density.training import MOST_FITTED, FitProblem
 from surrogate.problem.dataset import Dataset
+from surrogate.problem.exchanges import proven
 
 __all__ = ["ScalarLearner"]
 
@@ -27,10 +31,12 @@ class ScalarLearner:
     Attributes:
         plain: Initial structure, without warps.
         search: Kinds of structures to search.
+        moves: Exchanges of parameters under which the log-likelihood may be symmetric, with shape (k, d).
     """
 
     plain: Structure
     search: StructureSearch = field(default_factory=StructureSearch)
+    moves: Indices = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
 
     def fit(
         self,
@@ -41,12 +47,18 @@ class ScalarLearner:
         search: bool,
         noise: bool,
     ) -> SurrogateParameters:
-        """Parameters that fit the data, see ``surrogate.log_density.protocol.Learner``."""
+        """Parameters that fit the data, see ``surrogate.log_density.protocol.Learner``.
+
+        Once an exchange of parameters proves to leave the log-likelihood unchanged, the fit starts anew.
+        """
         last = None if before is None else _scalar(before)
         problem = replace(problem, most=MOST_FITTED)
+        symmetry = self.symmetry(problem)
+        if last is not None and _order(symmetry) != _order(last.structure.warp.symmetry):
+            last, search = None, True
         fitted = fit_structure(
             problem,
-            self.plain if last is None else last.structure,
+            _symmetric(self.plain if last is None else last.structure, symmetry),
             starts=() if last is None else (last.hyper,),
             cold_start=cold_start,
             log_noise=None if last is None else last.hyper.log_noise,
@@ -57,13 +69,30 @@ class ScalarLearner:
 
     def open_minded(self, problem: FitProblem) -> SurrogateParameters:
         """Parameters with a constant trend and no warps; unlike a quadratic it excludes nothing far from the data."""
-        structure = replace(self.plain, trend="constant")
+        structure = _symmetric(replace(self.plain, trend="constant"), self.symmetry(problem))
         problem = replace(problem, draws=None, most=MOST_FITTED)
         return fit_structure(problem, structure, max_evaluations=_FEW_EVALUATIONS)
+
+    def symmetry(self, problem: FitProblem) -> Symmetry | None:
+        """The symmetry that the data prove; None without one, and for noisy values and derivatives."""
+        orders = proven(problem.data, problem.t, self.moves, relevant_depth(problem.d))
+        if len(orders) == 1:
+            return None
+        best = np.where(problem.data.finite, problem.data.y, -np.inf).argmax()
+        return Symmetry.about(orders, problem.t[best], problem.draws)
 
     def build(self, data: Dataset, t: Array, parameters: Parameters, *, device: str = "cpu") -> ScalarLogDensity:
         """The surrogate with these parameters, given the data to which they were fitted; see ``model.build``."""
         return build(data, t, _scalar(parameters), device=device)
+
+
+def _order(symmetry: Symmetry | None) -> int:
+    """Number of images of a point."""
+    return 1 if symmetry is None else len(symmetry.orders)
+
+
+def _symmetric(structure: Structure, symmetry: Symmetry | None) -> Structure:
+    return replace(structure, warp=replace(structure.warp, symmetry=symmetry))
 
 
 def _scalar(parameters: Parameters) -> SurrogateParameters:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from surrogate.arrays import Array, Flags
 from surrogate.gp.trended import Hyperparameters
 from surrogate.log_density.coordinates.couplings import Couplings
+from surrogate.log_density.coordinates.symmetry import Symmetry
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
 
@@ -166,6 +167,7 @@ class SurrogateParameters:
         """The parameters as arrays of numbers and fixed-width text, without loss."""
         warp, division = self.structure.warp, self.structure.division
         optional = {} if warp.couplings is None else {"warp/couplings": warp.couplings.to_array()}
+        optional |= {} if warp.symmetry is None else {"warp/symmetry": warp.symmetry.to_array()}
         if division is not None:
             optional["division"] = np.array([division.parameter, division.power, int(division.axes)])
         return optional | {
@@ -187,7 +189,8 @@ class SurrogateParameters:
         temperature, score, output = map(float, arrays["numbers"])
         couplings = Couplings.of_array(arrays["warp/couplings"]) if "warp/couplings" in arrays else None
         low, high = arrays["warp/support"]
-        warp = InputWarp(arrays["warp/kinds"], low, high, couplings)
+        symmetry = Symmetry.of_array(arrays["warp/symmetry"]) if "warp/symmetry" in arrays else None
+        warp = InputWarp(arrays["warp/kinds"], low, high, couplings, symmetry)
         kernel, trend, *kind = map(str, arrays["names"])
         division = None
         if "division" in arrays:

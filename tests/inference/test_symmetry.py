@@ -36,6 +36,34 @@ def test_exchangeable_parameters_are_named():
     assert abs(np.log(EVIDENCE) - result.log_evidence) < max(4.0 * result.log_evidence_error, 0.05)
 
 
+def sorted_lines(x):
+    """The lower of two places near 0.35, the higher near 0.7: a kink where both are equal."""
+    low, high = np.sort(x)
+    return -0.5 * float(((low - 0.35) / 0.06) ** 2 + ((high - 0.7) / 0.08) ** 2)
+
+
+@pytest.fixture(scope="module")
+def kinked():
+    return run(sorted_lines, BOX)
+
+
+def test_a_kink_where_two_parameters_are_equal_costs_nothing(kinked):
+    """In one order of the parameters it is a Gaussian. A surrogate of both orders took 36 to 39 evaluations."""
+    assert kinked.converged, kinked.status
+    assert kinked.n_evaluations <= 24
+    evidence = np.log(2.0 * 0.06 * 0.08 * 2.0 * np.pi)  # but for 5e-4 beyond the kink
+    assert abs(kinked.log_evidence - evidence) < max(4.0 * kinked.log_evidence_error, 0.05)
+
+
+def test_draws_are_in_all_orders_and_the_emulator_is_symmetric(kinked):
+    first = (kinked.samples[:, 0] < kinked.samples[:, 1]).mean()
+    assert abs(first - 0.5) < 4.0 * 0.5 / np.sqrt(len(kinked.samples))
+    x = np.random.default_rng(0).random((50, 2))
+    np.testing.assert_array_equal(kinked.emulator.log_likelihood(x), kinked.emulator.log_likelihood(x[:, ::-1]))
+    predictor = kinked.emulator.predictor(kinked.names, np.array([[0.0, 1.0]] * 2))
+    np.testing.assert_allclose(predictor.log_likelihood(x[:, ::-1]), kinked.emulator.log_likelihood(x), rtol=1e-9)
+
+
 def test_parameters_in_order_have_one_mode_and_the_same_evidence():
     result = run(two_lines, ORDERED)
     assert result.converged, result.status

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from surrogate.inference.conclusion import Emulator
 from surrogate.inference.draws import ScaledPrior
 from surrogate.log_density.coordinates.couplings import Couplings
 from surrogate.log_density.coordinates.decades import Decades
+from surrogate.log_density.coordinates.symmetry import Symmetry
 from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.log_density.model import build
@@ -39,6 +42,8 @@ CASES = {
     "divided and more": {"kinds": (0, 0, 1), "division": Division(2, -1, axes=True)},
     "decades": {"kinds": (0, 0, 3), "origin": (np.nan, -2.0, np.nan)},
     "coupled": {"coupled": True},
+    "symmetric": {"symmetric": True},
+    "symmetric and warped": {"symmetric": True, "kinds": (1, 1, 0), "output": 8.0},
     "coupled circle": {"coupled": True, "kinds": (0, 1, 4)},
     "infeasible and warped": {"infeasible": True, "kinds": (0, 0, 3), "output": 8.0, "kernel": "matern52"},
 }
@@ -52,6 +57,7 @@ def emulator_of(
     output=0.0,
     infeasible=False,
     coupled=False,
+    symmetric=False,
     division=None,
     origin=None,
     feasibility="process",
@@ -70,6 +76,9 @@ def emulator_of(
         pairs = [("bend", 0, 1)] if CIRCLE in kinds else [("bend", 0, 1), ("scale", 0, 2), ("bend", 1, 2)]
         couplings = couplings.only(pairs)
         warp = warp.with_couplings(couplings.at(np.linspace(0.1, 0.4, len(couplings.vector))))
+    if symmetric:
+        orders = np.array([[0, 1, 2], [1, 0, 2]])
+        warp = replace(warp, symmetry=Symmetry(orders, np.array([0.2, 0.6, 0.3]), np.array([2.0, 2.0, 1.0])))
     whitening = Whitening.of(warp.forward(t))
     size = warp.size
     hyper = Hyperparameters(0.5, np.log(1e-3), np.linspace(0.2, 0.8, size), 0.3)

@@ -66,10 +66,11 @@ def _points(view: View, hypotheses: Hypotheses, known: Known) -> Array:
 
 def known_of(view: View) -> Known:
     """What is known of the posterior, which decides how long further modes are looked for."""
-    gaussian = view.model.exact and len(view.known_modes.weights) == 1
+    modes = view.modes_in_one_order
+    gaussian = view.model.exact and len(modes.weights) == 1
     numbers = view.d + 1 if view.setup.gradient else 1
     polynomial = view.learns_outputs and view.model.exact
-    return Known(view.d, count_modes(view.known_modes), gaussian, polynomial, numbers)
+    return Known(view.d, count_modes(modes), gaussian, polynomial, numbers)
 
 
 def hypotheses_of(view: View) -> tuple[Hypotheses, Known]:
@@ -87,16 +88,19 @@ def _open_hypotheses(view: View) -> Hypotheses:
         view.rng("hidden"),
         period=_period(view),
     )
-    return hypotheses.exclude(view.t, np.where(data.finite, data.y_max - data.y, np.inf))
+    depth = np.where(data.finite, data.y_max - data.y, np.inf)
+    return hypotheses.exclude(view.images(view.t), np.tile(depth, len(view.orders)))
 
 
 def _log_mass(view: View) -> float:
     """Log integral of the likelihood over unit coordinates, relative to its best value.
 
-    The mean log prior density at the draws is part of the evidence, but not of a peak of the likelihood.
+    Of a symmetric likelihood it is that of one order of the parameters, because a further mode has images, each with
+    its share of the mass. The mean log prior density at the draws is part of the evidence, but not of a peak of the
+    likelihood.
     """
     prior = view.window.log_density(view.window.unrolled(view.draws.posterior)).mean()
-    return view.sample.log_integral - float(prior)
+    return view.sample.log_integral - float(prior) - np.log(len(view.orders))
 
 
 def _period(view: View) -> Array | None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from surrogate.arrays import Array
 from surrogate.inference.checks.check import SEARCH
-from surrogate.inference.checks.exchanges import Exchanges
+from surrogate.inference.checks.exchanges import Exchanges, refuted
 from surrogate.inference.checks.hidden import hypotheses_of, predicted_depth
 from surrogate.inference.coverage import farthest
 from surrogate.inference.findings import Finding
@@ -24,7 +24,8 @@ class Holes:
     """Requests points of the inner prior, to find what no model predicts: a mode near which there is no evaluation.
 
     They are the points that would exclude most hypotheses about a further mode, and once none is left, the points
-    farthest from all evaluations. Points of the check `Exchanges` count towards their number.
+    farthest from all evaluations. Points of the check `Exchanges` and of the scout
+    `Images` count towards their number.
     """
 
     name = "holes"
@@ -39,7 +40,8 @@ class Holes:
             return Finding(view.nowhere)
         inner, t = view.exploration.inner, view.window.unrolled(view.t)
         images = view.findings[Exchanges.name].points if Exchanges.name in view.findings else view.nowhere
-        missing = max(holes_to_fill(view.setup) - len(images), 0) if len(inner) else 0
+        tried = len(images) + int(refuted(view, view.setup.moves).sum())
+        missing = max(holes_to_fill(view.setup) - tried, 0) if len(inner) else 0
         points = _telling(view, images, missing)
         known, away = np.concatenate([t, images, points]), inner
         if (levels := view.setup.levels) is not None:  # what does not act leaves no hole

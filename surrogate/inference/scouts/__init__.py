@@ -5,6 +5,7 @@ from surrogate.inference.scouts.denied import Denied
 from surrogate.inference.scouts.emptiest import Emptiest
 from surrogate.inference.scouts.fill import Fill
 from surrogate.inference.scouts.fit import Fit
+from surrogate.inference.scouts.images import Images
 from surrogate.inference.scouts.levels import UnseenLevels
 from surrogate.inference.scouts.own_draws import OwnDraws
 from surrogate.inference.scouts.probes import Probes
@@ -21,6 +22,7 @@ SCOUTS: tuple[Scout, ...] = (
     Fit(),
     Beyond(),
     Fill(),
+    Images(),
     Probes(),
 )
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from surrogate.arrays import Array, Flags, Indices
 from surrogate.log_density.coordinates.couplings import Couplings
+from surrogate.log_density.coordinates.symmetry import Symmetry
 
 __all__ = ["CIRCLE", "EXPANDED_TO", "FOLDS", "INPUT_WARPS", "InputWarp", "OutputWarp"]
 
@@ -43,12 +44,14 @@ class InputWarp:
         low: Lower ends of the support, with shape (d,); may be -inf.
         high: Upper ends.
         couplings: Couplings of the warped coordinates, or None.
+        symmetry: Symmetry by which points are mapped before they are warped, or None.
     """
 
     kinds: Indices
     low: Array
     high: Array
     couplings: Couplings | None = None
+    symmetry: Symmetry | None = None
 
     @classmethod
     def identity(cls, low: Array, high: Array, periodic: Flags | None = None) -> InputWarp:
@@ -83,6 +86,11 @@ class InputWarp:
         """A copy with these couplings, or without any if none is active."""
         return replace(self, couplings=couplings if couplings is not None and couplings.size else None)
 
+    @property
+    def plain(self) -> InputWarp:
+        """A copy with default kinds and without couplings."""
+        return replace(self, kinds=self.plain_kinds, couplings=None)
+
     def possible_kinds(self, parameter: int) -> list[int]:
         """Kinds that the support of a parameter allows; for a periodic parameter only the circle."""
         if self.kinds[parameter] == CIRCLE:
@@ -112,6 +120,7 @@ class InputWarp:
 
     def single(self, t: Array) -> Array:
         """Warped coordinates without couplings, with shape (m, size)."""
+        t = t if self.symmetry is None else self.symmetry.forward(t)
         if not self.kinds.any():
             return t
         out = np.empty((len(t), self.size))
@@ -132,8 +141,12 @@ class InputWarp:
         """Derivative of each warped coordinate at t, with the shape (m, d) of t; negative below a fold.
 
         Raises:
-            ValueError: If a parameter is periodic (its circle also has a radial direction) or coordinates are coupled.
+            ValueError: If a parameter is periodic (its circle also has a radial direction), or there are couplings or a
+                symmetry.
         """
+        if self.symmetry is not None:
+            msg = "derivatives of the log-likelihood cannot be used with a symmetry"
+            raise ValueError(msg)
         if self.couplings is not None:
             msg = "derivatives of the log-likelihood cannot be used with couplings"
             raise ValueError(msg)

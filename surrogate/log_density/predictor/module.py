@@ -15,6 +15,7 @@ from surrogate.gp.means import STEEPEST_TILT
 from surrogate.linalg.stationary import CORRELATIONS
 from surrogate.log_density.coordinates.couplings import STEEPEST, Couplings
 from surrogate.log_density.coordinates.decades import LEAST
+from surrogate.log_density.coordinates.symmetry import Symmetry
 from surrogate.log_density.coordinates.warps import CIRCLE, EXPANDED_TO, FOLDS
 from surrogate.log_density.feasibility.process import PRIOR_VARIANCE, SURE
 from surrogate.log_density.trust_region import BEND_QUARTIC, BEND_WIDTH
@@ -40,6 +41,8 @@ class _Whitened(torch.nn.Module):
     frame: Tensor
     coupling_offset: Tensor
     coupling_centre: Tensor
+    directions: Tensor
+    orders: Tensor
 
     def __init__(self, c: PredictorCoordinates) -> None:
         super().__init__()
@@ -54,6 +57,11 @@ class _Whitened(torch.nn.Module):
             of = Couplings.of_array(c.couplings)
             buffers |= {"bends": of.bend, "scales": of.scale, "linears": of.linear, "frame": of.frame}
             buffers |= {"coupling_offset": of.offset, "coupling_centre": of.centre}
+        self._symmetric = len(c.symmetry) > 0
+        if self._symmetric:
+            symmetry = Symmetry.of_array(c.symmetry)
+            buffers["directions"] = symmetry.directions
+            self.register_buffer("orders", torch.as_tensor(symmetry.orders))
         _register(self, buffers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,6 +85,8 @@ class _Whitened(torch.nn.Module):
         return torch.cat([z, out[:, d:]], 1)
 
     def _warped_alone(self, t: Tensor) -> Tensor:
+        if self._symmetric:
+            t = t.gather(1, self.orders[(t @ self.directions.T).argmax(1)])
         if not any(self._kinds):
             return t
         columns, sines = [], []

@@ -23,6 +23,7 @@ from surrogate.gp.solvers.cholesky import CholeskyPosterior
 from surrogate.gp.trended import Residual
 from surrogate.log_density.coordinates.couplings import Couplings
 from surrogate.log_density.coordinates.decades import Decades
+from surrogate.log_density.coordinates.symmetry import Symmetry
 from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
 from surrogate.log_density.feasibility.choice import KINDS
 from surrogate.log_density.feasibility.protocol import FeasibilityArrays
@@ -53,6 +54,7 @@ class PredictorCoordinates:
         warp: Kinds of input warps, with shape (d,), see ``INPUT_WARPS``.
         support: Lower and upper ends of the support in unit coordinates, with shape (2, d).
         couplings: Couplings of the warped coordinates, see ``Couplings.to_array``; without rows if there are none.
+        symmetry: Symmetry of the unit coordinates, see ``Symmetry.to_array``; without rows if there is none.
         centre: Centre of the whitened coordinates u = (warped t - centre) @ forward, with shape (e,).
         forward: With shape (e, e).
     """
@@ -63,6 +65,7 @@ class PredictorCoordinates:
     warp: Indices
     support: Array
     couplings: Array
+    symmetry: Array
     centre: Array
     forward: Array
 
@@ -71,12 +74,13 @@ class PredictorCoordinates:
         """The warp of the unit coordinates."""
         couplings = Couplings.of_array(self.couplings) if len(self.couplings) else None
         low, high = self.support
-        return InputWarp(self.warp, low, high, couplings)
+        symmetry = Symmetry.of_array(self.symmetry) if len(self.symmetry) else None
+        return InputWarp(self.warp, low, high, couplings, symmetry)
 
     @property
     def is_warped(self) -> bool:
         """Whether the input warp differs from the identity."""
-        return bool(self.warp.any()) or len(self.couplings) > 0
+        return bool(self.warp.any()) or len(self.couplings) > 0 or len(self.symmetry) > 0
 
     @property
     def decades(self) -> Decades | None:
@@ -169,6 +173,7 @@ class Predictor:
             warp=warp.kinds,
             support=np.stack([warp.low, warp.high]),
             couplings=np.empty((0, len(names))) if warp.couplings is None else warp.couplings.to_array(),
+            symmetry=np.empty((0, len(names))) if warp.symmetry is None else warp.symmetry.to_array(),
             centre=parameters.whitening.centre,
             forward=parameters.whitening.forward,
         )
@@ -317,11 +322,13 @@ _FORMER_NAMES = {"border": "points", "border_weights": "weights", "border_root":
 
 
 def _current_names(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
-    """Arrays of an older format, without couplings and tilt and with a process, under current names."""
+    """Arrays of an older format, without couplings, symmetry and tilt and with a process, under current names."""
     arrays = {"predictor/tilted": np.empty(0), **arrays}
     if "predictor/warp" in arrays:
         d = arrays["predictor/warp"].size
-        arrays = {"predictor/couplings": np.empty((0, d)), "predictor/origin": np.full(d, np.nan), **arrays}
+        none = np.empty((0, d))
+        arrays = {"predictor/couplings": none, "predictor/origin": np.full(d, np.nan), **arrays}
+        arrays = {"predictor/symmetry": none, **arrays}
     if "predictor/border_weights" not in arrays:
         return arrays
     kind = "process" if arrays["predictor/border_weights"].size else "everywhere"
@@ -337,13 +344,14 @@ def _check_shapes(values: dict[str, NDArray]) -> None:
     root = (k, k) if str(values["feasibility"]) == "process" else (0, 0)
     tilted = 1 + 2 * e + e * e if np.size(values["tilted"]) else 0
     rows = Couplings.rows(d) if len(np.atleast_1d(values["couplings"])) else 0
+    images = len(np.atleast_1d(values["symmetry"]))
     expected = {
         "names": (d,), "bounds": (d, 2), "origin": (d,), "location": (d,), "scale": (d,), "warp": (d,),
         "support": (2, d), "centre": (e,), "forward": (e, e),
         "kernel": (), "lengthscale": (e,), "points": (n, e), "weights": (n,),
         "slope_points": (m, e), "slope_weights": (m, e), "trend": (1 + e + e * e,), "tilted": (tilted,), "box": (2, e),
         "feasibility": (), "feasible_points": (k, e), "feasible_weights": (k,), "feasible_root": root,
-        "feasible_shape": (3,), "constants": (3,), "couplings": (rows, d),
+        "feasible_shape": (3,), "constants": (3,), "couplings": (rows, d), "symmetry": (images, d),
     }  # fmt: skip
     wrong = [name for name, shape in expected.items() if values[name].shape != shape]
     wrong += [name for name in expected if name not in ("names", *_WORDS) and values[name].dtype.kind not in "fi"]

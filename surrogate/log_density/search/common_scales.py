@@ -50,7 +50,7 @@ def choose_common_scale(problem: FitProblem, present: SurrogateParameters) -> Su
         return present
     weight = 1.0 / (1.0 + _WEIGHT * depth)
     best: tuple[Misfit, InputWarp] | None = None
-    plain = InputWarp(warp.plain_kinds, warp.low, warp.high)
+    plain = warp.plain
     w = plain.single(problem.t[problem.rows])
     none = Misfit.of(Couplings.none(w.mean(0), np.diag(1.0 / np.maximum(w.std(0), _THIN))), w, -depth * weight, weight)
     for source in range(d):

@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 
 from surrogate.gp.trended import Hyperparameters
-from surrogate.log_density.coordinates.warps import CIRCLE, INPUT_WARPS, InputWarp
+from surrogate.log_density.coordinates.warps import INPUT_WARPS, InputWarp
 from surrogate.log_density.fit import fit_structure, score_structure
 from surrogate.log_density.parameters import Division, Structure, SurrogateParameters, relevant_depth, trend_size
 from surrogate.log_density.search.common_scales import choose_common_scale
@@ -105,8 +105,7 @@ def divided(warp: InputWarp, values: int, search: StructureSearch) -> list[Struc
         if _LOG in warp.possible_kinds(parameter) and values >= division.size(warp.size) + _SPARE:
             kinds = warp.plain_kinds.copy()
             kinds[parameter] = _LOG
-            plain = InputWarp(kinds, warp.low, warp.high)
-            out.append(Structure("rbf", "quadratic", 0.0, plain, division))
+            out.append(Structure("rbf", "quadratic", 0.0, warp.plain.with_kinds(kinds), division))
     return out
 
 
@@ -117,7 +116,7 @@ def foldable(problem: FitProblem, warp: InputWarp) -> list[int]:
     """
     if (problem.data.status == INFEASIBLE).any():
         return []
-    t = problem.t[problem.rows]
+    t = problem.t[problem.rows] if warp.symmetry is None else warp.symmetry.forward(problem.t[problem.rows])
     above = (t > warp.middle).sum(0)
     both = np.minimum(above, len(t) - above) >= _BOTH_SIDES * len(t)
     return [j for j in np.flatnonzero(both).tolist() if warp.possible_folds(j)]
@@ -191,7 +190,7 @@ def choose_structure(
         determined += warp.size
     if present.exact:
         return present
-    plain = Structure.plain(warp.low, warp.high, warp.kinds == CIRCLE)
+    plain = Structure("rbf", "quadratic", 0.0, warp.plain)
     if present.structure.division is not None:  # it has turned out to be wrong
         present = fit_structure(problem, plain, log_noise=present.hyper.log_noise)
     divisions = [] if warp.size > _MANY else divided(warp, finite, search)

@@ -7,7 +7,7 @@ import pytest
 
 from surrogate.inference.checks import CHECKS, SEARCH, SIGNALS, Check
 from surrogate.inference.checks.effective_size import EffectiveSize
-from surrogate.inference.checks.exchanges import Exchanges, equal_priors
+from surrogate.inference.checks.exchanges import Exchanges
 from surrogate.inference.checks.hidden import Hidden, hypotheses_of, predicted_depth
 from surrogate.inference.checks.holes import Holes
 from surrogate.inference.checks.labels import Labels
@@ -18,6 +18,7 @@ from surrogate.inference.findings import Claim, Finding
 from surrogate.inference.labels import points_near
 from surrogate.inference.phases import Phase
 from surrogate.inference.view import View
+from surrogate.problem.exchanges import equal_priors
 from surrogate.problem.prior import Parameter, Prior
 
 
