@@ -144,6 +144,7 @@ class SurrogateSampler(CovmatSampler):
         except UnsuitedError as error:
             raise LoggedError(self.log, "emulate: %s is impossible: %s", self.emulate, error) from error
         self.emulate = "none" if target is None else list(target.pipeline.slow_names)
+        self._updated_info["emulate"] = self.emulate  # what Cobaya writes and reads again
         return target
 
     def _fast_params(self) -> list[str]:
