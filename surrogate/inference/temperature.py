@@ -12,10 +12,12 @@ from surrogate.log_density.mixed.parameters import MixedParameters
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.levels import Family, Levels
 
-__all__ = ["next_temperature"]
+__all__ = ["ERRORS", "next_temperature", "temperature_of_values"]
 
 
-_ERRORS = 1.5  # smallest temperature in units of the median error; below, errors would determine the draws
+ERRORS = 1.5
+"""Smallest temperature in units of the median error; below, errors would determine the draws."""
+
 _MOST = 3.0  # largest factor by which a temperature may rise between batches
 _COLD = 1.2  # temperature below which 1 is used
 
@@ -38,7 +40,7 @@ def next_temperature(view: View) -> float:
     previous = np.inf if state.previous is None else state.previous.temperature
     if not view.setup.switches.tempered or view.learns_outputs:
         return 1.0
-    from_depth = _of_points(state.data.y[state.data.finite], d)
+    from_depth = temperature_of_values(state.data.y[state.data.finite], d)
     if view.setup.levels is not None:
         family = _family(view.setup.levels, state) if is_staged(view.setup) else None
         if family is not None and _is_new(family, state):
@@ -47,12 +49,12 @@ def next_temperature(view: View) -> float:
             from_depth = _of_levels(view.setup.levels, state.data, family, from_depth)
     last = state.recent_rows(1)
     errors = np.maximum(np.abs(state.data.y - state.predicted[:, 0]) - view.noise, 0.0)[last]
-    from_error = _ERRORS * float(np.quantile(errors, 0.5, method="lower")) if len(errors) else previous
+    from_error = ERRORS * float(np.quantile(errors, 0.5, method="lower")) if len(errors) else previous
     temperature = max(1.0, min(from_depth, from_error, _MOST * previous))
     return temperature if temperature > _COLD else 1.0
 
 
-def _of_points(y: Array, d: int) -> float:
+def temperature_of_values(y: Array, d: int) -> float:
     """2 / d times the median depth of the best 2 d + 1 values."""
     best = np.sort(y)[::-1][: 2 * d + 1]
     return 2.0 / d * float(np.median(best[0] - best))
@@ -66,13 +68,13 @@ def _of_levels(levels: Levels, data: Dataset, family: Family | None, least: floa
     level, y = levels.index(data.x[data.finite]), data.y[data.finite]
     if family is None:
         parts, d = [y[level == one] for one in range(len(levels))], len(levels.continuous)
-        return max([least, *(_of_points(part, d) for part in parts if len(part) > d)])
+        return max([least, *(temperature_of_values(part, d) for part in parts if len(part) > d)])
     d = len(family.columns)
     if d == 0:
         return 1.0
     parts = [y[level == one] for one in family.members]
-    together = _of_points(y[np.isin(level, family.members)], d)
-    return max([together, *(_of_points(part, d) for part in parts if len(part) > d)])
+    together = temperature_of_values(y[np.isin(level, family.members)], d)
+    return max([together, *(temperature_of_values(part, d) for part in parts if len(part) > d)])
 
 
 def _family(levels: Levels, state: State) -> Family | None:

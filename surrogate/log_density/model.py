@@ -11,7 +11,6 @@ import torch
 
 from surrogate.arrays import Array, Flags
 from surrogate.gp.posterior import joint_normal
-from surrogate.gp.process import Data
 from surrogate.gp.solvers.cholesky import CholeskyPosterior
 from surrogate.linalg.composed import Scaled
 from surrogate.log_density.base import LogDensityBase, discounted, limited, posterior_access
@@ -22,7 +21,7 @@ from surrogate.log_density.parameters import SurrogateParameters, relevant_depth
 from surrogate.log_density.predictor import Predictor
 from surrogate.log_density.training import FitProblem, family, visible
 from surrogate.log_density.trust_region import TrustRegion
-from surrogate.problem.dataset import FAILED, INFEASIBLE, Dataset
+from surrogate.problem.dataset import FAILED, INFEASIBLE, OK, Dataset
 from surrogate.samplers.mixture import Mixture
 
 __all__ = ["ScalarLogDensity", "build"]
@@ -228,7 +227,9 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
     u = parameters.whitening.whiten(parameters.structure.warp.forward(t))
     output = OutputWarp(parameters.structure.output)
     infeasible = (data.status == INFEASIBLE) | (data.status == FAILED)
-    infeasible[rows] = _contradictions(gp, training, output, t.shape[1])
+    finite = data.status == OK
+    depth = (data.y_max - data.y[finite]) / parameters.temperature
+    infeasible[finite] = _contradictions(gp, u[finite], depth, output, t.shape[1])
     known, doubtful = rows | infeasible, data.status == FAILED
     feasibility = fit_feasibility(
         parameters.feasibility, u[known], ~infeasible[known], doubtful=doubtful[known], device=device
@@ -237,14 +238,14 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
     return ScalarLogDensity(parameters, feasibility, data.y_max, u[infeasible], gp, region, output)
 
 
-def _contradictions(gp: CholeskyPosterior, training: Data, output: OutputWarp, d: int) -> Flags:
+def _contradictions(gp: CholeskyPosterior, u: Array, depth: Array, output: OutputWarp, d: int) -> Flags:
     """Mask, with shape (n,), of points below the relevant depth that the process predicts above half of it.
 
-    A process that cannot follow a cliff explains deep points beyond it as noise. They count as infeasible, because
-    draws would otherwise go there repeatedly.
+    A process that cannot follow a cliff explains deep points beyond it as noise, or does not use them. They count as
+    infeasible, because draws would otherwise go there repeatedly.
     """
-    n, depth = len(training.u), relevant_depth(d)
-    deep = output.inverse(training.y[:n].cpu().numpy()) < -depth
+    limit = relevant_depth(d)
+    deep = depth > limit
     if not deep.any():
         return deep
-    return deep & (output.inverse(gp.mean(training.u.cpu().numpy())) > -0.5 * depth)
+    return deep & (output.inverse(gp.mean(u)) > -0.5 * limit)

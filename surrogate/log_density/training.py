@@ -31,6 +31,8 @@ A search for structures takes about 300 factorisations, 8 CPU seconds with 600 p
 _THIN = 1e-18  # share of the largest variance below which other coordinates count as constant
 _MAX_SLOPES = 2000  # largest number of derivatives in a kernel matrix: 125 points in 16 dimensions
 _MOST_DEEP = 400  # points, including deep ones, up to which a factorisation takes a few milliseconds
+_ABYSS = 30.0  # relevant depths below which values are unlike those of the mode
+_LOCAL, _SPARE = 3.0, 5  # relevant depths of the values then used, and these in excess of a quadratic's coefficients
 _SHARE_RELEVANT = 0.75  # share of relevant points in fits of hyperparameters, if there are enough
 _POINTS_PER_COEFFICIENT = 3  # smallest number of these points per coefficient of a quadratic trend
 
@@ -108,10 +110,17 @@ class FitProblem:
 
 
 def visible(y: Array, temperature: float, d: int) -> Flags:
-    """Mask of the finite values used by the process: those above the relevant depth, and the best 400 (or 3 p)."""
+    """Mask of the finite values used by the process: those above the relevant depth, and the best 400 (or 3 p).
+
+    If 2 d + 1 values lie at more than thirty relevant depths, the values span too many orders of magnitude for one
+    process: it would take the deeper ones for noise and expect high values between them. Values at more than three
+    relevant depths are then left out, except the best p + 5.
+    """
     depth = (y.max() - y) / temperature
-    keep = depth < relevant_depth(d)
-    keep[np.argsort(depth, kind="stable")[: max(_MOST_DEEP, 3 * trend_size(d))]] = True
+    order = np.argsort(depth, kind="stable")
+    unlike = (depth > _ABYSS * relevant_depth(d)).sum() > 2 * d
+    keep = depth < (_LOCAL if unlike else 1.0) * relevant_depth(d)
+    keep[order[: trend_size(d) + _SPARE if unlike else max(_MOST_DEEP, 3 * trend_size(d))]] = True
     return keep
 
 

@@ -7,6 +7,7 @@ from surrogate.inference.scouts.fill import Fill
 from surrogate.inference.scouts.fit import Fit
 from surrogate.inference.scouts.images import Images
 from surrogate.inference.scouts.levels import UnseenLevels
+from surrogate.inference.scouts.misfit import Misfit
 from surrogate.inference.scouts.own_draws import OwnDraws
 from surrogate.inference.scouts.probes import Probes
 from surrogate.inference.scouts.promising import Promising
@@ -20,6 +21,7 @@ SCOUTS: tuple[Scout, ...] = (
     Denied(),
     Promising(),
     Fit(),
+    Misfit(),
     Beyond(),
     Fill(),
     Images(),
