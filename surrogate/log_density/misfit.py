@@ -16,7 +16,7 @@ import numpy as np
 
 from surrogate.arrays import Array, Indices
 
-__all__ = ["POWERS", "NoiseScale", "models", "of_line", "suspected_scale", "tested_line"]
+__all__ = ["POWERS", "NoiseScale", "models", "of_line", "suspected_scale", "longest_line"]
 
 POWERS = (-2, -1)
 """Powers of the scale that multiply the misfit: of a standard deviation, and of a variance."""
@@ -93,7 +93,7 @@ def models(t: Array, parameter: int) -> Indices:
     return np.unique(rounded, axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def tested_line(model: Indices) -> Indices | None:
+def longest_line(model: Indices) -> Indices | None:
     """Rows of a model with at least four points; None if there is none."""
     counts = np.bincount(model)
     return np.flatnonzero(model == counts.argmax()) if counts.max(initial=0) >= _LINE else None

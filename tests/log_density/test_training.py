@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from surrogate.log_density.parameters import trend_size
-from surrogate.log_density.training import FitProblem, far, thinned
+from surrogate.log_density.training import FitProblem, far, thinned, visible
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
 
@@ -49,3 +49,12 @@ def test_derivatives_and_noise_are_those_of_the_fitted_points():
     problem = FitProblem(data, t, most=50)
     assert problem.y.shape == (50,)
     np.testing.assert_array_equal(problem.y, (data.y - data.y_max)[problem.rows])
+
+
+def test_values_of_other_orders_of_magnitude_are_left_out_once_there_are_several():
+    """In 2 dimensions the relevant depth is 28: more than 4 points beyond 840 leave those beyond 84 out."""
+    y = -np.concatenate([np.linspace(0.0, 27.0, 12), [50.0, 500.0], np.geomspace(1e3, 1e9, 5)])
+    np.testing.assert_array_equal(np.flatnonzero(visible(y, 1.0, 2)), np.arange(13))
+    assert visible(y[:-1], 1.0, 2).all()
+    assert visible(y, 1e9, 2).all()  # at a high temperature they are not deep
+    assert visible(y[5:], 1.0, 2).sum() == 11  # always five more than a quadratic has coefficients

@@ -13,7 +13,7 @@ from surrogate.inference.setup import Setup, marked, with_parameters
 from surrogate.inference.state import State
 from surrogate.inference.temperature import ERRORS, temperature_of_values
 from surrogate.inference.view import View
-from surrogate.log_density.misfit import NoiseScale, models, of_line, suspected_scale, tested_line
+from surrogate.log_density.misfit import NoiseScale, longest_line, models, of_line, suspected_scale
 from surrogate.log_density.parameters import trend_size
 from surrogate.problem.dataset import Dataset
 from surrogate.selection.posterior import uncertain_batch
@@ -53,7 +53,7 @@ class Misfit:
         finite = view.state.data.finite
         t, x, y = view.t[finite], view.state.data.x[finite], view.state.data.y[finite]
         candidates = scale_candidates(view.setup)
-        tested = {j: line for j in candidates if (line := tested_line(models(t, j))) is not None}
+        tested = {j: line for j in candidates if (line := longest_line(models(t, j))) is not None}
         forms = [form for j, line in tested.items() if (form := of_line(x[line, j], y[line], j)) is not None]
         for form in forms:
             if form.holds(x, y, models(t, form.parameter)):
