@@ -18,6 +18,7 @@ from surrogate.inference.hidden_modes import (
     hidden_probability,
     is_refused,
     is_worth,
+    tolerance,
 )
 from surrogate.samplers.mixture import Mixture
 
@@ -53,6 +54,41 @@ def test_parity_with_one_pair_after_the_other():
     depths = depth(t)
     depths[2] = np.inf
     np.testing.assert_array_equal(drawn.exclude(t, depths).open, slow_open(drawn, t, depths))
+
+
+def bent_depth(t):
+    """Of a mode that follows the parabola y = 1/2 + 10 (x - 1/2)^2, which is straight in its middle."""
+    x, y = np.atleast_2d(t).T
+    return 0.5 * (((x - 0.5) / 0.1) ** 2 + ((y - 0.5 - 10.0 * (x - 0.5) ** 2) / 0.02) ** 2)
+
+
+def test_a_gaussian_mode_needs_no_more_tolerance():
+    t = np.random.default_rng(0).random((100, D))
+    assert tolerance(KNOWN, LOG_INTEGRAL, t, depth(t)) == 0.1
+
+
+def test_a_bent_mode_tolerates_what_would_exclude_itself():
+    """The tangent in its middle runs far above the values: bent hypotheses would be excluded like the mode itself."""
+    middle = Mixture(np.ones(1), np.full((1, D), 0.5), np.diag([0.1, 0.02])[None])
+    log_integral = np.log(2.0 * np.pi * 0.1 * 0.02)
+    t = np.column_stack([np.linspace(0.2, 0.8, 31), np.full(31, 0.5)])
+    assert tolerance(middle, log_integral, t[15:16], bent_depth(t[15:16])) == 0.1
+    slack = tolerance(middle, log_integral, t, bent_depth(t))
+    assert slack == 0.5
+    drawn = [
+        draw_hypotheses(middle, log_integral, bent_depth, UNIT, np.random.default_rng(1), slack=share)
+        for share in (0.1, slack)
+    ]
+    spread = np.random.default_rng(2).random((4, D))
+    strict, tolerant = (one.exclude(spread, bent_depth(spread)) for one in drawn)
+    assert tolerant.share_open > 1.5 * strict.share_open
+    assert (tolerant.open | ~strict.open).all()
+
+
+def test_a_component_of_hardly_any_mass_does_not_count():
+    stray = Mixture(np.array([0.96, 0.04]), np.full((2, D), 0.5), np.stack([0.05 * np.eye(D), 0.5 * np.eye(D)]))
+    t = np.random.default_rng(0).random((100, D))
+    assert tolerance(stray, LOG_INTEGRAL, t, depth(t)) == 0.1
 
 
 @pytest.mark.parametrize("width", [0.3, 1e-4, 1e-7, 1e-12])

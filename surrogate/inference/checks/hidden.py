@@ -10,6 +10,7 @@ from surrogate.arrays import Array
 from surrogate.inference.checks.check import SEARCH
 from surrogate.inference.findings import Finding
 from surrogate.inference.hidden_modes import (
+    RELATIVE_SLACK,
     Hypotheses,
     Known,
     best_point,
@@ -17,6 +18,7 @@ from surrogate.inference.hidden_modes import (
     draw_hypotheses,
     hidden_probability,
     is_worth,
+    tolerance,
 )
 from surrogate.inference.setup import inner_box
 from surrogate.inference.view import View
@@ -25,6 +27,7 @@ __all__ = ["Hidden", "hypotheses_of", "known_of", "predicted_depth"]
 
 
 _ROUND = 4  # points per round; later rounds profit from the results of earlier ones
+_BENT = 3  # number of parameters from which the tails of bent modes matter
 _ROUND_PER_PARAMETER = 3  # points per round and parameter, if they are more, where many are needed
 
 
@@ -87,9 +90,26 @@ def _open_hypotheses(view: View) -> Hypotheses:
         inner_box(view.setup, view.window),
         view.rng("hidden"),
         period=_period(view),
+        slack=_slack(view),
     )
     depth = np.where(data.finite, data.y_max - data.y, np.inf)
     return hypotheses.exclude(view.images(view.t), np.tile(depth, len(view.orders)))
+
+
+def _slack(view: View) -> float:
+    """Share of the depth by which a value may lie below a further mode's Gaussian without excluding it.
+
+    It is a tenth beside a single mode, which says little of others, and in a plane, where the points near a mode
+    exclude it rather than those in its tails: with more a ring took 66 evaluations instead of 45, and four modes 68 and
+    110 instead of 84 and 74, all right.
+    """
+    modes = view.modes_in_one_order
+    if view.d < _BENT or count_modes(modes) == 1:
+        return RELATIVE_SLACK
+    finite, data = view.state.data.finite, view.state.data
+    t = view.images(view.window.unrolled(view.t)[finite])
+    depth = np.tile((data.y_max - data.y)[finite], len(view.orders))
+    return tolerance(modes, _log_mass(view), t, depth)
 
 
 def _log_mass(view: View) -> float:
