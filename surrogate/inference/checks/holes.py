@@ -24,8 +24,7 @@ class Holes:
     """Requests points of the inner prior, to find what no model predicts: a mode near which there is no evaluation.
 
     They are the points that would exclude most hypotheses about a further mode, and once none is left, the points
-    farthest from all evaluations. Points of the check `Exchanges` and of the scout
-    `Images` count towards their number.
+    farthest from all evaluations. Points of the check `Exchanges` and of the scout `Images` count towards their number.
     """
 
     name = "holes"
