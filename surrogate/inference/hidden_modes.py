@@ -24,6 +24,7 @@ from surrogate.log_density.parameters import trend_size
 from surrogate.samplers.mixture import Mixture
 
 __all__ = [
+    "BENT_FROM",
     "EXPECTED_SHIFT",
     "GAINS",
     "REFUSED",
@@ -82,6 +83,8 @@ NEARBY = 4.0
 SLACK, RELATIVE_SLACK = 1.0, 0.1
 """Tolerances: a hypothesis is excluded if it exceeds an observed value by 1 nat plus a tenth of the depth, or the share
 `tolerance` of it, because modes are not exactly Gaussian, especially in their tails."""
+BENT_FROM = 3
+"""Number of parameters from which bent modes escape the hypotheses, so that their probability is stated too low."""
 _MOST_SLACK = 0.5  # share of the depth that is tolerated at most
 _LEAST_DEPTH = 3.0  # nats; what a Gaussian exceeds by within this depth is not a matter of its tails
 EXPECTED_SHIFT = 0.89

@@ -10,6 +10,7 @@ from surrogate.arrays import Array
 from surrogate.inference.checks.check import SEARCH
 from surrogate.inference.findings import Finding
 from surrogate.inference.hidden_modes import (
+    BENT_FROM,
     RELATIVE_SLACK,
     Hypotheses,
     Known,
@@ -27,7 +28,6 @@ __all__ = ["Hidden", "hypotheses_of", "known_of", "predicted_depth"]
 
 
 _ROUND = 4  # points per round; later rounds profit from the results of earlier ones
-_BENT = 3  # number of parameters from which the tails of bent modes matter
 _ROUND_PER_PARAMETER = 3  # points per round and parameter, if they are more, where many are needed
 
 
@@ -104,7 +104,7 @@ def _slack(view: View) -> float:
     110 instead of 84 and 74, all right.
     """
     modes = view.modes_in_one_order
-    if view.d < _BENT or count_modes(modes) == 1:
+    if view.d < BENT_FROM or count_modes(modes) == 1:
         return RELATIVE_SLACK
     finite, data = view.state.data.finite, view.state.data
     t = view.images(view.window.unrolled(view.t)[finite])

@@ -12,6 +12,7 @@ from surrogate.inference.checks.check import SEARCH
 from surrogate.inference.checks.hidden import Hidden
 from surrogate.inference.depths import bulk_depth, seen_depth
 from surrogate.inference.findings import Finding
+from surrogate.inference.hidden_modes import BENT_FROM
 from surrogate.inference.setup import holes_to_fill, inner_box
 from surrogate.inference.trilateration import radius_of, search
 from surrogate.inference.view import View
@@ -20,7 +21,6 @@ __all__ = ["Modes", "fruitless_rounds", "is_surprise", "patience"]
 
 
 _MOST = 6  # probes per parameter after which the search ends in any case
-_PLANE = 2  # number of parameters
 _DRAWS = 4000  # draws of the posterior, enough for a mixture of eight components in sixty dimensions
 _ROUND = 2  # probes per round: one at the most likely place, and one in case that is wrong
 _CLOSER = 0.8  # factor by which a round must reduce the smallest radius to count as progress
@@ -63,7 +63,7 @@ class Modes:
             noise=view.noise[finite],
             count=0 if _fruitless_rounds(view) >= patience(view.d) else _ROUND,
         )
-        unlikely = _UNLIKELY if view.d <= _PLANE else _UNLIKELY_IN_SPACE
+        unlikely = _UNLIKELY if view.d < BENT_FROM else _UNLIKELY_IN_SPACE
         if found.nearest > radius_of(np.array(seen_depth(view.d))) and _hidden_probability(view) < unlikely:
             return Finding(found.unseen, numbers={"open_radius": found.nearest})
         return Finding(found.probes, numbers={"open_radius": found.nearest})

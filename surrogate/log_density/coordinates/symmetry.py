@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -60,7 +61,7 @@ class Symmetry:
         best = (t @ self.directions.T).argmax(1)
         return np.take_along_axis(t, self.orders[best], 1)
 
-    @property
+    @cached_property
     def directions(self) -> Array:
         """The weighted reference as each image meets it, with shape (k, d): t[order] . w r = t . direction."""
         out = np.empty(self.orders.shape)
