@@ -62,9 +62,10 @@ def assemble(view: View, scouts: Sequence[Scout], n: int) -> Array:
 
     If the trend of the surrogate describes all evaluations, points anywhere are equally informative. The points that
     checks request then replace those where the surrogate is least certain, and half of the batch that confirms a claim
-    are still draws of the posterior.
+    are still draws of the posterior. Points that are already evaluated, even those that failed, take no place.
     """
-    phase = view.state.verdict.phase
+    setup, phase = view.setup, view.state.verdict.phase
+    taken = np.concatenate([view.state.data.x, view.under_way])
     if phase is Phase.EXPLORE and view.state.probes is not None:  # the posterior is known, so only probes are needed
         view = view.replace(batch=view.nowhere)
     else:
@@ -72,7 +73,7 @@ def assemble(view: View, scouts: Sequence[Scout], n: int) -> Array:
     first = 0
     for scout in scouts:
         if phase in scout.phases and not (scout.place is Place.FILL and len(view.batch) >= n):
-            points = scout.points(view)
+            points = setup.scaled.not_among(scout.points(view), taken)
             if phase is Phase.ARMED and scout.place is Place.EXTRA and view.model.exact:
                 view = view.replace(batch=view.batch[: max(first, 1, len(view.batch) - len(points))])
             view = view.replace(batch=_place(view.batch, points, scout.place, first, n))

@@ -39,6 +39,8 @@ class Budget:
         """A sentence that says that the budget is used up, or an empty text."""
         if self.left(state) <= 0:
             return f"the budget of {self.max_evaluations} evaluations is used up; last: {state.verdict.reason}"
+        if state.step - int(state.data.step.max(initial=-1)) > _IDLE:
+            return f"no new point was found in {_IDLE} iterations; last: {state.verdict.reason}"
         return self._failed(state)
 
     def broken(self, state: State, landed: Sequence[Evaluation]) -> bool:
@@ -84,6 +86,7 @@ class _Calls:
 
 
 _ALL_FAILED = 20
+_IDLE = 20  # iterations without an evaluation after which another one would not find a new point either
 _DESIGNS = 10  # calls per parameter that may fail for different reasons before there is any value
 _NUMBER = re.compile(r"True|False|[-+.\deE]*\d[-+.\deE]*")
 

@@ -1,10 +1,16 @@
 """A likelihood that never works ends a run after few calls, with its reason; one that works sometimes does not."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
 import surrogate
+from surrogate.inference.driving.budget import Budget
+from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.setup import Setup
+from surrogate.problem.evaluation import Evaluation
+from surrogate.problem.prior import Prior
 
 
 class Counted:
@@ -75,6 +81,16 @@ def test_a_few_failures_in_the_design_are_allowed():
     result = infer(sometimes, 2, seed=1)
     assert result.converged
     assert (result.data.status == 2).sum() > 3
+
+
+def test_iterations_without_a_new_point_end_a_run():
+    loop = PosteriorLoop(Setup(Prior.of({"a": (0.0, 1.0)})))
+    state = loop.init(0)
+    x = loop.ask(state)
+    state = loop.tell(state, x, [Evaluation(0.0, "ok")] * len(x))
+    budget = Budget(100)
+    assert not budget.spent(replace(state, step=20))
+    assert "no new point was found in 20 iterations" in budget.spent(replace(state, step=21))
 
 
 def test_the_first_failure_is_shown_at_once(capsys):

@@ -41,6 +41,19 @@ def test_a_suspected_scale_is_tested_by_three_calls_that_change_it_alone():
     assert len({*x[:, 2], best[2]}) == 4
 
 
+def test_failed_tests_of_a_scale_are_not_repeated():
+    """They took the whole of every batch once, so that a run went on for ever without a call."""
+    loop = PosteriorLoop(Setup(PRIOR), scouts=(Misfit(),))
+    state = loop.init(1)
+    while state.parameters is None:
+        _, state = step(loop, state)
+    tested = loop.ask(state)
+    state = loop.tell(state, tested, [Evaluation(np.nan, "failed", reason="KeyError")] * len(tested))
+    x = loop.ask(state)
+    assert len(x) > 0
+    assert not {p.tobytes() for p in x} & {p.tobytes() for p in state.data.x}
+
+
 @pytest.mark.slow
 def test_the_smallest_misfit_is_found():
     """Within 20 nats of the mode by 36 calls, from 1e4 nats or more away."""
