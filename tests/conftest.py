@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import importlib.util
 import logging
 import os
@@ -30,6 +31,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def one_thread() -> None:
     """Small matrices are slower on many threads, and sums come out in one order."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def no_time_limit_for_slow_tests(request: pytest.FixtureRequest) -> None:
+    """A test that takes longer than faulthandler_timeout ends its process, with the stack of every thread."""
+    if request.node.get_closest_marker("slow"):
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(autouse=True)

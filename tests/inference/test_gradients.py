@@ -224,9 +224,9 @@ def gaussian(x):
 
 
 def test_a_run_needs_fewer_evaluations_and_is_right():
-    bounds = [(-2.0, 2.0)] * 4
-    with_gradients = surrogate.infer(gaussian, bounds, gradient=True, seed=1, progress=False, n_samples=2000)
-    without = surrogate.infer(lambda x: gaussian(x)[0], bounds, seed=1, progress=False, n_samples=2000)
+    bounds, limits = [(-2.0, 2.0)] * 4, {"max_evaluations": 100, "n_samples": 2000, "progress": False}
+    with_gradients = surrogate.infer(gaussian, bounds, gradient=True, seed=1, **limits)
+    without = surrogate.infer(lambda x: gaussian(x)[0], bounds, seed=1, **limits)
     assert with_gradients.converged
     assert with_gradients.n_evaluations < 0.7 * without.n_evaluations
     exact = 0.5 * 4 * np.log(2 * np.pi) + np.log(0.1 * 0.2 * 0.1 * 0.3) - 4 * np.log(4.0)
@@ -245,7 +245,7 @@ def test_a_gaussian_in_sixteen_dimensions_takes_sixty_evaluations():
         return 0.5 * float((x - centre) @ slope), slope
 
     bounds = np.stack([-10.0 * sd, 10.0 * sd], 1)
-    result = surrogate.infer(log_likelihood, bounds, gradient=True, seed=1, progress=False)
+    result = surrogate.infer(log_likelihood, bounds, gradient=True, seed=1, max_evaluations=100, progress=False)
     exact = 8.0 * np.log(2 * np.pi) + np.linalg.slogdet(root)[1] - np.log(20.0 * sd).sum()
     assert result.converged
     assert result.n_evaluations <= 60
@@ -255,8 +255,8 @@ def test_a_gaussian_in_sixteen_dimensions_takes_sixty_evaluations():
 
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tmp_path):
     bounds = [(-2.0, 2.0)] * 4
-    options = {"gradient": True, "seed": 2, "progress": False, "n_samples": 200}
-    surrogate.infer(gaussian, bounds, output=tmp_path, max_evaluations=8, **options)
+    options = {"gradient": True, "seed": 2, "progress": False, "n_samples": 200, "max_evaluations": 100}
+    surrogate.infer(gaussian, bounds, output=tmp_path, **options | {"max_evaluations": 8})
     first = surrogate.infer(gaussian, bounds, output=tmp_path, **options)
     second = surrogate.infer(gaussian, bounds, **options)
     np.testing.assert_array_equal(first.data.x, second.data.x)

@@ -13,6 +13,7 @@ A = np.random.default_rng(0).standard_normal((M, D))
 TRUTH = np.array([0.2, -0.1, 0.3])
 Y = A @ TRUTH + 0.1 * np.random.default_rng(1).standard_normal(M)
 PRIOR = {name: (-5.0, 5.0) for name in "abc"}
+LIMITS = {"seed": 1, "progress": False, "n_samples": 1500, "max_evaluations": 100}
 COVARIANCE = np.linalg.inv(A.T @ A / 0.01)
 MEAN = COVARIANCE @ A.T @ Y / 0.01
 LOG_EVIDENCE = (
@@ -28,7 +29,7 @@ def linear(x: np.ndarray) -> np.ndarray:
 
 def infer(simulator=linear, compare=None, slow=None, prior=None, **options):
     target = surrogate.Observables(simulator, compare or surrogate.GaussianData(Y, np.full(M, 0.01)), slow)
-    return surrogate.infer(target, prior or PRIOR, **{"seed": 1, "progress": False, "n_samples": 1500} | options)
+    return surrogate.infer(target, prior or PRIOR, **LIMITS | options)
 
 
 def check(result, mean=MEAN, covariance=COVARIANCE, log_evidence=LOG_EVIDENCE) -> None:

@@ -36,7 +36,7 @@ def exact(*names):
 @pytest.fixture(scope="module")
 def result():
     target = surrogate.Observables(simulator, data("one", "two"))
-    return surrogate.infer(target, PRIOR, seed=1, progress=False, n_samples=2000)
+    return surrogate.infer(target, PRIOR, seed=1, progress=False, n_samples=2000, max_evaluations=100)
 
 
 @pytest.fixture(scope="module")

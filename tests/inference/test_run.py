@@ -22,6 +22,7 @@ from surrogate.samplers.ensemble import sample_ensemble
 MEAN, COVARIANCE = np.array([0.3, -0.2]), np.array([[0.04, 0.03], [0.03, 0.09]])
 BOX = {"a": (-2.0, 3.0), "b": (-3.0, 2.0)}
 NORMAL = stats.multivariate_normal(MEAN, COVARIANCE)
+LIMITS = {"seed": 1, "progress": False, "n_samples": 1500, "max_evaluations": 200}
 
 
 def normal(x):
@@ -29,7 +30,7 @@ def normal(x):
 
 
 def infer(log_likelihood=normal, prior=BOX, **options):
-    return surrogate.infer(log_likelihood, prior, **{"seed": 1, "progress": False, "n_samples": 1500} | options)
+    return surrogate.infer(log_likelihood, prior, **LIMITS | options)
 
 
 def check_posterior(result, mean, sd, log_evidence=None, *, bias=0.0):

@@ -26,7 +26,7 @@ EVIDENCE = 2.0 * 0.05 * 0.08 * 2.0 * np.pi
 
 
 def run(log_likelihood, prior):
-    return surrogate.infer(log_likelihood, prior, seed=1, n_samples=1000, progress=False)
+    return surrogate.infer(log_likelihood, prior, seed=1, n_samples=1000, max_evaluations=200, progress=False)
 
 
 def test_exchangeable_parameters_are_named():

@@ -109,7 +109,7 @@ def module(monkeypatch):
 
 def run(module, pool=None, **options):
     ini = configparser.ConfigParser()
-    ini.read_dict({"surrogate": {"n_samples": "2000", "seed": "1"} | options})
+    ini.read_dict({"surrogate": {"n_samples": "2000", "seed": "1", "max_evaluations": "200"} | options})
     sampler = module.SurrogateSampler(ini, Pipeline(), Output(), pool)
     sampler.config()
     while not sampler.is_converged():

@@ -54,7 +54,9 @@ class OnlyLearner:
 def run(setup):
     loop = PosteriorLoop(setup)
     state = loop.init(seed=1)
-    while not state.verdict.stop:
+    for _ in range(100):
+        if state.verdict.stop:
+            break
         x = loop.ask(state)
         state = loop.tell(state, x, [half_normal(point) for point in x])
     return loop, state

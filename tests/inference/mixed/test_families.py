@@ -39,7 +39,7 @@ def exact_log_evidences():
 
 @pytest.fixture(scope="module")
 def result():
-    return surrogate.infer(log_likelihood, PRIOR, seed=2, n_samples=500, progress=False)
+    return surrogate.infer(log_likelihood, PRIOR, seed=2, n_samples=500, max_evaluations=100, progress=False)
 
 
 def test_probabilities_are_right_and_what_does_not_act_has_its_prior(result):

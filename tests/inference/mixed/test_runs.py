@@ -17,6 +17,7 @@ from surrogate.problem.target import Posterior
 
 PRIOR = {"kind": {"categories": ["a", "b"], "weights": [1, 3]}, "n": {"integers": (0, 2)}, "x": (-2, 2)}
 HEIGHT = {"a": 0.0, "b": -1.0}
+LIMITS = {"n_samples": 500, "max_evaluations": 100, "progress": False}
 
 
 def log_likelihood(kind, n, x):
@@ -41,7 +42,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(folder):
-    return surrogate.infer(log_likelihood, PRIOR, seed=1, output=folder, n_samples=500, progress=False)
+    return surrogate.infer(log_likelihood, PRIOR, seed=1, output=folder, **LIMITS)
 
 
 def test_probabilities_and_evidence_are_right(result):
@@ -117,7 +118,7 @@ def test_prediction_at_codes(result):
 
 def test_a_run_is_resumed_bit_for_bit(result, tmp_path):
     surrogate.infer(log_likelihood, PRIOR, seed=1, output=tmp_path, max_evaluations=13, progress=False)
-    again = surrogate.infer(log_likelihood, PRIOR, seed=1, output=tmp_path, n_samples=500, progress=False)
+    again = surrogate.infer(log_likelihood, PRIOR, seed=1, output=tmp_path, **LIMITS)
     np.testing.assert_array_equal(again.data.x, result.data.x)
     assert again.log_evidence == result.log_evidence
     assert again.probabilities("kind") == result.probabilities("kind")
@@ -125,8 +126,7 @@ def test_a_run_is_resumed_bit_for_bit(result, tmp_path):
 
 
 def test_threads_make_the_same_run(result):
-    options = {"executor": "threads:2", "mode": "sync", "n_samples": 500, "progress": False}
-    again = surrogate.infer(log_likelihood, PRIOR, seed=1, **options)
+    again = surrogate.infer(log_likelihood, PRIOR, seed=1, executor="threads:2", mode="sync", **LIMITS)
     np.testing.assert_array_equal(again.data.x, result.data.x)
 
 
