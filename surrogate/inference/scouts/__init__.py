@@ -12,6 +12,7 @@ from surrogate.inference.scouts.own_draws import OwnDraws
 from surrogate.inference.scouts.probes import Probes
 from surrogate.inference.scouts.promising import Promising
 from surrogate.inference.scouts.scout import Place, Scout
+from surrogate.inference.scouts.survey import Survey
 
 __all__ = ["MIXED_SCOUTS", "SCOUTS", "Place", "Scout"]
 
@@ -25,6 +26,7 @@ SCOUTS: tuple[Scout, ...] = (
     Beyond(),
     Fill(),
     Images(),
+    Survey(),
     Probes(),
 )
 
