@@ -113,7 +113,7 @@ class PosteriorLoop:
     def tell(self, state: State, x: Array, evaluations: list[Evaluation]) -> State:
         """The state after a batch: data, a new surrogate, draws of it, and a verdict."""
         probes = np.empty((0, self.d)) if state.probes is None else state.probes
-        still_open = self.scaled.not_among(probes, x)
+        still_open = self.scaled.not_among(probes, np.concatenate([state.data.x, x]))
         before = None if state.parameters is None else self.view(state).model
         predicted = np.full((len(x), 2), np.nan)
         if before is not None:
@@ -161,10 +161,17 @@ class PosteriorLoop:
         if not verdict.armed:
             return replace(view.state, verdict=verdict, findings=signals)
         view = self._look(view, verdict.phase)
-        search = [finding for name, finding in view.findings.items() if name not in signals]
+        search = [self._of_new_points(view, found) for name, found in view.findings.items() if name not in signals]
         verdict = next_verdict(phase, signals.values(), search)
         probes = self.prior.arranged(np.concatenate([view.nowhere, *(finding.points for finding in search)]))
         return replace(view.state, verdict=verdict, findings=view.findings, probes=probes if len(probes) else None)
+
+    def _of_new_points(self, view: View, finding: Finding) -> Finding:
+        """The finding without points that were evaluated before: their values were known when it requested them."""
+        x = self.prior.arranged(self.scaled.from_unit(finding.points))
+        known = {row.tobytes() for row in view.state.data.x}
+        new = np.array([row.tobytes() not in known for row in x], dtype=bool)
+        return finding if new.all() else replace(finding, points=finding.points[new])
 
     def _look(self, view: View, phase: Phase) -> View:
         """The view with the findings of all checks of a phase, computed if missing."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from surrogate.arrays import Array
 from surrogate.inference.checks.hidden import hypotheses_of, predicted_depth
+from surrogate.inference.checks.modes import Modes
 from surrogate.inference.hidden_modes import best_point, hidden_probability, is_worth
 from surrogate.inference.phases import Phase
 from surrogate.inference.scouts.scout import Place
@@ -19,11 +20,12 @@ _STEADY_ROWS = 2  # number of such batches in succession
 
 
 class Survey:
-    """Proposes, once the posterior hardly moves, the point that would exclude most hypotheses about a further mode.
+    """Proposes a point in search of a further mode once the posterior hardly moves.
 
-    The same evaluations would follow a claim of convergence. Made earlier, they find a mode before many evaluations
-    have gone into the details of lesser ones: two modes with 11 % of the mass had taken 105 evaluations when the search
-    for the other two began.
+    On even steps it is where a mode would explain values that the known modes do not, on odd steps the point that would
+    exclude most hypotheses. The same evaluations would follow a claim of convergence. Made earlier, they find a mode
+    before many evaluations have gone into the details of lesser ones: two modes with 11 % of the mass had taken 105
+    evaluations when the search for the other two began.
     """
 
     name = "survey"
@@ -31,15 +33,22 @@ class Survey:
     place = Place.EXTRA
 
     def points(self, view: View) -> Array:
-        """One point; none while the posterior moves, or if it is not worth an evaluation."""
+        """One point; none while the posterior moves, or if no point is worth an evaluation."""
         setup, state = view.setup, view.state
         if setup.knows_width or setup.levels is not None or state.probes is not None or not _is_steady(view):
             return view.nowhere
-        hypotheses, known = hypotheses_of(view)
-        point, share = best_point(hypotheses, predicted_depth(view), view.rng("survey"))
-        now = hidden_probability(hypotheses.share_open, known.prior)
-        gain = now - hidden_probability(hypotheses.share_open - share, known.prior)
-        return point if is_worth(gain, now, known, setup.explore, len(state.data)) else view.nowhere
+        if state.step % 2 == 0 and len(probes := Modes().look(view).points):
+            return probes[:1]
+        return _excluding(view)
+
+
+def _excluding(view: View) -> Array:
+    """The point that would exclude most hypotheses about a further mode; none if it is not worth an evaluation."""
+    hypotheses, known = hypotheses_of(view)
+    point, share = best_point(hypotheses, predicted_depth(view), view.rng("survey"))
+    now = hidden_probability(hypotheses.share_open, known.prior)
+    gain = now - hidden_probability(hypotheses.share_open - share, known.prior)
+    return point if is_worth(gain, now, known, view.setup.explore, len(view.state.data)) else view.nowhere
 
 
 def _is_steady(view: View) -> bool:
