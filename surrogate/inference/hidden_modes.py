@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from surrogate.arrays import Array, Flags
+from surrogate.arrays import Array, Flags, Indices
 from surrogate.log_density.parameters import trend_size
 from surrogate.samplers.mixture import Mixture
 
@@ -39,6 +39,7 @@ __all__ = [
     "is_refused",
     "is_worth",
     "least_gain",
+    "modes_of",
     "tolerance",
 ]
 
@@ -293,8 +294,8 @@ def tolerance(known: Mixture, log_integral: float, t: Array, depth: Array) -> fl
     return min(max(needed), _MOST_SLACK)
 
 
-def count_modes(known: Mixture) -> int:
-    """Number of groups of components between which the density of a Gaussian mixture has a valley.
+def modes_of(known: Mixture) -> Indices:
+    """The mode, counted from 0, to which each component of a Gaussian mixture belongs, with shape (k,).
 
     Two components belong to one mode if the density half-way between their means is above a third of the lower of the
     densities at the two means. A chain of such pairs, along an arm or a ring, is one mode too.
@@ -303,7 +304,12 @@ def count_modes(known: Mixture) -> int:
     middle = 0.5 * (known.means[:, None] + known.means[None]).reshape(k * k, -1)
     at_means, between = known.log_density(known.means), known.log_density(middle).reshape(k, k)
     joined = between > np.minimum(at_means[:, None], at_means[None]) + np.log(_VALLEY)
-    return int(connected_components(joined, directed=False)[0])
+    return np.asarray(connected_components(joined, directed=False)[1], dtype=np.int64)
+
+
+def count_modes(known: Mixture) -> int:
+    """Number of modes of a Gaussian mixture, as `modes_of` has them."""
+    return int(modes_of(known).max()) + 1
 
 
 def best_point(
