@@ -16,7 +16,7 @@ __all__ = ["parts", "without"]
 
 _SEARCHED = ("structures", "input_warps", "output_warps", "couplings", "divisions", "noise")
 _SWITCHES = {"temperature": "tempered", "feasibility_doubt": "feasibility_doubt", "jumps": "jumps"}
-_EXPLORING = ("promising", "labels", "exchanges", "holes", "modes")
+_EXPLORING = ("promising", "survey", "labels", "exchanges", "holes", "modes")
 _NEEDED = (Fill.name, Probes.name)  # parts without which a batch is incomplete
 
 

@@ -27,7 +27,14 @@ def test_without_holes_none_are_counted():
 def test_without_all_search_for_modes():
     names = signature(LOOP)[0]
     left = signature(without(LOOP, "explore"))[0]
-    assert [name for name in names if name not in left] == ["promising", "labels", "exchanges", "holes", "modes"]
+    assert [name for name in names if name not in left] == [
+        "promising",
+        "survey",
+        "labels",
+        "exchanges",
+        "holes",
+        "modes",
+    ]
 
 
 def test_there_is_no_part_of_that_name():

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ import torch
 from scipy import stats
 
 from surrogate.inference.ablation import without
-from surrogate.inference.checks import CHECKS
+from surrogate.inference.checks import CHECKS, SEARCH
 from surrogate.inference.design import Reference
+from surrogate.inference.findings import Finding
 from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.phases import Phase
 from surrogate.inference.reliability import self_check, surrogate_error
 from surrogate.inference.scouts.emptiest import Emptiest
 from surrogate.inference.setup import Setup
@@ -273,6 +276,29 @@ def test_the_design_goes_on_until_enough_are_finite():
     assert "1 of 4 finite values" in state.verdict.reason
     more = loop.ask(state)
     assert np.abs(more - x[2]).max(1).min() < np.abs(x[np.arange(len(x)) != 2] - x[2]).max(1).min()
+
+
+class Nagging:
+    """A check that always requests the first evaluated point."""
+
+    name = "nagging"
+    phases = SEARCH
+    columns: ClassVar = {}
+
+    def look(self, view):
+        return Finding(view.t[:1])
+
+
+def test_requests_of_points_that_are_known_keep_no_run_waiting():
+    loop = PosteriorLoop(Setup(Prior.of(BOX), particles=200, search=SIMPLE), checks=(*CHECKS, Nagging()))
+    state = loop.init(1)
+    for _ in range(20):
+        if state.verdict.stop:
+            break
+        x = loop.ask(state)
+        assert not {p.tobytes() for p in x} & {p.tobytes() for p in state.data.x}
+        state = loop.tell(state, x, [Evaluation(-0.5 * float((p**2).sum()), "ok") for p in x])
+    assert state.verdict.phase is Phase.DONE
 
 
 def test_there_is_no_surrogate_to_ask_for_at_first():

@@ -34,12 +34,20 @@ class Survey:
 
     def points(self, view: View) -> Array:
         """One point; none while the posterior moves, or if no point is worth an evaluation."""
-        setup, state = view.setup, view.state
-        if setup.knows_width or setup.levels is not None or state.probes is not None or not _is_steady(view):
+        if not _applies(view) or not _is_steady(view):
             return view.nowhere
-        if state.step % 2 == 0 and len(probes := Modes().look(view).points):
+        if view.state.step % 2 == 0 and len(probes := Modes().look(view).points):
             return probes[:1]
         return _excluding(view)
+
+
+def _applies(view: View) -> bool:
+    """Whether further modes are looked for among all continuous parameters, and no other points are waited for.
+
+    Draws of a surrogate of outputs already cover all points that the errors of the outputs allow.
+    """
+    setup = view.setup
+    return not (setup.knows_width or setup.levels is not None or view.learns_outputs or view.state.probes is not None)
 
 
 def _excluding(view: View) -> Array:
