@@ -12,7 +12,7 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "bench_posterior.py"
 
 sys.path.insert(0, str(SCRIPT.parent))
-from bench_posterior import Run, calibration  # noqa: E402
+from bench_posterior import Run, Suite, calibration, chosen  # noqa: E402
 
 PROBLEMS = """
 from dataclasses import dataclass, field
@@ -105,3 +105,11 @@ def test_claims_are_counted_by_what_they_state():
     assert rows[0] == "| 0% to 2% | 1 | 1.0% | 0/1 (0.0%) |"
     assert rows[1] == "| 2% to 5% | 2 | 3.5% | 1/2 (50.0%) |"
     assert rows[3] == "| 10% to 100% | 0 | - | - |"
+
+
+def test_a_random_posterior_may_have_any_number():
+    suites = [Suite.of(SCRIPT.parent / folder) for folder in ("generated", "targets")]
+    found = chosen(suites, ["several-1234", "gaussian2"])
+    assert [owner.folder.name for owner, _ in found] == ["generated", "targets"]
+    with pytest.raises(ValueError, match="problem must be one of angle"):
+        chosen(suites, ["no such problem"])
