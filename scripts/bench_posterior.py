@@ -106,6 +106,10 @@ class Suite:
         """Names of its problems."""
         return list(self.problems.PUBLIC if hasattr(self.problems, "PUBLIC") else self.problems.ALL)
 
+    def has(self, name: str) -> bool:
+        """Whether it lists a problem, or has a function ``makes`` that says that it can make it."""
+        return name in self.names or (hasattr(self.problems, "makes") and self.problems.makes(name))
+
 
 @dataclass(frozen=True, eq=False)
 class Viewed:
@@ -421,26 +425,14 @@ def seeds(text: str) -> list[int]:
 def chosen(suites: Sequence[Suite], names: Sequence[str] | None) -> list[tuple[Suite, Any]]:
     """The problems of these names, each from the first suite that has it; without names all of the first suite.
 
-    A suite may make problems that it does not list, as that of random posteriors does from any number.
-
     Raises:
         ValueError: If no suite has one of them.
     """
     found = []
     for name in names or suites[0].names:
-        owner = next((suite for suite in suites if name in suite.names), None)
-        owner = owner or next((suite for suite in suites if makes(suite, name)), suites[-1])
+        owner = next((suite for suite in suites if suite.has(name)), suites[-1])
         found.append((owner, owner.problems.get(name)))
     return found
-
-
-def makes(suite: Suite, name: str) -> bool:
-    """Whether a suite has a problem of a name that it may not list."""
-    try:
-        suite.problems.get(name)
-    except (KeyError, ValueError):
-        return False
-    return True
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -26,7 +26,7 @@ from itertools import permutations
 import numpy as np
 from scipy.special import logsumexp
 
-__all__ = ["KINDS", "PUBLIC", "Problem", "get"]
+__all__ = ["KINDS", "PUBLIC", "Problem", "get", "makes"]
 
 Array = np.ndarray
 
@@ -282,14 +282,20 @@ def _made(name: str, kind: str, rng: np.random.Generator) -> Problem:
     return Problem(name, mixture, warp, origin, width, planes, float(rng.uniform(-1e3, 1e3)))
 
 
+def makes(name: str) -> bool:
+    """Whether there is a problem of that name: a kind, a dash and any number."""
+    kind, _, number = name.rpartition("-")
+    return kind in KINDS and number.isdigit()
+
+
 def get(name: str) -> Problem:
     """The problem of that name.
 
     Raises:
         ValueError: If the name is not a kind, a dash and a number.
     """
-    kind, _, number = name.rpartition("-")
-    if kind not in KINDS or not number.isdigit():
+    kind = name.rpartition("-")[0]
+    if not makes(name):
         msg = f"name must be a kind ({', '.join(KINDS)}), a dash and a number, got {name!r}"
         raise ValueError(msg)
     for attempt in range(100):
