@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import runpy
 import sys
@@ -10,12 +9,21 @@ from pathlib import Path
 
 import pytest
 
-import surrogate
 from surrogate.cli.main import main
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 PROGRAMS = sorted(EXAMPLES.glob("*.py"))
-LONG = {"by_name", "desi", "gradients"}  # only 20 calls are made, unless with -m slow
+LONG = {
+    "by_name",
+    "classify",
+    "desi",
+    "export",
+    "failing_points",
+    "gradients",
+    "observables",
+    "which_model",
+}  # run with -m slow
+CONVERGING = {"by_name", "desi", "gradients", "quickstart"}  # and say so
 TOLD = {
     "label_": "labels; ",
     "longitudinal": "log evidence",
@@ -37,17 +45,14 @@ def run(tmp_path, monkeypatch, capsys):
     return printed
 
 
-@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
-def test_program_runs(path, run, monkeypatch):
-    if path.stem in LONG:
-        monkeypatch.setattr(surrogate, "infer", functools.partial(surrogate.infer, max_evaluations=20))
-    assert next(words for stem, words in TOLD.items() if path.stem.startswith(stem)) in run(path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", [path for path in PROGRAMS if path.stem in LONG], ids=lambda path: path.stem)
-def test_long_program_runs_to_its_end(path, run):
-    assert re.search(r"^converged|, converged: True$", run(path), flags=re.MULTILINE)
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, marks=[pytest.mark.slow] * (p.stem in LONG), id=p.stem) for p in PROGRAMS]
+)
+def test_program_runs(path, run):
+    printed = run(path)
+    assert next(words for stem, words in TOLD.items() if path.stem.startswith(stem)) in printed
+    if path.stem in CONVERGING:
+        assert re.search(r"^converged|, converged: True$", printed, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

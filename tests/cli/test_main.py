@@ -306,7 +306,8 @@ def surrogate(*words, **environment):
     )
 
 
-def test_the_engine_from_the_command_line(run_file, tmp_path, capsys):
+def test_the_engine_from_the_command_line(run_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("surrogate.output.report.report_html", lambda *_, **__: "")  # pictures take seconds
     out = tmp_path / "out"
     assert command("run", run_file, "-o", out) == 0
     assert "converged" in capsys.readouterr().out
@@ -317,6 +318,7 @@ def test_the_engine_from_the_command_line(run_file, tmp_path, capsys):
     assert abs(sd / 0.1 - 1) < 5 / np.sqrt(2 * 500)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(run_file, tmp_path, capsys):
     out = tmp_path / "out"
     process = surrogate("run", run_file, "-o", out, NAP="1")

@@ -140,6 +140,7 @@ def answer(address, **headers):
     return urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=600)
 
 
+@pytest.mark.slow
 def test_the_page_is_served_to_who_knows_the_token(server, run):
     before = contents(run)
     with answer(server) as found:

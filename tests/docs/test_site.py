@@ -60,6 +60,7 @@ def site(tmp_path_factory):
     return {path: path.read_text(encoding="utf-8") for path in sorted(out.rglob("*.html"))}
 
 
+@pytest.mark.slow
 @needs_site
 def test_nothing_comes_from_elsewhere(site):
     """Pages can be read without a network: no script, style, font or picture of another place."""
@@ -68,6 +69,7 @@ def test_nothing_comes_from_elsewhere(site):
     assert [link for link in loads if re.match(r"(https?:)?//", link)] == []
 
 
+@pytest.mark.slow
 @needs_site
 def test_every_link_leads_somewhere(site):
     pages = {path: Page(text) for path, text in site.items()}
@@ -85,6 +87,7 @@ def test_every_link_leads_somewhere(site):
     assert lost == []
 
 
+@pytest.mark.slow
 @needs_site
 def test_formulas_are_set(site):
     method = next(text for path, text in site.items() if path.name == "method.html")
@@ -93,6 +96,7 @@ def test_formulas_are_set(site):
     assert not re.search(r"\\\(|\\\[|\$\$", method)
 
 
+@pytest.mark.slow
 @needs_site
 def test_every_public_name_is_in_the_reference(site):
     reference = "".join(text for path, text in site.items() if path.parent.name == "api")
@@ -100,6 +104,7 @@ def test_every_public_name_is_in_the_reference(site):
     assert [name for name in names if f"surrogate.{name}" not in reference] == []
 
 
+@pytest.mark.slow
 @needs_site
 def test_pages_are_searched_without_a_server(site):
     folder = next(path for path in site if path.name == "index.html" and path.parent.name.startswith("site")).parent

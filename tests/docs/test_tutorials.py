@@ -26,7 +26,7 @@ from surrogate.cli.main import main
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([DOCS / "start.md", DOCS / "mixed_runs.md", DOCS / "mixed.md", *(DOCS / "tutorials").glob("*.md")])
-LONG = {"cluster", "cobaya", "nuisance", "ode"}  # run with -m slow
+LONG = {"cluster", "cobaya", "compare", "mixed_runs", "nuisance", "ode", "regression"}  # run with -m slow
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
 # The commands of the shell are those of this Python, installed or not.
@@ -67,17 +67,28 @@ def run_line(line, monkeypatch):
         shell(line)
 
 
+def in_threads(text):
+    """The program with threads in the place of processes, each of which would load everything anew."""
+    return text.replace('"processes:', '"threads:')
+
+
 @pytest.mark.parametrize(
-    "page", [pytest.param(p, marks=[pytest.mark.slow] * (p.stem in LONG), id=p.stem) for p in PAGES]
+    ("page", "processes"),
+    [
+        *(pytest.param(p, False, marks=[pytest.mark.slow] * (p.stem in LONG), id=p.stem) for p in PAGES),
+        pytest.param(DOCS / "start.md", True, marks=pytest.mark.slow, id="start with processes and reports"),
+    ],
 )
-def test_page_runs(page, tmp_path, monkeypatch):
+def test_page_runs(page, processes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if page.stem == "start" and not processes:
+        monkeypatch.setattr("surrogate.output.report.report_html", lambda *_, **__: "")  # pictures take seconds
     monkeypatch.syspath_prepend(str(tmp_path))
     names = {"__name__": page.stem}
     with matplotlib.rc_context():
         for language, title, text in blocks(page):
             if title:
-                (tmp_path / title).write_text(text, encoding="utf-8")
+                (tmp_path / title).write_text(text if processes else in_threads(text), encoding="utf-8")
             elif language == "python":
                 exec(compile(text, f"{page.name}", "exec"), names)
             elif language == "bash":

@@ -154,11 +154,12 @@ def test_beyond_the_exact_fit_neighbours_find_the_hyperparameters(monkeypatch):
     assert nll(model, new, truth) < ideal + 0.1
 
 
+@pytest.mark.slow
 def test_conjugate_gradients_give_the_posterior_of_cholesky(monkeypatch):
     """The same hyperparameters, both solvers: means within the residual, variances near and on the safe side."""
-    x, y = problem(n=800)
+    x, y = problem(n=500)
     exact = GPRegressor(kernel="matern32").fit(x, y)
-    monkeypatch.setattr(regressor, "_MOST_EXACT", {"cpu": 600})
+    monkeypatch.setattr(regressor, "_MOST_EXACT", {"cpu": 400})
     iterative = GPRegressor(kernel="matern32").fit(x, y)
     assert (exact.solver_, iterative.solver_) == ("cholesky", "cg")
     assert iterative.residual_ <= 1e-2
@@ -170,7 +171,7 @@ def test_conjugate_gradients_give_the_posterior_of_cholesky(monkeypatch):
     assert nll(iterative, new, truth) < nll(exact, new, truth) + 0.05
 
 
-@pytest.mark.parametrize("d", [2, 4, 8])
+@pytest.mark.parametrize("d", [2, pytest.param(4, marks=pytest.mark.slow), 8])
 def test_conjugate_gradients_of_exact_values(d):
     """No noise at all: errors near those of Cholesky, of the size that is claimed, and a word on the raised eta."""
     rng = np.random.default_rng(0)

@@ -26,7 +26,7 @@ def problem(n=N, noise=NOISE, seed=0):
 
 
 X, Y = problem()
-NEW, TRUTH = problem(500, seed=9)
+NEW, TRUTH = problem(250, seed=9)
 IDEAL = 0.5 * math.log(2 * math.pi * NOISE**2) + 0.5  # negative log density of the truth with its own noise
 
 
@@ -55,7 +55,10 @@ def test_solvers(solver, words):
     assert math.isfinite(model.log_marginal_likelihood_) == (solver in {"cholesky", "basis"})
 
 
-@pytest.mark.parametrize("evidence", ["exact", "neighbours", "iterative", "minibatch", "basis"])
+@pytest.mark.parametrize(
+    "evidence",
+    ["exact", "minibatch", *(pytest.param(e, marks=pytest.mark.slow) for e in ("neighbours", "iterative", "basis"))],
+)
 def test_evidences(evidence):
     """Each finds the noise, to the accuracy that 400 points allow; batches of 128 to a little less."""
     model = GPRegressor(kernel="rbf", evidence=evidence).fit(X, Y)
@@ -119,7 +122,9 @@ def test_noise_of_each_point_is_that_of_scikit_learn():
         model.predict(NEW, return_std=True, include_noise=True)
 
 
-@pytest.mark.parametrize("solver", ["cg", "local", "computation-aware", "basis"])
+@pytest.mark.parametrize(
+    "solver", ["cg", "computation-aware", *(pytest.param(s, marks=pytest.mark.slow) for s in ("local", "basis"))]
+)
 def test_every_solver_weighs_points_by_their_noise(solver):
     """Half of the points are worth nothing: predictions are those without them."""
     rng = np.random.default_rng(5)

@@ -95,7 +95,7 @@ def test_products_and_columns_without_the_matrix(kernel):
 
 
 def test_conjugate_gradients_give_what_cholesky_gives():
-    x, new = points(50, 1), points(3, 2)
+    x, new = points(40, 1), points(3, 2)
     machine = GradientGPRegressor(max_exact=400, rank=300, tol=1e-8).fit(x, function(x), slope(x))
     u, z = (x - machine._centre) / machine._scale, (function(x) - machine._mean) / machine._sd
     data = Data.of(u, z, slope=slope(x) * machine._scale / machine._sd)
@@ -108,6 +108,7 @@ def test_conjugate_gradients_give_what_cholesky_gives():
     assert machine.residual_ < 1.1e-8
 
 
+@pytest.mark.slow
 def test_the_preconditioner_saves_iterations():
     x = points(90, 1)
     few, many = (

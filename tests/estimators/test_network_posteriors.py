@@ -12,6 +12,7 @@ from surrogate.networks.posteriors import KINDS
 
 SMALL = {"hidden": (16,), "epochs": 30}
 MEMBERS = {"ensemble": 5, "mcmc": 4}
+EVERY = [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "mcmc")) for kind in KINDS]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def moons():
     return x, np.array(["left", "right"])[y]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY)
 def test_regressor(table, kind, short_chains):
     x, y = table
     model = NetworkRegressor(**SMALL, uncertainty=kind, validation="holdout:0.3").fit(x, y)
@@ -66,7 +67,7 @@ def test_mean_is_the_same_without_calibration(table, kind, calibration):
     np.testing.assert_allclose(model.predict(x), expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY)
 def test_classifier(moons, kind, short_chains):
     x, y = moons
     rows = slice(0, 80) if kind == "mcmc" else slice(0, 200)
@@ -80,6 +81,7 @@ def test_classifier(moons, kind, short_chains):
     np.testing.assert_array_equal(clone(model).fit(x[rows], y[rows]).predict_proba(x[200:]), p)
 
 
+@pytest.mark.slow
 def test_temperature_lowers_the_loss_of_sure_networks(moons):
     x, y = moons
     flipped = y.copy()
@@ -122,9 +124,10 @@ def test_too_many_rows_for_chains():
         NetworkRegressor(uncertainty="mcmc").fit(np.zeros((2001, 1)), np.arange(2001.0))
 
 
-@parametrize_with_checks([NetworkClassifier(hidden=(24,), epochs=50)])
+@parametrize_with_checks([NetworkClassifier(hidden=(24,), epochs=5)])
 def test_scikit_learn_takes_the_classifier_for_one_of_its_own(estimator, check):
-    check(estimator)
+    """Those of its checks that ask for an accuracy get more epochs."""
+    check(estimator.set_params(epochs=20) if "train" in check.func.__name__ else estimator)
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ def output_of(words, folder):
     return done.stdout
 
 
+@pytest.mark.slow
 @with_mpi
 def test_mpi(tmp_path):
     assert "calls of the likelihood" in output_of(
@@ -31,6 +32,7 @@ def test_dask(tmp_path):
     assert "calls of the likelihood" in output_of([sys.executable, str(EXAMPLES / "with_dask.py")], tmp_path)
 
 
+@pytest.mark.slow
 def test_files(tmp_path):
     words = [sys.executable, str(EXAMPLES / "by_files.py")]
     asking = subprocess.Popen(words, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)

@@ -47,6 +47,7 @@ def test_what_is_done_is_not_repeated(executor):
     assert list(recorded) == [3]
 
 
+@pytest.mark.slow
 def test_isolated_calls_that_die_or_hang(executor):
     posterior = Posterior(functions.deadly, [(0, 1)])
     with guarded(posterior.evaluate, Limits(isolate=True)) as call:

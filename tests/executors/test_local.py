@@ -181,6 +181,7 @@ class TestProcesses:
         results = [future.result(300) for i, future in enumerate(futures) if i != 1]
         assert results == [quadratic(value) for value in (0.1, 0.2, 0.3, 0.4)]
 
+    @pytest.mark.slow
     def test_as_many_workers_as_before_after_deaths(self, processes):
         for _ in range(3):
             with pytest.raises(WorkerDiedError):
@@ -412,6 +413,7 @@ class TestScripts:
         assert done.returncode == 1
         assert "TypeError: a likelihood that is defined in an interactive session cannot be sent" in done.stderr
 
+    @pytest.mark.slow
     def test_a_program_that_forgets_to_close_ends(self):
         done = script(
             "from surrogate.executors import *; from tests.executors import functions_for_workers as f\n"
@@ -435,6 +437,7 @@ class TestScripts:
             parent.wait(300)
             wait_until(lambda: not any(alive(pid) for pid in pids))
 
+    @pytest.mark.slow
     def test_ctrl_c_ends_all_at_once_and_quietly(self):
         code = (
             "from surrogate.executors import *; from tests.executors import functions_for_workers as f\n"

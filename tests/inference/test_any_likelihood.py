@@ -120,7 +120,7 @@ def check(case):
 RULES = {"derandomize": True, "database": None, "deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
-@settings(max_examples=8, **RULES)
+@settings(max_examples=4, **RULES)
 @given(cases(st.integers(1, 2), st.integers(2, 24)))
 def test_a_short_run_ends_with_a_verdict(case):
     check(case)

@@ -41,7 +41,7 @@ def test_which_priors_span_decades(prior, origin):
     assert (None if decades is None else decades.origin[0]) == origin
 
 
-@pytest.mark.parametrize(("decades", "seed"), [(12, 1), (20, 2)])
+@pytest.mark.parametrize(("decades", "seed"), [pytest.param(12, 1, marks=pytest.mark.slow), (20, 2)])
 def test_a_peak_in_many_decades(decades, seed):
     """A normal of log10 g with an sd of 0.2 somewhere in a prior that is uniform in log g."""
     prior = st.loguniform(10.0**-decades, 1.0)
@@ -66,6 +66,7 @@ def test_a_peak_in_many_decades(decades, seed):
     )
 
 
+@pytest.mark.slow
 def test_a_smooth_upper_limit():
     """Flat over seven decades, then a fall by 500,000 nats in three."""
     result = surrogate.infer(lambda x: -0.5 * (10.0 ** x[0] / 1e-3) ** 2, {"lg": (-10.0, 0.0)}, seed=1, progress=False)

@@ -234,6 +234,7 @@ def test_a_run_needs_fewer_evaluations_and_is_right():
     assert np.allclose(with_gradients.mean, [0.3, 0.2, 0.1, 0.4], atol=0.03)
 
 
+@pytest.mark.slow
 def test_a_gaussian_in_sixteen_dimensions_takes_sixty_evaluations():
     rng = np.random.default_rng(3)
     root = np.linalg.qr(rng.standard_normal((16, 16)))[0] * np.exp(rng.uniform(-0.7, 0.7, 16))
@@ -253,6 +254,7 @@ def test_a_gaussian_in_sixteen_dimensions_takes_sixty_evaluations():
     np.testing.assert_allclose(result.sd, sd, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tmp_path):
     bounds = [(-2.0, 2.0)] * 4
     options = {"gradient": True, "seed": 2, "progress": False, "n_samples": 200, "max_evaluations": 100}

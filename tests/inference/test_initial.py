@@ -21,7 +21,9 @@ INITIAL = {
 }
 
 
-@pytest.mark.parametrize("name", INITIAL)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (i > 0)) for i, name in enumerate(INITIAL)]
+)
 def test_a_run_starts_from_what_there_is(name):
     x = INITIAL[name]
     result = surrogate.infer(

@@ -10,11 +10,12 @@ from surrogate.inference.learning import search_is_due
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
 
+DATA = Dataset.empty(2).append(np.zeros((3000, 2)), [Evaluation(0.0, "ok")] * 3000, 0)
+
 
 def with_rows(state, n, n_before, step=1):
     """The state at a step with n evaluations, of which its surrogate was fitted to the first ones."""
-    data = Dataset.empty(2).append(np.zeros((n, 2)), [Evaluation(0.0, "ok")] * n, 0)
-    return replace(state, step=step, data=data, parameters=replace(state.parameters, n=n_before))
+    return replace(state, step=step, data=DATA.head(n), parameters=replace(state.parameters, n=n_before))
 
 
 def test_few_evaluations_are_searched_at_every_second_step(armed):

@@ -72,7 +72,10 @@ def run(loop, state, steps):
     return states
 
 
-@pytest.fixture(scope="module", params=LOOPS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name in ("decades", "unbounded"))) for name in LOOPS],
+)
 def history(request):
     """A loop, and its states one after the other."""
     loop = LOOPS[request.param]

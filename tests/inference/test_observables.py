@@ -40,11 +40,16 @@ def check(result, mean=MEAN, covariance=COVARIANCE, log_evidence=LOG_EVIDENCE) -
     assert abs(result.log_evidence - log_evidence) < 4 * result.log_evidence_error
 
 
-def test_linear_simulator_needs_a_call_per_coefficient_and_three_more() -> None:
-    result = infer()
-    check(result)
-    assert result.n_evaluations <= D + 6
-    assert result.data.outputs.shape == (result.n_evaluations, M)
+@pytest.fixture(scope="module")
+def whole():
+    """The run of the linear simulator from its beginning to its end."""
+    return infer()
+
+
+def test_linear_simulator_needs_a_call_per_coefficient_and_three_more(whole) -> None:
+    check(whole)
+    assert whole.n_evaluations <= D + 6
+    assert whole.data.outputs.shape == (whole.n_evaluations, M)
 
 
 def test_fast_parameters_cost_no_call() -> None:
@@ -90,6 +95,7 @@ def test_amplitudes_with_normal_priors_are_integrated_out_and_drawn() -> None:
     assert np.allclose(result.predict(point)[0], exact, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_run_with_integrated_amplitudes_is_loaded_and_compared_with_other_data(tmp_path) -> None:
     rows = np.random.default_rng(2).standard_normal(M)
     data = surrogate.GaussianData(Y, np.full(M, 0.01), templates={"n": rows})
@@ -104,6 +110,7 @@ def test_run_with_integrated_amplitudes_is_loaded_and_compared_with_other_data(t
     assert abs(again.mean[3] - result.mean[3]) < 0.15 * result.draws.sd[3]
 
 
+@pytest.mark.slow
 def test_integrated_amplitudes_with_impossible_points_are_resumed_and_reweighted(tmp_path) -> None:
     def limited(x: np.ndarray) -> np.ndarray | float:
         return -np.inf if x[1] > 2.0 else A @ x
@@ -133,8 +140,7 @@ def test_integrated_amplitudes_with_impossible_points_are_resumed_and_reweighted
     assert (np.abs(whole.mean - mean) < np.sqrt(np.diag(covariance))).all()
 
 
-def test_resumed_run_is_the_same_bit_for_bit(tmp_path) -> None:
-    whole = infer(output=tmp_path / "whole")
+def test_resumed_run_is_the_same_bit_for_bit(whole, tmp_path) -> None:
     part = infer(output=tmp_path / "part", max_evaluations=D + 2)
     assert not part.converged
     resumed = infer(output=tmp_path / "part")
@@ -144,10 +150,11 @@ def test_resumed_run_is_the_same_bit_for_bit(tmp_path) -> None:
     assert resumed.log_evidence == whole.log_evidence
 
 
-def test_outputs_come_back_from_threads() -> None:
-    alone, threads = infer(), infer(executor="threads:2", mode="sync")
-    assert threads.data.outputs.tobytes() == alone.data.outputs.tobytes()
-    assert threads.samples.tobytes() == alone.samples.tobytes()
+@pytest.mark.slow
+def test_outputs_come_back_from_threads(whole) -> None:
+    threads = infer(executor="threads:2", mode="sync")
+    assert threads.data.outputs.tobytes() == whole.data.outputs.tobytes()
+    assert threads.samples.tobytes() == whole.samples.tobytes()
 
 
 @pytest.mark.slow
@@ -174,16 +181,16 @@ def test_files_executor_is_refused(tmp_path) -> None:
         infer(executor=f"files:{tmp_path}")
 
 
+@pytest.mark.slow
 def test_rough_outputs_give_way_to_the_log_likelihood() -> None:
     def rough(x: np.ndarray) -> np.ndarray:
         """Its phase is as good as random; what the comparison uses is smooth."""
-        phase = 1e5 * (x[0] + 2.0 * x[1])
-        radius = 0.5 * (x[0] - 0.3) ** 2 + (x[1] + 0.5) ** 2 / 0.5
+        phase, radius = 1e5 * x[0], 0.5 * (x[0] - 0.3) ** 2
         return np.sqrt(radius) * np.array([np.cos(phase), np.sin(phase)])
 
     target = surrogate.Observables(rough, lambda out, _: -float((out**2).sum()))
-    result = surrogate.infer(target, {"a": (-5.0, 5.0), "b": (-5.0, 5.0)}, seed=1, progress=False, n_samples=1000)
+    result = surrogate.infer(target, {"a": (-5.0, 5.0)}, seed=1, progress=False, n_samples=1000)
     assert result.converged, result.status
     assert "the log-likelihood itself was learned" in result.status
-    assert np.allclose(result.mean, [0.3, -0.5], atol=0.2)
-    assert np.allclose(result.sd, [1.0, 0.5], rtol=0.1)
+    assert np.allclose(result.mean, 0.3, atol=0.1)
+    assert np.allclose(result.sd, 1.0, rtol=0.1)

@@ -114,7 +114,8 @@ def test_the_run_meets_everything(uninterrupted):
     assert data.derived_names == ("radius",)
 
 
-@pytest.mark.parametrize("last", [0, 7, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 10))])
+@pytest.mark.slow
+@pytest.mark.parametrize("last", [0, 3, 7, 10])
 def test_interrupted_at_a_call(last, uninterrupted, tmp_path):
     before = interrupted(tmp_path, last)
     likelihood = Likelihood()
@@ -135,7 +136,7 @@ def test_interrupted_at_every_call(uninterrupted, tmp_path):
     check_same(result, tmp_path, uninterrupted)
 
 
-@pytest.mark.parametrize("number", [0, 3])
+@pytest.mark.parametrize("number", [3, pytest.param(0, marks=pytest.mark.slow)])
 def test_interrupted_as_the_state_is_written(number, uninterrupted, tmp_path, monkeypatch):
     original, written = saved.save_arrays, []
 
@@ -181,12 +182,14 @@ def test_an_empty_folder_with_leftovers(uninterrupted, tmp_path):
     assert not list(tmp_path.glob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_copied_elsewhere(uninterrupted, tmp_path):
     interrupted(tmp_path / "a", 9)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     check_same(infer(tmp_path / "b"), tmp_path / "b", uninterrupted)
 
 
+@pytest.mark.slow
 def test_the_executor_changes_nothing(uninterrupted, tmp_path):
     check_same(infer(tmp_path, executor="threads:2"), tmp_path, uninterrupted)
 
@@ -196,6 +199,7 @@ def test_interrupted_in_one_executor_and_finished_in_another(uninterrupted, tmp_
     check_same(infer(tmp_path, executor="threads:2"), tmp_path, uninterrupted)
 
 
+@pytest.mark.slow
 def test_without_a_folder_the_run_is_the_same(uninterrupted):
     result = infer(None)
     np.testing.assert_array_equal(result.samples, uninterrupted[0].samples)
@@ -337,7 +341,7 @@ def recorded(folder):
     return [np.array(json.loads(line)["x"]).tobytes() for line in lines]
 
 
-@pytest.mark.parametrize(("kills", "budget"), [(3, 11), pytest.param(10, 40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "budget"), [(1, 11), pytest.param(10, 40, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(kills, budget, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     killed_run.run(whole, tmp_path / "calls whole", budget)

@@ -47,6 +47,7 @@ def kinked():
     return run(sorted_lines, BOX)
 
 
+@pytest.mark.slow
 def test_a_kink_where_two_parameters_are_equal_costs_nothing(kinked):
     """In one order of the parameters it is a Gaussian. A surrogate of both orders took 36 to 39 evaluations."""
     assert kinked.converged, kinked.status
@@ -64,6 +65,7 @@ def test_draws_are_in_all_orders_and_the_emulator_is_symmetric(kinked):
     np.testing.assert_allclose(predictor.log_likelihood(x[:, ::-1]), kinked.emulator.log_likelihood(x), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_parameters_in_order_have_one_mode_and_the_same_evidence():
     result = run(two_lines, ORDERED)
     assert result.converged, result.status

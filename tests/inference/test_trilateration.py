@@ -39,7 +39,7 @@ def test_a_normal_posterior_needs_no_probes(d):
 
 
 @pytest.mark.parametrize("d", [2, 3, 4])
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
 def test_probes_close_in_on_a_second_mode(seed, d):
     """Of which only far points were seen: the radius of the best of them falls below 2 within 6 d probes."""
     rng = np.random.default_rng(seed)
@@ -59,7 +59,7 @@ def test_probes_close_in_on_a_second_mode(seed, d):
     assert max(fruitless_rounds(nearest[:i], [False] * i) for i in range(len(nearest))) < patience(d)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
 def test_a_round_mode_is_found_beside_a_stretched_one(seed):
     """Whose shape says nothing about that of the other: the radius of the best point there falls below 2."""
     rng = np.random.default_rng(seed)
@@ -116,6 +116,7 @@ def test_noise_is_no_sign_of_another_mode():
     assert unexplained(0.0) > 0
 
 
+@pytest.mark.slow
 def test_many_points_close_in_on_a_second_mode_as_few_do():
     t = np.concatenate([points(2000), 0.3 + 0.05 * np.random.default_rng(0).standard_normal((500, 2))])
     t = t[((t > 0.0) & (t < 1.0)).all(1) & (np.abs(t - 0.75).max(1) > 0.1)]

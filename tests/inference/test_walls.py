@@ -50,6 +50,7 @@ def test_a_wall_of_the_usual_mark():
     assert check(-1e30, "half-space", 1).n_evaluations < 80
 
 
+@pytest.mark.slow
 def test_values_near_the_end_of_all_numbers():
     """A half-line where a program overflows, with a normal density on the rest."""
     result = surrogate.infer(

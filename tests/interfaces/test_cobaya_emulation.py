@@ -305,6 +305,7 @@ def test_a_likelihood_of_a_run_alone_without_a_call():
         likelihoods_of(result, ["date"])
 
 
+@pytest.mark.slow
 def test_a_chain_is_written_while_a_run_with_emulated_theories_goes_on(tmp_path, monkeypatch):
     written = []
     monkeypatch.setattr(OutputFiles, "write_chain", lambda _, columns: written.append(columns))

@@ -40,6 +40,7 @@ def loaded(name, **options):
     return info
 
 
+@pytest.mark.slow
 def test_dark_energy():
     _, sampler = run(loaded("cobaya_desi.yaml", max_evaluations=25, n_samples=200))
     sample = sampler.products()["sample"]

@@ -109,7 +109,7 @@ def module(monkeypatch):
 
 def run(module, pool=None, **options):
     ini = configparser.ConfigParser()
-    ini.read_dict({"surrogate": {"n_samples": "2000", "seed": "1", "max_evaluations": "200"} | options})
+    ini.read_dict({"surrogate": {"n_samples": "2000", "seed": "1", "max_evaluations": "60"} | options})
     sampler = module.SurrogateSampler(ini, Pipeline(), Output(), pool)
     sampler.config()
     while not sampler.is_converged():
@@ -136,14 +136,15 @@ def test_chain_and_finals(module):
 
 def test_pool_maps_batches(module):
     Pool.calls = 0
-    sampler = run(module, Pool(), max_evaluations="12")
+    sampler = run(module, Pool(), max_evaluations="12", n_samples="200")
     assert 0 < Pool.calls < 12
     assert sampler.output.finals["n_evaluations"] == 12
 
 
 def test_resumes(module, tmp_path):
     folder = str(tmp_path / "run")
-    first = run(module, output_folder=folder, max_evaluations="10")
-    second = run(module, output_folder=folder, max_evaluations="16", resume="true")
+    short = {"output_folder": folder, "n_samples": "200"}
+    first = run(module, max_evaluations="10", **short)
+    second = run(module, max_evaluations="12", resume="true", **short)
     assert first.output.finals["n_evaluations"] == 10
-    assert second.output.finals["n_evaluations"] == 16
+    assert second.output.finals["n_evaluations"] == 12

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 import surrogate
 from tests.inference.test_parallel import ENVIRONMENT, MPIRUN, with_mpi
@@ -36,6 +37,7 @@ def learn(folder, **given):
     return surrogate.label(table(), oracle=oracle, output=folder, budget=36, batch_size=12, progress=False, **given)
 
 
+@pytest.mark.slow
 @with_mpi
 def test_ranks_make_no_difference(tmp_path):
     learn(tmp_path / "one").close()

@@ -98,7 +98,9 @@ def test_equal_labels_make_no_model():
 def test_audit_share(audit, share):
     """The mean over 40 seeds within 4 standard errors of a rounded count of 7 rows (at most 1/2 each)."""
     pool = pool_of(120, labelled=30)
-    counts = [chosen(pool, start(pool), 7, seed=s, audit=audit).random.sum() for s in range(40)]
+    model = fit(pool, start(pool), settings())
+    batches = [choose(pool, start(pool), settings(seed=s, audit=audit), 7, model) for s in range(40)]
+    counts = [batch.random.sum() for batch in batches]
     assert abs(np.mean(counts) - 7 * share) <= 4 * 0.5 / np.sqrt(40) * (share not in (0.0, 1.0))
 
 

@@ -40,9 +40,9 @@ def process(data):
 
 @pytest.fixture(scope="module")
 def short():
-    """A quarter of the epochs: what is tested does not depend on how good the networks are."""
+    """Few epochs: what is tested does not depend on how good the networks are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "Schedule", functools.partial(training.Schedule, epochs=64))
+        patch.setattr(training, "Schedule", functools.partial(training.Schedule, epochs=16))
         yield
 
 
@@ -220,8 +220,9 @@ def test_equal_rows_are_in_one_fold(rng):
     assert np.bincount(parts).tolist() == [24] * 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["kfac", "swag"])
-def test_networks_with_other_posteriors(kind):
+def test_networks_with_other_posteriors(kind, short):
     rng = np.random.default_rng(5)
     x = rng.uniform(-1, 1, (40, 3))
     y = np.sin(3 * x[:, 0]) + x[:, 1]

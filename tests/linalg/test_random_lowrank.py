@@ -103,6 +103,7 @@ def test_the_law_of_two_pivots(method):
     assert ((counts / draws - expected).abs() <= 5.0 * error + 1e-12).all()
 
 
+@pytest.mark.slow
 def test_random_pivots_are_near_the_best_and_uniform_ones_are_not(unequal):
     """Of 2,500 points in 20 clusters with 60 outliers.
 

@@ -137,8 +137,15 @@ def test_numbers_survive_their_file(pair, tmp_path):
         assert all(file[name].dtype.kind in "fiuU" for name in file.files)
 
 
+OFTEN = ("infeasible and warped", "coupled")  # the others with -m slow
+
+
 @pytest.mark.parametrize(
-    "case", ["plain", "infeasible and warped", "infeasible by a machine", "coupled", "divided", "decades"]
+    "case",
+    [
+        pytest.param(case, marks=[pytest.mark.slow] * (case not in OFTEN))
+        for case in ("plain", "infeasible and warped", "infeasible by a machine", "coupled", "divided", "decades")
+    ],
 )
 def test_a_program_runs_without_the_package(case, tmp_path):
     predictor = emulator_of(**CASES[case]).predictor(NAMES, BOUNDS)

@@ -53,9 +53,9 @@ def error(model, x=X[1000:], y=Y[1000:]):
         (Recipe("int8"), "npz", 0.5, 0.02),
         (Recipe("bf16"), "npz", 0.65, 0.02),
         (Recipe("int8", prune=0.7, steps=500), "npz", 0.4, 0.1),
-        (Recipe("int8", activations="dynamic"), "pt2", 1.0, 0.02),
+        pytest.param(Recipe("int8", activations="dynamic"), "pt2", 1.0, 0.02, marks=pytest.mark.slow),
         (Recipe("int8", activations="static", aware=True, steps=100), "pt2", 1.0, 0.05),
-        (Recipe("float32", prune=0.5, structured=True, steps=500), "pt2", 1.0, 0.1),
+        pytest.param(Recipe("float32", prune=0.5, structured=True, steps=500), "pt2", 1.0, 0.1, marks=pytest.mark.slow),
     ],
     ids=["int8", "bf16", "pruned", "integers", "aware", "units"],
 )
@@ -136,7 +136,11 @@ def test_a_saved_classifier_gives_the_same_probabilities(classifier, tmp_path):
 
 @pytest.mark.parametrize(
     ("recipe", "suffix"),
-    [(Recipe("int8"), "npz"), (Recipe("int8", prune=0.5, steps=300), "npz"), (Recipe("bf16"), "pt2")],
+    [
+        (Recipe("int8"), "npz"),
+        (Recipe("int8", prune=0.5, steps=300), "npz"),
+        pytest.param(Recipe("bf16"), "pt2", marks=pytest.mark.slow),
+    ],
     ids=["int8", "pruned", "program"],
 )
 def test_a_smaller_file_of_a_classifier(classifier, tmp_path, recipe, suffix):
@@ -185,7 +189,9 @@ def snippets():
     return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize(("suffix", "word"), [("npz", "np.load("), ("pt2", "torch.export.load(")])
+@pytest.mark.parametrize(
+    ("suffix", "word"), [("npz", "np.load("), pytest.param("pt2", "torch.export.load(", marks=pytest.mark.slow)]
+)
 def test_the_reader_of_the_page_needs_nothing_of_this_package(model, tmp_path, suffix, word):
     path, rows = tmp_path / f"small.{suffix}", tmp_path / "rows.txt"
     activations = "dynamic" if suffix == "pt2" else "none"

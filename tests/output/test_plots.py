@@ -52,7 +52,7 @@ def test_unknown_endings_are_refused(tmp_path):
         save_corner(result().draws, result().record, tmp_path / "corner.txt")
 
 
-@pytest.mark.parametrize("d", [1, 2, 4])
+@pytest.mark.parametrize("d", [1, 3])
 def test_corner_has_a_panel_per_pair_and_shows_every_point(d):
     figure = corner(first(result(), d))
     panels = [axes for axes in figure.axes if axes.axison]
@@ -105,8 +105,9 @@ matplotlib.use("svg")
 matplotlib.rcParams["font.size"] = 17
 before = dict(matplotlib.rcParams)
 from tests.finished import result
-result().plot({str(tmp_path / "corner.png")!r})
-result().report({str(tmp_path / "report.html")!r})
+run = result()
+run.plot({str(tmp_path / "corner.png")!r})
+run.report({str(tmp_path / "report.html")!r})
 import sys
 assert dict(matplotlib.rcParams) == before
 assert "matplotlib.pyplot" not in sys.modules

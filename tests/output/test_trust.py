@@ -61,20 +61,14 @@ def test_numbers_are_marked_by_their_limits(run):
     assert signals["moved"][4] == "good"
 
 
-def test_the_report_says_where_the_run_comes_from(run):
+def test_the_report_says_where_the_run_comes_from_and_shows_sections_of_others(run):
     origin = Origin("model:likelihood", "python model.py --fast", "runs/x", 7, 1.7e9, "node1", 4, 100.0)
-    page = report_html(
-        *parts(replace(run, record=replace(run.record, origin=origin, priors=("uniform", "norm(0, 2)"))))
-    )
+    known = replace(run, record=replace(run.record, origin=origin, priors=("uniform", "norm(0, 2)")))
+    page = report_html(*parts(known), further=[("Posterior predictive", "<p>here</p>")])
     for words in ("model:likelihood", "python model.py --fast", "2023-11-14", "node1", "norm(0, 2)", "busy"):
         assert words in page, words
     assert "its support" not in page
-
-
-def test_sections_of_others_are_shown(run):
-    assert "<h2>Posterior predictive</h2>\n<p>here</p>" in report_html(
-        *parts(run), further=[("Posterior predictive", "<p>here</p>")]
-    )
+    assert "<h2>Posterior predictive</h2>\n<p>here</p>" in page
 
 
 def test_a_reference_is_drawn_over_the_posterior(run, tmp_path):

@@ -71,7 +71,9 @@ def run(name, seed=0, start=None, **options):
     return sample_ensemble(density, walkers, **{"rng": rng, "ess": 4000, "bounds": bounds} | options)
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("normal 16", "half-line"))) for n in TARGETS]
+)
 def test_moments_and_marginals_are_those_of_the_target(name):
     chain = run(name)
     exact = TARGETS[name][1](400_000, np.random.default_rng(1))

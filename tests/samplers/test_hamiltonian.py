@@ -73,6 +73,7 @@ def test_the_same_generator_gives_the_same_draws():
     assert torch.equal(first.x, second.x)
 
 
+@pytest.mark.slow
 def test_a_wall_of_infinite_energy_is_never_crossed():
     def half(x):
         return torch.where(x[0] > 0, 0.5 * x.square().sum(), torch.inf)

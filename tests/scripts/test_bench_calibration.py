@@ -61,6 +61,7 @@ def test_exact_posteriors_pass_and_narrow_ones_do_not(calibration):
         assert (abs(np.mean(z**2) - 1.0) < 5.0 * np.sqrt(2.0 / len(z))) == right
 
 
+@pytest.mark.slow
 def test_runs_are_measured(calibration):
     model = calibration.MODELS["means"]
     rows = [calibration.measured(model, seed) for seed in range(2)]

@@ -55,6 +55,7 @@ def bench(suite, *words):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_one_that_works_and_one_that_does_not(suite):
     done = bench(suite, "--seeds", "1", "--output", str(suite / "runs.csv"))
     assert done.returncode == 0, done.stderr
@@ -69,6 +70,7 @@ def test_one_that_works_and_one_that_does_not(suite):
     assert done.stdout.splitlines()[-1].endswith("| 0/1 |")
 
 
+@pytest.mark.slow
 def test_own_targets_need_no_folder():
     command = [sys.executable, str(SCRIPT), "--problems", "gaussian2", "--seeds", "2-2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

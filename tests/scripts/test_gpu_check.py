@@ -21,6 +21,7 @@ def environment():
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.slow
 def test_the_linear_algebra_is_as_wanted_on_the_cpu():
     done = run("--device", "cpu", "--only", "triton,cholesky,million,half,cg,preconditioner,svd,selection,fused")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -43,6 +44,7 @@ def test_names_that_it_does_not_know_are_refused():
     assert "--only takes names of" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_check_that_takes_too_long_is_killed_and_the_others_run():
     done = run("--device", "cpu", "--only", "triton,million,svd", "--limit", "0")
     assert "| million | million | killed: longer than its limit or than the budget |" in done.stdout

@@ -52,7 +52,7 @@ def same(ending, other):
     return np.array_equal(ending.state.data.x, other.state.data.x)
 
 
-@pytest.mark.parametrize("kept", [0, 3, 7, 9])
+@pytest.mark.parametrize("kept", [7, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 3, 9))])
 def test_a_journal_alone_is_enough_to_go_on(tmp_path, whole, kept):
     run(tmp_path)
     folder = RunFolder(tmp_path)
@@ -65,7 +65,7 @@ def test_a_journal_alone_is_enough_to_go_on(tmp_path, whole, kept):
     assert len(folder.journal.read()) == len(records)
 
 
-@pytest.mark.parametrize("then", [False, True])
+@pytest.mark.parametrize("then", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_run_may_change_its_mode(tmp_path, then):
     first = run(tmp_path, asynchronous=not then, executor=make_executor("threads:2"), budget=Budget(9))
     known = {r.x.tobytes() for r in RunFolder(tmp_path).journal.read()}
@@ -106,6 +106,7 @@ def test_failures_end_a_run_beyond_their_limit():
     assert not ending.interrupted
 
 
+@pytest.mark.slow
 def test_nothing_but_failures_ends_a_run():
     ending = run(posterior=Posterior(Failing(8), TARGET.bounds), budget=Budget(200))
     assert "each of the last 20 evaluations failed" in ending.reason
@@ -234,7 +235,7 @@ class TestNoPointTwice:
         assert len(set(called)) == len(called) == calls(ending.state) >= 60
 
     @pytest.mark.parametrize("asynchronous", [False, True])
-    @pytest.mark.parametrize("known", [[3, 0, 5], [2, 3]])
+    @pytest.mark.parametrize("known", [[3, 0, 5], pytest.param([2, 3], marks=pytest.mark.slow)])
     @pytest.mark.parametrize("told", [False, True])
     def test_a_design_with_gaps(self, tmp_path, asynchronous, known, told):
         """Of an asynchronous run that ended early: in the journal, or in a state without a surrogate too."""
@@ -251,7 +252,7 @@ class TestNoPointTwice:
         points = [r.x.tobytes() for r in RunFolder(tmp_path).journal.read()]
         assert len(set(points)) == len(points) == calls(ending.state) == 9
 
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
     def test_runs_that_end_at_any_moment_and_go_on_in_any_mode(self, tmp_path, seed):
         rng = np.random.default_rng(seed)
         for asynchronous in rng.integers(2, size=4).astype(bool):
@@ -341,15 +342,16 @@ def test_points_under_way_are_asked_for_again(tmp_path):
 class TestPending:
     """Points under way."""
 
+    @pytest.fixture(scope="class")
     def state(self):
         return run(budget=Budget(8)).state
 
-    def test_nothing_pending_is_a_plain_batch(self):
-        loop, state = PosteriorLoop(Setup(POSTERIOR.prior)), self.state()
+    def test_nothing_pending_is_a_plain_batch(self, state):
+        loop = PosteriorLoop(Setup(POSTERIOR.prior))
         assert np.array_equal(loop.ask(state), loop.ask(state, np.empty((0, 2)), loop.setup.n_batch))
 
-    def test_a_pending_point_is_not_chosen_again(self):
-        loop, state = without(PosteriorLoop(Setup(POSTERIOR.prior)), "explore"), self.state()
+    def test_a_pending_point_is_not_chosen_again(self, state):
+        loop = without(PosteriorLoop(Setup(POSTERIOR.prior)), "explore")
         first = loop.ask(state, None, 4)
         second = loop.ask(state, first, 4)
         assert not {x.tobytes() for x in first} & {x.tobytes() for x in second}

@@ -83,6 +83,7 @@ def test_likelihood_sees_names_and_integers_and_every_level_was_looked_at(result
     assert len(np.unique(result.data.x, axis=0)) == len(result.data)
 
 
+@pytest.mark.slow
 def test_summary_files_and_report_tell_the_probabilities(result, folder, tmp_path):
     summary = result.summary()
     assert re.search(r"^kind  a 0\.\d{3} \+- 0\.\d{3}, b 0\.\d{3} \+- 0\.\d{3}$", summary, re.MULTILINE)
@@ -125,6 +126,7 @@ def test_a_run_is_resumed_bit_for_bit(result, tmp_path):
     assert '"x": [' in (tmp_path / "evaluations.jsonl").read_text().splitlines()[0]
 
 
+@pytest.mark.slow
 def test_threads_make_the_same_run(result):
     again = surrogate.infer(log_likelihood, PRIOR, seed=1, executor="threads:2", mode="sync", **LIMITS)
     np.testing.assert_array_equal(again.data.x, result.data.x)
@@ -166,6 +168,8 @@ def test_a_run_needs_a_continuous_parameter():
 
 
 def test_a_run_without_them_has_no_probabilities():
-    result = surrogate.infer(lambda x: -0.5 * (x / 0.1) ** 2, {"x": (-1, 1)}, n_samples=200, progress=False)
+    result = surrogate.infer(
+        lambda x: -0.5 * (x / 0.1) ** 2, {"x": (-1, 1)}, n_samples=200, max_evaluations=5, progress=False
+    )
     with pytest.raises(ValueError, match="no categories or integers"):
         result.probabilities("x")
