@@ -20,6 +20,7 @@ LONG = {
     "export",
     "failing_points",
     "gradients",
+    "label_by_hand",
     "observables",
     "which_model",
 }  # run with -m slow

@@ -24,6 +24,7 @@ def runs(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_models_are_compared_from_their_folders(runs, tmp_path, capsys):
     page = tmp_path / "page.html"
     assert main(["compare", str(runs / "narrow"), str(runs / "wide"), "--n-data", "5", "--html", str(page)]) == 0

@@ -69,6 +69,7 @@ class TestThreads(ExecutorContract):
     make = staticmethod(lambda: ThreadPoolExecutor(2))
 
 
+@pytest.mark.slow
 class TestProcesses(ExecutorContract):
     make = staticmethod(lambda: ProcessExecutor(2))
 

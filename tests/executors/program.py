@@ -63,7 +63,6 @@ def run(target, *, seconds=0.0, bad=0.0, fail_rank=-1, **options):
     return {
         "sha": hashlib.sha256(result.data.x.tobytes() + result.data.y.tobytes()).hexdigest(),
         "target": target,
-        "mode": options.get("mode"),
         "rank": rank,
         "n": result.n_evaluations,
         "converged": result.converged,

@@ -106,6 +106,7 @@ def test_misuse_is_told(result) -> None:
         result.observables().save("outputs.txt")
 
 
+@pytest.mark.slow
 def test_sums_of_parts_of_a_log_likelihood() -> None:
     def log_likelihood(x):
         one = -0.5 * float((((A @ x - Y)[ROWS["one"]]) ** 2).sum()) / 0.01

@@ -118,23 +118,9 @@ def test_the_same_evaluations_from_local_executors(executor, serial_gauss2):
     assert program.run("gauss2", executor=executor, mode="sync")["sha"] == serial_gauss2["sha"]
 
 
-@pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory):
-    """What two ranks made of a synchronous run and of an asynchronous one, and the folder of the latter."""
-    folder = tmp_path_factory.mktemp("asynchronous")
-    synchronous = {"target": "gauss2", "mode": "sync"}
-    asynchronous = {"target": "gauss2", "seconds": 0.05, "mode": "async", "output": str(folder)}
-    rows = on_ranks(2, synchronous, asynchronous)
-    return (
-        [row for row in rows if row["mode"] == "sync"],
-        [row for row in rows if row["mode"] == "async"],
-        folder,
-    )
-
-
 @with_mpi
-def test_the_same_evaluations_from_mpirun_and_the_result_on_all_ranks(two_ranks, serial_gauss2):
-    rows = two_ranks[0]
+def test_the_same_evaluations_from_mpirun_and_the_result_on_all_ranks(serial_gauss2):
+    rows = on_ranks(2, {"target": "gauss2", "mode": "sync"})
     assert sorted(row["rank"] for row in rows) == [0, 1]
     assert {row["sha"] for row in rows} == {serial_gauss2["sha"]}
     assert all(row["predicted"] == rows[0]["predicted"] for row in rows)
@@ -327,10 +313,11 @@ def test_asynchronous(executor, tmp_path):
     assert len({r.x.tobytes() for r in records}) == len(records) <= row["n"]
 
 
+@pytest.mark.slow
 @with_mpi
-def test_asynchronous_over_ranks(two_ranks):
-    _, rows, folder = two_ranks
+def test_asynchronous_over_ranks(tmp_path):
+    rows = on_ranks(3, {"target": "gauss4", "seconds": 0.05, "mode": "async", "output": str(tmp_path)})
     assert rows[0]["converged"]
-    assert close(rows[0], "gauss2")
-    workers = {r.evaluation.worker for r in journalled(folder)}
-    assert len(workers) == 2  # rank 0 among them
+    assert close(rows[0], "gauss4")
+    workers = {r.evaluation.worker for r in journalled(tmp_path)}
+    assert len(workers) == 3  # rank 0 among them

@@ -179,7 +179,7 @@ def test_a_run_does_not_depend_on_the_seam(shift, concentration):
 
 def test_circular_summaries():
     """The mean across the seam is no number in the middle of the box, and the sd is that about it."""
-    result, _ = run(0.24)
+    result, _ = run(0.24, 3.0)
     assert result.periodic == (True, False)
     assert 0.0 <= result.check["hidden_mode"] < 0.2
     exact = np.angle(quadrature()[0]) + 0.24

@@ -130,7 +130,7 @@ TARGETS = {
     "gaussian 8": (lambda: likelihoods.gaussian(8), 0.03),
     "banana": (likelihoods.banana, 0.1),
 }
-LONG = {"truncated 4", "gaussian 2", "ring", "forbidden 3", "gaussian 8", "banana"}  # run with -m slow
+LONG = {"gaussian 1", "truncated 4", "gaussian 2", "ring", "forbidden 3", "gaussian 8", "banana"}  # run with -m slow
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in TARGETS])
@@ -167,7 +167,9 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("by name", "zero-dimensional array"))) for n in KINDS]
+)
 def test_kinds_of_likelihoods_give_the_same_run(name, plain):
     """Of the run of an array its design and its first batch."""
     log_likelihood, options = KINDS[name]

@@ -54,7 +54,9 @@ def error(model, x=X[1000:], y=Y[1000:]):
         (Recipe("bf16"), "npz", 0.65, 0.02),
         (Recipe("int8", prune=0.7, steps=500), "npz", 0.4, 0.1),
         pytest.param(Recipe("int8", activations="dynamic"), "pt2", 1.0, 0.02, marks=pytest.mark.slow),
-        (Recipe("int8", activations="static", aware=True, steps=100), "pt2", 1.0, 0.05),
+        pytest.param(
+            Recipe("int8", activations="static", aware=True, steps=100), "pt2", 1.0, 0.05, marks=pytest.mark.slow
+        ),
         pytest.param(Recipe("float32", prune=0.5, structured=True, steps=500), "pt2", 1.0, 0.1, marks=pytest.mark.slow),
     ],
     ids=["int8", "bf16", "pruned", "integers", "aware", "units"],

@@ -54,6 +54,7 @@ def exact_ranks(calibration, width):
     return ranks, calibration.standardised(ranks, exact)
 
 
+@pytest.mark.slow
 def test_exact_posteriors_pass_and_narrow_ones_do_not(calibration):
     for width, right in ((1.0, True), (0.7, False)):
         ranks, z = exact_ranks(calibration, width)

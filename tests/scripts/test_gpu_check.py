@@ -38,6 +38,7 @@ def test_every_part_is_there():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_names_that_it_does_not_know_are_refused():
     done = run("--device", "cpu", "--only", "nothing")
     assert done.returncode == 2
