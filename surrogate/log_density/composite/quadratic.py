@@ -33,7 +33,8 @@ _WIDER = 0.5  # of the range of a fast parameter on each side; beyond, polynomia
 _WRONG = 0.3  # nats by which an expansion may miss an evaluation near the best ...
 _WRONG_OF_DEPTH = 0.1  # ... plus this for each nat of its depth
 _EXACT, _EXACT_OF_DEPTH = 0.03, 0.01  # the same for a quadratic that needs no correction
-_JUDGED = 5  # evaluations near the centre, and it, that decide on logarithms
+_JUDGED = 5  # evaluations that decide on logarithms, at least ...
+_TRIED = 5.0  # ... and the nats below the centre where they do
 _KEPT = 6  # last answers that are kept: a surrogate is built several times
 _CHECKED = 10.0  # depth in nats of the evaluations that are checked
 _FELT = 1e-8  # nats that a direction must change to be a component
@@ -152,35 +153,44 @@ def quadratic_of(
 def _logs_help(source: Rows, x: Array, outputs: Array, layout: Layout, y: Array) -> bool:
     """Whether the comparison is more of a quadratic in the logarithms of positive outputs.
 
-    This is judged by the first evaluations that are near the centre, so that later ones do not change the answer.
+    This is judged by the evaluations up to the centre, so that later ones do not change the answer.
     """
     centre = centre_of(y)
-    near = np.flatnonzero(np.abs(y - y[centre]) < _CHECKED)
-    if len(near) < _JUDGED:
+    first = max(_JUDGED, centre + 1)
+    if len(y) < first:
         return False
-    first = max(int(near[_JUDGED - 1]), centre) + 1
     errors = []
     for logs in (False, True):
         directions = source.directions(centre, x, outputs, layout, logs=logs)
         if ("error", first) not in directions.answers:
-            directions.answers["error", first] = _error(directions, x[:first], outputs[:first], y[:first])
+            directions.answers["error", first] = _error(directions, outputs[:first], y[:first] - y[centre])
         errors.append(directions.answers["error", first])
         if errors[0] <= 1.0:
             return False
     return errors[1] < errors[0]
 
 
-def _error(directions: Directions, x: Array, outputs: Array, y: Array) -> float:
-    """Largest error of the plain quadratic at evaluations near the best, in units of the tolerance of an exact one."""
+def _error(directions: Directions, outputs: Array, height: Array) -> float:
+    """Largest error of the plain quadratic towards some evaluations, in units of the tolerance of an exact one.
+
+    Evaluations far below the centre or above it are replaced by outputs between theirs and those of the centre, because
+    there may be none near it.
+
+    Args:
+        directions: Directions about the centre.
+        outputs: Outputs of the evaluations, with shape (n, M).
+        height: Their log-likelihoods relative to the centre, with shape (n,); -inf allowed.
+    """
     rows, coordinates = directions.of(outputs)
-    near = y.max() - y < _CHECKED
-    nodes = _nodes_of(directions, x[near], len(rows))
-    if nodes is None:
+    found = directions.quadratic(directions.x, len(rows), both_sides=True)
+    if found is None:
         return np.inf
-    scores, back = _components(nodes.hessian[0], coordinates, allowed=np.full(len(x), _EXACT), size=None)
-    depth = y.max() - y[near]
-    error = np.abs(_along(nodes, back).value(scores[near], x[near]) - y[near])
-    return float((error / (_EXACT + _EXACT_OF_DEPTH * depth)).max())
+    constant, slope, hessian = found
+    share = np.sqrt(_TRIED / np.maximum(np.abs(height), _TRIED))
+    points = coordinates[np.isfinite(height)] * share[np.isfinite(height), None]
+    values = np.array([directions.compare(directions.x, z @ rows) for z in points])
+    error = np.abs(constant + ((slope + 0.5 * points @ hessian) * points).sum(1) - values)
+    return float((error / (_EXACT + _EXACT_OF_DEPTH * np.abs(values - constant))).max())
 
 
 def _quadratic_along(
@@ -267,12 +277,15 @@ def _components(hessian: Array, coordinates: Array, *, allowed: Array, size: int
     Returns:
         The components of the evaluations, with shape (n, K), and the map from components to coordinates, (m, K).
     """
-    values, vectors = np.linalg.eigh(-hessian)
-    along = coordinates @ vectors
+    # In units of the largest coordinates: along directions that evaluations hardly share, second differences of rounding
+    # errors are large numbers, and would hide what is felt along others.
+    unit = np.abs(coordinates).max(0)
+    values, vectors = np.linalg.eigh(-hessian * unit * unit[:, None])
+    along = (coordinates / unit) @ vectors
     felt = values * (along**2).max(0) > _FELT
     root = np.sqrt(values[felt])
     turn, scores = principal_components(along[:, felt] * root, allowed=allowed, size=size)
-    return scores, (vectors[:, felt] / root) @ turn
+    return scores, unit[:, None] * (vectors[:, felt] / root) @ turn
 
 
 def _with(x: Array, j: int, value: float) -> Array:
