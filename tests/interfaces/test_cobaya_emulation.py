@@ -246,6 +246,65 @@ def test_cheap_theories_are_not_emulated_by_default(monkeypatch):
     assert emulated(model, prior_of(model).bounds, "auto", np.random.default_rng(1), model.log) is None
 
 
+def test_auto_is_the_default_and_says_what_it_chose(caplog):
+    wanted = info(Data)
+    wanted["likelihood"]["data"] = {"external": Data, "speed": 1000}
+    with caplog.at_level("INFO"):
+        updated, _ = run(deepcopy(wanted), test=True)
+    assert updated["sampler"]["surrogate"]["emulate"] == ["curve"]
+    assert "emulate: auto chose theory, since its calls are the cost of the run: 13 numbers of curve" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("speeds", "sampler", "reason"),
+    [
+        ((1000, 1e6), {}, "theories take 0.001 s per call, less than 0.005 s"),
+        ((1, 2), {}, "theories take 1 s per call, less than 10 times the 0.5 s of the likelihoods"),
+        ((1, 1000), {"executor": "files:calls"}, r"the executor files:... cannot carry products"),
+        ((1, 1000), {"integers": ["a"]}, "the option integers is for learned log-likelihoods alone"),
+    ],
+)
+def test_auto_learns_the_log_likelihood_where_that_is_better_or_safer(speeds, sampler, reason, caplog):
+    wanted = info(Data, **sampler)
+    wanted["theory"]["curve"] = {"external": Curve, "speed": speeds[0]}
+    wanted["likelihood"]["data"] = {"external": Data, "speed": speeds[1]}
+    with caplog.at_level("INFO"):
+        updated, _ = run(wanted, test=True)
+    assert updated["sampler"]["surrogate"]["emulate"] == "none"
+    assert "emulate: auto chose none, so the log-likelihood is learned: " + reason in caplog.text
+
+
+def test_auto_without_a_theory(caplog):
+    with caplog.at_level("INFO"):
+        run(
+            {
+                "likelihood": {"one": "lambda a: -0.5 * a**2"},
+                "params": {"a": {"prior": {"min": -5, "max": 5}}},
+                "sampler": {"surrogate": {}},
+            },
+            test=True,
+        )
+    assert "auto chose none, so the log-likelihood is learned: the model has no theory to emulate" in caplog.text
+
+
+def test_auto_leaves_a_model_that_it_cannot_emulate_as_it_was():
+    model = model_of(Interpolated)
+    before = dict(model.provider.requirement_providers)
+    assert emulated(model, prior_of(model).bounds, "auto", np.random.default_rng(1), model.log) is None
+    assert model.provider.requirement_providers == before
+
+
+def test_auto_takes_a_component_that_raises_for_one_that_cannot_be_emulated(monkeypatch, caplog):
+    def raises(*_, **__):
+        raise RuntimeError("no such table")
+
+    model = model_of(Data)
+    monkeypatch.setattr(Data, "logp", raises)
+    with caplog.at_level("INFO"):
+        assert emulated(model, prior_of(model).bounds, "auto", np.random.default_rng(1), model.log) is None
+    assert "auto chose none" in caplog.text
+
+
 @pytest.mark.parametrize("given", ["theroy", 3, [], [1]])
 def test_other_options_are_refused(given):
     with pytest.raises(ValueError, match="emulate must be one of auto, theory, none, or a list"):
@@ -294,7 +353,7 @@ def test_a_likelihood_of_a_run_alone_without_a_call():
     result = sampler.products()["result"]
     model, columns = model_of(Data, Spectra), [result.derived_names.index(f"chi2__{n}") for n in ("data", "spectra")]
     chi2 = np.array([-2.0 * model.logposterior(x, cached=False).loglikes for x in result.samples[:50]])
-    np.testing.assert_allclose(result.derived[:50, columns], chi2, atol=0.02)  # sds are 2.0 and 1.4
+    np.testing.assert_allclose(result.derived[:50, columns], chi2, atol=0.03, rtol=0.01)  # sds are 2.0 and 1.4
     calls = CALLS["curve"]
     alone = result.compare_with(likelihoods_of(result, ["data"]), n_samples=500)
     assert CALLS["curve"] == calls

@@ -18,6 +18,7 @@ __all__ = ["BatchError", "batch_error"]
 _UNIT = 0.25  # allowed error in nats at the best point ...
 _UNIT_PER_DEPTH = 0.1  # ... plus this for each nat of depth, because deep points matter less
 _NOISE_SDS = 2.5  # sds of the noise that do not count as an error; one in eighty is larger
+_STATED_SDS = 2.0  # sds that a surrogate of outputs stated and that do not count: its paths, which agree, contain them
 
 
 class BatchError:
@@ -49,28 +50,34 @@ def _largest(view: View) -> float:
     seen &= view.feasible(view.t) | (
         data.y_max - data.y < relevant_depth(view.d)
     )  # values that mark a wall are learned as infeasible
-    return batch_error(data.y[seen], state.predicted[seen, 0], data.y_max, noise=view.noise[seen])
+    stated = state.predicted[seen, 1] if view.learns_outputs else 0.0
+    return batch_error(data.y[seen], state.predicted[seen, 0], data.y_max, noise=view.noise[seen], stated=stated)
 
 
 def _is_surprised(view: View, last: Flags) -> bool:
     """Whether a point certain to be feasible was infeasible, or a point in the bulk was predicted infeasible."""
-    data, before = view.state.data, view.before
+    state, before = view.state, view.before
+    data = state.data
     if before is None:
         return False
     p = before.feasibility.probability(before.whiten(view.t[last]))
     infeasible = (~data.finite & (data.status != FAILED))[last]
+    if view.learns_outputs:  # which foresee values far down, where nothing depends on feasibility
+        infeasible &= ~(data.y_max - state.predicted[last, 0] > seen_depth(view.d))
     bulk = data.y_max - data.y[last] < bulk_depth(view.d)
     return bool((infeasible & (p >= 1.0)).any() or (bulk & (p <= 0.0)).any())
 
 
-def batch_error(y: Array, predicted: Array, y_max: float, *, noise: Array | float = 0.0) -> float:
+def batch_error(
+    y: Array, predicted: Array, y_max: float, *, noise: Array | float = 0.0, stated: Array | float = 0.0
+) -> float:
     """Largest |y - predicted| / (0.25 + 0.1 depth) over a batch, with the depth of the higher of the two.
 
-    Differences up to 2.5 standard deviations of the noise do not count.
+    Differences up to 2.5 standard deviations of the noise, and up to 2 of the stated errors, do not count.
     """
     if len(y) == 0:
         return 0.0
     top = max(y_max, float(predicted.max()))
     depth = top - np.maximum(y, predicted)
-    error = np.maximum(np.abs(y - predicted) - _NOISE_SDS * noise, 0.0)
+    error = np.maximum(np.abs(y - predicted) - _NOISE_SDS * noise - _STATED_SDS * stated, 0.0)
     return float((error / (_UNIT + _UNIT_PER_DEPTH * depth)).max())

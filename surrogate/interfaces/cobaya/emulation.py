@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CobayaObservables", "Pipeline", "UnsuitedError", "chosen", "emulated", "likelihoods_of"]
 
-_SLOWER = 10.0  # ratio of the theories' time to the likelihoods' above which emulation is the default
+_SLOWER = 10.0  # ratio of the theories' time to the likelihoods' above which emulation is the default ...
+_LONG = 5e-3  # ... and seconds of a call of the theories: shorter ones cost less than anything that is learned of them
 _NEAR_SLOWEST = 0.1  # share of the slowest theory's time above which another theory is slow too
 _TRIES = 10  # points tried in the search for a finite likelihood, where products are recorded
 _PERTURBED = 1.001  # factor by which numbers are changed to detect which a likelihood uses
@@ -80,9 +81,14 @@ class Pipeline:
             raise UnsuitedError(msg)
         self.likelihood = CobayaLikelihood(model, bounds)
         self.desk = Desk(products)
-        self._stand_in()
-        if products is None:
-            self._note()
+        before = dict(model.provider.requirement_providers)
+        try:
+            self._stand_in()
+            if products is None:
+                self._note()
+        except Exception:
+            model.provider.requirement_providers.update(before)
+            raise
 
     @property
     def slow_names(self) -> tuple[str, ...]:
@@ -450,7 +456,7 @@ def chosen(given: Any) -> Any:
 
 
 def emulated(
-    model: Model, bounds: Array, given: Any, rng: np.random.Generator, log: logging.Logger
+    model: Model, bounds: Array, given: Any, rng: np.random.Generator, log: logging.Logger, *, obstacle: str = ""
 ) -> CobayaObservables | None:
     """The target of a run that emulates theories; None if there is nothing to emulate or it is unsafe.
 
@@ -460,22 +466,26 @@ def emulated(
         given: The option ``emulate``, see ``chosen``.
         rng: Random numbers for the point where products are recorded.
         log: Logs what was chosen and why.
+        obstacle: Why other options of the run exclude emulation; empty if they do not.
 
     Raises:
         UnsuitedError: If emulation was requested but is impossible.
     """
-    if given == "none" or (given == "auto" and not model.theory):
+    if given == "none":
         return None
     try:
+        if obstacle:
+            raise UnsuitedError(obstacle)
         pipeline = _pipeline(model, bounds, given, rng)
-    except UnsuitedError as error:
+    except Exception as error:  # whatever a component raises when it is called is no reason for ``auto`` to end the run
         if given != "auto":
             raise
-        log.info("emulate: auto chose none, so the log-likelihood is learned: %s", error)
+        log.info("emulate: auto chose none, so the log-likelihood is learned: %s", error or type(error).__name__)
         return None
     count = sum(int(np.size(part)) for part in pipeline.outputs().values())
     log.info(
-        "emulate: %d numbers of %s are learned as functions of %s; %s",
+        "emulate: %s%d numbers of %s are learned as functions of %s; %s",
+        "auto chose theory, since its calls are the cost of the run: " if given == "auto" else "",
         count,
         ", ".join(pipeline.slow_names),
         ", ".join(pipeline.slow_parameters),
@@ -499,6 +509,9 @@ def _pipeline(model: Model, bounds: Array, given: Any, rng: np.random.Generator)
     if isinstance(given, list):
         return Pipeline(model, bounds, given, point)
     theories, likelihoods = sum(costs.theories.values()), sum(costs.likelihoods.values())
+    if given == "auto" and theories < _LONG:
+        msg = f"theories take {theories:.2g} s per call, less than {_LONG:g} s"
+        raise UnsuitedError(msg)
     if given == "auto" and theories < _SLOWER * likelihoods:
         msg = (
             f"theories take {theories:.2g} s per call, less than {_SLOWER:g} times the {likelihoods:.2g} s of the "

@@ -138,14 +138,30 @@ class SurrogateSampler(CovmatSampler):
 
         The choice replaces the option, so that a resumed run makes the same one.
         """
-        rng = np.random.default_rng(_whole_seed(self.seed))
-        try:
-            target = emulated(self.model, self._prior.bounds, self.emulate, rng, self.log)
-        except UnsuitedError as error:
-            raise LoggedError(self.log, "emulate: %s is impossible: %s", self.emulate, error) from error
-        self.emulate = "none" if target is None else list(target.pipeline.slow_names)
+        target, problem = None, ""
+        if mpi.is_main_process():  # its choice, which may depend on measured times, is that of all
+            try:
+                target = self._target_of(self.emulate)
+            except UnsuitedError as error:
+                problem = f"emulate: {self.emulate} is impossible: {error}"
+        names = "none" if target is None else list(target.pipeline.slow_names)
+        self.emulate, problem = mpi.share_mpi((names, problem))
+        if problem:
+            raise LoggedError(self.log, "%s", problem)
+        if not mpi.is_main_process():
+            target = self._target_of(self.emulate)
         self._updated_info["emulate"] = self.emulate  # what Cobaya writes and reads again
         return target
+
+    def _target_of(self, given: Any) -> CobayaObservables | None:
+        """See ``emulated``."""
+        rng = np.random.default_rng(_whole_seed(self.seed))
+        obstacle = ""
+        if self._prior.levels is not None:
+            obstacle = "the option integers is for learned log-likelihoods alone"
+        if isinstance(self.executor, str) and self.executor.startswith("files:"):
+            obstacle = "the executor files:... cannot carry products of theories"
+        return emulated(self.model, self._prior.bounds, given, rng, self.log, obstacle=obstacle)
 
     def _fast_params(self) -> list[str]:
         """Names of fast parameters: those given, or those in Cobaya's fast block."""

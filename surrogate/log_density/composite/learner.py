@@ -55,10 +55,13 @@ class CompositeLearner:
         """Parameters that fit the data, see ``surrogate.log_density.protocol.Learner``.
 
         Occasionally the log-likelihood itself is learned too, and replaces the outputs if its leave-one-out predictions
-        are better: see ``contest``.
+        are better: see ``contest``. It also does while no quadratic describes a comparison that is declared ``smooth``,
+        which would otherwise be called at all draws.
         """
         last = before if isinstance(before, CompositeParameters) else None
         scalar = before if isinstance(before, SurrogateParameters) else None
+        if OutputData(problem.data, problem.t, self.rows).misses:
+            return self.scalar.fit(problem, scalar, cold_start=cold_start, search=search, noise=noise)
         fitted = self._fit(problem, last, self._wide(problem) if last is None else last.logs, cold_start=cold_start)
         if fitted.exact:
             return fitted

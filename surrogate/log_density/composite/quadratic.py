@@ -277,8 +277,8 @@ def _components(hessian: Array, coordinates: Array, *, allowed: Array, size: int
     Returns:
         The components of the evaluations, with shape (n, K), and the map from components to coordinates, (m, K).
     """
-    # In units of the largest coordinates: along directions that evaluations hardly share, second differences of rounding
-    # errors are large numbers, and would hide what is felt along others.
+    # In units of the largest coordinates: along directions that evaluations hardly share, second differences are
+    # rounding errors divided by tiny steps, large numbers that would hide what is felt along others.
     unit = np.abs(coordinates).max(0)
     values, vectors = np.linalg.eigh(-hessian * unit * unit[:, None])
     along = (coordinates / unit) @ vectors

@@ -96,6 +96,12 @@ class OutputData:
         outputs = self.data.outputs[self.rows]
         return quadratic_of(self.source, self.x, outputs, self.layout, y, allowed=self._allowed, size=self.size)
 
+    @property
+    def misses(self) -> bool:
+        """Whether a comparison is declared ``smooth``, but its quadratic misses evaluations near the best."""
+        y = np.where(self.data.status == OK, self.data.y, -np.inf)[self.rows]
+        return self.source.smooth and bool(np.isfinite(y).any()) and self._quadratic is None
+
     @cached_property
     def reduction(self) -> Reduction:
         """The components of the outputs."""

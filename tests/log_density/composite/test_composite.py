@@ -11,6 +11,7 @@ from surrogate.inference.setup import Setup
 from surrogate.log_density.composite.comparison import CAUTION, GaussianComparison, GeneralComparison, comparison_of
 from surrogate.log_density.composite.parameters import CompositeParameters
 from surrogate.log_density.composite.reduction import Rows, reduce
+from surrogate.log_density.model import ScalarLogDensity
 from surrogate.log_density.restore import parameters_from_arrays
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.gaussian_data import GaussianData
@@ -179,3 +180,41 @@ def test_many_outputs_are_cheap() -> None:
     wide = np.random.default_rng(11).standard_normal((50_000, D))
     model, _, _ = learned(lambda x: wide @ x, n=10, compare=GaussianData(np.zeros(50_000), np.ones(50_000)))
     assert model.parameters.size == D
+
+
+class Cosines:
+    """A comparison that is declared to be smooth, and is not: it has as many modes as there are calls."""
+
+    smooth = True
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, outputs: Any, parameters: Any) -> float:  # noqa: ARG002
+        self.calls += 1
+        return 0.5 * float(np.cos(100.0 * np.asarray(outputs)).sum())
+
+
+def test_the_log_likelihood_is_learned_while_no_quadratic_describes_a_smooth_comparison() -> None:
+    """The comparison is called for the quadratic, not at draws."""
+    compare = Cosines()
+    model, _, setup = learned(compare=compare)
+    assert isinstance(model, ScalarLogDensity)
+    calls = compare.calls
+    assert calls < 5000
+    t = np.random.default_rng(5).random((1000, 3))
+    assert np.isfinite(model.predict(setup.scaled.to_unit(setup.prior.quantile(t)))[0]).all()
+    assert compare.calls == calls
+
+
+def test_a_smooth_comparison_that_is_a_quadratic_is_learned_by_its_outputs() -> None:
+    class Smooth:
+        smooth = True
+
+        def __call__(self, outputs: Any, parameters: Any) -> float:
+            r = np.asarray(outputs) + parameters["n"] * TEMPLATE - Y
+            return -0.5 * float(r @ np.linalg.inv(C) @ r)
+
+    model, _, _ = learned(compare=Smooth())
+    assert not isinstance(model, ScalarLogDensity)
+    assert not model.output_data.misses

@@ -49,6 +49,11 @@ class Case:
         self.source = Rows(self.target)
         self.calls = 0
 
+    def set(self, outputs):
+        """Replaces the outputs of the evaluations."""
+        pairs = zip(outputs, self.x, strict=True)
+        self.outputs, self.y = outputs, np.array([self.target.compare(LAYOUT, o[None], p[None])[0] for o, p in pairs])
+
     def counted(self, compare):
         def counting(outputs, parameters):
             self.calls += 1
@@ -164,11 +169,41 @@ def of_ratios(outputs, parameters):
 
 def test_logarithms_are_used_where_they_make_a_quadratic():
     case = Case(of_ratios)
-    case.outputs = np.exp(np.log(DATA) + 0.4 * (case.outputs / DATA - 1.0))
-    pairs = zip(case.outputs, case.x, strict=True)
-    case.y = np.array([case.target.compare(LAYOUT, o[None], p[None])[0] for o, p in pairs])
+    case.set(np.exp(np.log(DATA) + 0.4 * (case.outputs / DATA - 1.0)))
     reduction, found = case.quadratic()
     assert reduction.logs.all()
     assert found.correction is None
     np.testing.assert_allclose(reduction.outputs(reduction.scores), case.outputs, rtol=1e-3)
     np.testing.assert_allclose(found.value(reduction.scores, case.x), case.y, atol=1e-2)
+
+
+def of_wide_ratios(outputs, parameters):
+    """The same with errors of 0.06."""
+    return 1e-3 * of_ratios(outputs, parameters)
+
+
+def test_logarithms_are_used_from_the_start():
+    """No evaluation but the centre is within 20 nats of the best."""
+    case = Case(of_wide_ratios)
+    case.set(np.exp(np.log(DATA) + 40.0 * (case.outputs / DATA - 1.0)))
+    case.set(np.concatenate([DATA[None], case.outputs[1:]]))
+    assert np.sort(case.y)[-2] < case.y[0] - 20.0
+    assert case.quadratic(5)[0].logs.all()
+
+
+MIXED = np.random.default_rng(5).normal(size=(M, M))
+
+
+def correlated(outputs, parameters):  # noqa: ARG001
+    """A chi-squared of correlated data."""
+    residual = MIXED @ (outputs - DATA) / 0.02
+    return -0.5 * float(residual @ residual)
+
+
+def test_rounding_errors_along_directions_of_no_length_hide_no_component():
+    """Second differences over steps of 1e-10 are rounding errors, far larger than curvatures along other directions."""
+    case = Case(correlated)
+    case.set(case.outputs + 1e-10 * np.random.default_rng(4).normal(size=case.outputs.shape))
+    reduction, found = case.quadratic()
+    assert reduction.scores.shape == (N, 3)
+    np.testing.assert_allclose(found.value(reduction.scores, case.x), case.y, atol=1e-3)
