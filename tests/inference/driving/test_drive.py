@@ -339,12 +339,14 @@ def test_points_under_way_are_asked_for_again(tmp_path):
     assert again.state.verdict.converged
 
 
+@pytest.fixture(scope="module")
+def state():
+    """That of a run which ended after eight calls."""
+    return run(budget=Budget(8)).state
+
+
 class TestPending:
     """Points under way."""
-
-    @pytest.fixture(scope="class")
-    def state(self):
-        return run(budget=Budget(8)).state
 
     def test_nothing_pending_is_a_plain_batch(self, state):
         loop = PosteriorLoop(Setup(POSTERIOR.prior))
