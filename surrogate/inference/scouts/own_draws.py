@@ -5,20 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 from surrogate.arrays import Array
+from surrogate.inference.depths import relevant_depth
 from surrogate.inference.hidden_modes import SMALLEST_SHARE, modes_of
 from surrogate.inference.phases import Phase
 from surrogate.inference.scouts.scout import Place
 from surrogate.inference.view import View
+from surrogate.log_density.parameters import trend_size
 
 __all__ = ["OwnDraws"]
 
 
 class OwnDraws:
-    """Proposes draws of the posterior for half of the batch, and at least one of each mode.
+    """Proposes draws of the posterior for half of the batch, among them one of each mode with few evaluations.
 
     The other half is chosen where the surrogate is most uncertain, so errors there say little about errors where the
-    mass is. A mode that was found last has few evaluations, and the surrogate may be too certain of it: of two modes in
-    four parameters one was claimed after five evaluations with half of its mass.
+    mass is. Of a mode with fewer evaluations than a quadratic has coefficients the surrogate may be too certain: of two
+    modes in four parameters one was claimed after five evaluations with half of its mass.
     """
 
     name = "own draws"
@@ -26,7 +28,7 @@ class OwnDraws:
     place = Place.FIRST
 
     def points(self, view: View) -> Array:
-        """Draws that are not in flight, in random order; if there are several modes, first one of each."""
+        """Draws that are not in flight, in random order; first one of each mode with few evaluations."""
         shuffled = view.rng("own draws").permutation(view.draws.posterior)
         if view.setup.levels is not None:
             shuffled = shuffled[view.setup.levels.with_action(shuffled)]  # a constant needs no confirmation
@@ -37,11 +39,14 @@ class OwnDraws:
 
 
 def _one_of_each_mode(view: View, t: Array) -> list[int]:
-    """Row of the first of the draws t in each mode that holds 5 % of the mass; none if there is one mode."""
-    known = view.modes_in_one_order
+    """Row of the first of the draws t in each of several modes that has few evaluations and 5 % of the mass."""
+    known, data = view.modes_in_one_order, view.state.data
     modes = modes_of(known)
-    heavy = np.flatnonzero(np.bincount(modes, known.weights) >= SMALLEST_SHARE)
-    if len(heavy) < 2:
+    near = data.finite & (data.y_max - np.where(data.finite, data.y, -np.inf) < relevant_depth(view.d))
+    evaluations = np.bincount(modes[known.responsibilities(view.t[near]).argmax(1)], minlength=modes.max() + 1)
+    heavy = np.bincount(modes, known.weights) >= SMALLEST_SHARE
+    if heavy.sum() < 2:
         return []
     mode = modes[known.responsibilities(t).argmax(1)]
-    return [int(np.argmax(mode == each)) for each in heavy if (mode == each).any()]
+    few = np.flatnonzero(heavy & (evaluations < trend_size(view.d)))
+    return [int(np.argmax(mode == each)) for each in few if (mode == each).any()]

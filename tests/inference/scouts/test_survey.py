@@ -38,14 +38,20 @@ def test_the_point_excludes_more_hypotheses_than_any_draw(views):
     assert all(left <= hypotheses.exclude(t[None], depth(t[None])).share_open for t in draws)
 
 
-def test_a_claim_is_confirmed_by_a_draw_of_each_mode(rng):
+def test_a_claim_is_confirmed_by_a_draw_of_each_mode_with_few_evaluations(rng):
     means = np.array([[0.0, 0.0], [5.0, 5.0], [5.3, 5.0], [-5.0, 5.0]])
     known = Mixture(np.array([0.6, 0.2, 0.17, 0.03]), means, np.repeat(0.3 * np.eye(2)[None], 4, 0))
     t = known.sample(400, rng)
-    rows = _one_of_each_mode(SimpleNamespace(modes_in_one_order=known), t)
+
+    def chosen(known, evaluated):
+        data = SimpleNamespace(finite=np.ones(len(evaluated), dtype=bool), y=np.zeros(len(evaluated)), y_max=0.0)
+        return _one_of_each_mode(
+            SimpleNamespace(modes_in_one_order=known, state=SimpleNamespace(data=data), t=evaluated, d=2), t
+        )
+
+    rows = chosen(known, means)
     assert len(rows) == 2  # two components are one mode, and a mode with 3 % of the mass does not matter
     assert np.linalg.norm(t[rows[0]]) < 2.0
     assert np.linalg.norm(t[rows[1]] - means[1]) < 2.0
-    assert (
-        _one_of_each_mode(SimpleNamespace(modes_in_one_order=Mixture(np.ones(1), means[:1], np.eye(2)[None])), t) == []
-    )
+    assert chosen(known, np.repeat(means[:1], 6, 0)) == rows[1:]  # six coefficients are known by six evaluations
+    assert chosen(Mixture(np.ones(1), means[:1], np.eye(2)[None]), means[:2]) == []
