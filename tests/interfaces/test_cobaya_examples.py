@@ -65,7 +65,7 @@ def test_planck(emulate, seed, most):
 
 @needs_data
 @pytest.mark.slow
-@pytest.mark.parametrize(("emulate", "most"), [("none", 150), ("theory", 45)])
+@pytest.mark.parametrize(("emulate", "most"), [("none", 150), ("theory", 30)])
 def test_distances(emulate, most):
     _, sampler = run(loaded("cobaya_background.yaml", emulate=emulate) | {"packages_path": PACKAGES})
     result = sampler.products()["result"]
