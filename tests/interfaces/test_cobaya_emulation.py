@@ -210,6 +210,20 @@ def test_evaluations_have_derived_parameters_chi2s_and_outputs():
     assert target.evaluate(np.array([1.95, 0.2, 1.0])).status == "infeasible"
 
 
+def test_the_chi2_of_a_type_is_the_sum_over_its_likelihoods(monkeypatch):
+    monkeypatch.setattr(Data, "type", "shape", raising=False)
+    monkeypatch.setattr(Spectra, "type", ["shape", "power"], raising=False)
+    pipeline = pipeline_of(Data, Spectra)
+    x = points(pipeline.model, 1)[0]
+    names = list(pipeline.model.parameterization.sampled_params())
+    expected = pipeline.model.logposterior(x)
+    found = pipeline.chi2s(pipeline.outputs(), dict(zip(names, x, strict=True)))
+    one, other = -2.0 * expected.loglikes
+    assert found == {"chi2__data": one, "chi2__spectra": other, "chi2__shape": one + other, "chi2__power": other}
+    alone = pipeline.chi2s(pipeline.outputs(), dict(zip(names, x, strict=True)), ["data"])
+    assert alone == {"chi2__data": one}
+
+
 # What cannot be emulated
 
 

@@ -169,14 +169,29 @@ class Pipeline:
     def chi2s(
         self, outputs: Mapping[str, Any], parameters: Mapping[str, float], /, only: Sequence[str] | None = None
     ) -> dict[str, float]:
-        """The chi2 of each likelihood under the name by which it is recorded, see ``compare``; NaN where impossible."""
+        """The chi2 of each likelihood and type under its recorded name, see ``compare``; NaN where impossible."""
         names = [c.get_name() for c, place in self.model._component_order.items() if place is not None]
         names = [name for name in names if only is None or name in only]
         found = self._log_likelihoods(self._entered(parameters), outputs, only)
         recorded = recorded_names(self.model)
         known = len(found) == len(names) and np.isfinite(found).all()
         values = -2.0 * np.array(found) if known else np.full(len(names), np.nan)
-        return {recorded[f"chi2__{name}"]: float(value) for name, value in zip(names, values, strict=True)}
+        chi2 = {name: float(value) for name, value in zip(names, values, strict=True)}
+        return {recorded[f"chi2__{name}"]: value for name, value in chi2.items()} | {
+            recorded[f"chi2__{kind}"]: sum(chi2[name] for name in of_kind)
+            for kind, of_kind in self._kinds.items()
+            if set(of_kind) <= set(chi2)
+        }
+
+    @property
+    def _kinds(self) -> dict[str, list[str]]:
+        """Names of the likelihoods of each type whose chi2 Cobaya sums as a derived parameter."""
+        kinds: dict[str, list[str]] = {}
+        for name, likelihood in self.model.likelihood.items():
+            for kind in getattr(likelihood, "type_list", ()):
+                kinds.setdefault(kind, []).append(name)
+        summed = set(self.model.parameterization.derived_params()) - {f"chi2__{name}" for name in self.model.likelihood}
+        return {kind: names for kind, names in kinds.items() if f"chi2__{kind}" in summed}
 
     def _entered(self, parameters: Mapping[str, float]) -> dict[str, float]:
         """Input parameters of Cobaya; sampled ones that are missing have the values of the recording."""
