@@ -139,55 +139,67 @@ def quadratic_of(
         size: Number of components; overrides ``allowed``.
     """
     logs = _logs_help(source, x, outputs, layout, y)
-    directions = source.directions(centre_of(y), x, outputs, layout, logs=logs)
     key = (len(x), x.tobytes(), y.tobytes(), allowed.tobytes())
-    known = directions.answers.get(key)
-    if known is not None and size in (None, known[0].scores.shape[1]):
-        return known
-    found = _quadratic_along(directions, x, outputs, y, allowed=allowed, size=size)
-    if found is not None:
-        directions.answers = {**dict(list(directions.answers.items())[1 - _KEPT :]), key: found}
-    return found
+    for kind in (logs, not logs):
+        directions = source.directions(centre_of(y), x, outputs, layout, logs=kind)
+        known = directions.answers.get(key)
+        if known is not None and size in (None, known[0].scores.shape[1]):
+            return known
+        found = _quadratic_along(directions, x, outputs, y, allowed=allowed, size=size)
+        if found is not None:
+            directions.answers = {**dict(list(directions.answers.items())[1 - _KEPT :]), key: found}
+            return found
+    return None
 
 
 def _logs_help(source: Rows, x: Array, outputs: Array, layout: Layout, y: Array) -> bool:
     """Whether the comparison is more of a quadratic in the logarithms of positive outputs.
 
-    This is judged by the evaluations up to the centre, so that later ones do not change the answer.
+    This is judged by the first five evaluations near the centre, so that later ones do not change the answer; while
+    there are fewer, by those up to the centre.
     """
     centre = centre_of(y)
+    near = np.flatnonzero(np.abs(y - y[centre]) < _CHECKED)
     first = max(_JUDGED, centre + 1)
+    judges = np.arange(first)
+    if len(near) >= _JUDGED:
+        first = max(int(near[_JUDGED - 1]), centre) + 1
+        judges = near[near < first]
     if len(y) < first:
         return False
     errors = []
     for logs in (False, True):
         directions = source.directions(centre, x, outputs, layout, logs=logs)
-        if ("error", first) not in directions.answers:
-            directions.answers["error", first] = _error(directions, outputs[:first], y[:first] - y[centre])
-        errors.append(directions.answers["error", first])
+        key = ("error", judges.tobytes())
+        if key not in directions.answers:
+            directions.answers[key] = _error(directions, outputs[:first], y[:first] - y[centre], judges)
+        errors.append(directions.answers[key])
         if errors[0] <= 1.0:
             return False
     return errors[1] < errors[0]
 
 
-def _error(directions: Directions, outputs: Array, height: Array) -> float:
+def _error(directions: Directions, outputs: Array, height: Array, judges: Indices) -> float:
     """Largest error of the plain quadratic towards some evaluations, in units of the tolerance of an exact one.
 
-    Evaluations far below the centre or above it are replaced by outputs between theirs and those of the centre, because
+    Evaluations more than 10 nats from the centre are replaced by outputs between theirs and those of the centre, since
     there may be none near it.
 
     Args:
         directions: Directions about the centre.
         outputs: Outputs of the evaluations, with shape (n, M).
         height: Their log-likelihoods relative to the centre, with shape (n,); -inf allowed.
+        judges: Numbers of the evaluations that count.
     """
     rows, coordinates = directions.of(outputs)
     found = directions.quadratic(directions.x, len(rows), both_sides=True)
     if found is None:
         return np.inf
     constant, slope, hessian = found
-    share = np.sqrt(_TRIED / np.maximum(np.abs(height), _TRIED))
-    points = coordinates[np.isfinite(height)] * share[np.isfinite(height), None]
+    judges = judges[np.isfinite(height[judges])]
+    far = np.abs(height[judges]) >= _CHECKED
+    share = np.where(far, np.sqrt(_TRIED / np.maximum(np.abs(height[judges]), _TRIED)), 1.0)
+    points = coordinates[judges] * share[:, None]
     values = np.array([directions.compare(directions.x, z @ rows) for z in points])
     error = np.abs(constant + ((slope + 0.5 * points @ hessian) * points).sum(1) - values)
     return float((error / (_EXACT + _EXACT_OF_DEPTH * np.abs(values - constant))).max())
