@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from surrogate.arrays import Array
+from surrogate.inference.depths import bulk_depth
 from surrogate.inference.loop import PosteriorLoop
 from surrogate.log_density.composite.model import CompositeLogDensity
 from surrogate.log_density.coordinates.warps import InputWarp
@@ -68,7 +69,8 @@ def _with_parts(
 ) -> DerivedModel:
     """The regressions, those of parts of the comparison from their values at some of the draws.
 
-    The errors are those at other draws of the outputs, within the outputs' own errors.
+    The errors are those at other draws of the outputs, within the outputs' own errors, and in addition those that the
+    components of the outputs leave at evaluated points.
     """
     rng = generator(0, "parts of the comparison")
     rows = rng.permutation(len(draws))[: _DRAWS + _CHECKED]
@@ -82,13 +84,36 @@ def _with_parts(
     parts = fit_derived(circles.forward(known), height, table, names, circles.forward(draws), max_points=_DRAWS)
     off = np.stack([others[name] for name in names], axis=1) - parts.predict(circles.forward(checked))
     off = off[np.isfinite(off).all(1)]
-    return fitted.replaced(parts, np.sqrt(np.mean(off**2, axis=0))) if len(off) else fitted
+    if not len(off):
+        return fitted
+    return fitted.replaced(parts, np.sqrt(np.mean(off**2, axis=0) + _left_by_components(loop, model, names)))
+
+
+def _left_by_components(loop: PosteriorLoop, model: CompositeLogDensity, names: tuple[str, ...]) -> Array:
+    """Mean square errors of parts at evaluated points of the bulk if outputs are what their components describe."""
+    data, rows = model.output_data.data, np.flatnonzero(model.output_data.rows)
+    near = data.y_max - data.y[rows] < bulk_depth(loop.d)
+    found = _parts_of(loop, model, model.output_data.reduction.scores[near], model.output_data.t[rows][near])
+    if not near.any() or not set(names) <= set(found):
+        return np.zeros(len(names))
+    columns = [data.derived_names.index(name) for name in names]
+    off = np.stack([found[name] for name in names], 1) - data.derived[rows][near][:, columns]
+    off = off[np.isfinite(off).all(1)]
+    return np.asarray(np.mean(off**2, axis=0), dtype=np.float64) if len(off) else np.zeros(len(names))
 
 
 def _parts(
     loop: PosteriorLoop, model: CompositeLogDensity, t: Array, rng: np.random.Generator | None = None
 ) -> dict[str, Array]:
-    """Parts of the comparison at emulated outputs, or at random ones within their errors, each with shape (m,).
+    """Parts of the comparison at emulated outputs, or at random ones within their errors, each with shape (m,)."""
+    z, variance = model.components(model.whiten(t))
+    if rng is not None:
+        z = z + np.sqrt(variance) * rng.standard_normal(z.shape)
+    return _parts_of(loop, model, z, t)
+
+
+def _parts_of(loop: PosteriorLoop, model: CompositeLogDensity, z: Array, t: Array) -> dict[str, Array]:
+    """Parts of the comparison for components z, with shape (m, K), at t.
 
     Empty if it has none, or refuses such outputs.
     """
@@ -96,9 +121,6 @@ def _parts(
     reduction = model.output_data.reduction
     if target is None or not target.has_parts or reduction.unit is None or not len(t):
         return {}
-    z, variance = model.components(model.whiten(t))
-    if rng is not None:
-        z = z + np.sqrt(variance) * rng.standard_normal(z.shape)
     try:
         return target.parts(reduction.layout, reduction.outputs(z), model.from_unit(t))
     except Exception as error:  # noqa: BLE001 - a user's function, after all calls of the simulator

@@ -1,6 +1,7 @@
 """Derived values at the draws: parts of a comparison of emulated outputs."""
 
 import numpy as np
+import pytest
 
 import surrogate
 
@@ -26,11 +27,15 @@ class Compare:
         return -0.5 * sum(self.parts(outputs, parameters).values())
 
 
-def test_parts_of_a_comparison_are_those_of_the_outputs():
-    """At draws, within the stated errors, which are far below the spread of the parts."""
+@pytest.mark.parametrize("seed", [1, 2])
+def test_parts_of_a_comparison_are_those_of_the_outputs(seed):
+    """At draws, within three times the stated errors, which are far below the spread of the parts.
+
+    With seed 2 they were eight times those errors while these left out what the components do not describe.
+    """
     target = surrogate.Observables(simulator, Compare())
     prior = {"a": (-1, 2), "b": (-2, 2)}
-    result = surrogate.infer(target, prior, seed=1, n_samples=500, progress=False)
+    result = surrogate.infer(target, prior, seed=seed, n_samples=500, progress=False)
     assert result.converged
     assert result.derived_names == ("chi2_curve", "chi2_line")
     a, b = result.samples[:200].T[..., None]
