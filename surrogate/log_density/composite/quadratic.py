@@ -37,6 +37,7 @@ _JUDGED = 5  # evaluations that decide on logarithms, at least ...
 _TRIED = 5.0  # ... and the nats below the centre where they do
 _KEPT = 6  # last answers that are kept: a surrogate is built several times
 _CHECKED = 10.0  # depth in nats of the evaluations that are checked
+_SHARED = 1e-6  # share of the longest coordinate below which a direction is left out
 _FELT = 1e-8  # nats that a direction must change to be a component
 _RISE = 3.0  # nats above the last centre of the evaluation that becomes the next one
 
@@ -215,22 +216,29 @@ def _quadratic_along(
     nodes = _nodes_of(directions, x[near] if near.sum() > _NODES else x[np.isfinite(y)], len(rows))
     if nodes is None:
         return None
-    scores, back = _components(nodes.hessian[0], coordinates, allowed=allowed, size=size)
-    found = _along(nodes, back)
+    best, least = None, 1.0
+    for in_units in (True, False):  # supernovae need the first, Planck's likelihood the second
+        scores, back = _components(nodes.hessian[0], coordinates, allowed=allowed, size=size, in_units=in_units)
+        found = _along(nodes, back)
+        exact = _miss(found, scores[near], x[near], y[near], _EXACT, _EXACT_OF_DEPTH) <= 1.0
+        if not exact:
+            correction = corrected(_remainder(directions, rows.T @ back, found), scores[near], depth)
+            if correction is not None:
+                scores, back = scores @ correction[0], back @ correction[0]
+                found = replace(_along(nodes, back), correction=correction[1])
+        miss = _miss(found, scores[near], x[near], y[near], _WRONG, _WRONG_OF_DEPTH)
+        if miss <= least:
+            layout, centre, unit = directions.layout, directions.centre, directions.unit
+            least = miss
+            best = Reduction(layout, centre, rows.T @ back, scores, directions.logs, unit), found
+        if exact:
+            break
+    return best
 
-    def agrees(tolerance: float, per_depth: float) -> bool:
-        error = np.abs(found.value(scores[near], x[near]) - y[near])
-        return bool((error <= tolerance + per_depth * depth).all())
 
-    if not agrees(_EXACT, _EXACT_OF_DEPTH):
-        correction = corrected(_remainder(directions, rows.T @ back, found), scores[near], depth)
-        if correction is not None:
-            scores, back = scores @ correction[0], back @ correction[0]
-            found = replace(_along(nodes, back), correction=correction[1])
-    if not agrees(_WRONG, _WRONG_OF_DEPTH):
-        return None
-    reduction = Reduction(directions.layout, directions.centre, rows.T @ back, scores, directions.logs, directions.unit)
-    return reduction, found
+def _miss(found: QuadraticComparison, z: Array, x: Array, y: Array, tolerance: float, per_depth: float) -> float:
+    """Largest error at evaluations with components z, in units of a tolerance that grows with their depth."""
+    return float((np.abs(found.value(z, x) - y) / (tolerance + per_depth * (y.max() - y))).max())
 
 
 def _remainder(directions: Directions, basis: Array, quadratics: QuadraticComparison) -> Callable[[Array], float]:
@@ -277,7 +285,9 @@ def _half_range(reach: Array, about: Array) -> Array:
     return np.asarray(2.0 ** np.ceil(np.log2(wanted)))
 
 
-def _components(hessian: Array, coordinates: Array, *, allowed: Array, size: int | None) -> tuple[Array, Array]:
+def _components(
+    hessian: Array, coordinates: Array, *, allowed: Array, size: int | None, in_units: bool
+) -> tuple[Array, Array]:
     """Components in which a Hessian is minus the identity.
 
     Args:
@@ -285,19 +295,26 @@ def _components(hessian: Array, coordinates: Array, *, allowed: Array, size: int
         coordinates: Coordinates of the evaluations, with shape (n, m).
         allowed: See ``quadratic_of``.
         size: See ``quadratic_of``.
+        in_units: Whether coordinates are first taken in units of their largest values, which decides how alike
+            eigenvalues mix.
 
     Returns:
         The components of the evaluations, with shape (n, K), and the map from components to coordinates, (m, K).
     """
-    # In units of the largest coordinates: along directions that evaluations hardly share, second differences are
-    # rounding errors divided by tiny steps, large numbers that would hide what is felt along others.
-    unit = np.abs(coordinates).max(0)
-    values, vectors = np.linalg.eigh(-hessian * unit * unit[:, None])
-    along = (coordinates / unit) @ vectors
+    # Along directions that evaluations hardly share, second differences are rounding errors divided by tiny steps,
+    # large numbers that would hide what is felt along others. Units make them small; otherwise they are left out.
+    reach = np.abs(coordinates).max(0)
+    in_units = in_units and bool((reach > 0.0).all())
+    shared = np.ones(len(reach), dtype=bool) if in_units else reach >= _SHARED * reach.max()
+    unit = reach[shared] if in_units else np.ones(int(shared.sum()))
+    values, vectors = np.linalg.eigh(-hessian[np.ix_(shared, shared)] * unit * unit[:, None])
+    along = (coordinates[:, shared] / unit) @ vectors
     felt = values * (along**2).max(0) > _FELT
     root = np.sqrt(values[felt])
     turn, scores = principal_components(along[:, felt] * root, allowed=allowed, size=size)
-    return scores, unit[:, None] * (vectors[:, felt] / root) @ turn
+    back = np.zeros((len(reach), turn.shape[1]))
+    back[shared] = unit[:, None] * (vectors[:, felt] / root) @ turn
+    return scores, back
 
 
 def _with(x: Array, j: int, value: float) -> Array:
