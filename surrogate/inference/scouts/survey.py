@@ -44,10 +44,12 @@ class Survey:
 def _applies(view: View) -> bool:
     """Whether further modes are looked for among all continuous parameters, and no other points are waited for.
 
-    Draws of a surrogate of outputs already cover all points that the errors of the outputs allow.
+    Draws of a surrogate of outputs already cover all points that the errors of the outputs allow. Noisy values come in
+    batches that grow with their number, so that there are few iterations before the search that follows a claim.
     """
-    setup = view.setup
-    return not (setup.knows_width or setup.levels is not None or view.learns_outputs or view.state.probes is not None)
+    setup, state = view.setup, view.state
+    elsewhere = setup.knows_width or setup.levels is not None or view.learns_outputs or state.probes is not None
+    return not elsewhere and not bool((state.data.noise > 0.0).any())
 
 
 def _excluding(view: View) -> Array:

@@ -27,6 +27,13 @@ def test_nothing_is_surveyed_while_the_posterior_moves(views, moved):
     assert len(Survey().points(with_moves(views[Phase.LEARN], moved, 7))) == 0
 
 
+def test_nothing_is_surveyed_with_noise(views):
+    view = with_moves(views[Phase.LEARN], (0.01, 0.01), 7)
+    assert len(Survey().points(view)) == 1
+    noisy = replace(view.state.data, noise=np.full(len(view.state.data), 0.1))
+    assert len(Survey().points(View(view.setup, replace(view.state, data=noisy), view.before))) == 0
+
+
 def test_the_point_excludes_more_hypotheses_than_any_draw(views):
     view = with_moves(views[Phase.LEARN], (0.01, 0.01), 7)
     point = Survey().points(view)
