@@ -94,7 +94,7 @@ def _left_by_components(loop: PosteriorLoop, model: CompositeLogDensity, names: 
     data, rows = model.output_data.data, np.flatnonzero(model.output_data.rows)
     near = data.y_max - data.y[rows] < bulk_depth(loop.d)
     found = _parts_of(loop, model, model.output_data.reduction.scores[near], model.output_data.t[rows][near])
-    if not near.any() or not set(names) <= set(found):
+    if not set(names) <= set(found):
         return np.zeros(len(names))
     columns = [data.derived_names.index(name) for name in names]
     off = np.stack([found[name] for name in names], 1) - data.derived[rows][near][:, columns]

@@ -163,15 +163,13 @@ class PosteriorLoop:
         view = self._look(view, verdict.phase)
         search = [self._of_new_points(view, found) for name, found in view.findings.items() if name not in signals]
         verdict = next_verdict(phase, signals.values(), search)
-        probes = self.prior.arranged(np.concatenate([view.nowhere, *(finding.points for finding in search)]))
+        probes = np.concatenate([view.nowhere, *(finding.points for finding in search)])
         return replace(view.state, verdict=verdict, findings=view.findings, probes=probes if len(probes) else None)
 
     def _of_new_points(self, view: View, finding: Finding) -> Finding:
         """The finding without points that were evaluated before: their values were known when it requested them."""
-        x = self.prior.arranged(self.scaled.from_unit(finding.points))
-        known = {row.tobytes() for row in view.state.data.x}
-        new = np.array([row.tobytes() not in known for row in x], dtype=bool)
-        return finding if new.all() else replace(finding, points=finding.points[new])
+        points = self.prior.arranged(finding.points)
+        return replace(finding, points=self.scaled.not_among(points, view.state.data.x))
 
     def _look(self, view: View, phase: Phase) -> View:
         """The view with the findings of all checks of a phase, computed if missing."""

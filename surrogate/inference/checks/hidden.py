@@ -24,7 +24,7 @@ from surrogate.inference.hidden_modes import (
 from surrogate.inference.setup import inner_box
 from surrogate.inference.view import View
 
-__all__ = ["Hidden", "hypotheses_of", "known_of", "predicted_depth"]
+__all__ = ["Hidden", "hypotheses_of", "known_of", "predicted_depth", "worthwhile_point"]
 
 
 _ROUND = 4  # points per round; later rounds profit from the results of earlier ones
@@ -57,14 +57,27 @@ def _points(view: View, hypotheses: Hypotheses, known: Known) -> Array:
     for finding in view.findings.values():
         hypotheses, n = hypotheses.exclude(finding.points, depth(finding.points)), n + len(finding.points)
     for count in range(_ROUND if known.gaussian else max(_ROUND, _ROUND_PER_PARAMETER * view.d)):
-        point, share = best_point(hypotheses, depth, rng)
-        now = hidden_probability(hypotheses.share_open, known.prior)
-        gain = now - hidden_probability(hypotheses.share_open - share, known.prior)
-        if not is_worth(gain, now, known, view.setup.explore, n + count):
+        point = worthwhile_point(hypotheses, known, depth, rng, view.setup.explore, n + count)
+        if not len(point):
             break
         points.append(point)
         hypotheses = hypotheses.exclude(point, depth(point))
     return np.concatenate(points)
+
+
+def worthwhile_point(
+    hypotheses: Hypotheses,
+    known: Known,
+    depth: Callable[[Array], Array],
+    rng: np.random.Generator,
+    effort: str,
+    evaluations: int,
+) -> Array:
+    """The point of `best_point`, with shape (1, d), or (0, d) if it is not worth its cost by `is_worth`."""
+    point, share = best_point(hypotheses, depth, rng)
+    now = hidden_probability(hypotheses.share_open, known.prior)
+    gain = now - hidden_probability(hypotheses.share_open - share, known.prior)
+    return point if is_worth(gain, now, known, effort, evaluations) else point[:0]
 
 
 def known_of(view: View) -> Known:

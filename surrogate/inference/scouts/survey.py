@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from surrogate.arrays import Array
-from surrogate.inference.checks.hidden import hypotheses_of, predicted_depth
+from surrogate.inference.checks.hidden import hypotheses_of, predicted_depth, worthwhile_point
 from surrogate.inference.checks.modes import Modes
-from surrogate.inference.hidden_modes import best_point, hidden_probability, is_worth
 from surrogate.inference.phases import Phase
 from surrogate.inference.scouts.scout import Place
 from surrogate.inference.view import View
@@ -54,14 +51,11 @@ def _applies(view: View) -> bool:
 
 def _excluding(view: View) -> Array:
     """The point that would exclude most hypotheses about a further mode; none if it is not worth an evaluation."""
-    hypotheses, known = hypotheses_of(view)
-    point, share = best_point(hypotheses, predicted_depth(view), view.rng("survey"))
-    now = hidden_probability(hypotheses.share_open, known.prior)
-    gain = now - hidden_probability(hypotheses.share_open - share, known.prior)
-    return point if is_worth(gain, now, known, view.setup.explore, len(view.state.data)) else view.nowhere
+    rng, depth = view.rng("survey"), predicted_depth(view)
+    return worthwhile_point(*hypotheses_of(view), depth, rng, view.setup.explore, len(view.state.data))
 
 
 def _is_steady(view: View) -> bool:
     """Whether the last batches have hardly moved the posterior."""
     moved = view.state.column("moved")[-_STEADY_ROWS:]
-    return len(moved) == _STEADY_ROWS and bool((moved < _STEADY).all()) and bool(np.isfinite(moved).all())
+    return len(moved) == _STEADY_ROWS and bool((moved < _STEADY).all())
