@@ -1,9 +1,13 @@
 """Corrections of a quadratic along a few directions, where a comparison is no quadratic.
 
 The remainder r(z), the comparison minus its quadratic, often depends on few combinations of the components: a
-log-normal density of one mean of the outputs depends on one. These are the main directions of its slopes at some
-points. r is approximated by a sum of functions of one of these coordinates each, which follow it to where it is deep,
-and by radial functions of all of them for what the sum leaves near the best evaluations.
+log-normal density of one mean of the outputs depends on one. The space of these combinations is that of the slopes of r
+at some points. r is approximated by a sum of functions of one combination each, ridges, which follow it to where it is
+deep, and by radial functions of all of them for what the sum leaves near the best evaluations.
+
+Which combinations make r a sum, second derivatives tell: for r = sum_i g_i(a_i . z) they are A D A^T with the same A,
+whose columns are a_i, and a diagonal D that depends on the point. Two such matrices P and Q have the eigenvectors
+P Q^-1 a_i = lambda_i a_i.
 """
 
 from __future__ import annotations
@@ -28,9 +32,11 @@ _HALVINGS = 5  # of the last step, towards an edge beyond which the likelihood i
 _NODES = 21  # of the spline on each side
 _DIFFERENCE = 1e-3  # step of the slopes, in sds
 _MOST_POINTS = 12  # at which slopes are computed ...
-_PER_DEPTH = 0.2  # ... and their loss of weight with each nat below the centre
-_MOST = 3  # directions ...
-_LEAST = 0.01  # ... and the least strength of one, relative to the first
+_PER_DEPTH = 0.1  # ... and their loss of weight with each nat below the centre
+_BEND = 0.03  # step of second derivatives, in sds
+_PAIRS = 20  # of combinations of Hessians that are tried ...
+_OBLIQUE = 30.0  # ... and the largest condition of axes
+_MOST = 3  # axes
 _DESIGN = 48  # random points for what ridges leave, on lines between evaluations ...
 _BETWEEN = 1.0  # ... in units of their distances, from one of them ...
 _AROUND = 0.5  # ... and by sds to the side
@@ -68,17 +74,21 @@ class Ridge:
 
 @dataclass(frozen=True, eq=False)
 class Correction:
-    """The remainder as a function of the first k components: a sum of ridges, and radial functions for what they leave.
+    """The remainder as a sum of functions of one combination of K components each, and radial functions for the rest.
 
     Attributes:
-        ridges: Functions of one component each.
-        nodes: Centres of the radial functions, with shape (p, k).
+        ridges: Functions of one combination each.
+        axes: Columns with the coefficients of these combinations, with shape (K, r).
+        first: Orthonormal columns that span the axes, with shape (K, k).
+        nodes: Centres of the radial functions in coordinates along ``first``, with shape (p, k).
         weights: Their weights, with shape (p,).
         length: Their width, in sds.
         limits: Lowest and highest value of their sum, which may otherwise be large away from the nodes.
     """
 
     ridges: tuple[Ridge, ...]
+    axes: Array
+    first: Array
     nodes: Array
     weights: Array
     length: float
@@ -90,72 +100,141 @@ class Correction:
 
     def __call__(self, z: Array) -> Array:
         """Values at components with shape (m, K)."""
-        u = z[:, : len(self.ridges)]
-        value = np.clip(self._radial(u) @ self.weights, *self.limits)
-        for ridge, t in zip(self.ridges, u.T, strict=True):
+        value = np.clip(self._radial(z @ self.first) @ self.weights, *self.limits)
+        for ridge, t in zip(self.ridges, (z @ self.axes).T, strict=True):
             value = value + ridge(t)
         return np.asarray(value)
 
     def derivatives(self, z: Array) -> tuple[Array, Array, Array]:
-        """Values, with shape (m,), slopes and curvatures, both with shape (m, k), at components (m, K)."""
-        u = z[:, : len(self.ridges)]
+        """Values, with shape (m,), slopes and curvatures along each component, both (m, K), at components (m, K)."""
+        u = z @ self.first
         shares = self._radial(u) * self.weights
         total = shares.sum(1)
         value = np.clip(total, *self.limits)
         shares[value != total] = 0.0
-        slope, curvature = np.empty_like(u), np.empty_like(u)
-        for j, (ridge, t) in enumerate(zip(self.ridges, u.T, strict=True)):
-            offset = (t[:, None] - self.nodes[:, j]) / self.length**2
+        offsets = [(t[:, None] - node) / self.length**2 for t, node in zip(u.T, self.nodes.T, strict=True)]
+        slope, curvature = np.zeros_like(z), np.zeros_like(z)
+        for offset, row in zip(offsets, self.first.T, strict=True):
+            slope -= (shares * offset).sum(1)[:, None] * row
+            curvature -= (shares.sum(1) / self.length**2)[:, None] * row**2
+            for other, column in zip(offsets, self.first.T, strict=True):
+                curvature += (shares * offset * other).sum(1)[:, None] * (row * column)
+        for axis, ridge, t in zip(self.axes.T, self.ridges, (z @ self.axes).T, strict=True):
             more, first, second = ridge.derivatives(t)
             value = value + more
-            slope[:, j] = first - (shares * offset).sum(1)
-            curvature[:, j] = second + (shares * (offset**2 - 1.0 / self.length**2)).sum(1)
+            slope += first[:, None] * axis
+            curvature += second[:, None] * axis**2
         return value, slope, curvature
 
 
-def corrected(remainder: Callable[[Array], float], near: Array, depth: Array) -> tuple[Array, Correction] | None:
-    """A rotation of the components, and a correction that depends on the first of the new ones; None if there is none.
+def corrected(
+    remainder: Callable[[Array], float], near: Array, depth: Array, left: Array, allowed: Array
+) -> Correction | None:
+    """A correction that reproduces a remainder; None if there is none.
 
-    It takes at most 12 (K + 1) calls for the directions, some 70 for each of them, and 72 for what these leave.
+    Corrections with one to three axes are tried until one leaves little enough at the evaluations, or else that which
+    leaves least is taken. It takes 12 (K + 1) calls for the directions, and at most some 1000 for the rest.
 
     Args:
         remainder: A function of K components, zero at the centre; -inf where the likelihood is zero.
         near: Components of evaluations near the best, with shape (p, K).
         depth: Depth of each of them below the best, in nats, with shape (p,).
-
-    Returns:
-        Orthonormal columns with shape (K, K), and the correction.
+        left: What the correction should be at each of them, with shape (p,).
+        allowed: Allowed error there, with shape (p,).
     """
-    kept, ridges = [], []
-    for direction in _directions_of(remainder, near, depth).T[:_MOST]:
-        ridge = _ridge_along(remainder, direction)
-        if ridge is not None:
-            kept.append(direction)
-            ridges.append(ridge)
-    if not kept:
-        return None
-    first = np.array(kept).T
-    turn = np.linalg.qr(np.concatenate([first, np.eye(len(first))], axis=1))[0]
-    turn[:, : len(kept)] = first  # whose signs the decomposition may have changed
-    alone = Correction(tuple(ridges), np.empty((0, len(kept))), np.empty(0), _WIDTHS[0])
-    nodes, values = _design(remainder, first, near[np.argsort(depth, kind="stable")] @ first)
-    rest = values - alone(nodes)
-    return turn, min(
-        (_interpolated(alone, nodes, rest, length) for length in _WIDTHS), key=lambda one: _left_out(one, rest)
-    )
+    order = np.argsort(depth, kind="stable")
+    if len(order) > _MOST_POINTS:  # some of all depths
+        order = order[np.linspace(0, len(order) - 1, _MOST_POINTS).astype(int)]
+    points, weights = near[order], np.exp(-_PER_DEPTH * depth[order])
+    directions = _directions_of(remainder, points, weights)
+    best, least = None, np.inf
+    for k in range(1, min(_MOST, len(directions)) + 1):
+        for one in _with_axes(remainder, directions[:, :k], points, weights):
+            error = float((np.abs(one(near) - left) / allowed).max())
+            if error < least:
+                best, least = one, error
+        if least <= 1.0:
+            break
+    return best
+
+
+def _with_axes(remainder: Callable[[Array], float], first: Array, near: Array, weights: Array) -> list[Correction]:
+    """Corrections that depend on the coordinates along some directions, without radial functions and with them.
+
+    Args:
+        remainder: See ``corrected``.
+        first: Orthonormal directions, with shape (K, k).
+        near: Points at which the remainder matters, with shape (p, K).
+        weights: Weight of each of them, with shape (p,).
+    """
+    axes = _axes_of(lambda u: remainder(first @ u), near @ first, weights)
+    paths = first @ np.linalg.inv(axes).T  # along each of them one of the combinations changes alone
+    found = [(axis, _ridge_along(remainder, path)) for axis, path in zip((first @ axes).T, paths.T, strict=True)]
+    known = [(axis, ridge) for axis, ridge in found if ridge is not None]
+    if not known:
+        return []
+    of_ridges = np.array([axis for axis, _ in known]).T
+    no_nodes = np.empty((0, first.shape[1]))
+    alone = Correction(tuple(ridge for _, ridge in known), of_ridges, first, no_nodes, np.empty(0), _WIDTHS[0])
+    nodes, values = _design(remainder, first, near @ first)
+    rest = values - alone(nodes @ first.T)
+    filled = (_interpolated(alone, nodes, rest, length) for length in _WIDTHS)
+    return [alone, min(filled, key=lambda one: _left_out(one, rest))]
+
+
+def _axes_of(remainder: Callable[[Array], float], near: Array, weights: Array) -> Array:
+    """Axes along which a function of k coordinates is nearly a sum, columns of unit length with shape (k, k).
+
+    Those of several pairs of combinations of its Hessians are tried, and the unit vectors; the best make the Hessians
+    of the sum those of the function.
+
+    Args:
+        remainder: The function.
+        near: Points at which it matters, with shape (p, k).
+        weights: Weight of each of them, with shape (p,).
+    """
+    found = [w * _hessian_at(remainder, u) for u, w in zip(near, weights, strict=True)]
+    hessians = np.array([one for one in found if np.isfinite(one).all()]).reshape(-1, near.shape[1], near.shape[1])
+    tried, rng = [np.eye(near.shape[1])], np.random.default_rng(0)
+    for shares in rng.standard_normal((_PAIRS, 2, len(hessians))):
+        one, other = np.einsum("sp,pij->sij", shares, hessians)
+        if np.linalg.matrix_rank(other) == len(other):
+            _, axes = np.linalg.eig(one @ np.linalg.inv(other))
+            if np.isrealobj(axes) and np.linalg.cond(axes) < _OBLIQUE:
+                tried.append(axes)
+    return min(tried, key=lambda axes: _missed(hessians, axes))
+
+
+def _missed(hessians: Array, axes: Array) -> float:
+    """Sum of squares of what is left of Hessians if mixed derivatives between axes are removed."""
+    inverse = np.linalg.inv(axes)
+    bends = np.einsum("ij,pjk,ik->pi", inverse, hessians, inverse)
+    return float(((hessians - np.einsum("ij,pj,kj->pik", axes, bends, axes)) ** 2).sum())
+
+
+def _hessian_at(remainder: Callable[[Array], float], u: Array) -> Array:
+    """Second derivatives by central differences: 2 k^2 + 1 calls for k coordinates."""
+    steps = _BEND * np.eye(len(u))
+    out, base = np.empty((len(u), len(u))), remainder(u)
+    for i, step in enumerate(steps):
+        out[i, i] = remainder(u + step) + remainder(u - step) - 2.0 * base
+        for j, other in enumerate(steps[:i]):
+            alike, unlike = ((remainder(u + step + more) + remainder(u - step - more)) for more in (other, -other))
+            out[i, j] = out[j, i] = 0.25 * (alike - unlike)
+    return out / _BEND**2
 
 
 def _design(remainder: Callable[[Array], float], first: Array, near: Array) -> tuple[Array, Array]:
-    """Points of the first components that are not too deep, with shape (p, k), and the remainder there.
+    """Points along some directions that are not too deep, with shape (p, k), and the remainder there.
 
     The evaluations are not among them, so that they can tell whether the correction is right.
 
     Args:
         remainder: See ``corrected``.
         first: The directions, with shape (K, k).
-        near: First components of the evaluations, the best ones first.
+        near: Coordinates of evaluations along them.
     """
-    best, rng = near[:_MOST_POINTS], np.random.default_rng(0)
+    best, rng = near, np.random.default_rng(0)
     one, other = rng.integers(len(best), size=(2, _DESIGN))
     about = best[one] + _BETWEEN * (best[other] - best[one]) * rng.standard_normal((_DESIGN, 1))
     points = np.concatenate([0.7 * best, 1.2 * best, about + _AROUND * rng.standard_normal(about.shape)])
@@ -178,23 +257,21 @@ def _left_out(one: Correction, rest: Array) -> float:
     return float(np.sqrt(np.mean((inverse @ rest / np.diag(inverse)) ** 2))) if len(rest) else 0.0
 
 
-def _directions_of(remainder: Callable[[Array], float], near: Array, depth: Array) -> Array:
-    """Orthonormal directions with shape (K, k) along which a remainder changes at evaluations, the strongest first.
+def _directions_of(remainder: Callable[[Array], float], near: Array, weights: Array) -> Array:
+    """Orthonormal columns, with shape (K, K): directions in which a function changes at some points, strongest first.
 
-    The arguments are those of ``corrected``. Deeper evaluations, of which the best 12 are used, have less weight.
+    Args:
+        remainder: The function of K coordinates.
+        near: The points, with shape (p, K).
+        weights: Weight of each of them, with shape (p,).
     """
-    slopes = []
-    for i in np.argsort(depth, kind="stable")[:_MOST_POINTS]:
-        base = remainder(near[i])
-        if not np.isfinite(base):
-            continue
-        slope = np.array([remainder(near[i] + step) - base for step in _DIFFERENCE * np.eye(near.shape[1])])
+    slopes = np.zeros_like(near)
+    for into, z, weight in zip(slopes, near, weights, strict=True):
+        base = remainder(z)
+        slope = np.array([remainder(z + step) - base for step in _DIFFERENCE * np.eye(near.shape[1])])
         if np.isfinite(slope).all():
-            slopes.append(np.exp(-_PER_DEPTH * depth[i]) * slope)
-    if not slopes:
-        return np.empty((near.shape[1], 0))
-    _, strength, directions = np.linalg.svd(np.array(slopes), full_matrices=False)
-    return np.asarray(directions[strength > _LEAST * strength[0]].T)
+            into[:] = weight * slope
+    return np.asarray(np.linalg.svd(slopes)[2].T)
 
 
 def _ridge_along(remainder: Callable[[Array], float], direction: Array) -> Ridge | None:

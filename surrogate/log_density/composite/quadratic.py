@@ -13,8 +13,9 @@ this misses evaluations near the best, q is corrected along a few directions: se
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -88,26 +89,33 @@ class QuadraticComparison:
         return value if self.correction is None else value + self.correction(z)
 
     def expected(self, z: Array, variance: Array, x: Array) -> Array:
-        """See ``Comparison``: exact where the Hessian is diagonal, as it is at the first node."""
-        at, share = self.expansion(z, variance, x), variance / CAUTION
-        bent = 1.0 + share * np.maximum(-at.curvature, 0.0)  # those of a correction and between nodes may be positive
-        return at.value + 0.5 * (share * at.slope**2 / bent).sum(1) - 0.5 * CAUTION * np.log(bent).sum(1)
+        """See ``Comparison``: exact without correction where the Hessian is diagonal, as at the first node.
+
+        The correction is that of the place where likelihood and errors together have their maximum. To expand it there
+        would be wrong where errors are large: slope and curvature of a quadratic alone belong together far away.
+        """
+        at, share = self._quadratic(z, x), variance / CAUTION
+        bent = 1.0 + share * np.maximum(-at.curvature, 0.0)  # those between nodes may be positive
+        value = at.value + 0.5 * (share * at.slope**2 / bent).sum(1) - 0.5 * CAUTION * np.log(bent).sum(1)
+        return value if self.correction is None else value + self.correction(z + share * at.slope / bent)
 
     def expansion(self, z: Array, variance: Array, x: Array) -> Expansion:  # noqa: ARG002 - the same for all variances
         """See ``Comparison``."""
+        at = self._quadratic(z, x)
+        if self.correction is None:
+            return at
+        more, first, second = self.correction.derivatives(z)
+        return Expansion(at.value + more, at.slope + first, at.curvature + second)
+
+    def _quadratic(self, z: Array, x: Array) -> Expansion:
+        """The expansion without the correction."""
         weights, value = self._weights(x)
         slope = np.zeros_like(z)
         for k, share in enumerate(weights.T):
             bent = z @ self.hessian[k]
             value = value + share * (self.constant[k] + ((self.slope[k] + 0.5 * bent) * z).sum(1))
             slope += share[:, None] * (self.slope[k] + bent)
-        curvature = weights @ np.diagonal(self.hessian, axis1=1, axis2=2)
-        if self.correction is not None:
-            more, first, second = self.correction.derivatives(z)
-            value = value + more
-            slope[:, : first.shape[1]] += first
-            curvature[:, : first.shape[1]] += second
-        return Expansion(value, slope, curvature)
+        return Expansion(value, slope, weights @ np.diagonal(self.hessian, axis1=1, axis2=2))
 
 
 def centre_of(y: Array) -> int:
@@ -128,7 +136,11 @@ def quadratic_of(
 ) -> tuple[Reduction, QuadraticComparison] | None:
     """Components of the outputs, and the comparison as a quadratic in them; None if that misses evaluations.
 
-    It takes (n^2 / 2) (2 + 5 p) calls for n evaluations and p fast parameters, less those that were made before.
+    Outputs or logarithms of the positive ones, and components found with units or without, are tried in turn until one
+    quadratic is nearly exact, or else the one that misses evaluations least is taken.
+
+    It takes (n^2 / 2) (2 + 5 p) calls for n evaluations and p fast parameters, twice that where outputs and logarithms
+    are tried, less those that were made before, and some hundreds for each correction.
 
     Args:
         source: The target, and directions of earlier evaluations.
@@ -137,20 +149,42 @@ def quadratic_of(
         layout: Names and shapes of the outputs.
         y: Their log-likelihoods, with shape (n,); -inf allowed.
         allowed: Allowed root sum of squared residuals of each evaluation, see ``reduce``.
-        size: Number of components; overrides ``allowed``.
+        size: Number of components, if other than what ``allowed`` gives.
     """
-    logs = _logs_help(source, x, outputs, layout, y)
+    logs, centre = _logs_help(source, x, outputs, layout, y), centre_of(y)
+    kinds = [source.directions(centre, x, outputs, layout, logs=kind) for kind in (logs, not logs)]
     key = (len(x), x.tobytes(), y.tobytes(), allowed.tobytes())
-    for kind in (logs, not logs):
-        directions = source.directions(centre_of(y), x, outputs, layout, logs=kind)
+    for directions in kinds:
         known = directions.answers.get(key)
         if known is not None and size in (None, known[0].scores.shape[1]):
             return known
-        found = _quadratic_along(directions, x, outputs, y, allowed=allowed, size=size)
-        if found is not None:
-            directions.answers = {**dict(list(directions.answers.items())[1 - _KEPT :]), key: found}
-            return found
-    return None
+    found = _best_of(kinds, x, outputs, y, allowed=allowed, size=None)
+    if size is not None and (found is None or found[1].scores.shape[1] != size):  # of another version
+        found = _best_of(kinds, x, outputs, y, allowed=allowed, size=size)
+    if found is None:
+        return None
+    directions, *answer = found
+    directions.answers = {**dict(list(directions.answers.items())[1 - _KEPT :]), key: tuple(answer)}
+    return found[1], found[2]
+
+
+def _best_of(
+    kinds: Sequence[Directions], x: Array, outputs: Array, y: Array, *, allowed: Array, size: int | None
+) -> tuple[Directions, Reduction, QuadraticComparison] | None:
+    """The directions, components and quadratic that are exact or miss least; None if all miss. See ``quadratic_of``."""
+    near = y.max() - y < _CHECKED
+    best, least = None, 1.0
+    for in_units, directions in product((True, False), kinds):  # supernovae need units, Planck's likelihood does not
+        found = _quadratic_along(directions, x, outputs, y, allowed=allowed, size=size, in_units=in_units)
+        if found is None:
+            continue
+        scores = found[0].scores[near]
+        miss = _miss(found[1], scores, x[near], y[near], _WRONG, _WRONG_OF_DEPTH)
+        if miss <= least:
+            best, least = (directions, *found), miss
+        if _miss(found[1], scores, x[near], y[near], _EXACT, _EXACT_OF_DEPTH) <= 1.0:
+            break
+    return best
 
 
 def _logs_help(source: Rows, x: Array, outputs: Array, layout: Layout, y: Array) -> bool:
@@ -207,33 +241,26 @@ def _error(directions: Directions, outputs: Array, height: Array, judges: Indice
 
 
 def _quadratic_along(
-    directions: Directions, x: Array, outputs: Array, y: Array, *, allowed: Array, size: int | None
+    directions: Directions, x: Array, outputs: Array, y: Array, *, allowed: Array, size: int | None, in_units: bool
 ) -> tuple[Reduction, QuadraticComparison] | None:
-    """See ``quadratic_of``."""
+    """Components along some directions, and the quadratic, corrected where needed; None where the likelihood is zero.
+
+    See ``quadratic_of``, and ``_components`` for ``in_units``.
+    """
     rows, coordinates = directions.of(outputs)
     near = y.max() - y < _CHECKED
-    depth = y.max() - y[near]
     nodes = _nodes_of(directions, x[near] if near.sum() > _NODES else x[np.isfinite(y)], len(rows))
     if nodes is None:
         return None
-    best, least = None, 1.0
-    for in_units in (True, False):  # supernovae need the first, Planck's likelihood the second
-        scores, back = _components(nodes.hessian[0], coordinates, allowed=allowed, size=size, in_units=in_units)
-        found = _along(nodes, back)
-        exact = _miss(found, scores[near], x[near], y[near], _EXACT, _EXACT_OF_DEPTH) <= 1.0
-        if not exact:
-            correction = corrected(_remainder(directions, rows.T @ back, found), scores[near], depth)
-            if correction is not None:
-                scores, back = scores @ correction[0], back @ correction[0]
-                found = replace(_along(nodes, back), correction=correction[1])
-        miss = _miss(found, scores[near], x[near], y[near], _WRONG, _WRONG_OF_DEPTH)
-        if miss <= least:
-            layout, centre, unit = directions.layout, directions.centre, directions.unit
-            least = miss
-            best = Reduction(layout, centre, rows.T @ back, scores, directions.logs, unit), found
-        if exact:
-            break
-    return best
+    scores, back = _components(nodes.hessian[0], coordinates, allowed=allowed, size=size, in_units=in_units)
+    found = _along(nodes, back)
+    left, depth = y[near] - found.value(scores[near], x[near]), y.max() - y[near]
+    tolerance = _EXACT + _EXACT_OF_DEPTH * depth
+    if (np.abs(left) > tolerance).any():
+        correction = corrected(_remainder(directions, rows.T @ back, found), scores[near], depth, left, tolerance)
+        found = replace(found, correction=correction)
+    layout, centre, unit = directions.layout, directions.centre, directions.unit
+    return Reduction(layout, centre, rows.T @ back, scores, directions.logs, unit), found
 
 
 def _miss(found: QuadraticComparison, z: Array, x: Array, y: Array, tolerance: float, per_depth: float) -> float:

@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from surrogate.log_density.composite import quadratic
 from surrogate.log_density.composite.comparison import CAUTION, GeneralComparison
+from surrogate.log_density.composite.correction import corrected
 from surrogate.log_density.composite.quadratic import QuadraticComparison, quadratic_of
 from surrogate.log_density.composite.reduction import Rows
 from surrogate.problem.observables import Observables
@@ -147,6 +149,43 @@ def test_a_log_normal_part_is_corrected():
     assert np.abs(error).max() < 0.1
 
 
+OBLIQUE = np.array([[1.0, 0.6], [0.0, 0.8]])
+
+
+def two_log_normals(z):
+    """A sum of functions of two combinations of three coordinates, with no slope and curvature at zero."""
+    t = 1.0 + 0.3 * z[:2] @ OBLIQUE
+    if (t <= 0.0).any():
+        return -np.inf
+    u = np.log(t)
+    return float((-8.0 * u**2 + 8.0 * (t - 1.0) ** 2).sum())
+
+
+def test_a_sum_of_functions_along_oblique_axes_is_found():
+    """All evaluations but the worst are near zero, where two axes differ little."""
+    near = np.random.default_rng(3).normal(size=(20, 3))
+    left = np.array([two_log_normals(z) for z in near])
+    known = left > -20.0
+    near, left = near[known], left[known]
+    depth = 0.5 * (near**2).sum(1)
+    found = corrected(two_log_normals, near, depth, left, np.full(len(near), 0.01))
+    axes = found.axes * np.sign(found.axes[0])
+    np.testing.assert_allclose(axes[:, np.argsort(axes[1])], [[1.0, 0.6], [0.0, 0.8], [0.0, 0.0]], atol=0.01)
+    np.testing.assert_allclose(found(near), left, atol=0.01)
+
+
+def test_large_errors_of_components_are_expected_to_lower_the_likelihood_where_it_is_corrected():
+    """At most by what the correction adds at its highest: far away slope and curvature of a sum do not fit together."""
+    case = Case(log_normal)
+    reduction, found = case.quadratic()
+    assert found.correction is not None
+    z = 30.0 * np.random.default_rng(6).normal(size=(50, reduction.scores.shape[1]))
+    x = np.repeat(case.x[:1], len(z), 0)
+    top = case.y.max() + sum(ridge.values.max() for ridge in found.correction.ridges) + found.correction.limits[1]
+    assert (found.expected(z, np.full_like(z, 1e4), x) < top).all()
+    np.testing.assert_allclose(found.expected(z, np.full_like(z, 1e-12), x), found.value(z, x), rtol=1e-9)
+
+
 def test_derivatives_of_a_correction():
     case = Case(log_normal)
     reduction, found = case.quadratic()
@@ -174,6 +213,17 @@ def test_logarithms_are_used_where_they_make_a_quadratic():
     assert reduction.logs.all()
     assert found.correction is None
     np.testing.assert_allclose(reduction.outputs(reduction.scores), case.outputs, rtol=1e-3)
+    np.testing.assert_allclose(found.value(reduction.scores, case.x), case.y, atol=1e-2)
+
+
+def test_logarithms_are_tried_where_a_quadratic_of_outputs_misses(monkeypatch):
+    """The first choice is judged by five evaluations, and may be wrong."""
+    monkeypatch.setattr(quadratic, "_logs_help", lambda *_: False)
+    monkeypatch.setattr(quadratic, "corrected", lambda *_: None)
+    case = Case(of_ratios)
+    case.set(np.exp(np.log(DATA) + 0.4 * (case.outputs / DATA - 1.0)))
+    reduction, found = case.quadratic()
+    assert reduction.logs.all()
     np.testing.assert_allclose(found.value(reduction.scores, case.x), case.y, atol=1e-2)
 
 
