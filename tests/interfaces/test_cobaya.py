@@ -486,7 +486,8 @@ def cobaya_run(tmp_path, monkeypatch):
     """The command ``cobaya-run`` in this process."""
     monkeypatch.syspath_prepend(str(tmp_path))
     yield lambda *words: run_script([str(word) for word in words])
-    sys.modules.pop("slow_like", None)
+    for name in ("slow_like", "curve_theory"):
+        sys.modules.pop(name, None)
 
 
 def journal_of(root):
@@ -545,6 +546,59 @@ def test_ranks_make_the_same_run_and_resume_that_of_another_number(tmp_path, cob
     cobaya_run(larger, "-o", parallel, "-r")
     for prefix in (serial, parallel):
         assert yaml_load_file(f"{prefix}.checkpoint")["sampler"]["surrogate"]["converged"]
+    np.testing.assert_array_equal(np.loadtxt(f"{serial}.1.txt"), np.loadtxt(f"{parallel}.1.txt"))
+
+
+THEORY = """
+import numpy as np
+from cobaya.likelihood import Likelihood
+from cobaya.theory import Theory
+
+class Curve(Theory):
+    speed = 1
+    params = {"a": None, "b": None}
+
+    def get_can_provide(self):
+        return ["curve"]
+
+    def calculate(self, state, want_derived=True, a=0.0, b=0.0):
+        state["curve"] = np.exp(0.3 * a * np.linspace(0.0, 1.0, 8)) + b * np.linspace(0.0, 1.0, 8) ** 2
+
+    def get_curve(self):
+        return self.current_state["curve"]
+
+class Data(Likelihood):
+    speed = 1000
+
+    def get_requirements(self):
+        return {"curve": None}
+
+    def logp(self, _derived=None, **_):
+        return -0.5 * float(((self.provider.get_curve() - 1.2) ** 2).sum()) / 0.05**2
+"""
+
+
+@pytest.mark.slow
+@needs_mpi
+def test_ranks_that_emulate_make_the_same_run(tmp_path, cobaya_run):
+    """All ranks take the choice of rank 0, and stop with it."""
+    (tmp_path / "curve_theory.py").write_text(THEORY, encoding="utf-8")
+    box = {"prior": {"min": -2, "max": 2}}
+    document = {
+        "theory": {"curve_theory.Curve": None},
+        "likelihood": {"curve_theory.Data": None},
+        "params": {"a": dict(box), "b": dict(box)},
+        "sampler": {"surrogate": {"seed": 1, "n_samples": 200, "emulate": "auto"}},
+    }
+    (tmp_path / "model.yaml").write_text(yaml_dump(document), encoding="utf-8")
+    model, serial, parallel = (str(tmp_path / name) for name in ("model.yaml", "serial", "parallel"))
+    both = mpirun(2, (model, "-o", parallel))
+    subprocess.run(both, env=environment(tmp_path), check=True, capture_output=True, timeout=300)
+    cobaya_run(model, "-o", serial)
+    for prefix in (serial, parallel):
+        assert yaml_load_file(f"{prefix}.updated.yaml")["sampler"]["surrogate"]["emulate"] == ["curve_theory.Curve"]
+        assert yaml_load_file(f"{prefix}.checkpoint")["sampler"]["surrogate"]["converged"]
+    assert sorted(journal_of(serial)) == sorted(journal_of(parallel))
     np.testing.assert_array_equal(np.loadtxt(f"{serial}.1.txt"), np.loadtxt(f"{parallel}.1.txt"))
 
 
