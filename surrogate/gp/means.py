@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["STEEPEST_TILT", "TREND_DEGREES", "Mean", "Polynomial", "Quadratic", "Tilted", "Zero"]
+__all__ = ["STEEPEST_TILT", "TREND_DEGREES", "Gated", "Mean", "Polynomial", "Quadratic", "Tilted", "Zero"]
 
 TREND_DEGREES = {"constant": 0, "linear": 1, "quadratic": 2}
 
@@ -186,5 +186,87 @@ class Tilted:
         return plain, (c, b @ linear, b @ quadratic @ b.T)
 
 
+@dataclass(frozen=True)
+class Gated:
+    """sum_k r_k(u) Q_k(v_k): a quadratic for each of several peaks, which blend by the shares r_k of fixed gates.
+
+    The shares are r_k = exp(g_k) / sum_j exp(g_j), where the gates g_k are quadratics, too: a mixture of experts. Where
+    the mean is log sum_k exp(g_k), plus this, it describes small changes of the gates to first order. v_k are the
+    coordinates in which g_k is a constant minus |v_k|^2 / 2. Prior sds are 10 for the constants, 1 for the linear and
+    0.3 for the quadratic coefficients: a peak of which little is known lies within a width and a half of its gate, and
+    remains a peak.
+
+    Attributes:
+        gates: For each k, c, the d entries of b and the rows of C of g_k = c + b.u + u.C.u, C symmetric and negative
+            definite.
+    """
+
+    gates: tuple[tuple[float, ...], ...]
+
+    def _gates(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """c, b and C of all gates, with shapes (k,), (k, d) and (k, d, d)."""
+        d, gates = u.shape[1], u.new_tensor(self.gates)
+        return gates[:, 0], gates[:, 1 : d + 1], gates[:, d + 1 :].reshape(-1, d, d)
+
+    def _frames(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Centres and matrices of v_k = (u - centre) @ matrix, with shapes (k, d) and (k, d, d)."""
+        _, b, square = self._gates(u)
+        return -0.5 * torch.linalg.solve(square, b), torch.linalg.cholesky(-2.0 * square)
+
+    def shares(self, u: Tensor) -> Tensor:
+        """The shares at u with shape (n, d), with shape (n, k)."""
+        c, b, square = self._gates(u)
+        return (c + u @ b.T + torch.einsum("ni,kij,nj->nk", u, square, u)).softmax(1)
+
+    def size(self, d: int) -> int:
+        """Number p of basis functions: those of a quadratic for each peak."""
+        return len(self.gates) * _FULL.size(d)
+
+    def basis(self, u: Tensor) -> Tensor:
+        """See ``Mean``."""
+        shares = self.shares(u)
+        parts = [
+            shares[:, k, None] * _scaled(u, _FULL.basis((u - centre) @ matrix))
+            for k, (centre, matrix) in enumerate(zip(*self._frames(u), strict=True))
+        ]
+        return torch.cat(parts, 1)
+
+    def slopes(self, u: Tensor) -> Tensor:
+        """See ``Mean``."""
+        _, b, square = self._gates(u)
+        shares = self.shares(u)
+        slope = b + 2.0 * torch.einsum("kij,nj->nki", square, u)
+        moved = shares[:, :, None] * (slope - (shares[:, :, None] * slope).sum(1, keepdim=True))
+        parts = []
+        for k, (centre, matrix) in enumerate(zip(*self._frames(u), strict=True)):
+            v = (u - centre) @ matrix
+            inner = torch.einsum("ij,njp->nip", matrix, _FULL.slopes(v))
+            parts.append(_scaled(u, shares[:, k, None, None] * inner + moved[:, k, :, None] * _FULL.basis(v)[:, None]))
+        return torch.cat(parts, 2)
+
+    def polynomial(self, coefficients: Tensor, d: int) -> None:  # noqa: ARG002 - see Mean
+        """See ``Mean``: None, because it is not quadratic."""
+        return
+
+    def quadratics(self, coefficients: Tensor, d: int) -> list[Quadratic]:
+        """The Q_k as quadratics of u."""
+        out, u = [], coefficients.new_zeros(1, d)
+        frames = zip(coefficients.split(_FULL.size(d)), *self._frames(u), strict=True)
+        for part, centre, matrix in frames:
+            c, linear, quadratic = _FULL.polynomial(_scaled(u, part), d)
+            b, square = matrix @ linear, matrix @ quadratic @ matrix.T
+            out.append((c - b @ centre + centre @ square @ centre, b - 2.0 * square @ centre, square))
+        return out
+
+
+def _scaled(u: Tensor, full: Tensor) -> Tensor:
+    """Columns or coefficients of a full quadratic in d coordinates with the prior sds of ``Gated``."""
+    d = u.shape[1]
+    sd = full.new_full((_FULL.size(d),), _PEAK_SDS[2] / 3.0)
+    sd[0], sd[1 : d + 1] = _PEAK_SDS[0] / (10.0 * d), _PEAK_SDS[1] / 10.0
+    return sd * full
+
+
+_PEAK_SDS = (10.0, 1.0, 0.3)
 _FULL, _LINEAR = Polynomial("quadratic"), Polynomial("linear")
 _SQUARES = 3.0  # prior sd of the coefficients of squares, as in ``Polynomial``

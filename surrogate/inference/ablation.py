@@ -14,7 +14,7 @@ from surrogate.inference.setup import Setup
 __all__ = ["parts", "without"]
 
 
-_SEARCHED = ("structures", "input_warps", "output_warps", "couplings", "divisions", "noise")
+_SEARCHED = ("structures", "input_warps", "output_warps", "couplings", "divisions", "peaks", "noise")
 _SWITCHES = {"temperature": "tempered", "feasibility_doubt": "feasibility_doubt", "jumps": "jumps"}
 _EXPLORING = ("promising", "survey", "labels", "exchanges", "holes", "modes")
 _NEEDED = (Fill.name, Probes.name)  # parts without which a batch is incomplete

@@ -13,6 +13,7 @@ from surrogate.log_density.model import ScalarLogDensity, build
 from surrogate.log_density.parameters import Structure, SurrogateParameters, relevant_depth
 from surrogate.log_density.protocol import Parameters
 from surrogate.log_density.search.noise import choose_noise
+from surrogate.log_density.search.peaks import with_peaks_of
 from surrogate.log_density.search.structure import StructureSearch, choose_structure
 from surrogate.log_density.training import MOST_FITTED, FitProblem
 from surrogate.problem.dataset import Dataset
@@ -56,10 +57,12 @@ class ScalarLearner:
         symmetry = self.symmetry(problem)
         if last is not None and _order(symmetry) != _order(last.structure.warp.symmetry):
             last, search = None, True
+        structure = with_peaks_of(problem, _symmetric(self.plain if last is None else last.structure, symmetry))
+        given_up = last is not None and structure.peaks is None and last.structure.peaks is not None
         fitted = fit_structure(
             problem,
-            _symmetric(self.plain if last is None else last.structure, symmetry),
-            starts=() if last is None else (last.hyper,),
+            structure,
+            starts=() if last is None or given_up else (last.hyper,),
             cold_start=cold_start,
             log_noise=None if last is None else last.hyper.log_noise,
         )

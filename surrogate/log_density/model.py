@@ -19,7 +19,8 @@ from surrogate.log_density.coordinates.warps import OutputWarp
 from surrogate.log_density.feasibility.choice import fit_feasibility
 from surrogate.log_density.parameters import SurrogateParameters, relevant_depth, trend_size
 from surrogate.log_density.predictor import Predictor
-from surrogate.log_density.training import FitProblem, family, visible
+from surrogate.log_density.remainder import Remainder, remainder
+from surrogate.log_density.training import FitProblem, family, of_peaks, visible
 from surrogate.log_density.trust_region import TrustRegion
 from surrogate.problem.dataset import FAILED, INFEASIBLE, OK, Dataset
 from surrogate.samplers.mixture import Mixture
@@ -59,9 +60,19 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
         """Whitened coordinates of t, both with shape (m, d)."""
         return self.parameters.whitening.whiten(self.parameters.structure.warp.forward(t))
 
+    def _of_peaks(self, u: Array) -> Array:
+        """What several peaks add to the mean of the process, with shape (m,)."""
+        structure, whitening = self.parameters.structure, self.parameters.whitening
+        return np.zeros(len(u)) if structure.peaks is None else of_peaks(structure, whitening.unwhiten(u))
+
+    def _latent(self, u: Array) -> Array:
+        """Mean of the warped log-density at whitened coordinates, with shape (m,)."""
+        mean = self.gp.mean(u)
+        return mean if self.parameters.structure.peaks is None else mean + self._of_peaks(u)
+
     def bare_mean(self, t: Array) -> Array:
         """Mean of (y - y_max) / temperature without trust region and feasibility, with shape (m,)."""
-        return self.output.inverse(self.gp.mean(self.whiten(t)))
+        return self.output.inverse(self._latent(self.whiten(t)))
 
     def smooth(self, t: Array) -> Array:
         """Mean of (y - y_max) / temperature, lowered outside the trust region, with shape (m,).
@@ -72,7 +83,7 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
         return self._smooth(self.whiten(t))
 
     def _smooth(self, u: Array) -> Array:
-        value = self.region.bent(self.output.inverse(self.gp.mean(u)), u)
+        value = self.region.bent(self.output.inverse(self._latent(u)), u)
         limit = _INCREDIBLE + _INCREDIBLE_PER_PARAMETER * len(self.parameters.structure.warp.kinds)
         high = value > limit
         return np.where(high, limit + np.log1p(np.maximum(value - limit, 0.0)), value) if high.any() else value
@@ -101,7 +112,7 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
         With an output warp the mean is in fact the median, and the sd is first-order.
         """
         u = self.whiten(t)
-        z = self.gp.mean(u)
+        z = self._latent(u)
         temperature = self.temperature
         sd = self.output.slope(z) * np.sqrt(self.gp.variance(u))
         return self.y_max + temperature * self.output.inverse(z), temperature * sd
@@ -119,7 +130,7 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
         if self.exact:
             return np.zeros(len(t))
         u = self.whiten(t)
-        depth = np.maximum(-self.output.inverse(self.gp.mean(u)), 0.0)
+        depth = np.maximum(-self.output.inverse(self._latent(u)), 0.0)
         outside = np.maximum(self.region.excess(u), 0.0) / (self.region.high - self.region.low)
         deep = self._deep_error * np.maximum(depth - 0.5 * relevant_depth(t.shape[1]), 0.0)
         beyond = _WRONG_BEYOND * np.maximum(depth, 1.0) * np.sqrt((outside**2).sum(1))
@@ -129,7 +140,7 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
     def _deep_error(self) -> float:
         """Largest leave-one-out error of a deep evaluation, in units of its predicted depth; O(n^3)."""
         n, d = len(self.gp.u), len(self.parameters.structure.warp.kinds)
-        z = self.gp.data.y[:n].cpu().numpy()
+        z = self.gp.data.y[:n].cpu().numpy() + self._of_peaks(self.gp.u.cpu().numpy())
         depth = -self.output.inverse(z)
         left_out = -self.output.inverse(np.minimum(z - self.gp.leave_one_out()[:n], 0.0))
         error = np.abs(depth - left_out) / (1.0 + left_out)
@@ -146,7 +157,7 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
         """
         u = self.whiten(t)
         access = posterior_access(self.gp, self.parameters.structure.kernel, self.parameters.hyper, u)
-        slope = self.output.slope(self.gp.mean(u))
+        slope = self.output.slope(self._latent(u))
         scale = torch.as_tensor(weights * self.gp.scale * slope, device=self.device)
         return Scaled(access, scale)
 
@@ -156,8 +167,8 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
         None unless the trend is a concave quadratic of the unwarped log-density with fewer coefficients than data.
         """
         structure, d = self.parameters.structure, t.shape[1]
-        if structure.warp.size > d or structure.division is not None:
-            return None  # on a circle, or with a division, the maximum is elsewhere
+        if structure.warp.size > d or structure.division is not None or structure.peaks is not None:
+            return None  # on a circle, or with a division, the maximum is elsewhere; several peaks have several
         if structure.trend != "quadratic" or structure.output != 0.0 or self.gp.size < trend_size(d) + 2:
             return None
         _, b, quadratic = (part.cpu().numpy() for part in self.gp.polynomial)
@@ -165,6 +176,15 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
             return None
         offset = self.whiten(t) + 0.5 * np.linalg.solve(quadratic, b)
         return -self.temperature * ((offset @ quadratic) * offset).sum(1)
+
+    def remainder(self, t: Array, y: Array) -> Remainder | None:
+        """What Gaussians in the coordinates of the surrogate leave of values y at t; see ``Remainder``.
+
+        None if the trend is divided, the output warped, or parameters are exchangeable: values have images then.
+        """
+        structure = self.parameters.structure
+        plain = structure.division is None and structure.output == 0.0 and structure.warp.symmetry is None
+        return remainder(structure.warp.forward(t), y, structure.peaks) if plain else None
 
     def conditional_mixture(
         self, t: Array, log_prior: Callable[[Array], Array], temperature: float = 1.0
@@ -203,7 +223,7 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
         u = self.whiten(t)
         path = np.sqrt(inflate) * joint_normal(self.gp.covariance(u), count, rng)
         if self.output.scale != 0.0:
-            z = self.gp.mean(u)
+            z = self._latent(u)
             path = self.output.inverse(z + path) - self.output.inverse(z)
         return path + self.feasibility.deviations(u, count, rng)
 
@@ -229,7 +249,10 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
     infeasible = (data.status == INFEASIBLE) | (data.status == FAILED)
     finite = data.status == OK
     depth = (data.y_max - data.y[finite]) / parameters.temperature
-    infeasible[finite] = _contradictions(gp, u[finite], depth, output, t.shape[1])
+    deep = depth > relevant_depth(t.shape[1])
+    if deep.any():
+        extra = of_peaks(parameters.structure, parameters.whitening.unwhiten(u[finite]))
+        infeasible[finite] = deep & _contradicted(output.inverse(gp.mean(u[finite]) + extra), t.shape[1])
     known, doubtful = rows | infeasible, data.status == FAILED
     feasibility = fit_feasibility(
         parameters.feasibility, u[known], ~infeasible[known], doubtful=doubtful[known], device=device
@@ -238,14 +261,10 @@ def build(data: Dataset, t: Array, parameters: SurrogateParameters, *, device: s
     return ScalarLogDensity(parameters, feasibility, data.y_max, u[infeasible], gp, region, output)
 
 
-def _contradictions(gp: CholeskyPosterior, u: Array, depth: Array, output: OutputWarp, d: int) -> Flags:
-    """Mask, with shape (n,), of points below the relevant depth that the process predicts above half of it.
+def _contradicted(mean: Array, d: int) -> Flags:
+    """Mask, with shape (n,), of points predicted above half the relevant depth, which lie below it.
 
     A process that cannot follow a cliff explains deep points beyond it as noise, or does not use them. They count as
     infeasible, because draws would otherwise go there repeatedly.
     """
-    limit = relevant_depth(d)
-    deep = depth > limit
-    if not deep.any():
-        return deep
-    return deep & (output.inverse(gp.mean(u)) > -0.5 * limit)
+    return mean > -0.5 * relevant_depth(d)

@@ -14,6 +14,7 @@ from surrogate.log_density.coordinates.couplings import Couplings
 from surrogate.log_density.coordinates.symmetry import Symmetry
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
+from surrogate.log_density.peaks import Peaks
 
 __all__ = ["Division", "Structure", "SurrogateParameters", "relevant_depth", "trend_size"]
 
@@ -66,6 +67,7 @@ class Structure:
         output: Scale of the output warp, see ``OutputWarp``.
         warp: Input warp.
         division: Division of a quadratic trend by a parameter, or None.
+        peaks: Peaks of a sum of Gaussians, each of which has a quadratic trend of its own, or None.
     """
 
     kernel: str
@@ -73,6 +75,7 @@ class Structure:
     output: float
     warp: InputWarp
     division: Division | None = None
+    peaks: Peaks | None = None
 
     @classmethod
     def plain(cls, low: Array, high: Array, periodic: Flags | None = None) -> Structure:
@@ -83,6 +86,8 @@ class Structure:
         """Whether both structures are equal."""
         mine = (self.kernel, self.trend, self.output, self.division)
         theirs = (other.kernel, other.trend, other.output, other.division)
+        if self.peaks is not other.peaks:
+            return False
         if mine != theirs or bool((self.warp.kinds != other.warp.kinds).any()):
             return False
         if self.warp.couplings is None or other.warp.couplings is None:
@@ -93,18 +98,22 @@ class Structure:
     def cost(self) -> float:
         """Nats by which a structure must be more probable than the plain one.
 
-        The cost is 2 per warped parameter, 3 for an output warp, for a division and for each coefficient of couplings,
-        and 8 for a rough kernel, because few points of a steep function look rough, and a rough kernel learns slowly.
-        Without this cost ring-shaped posteriors needed 50 % more evaluations.
+        The cost is 2 per warped parameter and for each coefficient of several peaks, as log(n) / 2 of the Bayesian
+        information criterion; 3 for an output warp, for a division and for each coefficient of couplings; and 8 for a
+        rough kernel, because few points of a steep function look rough, and a rough kernel learns slowly. Without this
+        cost ring-shaped posteriors needed 50 % more evaluations.
         """
         others = (self.output != 0.0) + (self.division is not None)
         others += 0 if self.warp.couplings is None else len(self.warp.couplings.vector)
-        return 2.0 * float(self.warp.chosen) + 3.0 * others + 8.0 * (self.kernel != "rbf")
+        of_peaks = 0 if self.peaks is None else self.size
+        return 2.0 * float(self.warp.chosen + of_peaks) + 3.0 * others + 8.0 * (self.kernel != "rbf")
 
     @property
     def size(self) -> int:
-        """Number of coefficients of a quadratic trend."""
-        return trend_size(self.warp.size) if self.division is None else self.division.size(self.warp.size)
+        """Number of coefficients of a quadratic trend, or of one for each peak."""
+        if self.division is not None:
+            return self.division.size(self.warp.size)
+        return trend_size(self.warp.size) * (1 if self.peaks is None else len(self.peaks))
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +177,7 @@ class SurrogateParameters:
         warp, division = self.structure.warp, self.structure.division
         optional = {} if warp.couplings is None else {"warp/couplings": warp.couplings.to_array()}
         optional |= {} if warp.symmetry is None else {"warp/symmetry": warp.symmetry.to_array()}
+        optional |= {} if self.structure.peaks is None else {"peaks": self.structure.peaks.to_array()}
         if division is not None:
             optional["division"] = np.array([division.parameter, division.power, int(division.axes)])
         return optional | {
@@ -196,10 +206,11 @@ class SurrogateParameters:
         if "division" in arrays:
             parameter, power, axes = map(int, arrays["division"])
             division = Division(parameter, power, bool(axes))
+        peaks = Peaks.from_array(arrays["peaks"]) if "peaks" in arrays else None
         return cls(
             hyper=Hyperparameters.of(arrays["hyper"], warp.size),
             whitening=Whitening.from_arrays(arrays),
-            structure=Structure(kernel, trend, output, warp, division),
+            structure=Structure(kernel, trend, output, warp, division, peaks),
             temperature=temperature,
             n=int(arrays["counts"][0]),
             score=score,

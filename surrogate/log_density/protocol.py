@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from surrogate.arrays import Array
 from surrogate.linalg.lowrank import ColumnAccess
 from surrogate.log_density.feasibility.protocol import Feasibility
+from surrogate.log_density.remainder import Remainder
 from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
 from surrogate.samplers.mixture import Mixture
@@ -138,6 +139,10 @@ class LogDensity(Quality, Protocol):
 
     def trend_depth(self, t: Array) -> Array | None:
         """Depth in nats of a concave quadratic trend below its maximum, with shape (m,); None if there is none."""
+        ...
+
+    def remainder(self, t: Array, y: Array) -> Remainder | None:
+        """What Gaussians leave of finite log-likelihoods y at t; None unless they explain nearly all exactly."""
         ...
 
     def left_out_depth(self, y: Array) -> Array:

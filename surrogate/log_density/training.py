@@ -10,14 +10,14 @@ import numpy as np
 from surrogate.arrays import Array, Flags
 from surrogate.gp.means import Polynomial, Tilted
 from surrogate.gp.process import Data
-from surrogate.gp.trended import Trended
+from surrogate.gp.trended import HyperPrior, Trended
 from surrogate.log_density.coordinates.warps import OutputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.log_density.parameters import Division, Structure, SurrogateParameters, relevant_depth, trend_size
 from surrogate.problem.dataset import OK, Dataset
 from surrogate.rng import generator
 
-__all__ = ["MOST_FITTED", "FitProblem", "family", "far", "thinned", "visible"]
+__all__ = ["MOST_FITTED", "FitProblem", "of_peaks", "family", "far", "thinned", "visible"]
 
 
 MOST_FITTED = 400
@@ -28,6 +28,8 @@ A search for structures takes about 300 factorisations, 8 CPU seconds with 600 p
 """
 
 
+_OF_PEAKS = HyperPrior(scale_bounds=(1.0, 1e8))
+"""Prior with several peaks: what is known of them has errors of at least a nat, however well they fit."""
 _THIN = 1e-18  # share of the largest variance below which other coordinates count as constant
 _MAX_SLOPES = 2000  # largest number of derivatives in a kernel matrix: 125 points in 16 dimensions
 _MOST_DEEP = 400  # points, including deep ones, up to which a factorisation takes a few milliseconds
@@ -83,7 +85,9 @@ class FitProblem:
         z = output.forward(self.y)
         depth = np.maximum(0.0, float(output.forward(np.array(-0.5 * relevant_depth(self.d)))) - z)
         unit = 1.0 / self.temperature / output.slope(z)
-        u = parameters.whitening.whiten(parameters.structure.warp.forward(self.t[self.rows]))
+        w = parameters.structure.warp.forward(self.t[self.rows])
+        u = parameters.whitening.whiten(w)
+        z = z - of_peaks(parameters.structure, w)
         slope = self.slopes(parameters)[0] if self.data.has_gradients else None
         noise = unit * self.data.noise[self.rows]
         return Data.of(u, z, depth=depth, noise=noise, unit=unit, slope=slope, device=self.device)
@@ -163,8 +167,15 @@ def thinned(data: Dataset, rows: Flags, temperature: float, most: int) -> Flags:
     return out
 
 
+def of_peaks(structure: Structure, w: Array) -> Array:
+    """The logarithm of the sum of the peaks at warped coordinates w, with shape (m,); 0 without peaks."""
+    return np.zeros(len(w)) if structure.peaks is None else structure.peaks.log_sum(w)
+
+
 def family(structure: Structure, whitening: Whitening) -> Trended:
     """The family of processes of a structure."""
+    if structure.peaks is not None:
+        return Trended(structure.kernel, structure.peaks.whitened(whitening).gated(), prior=_OF_PEAKS)
     if structure.division is None:
         return Trended(structure.kernel, Polynomial(structure.trend))
     return Trended(structure.kernel, _linearise_divisor(structure.division, whitening))

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.preprocessing import PolynomialFeatures
 
-from surrogate.gp.means import TREND_DEGREES, Polynomial, Tilted
+from surrogate.gp.means import TREND_DEGREES, Gated, Polynomial, Tilted
 
 CASES = [(name, d) for name in TREND_DEGREES for d in (1, 2, 5)]
 
@@ -85,3 +85,45 @@ def test_tilted_quadratics_are_the_combination_of_the_basis(tilted):
     plain, times = (c + u @ b + ((u @ q) * u).sum(1) for c, b, q in tilted.quadratics(coefficients))
     value = plain + torch.exp(u @ torch.tensor(tilted.along)) * times
     torch.testing.assert_close(value, tilted.basis(u) @ coefficients)
+
+
+@pytest.fixture
+def gated():
+    gates = points(2, 1 + 3 + 9)
+    square = gates[:, 4:].reshape(2, 3, 3)
+    return Gated(tuple(map(tuple, torch.cat([gates[:, :4], -(square @ square.mT).reshape(2, 9)], 1).tolist())))
+
+
+def gates_of(gated, u):
+    """Each gate at u, and the coordinates in which it is a constant minus half a square."""
+    for row in u.new_tensor(gated.gates):
+        b, square = row[1:4], row[4:].reshape(3, 3)
+        value = row[0] + u @ b + ((u @ square) * u).sum(1)
+        v = (u + 0.5 * torch.linalg.solve(square, b)) @ torch.linalg.cholesky(-2.0 * square)
+        top = value + 0.5 * v.square().sum(1)
+        torch.testing.assert_close(top, top[:1].expand(len(u)))
+        yield value, v
+
+
+def test_gated_basis_is_a_quadratic_for_each_share(gated):
+    u = points(10, 3)
+    gates, frames = zip(*gates_of(gated, u), strict=True)
+    i, j = torch.triu_indices(3, 3)
+    bases = [torch.cat([10.0 + 0 * v[:, :1], v, 0.3 * v[:, i] * v[:, j]], 1) for v in frames]
+    shares = torch.stack(gates, 1).softmax(1).T
+    expected = torch.cat([share[:, None] * basis for share, basis in zip(shares, bases, strict=True)], 1)
+    assert gated.size(3) == expected.shape[1]
+    torch.testing.assert_close(gated.basis(u), expected)
+    assert gated.basis(u[:0]).shape == (0, expected.shape[1])
+
+
+def test_gated_slopes_are_the_derivatives_of_the_basis(gated):
+    u = points(4, 3)
+    expected = torch.autograd.functional.jacobian(gated.basis, u).diagonal(dim1=0, dim2=2).permute(2, 1, 0)
+    torch.testing.assert_close(gated.slopes(u), expected)
+
+
+def test_gated_basis_is_the_sum_of_its_quadratics(gated):
+    u, coefficients = points(10, 3), points(gated.size(3), 1)[:, 0]
+    parts = [c + u @ b + ((u @ square) * u).sum(1) for c, b, square in gated.quadratics(coefficients, 3)]
+    torch.testing.assert_close((gated.shares(u) * torch.stack(parts, 1)).sum(1), gated.basis(u) @ coefficients)

@@ -19,9 +19,11 @@ from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.log_density.model import build
 from surrogate.log_density.parameters import Division, Structure, SurrogateParameters
+from surrogate.log_density.peaks import Peaks
 from surrogate.log_density.predictor import Predictor, load_predictor
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
+from surrogate.samplers.mixture import Mixture
 from surrogate.storage.arrays import save_arrays
 
 D, N = 3, 25
@@ -42,6 +44,8 @@ CASES = {
     "divided and more": {"kinds": (0, 0, 1), "division": Division(2, -1, axes=True)},
     "decades": {"kinds": (0, 0, 3), "origin": (np.nan, -2.0, np.nan)},
     "coupled": {"coupled": True},
+    "peaks": {"peaks": True},
+    "peaks and warped": {"peaks": True, "kinds": (1, 0, 3)},
     "symmetric": {"symmetric": True},
     "symmetric and warped": {"symmetric": True, "kinds": (1, 1, 0), "output": 8.0},
     "coupled circle": {"coupled": True, "kinds": (0, 1, 4)},
@@ -61,6 +65,7 @@ def emulator_of(
     division=None,
     origin=None,
     feasibility="process",
+    peaks=False,
 ):
     rng = np.random.default_rng(0)
     x = BOUNDS[:, 0] + 4.0 * rng.random((N, D))
@@ -81,9 +86,12 @@ def emulator_of(
         warp = replace(warp, symmetry=Symmetry(orders, np.array([0.2, 0.6, 0.3]), np.array([2.0, 2.0, 1.0])))
     whitening = Whitening.of(warp.forward(t))
     size = warp.size
+    low, high = np.quantile(warp.forward(t), [0.25, 0.75], axis=0)
+    mixture = Mixture(np.array([0.3, 0.7]), np.stack([low, high]), np.stack([np.diag(high - low)] * 2))
+    both = Peaks.of_mixture(mixture) if peaks else None
     hyper = Hyperparameters(0.5, np.log(1e-3), np.linspace(0.2, 0.8, size), 0.3)
     parameters = SurrogateParameters(
-        hyper, whitening, Structure(kernel, trend, output, warp, division), 1.5, N, feasibility=feasibility
+        hyper, whitening, Structure(kernel, trend, output, warp, division, both), 1.5, N, feasibility=feasibility
     )
     decades = None if origin is None else Decades(np.array(origin))
     functions = (lambda p: np.zeros(len(p)), lambda n, rng: rng.random((n, D)))

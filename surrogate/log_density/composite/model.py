@@ -19,6 +19,7 @@ from surrogate.log_density.composite.parameters import CompositeParameters, Shar
 from surrogate.log_density.composite.reduction import Rows
 from surrogate.log_density.composite.training import OutputData
 from surrogate.log_density.feasibility.choice import fit_feasibility
+from surrogate.log_density.remainder import Remainder
 from surrogate.log_density.trust_region import TrustRegion
 from surrogate.problem.dataset import FAILED, INFEASIBLE, OK, Dataset
 
@@ -169,6 +170,10 @@ class CompositeLogDensity(LogDensityBase[CompositeParameters]):
 
     def trend_depth(self, t: Array) -> Array | None:  # noqa: ARG002 - see the protocol
         """None, because the log-likelihood is not a quadratic."""
+        return None
+
+    def remainder(self, t: Array, y: Array) -> Remainder | None:  # noqa: ARG002 - see the protocol
+        """None, because the log-likelihood is not a sum of Gaussians."""
         return None
 
     def left_out_depth(self, y: Array) -> Array:

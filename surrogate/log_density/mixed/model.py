@@ -20,6 +20,7 @@ from surrogate.log_density.mixed.embedding import Embedding, coordinates_of
 from surrogate.log_density.mixed.parameters import MixedParameters
 from surrogate.log_density.model import ScalarLogDensity
 from surrogate.log_density.model import build as build_scalar
+from surrogate.log_density.remainder import Remainder
 from surrogate.problem.dataset import FAILED, INFEASIBLE, Dataset
 from surrogate.problem.levels import Levels
 
@@ -162,6 +163,11 @@ class MixedLogDensity(LogDensityBase[MixedParameters]):
         del t
         return None
 
+    def remainder(self, t: Array, y: Array) -> Remainder | None:
+        """None, because each level has a trend of its own."""
+        del t, y
+        return None
+
     def left_out_depth(self, y: Array) -> Array:
         """Leave-one-out prediction of the depth below y_max for each finite value y, with shape (n,)."""
         out = np.zeros(len(y))
@@ -283,6 +289,11 @@ class LevelLogDensity:
     def trend_depth(self, t: Array) -> Array | None:
         """None, for the reason given in ``MixedLogDensity.trend_depth``."""
         del t
+        return None
+
+    def remainder(self, t: Array, y: Array) -> Remainder | None:
+        """None, because each level has a trend of its own."""
+        del t, y
         return None
 
     def left_out_depth(self, y: Array) -> Array:  # noqa: ARG002 - see below

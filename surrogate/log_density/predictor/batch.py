@@ -12,7 +12,13 @@ from surrogate.gp.means import STEEPEST_TILT
 from surrogate.linalg.stationary import CORRELATIONS
 from surrogate.log_density.coordinates.warps import OutputWarp
 from surrogate.log_density.feasibility.choice import restored
-from surrogate.log_density.predictor.closures import affine, augmented_trend, slope_function, tilted_trend
+from surrogate.log_density.predictor.closures import (
+    affine,
+    augmented_trend,
+    peaks_function,
+    slope_function,
+    tilted_trend,
+)
 from surrogate.log_density.trust_region import BEND_QUARTIC, BEND_WIDTH
 
 if TYPE_CHECKING:
@@ -34,7 +40,7 @@ def batch_closure(p: Predictor) -> Callable[[Array], Array]:
     sharpness = 1.0 / (BEND_WIDTH * (high - low))
     slopes = _batch_slopes(p) if len(p.residual.slope_points) else None
     feasibility = restored(p.feasibility, p.classifier)
-    tilted = tilted_trend(p)
+    tilted, peaked = tilted_trend(p), peaks_function(p)
     y_max, temperature = map(float, p.constants[:2])
 
     def many(x: Array) -> Array:
@@ -46,6 +52,8 @@ def batch_closure(p: Predictor) -> Callable[[Array], Array]:
         value += correlate(_exponents(z[:, :-1], points)) @ weights
         if tilted is not None:
             value += np.exp(np.clip(z @ tilted[0], -STEEPEST_TILT, STEEPEST_TILT)) * ((z @ tilted[1]) * z).sum(1)
+        if peaked is not None:
+            value += peaked(z)
         if slopes is not None:
             value += slopes(z)
         u = z[:, :-1] * p.residual.lengthscale

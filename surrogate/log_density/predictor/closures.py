@@ -13,7 +13,7 @@ from surrogate.linalg.stationary import CORRELATIONS
 if TYPE_CHECKING:
     from surrogate.log_density.predictor.numbers import Predictor
 
-__all__ = ["affine", "augmented_trend", "slope_function", "tilted_trend"]
+__all__ = ["affine", "augmented_trend", "peaks_function", "slope_function", "tilted_trend"]
 
 
 def affine(p: Predictor) -> tuple[Array, Array]:
@@ -40,6 +40,22 @@ def tilted_trend(p: Predictor) -> tuple[Array, Array] | None:
         return None
     e = len(p.coordinates.centre)
     return np.append(p.tilted[:e] * p.residual.lengthscale, 0.0), _augment(p.tilted[e:], p.residual.lengthscale)
+
+
+def peaks_function(p: Predictor) -> Callable[[Array], Array] | None:
+    """Log of the sum of the peaks, with corrections, at z with shape (m, e + 1); None with one peak."""
+    if not len(p.gates):
+        return None
+    gates, peaks = (np.stack([_augment(row, p.residual.lengthscale) for row in rows]) for rows in (p.gates, p.peaks))
+
+    def peaked(z: Array) -> Array:
+        gate, peak = (np.einsum("mi,kij,mj->mk", z, forms, z, optimize=True) for forms in (gates, peaks))
+        top = gate.max(1, keepdims=True)
+        share = np.exp(gate - top)
+        total = share.sum(1)
+        return top[:, 0] + np.log(total) + (share * peak).sum(1) / total
+
+    return peaked
 
 
 def _augment(quadratic: Array, lengthscale: Array) -> Array:

@@ -117,6 +117,12 @@ class PredictorModule(torch.nn.Module):
     tilted_linear: Tensor
     tilted_quadratic: Tensor
     tilted_constant: Tensor
+    gates_constant: Tensor
+    gates_linear: Tensor
+    gates_quadratic: Tensor
+    peaks_constant: Tensor
+    peaks_linear: Tensor
+    peaks_quadratic: Tensor
     box: Tensor
     feasible_points: Tensor
     feasible_weights: Tensor
@@ -143,6 +149,11 @@ class PredictorModule(torch.nn.Module):
         if self._tilted:
             buffers |= {"tilt": p.tilted[:e], "tilted_linear": p.tilted[e + 1 : 2 * e + 1]}
             buffers |= {"tilted_quadratic": p.tilted[2 * e + 1 :].reshape(e, e), "tilted_constant": p.tilted[e : e + 1]}
+        self._peaked = len(p.gates) > 0
+        for name in ("gates", "peaks") if self._peaked else ():
+            rows = getattr(p, name)
+            buffers |= {f"{name}_constant": rows[:, 0], f"{name}_linear": rows[:, 1 : e + 1].T}
+            buffers[f"{name}_quadratic"] = rows[:, e + 1 :].reshape(-1, e, e)
         if self._sloped:
             scaled = p.residual.slope_weights / p.residual.lengthscale
             buffers["slope_points"] = _columns(torch.from_numpy(p.residual.slope_points / p.residual.lengthscale))
@@ -163,6 +174,9 @@ class PredictorModule(torch.nn.Module):
         if self._tilted:
             inner = self.tilted_constant + u @ self.tilted_linear + ((u @ self.tilted_quadratic) * u).sum(1)
             value = value + (u @ self.tilt).clamp(-STEEPEST_TILT, STEEPEST_TILT).exp() * inner
+        if self._peaked:
+            gate, peak = (self._quadratics(name, u) for name in ("gates", "peaks"))
+            value = value + gate.logsumexp(1) + (gate.softmax(1) * peak).sum(1)
         if self._sloped:
             _, h = kernel.evaluate(_squared_distance(z, self.slope_points))
             value = value + (h * (z @ self.slope_weights.T - self.slope_offsets)).sum(1)
@@ -172,6 +186,11 @@ class PredictorModule(torch.nn.Module):
         elif self._feasibility == "svm":
             value = value + torch.log(self._by_machine(u))
         return self._y_max + self._temperature * value
+
+    def _quadratics(self, name: str, u: Tensor) -> Tensor:
+        """Quadratics of u for each of the peaks or their gates, with shape (m, k)."""
+        constant, linear, quadratic = (getattr(self, f"{name}_{part}") for part in ("constant", "linear", "quadratic"))
+        return constant + u @ linear + torch.einsum("mi,kij,mj->mk", u, quadratic, u)
 
     def _by_process(self, u: Tensor) -> Tensor:
         """Probability of being feasible, as ``FeasibilityProcess.probability``."""

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from surrogate.arrays import Array, Indices
-from surrogate.gp.means import Quadratic, Tilted
+from surrogate.gp.means import Gated, Quadratic, Tilted
 from surrogate.gp.solvers.cholesky import CholeskyPosterior
 from surrogate.gp.trended import Residual
 from surrogate.log_density.coordinates.couplings import Couplings
@@ -124,6 +124,9 @@ class Predictor:
         trend: c, b and C of the trend c + b.u + u.C.u: with shape (1 + e + e^2,).
         tilted: a, c, b and C of exp(a.u) (c + b.u + u.C.u), which is added to the trend, with shape (1 + 2 e + e^2,),
             or (0,) if there is none.
+        gates: c, b and C of c + b.u + u.C.u for each of k peaks, with shape (k, 1 + e + e^2); the log of the sum of
+            their exponentials is added to the trend. k is 0 if there is one peak.
+        peaks: The same of the corrections of the peaks, which are added to the trend, each times the share of its peak.
         box: Lower and upper corner of the trust region in whitened coordinates, with shape (2, e).
         feasibility: Kind of the classifier of feasible points: "everywhere", "process" or "svm".
         classifier: Arrays of the classifier.
@@ -136,6 +139,8 @@ class Predictor:
     residual: PredictorResidual
     trend: Array
     tilted: Array
+    gates: Array
+    peaks: Array
     box: Array
     feasibility: str
     classifier: FeasibilityArrays
@@ -164,7 +169,7 @@ class Predictor:
             msg = f"only kernels {sorted(CORRELATIONS)} can be exported, got {residual.kernel}"
             raise ValueError(msg)
         weights, slope_at, slope_weights = residual.weights(gp)
-        points, (trend, tilted) = gp.u.cpu().numpy(), _trends(gp)
+        points, (trend, tilted, gates, peaks) = gp.u.cpu().numpy(), _trends(gp)
         warp = parameters.structure.warp
         coordinates = PredictorCoordinates(
             origin=np.full(len(names), np.nan) if origin is None else origin,
@@ -186,6 +191,8 @@ class Predictor:
             ),
             trend=trend,
             tilted=tilted,
+            gates=gates,
+            peaks=peaks,
             box=np.stack([model.region.low, model.region.high]),
             feasibility=model.feasibility.kind,
             classifier=model.feasibility.arrays(points.shape[1]),
@@ -297,13 +304,17 @@ def load_predictor(path: str | os.PathLike[str]) -> Predictor:
     return Predictor.from_arrays(load_arrays(Path(path)))
 
 
-def _trends(gp: CholeskyPosterior) -> tuple[Array, Array]:
-    """The arrays ``trend`` and ``tilted`` of a predictor."""
-    mean = gp.process.mean
-    if not isinstance(mean, Tilted):
-        return _flat(gp.polynomial), np.empty(0)
-    plain, tilted = mean.quadratics(gp.coefficients)
-    return _flat(plain), np.concatenate([mean.along, _flat(tilted)])
+def _trends(gp: CholeskyPosterior) -> tuple[Array, Array, Array, Array]:
+    """The arrays ``trend``, ``tilted``, ``gates`` and ``peaks`` of a predictor."""
+    mean, e = gp.process.mean, gp.u.shape[1]
+    none = np.empty((0, 1 + e + e * e))
+    if isinstance(mean, Gated):
+        peaks = np.stack([_flat(quadratic) for quadratic in mean.quadratics(gp.coefficients, e)])
+        return np.zeros(1 + e + e * e), np.empty(0), np.array(mean.gates), peaks
+    if isinstance(mean, Tilted):
+        plain, tilted = mean.quadratics(gp.coefficients)
+        return _flat(plain), np.concatenate([mean.along, _flat(tilted)]), none, none
+    return _flat(gp.polynomial), np.empty(0), none, none
 
 
 def _flat(quadratic: Quadratic) -> Array:
@@ -322,8 +333,11 @@ _FORMER_NAMES = {"border": "points", "border_weights": "weights", "border_root":
 
 
 def _current_names(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
-    """Arrays of an older format, without couplings, symmetry and tilt and with a process, under current names."""
+    """Arrays of an older format, without couplings, symmetry, tilt and peaks, under current names."""
     arrays = {"predictor/tilted": np.empty(0), **arrays}
+    if "predictor/trend" in arrays:
+        none = np.empty((0, arrays["predictor/trend"].size))
+        arrays = {"predictor/gates": none, "predictor/peaks": none, **arrays}
     if "predictor/warp" in arrays:
         d = arrays["predictor/warp"].size
         none = np.empty((0, d))
@@ -344,12 +358,13 @@ def _check_shapes(values: dict[str, NDArray]) -> None:
     root = (k, k) if str(values["feasibility"]) == "process" else (0, 0)
     tilted = 1 + 2 * e + e * e if np.size(values["tilted"]) else 0
     rows = Couplings.rows(d) if len(np.atleast_1d(values["couplings"])) else 0
-    images = len(np.atleast_1d(values["symmetry"]))
+    images, peaks = len(np.atleast_1d(values["symmetry"])), len(np.atleast_1d(values["gates"]))
     expected = {
         "names": (d,), "bounds": (d, 2), "origin": (d,), "location": (d,), "scale": (d,), "warp": (d,),
         "support": (2, d), "centre": (e,), "forward": (e, e),
         "kernel": (), "lengthscale": (e,), "points": (n, e), "weights": (n,),
         "slope_points": (m, e), "slope_weights": (m, e), "trend": (1 + e + e * e,), "tilted": (tilted,), "box": (2, e),
+        "gates": (peaks, 1 + e + e * e), "peaks": (peaks, 1 + e + e * e),
         "feasibility": (), "feasible_points": (k, e), "feasible_weights": (k,), "feasible_root": root,
         "feasible_shape": (3,), "constants": (3,), "couplings": (rows, d), "symmetry": (images, d),
     }  # fmt: skip

@@ -14,7 +14,13 @@ from surrogate.gp.means import STEEPEST_TILT
 from surrogate.linalg.stationary import CORRELATIONS
 from surrogate.log_density.coordinates.warps import EXPANDED_TO
 from surrogate.log_density.feasibility.process import PRIOR_VARIANCE, SURE
-from surrogate.log_density.predictor.closures import affine, augmented_trend, slope_function, tilted_trend
+from surrogate.log_density.predictor.closures import (
+    affine,
+    augmented_trend,
+    peaks_function,
+    slope_function,
+    tilted_trend,
+)
 from surrogate.log_density.trust_region import BEND_QUARTIC, BEND_WIDTH
 
 if TYPE_CHECKING:
@@ -35,7 +41,7 @@ def single_closure(p: Predictor) -> Callable[[ArrayLike], float]:
     box = tuple(zip(low.tolist(), high.tolist(), (1.0 / (BEND_WIDTH * (high - low))).tolist(), strict=True))
     slopes = _scalar_slopes(p) if len(p.residual.slope_points) else None
     feasible = _FEASIBLE[p.feasibility](p) if p.feasibility in _FEASIBLE else None
-    tilted = tilted_trend(p)
+    tilted, peaked = tilted_trend(p), peaks_function(p)
     y_max, temperature, output = map(float, p.constants[:3])
     inverse = _scalar_inverse(output) if output else None
 
@@ -52,6 +58,8 @@ def single_closure(p: Predictor) -> Callable[[ArrayLike], float]:
             value += math.exp(min(max(float(tilted[0].dot(z)), -STEEPEST_TILT), STEEPEST_TILT)) * float(
                 z.dot(tilted[1].dot(z))
             )
+        if peaked is not None:
+            value += float(peaked(z[None])[0])
         if slopes is not None:
             value += slopes(z)
         if inverse is not None:

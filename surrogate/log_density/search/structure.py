@@ -18,6 +18,7 @@ from surrogate.log_density.fit import fit_structure, score_structure
 from surrogate.log_density.parameters import Division, Structure, SurrogateParameters, relevant_depth, trend_size
 from surrogate.log_density.search.common_scales import choose_common_scale
 from surrogate.log_density.search.couplings import EXPLAINED, choose_couplings
+from surrogate.log_density.search.peaks import choose_peaks
 from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import INFEASIBLE
 
@@ -50,6 +51,7 @@ class StructureSearch:
         output_warps: Whether to search warps of the log-density.
         couplings: Whether to search couplings of coordinates.
         divisions: Whether to search trends divided by a parameter.
+        peaks: Whether to search for several peaks with a trend each.
         noise: Whether to search for undeclared noise.
     """
 
@@ -58,6 +60,7 @@ class StructureSearch:
     output_warps: bool = True
     couplings: bool = True
     divisions: bool = True
+    peaks: bool = True
     noise: bool = True
 
 
@@ -83,6 +86,7 @@ def neighbours(
     kinds = {tuple(warp.kinds), tuple(warp.plain_kinds)}
     shapes = product(_KERNELS, _TRENDS, outputs, sorted(kinds))
     out = [Structure(k, trend, o, warp.with_kinds(np.array(w))) for k, trend, o, w in shapes]
+    structure = replace(structure, peaks=None)
     out += [replace(structure, warp=warp.with_kinds(np.array(w))) for w in sorted(_other_warps(warp, d, folds) - kinds)]
     out = [s for s in out if search.output_warps or not s.output]
     out = [s for s in out if search.input_warps or not s.warp.chosen]
@@ -208,6 +212,8 @@ def choose_structure(
     structures = neighbours(present.structure, problem.d, deepest, search=search, folds=folds)
     scored += _rank(problem, structures, _variants(present.hyper))[:refine]
     best = _refine(problem, present, scored, best, margin)
+    if search.peaks:
+        best = choose_peaks(problem, best)
     if not search.couplings or data.has_gradients or problem.draws is None or best.exact:
         return best
     best = choose_common_scale(problem, best)

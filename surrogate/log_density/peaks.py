@@ -1,0 +1,188 @@
+"""Several peaks: a likelihood that is a sum of Gaussians, whose logarithm is part of the mean of a process.
+
+The logarithm of a sum of exponentials of quadratics q_k changes by sum_k r_k dq_k if they change by dq_k, where r_k is
+the share of peak k. Given a first fit, the trend of the process is therefore linear in the changes, like any other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surrogate.arrays import Array
+from surrogate.gp.means import Gated
+from surrogate.log_density.coordinates.whitening import Whitening
+from surrogate.samplers.mixture import Mixture
+
+__all__ = ["Peaks", "fit_peaks"]
+
+
+_ROUNDS = 60  # steps of a fit
+_DAMPING = 1e-3  # of its first step, relative to the curvature along each coefficient
+_LEAST_DAMPING, _MOST_DAMPING = 1e-12, 1e8
+_DONE = 1e-10  # relative decrease of the misfit below which a fit ends
+_FLAT = 1e-6  # least curvature of a peak, relative to its largest one
+
+
+@dataclass(frozen=True, eq=False)
+class Peaks:
+    """Quadratics of warped coordinates; the log of the sum of their exponentials describes a log-density.
+
+    Attributes:
+        constants: With shape (k,).
+        linear: With shape (k, e).
+        quadratic: Symmetric and negative definite, with shape (k, e, e).
+    """
+
+    constants: Array
+    linear: Array
+    quadratic: Array
+
+    def __post_init__(self) -> None:
+        for name in ("constants", "linear", "quadratic"):  # other layouts round differently
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name)))
+
+    @classmethod
+    def of_mixture(cls, mixture: Mixture) -> Peaks:
+        """The peaks of the components of a Gaussian mixture."""
+        inverse = np.linalg.inv(mixture.factors)
+        precision = np.swapaxes(inverse, 1, 2) @ inverse
+        linear = np.einsum("kij,kj->ki", precision, mixture.means)
+        height = np.log(mixture.weights) - np.linalg.slogdet(mixture.factors)[1]
+        return cls(height - 0.5 * (linear * mixture.means).sum(1), linear, -0.5 * precision)
+
+    @classmethod
+    def from_array(cls, array: NDArray) -> Peaks:
+        """The inverse of ``to_array``.
+
+        Raises:
+            ValueError: If the shape is not (k, 1 + e + e^2), or numbers are not finite.
+        """
+        array = np.asarray(array, np.float64)
+        e = 0 if array.ndim != 2 else round(np.sqrt(max(array.shape[1] - 0.75, 0.0)) - 0.5)
+        if array.ndim != 2 or array.shape[1] != 1 + e + e * e or not np.isfinite(array).all():
+            msg = f"peaks must be finite numbers with shape (k, 1 + e + e^2), got shape {array.shape}"
+            raise ValueError(msg)
+        return cls(array[:, 0], array[:, 1 : e + 1], array[:, e + 1 :].reshape(-1, e, e))
+
+    def joined(self, other: Peaks) -> Peaks:
+        """These peaks and those of another one."""
+        names = ("constants", "linear", "quadratic")
+        return Peaks(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
+
+    def like(self, k: int, w: Array, value: float) -> Peaks:
+        """One peak of the shape of the k-th, at w with shape (e,), where it has a given value."""
+        quadratic = self.quadratic[k : k + 1]
+        slope = quadratic @ w
+        return Peaks(np.array([value + float(w @ slope[0])]), -2.0 * slope, quadratic)
+
+    def __len__(self) -> int:
+        return len(self.constants)
+
+    def to_array(self) -> Array:
+        """Constants, linear and quadratic coefficients of each peak, with shape (k, 1 + e + e^2)."""
+        return np.concatenate([self.constants[:, None], self.linear, self.quadratic.reshape(len(self), -1)], 1)
+
+    def values(self, w: Array) -> Array:
+        """The quadratics at w with shape (m, e), with shape (m, k)."""
+        return self.constants + w @ self.linear.T + np.einsum("mi,kij,mj->mk", w, self.quadratic, w, optimize=True)
+
+    def whitened(self, whitening: Whitening) -> Peaks:
+        """The same as functions of whitened coordinates u, where w = centre + u @ backward."""
+        centre, backward = whitening.centre, whitening.backward
+        slope = self.linear + 2.0 * self.quadratic @ centre
+        constants = self.constants + self.linear @ centre + (self.quadratic @ centre) @ centre
+        return Peaks(constants, slope @ backward.T, backward @ self.quadratic @ backward.T)
+
+    def gated(self) -> Gated:
+        """A mean with a quadratic for each peak, in the coordinates of these quadratics."""
+        return Gated(tuple(map(tuple, self.to_array())))
+
+    def shares(self, w: Array) -> Array:
+        """Shares of the peaks at w, with shape (m, k)."""
+        values = self.values(w)
+        return np.exp(values - _log_sum(values)[:, None])
+
+    def log_sum(self, w: Array) -> Array:
+        """Log of the sum of all peaks at w, with shape (m,)."""
+        return _log_sum(self.values(w))
+
+
+def _log_sum(values: Array) -> Array:
+    top = values.max(1)
+    return top + np.log(np.exp(values - top[:, None]).sum(1))
+
+
+def fit_peaks(start: Peaks, w: Array, y: Array, weight: Array) -> Peaks:
+    """Peaks whose sum explains values best, by the method of Levenberg and Marquardt.
+
+    Coefficients that the values do not determine stay near the start. O(60 n p^2) for p coefficients of all peaks.
+
+    Args:
+        start: Initial peaks.
+        w: Points, with shape (n, e).
+        y: Values, with shape (n,).
+        weight: Weights of the errors, with shape (n,).
+    """
+    whitening = Whitening.of(w)
+    peaks, u = start.whitened(whitening), whitening.whiten(w)
+    peaks = Peaks(peaks.constants + (y - _log_sum(peaks.values(u)))[np.argmax(y)], peaks.linear, peaks.quadratic)
+    monomials, x = _monomials(u), _coefficients(peaks)
+    error = _errors(peaks, u, y) * weight
+    damping, misfit = _DAMPING, float(error @ error)
+    for _ in range(_ROUNDS):
+        values = peaks.values(u)
+        share = np.exp(values - _log_sum(values)[:, None])
+        jacobian = (share[:, :, None] * monomials[:, None] * weight[:, None, None]).reshape(len(u), -1)
+        square, pull = jacobian.T @ jacobian, jacobian.T @ error
+        diagonal = np.diag(square) + 1e-12 * np.diag(square).max()
+        while damping < _MOST_DAMPING:
+            step = np.linalg.solve(square + np.diag(damping * diagonal), pull)
+            tried = _of_coefficients(x + step.reshape(x.shape), u.shape[1])
+            tried_error = _errors(tried, u, y) * weight
+            if (tried_misfit := float(tried_error @ tried_error)) < misfit:
+                break
+            damping *= 4.0
+        else:
+            break
+        decrease = 1.0 - tried_misfit / misfit
+        peaks, x, error, misfit = tried, x + step.reshape(x.shape), tried_error, tried_misfit
+        damping = max(0.2 * damping, _LEAST_DAMPING)
+        if decrease < _DONE or misfit == 0.0:
+            break
+    forward = whitening.forward
+    unwhitened = Whitening(-whitening.centre @ forward, whitening.backward, forward)
+    return _concave(peaks).whitened(unwhitened)
+
+
+def _errors(peaks: Peaks, u: Array, y: Array) -> Array:
+    return y - _log_sum(peaks.values(u))
+
+
+def _monomials(u: Array) -> Array:
+    i, j = np.triu_indices(u.shape[1])
+    return np.column_stack([np.ones(len(u)), u, u[:, i] * u[:, j]])
+
+
+def _coefficients(peaks: Peaks) -> Array:
+    """Coefficients of ``_monomials``, with shape (k, p)."""
+    i, j = np.triu_indices(peaks.linear.shape[1])
+    square = peaks.quadratic[:, i, j] * np.where(i == j, 1.0, 2.0)
+    return np.concatenate([peaks.constants[:, None], peaks.linear, square], 1)
+
+
+def _of_coefficients(x: Array, e: int) -> Peaks:
+    i, j = np.triu_indices(e)
+    quadratic = np.zeros((len(x), e, e))
+    quadratic[:, i, j] = 0.5 * x[:, e + 1 :]
+    return Peaks(x[:, 0], x[:, 1 : e + 1], quadratic + np.swapaxes(quadratic, 1, 2))
+
+
+def _concave(peaks: Peaks) -> Peaks:
+    """The peaks, each with curvatures of at least a small share of its largest one about its place."""
+    values, vectors = np.linalg.eigh(peaks.quadratic)
+    least = -_FLAT * np.abs(values).max(1, keepdims=True)
+    bent = np.minimum(values, least)
+    return Peaks(peaks.constants, peaks.linear, (vectors * bent[:, None]) @ np.swapaxes(vectors, 1, 2))
