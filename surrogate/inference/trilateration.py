@@ -15,6 +15,7 @@ import numpy as np
 
 from surrogate.arrays import Array, Flags, Indices
 from surrogate.inference.depths import bulk_depth
+from surrogate.log_density.remainder import Remainder
 from surrogate.samplers.mixture import Mixture, fit_mixture
 from surrogate.samplers.smc import sample_tempered
 
@@ -58,12 +59,14 @@ class Search:
         unseen: Those of them that are components of the known posterior without evaluated points, with shape (j, d).
         unexplained: Number of evaluated points that the known modes do not explain.
         nearest: Smallest radius among those points; infinite if there are none.
+        hinted: Whether they are hints, values above a quadratic that explains all others.
     """
 
     probes: Array
     unseen: Array
     unexplained: int = 0
     nearest: float = np.inf
+    hinted: bool = False
 
 
 def search(
@@ -78,6 +81,7 @@ def search(
     *,
     noise: Array | float = 0.0,
     count: int = 2,
+    rest: Remainder | None = None,
 ) -> Search:
     """A search for the mode of the points that the known posterior does not explain.
 
@@ -93,6 +97,7 @@ def search(
         noise: Sd of the noise of each value, with shape (n,).
         count: Number of probes for the mode. If 0, unexplained points are only counted. Components of the mixture
             without evaluated points are probed in any case.
+        rest: What Gaussians leave of the values; only its hints are unexplained then, and tell how far the mode is.
 
     Returns:
         The search, in O(50 k n) for k = 1000 hypotheses and at most 400 points.
@@ -108,6 +113,8 @@ def search(
     unexplained = (predicted - radius > share * predicted + constant + by_noise) & (predicted > _OUTSIDE * bulk)
     foreseen = np.abs(radius_of(left_out_depth) - radius) < _FORESEEN[0] * radius + _FORESEEN[1] + by_noise
     unseen = _unseen_components(several, t)
+    if rest is not None:
+        unexplained, foreseen, radius = rest.hints, ~rest.hints, radius_of(y.max() - rest.log_likelihood)
     if foreseen[unexplained].all():  # not a Gaussian, but the surrogate knows the shape; or nothing is unexplained
         return Search(unseen, unseen)
     probes = unseen
@@ -120,7 +127,8 @@ def search(
             for factor in _shapes(mixture)
         ]
         probes = np.concatenate([unseen, max(located, key=lambda pair: pair[1])[0][:count]])
-    return Search(probes, unseen, int(unexplained.sum()), float(radius[unexplained].min()))
+    hinted = rest is not None and bool(rest.hints.any())
+    return Search(probes, unseen, int(unexplained.sum()), float(radius[unexplained].min()), hinted)
 
 
 def _informative(radius: Array, unexplained: Flags) -> Indices:

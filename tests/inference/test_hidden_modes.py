@@ -227,7 +227,7 @@ def test_a_mode_with_an_infeasible_centre_counts_where_a_part_of_it_is_feasible(
 
 def test_what_another_evaluation_is_worth():
     """One Gaussian justifies a fixed number of evaluations, other posteriors as many as their limit needs."""
-    gaussian, curved, several = Known(3, 1, gaussian=True), Known(3, 1), Known(3, 2)
+    gaussian, curved, several = Known(3, 1, coefficients=10), Known(3, 1), Known(3, 2)
     assert [is_worth(1e-3, 0.08, gaussian, "normal", n) for n in (17, 18)] == [True, False]
     assert [is_worth(1e-3, p, curved, "normal", 100) for p in (0.02, 0.04, 0.2)] == [False, True, False]
     assert [is_worth(1e-5, p, several, "normal", 100) for p in (0.05, 0.2)] == [False, True]

@@ -23,8 +23,10 @@ from surrogate.inference.hidden_modes import (
 )
 from surrogate.inference.setup import inner_box
 from surrogate.inference.view import View
+from surrogate.log_density.parameters import trend_size
+from surrogate.log_density.remainder import Remainder
 
-__all__ = ["Hidden", "hypotheses_of", "known_of", "predicted_depth", "worthwhile_point"]
+__all__ = ["Hidden", "hypotheses_of", "known_of", "predicted_depth", "rest_of", "worthwhile_point"]
 
 
 _ROUND = 4  # points per round; later rounds profit from the results of earlier ones
@@ -56,7 +58,7 @@ def _points(view: View, hypotheses: Hypotheses, known: Known) -> Array:
     depth, rng, points, n = predicted_depth(view), view.rng("hidden", "points"), [view.nowhere], len(view.state.data)
     for finding in view.findings.values():
         hypotheses, n = hypotheses.exclude(finding.points, depth(finding.points)), n + len(finding.points)
-    for count in range(_ROUND if known.gaussian else max(_ROUND, _ROUND_PER_PARAMETER * view.d)):
+    for count in range(_ROUND if known.coefficients else max(_ROUND, _ROUND_PER_PARAMETER * view.d)):
         point = worthwhile_point(hypotheses, known, depth, rng, view.setup.explore, n + count)
         if not len(point):
             break
@@ -83,10 +85,14 @@ def worthwhile_point(
 def known_of(view: View) -> Known:
     """What is known of the posterior, which decides how long further modes are looked for."""
     modes = view.modes_in_one_order
-    gaussian = view.model.exact and len(modes.weights) == 1
+    rest, one = rest_of(view), trend_size(view.d)
+    coefficients = one if len(modes.weights) == 1 else 0
+    if rest is not None and rest.coefficients > one:
+        coefficients = rest.coefficients
+    coefficients = coefficients if view.model.exact else 0
     numbers = view.d + 1 if view.setup.gradient else 1
     polynomial = view.learns_outputs and view.model.exact
-    return Known(view.d, count_modes(modes), gaussian, polynomial, numbers)
+    return Known(view.d, count_modes(modes), coefficients, polynomial, numbers)
 
 
 def hypotheses_of(view: View) -> tuple[Hypotheses, Known]:
@@ -94,8 +100,20 @@ def hypotheses_of(view: View) -> tuple[Hypotheses, Known]:
     return view.once(_open_hypotheses), known_of(view)
 
 
+def rest_of(view: View) -> Remainder | None:
+    """What Gaussians leave of the finite values; None if none explain nearly all of them."""
+    return view.once(_remainder)
+
+
+def _remainder(view: View) -> Remainder | None:
+    if bool((view.noise > 0.0).any()):
+        return None
+    finite = view.state.data.finite
+    return view.model.remainder(view.t[finite], view.state.data.y[finite])
+
+
 def _open_hypotheses(view: View) -> Hypotheses:
-    data = view.state.data
+    data, rest = view.state.data, rest_of(view)
     hypotheses = draw_hypotheses(
         view.known_modes,
         _log_mass(view),
@@ -105,7 +123,8 @@ def _open_hypotheses(view: View) -> Hypotheses:
         period=_period(view),
         slack=_slack(view),
     )
-    depth = np.where(data.finite, data.y_max - data.y, np.inf)
+    depth = np.full(len(data), np.inf)
+    depth[data.finite] = data.y_max - (data.y[data.finite] if rest is None else rest.log_likelihood)
     return hypotheses.exclude(view.images(view.t), np.tile(depth, len(view.orders)))
 
 
@@ -147,10 +166,15 @@ def _period(view: View) -> Array | None:
 
 
 def predicted_depth(view: View) -> Callable[[Array], Array]:
-    """Depth below the best value that the surrogate predicts; infinite where it predicts infeasibility."""
+    """Depth below the best value that the surrogate predicts; infinite where it predicts infeasibility.
+
+    Where one Gaussian explains nearly all values exactly, it is the depth at which a further mode would go unnoticed.
+    """
+    rest = rest_of(view)
 
     def depth(t: Array) -> Array:
-        return np.where(view.feasible(t), np.maximum(view.state.data.y_max - view.model.mean(t), 0.0), np.inf)
+        below = np.where(view.feasible(t), np.maximum(view.state.data.y_max - view.model.mean(t), 0.0), np.inf)
+        return below if rest is None else below + rest.unseen(below)
 
     return depth
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from surrogate.arrays import Array, Flags
 from surrogate.inference.checks.check import SEARCH
-from surrogate.inference.checks.hidden import Hidden
+from surrogate.inference.checks.hidden import Hidden, rest_of
 from surrogate.inference.depths import bulk_depth, seen_depth
 from surrogate.inference.findings import Finding
 from surrogate.inference.hidden_modes import BENT_FROM
@@ -62,7 +62,10 @@ class Modes:
             rng,
             noise=view.noise[finite],
             count=0 if _fruitless_rounds(view) >= patience(view.d) else _ROUND,
+            rest=rest_of(view),
         )
+        if found.hinted:
+            return Finding(found.probes, numbers={"open_radius": found.nearest})
         unlikely = _UNLIKELY if view.d < BENT_FROM else _UNLIKELY_IN_SPACE
         if found.nearest > radius_of(np.array(seen_depth(view.d))) and _hidden_probability(view) < unlikely:
             return Finding(found.unseen, numbers={"open_radius": found.nearest})

@@ -13,11 +13,13 @@ from surrogate.inference.scouts.probes import Probes
 from surrogate.inference.scouts.promising import Promising
 from surrogate.inference.scouts.scout import Place, Scout
 from surrogate.inference.scouts.survey import Survey
+from surrogate.inference.scouts.top import Top
 
 __all__ = ["MIXED_SCOUTS", "SCOUTS", "Place", "Scout"]
 
 SCOUTS: tuple[Scout, ...] = (
     OwnDraws(),
+    Top(),
     Emptiest(),
     Denied(),
     Promising(),
