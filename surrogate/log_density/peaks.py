@@ -127,38 +127,34 @@ def fit_peaks(start: Peaks, w: Array, y: Array, weight: Array) -> Peaks:
         weight: Weights of the errors, with shape (n,).
     """
     whitening = Whitening.of(w)
-    peaks, u = start.whitened(whitening), whitening.whiten(w)
-    peaks = Peaks(peaks.constants + (y - _log_sum(peaks.values(u)))[np.argmax(y)], peaks.linear, peaks.quadratic)
-    monomials, x = _monomials(u), _coefficients(peaks)
-    error = _errors(peaks, u, y) * weight
+    u = whitening.whiten(w)
+    x, monomials = _coefficients(start.whitened(whitening)), _monomials(u)
+    x[:, 0] += (y - _log_sum(monomials @ x.T))[np.argmax(y)]
+    values = monomials @ x.T
+    error = (y - _log_sum(values)) * weight
     damping, misfit = _DAMPING, float(error @ error)
     for _ in range(_ROUNDS):
-        values = peaks.values(u)
-        share = np.exp(values - _log_sum(values)[:, None])
-        jacobian = (share[:, :, None] * monomials[:, None] * weight[:, None, None]).reshape(len(u), -1)
+        share = np.exp(values - _log_sum(values)[:, None]) * weight[:, None]
+        jacobian = (share[:, :, None] * monomials[:, None]).reshape(len(u), -1)
         square, pull = jacobian.T @ jacobian, jacobian.T @ error
         diagonal = np.diag(square) + 1e-12 * np.diag(square).max()
         while damping < _MOST_DAMPING:
-            step = np.linalg.solve(square + np.diag(damping * diagonal), pull)
-            tried = _of_coefficients(x + step.reshape(x.shape), u.shape[1])
-            tried_error = _errors(tried, u, y) * weight
+            tried = x + np.linalg.solve(square + np.diag(damping * diagonal), pull).reshape(x.shape)
+            values = monomials @ tried.T
+            tried_error = (y - _log_sum(values)) * weight
             if (tried_misfit := float(tried_error @ tried_error)) < misfit:
                 break
             damping *= 4.0
         else:
             break
         decrease = 1.0 - tried_misfit / misfit
-        peaks, x, error, misfit = tried, x + step.reshape(x.shape), tried_error, tried_misfit
+        x, error, misfit = tried, tried_error, tried_misfit
         damping = max(0.2 * damping, _LEAST_DAMPING)
         if decrease < _DONE or misfit == 0.0:
             break
     forward = whitening.forward
     unwhitened = Whitening(-whitening.centre @ forward, whitening.backward, forward)
-    return _concave(peaks).whitened(unwhitened)
-
-
-def _errors(peaks: Peaks, u: Array, y: Array) -> Array:
-    return y - _log_sum(peaks.values(u))
+    return _concave(_of_coefficients(x, u.shape[1])).whitened(unwhitened)
 
 
 def _monomials(u: Array) -> Array:

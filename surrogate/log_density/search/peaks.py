@@ -42,14 +42,13 @@ def choose_peaks(problem: FitProblem, present: SurrogateParameters, *, margin: f
     few = int(problem.rows.sum()) <= trend_size(warp.size)
     if draws is None or problem.temperature != 1.0 or warp.couplings is not None or data.has_gradients or noisy or few:
         return present
-    part = replace(present.hyper, log_shaping=min(present.hyper.log_shaping, np.log(EXPLAINED[1])))
-    starts = replace(part, log_amplitude=np.log(EXPLAINED[0])), part
+    start = replace(present.hyper, log_amplitude=np.log(EXPLAINED[0]), log_shaping=np.log(EXPLAINED[1]))
     best = present
     for peaks in _candidates(problem, present.structure):
         structure = with_peaks_of(problem, Structure("rbf", "quadratic", 0.0, warp, peaks=peaks))
         if structure.peaks is None:
             continue
-        fitted = fit_structure(problem, structure, starts=starts, max_evaluations=_EVALUATIONS)
+        fitted = fit_structure(problem, structure, starts=(start,), max_evaluations=_EVALUATIONS)
         if fitted.score > max(best.score, present.score + margin):
             best = fitted
         if best.exact:
