@@ -3,6 +3,7 @@ import pytest
 
 from surrogate.inference.checks.modes import fruitless_rounds, patience
 from surrogate.inference.trilateration import search
+from surrogate.log_density.remainder import Remainder
 
 
 def points(n=40, d=2, *, seed=0):
@@ -122,3 +123,26 @@ def test_many_points_close_in_on_a_second_mode_as_few_do():
     t = t[((t > 0.0) & (t < 1.0)).all(1) & (np.abs(t - 0.75).max(1) > 0.1)]
     found = find(two_modes, t=t)
     assert np.abs(found.probes[0] - 0.75).max() < 0.05
+
+
+def test_hints_alone_are_unexplained_and_tell_how_far_the_mode_is():
+    """A Gaussian explains all values exactly but one, at which another mode is 20 nats deep."""
+    t = points(60)
+    t[:10] = 0.3 + 0.05 * np.random.default_rng(0).standard_normal((10, 2))
+    y = -depth(t)
+    hints = np.arange(60) == 20
+    left = Remainder(np.where(hints, -20.0, y - 15.0), hints, 1e-9, 6)
+    draws = 0.3 + 0.05 * np.random.default_rng(1).standard_normal((4000, 2))
+    found = search(
+        t, y, draws, None, depth(t), depth, (np.zeros(2), np.ones(2)), np.random.default_rng(2), count=2, rest=left
+    )
+    assert found.hinted
+    assert found.unexplained == 1
+    assert len(found.probes) == 2
+    np.testing.assert_allclose(found.nearest, np.sqrt(2.0 * (20.0 + y.max()) + 1.0))
+    nothing = Remainder(y - 15.0, np.zeros(60, dtype=bool), 1e-9, 6)
+    found = search(
+        t, y, draws, None, depth(t), depth, (np.zeros(2), np.ones(2)), np.random.default_rng(2), rest=nothing
+    )
+    assert not found.hinted
+    assert len(found.probes) == 0
