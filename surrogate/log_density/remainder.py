@@ -22,6 +22,8 @@ __all__ = ["Remainder", "remainder"]
 
 
 _POWER = 1.5  # a cubic term, the first that a quadratic lacks, grows with this power of the depth
+_DEEPEST = 1e9  # nats, beyond which a value is a sentinel, which no quadratic needs to explain
+_MANY = 20  # number of coordinates above which no hints are looked for, because fits take a second
 _FLOOR = 1e-9  # least error in nats of a quadratic, because of rounding
 _EXACT = 1e-3  # error in nats, near the best point, up to which a quadratic without hints counts as exact
 _SPARE = 4  # least number of values in excess of the coefficients
@@ -65,9 +67,9 @@ def remainder(w: Array, y: Array, peaks: Peaks | None = None) -> Remainder | Non
         peaks: Places and shapes of several Gaussians, near enough for their shares.
     """
     n, p = len(w), trend_size(w.shape[1]) * (1 if peaks is None else len(peaks))
-    most = min(_MOST_HINTS, int(_SHARE_OF_HINTS * n), n - p - _SPARE)
-    if most < 0:
+    if n < p + _SPARE:
         return None
+    most = min(_MOST_HINTS, int(_SHARE_OF_HINTS * n), n - p - _SPARE) if w.shape[1] <= _MANY else 0
     depth = y.max() - y
     values = -depth if peaks is None else y - y.max() - peaks.log_sum(w)
     growth = _growth(depth)
@@ -92,7 +94,8 @@ def remainder(w: Array, y: Array, peaks: Peaks | None = None) -> Remainder | Non
     hints = ~best.kept
     if (best.left_out[hints] <= _SURE * best.error).any() or (not hints.any() and best.error > _EXACT):
         return None
-    seen = np.where(hints, best.left_out * growth, _SURE * best.error * growth / np.sqrt(1.0 - best.leverage))
+    part = np.where(hints, best.left_out, _SURE * best.error / np.sqrt(1.0 - best.leverage))
+    seen = part * growth
     below = np.where(hints, depth + seen, depth)  # of the quadratic at hints
     return Remainder(y.max() - below + _log_part(seen), hints, best.error, p)
 
@@ -132,7 +135,8 @@ class _Fit:
 
 
 def _growth(depth: Array) -> Array:
-    return (1.0 + depth) ** _POWER
+    """Errors that a quadratic may have, in units of those near the best point; infinite for sentinels."""
+    return np.where(depth < _DEEPEST, (1.0 + np.minimum(depth, _DEEPEST)) ** _POWER, np.inf)
 
 
 def _log_part(excess: Array) -> Array:

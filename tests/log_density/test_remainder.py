@@ -77,3 +77,16 @@ def test_what_goes_unnoticed_is_less_near_the_best_point():
     unseen = found.unseen(np.array([0.0, 10.0, 100.0, np.inf]))
     assert (np.diff(unseen[:3]) < 0.0).all()
     assert unseen[3] == unseen[0]
+
+
+def test_a_value_of_any_depth_does_no_harm():
+    """A sentinel far below is neither a hint nor in the way of others."""
+    w, y, _ = known(2, 1)
+    exact = remainder(w, y)
+    y[y.argmin()] = -1e300
+    found = remainder(w, y)
+    assert exact is not None
+    assert found is not None
+    assert not found.hints.any()
+    others = y > -1e300
+    assert (found.log_likelihood[others] < y[others]).all()
