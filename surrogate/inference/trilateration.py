@@ -59,14 +59,12 @@ class Search:
         unseen: Those of them that are components of the known posterior without evaluated points, with shape (j, d).
         unexplained: Number of evaluated points that the known modes do not explain.
         nearest: Smallest radius among those points; infinite if there are none.
-        hinted: Whether they are hints, values above a quadratic that explains all others.
     """
 
     probes: Array
     unseen: Array
     unexplained: int = 0
     nearest: float = np.inf
-    hinted: bool = False
 
 
 def search(
@@ -127,8 +125,7 @@ def search(
             for factor in _shapes(mixture)
         ]
         probes = np.concatenate([unseen, max(located, key=lambda pair: pair[1])[0][:count]])
-    hinted = rest is not None and bool(rest.hints.any())
-    return Search(probes, unseen, int(unexplained.sum()), float(radius[unexplained].min()), hinted)
+    return Search(probes, unseen, int(unexplained.sum()), float(radius[unexplained].min()))
 
 
 def _informative(radius: Array, unexplained: Flags) -> Indices:

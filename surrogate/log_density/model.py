@@ -67,8 +67,7 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
 
     def _latent(self, u: Array) -> Array:
         """Mean of the warped log-density at whitened coordinates, with shape (m,)."""
-        mean = self.gp.mean(u)
-        return mean if self.parameters.structure.peaks is None else mean + self._of_peaks(u)
+        return self.gp.mean(u) + self._of_peaks(u)
 
     def bare_mean(self, t: Array) -> Array:
         """Mean of (y - y_max) / temperature without trust region and feasibility, with shape (m,)."""

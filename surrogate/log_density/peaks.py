@@ -16,7 +16,7 @@ from surrogate.gp.means import Gated
 from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.samplers.mixture import Mixture
 
-__all__ = ["Peaks", "fit_peaks"]
+__all__ = ["Peaks", "fit_peaks", "monomials_of"]
 
 
 _ROUNDS = 60  # steps of a fit
@@ -128,7 +128,7 @@ def fit_peaks(start: Peaks, w: Array, y: Array, weight: Array) -> Peaks:
     """
     whitening = Whitening.of(w)
     u = whitening.whiten(w)
-    x, monomials = _coefficients(start.whitened(whitening)), _monomials(u)
+    x, monomials = _coefficients(start.whitened(whitening)), monomials_of(u)
     x[:, 0] += (y - _log_sum(monomials @ x.T))[np.argmax(y)]
     values = monomials @ x.T
     error = (y - _log_sum(values)) * weight
@@ -157,13 +157,14 @@ def fit_peaks(start: Peaks, w: Array, y: Array, weight: Array) -> Peaks:
     return _concave(_of_coefficients(x, u.shape[1])).whitened(unwhitened)
 
 
-def _monomials(u: Array) -> Array:
+def monomials_of(u: Array) -> Array:
+    """Monomials up to the second degree at u with shape (n, e), with shape (n, p)."""
     i, j = np.triu_indices(u.shape[1])
     return np.column_stack([np.ones(len(u)), u, u[:, i] * u[:, j]])
 
 
 def _coefficients(peaks: Peaks) -> Array:
-    """Coefficients of ``_monomials``, with shape (k, p)."""
+    """Coefficients of ``monomials_of``, with shape (k, p)."""
     i, j = np.triu_indices(peaks.linear.shape[1])
     square = peaks.quadratic[:, i, j] * np.where(i == j, 1.0, 2.0)
     return np.concatenate([peaks.constants[:, None], peaks.linear, square], 1)

@@ -16,7 +16,7 @@ from scipy.special import gammaln
 
 from surrogate.arrays import Array, Flags
 from surrogate.log_density.parameters import trend_size
-from surrogate.log_density.peaks import Peaks
+from surrogate.log_density.peaks import Peaks, monomials_of
 
 __all__ = ["Remainder", "remainder"]
 
@@ -57,9 +57,8 @@ class Remainder:
 def remainder(w: Array, y: Array, peaks: Peaks | None = None) -> Remainder | None:
     """What a Gaussian, or a sum of several, leaves of a likelihood; None if none explains nearly all values.
 
-    Values that lie above a quadratic are left out one after the other, each time the one whose absence improves the fit
-    most. The errors that a quadratic may have grow like the 1.5th power of the depth. At most 30
-    fits, each O(n p^2) for p coefficients.
+    Values above a quadratic are left out one by one, each time the one whose absence improves the fit most. The
+    errors that a quadratic may have grow like the 1.5th power of the depth. At most 30 fits, O(n p^2) each.
 
     Args:
         w: Evaluated points in coordinates in which the logarithm of a Gaussian is quadratic, with shape (n, e).
@@ -74,11 +73,24 @@ def remainder(w: Array, y: Array, peaks: Peaks | None = None) -> Remainder | Non
     values = -depth if peaks is None else y - y.max() - peaks.log_sum(w)
     growth = _growth(depth)
     rows, values = _basis(w, peaks) / growth[:, None], values / growth
+    best = _fit_without_hints(rows, values, depth > 0.0, most)
+    hints = ~best.kept
+    if (best.left_out[hints] <= _SURE * best.error).any() or (not hints.any() and best.error > _EXACT):
+        return None
+    part = np.where(hints, best.left_out, _SURE * best.error / np.sqrt(1.0 - best.leverage))
+    seen = part * growth
+    below = np.where(hints, depth + seen, depth)  # of the quadratic at hints
+    return Remainder(y.max() - below + _log_part(seen), hints, best.error, p)
+
+
+def _fit_without_hints(rows: Array, values: Array, candidates: Flags, most: int) -> _Fit:
+    """The fit that chance explains least, without some of the candidates above it, at most so many."""
+    n, p = rows.shape
     kept = np.ones(n, dtype=bool)
     first = fit = _Fit.of(rows, values, kept)
     best, score = fit, 0.0
     for count in range(1, most + 1):
-        above = np.where(kept & (fit.left_out > 0.0) & (depth > 0.0), fit.left_out * fit.residual, -np.inf)
+        above = np.where(kept & (fit.left_out > 0.0) & candidates, fit.left_out * fit.residual, -np.inf)
         if fit.error <= _FLOOR or not above.max() > 0.0:
             break
         kept = kept.copy()
@@ -91,13 +103,7 @@ def remainder(w: Array, y: Array, peaks: Peaks | None = None) -> Remainder | Non
     clear = ~best.kept & (best.left_out > _SURE * best.error)
     if not (clear | best.kept).all():  # some were left out in vain, before others
         best = _Fit.of(rows, values, ~clear)
-    hints = ~best.kept
-    if (best.left_out[hints] <= _SURE * best.error).any() or (not hints.any() and best.error > _EXACT):
-        return None
-    part = np.where(hints, best.left_out, _SURE * best.error / np.sqrt(1.0 - best.leverage))
-    seen = part * growth
-    below = np.where(hints, depth + seen, depth)  # of the quadratic at hints
-    return Remainder(y.max() - below + _log_part(seen), hints, best.error, p)
+    return best
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +155,5 @@ def _log_part(excess: Array) -> Array:
 def _basis(w: Array, peaks: Peaks | None) -> Array:
     """Monomials up to the second degree in standardised coordinates, for the share of each peak, with shape (n, p)."""
     u = (w - w.mean(0)) / (w.std(0) + np.finfo(float).tiny)
-    i, j = np.triu_indices(w.shape[1])
-    monomials = np.column_stack([np.ones(len(u)), u, u[:, i] * u[:, j]])
+    monomials = monomials_of(u)
     return monomials if peaks is None else (peaks.shares(w)[:, :, None] * monomials[:, None]).reshape(len(w), -1)

@@ -74,10 +74,14 @@ def test_tilted_basis_is_a_polynomial_and_a_quadratic_times_an_exponential(tilte
     torch.testing.assert_close(tilted.basis(u), expected)
 
 
-def test_tilted_slopes_are_the_derivatives_of_the_basis(tilted):
+def assert_slopes_are_derivatives(mean):
     u = points(4, 3)
-    expected = torch.autograd.functional.jacobian(tilted.basis, u).diagonal(dim1=0, dim2=2).permute(2, 1, 0)
-    torch.testing.assert_close(tilted.slopes(u), expected)
+    expected = torch.autograd.functional.jacobian(mean.basis, u).diagonal(dim1=0, dim2=2).permute(2, 1, 0)
+    torch.testing.assert_close(mean.slopes(u), expected)
+
+
+def test_tilted_slopes_are_the_derivatives_of_the_basis(tilted):
+    assert_slopes_are_derivatives(tilted)
 
 
 def test_tilted_quadratics_are_the_combination_of_the_basis(tilted):
@@ -118,9 +122,7 @@ def test_gated_basis_is_a_quadratic_for_each_share(gated):
 
 
 def test_gated_slopes_are_the_derivatives_of_the_basis(gated):
-    u = points(4, 3)
-    expected = torch.autograd.functional.jacobian(gated.basis, u).diagonal(dim1=0, dim2=2).permute(2, 1, 0)
-    torch.testing.assert_close(gated.slopes(u), expected)
+    assert_slopes_are_derivatives(gated)
 
 
 def test_gated_basis_is_the_sum_of_its_quadratics(gated):

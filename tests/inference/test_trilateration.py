@@ -136,7 +136,6 @@ def test_hints_alone_are_unexplained_and_tell_how_far_the_mode_is():
     found = search(
         t, y, draws, None, depth(t), depth, (np.zeros(2), np.ones(2)), np.random.default_rng(2), count=2, rest=left
     )
-    assert found.hinted
     assert found.unexplained == 1
     assert len(found.probes) == 2
     np.testing.assert_allclose(found.nearest, np.sqrt(2.0 * (20.0 + y.max()) + 1.0))
@@ -144,5 +143,5 @@ def test_hints_alone_are_unexplained_and_tell_how_far_the_mode_is():
     found = search(
         t, y, draws, None, depth(t), depth, (np.zeros(2), np.ones(2)), np.random.default_rng(2), rest=nothing
     )
-    assert not found.hinted
+    assert found.unexplained == 0
     assert len(found.probes) == 0

@@ -168,7 +168,7 @@ def _period(view: View) -> Array | None:
 def predicted_depth(view: View) -> Callable[[Array], Array]:
     """Depth below the best value that the surrogate predicts; infinite where it predicts infeasibility.
 
-    Where one Gaussian explains nearly all values exactly, it is the depth at which a further mode would go unnoticed.
+    Where Gaussians explain nearly all values exactly, it is the depth at which a further mode would go unnoticed.
     """
     rest = rest_of(view)
 

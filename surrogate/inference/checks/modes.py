@@ -50,7 +50,7 @@ class Modes:
             return Finding(view.nowhere, numbers=self.columns)
         rng, sample, finite = copy.deepcopy(view.exploration.rng), view.sample, state.data.finite
         t, y = view.window.unrolled(view.t)[finite], state.data.y[finite]
-        top = float(model.smooth(sample.x).max())
+        top, rest = float(model.smooth(sample.x).max()), rest_of(view)
         found = search(
             t,
             y,
@@ -62,9 +62,9 @@ class Modes:
             rng,
             noise=view.noise[finite],
             count=0 if _fruitless_rounds(view) >= patience(view.d) else _ROUND,
-            rest=rest_of(view),
+            rest=rest,
         )
-        if found.hinted:
+        if rest is not None and rest.hints.any():  # a mode is certain, however improbable it was
             return Finding(found.probes, numbers={"open_radius": found.nearest})
         unlikely = _UNLIKELY if view.d < BENT_FROM else _UNLIKELY_IN_SPACE
         if found.nearest > radius_of(np.array(seen_depth(view.d))) and _hidden_probability(view) < unlikely:
