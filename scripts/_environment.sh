@@ -11,6 +11,9 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 export MKL_NUM_THREADS="${MKL_NUM_THREADS:-$OMP_NUM_THREADS}"
 export OPENBLAS_NUM_THREADS="${OPENBLAS_NUM_THREADS:-$OMP_NUM_THREADS}"
 
+# Compiled files are kept: without them every process compiles the package anew, and pytest all tests.
+unset PYTHONDONTWRITEBYTECODE
+
 _fail() {
   echo "$*" >&2
   exit 1

@@ -62,7 +62,7 @@ def readers_of_exports(folder: Path) -> list[Reader]:
     rng = np.random.default_rng(1)
     x = rng.normal(size=(60, 2))
     y = np.sign(x[:, 0])
-    quick: dict[str, Any] = {"max_evaluations": 14, "n_samples": 200, "seed": 5, "progress": False}
+    quick: dict[str, Any] = {"max_evaluations": 9, "n_samples": 100, "seed": 5, "progress": False}
     surrogate.infer(lambda x: -0.5 * float(x @ x), [(-4, 4)] * 2, **quick).export(folder / "predictor.npz")
     target = surrogate.Observables(
         lambda x: np.array([x[0], x[1], x[0] * x[1]]), surrogate.GaussianData(np.ones(3), np.full(3, 0.1))

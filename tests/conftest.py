@@ -1,4 +1,7 @@
-"""Options, fixtures and limits that the whole suite shares."""
+"""Options, fixtures and limits that the whole suite shares.
+
+The process that only hands out tests to others loads no torch: what needs it is imported where it is used.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import numpy as np
 import pytest
-import torch
 
-from surrogate.executors.interruption import forget_signals
-from surrogate.labelling import learners
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,6 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Small matrices are slower on many threads, and sums come out in one order."""
+    import torch
+
     torch.set_num_threads(1)
 
 
@@ -55,6 +60,8 @@ def root_logger() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def device(pytestconfig: pytest.Config) -> torch.device:
+    import torch
+
     wanted = torch.device(pytestconfig.getoption("--device"))
     if wanted.type == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
@@ -63,6 +70,8 @@ def device(pytestconfig: pytest.Config) -> torch.device:
 
 @pytest.fixture(scope="session")
 def dtype(pytestconfig: pytest.Config) -> torch.dtype:
+    import torch
+
     return getattr(torch, pytestconfig.getoption("--dtype"))
 
 
@@ -74,6 +83,8 @@ def tolerance(dtype: torch.dtype) -> Callable[..., dict[str, float]]:
     and 3.5e-4 in float32. Of another dtype with `tolerance(dtype=torch.float32)`.
     """
 
+    import torch
+
     def bound(factor: float = 1.0, *, dtype: torch.dtype = dtype) -> dict[str, float]:
         size = factor * torch.finfo(dtype).eps ** 0.5
         return {"rtol": size, "atol": size}
@@ -83,6 +94,8 @@ def tolerance(dtype: torch.dtype) -> Callable[..., dict[str, float]]:
 
 @pytest.fixture
 def rng() -> np.random.Generator:
+    import numpy as np
+
     return np.random.default_rng(20240404)
 
 
@@ -98,6 +111,8 @@ def shared_suite() -> Path:
 @pytest.fixture
 def linear(monkeypatch):
     """Makes model="linear" least squares: a model that costs nothing, for labelling runs."""
+    from surrogate.labelling import learners
+
     spec = importlib.util.spec_from_file_location("linear_model", ROOT / "tests" / "labelling" / "linear_model.py")
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "linear_model", module)
@@ -107,5 +122,9 @@ def linear(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _no_signal_of_another_test():
-    """A program begins no run after a signal has ended one; tests are many programs."""
+    """A program begins no run after a signal has ended one; tests, and fixtures of modules, are many programs."""
+    from surrogate.executors.interruption import forget_signals
+
+    forget_signals()
+    yield
     forget_signals()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import surrogate
 from surrogate.cli.main import main
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -24,6 +25,7 @@ LONG = {
     "observables",
     "which_model",
 }  # run with -m slow
+SHORTENED = {"quickstart"}  # run with a small budget too
 CONVERGING = {"by_name", "desi", "gradients", "quickstart"}  # and say so
 TOLD = {
     "label_": "labels; ",
@@ -46,8 +48,15 @@ def run(tmp_path, monkeypatch, capsys):
     return printed
 
 
+@pytest.mark.parametrize("path", [p for p in PROGRAMS if p.stem in SHORTENED], ids=lambda path: path.stem)
+def test_program_runs_with_a_small_budget(path, run, monkeypatch):
+    infer = surrogate.infer
+    monkeypatch.setattr(surrogate, "infer", lambda *of, **by: infer(*of, **by, max_evaluations=12, n_samples=300))
+    assert "12 calls of the likelihood" in run(path)
+
+
 @pytest.mark.parametrize(
-    "path", [pytest.param(p, marks=[pytest.mark.slow] * (p.stem in LONG), id=p.stem) for p in PROGRAMS]
+    "path", [pytest.param(p, marks=[pytest.mark.slow] * (p.stem in LONG | SHORTENED), id=p.stem) for p in PROGRAMS]
 )
 def test_program_runs(path, run):
     printed = run(path)
@@ -62,11 +71,11 @@ def test_file_runs(path, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr("surrogate.output.report.report_html", lambda *_, **__: "")  # that of the program beside it
     run = ["run", str(path), "-o", str(tmp_path / "run")]
-    assert main([*run, "--max-evaluations", "20"]) == 3
-    assert main([*run, "--max-evaluations", "22"]) == 3
-    assert "20 evaluations so far" in capsys.readouterr().err
+    assert main([*run, "--max-evaluations", "11"]) == 3
+    assert main([*run, "--max-evaluations", "12"]) == 3
+    assert "11 evaluations so far" in capsys.readouterr().err
     assert main(["status", str(tmp_path / "run")]) == 0
-    assert "22" in capsys.readouterr().out
+    assert "12" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.iterdir()), ids=lambda path: path.name)

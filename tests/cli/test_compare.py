@@ -15,19 +15,24 @@ def normal(a):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Folders of two runs of one likelihood, the second with a prior twice as wide, and one that has not converged."""
+    """Folders of a run, and of one that has not converged."""
     root = tmp_path_factory.mktemp("runs")
-    for name, width, options in (("narrow", 10, {}), ("wide", 20, {}), ("short", 10, {"max_evaluations": 6})):
-        surrogate.infer(
-            normal, {"a": (-width, width)}, seed=1, output=root / name, progress=False, n_samples=300, **options
-        )
+    run(root / "narrow", 10)
+    run(root / "short", 10, max_evaluations=6)
     return root
+
+
+def run(folder, width, **options):
+    prior = {"a": (-width, width)}
+    surrogate.infer(normal, prior, seed=1, output=folder, progress=False, n_samples=300, **options)
 
 
 @pytest.mark.slow
 def test_models_are_compared_from_their_folders(runs, tmp_path, capsys):
-    page = tmp_path / "page.html"
-    assert main(["compare", str(runs / "narrow"), str(runs / "wide"), "--n-data", "5", "--html", str(page)]) == 0
+    """The second with a prior twice as wide."""
+    page, wide = tmp_path / "page.html", tmp_path / "wide"
+    run(wide, 20)
+    assert main(["compare", str(runs / "narrow"), str(wide), "--n-data", "5", "--html", str(page)]) == 0
     out = capsys.readouterr().out
     assert out.index("\nnarrow  ") < out.index("\nwide    ")
     assert "-0.69" in out  # the log of 2: between the models, and for each prior

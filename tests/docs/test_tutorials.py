@@ -21,6 +21,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 
+import surrogate
 from surrogate.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +68,11 @@ def run_line(line, monkeypatch):
         shell(line)
 
 
+def short(infer):
+    """The function of runs with a small budget, for all that a page shows but the last numbers."""
+    return lambda *arguments, **options: infer(*arguments, **options | {"max_evaluations": 12, "n_samples": 300})
+
+
 def in_threads(text):
     """The program with threads in the place of processes, each of which would load everything anew."""
     return text.replace('"processes:', '"threads:')
@@ -83,6 +89,7 @@ def test_page_runs(page, processes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if page.stem == "start" and not processes:
         monkeypatch.setattr("surrogate.output.report.report_html", lambda *_, **__: "")  # pictures take seconds
+        monkeypatch.setattr(surrogate, "infer", short(surrogate.infer))
     monkeypatch.syspath_prepend(str(tmp_path))
     names = {"__name__": page.stem}
     with matplotlib.rc_context():

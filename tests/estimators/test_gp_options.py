@@ -39,8 +39,8 @@ def nll(model):
     ("solver", "words"),
     [
         ("cholesky", "Cholesky factor of 400 points"),
-        ("cg", "conjugate gradients converged"),
-        ("local", "256 nearest of 400 points for each prediction"),
+        pytest.param("cg", "conjugate gradients converged", marks=pytest.mark.slow),
+        pytest.param("local", "256 nearest of 400 points for each prediction", marks=pytest.mark.slow),
         ("computation-aware", "projections of 400 values, which leave"),
         ("basis", "1000 sines on a box"),
     ],

@@ -51,6 +51,7 @@ def test_the_slope_of_the_test_function():
     np.testing.assert_allclose(slope(x)[0], numeric, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_quarter_of_the_evaluations_is_enough():
     """In 10 dimensions 50 points with gradients are as good as 400 without: 0.50 and 0.51."""
     few, many = points(50, 1), points(200, 1)
@@ -94,6 +95,7 @@ def test_products_and_columns_without_the_matrix(kernel):
     torch.testing.assert_close(operator.submatrix(index), dense[index][:, index])
 
 
+@pytest.mark.slow
 def test_conjugate_gradients_give_what_cholesky_gives():
     x, new = points(40, 1), points(3, 2)
     machine = GradientGPRegressor(max_exact=400, rank=300, tol=1e-8).fit(x, function(x), slope(x))

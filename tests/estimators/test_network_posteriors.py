@@ -124,10 +124,10 @@ def test_too_many_rows_for_chains():
         NetworkRegressor(uncertainty="mcmc").fit(np.zeros((2001, 1)), np.arange(2001.0))
 
 
-@parametrize_with_checks([NetworkClassifier(hidden=(24,), epochs=5)])
+@parametrize_with_checks([NetworkClassifier(hidden=(16,), epochs=2)])
 def test_scikit_learn_takes_the_classifier_for_one_of_its_own(estimator, check):
     """Those of its checks that ask for an accuracy get more epochs."""
-    check(estimator.set_params(epochs=20) if "train" in check.func.__name__ else estimator)
+    check(estimator.set_params(epochs=10) if "train" in check.func.__name__ else estimator)
 
 
 @pytest.mark.slow

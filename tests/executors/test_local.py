@@ -247,7 +247,7 @@ class TestProcesses:
         assert all(future.cancelled() for future in futures[1:])
 
     def test_no_process_is_left(self):
-        with ProcessExecutor(2) as executor:
+        with ProcessExecutor(1) as executor:
             pids = {int(executor.submit(functions.process_id).result(300)) for _ in range(4)}
         assert not any(alive(pid) for pid in pids)
 
@@ -374,7 +374,7 @@ class TestWhatCannotBeSent:
 
     def test_what_ends_the_worker(self):
         with pytest.raises(RuntimeError, match=r"ended with exit code 7 before it was ready.*__name__ == '__main__'"):
-            ProcessExecutor(2, functions.UnhappyStart())
+            ProcessExecutor(1, functions.UnhappyStart())
 
 
 def script(code: str, *arguments: str, **options) -> subprocess.CompletedProcess:
@@ -421,7 +421,7 @@ class TestScripts:
         )
         assert (done.stdout, done.stderr, done.returncode) == ("-4.0\n", "", 0)
 
-    @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+    @pytest.mark.parametrize("end", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
     def test_workers_die_with_their_parent(self, end):
         code = (
             "from surrogate.executors import *; from tests.executors import functions_for_workers as f\n"

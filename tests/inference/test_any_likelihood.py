@@ -120,8 +120,8 @@ def check(case):
 RULES = {"derandomize": True, "database": None, "deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
-@settings(max_examples=4, **RULES)
-@given(cases(st.integers(1, 2), st.integers(2, 24)))
+@settings(max_examples=3, **RULES)
+@given(cases(st.integers(1, 2), st.integers(2, 14)))
 def test_a_short_run_ends_with_a_verdict(case):
     check(case)
 

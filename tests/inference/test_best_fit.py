@@ -32,7 +32,7 @@ def normal(x):
 def normal_run():
     function = Counted(normal)
     prior = {"a": (-8, 8), "b": stats.norm(2.0, 1.0)}
-    return surrogate.infer(function, prior, seed=1, progress=False), function
+    return surrogate.infer(function, prior, seed=1, progress=False, n_samples=1000), function
 
 
 @cache
@@ -96,8 +96,10 @@ def test_profile_at_given_values_without_calls_is_not_confirmed():
 
 
 def test_a_loaded_run_needs_the_likelihood_again(tmp_path):
-    run = surrogate.infer(normal, {"a": (-8, 8), "b": (-8, 8)}, seed=1, progress=False, output=tmp_path / "run")
-    loaded = surrogate.load_result(tmp_path / "run")
+    run = surrogate.infer(
+        normal, {"a": (-8, 8), "b": (-8, 8)}, seed=1, progress=False, n_samples=500, output=tmp_path / "run"
+    )
+    loaded = surrogate.load_result(tmp_path / "run", n_samples=500)
     with pytest.raises(ValueError, match="pass log_likelihood="):
         loaded.maximum()
     assert loaded.maximum(max_evaluations=0).status.startswith("maximum of the surrogate, NOT CONFIRMED")

@@ -28,7 +28,7 @@ def log_likelihood(x):
 def fitted(scale=3.0):
     """A mean of normal data with a normal prior: everything is known in closed form."""
     prior = {"mu": stats.norm(0, scale)}
-    return surrogate.infer(log_likelihood, prior, seed=1, progress=False)
+    return surrogate.infer(log_likelihood, prior, seed=1, progress=False, n_samples=1000)
 
 
 def exact_log_evidence(scale):

@@ -51,7 +51,7 @@ def test_a_peak_in_many_decades(decades, seed):
         calls.append(x[0])
         return -0.5 * ((np.log10(x[0]) + 8.4) / 0.2) ** 2
 
-    result = surrogate.infer(log_likelihood, {"g": prior}, seed=seed, progress=False)
+    result = surrogate.infer(log_likelihood, {"g": prior}, seed=seed, progress=False, n_samples=2000)
     assert result.converged, result.status
     assert min(calls) >= 10.0**-decades
     assert max(calls) <= 1.0

@@ -1,6 +1,7 @@
 """Derived values at the draws: parts of a comparison of emulated outputs."""
 
 import numpy as np
+import pytest
 
 import surrogate
 
@@ -26,13 +27,14 @@ class Compare:
         return -0.5 * sum(self.parts(outputs, parameters).values())
 
 
-def test_parts_of_a_comparison_are_those_of_the_outputs():
-    """At draws of three runs, mostly within 2.5 stated errors, and all far below the spread of the parts.
+@pytest.mark.parametrize("seeds", [(4,), pytest.param((1, 2, 3), marks=pytest.mark.slow)])
+def test_parts_of_a_comparison_are_those_of_the_outputs(seeds):
+    """At draws of one or three runs, mostly within 2.5 stated errors, and all far below the spread of the parts.
 
     The median was 3, and one error eight times too small, while they left out what the components do not describe.
     """
     in_errors = []
-    for seed in (1, 2, 3):
+    for seed in seeds:
         target = surrogate.Observables(simulator, Compare())
         result = surrogate.infer(target, {"a": (-1, 2), "b": (-2, 2)}, seed=seed, n_samples=500, progress=False)
         assert result.converged

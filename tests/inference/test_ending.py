@@ -45,7 +45,7 @@ class SignalAt:
         return bowl(x)
 
 
-@pytest.mark.parametrize("ended", ["signal", "time"])
+@pytest.mark.parametrize("ended", ["signal", pytest.param("time", marks=pytest.mark.slow)])
 def test_a_conclusion_that_takes_too_long_is_left(monkeypatch, ended):
     monkeypatch.setattr(execution, "conclude", busy)
     monkeypatch.setattr(execution, "GRACE", 1.0)
@@ -60,7 +60,7 @@ def test_a_conclusion_that_takes_too_long_is_left(monkeypatch, ended):
     assert "NOT CONVERGED" in result.summary()
 
 
-@pytest.mark.parametrize("method", ["ask", "tell"])
+@pytest.mark.parametrize("method", ["tell", pytest.param("ask", marks=pytest.mark.slow)])
 def test_computing_the_next_points_is_left(monkeypatch, method):
     original, count = getattr(PosteriorLoop, method), []
 

@@ -35,6 +35,7 @@ def test_none_leaves_the_prior(rng):
     assert np.isfinite(PRIOR.log_density(got)).all()
 
 
+@pytest.mark.slow
 def test_slow_calls_are_saved():
     """A normal posterior: few calls suffice, and the evidence is known."""
     root = np.array([[1, 0, 0], [-1, 1, 0], [0, -1, 1], [-1, 0, 1]]) * np.sqrt([1, 1 / 0.3, 1, 1])[:, None]

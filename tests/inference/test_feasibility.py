@@ -59,7 +59,8 @@ def test_its_export_is_the_same_function(run, tmp_path):
 
 
 def test_a_process_learns_it_unless_something_else_is_asked_for():
-    result = surrogate.infer(half_normal, [(-5, 5)] * 2, max_evaluations=20, **OPTIONS)
+    options = OPTIONS | {"max_evaluations": 12, "n_samples": 200}
+    result = surrogate.infer(half_normal, [(-5, 5)] * 2, **options)
     assert isinstance(result.emulator.model.feasibility, FeasibilityProcess)
 
 

@@ -223,6 +223,7 @@ def gaussian(x):
     return -0.5 * float(z @ z), -z / np.array([0.1, 0.2, 0.1, 0.3])
 
 
+@pytest.mark.slow
 def test_a_run_needs_fewer_evaluations_and_is_right():
     bounds, limits = [(-2.0, 2.0)] * 4, {"max_evaluations": 100, "n_samples": 2000, "progress": False}
     with_gradients = surrogate.infer(gaussian, bounds, gradient=True, seed=1, **limits)

@@ -1,6 +1,7 @@
 """Posteriors with heavy tails: evaluations go where the mass is uncertain, not to the top alone."""
 
 import numpy as np
+import pytest
 from scipy import stats
 
 import surrogate
@@ -9,8 +10,9 @@ HALF = 20.0
 TAIL = stats.t(2, 0.3)
 
 
-def test_a_student_of_two_degrees_of_freedom():
-    """Medians of three seeds; with most points on the top they were 0.16 sds and 0.1 nats, and the last one below 4."""
+@pytest.mark.parametrize("seeds", [(4,), pytest.param((1, 2, 3), marks=pytest.mark.slow)])
+def test_a_student_of_two_degrees_of_freedom(seeds):
+    """Medians over seeds; of three, with most points on the top, 0.16 sds and 0.1 nats, and the last one below 4."""
     x = np.linspace(-HALF, HALF, 100_001)
     weights = TAIL.pdf(x) / TAIL.pdf(x).sum()
     mean = weights @ x
@@ -18,7 +20,7 @@ def test_a_student_of_two_degrees_of_freedom():
     log_evidence = np.log(TAIL.cdf(HALF) - TAIL.cdf(-HALF)) - np.log(2 * HALF)
     runs = [
         surrogate.infer(lambda x: float(TAIL.logpdf(x[0])), [(-HALF, HALF)], seed=seed, progress=False)
-        for seed in (1, 2, 3)
+        for seed in seeds
     ]
     for run in runs:
         assert run.converged

@@ -35,6 +35,6 @@ def test_an_iteration_builds_each_surrogate_once(monkeypatch):
         return build(self, data, t, parameters, **options)
 
     monkeypatch.setattr(ScalarLearner, "build", counted)
-    result = surrogate.infer(lambda x: -0.5 * float(x @ x), [(-5, 5)] * 2, seed=1, progress=False)
+    result = surrogate.infer(lambda x: -0.5 * float(x @ x), [(-5, 5)] * 2, seed=1, progress=False, n_samples=200)
     assert result.converged
     assert len(built) == len(set(built))

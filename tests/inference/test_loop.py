@@ -74,7 +74,7 @@ def run(loop, state, steps):
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(name, marks=[pytest.mark.slow] * (name not in ("box", "one parameter"))) for name in LOOPS],
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name != "box")) for name in LOOPS],
 )
 def history(request):
     """A loop, and its states one after the other."""

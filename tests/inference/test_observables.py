@@ -52,6 +52,7 @@ def test_linear_simulator_needs_a_call_per_coefficient_and_three_more(whole) -> 
     assert whole.data.outputs.shape == (whole.n_evaluations, M)
 
 
+@pytest.mark.slow
 def test_fast_parameters_cost_no_call() -> None:
     template = np.random.default_rng(2).standard_normal(M)
     design = np.column_stack([A, template])

@@ -22,6 +22,7 @@ from tests.executors import program
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "tests" / "executors" / "program.py"
+EVALUATIONS = ROOT / "tests" / "executors" / "ranks_program.py"
 BESIDE = Path(sys.executable).parent / "mpirun"
 MPIRUN = str(BESIDE) if BESIDE.exists() else shutil.which("mpirun")
 with_mpi = pytest.mark.skipif(
@@ -40,9 +41,9 @@ ENVIRONMENT = os.environ | {
 class Job:
     """One or several runs on the ranks of mpirun: the arguments of `program.run` for each."""
 
-    def __init__(self, ranks, *runs):
+    def __init__(self, ranks, *runs, program=PROGRAM):
         self._process = subprocess.Popen(
-            [MPIRUN, "-n", str(ranks), sys.executable, str(PROGRAM), *map(json.dumps, runs)],
+            [MPIRUN, "-n", str(ranks), sys.executable, str(program), *map(json.dumps, runs)],
             env=ENVIRONMENT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -113,11 +114,21 @@ def serial_gauss2():
     return program.run("gauss2")
 
 
-@pytest.mark.parametrize("executor", ["processes:2", pytest.param("threads:2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("executor", ["threads:2", pytest.param("processes:2", marks=pytest.mark.slow)])
 def test_the_same_evaluations_from_local_executors(executor, serial_gauss2):
     assert program.run("gauss2", executor=executor, mode="sync")["sha"] == serial_gauss2["sha"]
 
 
+@with_mpi
+def test_evaluations_on_ranks_and_their_outcome_on_all_of_them():
+    rows, code, err = Job(2, program=EVALUATIONS).ended()
+    assert code == 0, err
+    assert sorted(row["rank"] for row in rows) == [0, 1]
+    assert all(row["values"] == [-(float(i) ** 2) for i in range(8)] for row in rows)
+    assert all((row["error"], row["told"]) == ("2", "rank 0") for row in rows)
+
+
+@pytest.mark.slow
 @with_mpi
 def test_the_same_evaluations_from_mpirun_and_the_result_on_all_ranks(serial_gauss2):
     rows = on_ranks(2, {"target": "gauss2", "mode": "sync"})
@@ -304,11 +315,13 @@ def test_a_crash_without_isolation_ends_the_job_and_restarts(tmp_path):
 # Asynchronous
 
 
-@pytest.mark.parametrize("executor", ["threads:6", pytest.param("processes:2", marks=pytest.mark.slow)])
-def test_asynchronous(executor, tmp_path):
-    row = program.run("gauss4", seconds=0.02, executor=executor, mode="async", output=str(tmp_path))
+@pytest.mark.parametrize(
+    ("executor", "target"), [("threads:6", "gauss2"), pytest.param("processes:2", "gauss4", marks=pytest.mark.slow)]
+)
+def test_asynchronous(executor, target, tmp_path):
+    row = program.run(target, seconds=0.02, executor=executor, mode="async", output=str(tmp_path))
     assert row["converged"]
-    assert close(row, "gauss4")
+    assert close(row, target)
     records = journalled(tmp_path)
     assert len({r.x.tobytes() for r in records}) == len(records) <= row["n"]
 

@@ -61,6 +61,11 @@ def interrupted(folder, last, **changes):
     return likelihood.calls
 
 
+def copied(folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
 def journal(folder):
     lines = [json.loads(line) for line in (Path(folder) / "evaluations.jsonl").read_text().splitlines()]
     return sorted((e["step"], e["index"], e["x"], e["y"], e["status"], sorted(e["derived"].items())) for e in lines)
@@ -90,6 +95,13 @@ def uninterrupted(tmp_path_factory):
     return infer(folder), folder
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A run that died at its tenth call, and what it had called."""
+    folder = tmp_path_factory.mktemp("begun")
+    return folder, interrupted(folder, 9)
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
@@ -99,7 +111,7 @@ def uninterrupted(tmp_path_factory):
     ],
 )
 def test_absurd_numbers_in_a_state_are_refused(uninterrupted, tmp_path, name, change, message):
-    folder = copied(uninterrupted, tmp_path)
+    folder = copied(uninterrupted[1], tmp_path)
     arrays = load_arrays(folder / "state.npz")
     save_arrays(folder / "state.npz", arrays | {name: change(arrays[name])})
     with pytest.raises(ValueError, match=message):
@@ -136,7 +148,7 @@ def test_interrupted_at_every_call(uninterrupted, tmp_path):
     check_same(result, tmp_path, uninterrupted)
 
 
-@pytest.mark.parametrize("number", [3, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [pytest.param(n, marks=pytest.mark.slow) for n in (0, 3)])
 def test_interrupted_as_the_state_is_written(number, uninterrupted, tmp_path, monkeypatch):
     original, written = saved.save_arrays, []
 
@@ -156,17 +168,20 @@ def test_interrupted_as_the_state_is_written(number, uninterrupted, tmp_path, mo
     assert not set(first.calls) & set(second.calls)
 
 
-def test_a_journal_without_a_state(uninterrupted, tmp_path):
-    before = interrupted(tmp_path, 9)
+def test_a_journal_without_a_state(uninterrupted, begun, tmp_path):
+    before = begun[1]
+    copied(begun[0], tmp_path)
     (tmp_path / "state.npz").unlink()
     likelihood = Likelihood()
     check_same(infer(tmp_path, likelihood), tmp_path, uninterrupted)
     assert not set(before) & set(likelihood.calls)
 
 
-def test_an_evaluation_half_written(uninterrupted, tmp_path):
+@pytest.mark.slow
+def test_an_evaluation_half_written(uninterrupted, begun, tmp_path):
     """It is cut off and evaluated again."""
-    before = interrupted(tmp_path, 9)
+    before = begun[1]
+    copied(begun[0], tmp_path)
     path = tmp_path / "evaluations.jsonl"
     path.write_bytes(path.read_bytes()[:-25])
     likelihood = Likelihood()
@@ -174,19 +189,22 @@ def test_an_evaluation_half_written(uninterrupted, tmp_path):
     assert set(before) & set(likelihood.calls) == {before[-1]}
 
 
-def test_an_empty_folder_with_leftovers(uninterrupted, tmp_path):
+@pytest.mark.parametrize("budget", [7, pytest.param(11, marks=pytest.mark.slow)])
+def test_an_empty_folder_with_leftovers(budget, uninterrupted, tmp_path):
     """Killed before anything was written."""
     (tmp_path / ".lock").write_text("process 1 on elsewhere")
     (tmp_path / ".state.npz.123.tmp").write_bytes(b"half")
-    check_same(infer(tmp_path), tmp_path, uninterrupted)
+    result = infer(tmp_path, max_evaluations=budget)
+    assert journal(tmp_path) == journal(uninterrupted[1])[:budget]
     assert not list(tmp_path.glob("*.tmp"))
+    if budget == OPTIONS["max_evaluations"]:
+        check_same(result, tmp_path, uninterrupted)
 
 
 @pytest.mark.slow
-def test_a_folder_that_is_copied_elsewhere(uninterrupted, tmp_path):
-    interrupted(tmp_path / "a", 9)
-    shutil.copytree(tmp_path / "a", tmp_path / "b")
-    check_same(infer(tmp_path / "b"), tmp_path / "b", uninterrupted)
+def test_a_folder_that_is_copied_elsewhere(uninterrupted, begun, tmp_path):
+    copied(begun[0], tmp_path)
+    check_same(infer(tmp_path), tmp_path, uninterrupted)
 
 
 @pytest.mark.slow
@@ -194,8 +212,9 @@ def test_the_executor_changes_nothing(uninterrupted, tmp_path):
     check_same(infer(tmp_path, executor="threads:2"), tmp_path, uninterrupted)
 
 
-def test_interrupted_in_one_executor_and_finished_in_another(uninterrupted, tmp_path):
-    interrupted(tmp_path, 8)
+@pytest.mark.slow
+def test_interrupted_in_one_executor_and_finished_in_another(uninterrupted, begun, tmp_path):
+    copied(begun[0], tmp_path)
     check_same(infer(tmp_path, executor="threads:2"), tmp_path, uninterrupted)
 
 
@@ -209,15 +228,10 @@ def test_without_a_folder_the_run_is_the_same(uninterrupted):
 # Finished runs and changed arguments
 
 
-def copied(uninterrupted, tmp_path):
-    shutil.copytree(uninterrupted[1], tmp_path, dirs_exist_ok=True)
-    return tmp_path
-
-
-@pytest.mark.parametrize("budget", [11, 5])
+@pytest.mark.parametrize("budget", [5, pytest.param(11, marks=pytest.mark.slow)])
 def test_a_finished_run_calls_nothing(budget, uninterrupted, tmp_path):
     likelihood = Likelihood()
-    result = infer(copied(uninterrupted, tmp_path), likelihood, max_evaluations=budget)
+    result = infer(copied(uninterrupted[1], tmp_path), likelihood, max_evaluations=budget)
     assert likelihood.calls == []
     np.testing.assert_array_equal(result.samples, uninterrupted[0].samples)
     assert result.n_evaluations == uninterrupted[0].n_evaluations
@@ -227,9 +241,10 @@ def test_a_converged_run_calls_nothing(tmp_path):
     def normal(x):
         return -0.5 * float((x**2).sum())
 
-    first = surrogate.infer(normal, PRIOR, output=tmp_path, progress=False, n_samples=300)
+    prior = {"a": PRIOR["a"]}
+    first = surrogate.infer(normal, prior, output=tmp_path, progress=False, n_samples=300)
     calls = []
-    again = surrogate.infer(calls.append, PRIOR, output=tmp_path, resume="trust", progress=False, n_samples=300)
+    again = surrogate.infer(calls.append, prior, output=tmp_path, resume="trust", progress=False, n_samples=300)
     assert first.converged
     assert again.converged
     assert calls == []
@@ -239,7 +254,7 @@ def test_a_converged_run_calls_nothing(tmp_path):
 
 def test_a_larger_budget_goes_on(uninterrupted, tmp_path):
     likelihood = Likelihood()
-    result = infer(copied(uninterrupted, tmp_path), likelihood, max_evaluations=13)
+    result = infer(copied(uninterrupted[1], tmp_path), likelihood, max_evaluations=13)
     assert result.n_evaluations == 13
     assert len(likelihood.calls) == 2
     np.testing.assert_array_equal(result.data.x[:11], uninterrupted[0].data.x)
@@ -248,13 +263,13 @@ def test_a_larger_budget_goes_on(uninterrupted, tmp_path):
 
 def test_another_number_of_samples(uninterrupted, tmp_path):
     likelihood = Likelihood()
-    result = infer(copied(uninterrupted, tmp_path), likelihood, n_samples=2000)
+    result = infer(copied(uninterrupted[1], tmp_path), likelihood, n_samples=2000)
     assert likelihood.calls == []
     assert len(result.samples) >= 2000
 
 
 def test_a_finished_run_is_loaded_without_the_likelihood(uninterrupted, tmp_path):
-    result = surrogate.load_result(copied(uninterrupted, tmp_path), n_samples=300)
+    result = surrogate.load_result(copied(uninterrupted[1], tmp_path), n_samples=300)
     np.testing.assert_array_equal(result.samples, uninterrupted[0].samples)
 
 
@@ -265,7 +280,7 @@ def test_no_run_to_load(tmp_path):
 
 def test_another_seed_is_refused(uninterrupted, tmp_path):
     with pytest.raises(ValueError, match=r"holds a run with seed 3, got seed 4.*resume=False \(--force\)"):
-        infer(copied(uninterrupted, tmp_path), seed=4)
+        infer(copied(uninterrupted[1], tmp_path), seed=4)
 
 
 OTHER_PRIORS = {
@@ -279,7 +294,7 @@ OTHER_PRIORS = {
 
 @pytest.mark.parametrize("name", OTHER_PRIORS)
 def test_another_prior_is_refused(name, uninterrupted, tmp_path):
-    folder = copied(uninterrupted, tmp_path)
+    folder = copied(uninterrupted[1], tmp_path)
     before = (folder / "evaluations.jsonl").read_bytes()
     with pytest.raises(ValueError, match=r"holds a run with other parameters \(a, b; .*Choose another folder"):
         surrogate.infer(Likelihood(), OTHER_PRIORS[name], output=folder, **OPTIONS)
@@ -289,17 +304,21 @@ def test_another_prior_is_refused(name, uninterrupted, tmp_path):
 def test_other_labels_are_the_same_prior(uninterrupted, tmp_path):
     prior = {name: surrogate.Parameter(name, bounds, label=rf"\{name}") for name, bounds in PRIOR.items()}
     likelihood = Likelihood()
-    result = surrogate.infer(likelihood, prior, output=copied(uninterrupted, tmp_path), **OPTIONS)
+    result = surrogate.infer(likelihood, prior, output=copied(uninterrupted[1], tmp_path), **OPTIONS)
     assert likelihood.calls == []
     assert result.labels == (r"\a", r"\b")
 
 
-def test_starting_anew_keeps_the_former_journal(uninterrupted, tmp_path):
-    folder = copied(uninterrupted, tmp_path)
+@pytest.mark.parametrize("budget", [7, pytest.param(11, marks=pytest.mark.slow)])
+def test_starting_anew_keeps_the_former_journal(budget, uninterrupted, tmp_path):
+    folder = copied(uninterrupted[1], tmp_path)
     before = (folder / "evaluations.jsonl").read_bytes()
     likelihood = Likelihood()
-    check_same(infer(folder, likelihood, resume=False), folder, uninterrupted)
-    assert len(likelihood.calls) == uninterrupted[0].n_evaluations
+    result = infer(folder, likelihood, resume=False, max_evaluations=budget)
+    assert journal(folder) == journal(uninterrupted[1])[:budget]
+    if budget == OPTIONS["max_evaluations"]:
+        check_same(result, folder, uninterrupted)
+    assert len(likelihood.calls) == budget
     assert (folder / "evaluations.1.jsonl").read_bytes() == before
 
 
@@ -316,8 +335,8 @@ def test_resume_that_makes_no_sense_is_refused(options, message, tmp_path):
         surrogate.infer(Likelihood(), PRIOR, **OPTIONS | {"output": tmp_path} | options)
 
 
-def test_a_damaged_journal_is_refused(tmp_path):
-    interrupted(tmp_path, 8)
+def test_a_damaged_journal_is_refused(begun, tmp_path):
+    copied(begun[0], tmp_path)
     path = tmp_path / "evaluations.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:3], b"{nonsense\n", *lines[4:]]))
@@ -341,7 +360,7 @@ def recorded(folder):
     return [np.array(json.loads(line)["x"]).tobytes() for line in lines]
 
 
-@pytest.mark.parametrize(("kills", "budget"), [(1, 11), pytest.param(10, 40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "budget"), [(1, 8), pytest.param(10, 40, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(kills, budget, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     killed_run.run(whole, tmp_path / "calls whole", budget)

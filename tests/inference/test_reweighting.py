@@ -109,6 +109,7 @@ def test_evaluations_in_the_journal_are_not_repeated(run, tmp_path):
     assert len(calls) > 30
 
 
+@pytest.mark.slow
 def test_infer_reweights(tmp_path):
     got = surrogate.infer(
         log_likelihood, PRIOR, seed=3, progress=False, n_samples=500, reweight=100, output=tmp_path / "run"

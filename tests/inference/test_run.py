@@ -77,6 +77,7 @@ def test_normal_likelihood_and_normal_priors():
     np.testing.assert_array_equal(result.bounds, [[-np.inf, np.inf]] * 2)
 
 
+@pytest.mark.slow
 def test_poisson_counts_and_a_gamma_prior():
     """One parameter on a half-line; conjugate: Gamma(a, 1) and k counts give Gamma(a + k, 2)."""
     a, k = 3.0, 7
@@ -130,7 +131,7 @@ TARGETS = {
     "gaussian 8": (lambda: likelihoods.gaussian(8), 0.03),
     "banana": (likelihoods.banana, 0.1),
 }
-LONG = {"gaussian 1", "truncated 4", "gaussian 2", "ring", "forbidden 3", "gaussian 8", "banana"}  # run with -m slow
+LONG = {"gaussian 4", "truncated 2", "truncated 4", "gaussian 2", "ring", "forbidden 3", "gaussian 8", "banana"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in TARGETS])
@@ -167,9 +168,10 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("by name", "zero-dimensional array"))) for n in KINDS]
-)
+LIKE_OTHERS = {"by name", "zero-dimensional array", "vectorised", "with a derived value"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LIKE_OTHERS)) for n in KINDS])
 def test_kinds_of_likelihoods_give_the_same_run(name, plain):
     """Of the run of an array its design and its first batch."""
     log_likelihood, options = KINDS[name]
@@ -263,6 +265,7 @@ def test_batches_of_any_size(n):
 # Re-weighting
 
 
+@pytest.mark.slow
 def test_a_signal_ends_the_re_weighting_and_the_same_call_goes_on(tmp_path, plain):
     class Signalled:
         """Sends a signal in call number ``last``."""
@@ -315,7 +318,7 @@ REFERENCES = {
 
 @pytest.mark.parametrize(
     "name",
-    ["point", "draws", *(pytest.param(n, marks=pytest.mark.slow) for n in ("mean and covariance", "mean and sds"))],
+    ["draws", *(pytest.param(n, marks=pytest.mark.slow) for n in ("point", "mean and covariance", "mean and sds"))],
 )
 def test_a_reference_says_where_to_look(name):
     """In a prior so wide that few points of a design would see anything."""
@@ -439,6 +442,7 @@ def test_bad_answers_everywhere(name):
         infer(failing(answer))
 
 
+@pytest.mark.slow
 def test_bad_answers_in_a_region():
     """A fifth of the prior, far from the posterior."""
     bad = failing(raising)
@@ -476,6 +480,7 @@ def test_impossible_everywhere_in_a_small_budget():
         infer(lambda x: -np.inf, max_evaluations=10)
 
 
+@pytest.mark.slow
 def test_a_fifth_of_the_calls_fail():
     """At random: a normal posterior is found all the same."""
     rng = np.random.default_rng(0)

@@ -39,7 +39,7 @@ def test_a_normal_posterior_needs_no_probes(d):
     assert found.probes.shape == (0, d)
 
 
-@pytest.mark.parametrize("d", [2, 3, 4])
+@pytest.mark.parametrize("d", [2, pytest.param(3, marks=pytest.mark.slow), 4])
 @pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
 def test_probes_close_in_on_a_second_mode(seed, d):
     """Of which only far points were seen: the radius of the best of them falls below 2 within 6 d probes."""

@@ -162,19 +162,19 @@ def test_products_in_a_script(finished):
 
 def test_infer_makes_the_same_evaluations(finished):
     model = {key: value for key, value in INFO.items() if key != "sampler"}
-    result = surrogate.infer(get_model(deepcopy(model)), seed=1, progress=False, n_samples=100, max_evaluations=12)
+    result = surrogate.infer(get_model(deepcopy(model)), seed=1, progress=False, n_samples=100, max_evaluations=7)
     theirs = finished[2].products()["result"].data
-    np.testing.assert_array_equal(result.data.x, theirs.x[:12])
-    np.testing.assert_array_equal(result.data.y, theirs.y[:12])
+    np.testing.assert_array_equal(result.data.x, theirs.x[:7])
+    np.testing.assert_array_equal(result.data.y, theirs.y[:7])
     assert result.derived_names == ("ab", "chi2__first", "chi2__second")
 
 
 def test_infer_takes_a_yaml_file(tmp_path, finished):
     path = tmp_path / "model.yaml"
     path.write_text(yaml_dump(INFO), encoding="utf-8")
-    result = surrogate.infer(path, seed=1, progress=False, n_samples=100, max_evaluations=12)
+    result = surrogate.infer(path, seed=1, progress=False, n_samples=100, max_evaluations=7)
     assert result.labels[0] == r"\alpha"
-    np.testing.assert_array_equal(result.data.x, finished[2].products()["result"].data.x[:12])
+    np.testing.assert_array_equal(result.data.x, finished[2].products()["result"].data.x[:7])
 
 
 # Names, chi2s and evidences
@@ -188,7 +188,7 @@ def test_likelihoods_of_any_name():
 
     names = ("BAO+SN", "my like", "BAO SN")
     likelihoods = {name: {"external": quadratic, "input_params": ["a"]} for name in names}
-    sampler = {"surrogate": {"seed": 1, "n_samples": 300, "max_evaluations": 12}}
+    sampler = {"surrogate": {"seed": 1, "n_samples": 300, "max_evaluations": 7}}
     box = {"a": {"prior": [-3, 3]}}
     _, sampler = run({"likelihood": likelihoods, "params": box, "sampler": sampler})
     found = sampler.products()["result"]
@@ -206,7 +206,7 @@ def test_the_chi2_of_a_single_likelihood_is_exact():
             "params": {name: {"prior": [-3, 3]} for name in "ab"},
         }
     )
-    result = surrogate.infer(model, seed=1, progress=False, n_samples=300, max_evaluations=20)
+    result = surrogate.infer(model, seed=1, progress=False, n_samples=300, max_evaluations=10)
     assert result.derived_names == ("chi2__rough",)
     assert result.derived_error[0] == 0.0
     log_likelihood = result.log_posterior - result.log_prior
@@ -230,16 +230,16 @@ def test_an_unconverged_run_leaves_no_evidence_for_scripts(tmp_path):
 
 def test_old_output_needs_a_flag(tmp_path):
     root = str(tmp_path / "run")
-    run(info(max_evaluations=12), output=root)
+    run(info(max_evaluations=7), output=root)
     with pytest.raises(LoggedError, match="Delete the previous output manually"):
-        run(info(max_evaluations=12), output=root)
+        run(info(max_evaluations=7), output=root)
     journal = Path(f"{root}_surrogate") / "evaluations.jsonl"
     before = journal.read_text(encoding="utf-8")
-    _, again = run(info(max_evaluations=14), output=root, resume=True)
+    _, again = run(info(max_evaluations=9), output=root, resume=True)
     assert journal.read_text(encoding="utf-8").startswith(before)
-    assert again.products()["result"].n_evaluations == 14
-    run(info(max_evaluations=12), output=root, force=True)
-    assert len(journal.read_text(encoding="utf-8").splitlines()) == 12
+    assert again.products()["result"].n_evaluations == 9
+    run(info(max_evaluations=7), output=root, force=True)
+    assert len(journal.read_text(encoding="utf-8").splitlines()) == 7
 
 
 def test_test_flag_evaluates_nothing(tmp_path):
@@ -250,8 +250,8 @@ def test_test_flag_evaluates_nothing(tmp_path):
 
 def test_changed_model_is_refused_on_resume(tmp_path):
     root = str(tmp_path / "run")
-    run(info(max_evaluations=12), output=root)
-    other = info(max_evaluations=12)
+    run(info(max_evaluations=7), output=root)
+    other = info(max_evaluations=7)
     other["params"]["a"]["prior"]["max"] = 6
     with pytest.raises(LoggedError, match="not compatible"):
         run(other, output=root, resume=True)
@@ -365,7 +365,7 @@ def misbehaving(kind):
 )
 def test_bad_answers_are_recorded_and_the_run_goes_on(kind):
     _, sampler = run(
-        {**misbehaving(kind), "sampler": {"surrogate": {"seed": 2, "n_samples": 200, "max_evaluations": 14}}}
+        {**misbehaving(kind), "sampler": {"surrogate": {"seed": 2, "n_samples": 200, "max_evaluations": 10}}}
     )
     data = sampler.products()["result"].data
     bad = data.x[:, 0] > 1
@@ -417,7 +417,7 @@ def test_reweighting(tmp_path):
 
 def test_recomputing(tmp_path):
     root = str(tmp_path / "run")
-    run(info(recompute="20d", n_samples=500, max_evaluations=14), output=root)
+    run(info(recompute="20d", n_samples=500, max_evaluations=9), output=root)
     got = columns(root)
     np.testing.assert_array_equal(got["weight"], np.ones(60))
     np.testing.assert_allclose(got["ab"], got["a"] * got["b"] + 3, rtol=1e-6)
@@ -618,7 +618,7 @@ def test_processes_that_evaluate_load_no_torch():
 
 
 def test_fast_points_count_slow_and_fast_calls(caplog):
-    _, sampler = run(info(speeds={"fast_points": 2, "fast_params": ["c"]}, max_evaluations=30))
+    _, sampler = run(info(speeds={"fast_points": 2, "fast_params": ["c"]}, max_evaluations=12))
     x = sampler.products()["result"].data.x
     np.testing.assert_array_equal(x[0, :2], x[1, :2])
     assert x[0, 2] != x[1, 2]

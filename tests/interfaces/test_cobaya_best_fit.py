@@ -33,7 +33,10 @@ def words(path: Path) -> tuple[list[list[str]], list[float]]:
     return [[c for c in line if c.strip("+-.0123456789e")] for line in cells], numbers
 
 
-@pytest.mark.parametrize(("of", "ending", "ignore"), [("posterior", "minimum", False), ("likelihood", "bestfit", True)])
+@pytest.mark.parametrize(
+    ("of", "ending", "ignore"),
+    [("posterior", "minimum", False), pytest.param("likelihood", "bestfit", True, marks=pytest.mark.slow)],
+)
 def test_files_are_those_of_minimize(tmp_path, of, ending, ignore):
     info = deepcopy(INFO) | {"sampler": {"surrogate": {"seed": 1, "n_samples": 200, "best_fit": of}}}
     _, sampler = run(info, output=str(tmp_path / "mine"))

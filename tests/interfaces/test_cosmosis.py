@@ -119,7 +119,7 @@ def run(module, pool=None, **options):
 
 def test_chain_and_finals(module):
     """The posterior is cut far out in a; means within 5 standard errors of 1000 draws."""
-    sampler = run(module)
+    sampler = run(module, max_evaluations="24", n_samples="1000")
     rows = np.array(sampler.output.rows)
     assert sampler.name == "surrogate"
     assert sampler.output.columns[-3:] == ["log_weight", "prior", "post"]
@@ -136,15 +136,15 @@ def test_chain_and_finals(module):
 
 def test_pool_maps_batches(module):
     Pool.calls = 0
-    sampler = run(module, Pool(), max_evaluations="12", n_samples="200")
-    assert 0 < Pool.calls < 12
-    assert sampler.output.finals["n_evaluations"] == 12
+    sampler = run(module, Pool(), max_evaluations="8", n_samples="200")
+    assert 0 < Pool.calls < 8
+    assert sampler.output.finals["n_evaluations"] == 8
 
 
 def test_resumes(module, tmp_path):
     folder = str(tmp_path / "run")
     short = {"output_folder": folder, "n_samples": "200"}
-    first = run(module, max_evaluations="10", **short)
-    second = run(module, max_evaluations="12", resume="true", **short)
-    assert first.output.finals["n_evaluations"] == 10
-    assert second.output.finals["n_evaluations"] == 12
+    first = run(module, max_evaluations="7", **short)
+    second = run(module, max_evaluations="8", resume="true", **short)
+    assert first.output.finals["n_evaluations"] == 7
+    assert second.output.finals["n_evaluations"] == 8

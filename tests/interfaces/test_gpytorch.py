@@ -192,6 +192,7 @@ def test_the_process_has_the_hyperparameters_of_the_model():
     np.testing.assert_allclose(process.lengthscale, [0.8, 1.3], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_preconditioned_likelihood_is_right_where_the_default_is_not():
     """At 900 points with little noise gpytorch's defaults miss by many nats, the preconditioner does not."""
     model, plain = build(n=900, d=3, noise=1e-3)

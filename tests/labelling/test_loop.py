@@ -94,7 +94,9 @@ def test_equal_labels_make_no_model():
     assert fit(pool, state, settings()) is None
 
 
-@pytest.mark.parametrize(("audit", "share"), [(0.0, 0.0), (0.25, 0.25), (0.1, 0.1), (1.0, 1.0)])
+@pytest.mark.parametrize(
+    ("audit", "share"), [(0.0, 0.0), (0.25, 0.25), pytest.param(0.1, 0.1, marks=pytest.mark.slow), (1.0, 1.0)]
+)
 def test_audit_share(audit, share):
     """The mean over 40 seeds within 4 standard errors of a rounded count of 7 rows (at most 1/2 each)."""
     pool = pool_of(120, labelled=30)

@@ -130,8 +130,8 @@ def test_intervals_hold_on_new_rows(kind, request):
 
 
 def test_same_seed_same_networks(data, short):
-    x, y = data[0][:30], data[1][:30]
-    first, again, other = (fit_folds("network", x, y, random=np.ones(30, bool), seed=s, folds=2) for s in (1, 1, 2))
+    x, y = data[0][:20], data[1][:20]
+    first, again, other = (fit_folds("network", x, y, random=np.ones(20, bool), seed=s, folds=2) for s in (1, 1, 2))
     assert (first.predict(x).mean == again.predict(x).mean).all()
     assert (first.predict(x).mean != other.predict(x).mean).any()
 
@@ -189,6 +189,7 @@ def test_ridge_is_that_of_scikit_learn(rng):
     assert found.noise == pytest.approx(min(errors.values()), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_better_model_is_used(rng):
     x, y = noisy_categories(150, rng)
     random = np.ones(150, dtype=bool)

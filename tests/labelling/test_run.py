@@ -78,7 +78,7 @@ def rows_oracle(row):
     return float(truth([row["a"], row["b"]])[0])
 
 
-@pytest.mark.parametrize("stop_at", [3, 12, 29])
+@pytest.mark.parametrize("stop_at", [12, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 29))])
 def test_a_driven_run_that_is_stopped_goes_on_as_if_it_had_not_been(tmp_path, stop_at):
     pool = table(labelled=20)
     surrogate.label(pool, oracle=rows_oracle, output=tmp_path / "whole", budget=35, **LINEAR).close()

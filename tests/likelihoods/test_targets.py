@@ -11,7 +11,7 @@ from sklearn.mixture import GaussianMixture
 
 from likelihoods import TARGETS, Target, desi
 
-N = 20_000
+N = 10_000
 
 
 @cache

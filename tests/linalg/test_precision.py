@@ -51,7 +51,7 @@ def test_a_rounded_kernel_is_off_by_the_random_matrix_law(n, problem):
     assert 0.5 / 0.6 * required_floor(n, "float16") < norm <= required_floor(n, "float16")
 
 
-@pytest.mark.parametrize("kernel", ["rbf", "matern12"])
+@pytest.mark.parametrize("kernel", ["rbf", pytest.param("matern12", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("noise", [1e-2, 1e-4])
 def test_float32_reaches_float64_by_refinement(kernel, noise, problem):
     x, y = problem
@@ -66,7 +66,7 @@ def test_float32_reaches_float64_by_refinement(kernel, noise, problem):
     assert float(residual_norms(operator, plain.x.double(), y, noise=noise)) > 1e-6
 
 
-@pytest.mark.parametrize("noise", [1e-2, 1e-4])
+@pytest.mark.parametrize("noise", [1e-2, pytest.param(1e-4, marks=pytest.mark.slow)])
 def test_float16_reaches_float64_on_a_rough_kernel(noise, problem):
     x, y = problem
     operator, preconditioner = preconditioned("matern12", x, noise)

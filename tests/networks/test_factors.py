@@ -114,6 +114,7 @@ def test_patches_and_gradients_of_a_convolution(module, shape):
     torch.testing.assert_close(gradient, matrix_gradient(layer, [p.grad for p in layer.parameters]))
 
 
+@pytest.mark.slow
 def test_sampled_factors_are_right_in_the_mean():
     model, x = network(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 3)), normal(4, 3)
     exact, _ = kronecker_factors(model, [x], Categorical())

@@ -21,7 +21,7 @@ def table():
     return x, 5 + x[:, 0] * x[:, 1] + 0.1 * rng.standard_normal(120)
 
 
-@parametrize_with_checks([NetworkRegressor(hidden=(24, 24), epochs=5)])
+@parametrize_with_checks([NetworkRegressor(hidden=(16, 16), epochs=2)])
 def test_scikit_learn_takes_it_for_one_of_its_own(estimator, check):
     """Those of its checks that ask for an accuracy get more epochs."""
     check(estimator.set_params(epochs=50) if "train" in check.func.__name__ else estimator)
@@ -193,6 +193,7 @@ def test_wrong_uses_are_refused(table):
         NetworkRegressor(**SMALL, activation=Activation("relu", 0.2, 0.2, 1e30)).fit(x, y)
 
 
+@pytest.mark.slow
 def test_intervals_cover_what_they_say():
     """Friedman's function with noise, 5 tables of 200 rows: 90 % intervals hold 85 to 95 % of 2000 new targets."""
     covered = []

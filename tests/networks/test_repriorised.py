@@ -110,7 +110,7 @@ def residual_covariance(x, depth, weight_variance=2.0, bias_variance=0.01):
     return weight_variance * through(k) + bias_variance
 
 
-@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("residual", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_wide_networks_become_the_gaussian_process(residual):
     x, _ = rows(12)
     network = WideNetwork(4, 1024, depth=2, activation="relu", residual=residual)

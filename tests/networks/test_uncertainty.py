@@ -166,7 +166,14 @@ def test_quantile_is_the_conformal_one():
     assert fit.quantile(1 - 1e-12) == pytest.approx(stats.t(5).ppf(1 - 5e-13))
 
 
-@pytest.mark.parametrize("law", [stats.norm(), stats.t(1.5), stats.uniform(-1, 2)], ids=["normal", "heavy", "bounded"])
+@pytest.mark.parametrize(
+    "law",
+    [
+        pytest.param(stats.norm(), id="normal", marks=pytest.mark.slow),
+        pytest.param(stats.t(1.5), id="heavy"),
+        pytest.param(stats.uniform(-1, 2), id="bounded", marks=pytest.mark.slow),
+    ],
+)
 def test_intervals_cover_new_errors(law):
     """Of 400 calibrations on 60 errors the mean coverage of the next one is 0.9 to 0.9 + 1 / 61, within 5 s.e."""
     rng = np.random.default_rng(1)

@@ -98,6 +98,16 @@ def test_trace_and_evaluations_are_drawn():
     assert words == ["initial design", "best so far", "evaluation", r"$-\infty$", "failed"]
 
 
+def test_no_setting_of_the_caller_is_touched(tmp_path):
+    import matplotlib
+
+    with matplotlib.rc_context({"font.size": 17}):
+        before = dict(matplotlib.rcParams)
+        result().plot(tmp_path / "corner.png")
+        assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.slow
 def test_nothing_of_the_caller_is_touched(tmp_path):
     program = f"""
 import matplotlib

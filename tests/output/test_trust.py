@@ -28,6 +28,13 @@ def run():
     return replace(made, record=replace(made.record, predicted=predicted, check=check))
 
 
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """For pages of which only the words are looked at."""
+    monkeypatch.setattr("surrogate.output.html.png", lambda *_, **__: b"")
+    monkeypatch.setattr("surrogate.output.plots.corner_figure", lambda *_: None)
+
+
 def test_a_slice_is_the_log_posterior_through_the_best_point(run):
     panels = slices_figure(run.draws, run.record, Emulator()).axes
     x, height = panels[0].get_lines()[0].get_data()
@@ -61,7 +68,7 @@ def test_numbers_are_marked_by_their_limits(run):
     assert signals["moved"][4] == "good"
 
 
-def test_the_report_says_where_the_run_comes_from_and_shows_sections_of_others(run):
+def test_the_report_says_where_the_run_comes_from_and_shows_sections_of_others(run, no_pictures):
     origin = Origin("model:likelihood", "python model.py --fast", "runs/x", 7, 1.7e9, "node1", 4, 100.0)
     known = replace(run, record=replace(run.record, origin=origin, priors=("uniform", "norm(0, 2)")))
     page = report_html(*parts(known), further=[("Posterior predictive", "<p>here</p>")])
@@ -100,7 +107,7 @@ def test_a_label_that_cannot_be_set_is_the_name():
     assert label_of("a", "a") == "a"
 
 
-def test_markup_in_a_name_is_text():
+def test_markup_in_a_name_is_text(no_pictures):
     made = result(names=("<script>alert(1)</script>", "b"), labels=("<script>alert(1)</script>", r"\Omega_m"))
     page = report_html(*parts(made), emulator=made.emulator)
     assert "<script" not in page

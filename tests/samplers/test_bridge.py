@@ -42,7 +42,11 @@ def test_the_integral_is_exact_to_its_error(target, offset):
     assert got.log_integral_error < 0.05
 
 
-def test_the_error_is_that_of_repetitions(target):
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in ("normal 2", "banana"))) for n in ALL]
+)
+def test_the_error_is_that_of_repetitions(name):
+    target = ALL[name]
     assert_errors_are_honest([run(target, seed=seed, n=2000) for seed in range(20)])
 
 

@@ -72,7 +72,7 @@ def run(name, seed=0, start=None, **options):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("normal 16", "half-line"))) for n in TARGETS]
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("normal 8", "normal 16", "half-line"))) for n in TARGETS]
 )
 def test_moments_and_marginals_are_those_of_the_target(name):
     chain = run(name)
@@ -102,6 +102,7 @@ def test_rows_are_few_and_shuffled():
     assert abs(lagged) < 5 / np.sqrt(len(chain.samples))
 
 
+@pytest.mark.slow
 def test_reported_ess_is_the_spread_of_means_over_runs():
     chains = [run("normal 2", seed=seed, ess=1500) for seed in range(24)]
     density_sd = TARGETS["normal 2"][1](200_000, np.random.default_rng(1)).std(axis=0)

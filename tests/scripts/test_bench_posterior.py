@@ -81,6 +81,7 @@ def test_own_targets_need_no_folder():
     assert last.endswith("| 1/1 | 0 | 1/1 |")
 
 
+@pytest.mark.slow
 def test_an_unknown_problem_is_refused(suite):
     done = bench(suite, "--problems", "normal,nowhere")
     assert done.returncode != 0

@@ -39,11 +39,11 @@ def test_every_reader_refuses_damage_with_a_sentence(readers):
     for reader in readers:
         whole = reader.path.read_bytes()
         reader.read(reader.path)
-        for trial in range(6):
+        for trial in range(4):
             if reader.path.suffix == ".npz" and trial % 3:
                 damage_arrays(reader.path, whole, rng)
             else:
                 reader.path.write_bytes(damage(whole, rng))
             refused += is_refused(reader)
         reader.path.write_bytes(whole)
-    assert refused > 3 * len(readers)
+    assert refused > 2 * len(readers)

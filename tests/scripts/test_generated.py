@@ -31,7 +31,12 @@ def grid(problem, n=600):
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, problem.d)
 
 
-@pytest.mark.parametrize("kind", ["one", "warped", "cut", "several", "warped-several", "forbidden", "exchangeable"])
+KINDS = ("one", "warped", "cut", "several", "warped-several", "forbidden", "exchangeable")
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in ("one", "cut", "several"))) for kind in KINDS]
+)
 def test_evidence_and_moments_are_those_of_the_density(problems, kind):
     problem = flat(problems, kind)
     x = grid(problem)

@@ -32,7 +32,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("p", [64, 24])
+@pytest.mark.parametrize("p", [pytest.param(64, marks=pytest.mark.slow), 24])
 def test_sketches_are_unbiased(name, p):
     """Mean inner products of 300 sketches within 4.5 standard errors of the kernel in each of 49 entries."""
     features, generator = CASES[name], torch.Generator().manual_seed(11)

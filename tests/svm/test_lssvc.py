@@ -43,7 +43,9 @@ def test_solution_of_the_dense_system(kernel, labels):
     np.testing.assert_allclose(machine.decision_function(x).reshape(30, -1), expected, atol=1e-10)
 
 
-@pytest.mark.parametrize(("cost", "rank"), [(1.0, 0), (100.0, None), pytest.param(100.0, 0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("cost", "rank"), [(1.0, 0), *(pytest.param(100.0, rank, marks=pytest.mark.slow) for rank in (None, 0))]
+)
 def test_labels_of_conjugate_gradients_are_those_of_the_direct_solve(cost, rank):
     (x, y), (new, _) = possible(1500, 0), possible(1500, 1)
     direct = LSSVC(cost, solver="cholesky").fit(x, y)
@@ -52,12 +54,14 @@ def test_labels_of_conjugate_gradients_are_those_of_the_direct_solve(cost, rank)
     assert (direct.predict(new) == iterative.predict(new)).all()
 
 
+@pytest.mark.slow
 def test_the_preconditioner_saves_iterations():
     x, y = possible(800, 0)
     plain, helped = (LSSVC(100.0, solver="cg", rank=rank).fit(x, y) for rank in (0, 200))
     assert helped.n_iter_ < plain.n_iter_ / 3
 
 
+@pytest.mark.slow
 def test_accuracy_is_within_a_hundredth_of_that_of_svc_at_unit_cost():
     """1,500 points to learn from, 0.953 and 0.959 on average."""
     gaps = []

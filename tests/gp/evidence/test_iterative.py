@@ -13,7 +13,9 @@ from surrogate.linalg.stationary import CORRELATIONS
 from tests.gp.problems import dense, dense_uneven, problem, slope, uneven
 
 
-@pytest.mark.parametrize(("noise", "nats", "relative"), [(1e-2, 1e-3, 1e-4), (1e-4, 0.3, 1e-2)])
+@pytest.mark.parametrize(
+    ("noise", "nats", "relative"), [(1e-2, 1e-3, 1e-4), pytest.param(1e-4, 0.3, 1e-2, marks=pytest.mark.slow)]
+)
 def test_iterative_agrees_with_cholesky(noise, nats, relative):
     """With rank 100 and a tolerance of 0.01 at n = 1,000, near the maximum, where the gradient is small.
 
@@ -45,6 +47,7 @@ def test_iterative_error_is_as_large_as_it_says():
     assert 0.4 * typical < errors.std(ddof=1) < 2.0 * typical
 
 
+@pytest.mark.slow
 def test_iterative_is_one_smooth_function():
     x, y = problem(n=150)
     theta = np.log([3e-2, 1.0, 1.5, 2.0])

@@ -72,6 +72,7 @@ def test_reasons_that_differ_in_numbers_alone_are_one():
     assert likelihood.calls == 20
 
 
+@pytest.mark.slow
 def test_a_few_failures_in_the_design_are_allowed():
     def sometimes(x):
         if x[0] < 0.75:

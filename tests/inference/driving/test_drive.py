@@ -150,7 +150,7 @@ class WhenIdle(StopRequest):
         return super().reason()
 
 
-@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("asynchronous", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_end_leaves_what_hangs(tmp_path, asynchronous):
     stop = WhenIdle()
     ending = run(tmp_path, asynchronous=asynchronous, executor=Held(8, stop), stop=stop)
@@ -218,7 +218,7 @@ def noted(called):
 class TestNoPointTwice:
     """Whatever the loop asks for and whenever workers begin and end, a point is evaluated once."""
 
-    @pytest.mark.parametrize("seed", range(40))
+    @pytest.mark.parametrize("seed", [pytest.param(s, marks=[pytest.mark.slow] * (s >= 12)) for s in range(40)])
     def test_at_any_moment(self, seed):
         workers, called = Fickle(1 + seed % 7, seed), []
         loop = Stubborn(Setup(POSTERIOR.prior))
@@ -252,7 +252,8 @@ class TestNoPointTwice:
         points = [r.x.tobytes() for r in RunFolder(tmp_path).journal.read()]
         assert len(set(points)) == len(points) == calls(ending.state) == 9
 
-    @pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("seed", [0, 1, 2])
     def test_runs_that_end_at_any_moment_and_go_on_in_any_mode(self, tmp_path, seed):
         rng = np.random.default_rng(seed)
         for asynchronous in rng.integers(2, size=4).astype(bool):

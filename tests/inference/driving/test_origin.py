@@ -16,7 +16,13 @@ def likelihood(a):
 
 
 def test_the_origin_survives_in_the_folder(tmp_path):
-    run = {"log_likelihood": likelihood, "prior": {"a": scipy.stats.norm(0, 3)}, "output": tmp_path / "run", "seed": 5}
+    run = {
+        "log_likelihood": likelihood,
+        "prior": {"a": scipy.stats.norm(0, 3)},
+        "output": tmp_path / "run",
+        "seed": 5,
+        "max_evaluations": 5,
+    }
     first = surrogate.infer(**run, progress=False, n_samples=100).record
     assert first.origin.likelihood.endswith("test_origin:likelihood")
     assert (first.origin.seed, first.origin.folder, first.origin.workers) == (5, str(tmp_path / "run"), 1)

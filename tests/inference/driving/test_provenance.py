@@ -18,7 +18,7 @@ def peak(x, at=0.3):
 
 
 def infer(function, folder, **options):
-    options = {"seed": 1, "n_samples": 200, "progress": False} | options
+    options = {"seed": 1, "n_samples": 200, "max_evaluations": 6, "progress": False} | options
     return surrogate.infer(function, PRIOR, output=folder, **options)
 
 

@@ -117,6 +117,7 @@ def test_prediction_at_codes(result):
         result.predictor()
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_bit_for_bit(result, tmp_path):
     surrogate.infer(log_likelihood, PRIOR, seed=1, output=tmp_path, max_evaluations=13, progress=False)
     again = surrogate.infer(log_likelihood, PRIOR, seed=1, output=tmp_path, **LIMITS)

@@ -97,6 +97,7 @@ def test_new_points_are_classified_better_than_by_a_support_vector_machine(name)
     assert ours < min(theirs, 0.08)
 
 
+@pytest.mark.slow
 def test_probabilities_are_calibrated():
     """Over half planes drawn from the prior: among points with p about 0.8 four of five are feasible."""
     rng = np.random.default_rng(5)
