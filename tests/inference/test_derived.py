@@ -27,7 +27,8 @@ class Compare:
         return -0.5 * sum(self.parts(outputs, parameters).values())
 
 
-@pytest.mark.parametrize("seeds", [(4,), pytest.param((1, 2, 3), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [(4,), (1, 2, 3)])
 def test_parts_of_a_comparison_are_those_of_the_outputs(seeds):
     """At draws of one or three runs, mostly within 2.5 stated errors, and all far below the spread of the parts.
 

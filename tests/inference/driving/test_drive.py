@@ -296,6 +296,7 @@ def test_an_answer_after_the_end_is_not_in_the_journal_of_the_next_run(tmp_path)
 class TestSlowCalls:
     """Calls that take for ever, in virtual time."""
 
+    @pytest.mark.slow
     def test_the_first_fit_takes_what_comes_first(self):
         first = PosteriorLoop(Setup(POSTERIOR.prior)).ask(PosteriorLoop(Setup(POSTERIOR.prior)).init(3))[0]
         workers = virtual_workers(3, lambda x: 1e4 if np.array_equal(x, first) else 1.0)
