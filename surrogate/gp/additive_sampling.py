@@ -175,6 +175,44 @@ class _Model:
         return float(value.detach()), gradient.numpy()
 
 
+@dataclass(frozen=True, eq=False)
+class _Whitened:
+    """A model about the mode of its standard-normal weights z, in coordinates in which the curvature there is 1.
+
+    Attributes:
+        model: The model.
+        theta: Its hyperparameters.
+        mode: Mode of z, with shape (M + 1,).
+        root: Square root of the inverse curvature: z = mode + root @ v.
+        matrix: A @ root, with shape (n, M + 1).
+        middle: A @ mode, with shape (n,).
+    """
+
+    model: _Model
+    theta: Tensor
+    mode: Tensor
+    root: Tensor
+    matrix: Tensor
+    middle: Tensor
+
+    @classmethod
+    def of(cls, model: _Model, theta: Tensor) -> _Whitened:
+        """The model about its mode."""
+        matrix, mode = model.matrix(theta), model.mode(theta)
+        lower = model.step(mode, matrix, theta)[1]
+        root = torch.linalg.solve_triangular(lower.T, torch.eye(len(mode), dtype=mode.dtype), upper=True)
+        return cls(model, theta, mode, root, matrix @ root, matrix @ mode)
+
+    def energy(self, v: Tensor) -> Tensor:
+        """Negative log density at v with shape (M + 1,), up to a constant."""
+        f = self.middle + self.matrix @ v
+        return self.model.misfit(f, self.theta) + 0.5 * (self.mode + self.root @ v).square().sum()
+
+    def weights(self, v: Tensor) -> Tensor:
+        """Weights of the features and the constant at v, each with shape (m, M + 1)."""
+        return (self.mode + v @ self.root.T) * self.model.sds(self.theta)
+
+
 def sample_weights(
     components: Sequence[Component],
     u: Tensor,
@@ -222,21 +260,11 @@ def sample_weights(
     )
     theta = _fit(model) if vector is None else np.asarray(vector, dtype=np.float64)
     value, _ = model.evidence(theta)
-    at = torch.as_tensor(theta)
-    matrix, mode = model.matrix(at), model.mode(at)
-    lower = model.step(mode, matrix, at)[1]
-    root = torch.linalg.solve_triangular(lower.T, torch.eye(len(mode), dtype=mode.dtype), upper=True)
-    whitened, middle = matrix @ root, matrix @ mode
-
-    def energy(v: Tensor) -> Tensor:
-        """Energy in whitened coordinates."""
-        return model.misfit(middle + whitened @ v, at) + 0.5 * (mode + root @ v).square().sum()
-
-    start = torch.randn(n_chains, len(mode), dtype=torch.float64, generator=generator)
-    chains = hmc(
-        energy, start, n_draws=n_draws, generator=generator, n_warmup=n_warmup, n_leapfrog=n_leapfrog, step_size=0.4
-    )
-    weights = (mode + chains.draws @ root.T) * model.sds(at) * unit
+    about = _Whitened.of(model, torch.as_tensor(theta))
+    start = torch.randn(n_chains, len(about.mode), dtype=torch.float64, generator=generator)
+    lengths = {"n_draws": n_draws, "n_warmup": n_warmup, "n_leapfrog": n_leapfrog}
+    chains = hmc(about.energy, start, generator=generator, step_size=0.4, **lengths)
+    weights = about.weights(chains.draws) * unit
     noise, own = math.nan, theta
     if observations == "gaussian":
         noise, own = unit * math.exp(theta[-1]), theta[:-1]
