@@ -2,6 +2,7 @@
 """All combinations of several data sets from the evaluations of one run, beside a run for each combination.
 
     scripts/bench_combinations.py [--supernovae FOLDER] [--separate] [--seeds 1]
+    scripts/bench_combinations.py --planck PACKAGES [--separate] [--seeds 1]
 
 The simulator is the background of flat w0waCDM (`likelihoods.desi`). The data sets are the distances of DESI DR2, the
 cosmic chronometers, and supernovae: those of Union3 if FOLDER holds its files (lcparam_full.txt and mag_covmat.txt of
@@ -10,6 +11,11 @@ github.com/CobayaSampler/sn_data), or else as many of a mock. Their absolute mag
 The first run has all data. Each of the other combinations then follows by `compare_with`, with further calls where the
 surrogate is unsure, and each starts from all calls so far. Exact evidences are those of importance sampling with the
 exact likelihoods.
+
+With --planck the simulator is CAMB in Cobaya, and the data sets are Planck's plik_lite, DESI DR2 and Union3, in base
+LambdaCDM with massless neutrinos. PACKAGES is the folder of cobaya-install for them. The priors of the baryon density
+and of the optical depth are those of nucleosynthesis and of the large-scale polarisation. A run of its own without
+plik_lite has the three parameters on which distances depend. There are no exact evidences.
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -48,6 +55,28 @@ _MOCK = np.linspace(0.05, 1.4, 22)  # redshifts of mock supernovae ...
 _MOCK_TRUTH = {"H0": 68.0, "Omega_m": 0.31, "w0": -0.9, "wa": -0.3, "omega_b": 0.0222}
 _REFINE = 60  # most calls for one combination
 _DRAWS = 40_000  # of the exact importance sampling
+
+PLANCK = {
+    "plik": "planck_2018_highl_plik.TTTEEE_lite_native",
+    "bao": "bao.desi_dr2.desi_bao_all",
+    "sn": "sn.union3",
+}
+_PARAMETERS = {
+    "H0": {"prior": {"min": 40, "max": 100}, "ref": [67.5, 0.6]},
+    "ombh2": {
+        "prior": {"dist": "norm", "loc": desi.OMEGA_B_BBN, "scale": desi.OMEGA_B_BBN_SD},
+        "ref": [0.0224, 0.0001],
+    },
+    "omch2": {"prior": {"min": 0.01, "max": 0.3}, "ref": [0.12, 0.001]},
+    "tau": {"prior": {"dist": "norm", "loc": 0.0544, "scale": 0.0073}, "ref": [0.055, 0.006]},
+    "logA": {"prior": {"min": 1.61, "max": 3.91}, "ref": [3.05, 0.001], "drop": True},
+    "ns": {"prior": {"min": 0.8, "max": 1.2}, "ref": [0.965, 0.004]},
+}
+_OF_SPECTRA = {"tau": 0.055, "logA": 3.05, "ns": 0.965}  # fixed where there are distances alone
+_PLANCK_HEADER = (
+    "| data | calls so far | sure | log Z | error | log Z of its own run | error | its calls | CPU s |\n"
+    "|---|---|---|---|---|---|---|---|---|"
+)
 
 
 class Data:
@@ -188,6 +217,64 @@ def separate(data: Data, part: Names, seed: int) -> Any:
     return surrogate.infer(target, data.prior(part), seed=seed, progress=False)
 
 
+def camb_model(names: Names, packages: Path, seed: int) -> dict[str, Any]:
+    """Cobaya's input for some of the data sets of ``PLANCK``."""
+    params: dict[str, Any] = {name: dict(entry) for name, entry in _PARAMETERS.items()}
+    if "plik" not in names:
+        params |= {name: {"value": value} for name, value in _OF_SPECTRA.items()}
+        params["logA"]["drop"] = True
+    camb = {"halofit_version": "mead", "lens_potential_accuracy": 1, "num_massive_neutrinos": 0, "nnu": 3.044}
+    return {
+        "likelihood": {PLANCK[name]: None for name in names},
+        "theory": {"camb": {"extra_args": camb}},
+        "params": {**params, "As": "lambda logA: 1e-10*np.exp(logA)", "mnu": 0.0},
+        "packages_path": str(packages),
+        "sampler": {"surrogate": {"seed": seed, "emulate": "theory"}},
+    }
+
+
+def cobaya_run(names: Names, packages: Path, seed: int) -> Any:
+    """The result of a run of some of the data sets of ``PLANCK``."""
+    from cobaya.run import run
+
+    return run(camb_model(names, packages, seed))[1].products()["result"]
+
+
+def planck(packages: Path, seed: int, *, separately: bool) -> None:
+    """Prints the table of the combinations with plik_lite."""
+    from surrogate.interfaces.cobaya import likelihoods_of
+
+    found: dict[Names, Any] = {}
+    own: dict[Names, Any] = {}
+    names, start = tuple(PLANCK), time.process_time()
+    print(f"seed {seed}\n\n{_PLANCK_HEADER}", flush=True)
+    for part in subsets(names):
+        if part == names:
+            result = last = own[part] = cobaya_run(names, packages, seed)
+        else:
+            some = likelihoods_of(last, [PLANCK[name] for name in part])
+            result = last.compare_with(some, seed=seed)
+            if not result.converged:
+                result = last.compare_with(some, seed=seed, refine=_REFINE)
+        found[part] = result
+        last = result if len(result.data) > len(last.data) else last
+        seconds = time.process_time() - start
+        if separately and part not in own:
+            own[part] = cobaya_run(part, packages, seed)
+        start, its = time.process_time(), " | | "
+        if part in own:
+            its = f"{own[part].log_evidence:.3f} | {own[part].log_evidence_error:.3f} | {own[part].n_evaluations}"
+        print(
+            f"| {' + '.join(part)} | {len(result.data)} | {'yes' if result.converged else 'no'} | "
+            f"{result.log_evidence:.3f} | {result.log_evidence_error:.3f} | {its} | {seconds:.0f} |",
+            flush=True,
+        )
+    for kind, results in (("one run", found), ("runs of their own", own)):
+        for a, b in combinations(names, 2) if len(results) == len(found) else ():
+            figures = surrogate.tension(results[a,], results[b,], results[a, b])
+            print(f"{a}, {b}, {kind}: {figures}")
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -195,7 +282,17 @@ def main() -> None:
     parser.add_argument("--data", nargs="*", default=["bao", "rates", "sn"])
     parser.add_argument("--seeds", type=int, nargs="*", default=[1])
     parser.add_argument("--separate", action="store_true", help="a run for each combination as well")
+    parser.add_argument("--planck", type=Path, metavar="PACKAGES", help="plik_lite, BAO and supernovae with CAMB")
     asked = parser.parse_args()
+    if asked.planck:
+        if absent := [name for name in ("cobaya", "camb") if find_spec(name) is None]:
+            sys.exit(f"--planck needs {' and '.join(absent)}: pip install {' '.join(absent)}")
+        if not (asked.planck / "data").is_dir():
+            wanted = " ".join(PLANCK.values())
+            sys.exit(f"{asked.planck} has no folder data: cobaya-install {wanted} camb -p {asked.planck}")
+        for seed in asked.seeds:
+            planck(asked.planck.absolute(), seed, separately=asked.separate)
+        return
     data = Data(asked.supernovae)
     for seed in asked.seeds:
         start = time.process_time()

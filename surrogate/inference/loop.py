@@ -156,9 +156,9 @@ class PosteriorLoop:
         phase = view.state.verdict.phase
         view = self._look(view, Phase.LEARN)
         signals = view.findings
-        verdict = next_verdict(phase, signals.values())
+        verdict = next_verdict(phase, signals.values(), confirm=self.setup.confirm)
         view = view.replace(state=_restart_search(view.state, signals, holes_to_fill(self.setup)))
-        if not verdict.armed:
+        if not verdict.armed or not self.setup.confirm:
             return replace(view.state, verdict=verdict, findings=signals)
         view = self._look(view, verdict.phase)
         search = [self._of_new_points(view, found) for name, found in view.findings.items() if name not in signals]

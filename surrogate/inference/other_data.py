@@ -74,7 +74,7 @@ def compared_with(
     if calls:
         from surrogate.inference.run import infer
 
-        given = {"progress": False, "n_samples": n_samples, **calls}
+        given = {"progress": False, "n_samples": n_samples, "confirm": False, **calls}
         return infer(other, asked, initial=data, seed=seed, **given)
     nuisances = Nuisances.of(posterior)
     if nuisances is None:

@@ -80,7 +80,9 @@ class Verdict:
         return self.phase.armed
 
 
-def next_verdict(phase: Phase, signals: Iterable[Finding], search: Iterable[Finding] = ()) -> Verdict:
+def next_verdict(
+    phase: Phase, signals: Iterable[Finding], search: Iterable[Finding] = (), *, confirm: bool = True
+) -> Verdict:
     """The next phase if there is a surrogate at temperature 1, and the reason.
 
     The phase is LEARN until all signals agree, then ARMED. If all confirm this in the next batch it is DONE, or EXPLORE
@@ -90,10 +92,14 @@ def next_verdict(phase: Phase, signals: Iterable[Finding], search: Iterable[Find
         phase: The phase before the last batch.
         signals: Findings of the convergence checks.
         search: Findings of the checks for further modes, if the signals agree.
+        confirm: Whether a further batch must confirm it; otherwise the phase is DONE as soon as all signals agree.
     """
-    verdict, search = _of_signals(phase, list(signals)), list(search)
+    signals, search = list(signals), list(search)
+    verdict = _of_signals(phase, signals)
     if not verdict.armed:
         return verdict
+    if not confirm:
+        return Verdict(Phase.DONE, "all checks agree: " + ", ".join(f.grounds for f in reversed(signals) if f.grounds))
     if waiting := [finding for finding in search if finding.claim is Claim.WAITS]:
         return Verdict(Phase.ARMED, waiting[0].reason)
     if verdict.converged and any(len(finding.points) for finding in search):

@@ -154,6 +154,7 @@ def _setup(
         gradient=asked.gradient,
         feasibility=asked.feasibility,
         explore=asked.explore,
+        confirm=asked.confirm,
         observables=posterior.observables,
     )
 

@@ -62,6 +62,9 @@ class Settings:
             the posterior is not one Gaussian they also go on until it is less probable than 10, 3 or 0.5 %, where few
             evaluations seem enough for that. The status says what is left. "thorough" may take ten times the
             evaluations of a short run. No effect with a reference that has a width.
+        confirm: Whether a further batch of evaluations must confirm that all checks agree, and further modes are
+            searched for, before the run ends. ``Result.compare_with`` leaves that out, since the evaluations from which
+            it starts are those of a run that did it.
         fast: Names of fast parameters, which are cheap to change, and the number of further values of them to evaluate
             at each point. Points with equal slow parameters are evaluated in succession, so this is not possible in
             mode "async".
@@ -83,6 +86,7 @@ class Settings:
     gradient: bool = False
     feasibility: str = "process"
     explore: str = "normal"
+    confirm: bool = True
     fast: tuple[Sequence[str], int] | None = None
 
     def __post_init__(self) -> None:
@@ -135,6 +139,7 @@ class GivenSettings(TypedDict, total=False):
     gradient: bool
     feasibility: str
     explore: str
+    confirm: bool
     fast: tuple[Sequence[str], int] | None
 
 

@@ -86,6 +86,7 @@ class Setup:
         search: Parts of the surrogate's structure that are searched.
         switches: Further mechanisms of the loop.
         explore: How long to search for further modes: "fast", "normal" or "thorough".
+        confirm: Whether a further batch must confirm that all checks agree, and further modes are searched for.
         observables: The simulator whose outputs are learned, if there is one.
         latest: The last surrogate built, because the steps of an iteration ask for the same one.
 
@@ -107,6 +108,7 @@ class Setup:
     search: StructureSearch = field(default_factory=StructureSearch)
     switches: Switches = Switches()
     explore: str = "normal"
+    confirm: bool = True
     observables: BoundObservables | None = None
     latest: Latest[LogDensity] = field(init=False, repr=False, default_factory=Latest)
 

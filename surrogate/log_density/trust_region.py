@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from surrogate.arrays import Array
+from surrogate.arrays import Array, Flags
 
 __all__ = ["BEND_QUARTIC", "BEND_WIDTH", "TrustRegion"]
 
@@ -16,6 +16,7 @@ BEND_WIDTH = 0.1
 BEND_QUARTIC = 0.1
 """Weight of the penalty's square, added to the penalty: a quartic, which outgrows any quadratic trend."""
 _PADDING = 0.5  # padding on each side, in units of the box of the points, to allow draws to extrapolate
+_PADDING_FLAT = 2.0  # the same along coordinates on which nothing depends, so that one distant point tells enough
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +32,16 @@ class TrustRegion:
     high: Array
 
     @classmethod
-    def around(cls, u: Array) -> TrustRegion:
-        """The padded box of points u with shape (n, d)."""
+    def around(cls, u: Array, flat: Flags | None = None) -> TrustRegion:
+        """The padded box of points u with shape (n, d).
+
+        Args:
+            u: The points.
+            flat: Mask of the coordinates on which nothing depends, as far as the points show, with shape (d,).
+        """
         low, high = u.min(0), u.max(0)
-        pad = _PADDING * (high - low) + 1e-9
+        padding = _PADDING if flat is None else np.where(flat, _PADDING_FLAT, _PADDING)
+        pad = padding * (high - low) + 1e-9
         return cls(low - pad, high + pad)
 
     @classmethod

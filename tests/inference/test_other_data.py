@@ -163,3 +163,48 @@ def test_a_posterior_a_thousand_times_wider_than_the_evaluations_is_reached_in_f
     assert np.ptp(wide.data.x[:, 1]) > 300.0
     exact_evidence = np.log(np.sqrt(2.0 * np.pi * 0.01 / 1.25)) - np.log(10.0)
     assert abs(wide.log_evidence - exact_evidence) < 5.0 * wide.log_evidence_error + 0.02
+
+
+def near(a, b):
+    """Outputs that do not depend on the other three parameters."""
+    return np.array([a * (1.0 + 0.3 * b), np.exp(0.5 * b), a * a + 0.2 * b])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_data_that_say_nothing_about_most_parameters_need_few_calls(seed) -> None:
+    """Data sets about two of five parameters, after a run whose posterior is a thousandth of the prior in the others."""
+    mixing = np.random.default_rng(3).standard_normal((12, 5))
+    centre, sd = np.array([0.55, 0.4, 0.0, 0.0, 0.0]), np.array([0.01, 0.02, 0.02, 0.02, 0.02])
+
+    def simulate(a, b, c, d, e):
+        steps = mixing @ ((np.array([a, b, c, d, e]) - centre) / sd)
+        return {"near": near(a, b), "all": steps + 0.01 * steps**2}
+
+    y = {"near": near(0.6, 0.5), "all": np.zeros(12)}
+    covariance = {"near": np.array([0.05, 0.08, 0.05]) ** 2, "all": np.ones(12)}
+
+    def some(*names):
+        return surrogate.GaussianData({n: y[n] for n in names}, {n: covariance[n] for n in names})
+
+    prior = {"a": (0.0, 1.5), "b": (-1.0, 2.0)} | dict.fromkeys("cde", (-10.0, 10.0))
+    joint = surrogate.infer(
+        surrogate.Observables(simulate, some("near", "all")),
+        prior,
+        seed=seed,
+        progress=False,
+        n_samples=1000,
+        reference=Reference(centre, np.diag(sd**2)),
+    )
+    assert joint.converged
+    assert np.ptp(joint.data.x[:, 2:], axis=0).max() < 1.0  # of a prior with a width of 20
+    part = joint.compare_with(some("near"), seed=seed, n_samples=1000, refine=20)
+    assert part.converged, part.status
+    assert len(part.data) <= 1.5 * len(joint.data)
+    grid = np.stack(np.meshgrid(np.linspace(0.0, 1.5, 401), np.linspace(-1.0, 2.0, 401)), -1).reshape(-1, 2)
+    residual = np.stack(near(*grid.T), -1) - y["near"]
+    log_likelihood = -0.5 * (residual**2 / covariance["near"]).sum(1)
+    exact_evidence = float(np.log(np.exp(log_likelihood).mean()))  # of residuals without normalisation
+    assert abs(part.log_evidence - exact_evidence) < 0.2
+    assert np.abs(part.mean[2:]).max() < 1.0  # a uniform posterior from -10 to 10
+    np.testing.assert_allclose(np.sqrt(np.diag(part.covariance))[2:], 20.0 / np.sqrt(12.0), rtol=0.1)

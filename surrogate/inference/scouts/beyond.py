@@ -23,20 +23,23 @@ _OUTSIDE = 0.5  # nats by which the box around the evaluations lowers the log-de
 
 
 class Beyond:
-    """Proposes the draw, of the posterior without the box around the evaluations, that is farthest from them.
+    """Proposes draws, of the posterior without the box around the evaluations, that are farthest from them.
 
     Other points lie at most half a width of the box outside it. A posterior for other data that say nothing about some
-    parameters may be a thousand times wider than the evaluations, and would take ten batches to reach its ends.
+    parameters may be a thousand times wider than the evaluations, and would take ten batches to reach its ends. The
+    share of the batch is that of the draws outside.
     """
 
     name = "beyond"
-    phases = frozenset({Phase.LEARN})
+    phases = frozenset({Phase.TEMPERED, Phase.LEARN})
     place = Place.FIRST
 
     def points(self, view: View) -> Array:
-        """One point; none unless the check of edges has failed."""
+        """Points as long as the check of edges fails, and in the first step of a run that starts from evaluations."""
         edges, model = view.state.findings.get("edges"), view.model
-        if edges is None or edges.claim is not Claim.REFUTED or not isinstance(model, CompositeLogDensity):
+        if not isinstance(model, CompositeLogDensity) or model.temperature > 1.0:
+            return view.nowhere
+        if view.state.step and (edges is None or edges.claim is not Claim.REFUTED):
             return view.nowhere
         free = replace(model, region=TrustRegion.everywhere(len(model.region.low)))
         finite = view.state.data.finite
@@ -46,4 +49,5 @@ class Beyond:
         if not len(outside):
             return view.nowhere
         known = [view.t, view.setup.scaled.to_unit(view.under_way)]
-        return outside[farthest(np.concatenate(known), outside, 1)]
+        count = int(np.ceil(view.setup.n_batch * len(outside) / len(draws)))
+        return outside[farthest(np.concatenate(known), outside, count)]

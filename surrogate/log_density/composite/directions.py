@@ -22,6 +22,9 @@ _NEW = 1e-10  # share of a row that earlier directions must miss for a new direc
 _DROP = 2.0  # nats by which a step of a difference quotient lowers the log-likelihood
 _REFINED = 3  # adjustments of each step
 _SHORTEST = 1e-4  # smallest step, as a share of the first one
+_CHANGE = 1e-3  # relative change of the numbers of an array by which it is tried whether they matter
+_ROUNDING = 1e-11  # relative change of a log-likelihood that is a rounding error
+_SEED = 0  # of these changes
 
 Term = tuple[int, int]  # number of a direction and the sign of the step along it
 
@@ -37,6 +40,8 @@ class Directions:
         unit: Root mean square of each array at the centre, repeated for each of its numbers, with shape (M,); one for
             logarithms.
         centre: Outputs of the centre in these units, with shape (M,).
+        used: Numbers of the arrays that the comparison uses, a mask with shape (M,). All others are left out: those of
+            other data sets may vary by more than all that matters.
         answers: Results for some of the evaluations, kept by whoever computed them.
     """
 
@@ -49,6 +54,7 @@ class Directions:
             self.unit[columns] = size if size > 0.0 else 1.0
         self.unit[logs] = 1.0
         self.centre = self._in_units(outputs)
+        self.used = self._used(outputs)
         self.answers: dict[Any, Any] = {}
         self._outputs: list[Array] = []
         self._scores: list[Array] = []
@@ -56,6 +62,17 @@ class Directions:
         self._lengths: list[float] = []
         self._steps: list[float] = []
         self._known: dict[tuple[bytes, tuple[Term, ...]], float] = {}
+
+    def _used(self, outputs: Array) -> Flags:
+        """The numbers of the arrays that matter, found by changing each array at random by a thousandth."""
+        change = _CHANGE * np.random.default_rng(_SEED).uniform(-1.0, 1.0, self.layout.size)
+        changed = outputs + change * np.where(outputs == 0.0, self.unit, outputs)
+        base, used = self._compare(self.x, outputs), np.ones(self.layout.size, dtype=bool)
+        for columns in self.layout.columns.values():
+            trial = outputs.copy()
+            trial[columns] = changed[columns]
+            used[columns] = not abs(self._compare(self.x, trial) - base) <= _ROUNDING * max(1.0, abs(base))
+        return used if used.any() else ~used
 
     def suit(self, outputs: Array) -> bool:
         """Whether outputs, with shape (n, M), are those of the evaluations so far, or begin with them."""
@@ -79,7 +96,7 @@ class Directions:
         return np.where(self.logs, np.log(np.where(self.logs, outputs, 1.0)), outputs) / self.unit
 
     def _add(self, outputs: Array) -> None:
-        offset = self._in_units(outputs) - self.centre
+        offset = np.where(self.used, self._in_units(outputs) - self.centre, 0.0)
         known, rest = np.array(self._rows).reshape(-1, len(offset)), offset
         scores = np.zeros(len(known))
         for _ in range(2):  # once more for rounding errors
@@ -154,6 +171,10 @@ class Directions:
         outputs = (self.centre + offset) * self.unit
         with np.errstate(over="ignore"):
             outputs[self.logs] = np.exp(outputs[self.logs])
+        return self._compare(x, outputs)
+
+    def _compare(self, x: Array, outputs: Array) -> float:
+        """Log-likelihood of outputs, with shape (M,), -inf where the comparison is not possible."""
         try:
             found = float(self.target.compare(self.layout, outputs[None], x[None])[0])
         except Exception:  # noqa: BLE001 - outputs that no simulator returns may be refused

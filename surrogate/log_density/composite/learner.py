@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from surrogate.arrays import Array
+import numpy as np
+
+from surrogate.arrays import Array, Flags
 from surrogate.log_density.composite.contest import FEWEST, FEWEST_PER_PARAMETER, left_out_score, scalar_wins
-from surrogate.log_density.composite.fit import fit_components
+from surrogate.log_density.composite.fit import Found, fit_components
 from surrogate.log_density.composite.model import CompositeLogDensity, build_composite
 from surrogate.log_density.composite.parameters import CompositeParameters
 from surrogate.log_density.composite.reduction import Rows
+from surrogate.log_density.composite.relevance import parameters_that_matter
 from surrogate.log_density.composite.training import OutputData
 from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
@@ -111,13 +114,22 @@ class CompositeLearner:
         known = OutputData(problem.data, problem.t, self.rows, logs=self._still_positive(problem, logs))
         columns = self.target.columns
         draws = prior_points(self.warp) if problem.draws is None else self.warp.forward(problem.draws[:, columns])
-        whitening = Whitening.of(draws)
-        training = known.training_set(lambda slow: whitening.whiten(self.warp.forward(slow)), problem.device)
-        before = () if last is None or last.logs != known.logs else last.groups
-        found = fit_components(training, before, cold_start=cold_start or not before, leading=known.leading)
+        before = None if last is None or last.logs != known.logs else last
+
+        def fit(active: Flags) -> Found:
+            whitening = Whitening.of_parts(draws, active)
+            same = before is not None and np.array_equal(before.columns, np.flatnonzero(active))
+            training = known.training_set(
+                lambda slow: whitening.whiten(self.warp.forward(slow))[:, active], problem.device
+            )
+            groups = before.groups if before is not None and same else ()
+            return fit_components(training, groups, cold_start=cold_start or not groups, leading=known.leading)
+
+        w, leading = self.warp.forward(known.slow), known.reduction.scores[:, : known.leading]
+        active, found = parameters_that_matter(w, leading, fit)
         return CompositeParameters(
             groups=found.groups,
-            whitening=whitening,
+            whitening=Whitening.of_parts(draws, active),
             warp=self.warp,
             temperature=problem.temperature,
             n=len(problem.data),
@@ -126,6 +138,7 @@ class CompositeLearner:
             rescues=found.rescues,
             feasibility=problem.feasibility,
             logs=known.logs,
+            active=None if active.all() else active,
         )
 
     @staticmethod

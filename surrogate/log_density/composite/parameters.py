@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from surrogate.arrays import Indices
+from surrogate.arrays import Flags, Indices
 from surrogate.gp.means import Polynomial
 from surrogate.gp.trended import Hyperparameters, HyperPrior, Trended
 from surrogate.log_density.coordinates.warps import InputWarp
@@ -70,6 +70,8 @@ class CompositeParameters:
         rescues: Number of times that the fit had to raise a nugget.
         feasibility: Kind of classifier of feasible points.
         logs: Names of outputs that are described by their logarithms.
+        active: Mask of the slow parameters on which the outputs depend, as far as the data show, with shape (s,); None
+            for all. They are whitened among themselves, and each of the others is only scaled.
     """
 
     groups: tuple[SharedKernel, ...]
@@ -82,6 +84,17 @@ class CompositeParameters:
     rescues: int = 0
     feasibility: str = "process"
     logs: frozenset[str] = frozenset()
+    active: Flags | None = None
+
+    @property
+    def columns(self) -> Indices:
+        """Positions of the active parameters among the whitened coordinates."""
+        return np.arange(self.warp.size) if self.active is None else np.flatnonzero(self.active)
+
+    @property
+    def flat(self) -> Flags:
+        """Mask of the whitened coordinates on which the outputs do not depend, with shape (s,)."""
+        return np.zeros(self.warp.size, dtype=bool) if self.active is None else ~self.active
 
     @property
     def exact(self) -> bool:
@@ -137,6 +150,7 @@ class CompositeParameters:
             "counts": np.array([self.n, self.rescues]),
             "feasibility": np.array(self.feasibility),
             "logs": np.array(sorted(self.logs), dtype=np.str_),
+            "active": self.columns,
             "warp/kinds": self.warp.kinds,
             "warp/support": np.stack([self.warp.low, self.warp.high]),
         }
@@ -147,10 +161,10 @@ class CompositeParameters:
         temperature, score = map(float, arrays["numbers"])
         low, high = arrays["warp/support"]
         warp = InputWarp(arrays["warp/kinds"], low, high)
-        of_column = arrays["of_column"]
+        of_column, columns = arrays["of_column"], arrays.get("active", np.arange(warp.size))
         groups = tuple(
             SharedKernel(
-                np.flatnonzero(of_column == number), str(kernel), str(trend), Hyperparameters.of(row, warp.size)
+                np.flatnonzero(of_column == number), str(kernel), str(trend), Hyperparameters.of(row, len(columns))
             )
             for number, (row, (kernel, trend)) in enumerate(zip(arrays["hyper"], arrays["names"], strict=True))
         )
@@ -165,4 +179,5 @@ class CompositeParameters:
             rescues=int(arrays["counts"][1]),
             feasibility=str(arrays["feasibility"]),
             logs=frozenset(map(str, arrays["logs"])),
+            active=None if len(columns) == warp.size else np.isin(np.arange(warp.size), columns),
         )

@@ -62,6 +62,21 @@ class Whitening:
         sd = np.maximum(sd, max(1e-9 * sd.max(), 1e-150))
         return cls(centre, axes.T / sd, sd[:, None] * axes)
 
+    @classmethod
+    def of_parts(cls, x: NDArray[np.float64], together: NDArray[np.bool_]) -> Whitening:
+        """The map that whitens some columns of points x, with shape (n, d), by ``of``, and scales each of the others.
+
+        Args:
+            x: The points.
+            together: Mask of the columns that are whitened together, with shape (d,).
+        """
+        parts = [np.flatnonzero(together), *np.flatnonzero(~together)[:, None]]
+        centre, (forward, backward) = np.empty(x.shape[1]), np.zeros((2, x.shape[1], x.shape[1]))
+        for columns in parts:
+            part, block = cls.of(x[:, columns]), np.ix_(columns, columns)
+            centre[columns], forward[block], backward[block] = part.centre, part.forward, part.backward
+        return cls(centre, forward, backward)
+
     def whiten(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Coordinates u of the points x, both with shape (n, d)."""
         return (x - self.centre) @ self.forward
