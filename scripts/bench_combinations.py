@@ -227,7 +227,7 @@ def camb_model(names: Names, packages: Path, seed: int) -> dict[str, Any]:
     return {
         "likelihood": {PLANCK[name]: None for name in names},
         "theory": {"camb": {"extra_args": camb}},
-        "params": {**params, "As": "lambda logA: 1e-10*np.exp(logA)", "mnu": 0.0},
+        "params": {**params, "As": {"value": "lambda logA: 1e-10*np.exp(logA)"}, "mnu": 0.0},
         "packages_path": str(packages),
         "sampler": {"surrogate": {"seed": seed, "emulate": "theory"}},
     }

@@ -173,7 +173,7 @@ def near(a, b):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_data_that_say_nothing_about_most_parameters_need_few_calls(seed) -> None:
-    """Data sets about two of five parameters, after a run whose posterior is a thousandth of the prior in the others."""
+    """Data about two of five parameters, after a run whose posterior is a thousandth of the prior in the others."""
     mixing = np.random.default_rng(3).standard_normal((12, 5))
     centre, sd = np.array([0.55, 0.4, 0.0, 0.0, 0.0]), np.array([0.01, 0.02, 0.02, 0.02, 0.02])
 

@@ -41,7 +41,7 @@ def parameters_that_matter(w: Array, scores: Array, fit: Callable[[Flags], Found
     found, weak = fit(mask), _weak(w, scores)
     if not len(weak) or len(weak) == len(mask):
         return mask, found
-    for columns in ([weak, *weak[:, None]] if len(weak) > 1 else [weak]):
+    for columns in [weak, *weak[:, None]] if len(weak) > 1 else [weak]:
         trial = mask.copy()
         trial[columns] = False
         other = fit(trial)
