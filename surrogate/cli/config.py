@@ -67,9 +67,10 @@ DEFAULTS: dict[str, Any] = {
     "gradient": False,
     "feasibility": "process",
     "explore": "normal",
+    "confirm": True,
 }
 _TEXTS = ("executor", "mode", "device", "feasibility", "explore")
-_FLAGS = ("isolate", "into", "vectorized", "gradient")
+_FLAGS = ("isolate", "into", "vectorized", "gradient", "confirm")
 _NUMBERS = ("max_walltime", "max_eval_seconds", "noise")  # all others are whole numbers
 _STRUCTURES = ("initial", "reference")
 _SECTIONS = ("likelihood", "parameters", "simulator", "compare", "slow", "options", "versions")

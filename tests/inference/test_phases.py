@@ -155,3 +155,13 @@ def test_the_flags_of_phases():
     assert [phase for phase in Phase if phase.over] == [Phase.DONE, Phase.GAVE_UP]
     assert all(phase.armed for phase in Phase if phase.converged)
     assert not any(phase.armed for phase in (Phase.DESIGN, Phase.TEMPERED, Phase.LEARN, Phase.GAVE_UP))
+
+
+def test_without_confirmation_a_run_ends_as_soon_as_all_checks_agree(monkeypatch):
+    moving = replace(GOOD, moved=10.0)  # which waits
+    for signals in (GOOD, moving):
+        found = next_verdict(Phase.LEARN, signals.findings(monkeypatch), confirm=False)
+        assert found.phase is Phase.DONE
+        assert found.reason.startswith("all checks agree")
+    wrong = replace(GOOD, batch=2.0)
+    assert next_verdict(Phase.LEARN, wrong.findings(monkeypatch), confirm=False).phase is Phase.LEARN

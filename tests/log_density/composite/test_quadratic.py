@@ -257,3 +257,24 @@ def test_rounding_errors_along_directions_of_no_length_hide_no_component():
     reduction, found = case.quadratic()
     assert reduction.scores.shape == (N, 3)
     np.testing.assert_allclose(found.value(reduction.scores, case.x), case.y, atol=1e-3)
+
+
+def test_arrays_that_the_comparison_does_not_use_are_left_out():
+    """They vary by more than all that matters, and would otherwise hide it."""
+    rng = np.random.default_rng(1)
+
+    def compare(outputs, parameters):  # noqa: ARG001
+        residual = outputs["used"] - outputs["used"].mean() - np.linspace(-1.0, 1.0, 5)  # blind to a common factor
+        return -0.5 * float(residual @ residual) / 0.1**2
+
+    target = Observables(lambda a: a, compare, ["a"]).bound(("a",))
+    layout = Layout(("other", "used"), ((40,), (5,)))
+    x = rng.normal(size=(8, 1))
+    used = np.linspace(2.0, 4.0, 5) + 0.05 * x * np.arange(5) + 0.02 * x**2
+    outputs = np.column_stack([np.exp(3.0 * rng.normal(size=(8, 40))), used])
+    y = np.array([target.compare(layout, row[None], p[None])[0] for row, p in zip(outputs, x, strict=True)])
+    reduction, found = quadratic_of(Rows(target), x, outputs, layout, y, allowed=np.full(8, 0.001), size=None)
+    np.testing.assert_allclose(found.value(reduction.scores, x), y, atol=1e-6)
+    assert not reduction.basis[:40].any()
+    assert reduction.basis[40:].any()
+    assert reduction.scores.shape[1] <= 2
