@@ -126,7 +126,7 @@ class CompositeLearner:
             return fit_components(training, groups, cold_start=cold_start or not groups, leading=known.leading)
 
         w, leading = self.warp.forward(known.slow), known.reduction.scores[:, : known.leading]
-        active, found = parameters_that_matter(w, leading, fit)
+        active, found = parameters_that_matter(w, leading, draws, fit)
         return CompositeParameters(
             groups=found.groups,
             whitening=Whitening.of_parts(draws, active),

@@ -22,15 +22,15 @@ def components(x):
     return np.column_stack([x[:, 0] + 0.2 * x[:, 0] * x[:, 1], np.exp(0.3 * x[:, 1])])
 
 
-def selected(scores, x):
-    """The mask, and the masks that were tried."""
-    tried = []
+def selected(scores, x, width=1.0):
+    """The mask, and the masks that were tried, for a posterior with a given width."""
+    tried, draws = [], width * np.random.default_rng(0).standard_normal((400, D))
 
     def fit(mask):
         tried.append(mask)
         return fit_components(Data.of(x[:, mask], scores), (), cold_start=True)
 
-    mask, found = parameters_that_matter(x, scores, fit)
+    mask, found = parameters_that_matter(x, scores, draws, fit)
     assert np.isfinite(found.score)
     return mask, tried
 
@@ -53,7 +53,14 @@ def test_weak_influence_counts(seed):
 def test_no_time_is_spent_where_all_parameters_have_clear_slopes():
     x = np.random.default_rng(4).standard_normal((N, D))
     scores = x @ np.random.default_rng(5).standard_normal((D, 3)) + 0.01 * x[:, [0]] ** 2
-    mask, tried = selected(scores, x)
+    mask, tried = selected(scores, x, width=5.0)
+    assert mask.all()
+    assert len(tried) == 1
+
+
+def test_no_parameter_is_tried_along_which_the_evaluations_are_as_wide_as_the_posterior():
+    x = NARROW * np.random.default_rng(1).standard_normal((N, D))
+    mask, tried = selected(components(x), x, width=0.02)
     assert mask.all()
     assert len(tried) == 1
 
