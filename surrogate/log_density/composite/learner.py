@@ -119,9 +119,12 @@ class CompositeLearner:
         def fit(active: Flags) -> Found:
             whitening = Whitening.of_parts(draws, active)
             same = before is not None and np.array_equal(before.columns, np.flatnonzero(active))
-            training = known.training_set(
-                lambda slow: whitening.whiten(self.warp.forward(slow))[:, active], problem.device
-            )
+
+            def coordinates(slow: Array) -> Array:
+                u = whitening.whiten(self.warp.forward(slow))
+                return u if active.all() else np.ascontiguousarray(u[:, active])
+
+            training = known.training_set(coordinates, problem.device)
             groups = before.groups if before is not None and same else ()
             return fit_components(training, groups, cold_start=cold_start or not groups, leading=known.leading)
 

@@ -94,14 +94,10 @@ class CompositeLogDensity(LogDensityBase[CompositeParameters]):
         slow = t[:, self.output_data.source.target.columns]
         return self.parameters.whitening.whiten(self.parameters.warp.forward(slow))
 
-    def _active(self, u: Array) -> Array:
-        """The coordinates of u on which the components depend."""
-        return u[:, self.parameters.columns]
-
     def components(self, u: Array) -> tuple[Array, Array]:
         """Mean and variance of the components at whitened u, each with shape (m, K)."""
         mean, variance = np.empty((2, len(u), self.parameters.size))
-        u = self._active(u)
+        u = self.parameters.seen(u)
         for process in self.processes:
             columns = process.group.columns
             mean[:, columns] = process.gp.mean(u).reshape(len(u), len(columns))
@@ -168,7 +164,7 @@ class CompositeLogDensity(LogDensityBase[CompositeParameters]):
             columns, scale = process.group.columns, process.scale
             slope = torch.as_tensor(expansion.slope[:, columns] * scale, device=self.device)
             curvature = torch.as_tensor(expansion.curvature[:, columns] * scale**2, device=self.device)
-            parts.append((process.access(self._active(u)), slope, curvature))
+            parts.append((process.access(self.parameters.seen(u)), slope, curvature))
         total = expansion.variance(variance) / self.temperature**2
         saturated = np.sqrt(np.log1p(total) / np.maximum(total, 1e-300)) / self.temperature
         return Scaled(_PushedForward(tuple(parts)), torch.as_tensor(weights * saturated, device=self.device))
@@ -220,7 +216,7 @@ class CompositeLogDensity(LogDensityBase[CompositeParameters]):
         z = np.repeat(mean[None], count, 0)
         for process in self.processes:
             normal = rng.standard_normal((count, len(u), len(process.group.columns)))
-            joint = np.einsum("mj,cjq->cmq", process.root(self._active(u)), normal, optimize=True)
+            joint = np.einsum("mj,cjq->cmq", process.root(self.parameters.seen(u)), normal, optimize=True)
             z[:, :, process.group.columns] += np.sqrt(inflate) * joint * process.scale
         values = self.comparison.value(z.reshape(-1, z.shape[2]), np.tile(x, (count, 1))).reshape(count, -1)
         centre = self.comparison.expected(mean, inflate * variance, x)
@@ -301,7 +297,7 @@ def build_composite(
     def coordinates(slow: Array) -> Array:
         return parameters.whitening.whiten(parameters.warp.forward(slow))
 
-    training = known.training_set(lambda slow: coordinates(slow)[:, parameters.columns], device)
+    training = known.training_set(lambda slow: parameters.seen(coordinates(slow)), device)
     processes = []
     for group in parameters.groups:
         columns = group.columns

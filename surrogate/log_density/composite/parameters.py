@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from surrogate.arrays import Flags, Indices
+from surrogate.arrays import Array, Flags, Indices
 from surrogate.gp.means import Polynomial
 from surrogate.gp.trended import Hyperparameters, HyperPrior, Trended
 from surrogate.log_density.coordinates.warps import InputWarp
@@ -90,6 +90,10 @@ class CompositeParameters:
     def columns(self) -> Indices:
         """Positions of the active parameters among the whitened coordinates."""
         return np.arange(self.warp.size) if self.active is None else np.flatnonzero(self.active)
+
+    def seen(self, u: Array) -> Array:
+        """The whitened coordinates, with shape (m, s), on which the outputs depend."""
+        return u if self.active is None else np.ascontiguousarray(u[:, self.active])
 
     @property
     def flat(self) -> Flags:

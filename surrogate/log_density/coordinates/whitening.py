@@ -70,6 +70,8 @@ class Whitening:
             x: The points.
             together: Mask of the columns that are whitened together, with shape (d,).
         """
+        if together.all():
+            return cls.of(x)
         parts = [np.flatnonzero(together), *np.flatnonzero(~together)[:, None]]
         centre, (forward, backward) = np.empty(x.shape[1]), np.zeros((2, x.shape[1], x.shape[1]))
         for columns in parts:
