@@ -20,6 +20,7 @@ from surrogate.log_density.feasibility.choice import fit_feasibility
 from surrogate.log_density.parameters import SurrogateParameters, relevant_depth, trend_size
 from surrogate.log_density.predictor import Predictor
 from surrogate.log_density.remainder import Remainder, remainder
+from surrogate.log_density.search.couplings import fit_to_one_mode
 from surrogate.log_density.training import FitProblem, family, of_peaks, visible
 from surrogate.log_density.trust_region import TrustRegion
 from surrogate.problem.dataset import FAILED, INFEASIBLE, OK, Dataset
@@ -181,9 +182,13 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
 
         None if the trend is divided, the output warped, or parameters are exchangeable: values have images then.
         """
-        structure = self.parameters.structure
-        plain = structure.division is None and structure.output == 0.0 and structure.warp.symmetry is None
-        return remainder(structure.warp.forward(t), y, structure.peaks) if plain else None
+        structure, warp = self.parameters.structure, self.parameters.structure.warp
+        if structure.division is not None or structure.output != 0.0 or warp.symmetry is not None:
+            return None
+        if warp.couplings is not None and structure.peaks is None and warp.size == t.shape[1]:
+            # the process fits them to all values, those of other modes among them
+            warp = warp.with_couplings(fit_to_one_mode(warp.couplings, warp.single(t), y)[1])
+        return remainder(warp.forward(t), y, structure.peaks)
 
     def conditional_mixture(
         self, t: Array, log_prior: Callable[[Array], Array], temperature: float = 1.0

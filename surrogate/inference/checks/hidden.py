@@ -11,6 +11,7 @@ from surrogate.inference.checks.check import SEARCH
 from surrogate.inference.findings import Finding
 from surrogate.inference.hidden_modes import (
     BENT_FROM,
+    REACH,
     RELATIVE_SLACK,
     Hypotheses,
     Known,
@@ -122,6 +123,7 @@ def _open_hypotheses(view: View) -> Hypotheses:
         view.rng("hidden"),
         period=_period(view),
         slack=_slack(view),
+        reach=_reach(view),
     )
     depth = np.full(len(data), np.inf)
     depth[data.finite] = data.y_max - (data.y[data.finite] if rest is None else rest.log_likelihood)
@@ -142,6 +144,13 @@ def _slack(view: View) -> float:
     t = view.images(view.window.unrolled(view.t)[finite])
     depth = np.tile((data.y_max - data.y)[finite], len(view.orders))
     return tolerance(modes, _log_mass(view), t, depth)
+
+
+def _reach(view: View) -> float:
+    """Largest distance in sds at which an evaluation may exclude a further mode; limited unless modes are Gaussian."""
+    known = known_of(view)
+    gaussian = bool(known.coefficients) or known.polynomial
+    return np.inf if view.d < BENT_FROM or gaussian else REACH
 
 
 def _log_mass(view: View) -> float:

@@ -9,7 +9,7 @@ other structure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,12 +17,22 @@ import numpy as np
 from surrogate.arrays import Array, Flags
 from surrogate.gp.trended import COEFFICIENT_SD
 from surrogate.log_density.coordinates.couplings import Coupling, Couplings
-from surrogate.log_density.coordinates.warps import CIRCLE
+from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
 from surrogate.log_density.fit import fit_structure
 from surrogate.log_density.parameters import Structure, SurrogateParameters, trend_size
+from surrogate.log_density.remainder import remainder
 from surrogate.log_density.training import FitProblem
 
-__all__ = ["DECISIVE", "ENOUGH", "EXPLAINED", "Misfit", "choose_couplings", "coupling_sets"]
+__all__ = [
+    "DECISIVE",
+    "ENOUGH",
+    "EXPLAINED",
+    "Misfit",
+    "choose_couplings",
+    "coupling_sets",
+    "couplings_of_one_mode",
+    "fit_to_one_mode",
+]
 
 
 SIZES = range(3, 11)
@@ -38,6 +48,9 @@ _RIDGE = 1e-6  # of a quadratic's normalised columns, so that fewer points than 
 _THIN = 1e-150  # sd of equal draws
 _TINY = 1e-14  # squared rounding error, added to sums of squares that may vanish
 _SINGULAR = 1e-12  # share of the largest sum of squares of columns below which a column is explained by the others
+_ROUNDING = 2.0 * np.log(_EXACT)  # criterion below which a set explains the values of one mode up to rounding
+_BETTER = 0.1  # smallest drop of this criterion for which couplings are fitted again
+_SPARE_OF_ONE = 2  # values beyond those that a search needs, which are thought to be those of one mode
 _LARGEST = 3.0  # largest coefficient in units of the draws; beyond it a coupling folds the posterior
 _LENGTHS = (1.0, 0.3, 0.09, 0.027)  # lengths of a Gauss-Newton step that are tried
 _STEPS, _FEW_STEPS = 4, 2  # Gauss-Newton steps for an extended set, and for a reduced one
@@ -100,8 +113,7 @@ class Misfit:
     def criterion(self) -> float:
         """Extended Bayesian information criterion (Chen & Chen 2008, doi:10.1093/biomet/asn034), to be minimised."""
         n, d = self.w.shape
-        price = np.log(n) + np.log(2.0 * d * max(d - 1, 1))
-        return n * float(np.log(self.value / n + _TINY)) + len(self.couplings.vector) * price
+        return n * float(np.log(self.value / n + _TINY)) + len(self.couplings.vector) * _price(n, d)
 
     @property
     def exact(self) -> bool:
@@ -198,7 +210,9 @@ def _path(start: Misfit, candidates: list[Coupling], most: int, *, tried: int = 
     return best
 
 
-def coupling_sets(w: Array, depth: Array, frames: list[Couplings], free: Flags) -> Iterator[Couplings]:
+def coupling_sets(
+    w: Array, depth: Array, frames: list[Couplings], free: Flags, *, brief: bool = False
+) -> Iterator[Couplings]:
     """Sets of couplings that explain the values much better than none, for several weights of deep points.
 
     The search ends at the first set that explains them exactly. Sets that only help are not worth the risk: with them a
@@ -209,15 +223,16 @@ def coupling_sets(w: Array, depth: Array, frames: list[Couplings], free: Flags) 
         depth: Depths of the points below the highest, with shape (n,).
         frames: Inactive couplings that define the frames to search.
         free: Mask of the coordinates that may be coupled, with shape (d,).
+        brief: Whether to follow two paths for each frame instead of six.
     """
     n, d = w.shape
     most = min(_SIZE_PER_PARAMETER * d, n - trend_size(d) - ENOUGH // 2)
     for empty in frames:
-        for weight in _WEIGHTS:
+        for weight in _WEIGHTS[:1] if brief else _WEIGHTS:
             scaled = 1.0 / (1.0 + weight * depth)
             start = Misfit.of(empty, w, -depth * scaled, scaled)
             best = start
-            for kinds in _KINDS:
+            for kinds in _KINDS[::2] if brief else _KINDS:
                 pairs = [(kind, i, j) for kind in kinds for i in range(d) for j in range(d) if i != j]
                 path = _path(start, [pair for pair in pairs if free[pair[1]] and free[pair[2]]], most)
                 best = min(best, path, key=lambda m: m.criterion)
@@ -247,13 +262,12 @@ def choose_couplings(problem: FitProblem, present: SurrogateParameters, *, margi
     noisy = problem.data.noise.any() or present.hyper.log_noise is not None
     if draws is None or noisy or d not in SIZES or len(depth) < trend_size(d) + ENOUGH:
         return present
-    w, wide = warp.single(problem.t[problem.rows])[:, :d], warp.single(draws)[:, :d]
-    centre, axes = wide.mean(0), np.diag(1.0 / np.maximum(wide.std(0), _THIN))
-    frames = [Couplings.none(centre, axes)]
+    w, frames = _coordinates(problem, warp, draws)
     best, threshold = present, present.score + margin * len(depth)
     hyper = replace(present.hyper, log_amplitude=np.log(EXPLAINED[0]), log_shaping=np.log(EXPLAINED[1]))
+    free = warp.kinds != CIRCLE
     seen: list[Couplings] = []
-    for couplings in coupling_sets(w, depth, frames, warp.kinds != CIRCLE):
+    for couplings in coupling_sets(w, depth, frames, free):
         if any(couplings.same(other) for other in seen):
             continue
         seen.append(couplings)
@@ -261,4 +275,101 @@ def choose_couplings(problem: FitProblem, present: SurrogateParameters, *, margi
         fitted = fit_structure(problem, structure, starts=(present.hyper, hyper), max_evaluations=_EVALUATIONS)
         if fitted.score > max(best.score, threshold):
             best = fitted
+    if best.exact:
+        return best
+    known = seen if warp.couplings is None else [warp.couplings, *seen]
+    for base, sets in ((warp, known), *(((warp.plain, []),) if warp.chosen else ())):
+        w, frames = _coordinates(problem, base, draws)
+        found = couplings_of_one_mode(w, problem.y, frames, free, sets)
+        if found is not None:
+            structure = Structure("rbf", "quadratic", 0.0, base.with_couplings(found))
+            return fit_structure(problem, structure, starts=(present.hyper, hyper), max_evaluations=_EVALUATIONS)
     return best
+
+
+def _coordinates(problem: FitProblem, warp: InputWarp, draws: Array) -> tuple[Array, list[Couplings]]:
+    """The evaluated points without couplings, with shape (n, d), and the frames in which couplings are searched."""
+    w, wide = warp.single(problem.t[problem.rows])[:, : problem.d], warp.single(draws)[:, : problem.d]
+    axes = np.diag(1.0 / np.maximum(wide.std(0), _THIN))
+    return w, [Couplings.none(wide.mean(0), axes)]
+
+
+def couplings_of_one_mode(
+    w: Array, y: Array, frames: list[Couplings], free: Flags, known: Sequence[Couplings] = ()
+) -> Couplings | None:
+    """Couplings under which one mode is a Gaussian that explains nearly all values exactly; None if there are none.
+
+    The values near the best one are those of its mode alone, and sets are found from them. Each set, and each of its
+    couplings alone, is then fitted to all values but those above the Gaussian, which belong to other modes. Then these
+    are hints, see ``surrogate.log_density.remainder``. Four bent mixtures of which one mode was known after 32 to 71
+    evaluations had been claimed with half of the mass missing; in three of them the bend is found, exact to 1e-7 nats,
+    with 3 to 16 hints.
+
+    Args:
+        w: Points, with shape (n, d).
+        y: Their log-densities, with shape (n,).
+        frames: As `coupling_sets` takes them.
+        free: Likewise.
+        known: Sets found from all values.
+    """
+    n, depth, order = len(w), y.max() - y, np.argsort(y.max() - y, kind="stable")
+    tried: set[tuple[Coupling, ...]] = set()
+    best, least = None, _criterion_of_one(frames[0], w, y)[0]
+    enough = trend_size(w.shape[1]) + ENOUGH + _SPARE_OF_ONE
+    for k in (0, enough, enough + trend_size(w.shape[1]) // 2):
+        rows = order[:k]
+        found = coupling_sets(w[rows], depth[rows], frames, free, brief=True) if k else known
+        sets = list(found) if k < n else []
+        for couplings in (*sets, *(each.only([pair]) for each in sets for pair in each.pairs)):
+            if (name := tuple(couplings.pairs)) not in tried:
+                tried.add(name)
+                criterion, fitted = fit_to_one_mode(couplings, w, y)
+                best, least = (fitted, criterion) if criterion < least else (best, least)
+        if least < _ROUNDING:
+            break
+    return best
+
+
+def fit_to_one_mode(couplings: Couplings, w: Array, y: Array) -> tuple[float, Couplings]:
+    """Couplings fitted to the values that one mode explains, those above its Gaussian left out.
+
+    Args:
+        couplings: The couplings to start from.
+        w: Points, with shape (n, d).
+        y: Their log-densities, with shape (n,).
+
+    Returns:
+        The criterion, infinite if one mode explains too few values, and the couplings.
+    """
+    best = np.inf, couplings
+    for _ in range(_STEPS):
+        criterion, kept = _criterion_of_one(couplings, w, y)
+        if not criterion < best[0] - _BETTER:
+            break
+        best = criterion, couplings
+        depth = y.max() - y[kept]
+        scaled = 1.0 / (1.0 + depth)
+        couplings = Misfit.of(couplings, w[kept], -depth * scaled, scaled).polished(couplings).couplings
+    return best
+
+
+def _criterion_of_one(couplings: Couplings, w: Array, y: Array) -> tuple[float, Flags]:
+    """The criterion of `Misfit` per value of one mode, infinite if it explains too few; and which values are its own.
+
+    The error is that of its quadratic near the best point.
+    """
+    rest = remainder(couplings.forward(w), y)
+    if rest is None:
+        return np.inf, np.ones(len(w), dtype=bool)
+    own, k = ~rest.hints, len(couplings.vector)
+    n, d = int(own.sum()), w.shape[1]
+    spare = n - trend_size(d)
+    if spare - k < ENOUGH // 2:
+        return np.inf, own
+    error = 2.0 * np.log(rest.error) + np.log(spare / (spare - k))
+    return float(error + k * _price(n, d) / n), own
+
+
+def _price(n: int, d: int) -> float:
+    """Price of a coefficient in the extended Bayesian information criterion of n values in d coordinates."""
+    return float(np.log(n) + np.log(2.0 * d * max(d - 1, 1)))

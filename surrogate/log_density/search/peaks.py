@@ -40,7 +40,7 @@ def choose_peaks(problem: FitProblem, present: SurrogateParameters, *, margin: f
     """
     warp, draws, data = present.structure.warp, problem.draws, problem.data
     noisy = data.noise.any() or present.hyper.log_noise is not None
-    out_of_place = warp.couplings is not None or warp.size > _MANY or data.has_gradients or noisy
+    out_of_place = warp.size > _MANY or data.has_gradients or noisy
     few = int(problem.rows.sum()) <= trend_size(warp.size)
     if draws is None or problem.temperature != 1.0 or out_of_place or few:
         return present

@@ -217,7 +217,12 @@ def choose_structure(
     if not search.couplings or data.has_gradients or problem.draws is None or best.exact:
         return best
     best = choose_common_scale(problem, best)
-    return best if best.exact else choose_couplings(problem, best)
+    if best.exact:
+        return best
+    coupled = choose_couplings(problem, best)
+    if coupled.exact or coupled is best or not search.peaks:
+        return coupled
+    return choose_peaks(problem, coupled)
 
 
 def _refine(
