@@ -56,6 +56,15 @@ def test_parity_with_one_pair_after_the_other():
     np.testing.assert_array_equal(drawn.exclude(t, depths).open, slow_open(drawn, t, depths))
 
 
+def test_beyond_its_reach_a_value_excludes_nothing():
+    drawn = draw_hypotheses(KNOWN, LOG_INTEGRAL, depth, UNIT, np.random.default_rng(3), count=300)
+    limited = replace(drawn, reach=4.0)
+    t = np.random.default_rng(4).random((7, D))
+    sds = np.sqrt((((t[None] - drawn.centres[:, None]) / drawn.widths[:, None]) ** 2).sum(2))[drawn.open]
+    np.testing.assert_array_equal(limited.excluded(t, depth(t)), drawn.excluded(t, depth(t)) & (sds < 4.0))
+    assert drawn.exclude(t, depth(t)).share_open < limited.exclude(t, depth(t)).share_open < drawn.share_open
+
+
 def bent_depth(t):
     """Of a mode that follows the parabola y = 1/2 + 10 (x - 1/2)^2, which is straight in its middle."""
     x, y = np.atleast_2d(t).T

@@ -342,15 +342,25 @@ def fit_to_one_mode(couplings: Couplings, w: Array, y: Array) -> tuple[float, Co
         The criterion, infinite if one mode explains too few values, and the couplings.
     """
     best = np.inf, couplings
+    criterion, own = _criterion_of_one(couplings, w, y)
+    if not np.isfinite(criterion):
+        near = y >= np.sort(y)[-min(len(y), trend_size(w.shape[1]) + ENOUGH + _SPARE_OF_ONE)]
+        couplings = _polished_at(couplings, w, y, near)
+        criterion, own = _criterion_of_one(couplings, w, y)
     for _ in range(_STEPS):
-        criterion, kept = _criterion_of_one(couplings, w, y)
         if not criterion < best[0] - _BETTER:
             break
         best = criterion, couplings
-        depth = y.max() - y[kept]
-        scaled = 1.0 / (1.0 + depth)
-        couplings = Misfit.of(couplings, w[kept], -depth * scaled, scaled).polished(couplings).couplings
+        couplings = _polished_at(couplings, w, y, own)
+        criterion, own = _criterion_of_one(couplings, w, y)
     return best
+
+
+def _polished_at(couplings: Couplings, w: Array, y: Array, rows: Flags) -> Couplings:
+    """Couplings fitted to some of the values."""
+    depth = y.max() - y[rows]
+    weight = 1.0 / (1.0 + depth)
+    return Misfit.of(couplings, w[rows], -depth * weight, weight).polished(couplings).couplings
 
 
 def _criterion_of_one(couplings: Couplings, w: Array, y: Array) -> tuple[float, Flags]:

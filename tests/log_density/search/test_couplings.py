@@ -14,7 +14,14 @@ from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.fit import fit_structure
 from surrogate.log_density.model import build
 from surrogate.log_density.parameters import Structure
-from surrogate.log_density.search.couplings import Misfit, choose_couplings, coupling_sets
+from surrogate.log_density.remainder import remainder
+from surrogate.log_density.search.couplings import (
+    Misfit,
+    choose_couplings,
+    coupling_sets,
+    couplings_of_one_mode,
+    fit_to_one_mode,
+)
 from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import Dataset
 from surrogate.problem.evaluation import Evaluation
@@ -178,3 +185,71 @@ def test_a_structure_knows_its_couplings():
     assert with_them.same(
         Structure("rbf", "quadratic", 0.0, alone.with_couplings(couplings.at(np.array([1.0, 2.0, 3.0]))))
     )
+
+
+STRAIGHT, BENT = (
+    np.array([0.3, 0.5, 0.5, 0.6]),
+    np.array([0.75, 0.55, 0.35, 0.45]),
+)  # centres of two modes, 4 parameters
+
+
+def bent_modes(t, strength=-5.0):
+    """Log-likelihoods of the main mode and of another one, both bent by t_1 + 5 (t_3 - 1/2)^2, with shape (2, n)."""
+    s = t.copy()
+    s[:, 1] -= strength * (t[:, 3] - 0.5) ** 2
+    wide = -0.5 * (((s - BENT) / [0.08, 0.06, 0.09, 0.1]) ** 2).sum(1)
+    return np.stack([wide, 0.3 - 0.5 * (((s - STRAIGHT) / 0.06) ** 2).sum(1)])
+
+
+def around_bent_modes(seed, n_main=30, n_far=14):
+    """Points about the main mode, and points anywhere, of which some are those of the other mode."""
+    rng = np.random.default_rng(seed)
+    s = BENT + 1.3 * np.array([0.08, 0.06, 0.09, 0.1]) * rng.standard_normal((n_main, 4))
+    s[:, 1] -= 5.0 * (s[:, 3] - 0.5) ** 2
+    t = np.concatenate([s, rng.random((n_far, 4))])
+    return t, np.logaddexp.reduce(bent_modes(t))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_bend_of_a_mode_is_found_beside_values_of_another(seed):
+    t, y = around_bent_modes(seed)
+    foreign = np.diff(bent_modes(t), axis=0)[0] > 0.0  # the other mode is the higher one
+    assert foreign.sum() >= 2
+    frame = frame_of(t, y)
+    assert not any(
+        Misfit.of(sets, t, y - y.max(), np.ones(len(t))).exact
+        for sets in coupling_sets(t, y.max() - y, [frame], np.ones(4, dtype=bool))
+    )
+    found = couplings_of_one_mode(t, y - y.max(), [frame], np.ones(4, dtype=bool))
+    assert ("bend", 3, 1) in found.pairs
+    left = remainder(found.forward(t), y - y.max())
+    assert left.error < 1e-6
+    assert left.hints[foreign].all()
+    hints = left.log_likelihood[left.hints]
+    np.testing.assert_allclose(hints, bent_modes(t)[1, left.hints] - y.max(), atol=0.02)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_mode_that_is_not_bent_takes_no_couplings(seed):
+    rng = np.random.default_rng(seed)
+    t = rng.normal(0.5, 0.2, (40, 4))
+    modes = [-0.5 * (((t - 0.4) / 0.1) ** 2).sum(1), -0.5 * (((t - 0.8) / 0.08) ** 2).sum(1)]
+    y = np.logaddexp(*modes)
+    assert couplings_of_one_mode(t, y - y.max(), [frame_of(t, y)], np.ones(4, dtype=bool)) is None
+
+
+def test_no_couplings_of_one_mode_explain_noise():
+    rng = np.random.default_rng(4)
+    t = rng.random((50, 4))
+    y = -np.abs(rng.standard_normal(50)) * 10.0
+    assert couplings_of_one_mode(t, y - y.max(), [frame_of(t, y)], np.ones(4, dtype=bool)) is None
+
+
+def test_couplings_that_left_the_mode_are_fitted_to_it_again():
+    t, y = around_bent_modes(1)
+    frame = frame_of(t, y)
+    right = couplings_of_one_mode(t, y - y.max(), [frame], np.ones(4, dtype=bool))
+    moved = right.at(right.vector * 1.02)
+    criterion, again = fit_to_one_mode(moved, t, y - y.max())
+    assert criterion < 2.0 * np.log(1e-6)
+    np.testing.assert_allclose(again.vector, right.vector, rtol=1e-3, atol=1e-4)
