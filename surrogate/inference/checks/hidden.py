@@ -147,10 +147,12 @@ def _slack(view: View) -> float:
 
 
 def _reach(view: View) -> float:
-    """Largest distance in sds at which an evaluation may exclude a further mode; limited unless modes are Gaussian."""
-    known = known_of(view)
-    gaussian = bool(known.coefficients) or known.polynomial
-    return np.inf if view.d < BENT_FROM or gaussian else REACH
+    """Largest distance in sds at which an evaluation may exclude a further mode.
+
+    It is limited unless modes are Gaussian, or outputs are learned, which extrapolate better than their likelihood.
+    """
+    gaussian = bool(known_of(view).coefficients)
+    return np.inf if view.d < BENT_FROM or gaussian or view.learns_outputs else REACH
 
 
 def _log_mass(view: View) -> float:
