@@ -20,6 +20,7 @@ from cobaya.theory import Theory
 from surrogate.interfaces.cobaya import likelihoods_of, prior_of
 from surrogate.interfaces.cobaya.emulation import CobayaObservables, Pipeline, UnsuitedError, chosen, emulated
 from surrogate.interfaces.cobaya.files import OutputFiles
+from surrogate.interfaces.cobaya.requests import Leaf, Product
 from surrogate.problem.target import Posterior
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Cobaya's and its dependencies'
@@ -251,6 +252,20 @@ def test_shapes_that_change_are_failures():
     product = next(p for p in pipeline.desk.products.values() if p.method == "get_curve")
     with pytest.raises(UnsuitedError, match=r"the shape of curve.* changes from \(12,\) to \(3,\)"):
         product.parts(np.zeros(3))
+
+
+def test_arrays_may_have_another_length_where_their_last_entries_are_not_used():
+    """Spectra end at a multipole that depends on the parameters; as failures they would cut off the posterior."""
+    spectrum = Leaf("tt", ("tt",), np.arange(20.0), 2, 15)
+    multipoles = Leaf("ell", ("ell",), np.arange(20), learned=False)
+    product = Product("theory", "get_Cl", (), {}, "dict", (multipoles, spectrum))
+    for length in (15, 17, 30):
+        found = product.parts({"tt": np.arange(float(length)) + 0.5, "ell": np.arange(length)})
+        np.testing.assert_array_equal(found["tt"], np.arange(2, 15) + 0.5)
+    with pytest.raises(UnsuitedError, match=r"the shape of tt changes from \(20,\) to \(14,\)"):
+        product.parts({"tt": np.arange(14.0), "ell": np.arange(14)})
+    with pytest.raises(UnsuitedError, match="ell is a constant that changes"):
+        product.parts({"tt": np.arange(20.0), "ell": np.arange(20) + 1})
 
 
 def test_cheap_theories_are_not_emulated_by_default(monkeypatch):
