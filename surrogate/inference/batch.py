@@ -28,6 +28,7 @@ _NOISY = 0.1  # noise in nats above which a single value is uninformative
 _NOISY_SHARE = (
     8  # with noise, a batch has an eighth of the known number of values, because few values would not be worth a fit
 )
+_FRONT = (Place.FIRST, Place.ALONE)
 
 
 def design_batch(view: View) -> Array:
@@ -68,6 +69,8 @@ def assemble(view: View, scouts: Sequence[Scout], n: int) -> Array:
     taken = np.concatenate([view.state.data.x, view.under_way])
     if phase is Phase.EXPLORE and view.state.probes is not None:  # the posterior is known, so only probes are needed
         view = view.replace(batch=view.nowhere)
+    elif setup.batch_size is None and len(points := _alone(view, scouts, taken)):
+        return points
     else:
         view = view.replace(batch=_uncertain_draws(view, n))
     first = 0
@@ -77,13 +80,23 @@ def assemble(view: View, scouts: Sequence[Scout], n: int) -> Array:
             if phase is Phase.ARMED and scout.place is Place.EXTRA and view.model.exact:
                 view = view.replace(batch=view.batch[: max(first, 1, len(view.batch) - len(points))])
             view = view.replace(batch=_place(view.batch, points, scout.place, first, n))
-            first += len(points) if scout.place is Place.FIRST else 0
+            first += len(points) if scout.place in _FRONT else 0
     return view.batch
+
+
+def _alone(view: View, scouts: Sequence[Scout], taken: Array) -> Array:
+    """The points of the first scout that asks for a batch of its own, with shape (k, d); none if there is none."""
+    for scout in scouts:
+        if scout.place is Place.ALONE and view.state.verdict.phase in scout.phases:
+            points = view.setup.scaled.not_among(scout.points(view), taken)
+            if len(points):
+                return points
+    return view.nowhere
 
 
 def _place(chosen: Array, points: Array, place: Place, first: int, n: int) -> Array:
     """The batch with the points of a scout placed in it, after the ``first`` points of earlier scouts."""
-    if place is Place.FIRST:
+    if place in _FRONT:
         kept = max(first, len(chosen) - len(points))
         return np.concatenate([chosen[:first], points, chosen[first:kept]])
     if place is Place.LAST:

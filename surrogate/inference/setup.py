@@ -36,6 +36,7 @@ __all__ = ["Setup", "Switches", "design_size", "holes_to_fill", "inner_box", "ma
 
 _TAIL = 0.05  # tail probability of the quantiles that set the scale of a parameter without a finite support
 _DECADES = 1e3  # ratio of the quantiles of a positive parameter above which its logarithm is the coordinate
+_WIDE = 3.0  # ratio of its bounds from which the logarithm of a simulator's parameter differs from a line
 _PARTICLES = 1000  # draws: moments to 3 % of an sd, and this many candidates for a batch
 _DESIGN = (3, 4.5)  # smallest and largest number of design points per parameter
 _DESIGN_OF_TREND = 0.8  # design points as a share of a quadratic's coefficients, within these limits
@@ -190,9 +191,27 @@ class Setup:
         scalar = ScalarLearner(Structure.plain(low, high, self.prior.periodic), self.search)
         if self.observables is None:
             return replace(scalar, moves=self.moves)
-        slow = self.observables.columns
+        warp = self.slow_warp
+        plain = warp.with_kinds(warp.plain_kinds)
+        return CompositeLearner(self.observables, plain, warp, self.scaled.from_unit, scalar)
+
+    @property
+    def slow_warp(self) -> InputWarp:
+        """The warp of a simulator's parameters with logarithms of all that are positive and whose priors are wide.
+
+        Raises:
+            ValueError: If there is no simulator.
+        """
+        if self.observables is None:
+            msg = "only runs of Observables have slow parameters"
+            raise ValueError(msg)
+        slow, bounds, decades = self.observables.columns, self.prior.bounds, self.scaled.decades
+        low, high = self.scaled.to_unit(bounds.T)
+        positive = (bounds[:, 0] > 0.0) & (bounds[:, 1] > _WIDE * bounds[:, 0]) & np.isfinite(bounds[:, 1])
+        positive &= ~self.prior.periodic & ~(np.zeros(self.d, dtype=bool) if decades is None else decades.mapped)
+        low = np.where(positive, -self.scaled.location / self.scaled.scale, low)
         warp = InputWarp.identity(low[slow], high[slow], self.prior.periodic[slow])
-        return CompositeLearner(self.observables, warp, self.scaled.from_unit, scalar)
+        return warp.with_kinds(np.where(positive[slow], 1, warp.kinds))
 
     def problem(self, data: Dataset, draws: Array | None = None, temperature: float = 1.0) -> FitProblem:
         """The data of a fit: values, derivatives with respect to unit coordinates, and draws t."""

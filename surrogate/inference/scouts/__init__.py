@@ -7,6 +7,7 @@ from surrogate.inference.scouts.fill import Fill
 from surrogate.inference.scouts.fit import Fit
 from surrogate.inference.scouts.images import Images
 from surrogate.inference.scouts.levels import UnseenLevels
+from surrogate.inference.scouts.local_fit import LocalFit
 from surrogate.inference.scouts.misfit import Misfit
 from surrogate.inference.scouts.own_draws import OwnDraws
 from surrogate.inference.scouts.probes import Probes
@@ -18,6 +19,7 @@ from surrogate.inference.scouts.top import Top
 __all__ = ["MIXED_SCOUTS", "SCOUTS", "Place", "Scout"]
 
 SCOUTS: tuple[Scout, ...] = (
+    LocalFit(),
     OwnDraws(),
     Top(),
     Emptiest(),

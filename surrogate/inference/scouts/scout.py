@@ -20,12 +20,14 @@ class Place(Enum):
         LAST: At the end, replacing as many other points.
         EXTRA: At the end, in addition to the batch.
         FILL: At the end, as far as there is room.
+        ALONE: Instead of all other points, unless the user has set the size of batches; then at the front.
     """
 
     FIRST = "first"
     LAST = "last"
     EXTRA = "extra"
     FILL = "fill"
+    ALONE = "alone"
 
 
 @runtime_checkable

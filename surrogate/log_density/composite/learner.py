@@ -39,12 +39,14 @@ class CompositeLearner:
     Attributes:
         target: Simulator and comparison.
         warp: Input warp of the slow parameters.
+        log_warp: The warp that may replace it, with logarithms of positive parameters.
         from_unit: Parameters x of unit coordinates t.
         scalar: Learner of the log-likelihood itself, if allowed.
     """
 
     target: BoundObservables
     warp: InputWarp
+    log_warp: InputWarp
     from_unit: Callable[[Array], Array]
     scalar: ScalarLearner
     rows: Rows = field(init=False)
@@ -65,12 +67,13 @@ class CompositeLearner:
         scalar = before if isinstance(before, SurrogateParameters) else None
         if OutputData(problem.data, problem.t, self.rows).misses:
             return self.scalar.fit(problem, scalar, cold_start=cold_start, search=search, noise=noise)
-        fitted = self._fit(problem, last, self._wide(problem) if last is None else last.logs, cold_start=cold_start)
+        logs, warp = (self._wide(problem), self.warp) if last is None else (last.logs, last.warp)
+        fitted = self._fit(problem, last, logs, warp, cold_start=cold_start)
         if fitted.exact:
             return fitted
         outputs = self._built(problem, fitted)
         if search or scalar is not None or last is None:
-            outputs = self._warped(problem, outputs)
+            outputs = self._of_logarithms(problem, self._warped(problem, outputs))
         if scalar is None and not search:
             return outputs.parameters
         scalar = self.scalar.fit(problem, scalar, cold_start=cold_start, search=search, noise=noise)
@@ -96,7 +99,7 @@ class CompositeLearner:
         """The parameters, or those with (or without) logarithms of all positive outputs if these predict better."""
         known = now.output_data
         values, layout = known.data.outputs[known.rows], known.layout
-        if len(values) < max(FEWEST, FEWEST_PER_PARAMETER * len(self.target.columns)):
+        if not self._judged(now):
             return now
         if self.rows.data is not None or self.rows.smooth:
             return now
@@ -104,36 +107,58 @@ class CompositeLearner:
         other = frozenset() if now.parameters.logs else positive
         if other == now.parameters.logs:
             return now
-        found = self._built(problem, self._fit(problem, now.parameters, other, cold_start=True))
+        found = self._built(problem, self._fit(problem, now.parameters, other, now.parameters.warp, cold_start=True))
         return found if left_out_score(found) < left_out_score(now) - _MARGIN else now
 
+    def _of_logarithms(self, problem: FitProblem, now: CompositeLogDensity) -> CompositeLogDensity:
+        """The parameters, or those in logarithms (or not) of all positive simulator parameters if these predict better.
+
+        Simulators often depend on ratios and products of their parameters, of which logarithms are linear.
+        """
+        if not self._judged(now) or not self.log_warp.chosen:
+            return now
+        warp = self.log_warp if now.parameters.warp.chosen == self.warp.chosen else self.warp
+        found = self._built(problem, self._fit(problem, now.parameters, now.parameters.logs, warp, cold_start=True))
+        return found if left_out_score(found) < left_out_score(now) - _MARGIN else now
+
+    def _judged(self, now: CompositeLogDensity) -> bool:
+        """Whether there are enough evaluations for leave-one-out errors to be meaningful."""
+        return bool(now.output_data.rows.sum() >= max(FEWEST, FEWEST_PER_PARAMETER * len(self.target.columns)))
+
     def _fit(
-        self, problem: FitProblem, last: CompositeParameters | None, logs: frozenset[str], *, cold_start: bool
+        self,
+        problem: FitProblem,
+        last: CompositeParameters | None,
+        logs: frozenset[str],
+        warp: InputWarp,
+        *,
+        cold_start: bool,
     ) -> CompositeParameters:
-        """Fitted parameters for outputs, some of which are described by their logarithms."""
+        """Fitted parameters for outputs, some of which are described by their logarithms, in warped parameters."""
         known = OutputData(problem.data, problem.t, self.rows, logs=self._still_positive(problem, logs))
         columns = self.target.columns
-        draws = prior_points(self.warp) if problem.draws is None else self.warp.forward(problem.draws[:, columns])
-        before = None if last is None or last.logs != known.logs else last
+        draws = prior_points(warp) if problem.draws is None else warp.forward(problem.draws[:, columns])
+        alike = last is not None and last.logs == known.logs and np.array_equal(last.warp.kinds, warp.kinds)
+        before = last if alike else None
 
         def fit(active: Flags) -> Found:
             whitening = Whitening.of_parts(draws, active)
             same = before is not None and np.array_equal(before.columns, np.flatnonzero(active))
 
             def coordinates(slow: Array) -> Array:
-                u = whitening.whiten(self.warp.forward(slow))
+                u = whitening.whiten(warp.forward(slow))
                 return u if active.all() else np.ascontiguousarray(u[:, active])
 
             training = known.training_set(coordinates, problem.device)
             groups = before.groups if before is not None and same else ()
             return fit_components(training, groups, cold_start=cold_start or not groups, leading=known.leading)
 
-        w, leading = self.warp.forward(known.slow), known.reduction.scores[:, : known.leading]
+        w, leading = warp.forward(known.slow), known.reduction.scores[:, : known.leading]
         active, found = parameters_that_matter(w, leading, draws, fit)
         return CompositeParameters(
             groups=found.groups,
             whitening=Whitening.of_parts(draws, active),
-            warp=self.warp,
+            warp=warp,
             temperature=problem.temperature,
             n=len(problem.data),
             size=known.reduction.scores.shape[1],

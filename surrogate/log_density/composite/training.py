@@ -112,6 +112,17 @@ class OutputData:
         return self._reduced(self._fewest(self._reduced(None)))
 
     @cached_property
+    def complete(self) -> tuple[Reduction, Comparison]:
+        """Components above rounding, or above what Gaussian data allow, and the log-likelihood of them.
+
+        Where a comparison is approximated by quadratics, they are those of ``reduction``.
+        """
+        if self._quadratic is not None:
+            return self._quadratic
+        full = self._reduced(None)
+        return full, comparison_of(self.source.target, full, self.x[int(np.argmin(self.depth))])
+
+    @cached_property
     def leading(self) -> int:
         """Number of first components that matter most: without the others log-likelihoods change by some tenths."""
         if self._quadratic is None and self.source.data is None:

@@ -1,0 +1,226 @@
+"""Fits of a simulator's outputs by local linear regression, from several starts, one after the other.
+
+Levenberg-Marquardt without derivatives: about the best evaluation of a fit, the slopes of all output components follow
+from the other evaluations, whose linear predictions have errors that grow with the square of the distance. The next
+evaluation is where these linear outputs, with the parameters that only the comparison uses at their best values, give
+the highest posterior within a trust region.
+
+Nothing is kept between steps: a replay of the evaluations tells which belong to fits. A step that improves a fit
+becomes its centre and doubles the reach of its trust region; any other halves the reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from surrogate.arrays import Array, Flags, Indices
+from surrogate.inference.ascent import ascend
+
+__all__ = ["Fit", "LocalFits", "Step"]
+
+
+_CURVED = 1.0  # sd of what slopes miss at unit distance, in units of the sd of slopes: best of 0.3, 1 and 3
+_ROUNDING = 1e-8  # variance of outputs in the same units
+_RADIUS = 0.15  # of the prior, for each coordinate: first reach of the trust region
+_WIDEST = 0.4  # its largest reach
+_NARROWEST = 0.005  # reach below which a fit has ended
+_WIDER, _NARROWER = 2.0, 0.5
+_GAIN = 0.5  # predicted gain in nats below which a fit has ended
+_LONGEST = 30  # evaluations after which a fit is given up
+_SCALE = 0.05  # first radius of ascents, in unit coordinates
+_FAST = 0.1  # the same for the fast parameters alone ...
+_FEW = 20  # ... and the number of steps
+_FREE = 0.3  # the same for combinations of outputs, in units of their spread
+_GRID = 1001  # points between which ends of the trust region are told apart
+_NEAR = 1e-3  # of the prior, along each axis: a step to an evaluation that is closer tells nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """The next evaluation of a fit.
+
+    Attributes:
+        t: Its point, with shape (d,).
+        height: Predicted log-posterior.
+    """
+
+    t: Array
+    height: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fit after its last step.
+
+    Attributes:
+        centre: Number of its highest evaluation.
+        reach: Reach of its trust region along each axis.
+        length: Number of its steps.
+        used: Numbers of the evaluations from which this fit and those before it started.
+    """
+
+    centre: int
+    reach: float
+    length: int
+    used: frozenset[int]
+
+
+@dataclass(frozen=True, eq=False)
+class LocalFits:
+    """Fits to the outputs of n evaluations, in the order in which they were made.
+
+    Attributes:
+        evaluated: Unit coordinates, with shape (n, d).
+        z: Components of the outputs, with shape (n, K); of any value where there are none.
+        finite: Mask of the evaluations with outputs and a finite log-likelihood, with shape (n,).
+        first: Mask of those that may start fits, with shape (n,).
+        steps: Mask of those that may be steps of fits, with shape (n,).
+        place: From t, with shape (m, d), to coordinates of the slow parameters, with shape (m, s), in which the prior
+            has about unit width.
+        value: Log-posterior of components (m, K) at t (m, d), with shape (m,).
+        bounds: Bounds of t, with shape (d, 2).
+        slow: Positions of the slow parameters; the others are fast, only the comparison uses them.
+    """
+
+    evaluated: Array
+    z: Array
+    finite: Flags
+    first: Flags
+    steps: Flags
+    place: Callable[[Array], Array]
+    value: Callable[[Array, Array], Array]
+    bounds: Array
+    slow: Indices
+
+    @cached_property
+    def fast(self) -> Indices:
+        """Positions of the parameters that only the comparison uses."""
+        return np.setdiff1d(np.arange(self.evaluated.shape[1]), self.slow)
+
+    @cached_property
+    def t(self) -> Array:
+        """The evaluations with the best fast parameters for their outputs, with shape (n, d)."""
+        out = self.evaluated.copy()
+        if not len(self.fast):
+            return out
+        low, high = self.bounds[self.fast].T
+        for i in np.flatnonzero(self.finite):
+
+            def height(fast: Array, i: int = i) -> Array:
+                return self.value(np.tile(self.z[i], (len(fast), 1)), self._with_fast(self.evaluated[i], fast))
+
+            start = out[i : i + 1, self.fast]
+            out[i, self.fast] = ascend(height, start, low, high, np.full(len(low), _FAST), steps=_FEW)[0][0]
+        return out
+
+    @cached_property
+    def height(self) -> Array:
+        """Log-posterior of the evaluations with the best fast parameters, with shape (n,); -inf where there is none."""
+        out = np.full(len(self.t), -np.inf)
+        out[self.finite] = self.value(self.z[self.finite], self.t[self.finite])
+        return out
+
+    @cached_property
+    def room(self) -> float:
+        """By how many nats outputs that the simulator may not have fit better than the best evaluation.
+
+        They are the mean of all evaluations plus any combination of the leading principal components, as many as there
+        are slow parameters. Where the simulator fits the data no such combination is much better. Where a fit has ended
+        in a lesser mode some are.
+        """
+        best, fast = int(self.height.argmax()), len(self.fast)
+        z = self.z[self.finite]
+        mean = z.mean(0)
+        _, spread, basis = np.linalg.svd(z - mean, full_matrices=False)
+        size = min(len(self.slow), len(spread))
+        basis = basis[:size] * spread[:size, None] / np.sqrt(len(z))
+
+        def height(free: Array) -> Array:
+            return self.value(mean + free[:, fast:] @ basis, self._with_fast(self.t[best], free[:, :fast]))
+
+        start = np.concatenate([self.t[best, self.fast], np.linalg.lstsq(basis.T, self.z[best] - mean, rcond=None)[0]])
+        low, high = np.concatenate([self.bounds[self.fast], np.tile([-np.inf, np.inf], (size, 1))]).T
+        scale = np.append(np.full(fast, _FAST), np.full(size, _FREE))
+        found = ascend(height, np.stack([start, np.append(start[:fast], np.zeros(size))]), low, high, scale)[1]
+        return float(found.max() - self.height[best])
+
+    def _with_fast(self, t: Array, fast: Array) -> Array:
+        """A point t with shape (d,) with other fast parameters (m, p), with shape (m, d)."""
+        out = np.tile(t, (len(fast), 1))
+        out[:, self.fast] = fast
+        return out
+
+    @cached_property
+    def w(self) -> Array:
+        """Coordinates of the evaluations, with shape (n, s)."""
+        return self.place(self.evaluated)
+
+    @cached_property
+    def fit(self) -> Fit | None:
+        """The last fit, and the starts used so far; None before the first step."""
+        now: Fit | None = None
+        for i in np.flatnonzero(self.steps):
+            if now is None or not self._within(i, now.centre, now.reach):
+                used = frozenset() if now is None else now.used
+                starts = [j for j in self._starts(used) if self._within(i, j, _RADIUS)]
+                if not starts:
+                    continue
+                now = Fit(starts[0], _RADIUS, 0, used | {starts[0]})
+            if self.height[i] > self.height[now.centre]:
+                now = Fit(int(i), min(_WIDEST, _WIDER * now.reach), now.length + 1, now.used)
+            else:
+                now = Fit(now.centre, _NARROWER * now.reach, now.length + 1, now.used)
+        return now
+
+    def next(self) -> Step | None:
+        """The next evaluation: of the last fit, or of one from the highest start not yet used; None if all ended."""
+        fit = self.fit
+        going = fit is not None and fit.length < _LONGEST and fit.reach > _NARROWEST
+        if fit is not None and going and (step := self.step(fit.centre, fit.reach)) is not None:
+            return step
+        starts = self._starts(frozenset() if fit is None else fit.used)
+        return next((step for i in starts if (step := self.step(i, _RADIUS)) is not None), None)
+
+    def step(self, centre: int, reach: float) -> Step | None:
+        """The next evaluation of a fit; None if too little is to be gained."""
+        slopes = self._slopes(centre)
+
+        def height(t: Array) -> Array:
+            return self.value(self.z[centre] + (self.place(t) - self.w[centre]) @ slopes, t)
+
+        low, high = self._region(centre, reach)
+        ends, found = ascend(height, self.t[centre][None], low, high, np.full(len(low), _SCALE))
+        near = np.abs(self.w - self.place(ends)).max(1).min() < _NEAR
+        return None if near or found[0] < self.height[centre] + _GAIN else Step(ends[0], float(found[0]))
+
+    def _starts(self, used: frozenset[int]) -> list[int]:
+        """Evaluations that may start a fit and have not, the highest first."""
+        free = [int(i) for i in np.flatnonzero(self.first & self.finite) if i not in used]
+        return sorted(free, key=lambda i: -self.height[i])
+
+    def _within(self, i: int, centre: int, reach: float) -> bool:
+        """Whether evaluation i lies in the trust region of a reach about another."""
+        return bool(np.abs(self.w[i] - self.w[centre]).max() <= reach * (1.0 + 1e-6))
+
+    def _slopes(self, centre: int) -> Array:
+        """Derivatives of the components with respect to the coordinates at an evaluation, with shape (s, K)."""
+        others = self.finite & (np.arange(len(self.w)) != centre)
+        step, change = self.w[others] - self.w[centre], self.z[others] - self.z[centre]
+        weight = 1.0 / (_ROUNDING + (_CURVED * (step**2).sum(1)) ** 2)
+        normal = step.T @ (step * weight[:, None]) + np.eye(step.shape[1])
+        return np.asarray(np.linalg.solve(normal, step.T @ (change * weight[:, None])))
+
+    def _region(self, centre: int, reach: float) -> tuple[Array, Array]:
+        """Corners in t of the trust region; the fast parameters are free."""
+        low, high = self.bounds.T.copy()
+        for j in self.slow:
+            ends = np.repeat(self.t[centre][None], _GRID, axis=0)
+            ends[1:, j] = np.linspace(max(low[j], ends[0, j] - 1.0), min(high[j], ends[0, j] + 1.0), _GRID - 1)
+            near = np.abs(self.place(ends) - self.w[centre]).max(1) <= reach
+            near[0] = True
+            low[j], high[j] = ends[near, j].min(), ends[near, j].max()
+        return low, high
