@@ -108,7 +108,7 @@ class LocalFits:
         if not len(self.fast):
             return out
         low, high = self.bounds[self.fast].T
-        for i in np.flatnonzero(self.finite):
+        for i in np.flatnonzero(self.finite).tolist():
 
             def height(fast: Array, i: int = i) -> Array:
                 return self.value(np.tile(self.z[i], (len(fast), 1)), self._with_fast(self.evaluated[i], fast))
@@ -163,7 +163,7 @@ class LocalFits:
     def fit(self) -> Fit | None:
         """The last fit, and the starts used so far; None before the first step."""
         now: Fit | None = None
-        for i in np.flatnonzero(self.steps):
+        for i in np.flatnonzero(self.steps).tolist():
             if now is None or not self._within(i, now.centre, now.reach):
                 used = frozenset() if now is None else now.used
                 starts = [j for j in self._starts(used) if self._within(i, j, _RADIUS)]
@@ -171,7 +171,7 @@ class LocalFits:
                     continue
                 now = Fit(starts[0], _RADIUS, 0, used | {starts[0]})
             if self.height[i] > self.height[now.centre]:
-                now = Fit(int(i), min(_WIDEST, _WIDER * now.reach), now.length + 1, now.used)
+                now = Fit(i, min(_WIDEST, _WIDER * now.reach), now.length + 1, now.used)
             else:
                 now = Fit(now.centre, _NARROWER * now.reach, now.length + 1, now.used)
         return now
