@@ -20,9 +20,7 @@ __all__ = ["parameters_that_matter"]
 
 _ROWS = 2  # evaluations per parameter, besides two, above which it is meaningful to leave one out
 _FELT = 6.0  # slope in standard errors from which a parameter surely matters
-_CLOSE = (
-    0.5  # width of the middle half of the evaluations, relative to that of the draws, from which they are not close
-)
+_CLOSE = 0.5  # width of the middle half of the evaluations, relative to the draws', from which they are not close
 _GAIN = 3.0  # nats by which outputs must be more probable without a parameter, as for a kernel of their own
 
 
