@@ -45,9 +45,10 @@ _TINY = 1e-12  # added to squared distances, so that their logarithm exists
 def radius_of(depth: Array) -> Array:
     """Radius sqrt(2 (depth + 1/2)) of points at a depth, with shape (n,).
 
-    The half nat accounts for the best point lying below its own mode; otherwise its radius would be zero.
+    The half nat accounts for the best point lying below its own mode; otherwise its radius would be zero. Predictions
+    above the best value, whose depth is negative, count as this value.
     """
-    return np.sqrt(2.0 * depth + 1.0)
+    return np.sqrt(2.0 * np.maximum(depth, 0.0) + 1.0)
 
 
 @dataclass(frozen=True, eq=False)

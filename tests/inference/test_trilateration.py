@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from surrogate.inference.checks.modes import fruitless_rounds, patience
-from surrogate.inference.trilateration import search
+from surrogate.inference.trilateration import radius_of, search
 from surrogate.log_density.remainder import Remainder
 
 
@@ -145,3 +145,7 @@ def test_hints_alone_are_unexplained_and_tell_how_far_the_mode_is():
     )
     assert found.unexplained == 0
     assert len(found.probes) == 0
+
+
+def test_a_prediction_above_the_best_value_has_its_radius():
+    np.testing.assert_array_equal(radius_of(np.array([-3.0, 0.0, 4.0])), [1.0, 1.0, 3.0])
