@@ -67,12 +67,12 @@ def assemble(view: View, scouts: Sequence[Scout], n: int) -> Array:
     """
     setup, phase = view.setup, view.state.verdict.phase
     taken = np.concatenate([view.state.data.x, view.under_way])
-    if phase is Phase.EXPLORE and view.state.probes is not None:  # the posterior is known, so only probes are needed
-        view = view.replace(batch=view.nowhere)
-    elif setup.batch_size is None and len(points := _alone(view, scouts, taken)):
-        return points
-    else:
-        view = view.replace(batch=_uncertain_draws(view, n))
+    known = phase is Phase.EXPLORE and view.state.probes is not None  # the posterior, so that only probes are needed
+    if not known and setup.batch_size is None:
+        if len(points := _alone(view, scouts, taken)):
+            return points
+        scouts = [scout for scout in scouts if scout.place is not Place.ALONE]
+    view = view.replace(batch=view.nowhere if known else _uncertain_draws(view, n))
     first = 0
     for scout in scouts:
         if phase in scout.phases and not (scout.place is Place.FILL and len(view.batch) >= n):

@@ -15,7 +15,7 @@ from surrogate.inference.fast import FastPoints
 from surrogate.inference.latest import Latest
 from surrogate.log_density.composite.learner import CompositeLearner
 from surrogate.log_density.coordinates.decades import Decades
-from surrogate.log_density.coordinates.warps import InputWarp
+from surrogate.log_density.coordinates.warps import INPUT_WARPS, InputWarp
 from surrogate.log_density.learner import ScalarLearner
 from surrogate.log_density.mixed.learner import MixedLearner
 from surrogate.log_density.parameters import Structure, relevant_depth, trend_size
@@ -36,6 +36,7 @@ __all__ = ["Setup", "Switches", "design_size", "holes_to_fill", "inner_box", "ma
 
 _TAIL = 0.05  # tail probability of the quantiles that set the scale of a parameter without a finite support
 _DECADES = 1e3  # ratio of the quantiles of a positive parameter above which its logarithm is the coordinate
+_LOG = INPUT_WARPS.index("log")
 _WIDE = 3.0  # ratio of its bounds from which the logarithm of a simulator's parameter differs from a line
 _PARTICLES = 1000  # draws: moments to 3 % of an sd, and this many candidates for a batch
 _DESIGN = (3, 4.5)  # smallest and largest number of design points per parameter
@@ -211,7 +212,7 @@ class Setup:
         positive &= ~self.prior.periodic & ~(np.zeros(self.d, dtype=bool) if decades is None else decades.mapped)
         low = np.where(positive, -self.scaled.location / self.scaled.scale, low)
         warp = InputWarp.identity(low[slow], high[slow], self.prior.periodic[slow])
-        return warp.with_kinds(np.where(positive[slow], 1, warp.kinds))
+        return warp.with_kinds(np.where(positive[slow], _LOG, warp.kinds))
 
     def problem(self, data: Dataset, draws: Array | None = None, temperature: float = 1.0) -> FitProblem:
         """The data of a fit: values, derivatives with respect to unit coordinates, and draws t."""

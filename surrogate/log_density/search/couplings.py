@@ -50,7 +50,7 @@ _TINY = 1e-14  # squared rounding error, added to sums of squares that may vanis
 _SINGULAR = 1e-12  # share of the largest sum of squares of columns below which a column is explained by the others
 _ROUNDING = 2.0 * np.log(_EXACT)  # criterion below which a set explains the values of one mode up to rounding
 _BETTER = 0.1  # smallest drop of this criterion for which couplings are fitted again
-_SPARE_OF_ONE = 2  # values beyond those that a search needs, which are thought to be those of one mode
+_SPARE_OF_ONE = 2  # values beyond those that a search needs, lest a wrong set explain them all
 _LARGEST = 3.0  # largest coefficient in units of the draws; beyond it a coupling folds the posterior
 _LENGTHS = (1.0, 0.3, 0.09, 0.027)  # lengths of a Gauss-Newton step that are tried
 _STEPS, _FEW_STEPS = 4, 2  # Gauss-Newton steps for an extended set, and for a reduced one
@@ -312,10 +312,10 @@ def couplings_of_one_mode(
         free: Likewise.
         known: Sets found from all values.
     """
-    n, depth, order = len(w), y.max() - y, np.argsort(y.max() - y, kind="stable")
+    n, depth, enough = len(w), y.max() - y, _near_best(w.shape[1])
+    order = np.argsort(depth, kind="stable")
     tried: set[tuple[Coupling, ...]] = set()
     best, least = None, _criterion_of_one(frames[0], w, y)[0]
-    enough = trend_size(w.shape[1]) + ENOUGH + _SPARE_OF_ONE
     for k in (0, enough, enough + trend_size(w.shape[1]) // 2):
         rows = order[:k]
         found = coupling_sets(w[rows], depth[rows], frames, free, brief=True) if k else known
@@ -344,7 +344,7 @@ def fit_to_one_mode(couplings: Couplings, w: Array, y: Array) -> tuple[float, Co
     best = np.inf, couplings
     criterion, own = _criterion_of_one(couplings, w, y)
     if not np.isfinite(criterion):
-        near = y >= np.sort(y)[-min(len(y), trend_size(w.shape[1]) + ENOUGH + _SPARE_OF_ONE)]
+        near = y >= np.sort(y)[-min(len(y), _near_best(w.shape[1]))]
         couplings = _polished_at(couplings, w, y, near)
         criterion, own = _criterion_of_one(couplings, w, y)
     for _ in range(_STEPS):
@@ -354,6 +354,11 @@ def fit_to_one_mode(couplings: Couplings, w: Array, y: Array) -> tuple[float, Co
         couplings = _polished_at(couplings, w, y, own)
         criterion, own = _criterion_of_one(couplings, w, y)
     return best
+
+
+def _near_best(d: int) -> int:
+    """Number of values near the best one that are thought to be those of its mode, in d coordinates."""
+    return trend_size(d) + ENOUGH + _SPARE_OF_ONE
 
 
 def _polished_at(couplings: Couplings, w: Array, y: Array, rows: Flags) -> Couplings:

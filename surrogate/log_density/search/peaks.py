@@ -29,7 +29,7 @@ _EVALUATIONS = 30  # evaluations of the marginal likelihood from each start
 def choose_peaks(problem: FitProblem, present: SurrogateParameters, *, margin: float = 4.0) -> SurrogateParameters:
     """The current parameters, or those with several peaks if their score is higher by ``margin`` nats.
 
-    Peaks start at the components of Gaussian mixtures fitted to the draws. With derivatives, couplings, noise, a raised
+    Peaks start at the components of Gaussian mixtures fitted to the draws. With derivatives, noise, a raised
     temperature or more than 20 coordinates there are none. Two random mixtures of Gaussians that had used up 160
     evaluations without a claim are claimed, and right, after 68 and 64.
 
