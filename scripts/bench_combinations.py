@@ -271,7 +271,8 @@ def planck(packages: Path, seed: int, *, separately: bool) -> None:
     for kind, results in (("one run", found), ("runs of their own", own)):
         for a, b in combinations(names, 2) if len(results) == len(found) else ():
             figures = surrogate.tension(results[a,], results[b,], results[a, b])
-            print(f"{a}, {b}, {kind}: {figures}")
+            shifts = ", ".join(f"{n} {shift:+.2f}" for n, shift in zip(figures.names, figures.shift, strict=True))
+            print(f"{a}, {b}, {kind}: {figures}; shifts in sds: {shifts}")
 
 
 def main() -> None:

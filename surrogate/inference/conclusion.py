@@ -17,7 +17,7 @@ from surrogate.inference.loop import PosteriorLoop
 from surrogate.inference.mixed.chains import chain_of_levels
 from surrogate.inference.mixed.sampling import LevelSamples
 from surrogate.inference.mixed.weights import level_probabilities
-from surrogate.inference.reliability import UNSEEN_INFLATION, self_check, surrogate_error, unseen_share
+from surrogate.inference.reliability import UNSEEN_INFLATION, self_check, stated_error, surrogate_error, unseen_share
 from surrogate.inference.result import Result
 from surrogate.inference.shortage import shortage
 from surrogate.inference.state import State
@@ -128,7 +128,10 @@ def conclude(
     refused = bool(levels is None and is_refused(_hidden_probability(state), known_of(view), loop.setup.explore))
     reason = _reason(loop, view, reason, refused=refused)
     check = _evidence_check(view, sample, bridge or _bridge(view, chain))
-    mean_error, sd_error, evidence_spread = surrogate_error(view, sample)
+    # A run of outputs states the error that its checks have judged, and no other estimate of it.
+    mean_error, sd_error, evidence_spread = (
+        view.once(stated_error) if view.learns_outputs else surrogate_error(view, sample)
+    )
     record = Record(
         converged=state.verdict.stop and state.verdict.converged and chain.converged and check.agrees and not refused,
         status=_status(reason, chain, check),

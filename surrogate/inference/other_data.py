@@ -19,6 +19,7 @@ from surrogate.inference.conclusion import conclude
 from surrogate.inference.learning import learn
 from surrogate.inference.loop import PosteriorLoop
 from surrogate.inference.nuisances import with_amplitudes
+from surrogate.inference.reliability import largest_stated_error, stated_error
 from surrogate.inference.setup import Setup
 from surrogate.inference.view import View
 from surrogate.problem.dataset import Dataset
@@ -191,10 +192,12 @@ def _sure(view: View) -> tuple[bool, str]:
     limits, spread = view.setup.thresholds, view.spread
     lost = held_back(view)
     sure = spread.bulk < limits.spread and spread.warm < limits.warm and spread.log_evidence < limits.log_evidence
-    sure = sure and lost < limits.log_evidence
+    stated, most = view.once(stated_error)[2], largest_stated_error(view)
+    sure = sure and lost < limits.log_evidence and stated <= most
     numbers = f"paths of the surrogate differ from its mean by {spread.bulk:.2g} (limit {limits.spread:g})"
     evidence = f"their log evidences by {spread.log_evidence:.2g} (limit {limits.log_evidence:g})"
     beyond = f"; {lost:.2g} nats of evidence are cut off where evaluations end" if lost > _CUT else ""
+    beyond += f"; the error of the log evidence is {stated:.2g} (limit {most:g})" if stated > most else ""
     return sure, f"{'sure' if sure else 'unsure'}, without further calls: {numbers}, {evidence}{beyond}"
 
 

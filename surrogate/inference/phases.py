@@ -92,13 +92,16 @@ def next_verdict(
         phase: The phase before the last batch.
         signals: Findings of the convergence checks.
         search: Findings of the checks for further modes, if the signals agree.
-        confirm: Whether a further batch must confirm it; otherwise the phase is DONE as soon as all signals agree.
+        confirm: Whether a further batch must confirm it; otherwise the phase is DONE as soon as all signals agree and
+            none of them waits, as that of a batch that moved the posterior does.
     """
     signals, search = list(signals), list(search)
     verdict = _of_signals(phase, signals)
     if not verdict.armed:
         return verdict
     if not confirm:
+        if waiting := [finding for finding in signals if finding.claim is Claim.WAITS]:
+            return Verdict(Phase.LEARN, waiting[0].grounds)
         return Verdict(Phase.DONE, "all checks agree: " + ", ".join(f.grounds for f in reversed(signals) if f.grounds))
     if waiting := [finding for finding in search if finding.claim is Claim.WAITS]:
         return Verdict(Phase.ARMED, waiting[0].reason)

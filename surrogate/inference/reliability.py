@@ -13,7 +13,15 @@ from surrogate.inference.view import View
 from surrogate.samplers.evidence import ImportanceSample
 from surrogate.samplers.psis import smooth_weights
 
-__all__ = ["UNSEEN_INFLATION", "path_shape", "self_check", "surrogate_error", "unseen_share"]
+__all__ = [
+    "UNSEEN_INFLATION",
+    "largest_stated_error",
+    "path_shape",
+    "self_check",
+    "stated_error",
+    "surrogate_error",
+    "unseen_share",
+]
 
 
 UNSEEN_INFLATION = 4.0
@@ -30,6 +38,20 @@ _EQUAL = 0.9  # effective fraction above which weights are nearly equal
 _QUANTILE = 0.9  # quantile of the Pareto shapes over paths
 _CANDIDATES = 4000  # points of the prior; four of them fall into a share of 0.1 %
 _SDS = 3.0  # sds above the mean of a surrogate with a constant mean, as the best value that a point could have
+
+
+def largest_stated_error(view: View) -> float:
+    """The largest error of the log evidence due to the surrogate with which a run of outputs may end.
+
+    It is the limit on the sd over paths, with the factor by which ``surrogate_error`` raises it where the log evidence
+    is linear in the errors.
+    """
+    return float(np.sqrt(UNSEEN_INFLATION)) * view.setup.thresholds.log_evidence
+
+
+def stated_error(view: View) -> tuple[Array, Array, float]:
+    """The errors that a result with this surrogate states, from the draws of the view, see ``surrogate_error``."""
+    return surrogate_error(view, view.sample)
 
 
 def surrogate_error(view: View, sample: ImportanceSample) -> tuple[Array, Array, float]:

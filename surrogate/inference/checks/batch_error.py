@@ -12,7 +12,7 @@ from surrogate.inference.findings import Claim, Finding
 from surrogate.inference.view import View
 from surrogate.problem.dataset import FAILED
 
-__all__ = ["BatchError", "batch_error"]
+__all__ = ["BatchError", "batch_error", "judged_depth"]
 
 
 _UNIT = 0.25  # allowed error in nats at the best point ...
@@ -46,12 +46,21 @@ def _largest(view: View) -> float:
     if _is_surprised(view, last):
         return np.inf
     seen = last & data.finite
-    seen &= data.y_max - np.fmax(data.y, state.predicted[:, 0]) < seen_depth(view.d)
+    seen &= data.y_max - np.fmax(data.y, state.predicted[:, 0]) < judged_depth(view)
     seen &= view.feasible(view.t) | (
         data.y_max - data.y < relevant_depth(view.d)
     )  # values that mark a wall are learned as infeasible
     stated = state.predicted[seen, 1] if view.learns_outputs else 0.0
     return batch_error(data.y[seen], state.predicted[seen, 0], data.y_max, noise=view.noise[seen], stated=stated)
+
+
+def judged_depth(view: View) -> float:
+    """Depth down to which predictions are judged.
+
+    The posterior of a surrogate of outputs does not depend on what it predicts far below, since no trend is fitted to
+    values: there it is judged down to where nearly all of the posterior is.
+    """
+    return bulk_depth(view.d) if view.learns_outputs else seen_depth(view.d)
 
 
 def _is_surprised(view: View, last: Flags) -> bool:
@@ -63,7 +72,8 @@ def _is_surprised(view: View, last: Flags) -> bool:
     p = before.feasibility.probability(before.whiten(view.t[last]))
     infeasible = (~data.finite & (data.status != FAILED))[last]
     if view.learns_outputs:  # which foresee values far down, where nothing depends on feasibility
-        infeasible &= ~(data.y_max - state.predicted[last, 0] > seen_depth(view.d))
+        mean, sd = state.predicted[last].T
+        infeasible &= ~(data.y_max - (mean - _STATED_SDS * sd) > judged_depth(view))
     bulk = data.y_max - data.y[last] < bulk_depth(view.d)
     return bool((infeasible & (p >= 1.0)).any() or (bulk & (p <= 0.0)).any())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from surrogate.arrays import Array
+from surrogate.inference.checks.batch_error import judged_depth
 from surrogate.inference.coverage import farthest
 from surrogate.inference.depths import FEASIBLE
 from surrogate.inference.draws import draws_if_feasible
@@ -17,7 +18,7 @@ class Denied:
     """Proposes the draw predicted infeasible that is farthest from all infeasible points.
 
     No other check finds a part of the posterior that is wrongly predicted infeasible, because the surrogate is certain
-    of it.
+    of it. A surrogate of outputs knows which of these draws lie too deep to matter.
     """
 
     name = "denied"
@@ -31,4 +32,6 @@ class Denied:
             return view.nowhere
         draws = draws_if_feasible(model, view.draws, view.rng("denied"))
         denied = draws[model.feasibility.probability(model.whiten(draws)) < FEASIBLE]
+        if view.learns_outputs:
+            denied = denied[model.if_feasible(denied) > -judged_depth(view)]
         return denied[farthest(model.infeasible, model.whiten(denied), min(1, len(denied)))]

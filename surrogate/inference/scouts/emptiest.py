@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from surrogate.arrays import Array
+from surrogate.inference.checks.batch_error import judged_depth
 from surrogate.inference.coverage import farthest
 from surrogate.inference.phases import Phase
 from surrogate.inference.scouts.scout import Place
@@ -16,7 +17,9 @@ __all__ = ["Emptiest"]
 class Emptiest:
     """Proposes the warm draw farthest from all evaluated points.
 
-    A process with a wrong curvature is too certain far from all points.
+    A process with a wrong curvature is too certain far from all points. Draws below the depth down to which a surrogate
+    of outputs is judged are left out: an evaluation there says nothing about the claim, but may be infeasible, and then
+    casts doubt on the feasibility of the posterior itself.
     """
 
     name = "emptiest"
@@ -29,5 +32,7 @@ class Emptiest:
         if model.exact:
             return view.nowhere
         warm = setup.scaled.not_among(view.draws.warm, view.under_way)
+        if view.learns_outputs:
+            warm = warm[view.model.relative(warm) > -judged_depth(view)]
         known = np.concatenate([view.t, setup.scaled.to_unit(view.under_way)])
         return warm[farthest(model.whiten(known), model.whiten(warm), min(1, len(warm)))]

@@ -28,14 +28,13 @@ def test_errors_that_the_surrogate_stated_do_not_count_up_to_two_sds():
     assert batch_error(y, predicted, 0.0, stated=np.array([0.25, 0.0])) == pytest.approx(0.5 / 1.25)
 
 
-@pytest.mark.parametrize(
-    ("outputs", "predicted", "error"), [(True, -30.0, 0.0), (True, -5.0, np.inf), (False, -30.0, np.inf)]
-)
-def test_a_point_foreseen_far_down_may_be_infeasible_if_outputs_are_learned(outputs, predicted, error):
+def view_of(second, predicted, *, outputs):
+    """A view of a batch of two points of one parameter, of which the first is the best."""
     x = np.array([[0.0], [1.0]])
-    data = Dataset.empty(1).append(x, [Evaluation(0.0, "ok"), Evaluation(-np.inf, "infeasible")], 0)
+    status = "ok" if np.isfinite(second) else "infeasible"
+    data = Dataset.empty(1).append(x, [Evaluation(0.0, "ok"), Evaluation(second, status)], 0)
     certain = SimpleNamespace(probability=lambda u: np.ones(len(u)))
-    view = SimpleNamespace(
+    return SimpleNamespace(
         state=SimpleNamespace(data=data, step=1, predicted=np.array([[0.0, 0.0], [predicted, 1.0]])),
         before=SimpleNamespace(feasibility=certain, whiten=lambda t: t),
         t=x,
@@ -44,4 +43,18 @@ def test_a_point_foreseen_far_down_may_be_infeasible_if_outputs_are_learned(outp
         noise=np.zeros(2),
         feasible=lambda t: np.ones(len(t), dtype=bool),
     )
-    assert _largest(view) == error
+
+
+@pytest.mark.parametrize(
+    ("outputs", "predicted", "error"),
+    [(True, -30.0, 0.0), (True, -5.0, 0.0), (True, -4.0, np.inf), (False, -30.0, np.inf)],
+)
+def test_a_point_foreseen_far_down_may_be_infeasible_if_outputs_are_learned(outputs, predicted, error):
+    """That is below the bulk depth of 6.5 nats, with the two sds of one nat that the surrogate stated."""
+    assert _largest(view_of(-np.inf, predicted, outputs=outputs)) == error
+
+
+def test_predictions_of_outputs_are_judged_down_to_the_bulk_depth():
+    assert _largest(view_of(-10.0, -7.0, outputs=True)) == 0.0
+    assert _largest(view_of(-10.0, -6.0, outputs=True)) == pytest.approx(2.0 / 0.85)
+    assert _largest(view_of(-10.0, -7.0, outputs=False)) == pytest.approx(3.0 / 0.95)
