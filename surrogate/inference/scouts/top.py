@@ -25,7 +25,7 @@ class Top:
     as the hill on which it stands, was missed with half of the mass. It is also the best fit that a user asks for.
 
     A surrogate of outputs needs no such point. It knows the comparison, where spikes come from, and predicts the
-    maximum better than any other place: to 0.001 nats in runs of a cosmological background.
+    maximum better than any other place: within 0.01 nats in runs of a cosmological background.
     """
 
     name = "top"
