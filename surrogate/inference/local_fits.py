@@ -1,9 +1,10 @@
-"""Fits of a simulator's outputs by local linear regression, from several starts, one after the other.
+"""Fits of a simulator's outputs by local linear regression, from several starts at a time.
 
 Levenberg-Marquardt without derivatives: about the best evaluation of a fit, the slopes of all output components follow
 from the other evaluations, whose linear predictions have errors that grow with the square of the distance. The next
 evaluation is where these linear outputs, with the parameters that only the comparison uses at their best values, give
-the highest posterior within a trust region.
+the highest posterior within a trust region. Of all fits the one whose step promises most is followed, so that one that
+creeps, or nears a lesser mode, waits for the others.
 
 Nothing is kept between steps: a replay of the evaluations tells which belong to fits. A step that improves a fit
 becomes its centre and doubles the reach of its trust region; any other halves the reach.
@@ -12,7 +13,7 @@ becomes its centre and doubles the reach of its trust region; any other halves t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,7 +26,7 @@ __all__ = ["Fit", "LocalFits", "Step"]
 
 _CURVED = 1.0  # sd of what slopes miss at unit distance, in units of the sd of slopes: best of 0.3, 1 and 3
 _ROUNDING = 1e-8  # variance of outputs in the same units
-_RADIUS = 0.15  # of the prior, for each coordinate: first reach of the trust region
+_RADIUS = 0.3  # of the prior, for each coordinate: first reach of the trust region
 _WIDEST = 0.4  # its largest reach
 _NARROWEST = 0.005  # reach below which a fit has ended
 _WIDER, _NARROWER = 2.0, 0.5
@@ -35,7 +36,10 @@ _SCALE = 0.05  # first radius of ascents, in unit coordinates
 _FAST = 0.1  # the same for the fast parameters alone ...
 _FEW = 20  # ... and the number of steps
 _FREE = 0.3  # the same for combinations of outputs, in units of their spread
+_COMPONENTS = 3  # components of a free combination of outputs for each slow parameter; with 2 modes are mistaken
+_FITTED = 60  # steps of its fit
 _GRID = 1001  # points between which ends of the trust region are told apart
+_EDGE = 1e-6  # rounding errors of such ends, relative to the reach
 _NEAR = 1e-3  # of the prior, along each axis: a step to an evaluation that is closer tells nothing
 
 
@@ -57,16 +61,27 @@ class Fit:
     """A fit after its last step.
 
     Attributes:
+        start: Number of the evaluation from which it started.
         centre: Number of its highest evaluation.
         reach: Reach of its trust region along each axis.
         length: Number of its steps.
-        used: Numbers of the evaluations from which this fit and those before it started.
     """
 
+    start: int
     centre: int
     reach: float
-    length: int
-    used: frozenset[int]
+    length: int = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether no further step is worth a call."""
+        return self.length >= _LONGEST or self.reach <= _NARROWEST
+
+    def after(self, i: int, *, better: bool) -> Fit:
+        """The fit after a step to evaluation i."""
+        if better:
+            return replace(self, centre=i, reach=min(_WIDEST, _WIDER * self.reach), length=self.length + 1)
+        return replace(self, reach=_NARROWER * self.reach, length=self.length + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,17 +141,18 @@ class LocalFits:
 
     @cached_property
     def room(self) -> float:
-        """By how many nats outputs that the simulator may not have fit better than the best evaluation.
+        """By how many nats per component outputs that the simulator may not have fit better than the best evaluation.
 
-        They are the mean of all evaluations plus any combination of the leading principal components, as many as there
-        are slow parameters. Where the simulator fits the data no such combination is much better. Where a fit has ended
-        in a lesser mode some are.
+        They are the mean of all evaluations plus any combination of the leading principal components, three for each
+        slow parameter, or half of all if these are few. Where the simulator fits the data no such combination is much
+        better. Where a fit has ended in a lesser mode some are.
         """
         best, fast = int(self.height.argmax()), len(self.fast)
         z = self.z[self.finite]
         mean = z.mean(0)
         _, spread, basis = np.linalg.svd(z - mean, full_matrices=False)
-        size = min(len(self.slow), len(spread))
+        few = len(spread) < len(z) - 1
+        size = min(_COMPONENTS * len(self.slow), max(1, len(spread) // 2) if few else len(z) - 1)
         basis = basis[:size] * spread[:size, None] / np.sqrt(len(z))
 
         def height(free: Array) -> Array:
@@ -145,8 +161,10 @@ class LocalFits:
         start = np.concatenate([self.t[best, self.fast], np.linalg.lstsq(basis.T, self.z[best] - mean, rcond=None)[0]])
         low, high = np.concatenate([self.bounds[self.fast], np.tile([-np.inf, np.inf], (size, 1))]).T
         scale = np.append(np.full(fast, _FAST), np.full(size, _FREE))
-        found = ascend(height, np.stack([start, np.append(start[:fast], np.zeros(size))]), low, high, scale)[1]
-        return float(found.max() - self.height[best])
+        found = ascend(
+            height, np.stack([start, np.append(start[:fast], np.zeros(size))]), low, high, scale, steps=_FITTED
+        )[1]
+        return float(found.max() - self.height[best]) / size
 
     def _with_fast(self, t: Array, fast: Array) -> Array:
         """A point t with shape (d,) with other fast parameters (m, p), with shape (m, d)."""
@@ -160,30 +178,25 @@ class LocalFits:
         return self.place(self.evaluated)
 
     @cached_property
-    def fit(self) -> Fit | None:
-        """The last fit, and the starts used so far; None before the first step."""
-        now: Fit | None = None
-        for i in np.flatnonzero(self.steps).tolist():
-            if now is None or not self._within(i, now.centre, now.reach):
-                used = frozenset() if now is None else now.used
-                starts = [j for j in self._starts(used) if self._within(i, j, _RADIUS)]
-                if not starts:
-                    continue
-                now = Fit(starts[0], _RADIUS, 0, used | {starts[0]})
-            if self.height[i] > self.height[now.centre]:
-                now = Fit(i, min(_WIDEST, _WIDER * now.reach), now.length + 1, now.used)
-            else:
-                now = Fit(now.centre, _NARROWER * now.reach, now.length + 1, now.used)
-        return now
+    def fits(self) -> tuple[Fit, ...]:
+        """The fits after all steps, one for each evaluation that may start one.
+
+        A step counts for the fit in whose trust region it lies, nearest to its centre in units of the reach. This is
+        not always the fit that asked for it, which may then ask for another one nearby.
+        """
+        fits = {i: Fit(i, i, _RADIUS) for i in np.flatnonzero(self.first & self.finite).tolist()}
+        for i in np.flatnonzero(self.steps).tolist() if fits else []:
+            distance = {start: self._distance(i, fit) for start, fit in fits.items()}
+            start = min(distance, key=lambda start: distance[start])
+            if distance[start] <= 1.0 + _EDGE:
+                fit = fits[start]
+                fits[start] = fit.after(i, better=bool(self.height[i] > self.height[fit.centre]))
+        return tuple(fits.values())
 
     def next(self) -> Step | None:
-        """The next evaluation: of the last fit, or of one from the highest start not yet used; None if all ended."""
-        fit = self.fit
-        going = fit is not None and fit.length < _LONGEST and fit.reach > _NARROWEST
-        if fit is not None and going and (step := self.step(fit.centre, fit.reach)) is not None:
-            return step
-        starts = self._starts(frozenset() if fit is None else fit.used)
-        return next((step for i in starts if (step := self.step(i, _RADIUS)) is not None), None)
+        """The step of the fit that promises most; None if all are over."""
+        steps = [self.step(fit.centre, fit.reach) for fit in self.fits if not fit.over]
+        return max((step for step in steps if step is not None), key=lambda step: step.height, default=None)
 
     def step(self, centre: int, reach: float) -> Step | None:
         """The next evaluation of a fit; None if too little is to be gained."""
@@ -197,14 +210,9 @@ class LocalFits:
         near = np.abs(self.w - self.place(ends)).max(1).min() < _NEAR
         return None if near or found[0] < self.height[centre] + _GAIN else Step(ends[0], float(found[0]))
 
-    def _starts(self, used: frozenset[int]) -> list[int]:
-        """Evaluations that may start a fit and have not, the highest first."""
-        free = [int(i) for i in np.flatnonzero(self.first & self.finite) if i not in used]
-        return sorted(free, key=lambda i: -self.height[i])
-
-    def _within(self, i: int, centre: int, reach: float) -> bool:
-        """Whether evaluation i lies in the trust region of a reach about another."""
-        return bool(np.abs(self.w[i] - self.w[centre]).max() <= reach * (1.0 + 1e-6))
+    def _distance(self, i: int, fit: Fit) -> float:
+        """Largest distance of evaluation i from the centre of a fit along an axis, in units of the reach."""
+        return float(np.abs(self.w[i] - self.w[fit.centre]).max()) / fit.reach
 
     def _slopes(self, centre: int) -> Array:
         """Derivatives of the components with respect to the coordinates at an evaluation, with shape (s, K)."""

@@ -18,7 +18,7 @@ __all__ = ["LocalFit"]
 
 _SEARCH = 10  # evaluations for each slow parameter up to which fits are followed
 _TOLD = 3  # evaluations for each slow parameter from which components of the outputs tell whether they leave room
-_ROOM = 1.0  # nats for each slow parameter by which a free combination of outputs must be better: twice what noise does
+_ROOM = 1.0  # nats for each component by which a free combination of outputs must be better: twice what noise does
 _LOG = INPUT_WARPS.index("log")
 
 
@@ -27,8 +27,8 @@ class LocalFit:
 
     Points spread by a surrogate of the whole prior tell little where outputs vary much: slopes about one point are
     known after as many calls as there are parameters, and some steps later the fit has ended. Where a fit ends
-    may be a lesser mode. Another one follows while the outputs leave room: while a combination of as many principal
-    components of the outputs as the simulator has parameters fits better than the best evaluation does.
+    may be a lesser mode. Fits go on while the outputs leave room: while a combination of three principal components of
+    the outputs for each parameter of the simulator fits better than the best evaluation does.
     """
 
     name = "local fit"
@@ -46,7 +46,7 @@ class LocalFit:
             return view.nowhere
         fits = _local_fits(view, model)
         enough = int(fits.finite.sum()) >= _TOLD * view.setup.n_learned
-        if enough and fits.room < _ROOM * view.setup.n_learned:
+        if enough and fits.room < _ROOM:
             return view.nowhere
         step = fits.next()
         return view.nowhere if step is None else step.t[None]
