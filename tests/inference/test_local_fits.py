@@ -148,15 +148,18 @@ def test_a_lesser_mode_leaves_room_and_the_mode_leaves_none():
     assert fits(around, first=21).room < 3.0
 
 
-def test_outputs_leave_room_in_directions_beyond_the_first_components():
-    """As many components as parameters are those of the largest change, which tell nothing about the data here."""
-    z = np.random.default_rng(0).standard_normal((20, 6)) * [100.0, 100.0, 100.0, 1.0, 1.0, 1.0]
+@pytest.mark.parametrize("small", [0, 14])
+def test_room_is_judged_by_three_components_for_each_parameter_or_half_of_few(small):
+    """The first components are those of the largest change, which tell nothing about the data here."""
+    spread = np.concatenate([[100.0] * 3, [1.0] * 3, [1e-6] * small])
+    z = np.random.default_rng(0).standard_normal((20, 6 + small)) * spread
     found = replace(
         fits(starts(0, 3, 20), first=20),
         z=z,
-        value=lambda z, t: -0.5 * ((z[:, :3] / 100.0) ** 2).sum(1) - 0.5 * ((z[:, 3:] - 8.0) ** 2).sum(1),  # noqa: ARG005
+        value=lambda z, t: -0.5 * ((z[:, :3] / 100.0) ** 2).sum(1) - 0.5 * ((z[:, 3:6] - 8.0) ** 2).sum(1),  # noqa: ARG005
     )
-    assert found.room == pytest.approx(-found.height.max(), abs=1e-3)
+    most = -found.height.max()
+    assert found.room == pytest.approx(most / 9, rel=1e-3) if small else found.room < 0.1 * most / 3
 
 
 def test_linear_outputs_are_fitted_at_the_first_steps():
