@@ -31,7 +31,7 @@ from surrogate.problem.prior import Prior
 from surrogate.problem.walls import with_walls
 from surrogate.samplers.coordinates import Turns
 
-__all__ = ["Setup", "Switches", "design_size", "holes_to_fill", "inner_box", "marked", "with_parameters"]
+__all__ = ["Setup", "Switches", "design_size", "holes_to_fill", "inner_box", "marked", "slow_warp", "with_parameters"]
 
 
 _TAIL = 0.05  # tail probability of the quantiles that set the scale of a parameter without a finite support
@@ -192,27 +192,9 @@ class Setup:
         scalar = ScalarLearner(Structure.plain(low, high, self.prior.periodic), self.search)
         if self.observables is None:
             return replace(scalar, moves=self.moves)
-        warp = self.slow_warp
+        warp = slow_warp(self, self.observables)
         plain = warp.with_kinds(warp.plain_kinds)
         return CompositeLearner(self.observables, plain, warp, self.scaled.from_unit, scalar)
-
-    @property
-    def slow_warp(self) -> InputWarp:
-        """The warp of a simulator's parameters with logarithms of all that are positive and whose priors are wide.
-
-        Raises:
-            ValueError: If there is no simulator.
-        """
-        if self.observables is None:
-            msg = "only runs of Observables have slow parameters"
-            raise ValueError(msg)
-        slow, bounds, decades = self.observables.columns, self.prior.bounds, self.scaled.decades
-        low, high = self.scaled.to_unit(bounds.T)
-        positive = (bounds[:, 0] > 0.0) & (bounds[:, 1] > _WIDE * bounds[:, 0]) & np.isfinite(bounds[:, 1])
-        positive &= ~self.prior.periodic & ~(np.zeros(self.d, dtype=bool) if decades is None else decades.mapped)
-        low = np.where(positive, -self.scaled.location / self.scaled.scale, low)
-        warp = InputWarp.identity(low[slow], high[slow], self.prior.periodic[slow])
-        return warp.with_kinds(np.where(positive[slow], _LOG, warp.kinds))
 
     def problem(self, data: Dataset, draws: Array | None = None, temperature: float = 1.0) -> FitProblem:
         """The data of a fit: values, derivatives with respect to unit coordinates, and draws t."""
@@ -265,6 +247,17 @@ def _decades(prior: Prior, low: Array, high: Array) -> Decades | None:
         wide = high - origin > _DECADES * (low - origin)
     origin = np.where(wide & np.isfinite(origin) & ~prior.periodic, origin, np.nan)
     return Decades(origin) if np.isfinite(origin).any() else None
+
+
+def slow_warp(setup: Setup, target: BoundObservables) -> InputWarp:
+    """The warp of a simulator's parameters with logarithms of all that are positive and whose priors are wide."""
+    slow, bounds, decades = target.columns, setup.prior.bounds, setup.scaled.decades
+    low, high = setup.scaled.to_unit(bounds.T)
+    positive = (bounds[:, 0] > 0.0) & (bounds[:, 1] > _WIDE * bounds[:, 0]) & np.isfinite(bounds[:, 1])
+    positive &= ~setup.prior.periodic & ~(np.zeros(setup.d, dtype=bool) if decades is None else decades.mapped)
+    low = np.where(positive, -setup.scaled.location / setup.scaled.scale, low)
+    warp = InputWarp.identity(low[slow], high[slow], setup.prior.periodic[slow])
+    return warp.with_kinds(np.where(positive[slow], _LOG, warp.kinds))
 
 
 def with_parameters(setup: Setup, columns: Indices) -> Setup:

@@ -8,6 +8,7 @@ from surrogate.arrays import Array
 from surrogate.inference.local_fits import LocalFits
 from surrogate.inference.phases import Phase
 from surrogate.inference.scouts.scout import Place
+from surrogate.inference.setup import slow_warp
 from surrogate.inference.view import View
 from surrogate.log_density.composite.comparison import LOWEST
 from surrogate.log_density.composite.model import CompositeLogDensity
@@ -61,7 +62,7 @@ def _local_fits(view: View, model: CompositeLogDensity) -> LocalFits:
     counts = np.bincount(data.step - data.step.min())[data.step - data.step.min()]
     leads = np.append(True, data.step[1:] != data.step[:-1])
     first = data.step == data.step.min()
-    slow, warp = known.source.target.columns, setup.slow_warp
+    slow, warp = known.source.target.columns, slow_warp(setup, known.source.target)
     bounds = view.window.window(setup.prior.bounds)
     width = np.ones(warp.size)
     logs = np.flatnonzero(warp.kinds == _LOG)

@@ -186,36 +186,53 @@ def choose_structure(
         margin: Nats by which a neighbour must win.
         search: Kinds of structures to try; all unless given.
     """
-    data, search = problem.data, search or StructureSearch()
-    finite = int(data.finite.sum())
-    warp = present.structure.warp
-    determined = trend_size(warp.size) if not data.has_gradients else warp.size + 2
-    if warp.size > _MANY:  # with a few more points a quadratic may turn out to be exact
-        determined += warp.size
+    search = search or StructureSearch()
     if present.exact:
         return present
-    plain = Structure("rbf", "quadratic", 0.0, warp.plain)
     if present.structure.division is not None:  # it has turned out to be wrong
+        plain = Structure("rbf", "quadratic", 0.0, present.structure.warp.plain)
         present = fit_structure(problem, plain, log_noise=present.hyper.log_noise)
-    divisions = [] if warp.size > _MANY else divided(warp, finite, search)
+    best = _best_neighbour(problem, present, refine, margin, search)
+    if best.exact or not _is_determined(problem, present):
+        return best
+    if search.peaks:
+        best = choose_peaks(problem, best)
+    if not search.couplings or problem.data.has_gradients or problem.draws is None or best.exact:
+        return best
+    return _coupled(problem, best, search)
+
+
+def _is_determined(problem: FitProblem, present: SurrogateParameters) -> bool:
+    """Whether the finite values determine a quadratic; in many parameters a few more are needed to find it exact."""
+    size = present.structure.warp.size
+    needed = size + 2 if problem.data.has_gradients else trend_size(size)
+    return int(problem.data.finite.sum()) >= needed + (size if size > _MANY else 0)
+
+
+def _best_neighbour(
+    problem: FitProblem, present: SurrogateParameters, refine: int, margin: float, search: StructureSearch
+) -> SurrogateParameters:
+    """The best of the present structure, the plain one, divisions and neighbours; divisions alone with few values."""
+    data, warp = problem.data, present.structure.warp
+    divisions = [] if warp.size > _MANY else divided(warp, int(data.finite.sum()), search)
     scored = _rank(problem, divisions, _small_residuals(present.hyper))[:1]
-    if finite < determined:
+    if not _is_determined(problem, present):
         return _refine(problem, present, scored, present, margin)
     best = present
+    plain = Structure("rbf", "quadratic", 0.0, warp.plain)
     if not plain.same(present.structure):
         anchor = fit_structure(problem, plain, log_noise=present.hyper.log_noise)
         if anchor.exact:
             return anchor
         best = max(present, anchor, key=lambda fitted: fitted.score)
     deepest = float(data.y_max - data.y[data.finite].min()) / problem.temperature
-    folds = foldable(problem, warp)
-    structures = neighbours(present.structure, problem.d, deepest, search=search, folds=folds)
+    structures = neighbours(present.structure, problem.d, deepest, search=search, folds=foldable(problem, warp))
     scored += _rank(problem, structures, _variants(present.hyper))[:refine]
-    best = _refine(problem, present, scored, best, margin)
-    if search.peaks:
-        best = choose_peaks(problem, best)
-    if not search.couplings or data.has_gradients or problem.draws is None or best.exact:
-        return best
+    return _refine(problem, present, scored, best, margin)
+
+
+def _coupled(problem: FitProblem, best: SurrogateParameters, search: StructureSearch) -> SurrogateParameters:
+    """The parameters with a common scale and couplings where these are better, and the peaks beside them."""
     best = choose_common_scale(problem, best)
     if best.exact:
         return best
