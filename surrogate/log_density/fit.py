@@ -100,7 +100,7 @@ def fit_structure(
     processes = family(structure, begin.whitening)
     begins = [*starts, *([cold] if cold_start or not starts else [])]
     offset = _offset(y, structure, size) + _slope_offset(problem, begin)
-    if structure.warp.couplings is not None:
+    if structure.warp.couplings is not None and structure.peaks is None:  # with peaks they are fitted together
         t = problem.t[problem.rows]
         movable = _movable(structure.warp, begin.whitening, t, training, np.flatnonzero(far(y, size)))
         hyper, coefficients, found = fit_movable(processes, movable, begins, max_evaluations=max_evaluations)

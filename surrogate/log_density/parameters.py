@@ -86,24 +86,19 @@ class Structure:
         """Whether both structures are equal."""
         mine = (self.kernel, self.trend, self.output, self.division)
         theirs = (other.kernel, other.trend, other.output, other.division)
-        if self.peaks is not other.peaks:
-            return False
-        if mine != theirs or bool((self.warp.kinds != other.warp.kinds).any()):
-            return False
-        if self.warp.couplings is None or other.warp.couplings is None:
-            return self.warp.couplings is other.warp.couplings
-        return self.warp.couplings.same(other.warp.couplings)
+        return self.peaks is other.peaks and mine == theirs and self.warp.same(other.warp)
 
     @property
     def cost(self) -> float:
         """Nats by which a structure must be more probable than the plain one.
 
         The cost is 2 per warped parameter and for each coefficient of several peaks, as log(n) / 2 of the Bayesian
-        information criterion; 3 for an output warp, for a division and for each coefficient of couplings; and 8 for a
+        information criterion; 3 for an output warp, for a division, for a shifted end and for each coefficient of
+        couplings; and 8 for a
         rough kernel, because few points of a steep function look rough, and a rough kernel learns slowly. Without this
         cost ring-shaped posteriors needed 50 % more evaluations.
         """
-        others = (self.output != 0.0) + (self.division is not None)
+        others = (self.output != 0.0) + (self.division is not None) + self.warp.n_shifted
         others += 0 if self.warp.couplings is None else len(self.warp.couplings.vector)
         of_peaks = 0 if self.peaks is None else self.size
         return 2.0 * float(self.warp.chosen + of_peaks) + 3.0 * others + 8.0 * (self.kernel != "rbf")
@@ -177,6 +172,7 @@ class SurrogateParameters:
         warp, division = self.structure.warp, self.structure.division
         optional = {} if warp.couplings is None else {"warp/couplings": warp.couplings.to_array()}
         optional |= {} if warp.symmetry is None else {"warp/symmetry": warp.symmetry.to_array()}
+        optional |= {} if warp.shifted is None else {"warp/shifted": warp.shifted}
         optional |= {} if self.structure.peaks is None else {"peaks": self.structure.peaks.to_array()}
         if division is not None:
             optional["division"] = np.array([division.parameter, division.power, int(division.axes)])
@@ -200,7 +196,7 @@ class SurrogateParameters:
         couplings = Couplings.of_array(arrays["warp/couplings"]) if "warp/couplings" in arrays else None
         low, high = arrays["warp/support"]
         symmetry = Symmetry.of_array(arrays["warp/symmetry"]) if "warp/symmetry" in arrays else None
-        warp = InputWarp(arrays["warp/kinds"], low, high, couplings, symmetry)
+        warp = InputWarp(arrays["warp/kinds"], low, high, couplings, symmetry, arrays.get("warp/shifted"))
         kernel, trend, *kind = map(str, arrays["names"])
         division = None
         if "division" in arrays:

@@ -6,7 +6,9 @@ the share of peak k. Given a first fit, the trend of the process is therefore li
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,10 @@ from surrogate.gp.means import Gated
 from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.samplers.mixture import Mixture
 
-__all__ = ["Peaks", "fit_peaks", "monomials_of"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Peaks", "Transform", "fit_peaks", "fit_transformed", "monomials_of"]
 
 
 _ROUNDS = 60  # steps of a fit
@@ -24,6 +29,9 @@ _DAMPING = 1e-3  # of its first step, relative to the curvature along each coeff
 _LEAST_DAMPING, _MOST_DAMPING = 1e-12, 1e8
 _DONE = 1e-10  # relative decrease of the misfit below which a fit ends
 _FLAT = 1e-6  # least curvature of a peak, relative to its largest one
+
+
+T = TypeVar("T", bound="Transform")
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +123,38 @@ def _log_sum(values: Array) -> Array:
     return top + np.log(np.exp(values - top[:, None]).sum(1))
 
 
+class Transform(Protocol):
+    """A map of coordinates with coefficients, as couplings and skews are."""
+
+    @property
+    def vector(self) -> Array:
+        """The coefficients, with shape (k,)."""
+
+    def at(self, vector: Array, /) -> Self:
+        """The same map with other coefficients."""
+
+    def forward(self, w: Array, /) -> Array:
+        """Coordinates z of points w, both with shape (n, e)."""
+
+    def jacobian(self, w: Array, slope: Array, /) -> Array:
+        """Derivatives of a function f(z) with slopes df/dz with respect to the coefficients, with shape (n, k)."""
+
+
+class _Unchanged:
+    """The map that changes nothing."""
+
+    vector = np.empty(0)
+
+    def at(self, _: Array) -> _Unchanged:
+        return self
+
+    def forward(self, w: Array) -> Array:
+        return w
+
+    def jacobian(self, w: Array, _: Array) -> Array:
+        return np.empty((len(w), 0))
+
+
 def fit_peaks(start: Peaks, w: Array, y: Array, weight: Array) -> Peaks:
     """Peaks whose sum explains values best, by the method of Levenberg and Marquardt.
 
@@ -126,35 +166,125 @@ def fit_peaks(start: Peaks, w: Array, y: Array, weight: Array) -> Peaks:
         y: Values, with shape (n,).
         weight: Weights of the errors, with shape (n,).
     """
-    whitening = Whitening.of(w)
-    u = whitening.whiten(w)
-    x, monomials = _coefficients(start.whitened(whitening)), monomials_of(u)
-    x[:, 0] += (y - _log_sum(monomials @ x.T))[np.argmax(y)]
-    values = monomials @ x.T
-    error = (y - _log_sum(values)) * weight
-    damping, misfit = _DAMPING, float(error @ error)
-    for _ in range(_ROUNDS):
-        share = np.exp(values - _log_sum(values)[:, None]) * weight[:, None]
-        jacobian = (share[:, :, None] * monomials[:, None]).reshape(len(u), -1)
-        square, pull = jacobian.T @ jacobian, jacobian.T @ error
+    return fit_transformed(start, _Unchanged(), w, y, weight)[0]
+
+
+def fit_transformed(
+    start: Peaks, transform: T, w: Array, y: Array, weight: Array, *, rounds: int = _ROUNDS
+) -> tuple[Peaks, T, float]:
+    """Peaks and the coordinates in which they are Gaussians, fitted together like `fit_peaks`.
+
+    Args:
+        start: Initial peaks, in the transformed coordinates.
+        transform: Initial map from w to these.
+        w: Points, with shape (n, e).
+        y: Values, with shape (n,).
+        weight: Weights of the errors, with shape (n,).
+        rounds: Largest number of steps.
+
+    Returns:
+        The peaks, the map, and the root mean square of the weighted errors.
+    """
+    state = _Sum.start(start, transform, w, y, weight)
+    damping = _DAMPING
+    for _ in range(rounds):
+        jacobian = state.jacobian()
+        square, pull = jacobian.T @ jacobian, jacobian.T @ state.error
         diagonal = np.diag(square) + 1e-12 * np.diag(square).max()
         while damping < _MOST_DAMPING:
-            tried = x + np.linalg.solve(square + np.diag(damping * diagonal), pull).reshape(x.shape)
-            values = monomials @ tried.T
-            tried_error = (y - _log_sum(values)) * weight
-            if (tried_misfit := float(tried_error @ tried_error)) < misfit:
+            step = np.asarray(np.linalg.solve(square + np.diag(damping * diagonal), pull), dtype=np.float64)
+            tried = state.moved(step)
+            if tried.misfit < state.misfit:
                 break
             damping *= 4.0
         else:
             break
-        decrease = 1.0 - tried_misfit / misfit
-        x, error, misfit = tried, tried_error, tried_misfit
+        decrease, state = 1.0 - tried.misfit / state.misfit, tried
         damping = max(0.2 * damping, _LEAST_DAMPING)
-        if decrease < _DONE or misfit == 0.0:
+        if decrease < _DONE or state.misfit == 0.0:
             break
-    forward = whitening.forward
-    unwhitened = Whitening(-whitening.centre @ forward, whitening.backward, forward)
-    return _concave(_of_coefficients(x, u.shape[1])).whitened(unwhitened)
+    return state.peaks, state.transform, float(np.sqrt(state.misfit / len(y)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Sum(Generic[T]):
+    """The log of a sum of peaks in transformed and whitened coordinates u, and its errors.
+
+    Attributes:
+        coefficients: Of ``monomials_of`` u, with shape (k, p).
+        transform: Map from w to the coordinates that are whitened.
+        whitening: Of these, as they were at the start.
+        w: Points, with shape (n, e).
+        y: Values, with shape (n,).
+        weight: Weights of the errors, with shape (n,).
+    """
+
+    coefficients: Array
+    transform: T
+    whitening: Whitening
+    w: Array
+    y: Array
+    weight: Array
+
+    @classmethod
+    def start(cls, peaks: Peaks, transform: T, w: Array, y: Array, weight: Array) -> _Sum[T]:
+        """The sum of given peaks, moved to the height of the highest value."""
+        whitening = Whitening.of(transform.forward(w))
+        first = cls(_coefficients(peaks.whitened(whitening)), transform, whitening, w, y, weight)
+        raised = first.coefficients.copy()
+        raised[:, 0] += (y - _log_sum(first.values))[np.argmax(y)]
+        return replace(first, coefficients=raised)
+
+    @cached_property
+    def u(self) -> Array:
+        """Whitened coordinates, with shape (n, e)."""
+        return self.whitening.whiten(self.transform.forward(self.w))
+
+    @cached_property
+    def monomials(self) -> Array:
+        """With shape (n, p)."""
+        return monomials_of(self.u)
+
+    @cached_property
+    def values(self) -> Array:
+        """The quadratics, with shape (n, k)."""
+        return self.monomials @ self.coefficients.T
+
+    @cached_property
+    def error(self) -> Array:
+        """Weighted errors, with shape (n,)."""
+        return (self.y - _log_sum(self.values)) * self.weight
+
+    @cached_property
+    def misfit(self) -> float:
+        """Sum of the squared errors; NaN where there is no transformed coordinate."""
+        return float(self.error @ self.error)
+
+    def jacobian(self) -> Array:
+        """Derivatives of the weighted sum with respect to all coefficients, those of the map last."""
+        share = np.exp(self.values - _log_sum(self.values)[:, None])
+        weighted = share * self.weight[:, None]
+        of_peaks = (weighted[:, :, None] * self.monomials[:, None]).reshape(len(self.u), -1)
+        if not len(self.transform.vector):
+            return of_peaks
+        peaks = _of_coefficients(self.coefficients, self.u.shape[1])
+        slopes = peaks.linear + 2.0 * np.einsum("ni,kij->nkj", self.u, peaks.quadratic)
+        slope = np.einsum("nk,nkj->nj", weighted, slopes) @ self.whitening.forward.T
+        return np.concatenate([of_peaks, self.transform.jacobian(self.w, slope)], 1)
+
+    def moved(self, step: Array) -> _Sum[T]:
+        """The sum after a step of all coefficients."""
+        size = self.coefficients.size
+        transform = self.transform.at(self.transform.vector + step[size:])
+        moved = self.coefficients + step[:size].reshape(self.coefficients.shape)
+        return replace(self, coefficients=moved, transform=transform)
+
+    @property
+    def peaks(self) -> Peaks:
+        """The peaks in transformed coordinates."""
+        forward = self.whitening.forward
+        unwhitened = Whitening(-self.whitening.centre @ forward, self.whitening.backward, forward)
+        return _concave(_of_coefficients(self.coefficients, self.u.shape[1])).whitened(unwhitened)
 
 
 def monomials_of(u: Array) -> Array:

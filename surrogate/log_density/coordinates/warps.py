@@ -45,6 +45,7 @@ class InputWarp:
         high: Upper ends.
         couplings: Couplings of the warped coordinates, or None.
         symmetry: Symmetry by which points are mapped before they are warped, or None.
+        shifted: Ends of the logarithms, with shape (2, d), where some lie beyond the support; None if none do.
     """
 
     kinds: Indices
@@ -52,6 +53,7 @@ class InputWarp:
     high: Array
     couplings: Couplings | None = None
     symmetry: Symmetry | None = None
+    shifted: Array | None = None
 
     @classmethod
     def identity(cls, low: Array, high: Array, periodic: Flags | None = None) -> InputWarp:
@@ -76,11 +78,39 @@ class InputWarp:
         """Number of parameters with a warp other than the default."""
         return int((self.kinds != self.plain_kinds).sum())
 
+    @property
+    def ends(self) -> Array:
+        """Lower and upper ends of the logarithms, with shape (2, d): of the support, or shifted beyond."""
+        return np.stack([self.low, self.high]) if self.shifted is None else self.shifted
+
+    @property
+    def n_shifted(self) -> int:
+        """Number of parameters with a logarithm whose end is shifted."""
+        return 0 if self.shifted is None else int((self.shifted != np.stack([self.low, self.high])).any(0).sum())
+
     def with_kinds(self, kinds: Indices) -> InputWarp:
-        """A copy with new kinds, without couplings of parameters whose kind has changed."""
-        if self.couplings is None:
-            return replace(self, kinds=kinds)
-        return replace(self, kinds=kinds).with_couplings(self.couplings.of_parameters(kinds == self.kinds))
+        """A copy with new kinds, without couplings and shifts of parameters whose kind has changed."""
+        kept = kinds == self.kinds
+        shifted = None
+        if self.shifted is not None and (kept & (self.kinds != 0)).any():
+            shifted = np.where(kept, self.shifted, np.stack([self.low, self.high]))
+        out = replace(self, kinds=kinds, shifted=shifted)
+        return out if self.couplings is None else out.with_couplings(self.couplings.of_parameters(kept))
+
+    def with_end(self, parameter: int, end: float) -> InputWarp:
+        """A copy with the logarithm of a parameter's distance to an end beyond its support."""
+        kinds, shifted = self.kinds.copy(), self.ends.copy()
+        above = end > self.high[parameter]
+        kinds[parameter], shifted[int(above), parameter] = (2 if above else 1), end
+        return replace(self.with_kinds(kinds), shifted=shifted)
+
+    def same(self, other: InputWarp) -> bool:
+        """Whether kinds and shifts are equal, and the same couplings active, with any coefficients."""
+        if (self.kinds != other.kinds).any() or (self.ends != other.ends).any():
+            return False
+        if self.couplings is None or other.couplings is None:
+            return self.couplings is other.couplings
+        return self.couplings.same(other.couplings)
 
     def with_couplings(self, couplings: Couplings | None) -> InputWarp:
         """A copy with these couplings, or without any if none is active."""
@@ -89,7 +119,7 @@ class InputWarp:
     @property
     def plain(self) -> InputWarp:
         """A copy with default kinds and without couplings."""
-        return replace(self, kinds=self.plain_kinds, couplings=None)
+        return replace(self, kinds=self.plain_kinds, couplings=None, shifted=None)
 
     def possible_kinds(self, parameter: int) -> list[int]:
         """Kinds that the support of a parameter allows; for a periodic parameter only the circle."""
@@ -126,7 +156,7 @@ class InputWarp:
         out = np.empty((len(t), self.size))
         out[:, : t.shape[1]] = t
         for j in np.flatnonzero((self.kinds != 0) & (self.kinds < CIRCLE)):
-            out[:, j] = self._column(t[:, j], int(self.kinds[j]), self.low[j], self.high[j])
+            out[:, j] = self._column(t[:, j], int(self.kinds[j]), *self.ends[:, j])
         for j in np.flatnonzero(np.isin(self.kinds, FOLDS)):
             distance = np.abs(t[:, j] - self.middle[j])
             out[:, j] = distance if self.kinds[j] == FOLDS[0] else np.log(np.maximum(distance, _EDGE * self._width[j]))
@@ -155,7 +185,8 @@ class InputWarp:
             raise ValueError(msg)
         out = np.ones_like(t)
         edge = _EDGE * self._width
-        above, below = np.maximum(t - self.low, edge), np.maximum(self.high - t, edge)
+        low, high = self.ends
+        above, below = np.maximum(t - low, edge), np.maximum(high - t, edge)
         side = np.where(t < self.middle, -1.0, 1.0)
         folded = side / np.maximum(np.abs(t - self.middle), edge)
         slopes = (1.0 / above, 1.0 / below, 1.0 / above + 1.0 / below)

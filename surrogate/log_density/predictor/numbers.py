@@ -52,7 +52,7 @@ class PredictorCoordinates:
         location: Location of the unit coordinates t = (x - location) / scale, with shape (d,).
         scale: With shape (d,).
         warp: Kinds of input warps, with shape (d,), see ``INPUT_WARPS``.
-        support: Lower and upper ends of the support in unit coordinates, with shape (2, d).
+        support: Lower and upper ends of the support, or of logarithms, in unit coordinates, with shape (2, d).
         couplings: Couplings of the warped coordinates, see ``Couplings.to_array``; without rows if there are none.
         symmetry: Symmetry of the unit coordinates, see ``Symmetry.to_array``; without rows if there is none.
         centre: Centre of the whitened coordinates u = (warped t - centre) @ forward, with shape (e,).
@@ -176,7 +176,7 @@ class Predictor:
             location=location,
             scale=scale,
             warp=warp.kinds,
-            support=np.stack([warp.low, warp.high]),
+            support=warp.ends,
             couplings=np.empty((0, len(names))) if warp.couplings is None else warp.couplings.to_array(),
             symmetry=np.empty((0, len(names))) if warp.symmetry is None else warp.symmetry.to_array(),
             centre=parameters.whitening.centre,

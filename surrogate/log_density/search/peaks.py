@@ -11,7 +11,7 @@ from surrogate.arrays import Array
 from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.log_density.fit import fit_structure
 from surrogate.log_density.parameters import Structure, SurrogateParameters, relevant_depth, trend_size
-from surrogate.log_density.peaks import Peaks, fit_peaks
+from surrogate.log_density.peaks import Peaks, fit_peaks, fit_transformed
 from surrogate.log_density.remainder import remainder
 from surrogate.log_density.search.couplings import EXPLAINED
 from surrogate.log_density.training import FitProblem
@@ -93,14 +93,22 @@ def _one_more(problem: FitProblem, structure: Structure, draws: Array) -> Peaks 
 
 
 def with_peaks_of(problem: FitProblem, structure: Structure) -> Structure:
-    """The structure with its peaks fitted to the data; without peaks if too few evaluations belong to them."""
-    if structure.peaks is None or problem.temperature != 1.0:
+    """The structure with peaks and couplings fitted to the data; without peaks if too few evaluations are theirs."""
+    warp, t = structure.warp, problem.t[problem.rows]
+    too_few = structure.peaks is None or len(t) <= (len(structure.peaks) - 1) * trend_size(warp.size)
+    if structure.peaks is None or problem.temperature != 1.0 or too_few:
         return replace(structure, peaks=None)
-    w = structure.warp.forward(problem.t[problem.rows])
-    if len(w) <= (len(structure.peaks) - 1) * trend_size(structure.warp.size):
-        return replace(structure, peaks=None)
-    peaks = fit_peaks(structure.peaks, w, problem.y, _weights(problem.y))
-    return replace(structure, peaks=peaks if _determined(peaks, w) else None)
+    weight = _weights(problem.y)
+    if warp.couplings is None or warp.size > problem.d:
+        peaks = fit_peaks(structure.peaks, warp.forward(t), problem.y, weight)
+    else:
+        peaks, couplings, _ = fit_transformed(structure.peaks, warp.couplings, warp.single(t), problem.y, weight)
+        warp = warp.with_couplings(couplings)
+    return (
+        replace(structure, warp=warp, peaks=peaks)
+        if _determined(peaks, warp.forward(t))
+        else replace(structure, peaks=None)
+    )
 
 
 def _determined(peaks: Peaks, w: Array) -> bool:

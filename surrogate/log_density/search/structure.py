@@ -19,6 +19,7 @@ from surrogate.log_density.parameters import Division, Structure, SurrogateParam
 from surrogate.log_density.search.common_scales import choose_common_scale
 from surrogate.log_density.search.couplings import EXPLAINED, choose_couplings
 from surrogate.log_density.search.peaks import choose_peaks
+from surrogate.log_density.search.transforms import choose_transform
 from surrogate.log_density.training import FitProblem
 from surrogate.problem.dataset import INFEASIBLE
 
@@ -232,7 +233,10 @@ def _best_neighbour(
 
 
 def _coupled(problem: FitProblem, best: SurrogateParameters, search: StructureSearch) -> SurrogateParameters:
-    """The parameters with a common scale and couplings where these are better, and the peaks beside them."""
+    """The parameters with a skew, a common scale or couplings where these are better, and the peaks beside them."""
+    best = choose_transform(problem, best)
+    if best.exact:
+        return best
     best = choose_common_scale(problem, best)
     if best.exact:
         return best
