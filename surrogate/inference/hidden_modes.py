@@ -20,6 +20,7 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 from surrogate.arrays import Array, Flags, Indices
+from surrogate.inference.hypothesis_space import STRAIGHT, HypothesisSpace
 from surrogate.samplers.mixture import Mixture
 
 __all__ = [
@@ -109,18 +110,21 @@ _ROUNDING = 1e-3  # largest rounding error of a squared distance in units of the
 
 @dataclass(frozen=True, eq=False)
 class Hypotheses:
-    """Hypothetical further modes, each a Gaussian with independent axes in unit coordinates.
+    """Hypothetical further modes, each a Gaussian with independent axes in coordinates of the unit cube.
+
+    Points t are in unit coordinates, in every method.
 
     Attributes:
-        centres: Centres, with shape (h, d).
+        centres: Centres, in the coordinates of ``space``, with shape (h, d).
         widths: Standard deviations along the axes, with shape (h, d).
         peaks: Log-likelihoods at the centres relative to the best known value, with shape (h,).
         open: Whether each hypothesis is not excluded by any evaluation, with shape (h,).
         period: Length of a turn of each coordinate, with shape (d,), infinite where it is not periodic; None if no
             coordinate is periodic.
-        seen_at: A feasible point of each, with shape (h, d); the centre if None.
+        seen_at: A feasible point t of each, with shape (h, d); the centre if None.
         slack: Share of the depth by which a hypothesis may exceed an observed value, see `tolerance`.
         reach: Largest distance from its centre, in sds, at which an evaluation may exclude a hypothesis.
+        space: The coordinates.
     """
 
     centres: Array
@@ -131,11 +135,12 @@ class Hypotheses:
     seen_at: Array | None = None
     slack: float = RELATIVE_SLACK
     reach: float = np.inf
+    space: HypothesisSpace = STRAIGHT
 
     @property
     def candidates(self) -> Array:
         """Points of the open hypotheses at which an evaluation may see them, with shape (number open, d)."""
-        return (self.centres if self.seen_at is None else self.seen_at)[self.open]
+        return self.space.inverse(self.centres[self.open]) if self.seen_at is None else self.seen_at[self.open]
 
     @property
     def share_open(self) -> float:
@@ -151,7 +156,7 @@ class Hypotheses:
             Log-likelihoods, with shape (number open, m), in O(h m d); by a product of matrices unless some modes are
             so narrow that its rounding would matter.
         """
-        centres, widths = self.centres[self.open], self.widths[self.open]
+        centres, widths, t = self.centres[self.open], self.widths[self.open], self.space.forward(t)
         turns = self.period is not None and bool(np.isfinite(self.period).any())
         if turns or _rounding(centres, widths, t) > _ROUNDING:
             square = self._square_by_axes(centres, widths, t)
@@ -219,12 +224,13 @@ def draw_hypotheses(
     period: Array | None = None,
     slack: float = RELATIVE_SLACK,
     reach: float = np.inf,
+    space: HypothesisSpace = STRAIGHT,
     count: int = 4000,
 ) -> Hypotheses:
     """Random hypotheses about a further mode, open where the surrogate is clearly below their peaks.
 
     Args:
-        known: Gaussian components of the known posterior, in unit coordinates.
+        known: Gaussian components of the known posterior, in the coordinates of ``space``.
         log_integral: Log integral of the known posterior over unit coordinates, relative to the best value.
         depth: Function that gives the predicted depth below the best value at points with shape (m, d); infinite where
             infeasibility is predicted; a mode with its centre there counts by the share of it that is feasible.
@@ -233,12 +239,15 @@ def draw_hypotheses(
         period: As `Hypotheses` has it.
         slack: Likewise.
         reach: Likewise.
+        space: The coordinates in which further modes are Gaussians.
         count: Number of hypotheses.
     """
-    centres = _draw_centres(known, support, rng, count)
-    widths, peaks = _draw_shapes(known, log_integral, rng, centres.shape)
-    drawn = Hypotheses(centres, widths, peaks, np.ones(count, dtype=bool), period, slack=slack, reach=reach)
-    return _feasible_ones(drawn, depth, support, rng)
+    t = _draw_centres(known, support, rng, count, space)
+    widths, peaks = _draw_shapes(known, log_integral, rng, t.shape)
+    peaks -= space.log_volume(t)
+    opened = np.ones(count, dtype=bool)
+    drawn = Hypotheses(space.forward(t), widths, peaks, opened, period, slack=slack, reach=reach, space=space)
+    return _feasible_ones(replace(drawn, seen_at=t), depth, support, rng)
 
 
 def _feasible_ones(
@@ -249,14 +258,16 @@ def _feasible_ones(
     The point is the centre or, where infeasibility is predicted, one draw of the mode, of which the border may leave a
     part.
     """
-    deep, low = depth(drawn.centres), np.zeros(len(drawn.open))
+    centres = drawn.centres if drawn.seen_at is None else drawn.seen_at
+    deep, low = depth(centres), np.zeros(len(drawn.open))
     cut = ~np.isfinite(deep)
     z = rng.standard_normal(drawn.centres.shape)
-    seen_at = np.where(cut[:, None], drawn.centres + drawn.widths * z, drawn.centres)
+    seen_at = centres.copy()
+    seen_at[cut] = drawn.space.inverse(drawn.centres[cut] + drawn.widths[cut] * z[cut])
     inside = ((seen_at >= support[0]) & (seen_at <= support[1])).all(1)
     low[cut] = 0.5 * (z[cut] ** 2).sum(1)
     if cut.any():
-        deep[cut] = depth(np.clip(seen_at[cut], *support))
+        deep[cut] = depth(np.clip(np.nan_to_num(seen_at[cut]), *support))
     higher = drawn.peaks - low > _limit(deep, RELATIVE_SLACK)
     return replace(drawn, seen_at=seen_at, open=drawn.open & inside & np.isfinite(deep) & higher)
 
@@ -273,13 +284,25 @@ def _draw_shapes(
     return np.exp(log_widths), log_mass - 0.5 * d * np.log(2.0 * np.pi) - log_widths.sum(1)
 
 
-def _draw_centres(known: Mixture, support: tuple[Array, Array], rng: np.random.Generator, count: int) -> Array:
-    """Centres with shape (count, d): a share `NEARBY_SHARE` about the known modes, others anywhere in the support."""
+def _draw_centres(
+    known: Mixture, support: tuple[Array, Array], rng: np.random.Generator, count: int, space: HypothesisSpace
+) -> Array:
+    """Centres t with shape (count, d): a share `NEARBY_SHARE` about the known modes, others anywhere in the support.
+
+    In coordinates that are not straight, half of the others are uniform there: a narrow strip of the support along an
+    end of a logarithm may be half of them.
+    """
     low, high = support
     centres = low + (high - low) * rng.random((count, len(low)))
-    nearby = known.widened(NEARBY).sample(int(NEARBY_SHARE * count), rng)
-    inside = np.flatnonzero(((nearby >= low) & (nearby <= high)).all(1))
-    centres[inside] = nearby[inside]
+    nearby = int(NEARBY_SHARE * count)
+    drawn = [known.widened(NEARBY).sample(nearby, rng)]
+    if not space.is_straight:
+        z = space.forward(centres)
+        least, most = z.min(0), z.max(0)
+        drawn.append(least + (most - least) * rng.random(((count - nearby) // 2, len(low))))
+    t = space.inverse(np.concatenate(drawn))
+    inside = np.flatnonzero(((t >= low) & (t <= high)).all(1))
+    centres[inside] = t[inside]
     return centres
 
 

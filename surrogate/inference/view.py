@@ -120,19 +120,23 @@ class View(Snapshot):
         rng = self.rng("importance", *purpose)
         return importance_sample(self.log_posterior, start, n, rng, known=self.conditionals)
 
+    def sample_equally(self, rng: np.random.Generator) -> Array:
+        """Draws of the surrogate posterior with equal weights, in unit coordinates, with shape (m, d)."""
+        return self.sample.x[rng.choice(len(self.sample.x), _MIXED, p=self.sample.weights)]
+
     @cached_property
     def known_modes(self) -> Mixture:
         """Gaussian components of the surrogate posterior, in unit coordinates."""
-        rng, sample = self.rng("known modes"), self.sample
-        return mixture_of(sample.x[rng.choice(len(sample.x), _MIXED, p=sample.weights)], rng)
+        rng = self.rng("known modes")
+        return mixture_of(self.sample_equally(rng), rng)
 
     @cached_property
     def modes_in_one_order(self) -> Mixture:
         """Components of the posterior as `known_modes`, of which images under proven exchanges count once."""
         if len(self.orders) == 1:
             return self.known_modes
-        rng, sample, data = self.rng("modes in one order"), self.sample, self.state.data
-        draws = sample.x[rng.choice(len(sample.x), _MIXED, p=sample.weights)]
+        rng, data = self.rng("modes in one order"), self.state.data
+        draws = self.sample_equally(rng)
         best = self.t[np.argmax(np.where(data.finite, data.y, -np.inf))]
         return mixture_of(Symmetry.about(self.orders, best, draws).forward(draws), rng)
 

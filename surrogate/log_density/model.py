@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -188,7 +188,8 @@ class ScalarLogDensity(LogDensityBase[SurrogateParameters]):
         if warp.couplings is not None and structure.peaks is None and warp.size == t.shape[1]:
             # the process fits them to all values, those of other modes among them
             warp = warp.with_couplings(fit_to_one_mode(warp.couplings, warp.single(t), y)[1])
-        return remainder(warp.forward(t), y, structure.peaks)
+        left = remainder(warp.forward(t), y, structure.peaks)
+        return None if left is None else replace(left, warp=warp)
 
     def conditional_mixture(
         self, t: Array, log_prior: Callable[[Array], Array], temperature: float = 1.0

@@ -15,6 +15,7 @@ from scipy.linalg import qr
 from scipy.special import gammaln
 
 from surrogate.arrays import Array, Flags
+from surrogate.log_density.coordinates.warps import InputWarp
 from surrogate.log_density.parameters import trend_size
 from surrogate.log_density.peaks import Peaks, monomials_of
 
@@ -42,12 +43,14 @@ class Remainder:
         hints: Which values lie above the quadratic, with shape (n,).
         error: Error of the quadratic near the best point, in nats.
         coefficients: Number of coefficients that the Gaussians have.
+        warp: Coordinates in which they are Gaussians; None for those of the points.
     """
 
     log_likelihood: Array
     hints: Flags
     error: float
     coefficients: int
+    warp: InputWarp | None = None
 
     def unseen(self, depth: Array) -> Array:
         """By how many nats a further mode must lie below a value at this depth to go unnoticed, with the same shape."""

@@ -22,10 +22,13 @@ from surrogate.inference.hidden_modes import (
     is_worth,
     tolerance,
 )
+from surrogate.inference.hypothesis_space import HypothesisSpace
 from surrogate.inference.setup import inner_box
+from surrogate.inference.trilateration import mixture_of
 from surrogate.inference.view import View
 from surrogate.log_density.parameters import trend_size
 from surrogate.log_density.remainder import Remainder
+from surrogate.samplers.mixture import Mixture
 
 __all__ = ["Hidden", "hypotheses_of", "known_of", "predicted_depth", "rest_of", "worthwhile_point"]
 
@@ -85,8 +88,7 @@ def worthwhile_point(
 
 def known_of(view: View) -> Known:
     """What is known of the posterior, which decides how long further modes are looked for."""
-    modes = view.modes_in_one_order
-    rest, one = rest_of(view), trend_size(view.d)
+    modes, rest, one = view.once(_modes), rest_of(view), trend_size(view.d)
     coefficients = one if len(modes.weights) == 1 else 0
     if rest is not None and rest.coefficients > one:
         coefficients = rest.coefficients
@@ -113,10 +115,25 @@ def _remainder(view: View) -> Remainder | None:
     return view.model.remainder(view.t[finite], view.state.data.y[finite])
 
 
+def _space(view: View) -> HypothesisSpace:
+    """The coordinates in which further modes are Gaussians: those in which the known ones are, if they are known."""
+    rest = rest_of(view)
+    return HypothesisSpace.of(None if rest is None else rest.warp)
+
+
+def _modes(view: View) -> Mixture:
+    """Components of the posterior in these coordinates."""
+    space = view.once(_space)
+    if space.is_straight:
+        return view.modes_in_one_order
+    rng = view.rng("hidden", "modes")
+    return mixture_of(space.forward(view.sample_equally(rng)), rng)
+
+
 def _open_hypotheses(view: View) -> Hypotheses:
-    data, rest = view.state.data, rest_of(view)
+    data, rest, space = view.state.data, rest_of(view), view.once(_space)
     hypotheses = draw_hypotheses(
-        view.known_modes,
+        view.known_modes if space.is_straight else view.once(_modes),
         _log_mass(view),
         _random_depth(view),
         inner_box(view.setup, view.window),
@@ -124,6 +141,7 @@ def _open_hypotheses(view: View) -> Hypotheses:
         period=_period(view),
         slack=_slack(view),
         reach=_reach(view),
+        space=space,
     )
     depth = np.full(len(data), np.inf)
     depth[data.finite] = data.y_max - (data.y[data.finite] if rest is None else rest.log_likelihood)
@@ -138,7 +156,7 @@ def _slack(view: View) -> float:
     110 instead of 84 and 74, all right.
     """
     modes = view.modes_in_one_order
-    if view.d < BENT_FROM or count_modes(modes) == 1:
+    if view.d < BENT_FROM or count_modes(modes) == 1 or not view.once(_space).is_straight:
         return RELATIVE_SLACK
     finite, data = view.state.data.finite, view.state.data
     t = view.images(view.window.unrolled(view.t)[finite])

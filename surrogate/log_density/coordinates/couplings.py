@@ -16,6 +16,7 @@ Coupling = tuple[str, int, int]
 
 STEEPEST = 6.0
 """Largest absolute log scale; a funnel has no evaluations beyond a factor of 400 from which to learn."""
+_MISSED = 1e-6  # relative error of a coordinate from which an inverse is not found
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +27,8 @@ class Couplings:
     width that grows exponentially with i. All couplings act on the original coordinates, so in a chain, where each
     coordinate follows the previous one, every link has separate coefficients: B, and also L if the source is itself a
     target (this shifts the centre of its parabola; otherwise a quadratic of z already describes such a shift). They are
-    affine couplings of a fixed form, see Dinh, Sohl-Dickstein & Bengio (2017), arXiv:1605.08803. Because the
-    log-density is modelled and the sampler stays in the original coordinates, neither an inverse nor a Jacobian is
-    needed.
+    affine couplings of a fixed form, see Dinh, Sohl-Dickstein & Bengio (2017), arXiv:1605.08803. The log-density is
+    modelled and the sampler stays in the original coordinates, so that neither needs an inverse or a Jacobian.
 
     Attributes:
         bend: B with shape (d, d), zero where there is no coupling.
@@ -130,6 +130,22 @@ class Couplings:
     def forward(self, w: Array) -> Array:
         """Coupled coordinates z of points w, both with shape (n, d)."""
         return self._parts(w)[3]
+
+    def inverse(self, z: Array) -> Array:
+        """Points w of coupled coordinates z, both with shape (n, d); NaN where d steps do not find one.
+
+        Without cycles, in which a coordinate acts on itself through others, each step finds one more coordinate.
+        """
+        s = z
+        for _ in range(z.shape[1]):
+            with np.errstate(over="ignore", invalid="ignore"):
+                stretch = np.exp(np.clip(s @ self.scale, -STEEPEST, STEEPEST))
+                s = z * stretch + self.offset + s @ self.linear + s**2 @ self.bend
+        w: Array = s @ np.linalg.inv(self.frame) + self.centre
+        with np.errstate(over="ignore", invalid="ignore"):
+            missed = ~(np.abs(self.forward(w) - z) < _MISSED * (1.0 + np.abs(z))).all(1)
+        w[missed] = np.nan
+        return w
 
     def columns(self, w: Array, slope: Array) -> tuple[Array, Array]:
         """Derivatives of a function f(z) with respect to each bend and each scale, active or not.

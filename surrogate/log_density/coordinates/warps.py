@@ -148,6 +148,33 @@ class InputWarp:
         coupled = self.couplings.forward(out[:, :d])
         return coupled if out.shape[1] == d else np.concatenate([coupled, out[:, d:]], 1)
 
+    @property
+    def is_invertible(self) -> bool:
+        """Whether each warped point is that of one point: no parameter is folded or a circle, and none symmetric."""
+        return bool((self.kinds < CIRCLE).all()) and self.symmetry is None
+
+    def inverse(self, w: Array) -> Array:
+        """Points t of warped coordinates, both with shape (m, d); NaN where couplings have no inverse.
+
+        Raises:
+            ValueError: If the warp is not invertible.
+        """
+        if not self.is_invertible:
+            msg = "a warp with folds, circles or a symmetry has no inverse"
+            raise ValueError(msg)
+        single = w if self.couplings is None else self.couplings.inverse(w)
+        low, high = self.ends
+        out = single.copy()
+        for j, kind in enumerate(self.kinds):
+            q = single[:, j]
+            if kind == 1:
+                out[:, j] = low[j] + np.exp(q)
+            elif kind == 2:
+                out[:, j] = high[j] - np.exp(-q)
+            elif kind == 3:
+                out[:, j] = low[j] + (high[j] - low[j]) / (1.0 + np.exp(-q))
+        return out
+
     def single(self, t: Array) -> Array:
         """Warped coordinates without couplings, with shape (m, size)."""
         t = t if self.symmetry is None else self.symmetry.forward(t)
