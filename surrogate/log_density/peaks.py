@@ -80,6 +80,11 @@ class Peaks:
         names = ("constants", "linear", "quadratic")
         return Peaks(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
 
+    def without(self, k: int) -> Peaks:
+        """All peaks but the k-th."""
+        kept = np.arange(len(self)) != k
+        return Peaks(self.constants[kept], self.linear[kept], self.quadratic[kept])
+
     def like(self, k: int, w: Array, value: float) -> Peaks:
         """One peak of the shape of the k-th, at w with shape (e,), where it has a given value."""
         quadratic = self.quadratic[k : k + 1]

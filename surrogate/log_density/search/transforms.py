@@ -27,6 +27,7 @@ from surrogate.samplers.mixture import fit_mixture
 
 __all__ = ["choose_transform"]
 
+Map = Skew | Couplings
 
 _MOST = 10  # number of parameters above which there are too many maps
 _TRIED = 6  # maps that are fitted with several Gaussians
@@ -62,13 +63,13 @@ def choose_transform(problem: FitProblem, present: SurrogateParameters) -> Surro
             peaks, found, error = fit_transformed(Peaks.of_mixture(mixture), transform, w, y, weight)
             enough = len(w) >= len(peaks) * trend_size(problem.d) + len(found.vector) + _SPARE
             if error < _EXACT and enough and not (isinstance(found, Skew) and found.is_line):
-                fitted = _fitted(problem, peaks, found, warp)
+                fitted = _fitted(problem, *_without_spare(peaks, found, w, y), warp)
                 if fitted.exact:
                     return fitted
     return present
 
 
-def _maps(wide: Array, warp: InputWarp) -> Iterator[Skew | Couplings]:
+def _maps(wide: Array, warp: InputWarp) -> Iterator[Map]:
     """All maps with one coefficient, or two, that change nothing yet, in units of the draws."""
     centre, sd = wide.mean(0), np.maximum(wide.std(0), _THIN)
     d = len(centre)
@@ -80,7 +81,7 @@ def _maps(wide: Array, warp: InputWarp) -> Iterator[Skew | Couplings]:
             yield from (none.only([(kind, i, j)]) for j in range(d) if j != i)
 
 
-def _best_maps(w: Array, wide: Array, y: Array, weight: Array, warp: InputWarp) -> list[Skew | Couplings]:
+def _best_maps(w: Array, wide: Array, y: Array, weight: Array, warp: InputWarp) -> list[Map]:
     """The maps with which one Gaussian explains the values best, best first."""
     one = fit_mixture(wide, 1, generator(0, "peaks", 1))
     fits = [
@@ -89,7 +90,19 @@ def _best_maps(w: Array, wide: Array, y: Array, weight: Array, warp: InputWarp) 
     return [transform for transform, _ in sorted(fits, key=lambda fit: fit[1])[:_TRIED]]
 
 
-def _fitted(problem: FitProblem, peaks: Peaks, transform: Skew | Couplings, warp: InputWarp) -> SurrogateParameters:
+def _without_spare(peaks: Peaks, transform: Map, w: Array, y: Array) -> tuple[Peaks, Map]:
+    """The fewest of the peaks that explain the values as well, and the map."""
+    weight = 1.0 / (1.0 - y)
+    for k in range(len(peaks)):
+        others = peaks.without(k)
+        if len(others):
+            fewer, found, error = fit_transformed(others, transform, w, y, weight)
+            if error < _EXACT:
+                return _without_spare(fewer, found, w, y)
+    return peaks, transform
+
+
+def _fitted(problem: FitProblem, peaks: Peaks, transform: Map, warp: InputWarp) -> SurrogateParameters:
     """Parameters of a surrogate whose mean is the sum of the peaks in these coordinates."""
     if isinstance(transform, Couplings):
         warp = warp.with_couplings(transform)
