@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
+from surrogate.log_density.coordinates.couplings import Couplings
 from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.log_density.parameters import trend_size
-from surrogate.log_density.peaks import Peaks, fit_peaks
+from surrogate.log_density.peaks import Peaks, fit_peaks, fit_transformed
 from surrogate.samplers.mixture import Mixture
 
 
@@ -70,3 +71,18 @@ def test_peaks_are_concave_whatever_the_values():
     w = rng.random((40, 2))
     found = fit_peaks(Peaks.of_mixture(mixture_of(2)), w, 5.0 * (w**2).sum(1), np.ones(40))
     assert (np.linalg.eigvalsh(found.quadratic) < 0.0).all()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_map_is_fitted_together_with_the_peaks(number):
+    """A bend of the first coordinate by the second, from none to the true one."""
+    mixture, rng = mixture_of(2, number), np.random.default_rng(3)
+    none = Couplings.none(np.full(2, 0.5), np.eye(2)).only([("bend", 1, 0)])
+    w = mixture.sample(40 * number, rng) - np.array([0.0, 0.1])
+    true = none.at(np.array([1.5]))
+    y = mixture.log_density(true.forward(w))
+    weight = 1.0 / (1.0 + y.max() - y)
+    peaks, found, error = fit_transformed(Peaks.of_mixture(mixture), none, w, y - y.max(), weight)
+    assert error < 1e-9
+    np.testing.assert_allclose(found.vector, true.vector, rtol=1e-6)
+    np.testing.assert_allclose(peaks.log_sum(found.forward(w)), y - y.max(), atol=1e-6)

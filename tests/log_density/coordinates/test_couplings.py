@@ -120,3 +120,19 @@ def test_derivatives_are_refused():
     warp = InputWarp(np.zeros(D, dtype=np.int64), np.zeros(D), np.ones(D)).with_couplings(some())
     with pytest.raises(ValueError, match="couplings"):
         warp.slopes(points())
+
+
+@pytest.mark.parametrize("c", [some(), some(3), empty()], ids=["chain", "another", "none"])
+def test_the_inverse_of_a_chain_leads_back(c):
+    np.testing.assert_allclose(c.inverse(c.forward(points())), points(), atol=1e-9)
+
+
+def test_points_without_an_inverse_are_nan():
+    """A coordinate that bends along another, which bends along the first: d steps find no point, or the right one."""
+    cycle = empty().only([("bend", 0, 1), ("bend", 1, 0)])
+    cycle = cycle.at(np.full(len(cycle.vector), 0.8))
+    z = cycle.forward(points())
+    back = cycle.inverse(z)
+    found = np.isfinite(back).all(1)
+    assert not found.all()
+    np.testing.assert_allclose(cycle.forward(back[found]), z[found], atol=1e-4)

@@ -142,3 +142,39 @@ def test_a_half_line_has_no_middle(low, high, kinds):
 def test_a_circle_is_not_folded():
     warp = InputWarp.identity(np.zeros(1), np.ones(1), np.ones(1, dtype=bool))
     assert warp.possible_folds(0) == ()
+
+
+@pytest.mark.parametrize("kinds", [[0, 0, 0, 0], [1, 2, 1, 3], [3, 3, 0, 2]])
+def test_the_inverse_of_a_warp_leads_back(kinds):
+    warp = InputWarp(np.array(kinds), LOW, HIGH)
+    t = LOW + np.random.default_rng(0).random((20, 4)) * np.minimum(HIGH - LOW, 5.0)
+    assert warp.is_invertible
+    np.testing.assert_allclose(warp.inverse(warp.forward(t)), t, rtol=1e-9, atol=1e-12)
+
+
+def test_folds_have_no_inverse():
+    warp = InputWarp(np.array([FOLDS[0], 0, 0, 0]), LOW, HIGH)
+    with pytest.raises(ValueError, match="a warp with folds, circles or a symmetry has no inverse"):
+        warp.inverse(np.zeros((1, 4)))
+
+
+def test_the_end_of_a_logarithm_may_lie_beyond_the_support():
+    plain = InputWarp.identity(LOW, HIGH)
+    t = np.array([[0.0, 3.0, 1.0, 5e-4]])
+    below, above = plain.with_end(0, -1.5), plain.with_end(1, 7.0)
+    np.testing.assert_allclose(below.forward(t)[0, 0], np.log(1.5))
+    np.testing.assert_allclose(above.forward(t)[0, 1], -np.log(4.0))
+    np.testing.assert_allclose(below.slopes(t)[0, 0], 1.0 / 1.5)
+    np.testing.assert_allclose(below.inverse(below.forward(t)), t)
+    assert (below.n_shifted, plain.n_shifted) == (1, 0)
+
+
+def test_a_shifted_end_is_lost_with_its_logarithm_alone():
+    shifted = InputWarp.identity(LOW, HIGH).with_end(0, -1.5)
+    other = shifted.kinds.copy()
+    other[1] = INPUT_WARPS.index("log")
+    assert shifted.with_kinds(other).ends[0, 0] == -1.5
+    assert shifted.plain.n_shifted == 0
+    assert shifted.plain.with_kinds(shifted.kinds).ends[0, 0] == LOW[0]
+    assert not shifted.same(shifted.plain.with_kinds(shifted.kinds))
+    assert shifted.same(InputWarp.identity(LOW, HIGH).with_end(0, -1.5))
