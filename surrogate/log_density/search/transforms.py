@@ -2,7 +2,7 @@
 
 Modes that are bent, stretched or skewed alike are Gaussians in the same coordinates. None of them is known well enough
 alone, and with the coordinates of another one no sum of Gaussians explains the values. So coordinates and Gaussians are
-fitted together, for each of the few maps that fit best with one Gaussian. Only an exact fit counts.
+fitted together, for the maps that fit best with one Gaussian less. Only an exact fit counts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ __all__ = ["choose_transform"]
 Map = Skew | Couplings
 
 _MOST = 10  # number of parameters above which there are too many maps
-_TRIED = 6  # maps that are fitted with several Gaussians
+_TRIED = 6  # maps that are fitted in full; with each further Gaussian half of them, at least these
+_LEAST = 2
 _NUMBERS = range(1, 5)  # of Gaussians
 _ROUNDS = 12  # steps of the fits that compare maps
 _SPARE = 4  # values in excess of all coefficients
@@ -50,7 +51,7 @@ def choose_transform(problem: FitProblem, present: SurrogateParameters) -> Surro
         present: The fitted surrogate.
     """
     warp, draws, y = present.structure.warp.plain, problem.draws, problem.y
-    noisy = problem.data.noise.any() or present.hyper.log_noise is not None
+    noisy = problem.data.noise.any()  # undeclared noise may be what other coordinates explain
     if draws is None or noisy or problem.temperature != 1.0 or problem.d > _MOST or (warp.kinds == CIRCLE).any():
         return present
     w, wide, weight = warp.single(problem.t[problem.rows]), warp.single(draws), 1.0 / (1.0 - y)
@@ -58,6 +59,7 @@ def choose_transform(problem: FitProblem, present: SurrogateParameters) -> Surro
     for number in _NUMBERS:
         if len(w) < number * trend_size(problem.d) + _SPARE:
             break
+        errors = []
         for transform in maps:
             mixture = fit_mixture(transform.forward(wide), number, generator(0, "peaks", number))
             peaks, found, error = fit_transformed(Peaks.of_mixture(mixture), transform, w, y, weight)
@@ -66,6 +68,8 @@ def choose_transform(problem: FitProblem, present: SurrogateParameters) -> Surro
                 fitted = _fitted(problem, *_without_spare(peaks, found, w, y), warp)
                 if fitted.exact:
                     return fitted
+            errors.append(error)
+        maps = [maps[k] for k in np.argsort(errors, kind="stable")[: max(_LEAST, len(maps) // 2)]]
     return present
 
 
