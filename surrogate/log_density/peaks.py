@@ -6,6 +6,7 @@ the share of peak k. Given a first fit, the trend of the process is therefore li
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -21,13 +22,14 @@ from surrogate.samplers.mixture import Mixture
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Peaks", "Transform", "fit_peaks", "fit_transformed", "monomials_of"]
+__all__ = ["Peaks", "Transform", "first_gains", "fit_peaks", "fit_transformed", "monomials_of"]
 
 
 _ROUNDS = 60  # steps of a fit
 _DAMPING = 1e-3  # of its first step, relative to the curvature along each coefficient
 _LEAST_DAMPING, _MOST_DAMPING = 1e-12, 1e8
 _DONE = 1e-10  # relative decrease of the misfit below which a fit ends
+_COLLINEAR = 1e-9  # relative singular value below which coefficients of a map change nothing
 _FLAT = 1e-6  # least curvature of a peak, relative to its largest one
 
 
@@ -175,7 +177,14 @@ def fit_peaks(start: Peaks, w: Array, y: Array, weight: Array) -> Peaks:
 
 
 def fit_transformed(
-    start: Peaks, transform: T, w: Array, y: Array, weight: Array, *, rounds: int = _ROUNDS
+    start: Peaks,
+    transform: T,
+    w: Array,
+    y: Array,
+    weight: Array,
+    *,
+    rounds: int = _ROUNDS,
+    least_decrease: float = _DONE,
 ) -> tuple[Peaks, T, float]:
     """Peaks and the coordinates in which they are Gaussians, fitted together like `fit_peaks`.
 
@@ -186,6 +195,7 @@ def fit_transformed(
         y: Values, with shape (n,).
         weight: Weights of the errors, with shape (n,).
         rounds: Largest number of steps.
+        least_decrease: Relative decrease of the misfit by a step below which there is no other.
 
     Returns:
         The peaks, the map, and the root mean square of the weighted errors.
@@ -206,9 +216,30 @@ def fit_transformed(
             break
         decrease, state = 1.0 - tried.misfit / state.misfit, tried
         damping = max(0.2 * damping, _LEAST_DAMPING)
-        if decrease < _DONE or state.misfit == 0.0:
+        if decrease < least_decrease or state.misfit == 0.0:
             break
     return state.peaks, state.transform, float(np.sqrt(state.misfit / len(y)))
+
+
+def first_gains(peaks: Peaks, transforms: Sequence[T], w: Array, y: Array, weight: Array) -> Array:
+    """How much each map lowers the misfit of peaks to first order, with shape (m,); O(n p^2) and O(n p k) for each.
+
+    Args:
+        peaks: Peaks fitted to the values.
+        transforms: Maps that change nothing yet.
+        w: Points, with shape (n, e).
+        y: Values, with shape (n,).
+        weight: Weights of the errors, with shape (n,).
+    """
+    state = _Sum.start(peaks, _Unchanged(), w, y, weight)
+    basis, _ = np.linalg.qr(state.jacobian())
+    left, gains = state.error - basis @ (basis.T @ state.error), []
+    for transform in transforms:
+        columns = transform.jacobian(w, state.slope())
+        columns = columns - basis @ (basis.T @ columns)
+        found = columns @ np.linalg.lstsq(columns, left, rcond=_COLLINEAR)[0]
+        gains.append(float(found @ found))
+    return np.array(gains)
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,17 +296,23 @@ class _Sum(Generic[T]):
         """Sum of the squared errors; NaN where there is no transformed coordinate."""
         return float(self.error @ self.error)
 
+    @cached_property
+    def shares(self) -> Array:
+        """Shares of the peaks times the weights, with shape (n, k)."""
+        return np.exp(self.values - _log_sum(self.values)[:, None]) * self.weight[:, None]
+
     def jacobian(self) -> Array:
         """Derivatives of the weighted sum with respect to all coefficients, those of the map last."""
-        share = np.exp(self.values - _log_sum(self.values)[:, None])
-        weighted = share * self.weight[:, None]
-        of_peaks = (weighted[:, :, None] * self.monomials[:, None]).reshape(len(self.u), -1)
+        of_peaks = (self.shares[:, :, None] * self.monomials[:, None]).reshape(len(self.u), -1)
         if not len(self.transform.vector):
             return of_peaks
+        return np.concatenate([of_peaks, self.transform.jacobian(self.w, self.slope())], 1)
+
+    def slope(self) -> Array:
+        """Derivatives of the weighted sum with respect to the transformed coordinates, with shape (n, e)."""
         peaks = _of_coefficients(self.coefficients, self.u.shape[1])
         slopes = peaks.linear + 2.0 * np.einsum("ni,kij->nkj", self.u, peaks.quadratic)
-        slope = np.einsum("nk,nkj->nj", weighted, slopes) @ self.whitening.forward.T
-        return np.concatenate([of_peaks, self.transform.jacobian(self.w, slope)], 1)
+        return np.einsum("nk,nkj->nj", self.shares, slopes) @ self.whitening.forward.T
 
     def moved(self, step: Array) -> _Sum[T]:
         """The sum after a step of all coefficients."""
