@@ -96,7 +96,7 @@ def choose_transform(problem: FitProblem, present: SurrogateParameters) -> Surro
     """The current parameters, or those with a skew, a bend or a scale in which Gaussians explain all values.
 
     A search takes 0.1 CPU seconds for 60 points in five dimensions. Two bent mixtures in four and five dimensions,
-    which had used up 160 evaluations without a claim, are explained from 45 and 73 evaluations on.
+    which had used up 160 evaluations without a claim, are explained from 45 and 59 evaluations on.
 
     Args:
         problem: Data of the current fit, without derivatives; its draws show where the Gaussians are.
