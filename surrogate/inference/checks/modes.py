@@ -20,7 +20,7 @@ from surrogate.inference.view import View
 __all__ = ["Modes", "fruitless_rounds", "is_surprise", "patience"]
 
 
-_MOST = 6  # probes per parameter after which the search ends in any case
+_MOST = 6  # probes per parameter that is learned after which the search ends in any case
 _DRAWS = 4000  # draws of the posterior, enough for a mixture of eight components in sixty dimensions
 _ROUND = 2  # probes per round: one at the most likely place, and one in case that is wrong
 _CLOSER = 0.8  # factor by which a round must reduce the smallest radius to count as progress
@@ -46,7 +46,7 @@ class Modes:
     def look(self, view: View) -> Finding:
         """Requests probes, and reports the smallest radius of an unexplained point, infinite if there is none."""
         setup, state, model = view.setup, view.state, view.model
-        if setup.knows_width or max(0, state.explored - holes_to_fill(setup)) >= _MOST * view.d:
+        if setup.knows_width or max(0, state.explored - holes_to_fill(setup)) >= _MOST * setup.n_learned:
             return Finding(view.nowhere, numbers=self.columns)
         rng, sample, finite = copy.deepcopy(view.exploration.rng), view.sample, state.data.finite
         t, y = view.window.unrolled(view.t)[finite], state.data.y[finite]
@@ -61,7 +61,7 @@ class Modes:
             inner_box(setup, view.window),
             rng,
             noise=view.noise[finite],
-            count=0 if _fruitless_rounds(view) >= patience(view.d) else _ROUND,
+            count=0 if _fruitless_rounds(view) >= patience(setup.n_learned) else _ROUND,
             rest=rest,
         )
         if rest is not None and rest.hints.any():  # a mode is certain, however improbable it was
@@ -115,6 +115,10 @@ def patience(d: int) -> int:
     """Number of rounds without progress after which the search gives up, max(2, d - 1).
 
     On three unequal modes in five dimensions, four rounds found as much as an unlimited search with 30 probes.
+
+    Args:
+        d: Number of parameters that are learned: of a simulator's, those on which its outputs depend, as the best
+            values of the others are known wherever it was called.
     """
     return max(2, d - 1)
 

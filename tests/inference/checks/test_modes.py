@@ -1,11 +1,15 @@
 import numpy as np
 import pytest
 
+import surrogate
 from surrogate.inference.checks import modes
 from surrogate.inference.checks.hidden import Hidden
 from surrogate.inference.checks.modes import Modes, fruitless_rounds, is_surprise
 from surrogate.inference.findings import Finding
+from surrogate.inference.loop import PosteriorLoop
+from surrogate.inference.setup import Setup
 from surrogate.inference.trilateration import Search
+from surrogate.problem.target import Posterior
 
 
 @pytest.mark.parametrize(
@@ -41,3 +45,29 @@ def test_unexplained_points_are_followed_only_where_a_mode_is_probable(armed, mo
     monkeypatch.setattr(modes, "search", lambda *_, **__: Search(probes, probes[:1], 1, nearest))
     found = {Hidden.name: Finding(armed.nowhere, numbers={"hidden": probability})}
     assert len(Modes().look(armed.replace(findings=found)).points) == count
+
+
+def compare(outputs, parameters):
+    """Log-likelihood of four outputs, all of which were measured as zero, with sds that only it knows."""
+    sd = np.array([parameters[f"sd{i}"] for i in range(4)])
+    return float(-0.5 * ((outputs / sd) ** 2).sum() - np.log(sd).sum())
+
+
+def test_patience_is_that_of_the_parameters_on_which_outputs_depend(monkeypatch):
+    """Two of six: after three rounds without progress no further probes are asked for, and after one they are."""
+    prior = {"a": (-1.0, 1.0), "b": (-1.0, 1.0), **{f"sd{i}": (0.5, 1.0) for i in range(4)}}
+    simulate = lambda a, b: np.array([a, b, a * b, a + b**2])  # noqa: E731
+    target = surrogate.Observables(simulate, compare, slow=["a", "b"])
+    posterior = Posterior(target, prior)
+    loop = PosteriorLoop(Setup(posterior.prior, particles=200, observables=target.bound(tuple(prior))))
+    state = loop.init(1)
+    x = loop.ask(state)
+    view = loop.view(loop.tell(state, x, [posterior.evaluate(point) for point in x]))
+    counts = []
+    monkeypatch.setattr(
+        modes, "search", lambda *_, count, **__: counts.append(count) or Search(view.nowhere, view.nowhere)
+    )
+    for rounds in (1, 3):
+        monkeypatch.setattr(modes, "_fruitless_rounds", lambda _, rounds=rounds: rounds)
+        Modes().look(view)
+    assert counts == [2, 0]
