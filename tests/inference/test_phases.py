@@ -26,7 +26,6 @@ class Signals:
     batch: float = 0.01
     moved: float = 0.001
     ess: float = 3000.0
-    of_outputs: bool = False
     thresholds: Thresholds = field(default_factory=Thresholds)
 
     def findings(self, monkeypatch):
@@ -39,7 +38,6 @@ class Signals:
             spread=SimpleNamespace(bulk=self.spread, warm=self.warm, log_evidence=self.log_evidence),
             sample=SimpleNamespace(ess=self.ess),
             inflation=1.0,
-            learns_outputs=self.of_outputs,
         )
         judged = ("effective size", "spread", "batch error", "moved")
         return [check.look(view) for check in CHECKS if check.phases == SIGNALS and check.name in judged]
@@ -168,15 +166,3 @@ def test_without_confirmation_a_run_ends_once_all_checks_agree_and_the_last_batc
     assert moving.reason == "the last batch moved the posterior by 10 nats (limit 0.02)"
     wrong = replace(GOOD, batch=2.0)
     assert next_verdict(Phase.LEARN, wrong.findings(monkeypatch), confirm=False).phase is Phase.LEARN
-
-
-def test_a_spread_of_up_to_twice_its_limit_does_not_refute_a_claim_of_learned_outputs(verdict):
-    """Its quantile over paths is no more certain than that; the sd of the log evidence must stay below its limit."""
-    above = replace(GOOD, spread=1.9 * GOOD.thresholds.spread)
-    assert verdict(above, Phase.ARMED).phase is Phase.LEARN
-    of_outputs = replace(above, of_outputs=True)
-    assert verdict(of_outputs, Phase.ARMED).phase is Phase.DONE
-    assert verdict(of_outputs).phase is Phase.LEARN
-    far = replace(of_outputs, spread=2.1 * GOOD.thresholds.spread)
-    unsure = replace(of_outputs, log_evidence=1.1 * GOOD.thresholds.log_evidence)
-    assert verdict(far, Phase.ARMED).phase is verdict(unsure, Phase.ARMED).phase is Phase.LEARN

@@ -12,14 +12,6 @@ from surrogate.inference.view import View
 __all__ = ["Spread"]
 
 
-_TOLERATED = 2.0
-"""Times the limits that do not refute a claim of a surrogate of outputs made one batch ago.
-
-The errors that it states are right, and a quantile of 64 paths at 300 draws is uncertain by more than this: at twelve
-sets of paths and draws of one surrogate near the end of a run it was from 0.02 to 0.1.
-"""
-
-
 class Spread:
     """Requires that the posteriors of joint paths agree with that of the mean, by re-weighting one set of draws.
 
@@ -52,7 +44,5 @@ class Spread:
         if not failing:
             return Finding(view.nowhere, Claim.STANDS, "", numbers, grounds=grounds)
         name, (value, limit) = max(failing.items(), key=lambda item: item[1][0] / item[1][1])
-        reason, excess = f"{name} {value:.2g} above {limit:g}", value / limit
-        tolerated = view.learns_outputs and excess < _TOLERATED and view.spread.log_evidence < limits.log_evidence
-        claim = Claim.TOLERATED if tolerated else Claim.REFUTED
-        return Finding(view.nowhere, claim, reason, numbers, excess, grounds)
+        reason = f"{name} {value:.2g} above {limit:g}"
+        return Finding(view.nowhere, Claim.REFUTED, reason, numbers, value / limit, grounds)
