@@ -37,6 +37,7 @@ __all__ = ["Emulator", "conclude", "conclude_at_once"]
 
 
 _BRIDGE = 20_000  # draws of the chain that a second estimate of the evidence uses
+_FEW = 100  # effective size of a sample up to which it makes poor starting points
 _INDEPENDENT = 0.2  # effective share of a known mixture from which its draws take the place of a chain
 _MORE = 1.1  # factor on the number of these draws, lest fewer are effective than asked for
 
@@ -264,10 +265,9 @@ def _chain(view: View, sample: ImportanceSample, n_samples: int, max_seconds: fl
         n = int(_MORE * n_samples * len(sample.x) / sample.ess)
         return independent_chain(view.importance_sample(n, "chain"), n_samples, view.rng("chain"))
     rng = view.rng("final")
-    start = _walkers(sample, max(WALKERS, 4 * view.d), rng) if sample.ess > 100 else view.draws.posterior
     return sample_ensemble(
         view.log_posterior,
-        view.window.unrolled(start),
+        view.window.unrolled(_start(view, sample, rng)),
         rng=rng,
         ess=n_samples,
         max_seconds=max_seconds,
@@ -285,6 +285,19 @@ def _in_random_orders(view: View, t: Array) -> Array:
         return t
     chosen = view.rng("orders").integers(len(view.orders), size=len(t))
     return np.take_along_axis(t, view.orders[chosen], 1)
+
+
+def _start(view: View, sample: ImportanceSample, rng: np.random.Generator) -> Array:
+    """Points of finite density to start from: draws of the sample, or the view's own if few of the sample's differ.
+
+    The last evaluations may have shown that most of the view's draws are infeasible.
+    """
+    if sample.ess <= _FEW:
+        draws = view.draws.posterior
+        possible = draws[np.isfinite(view.log_posterior(draws))]
+        if len(possible) >= 4 * view.d:
+            return possible
+    return _walkers(sample, max(WALKERS, 4 * view.d), rng)
 
 
 def _walkers(sample: ImportanceSample, n: int, rng: np.random.Generator) -> Array:
