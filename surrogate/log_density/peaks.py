@@ -22,7 +22,7 @@ from surrogate.samplers.mixture import Mixture
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Peaks", "Transform", "first_gains", "fit_peaks", "fit_transformed", "monomials_of"]
+__all__ = ["Peaks", "Transform", "depth_weights", "first_gains", "fit_peaks", "fit_transformed", "monomials_of"]
 
 
 _ROUNDS = 60  # steps of a fit
@@ -327,6 +327,11 @@ class _Sum(Generic[T]):
         forward = self.whitening.forward
         unwhitened = Whitening(-self.whitening.centre @ forward, self.whitening.backward, forward)
         return _concave(_of_coefficients(self.coefficients, self.u.shape[1])).whitened(unwhitened)
+
+
+def depth_weights(y: Array) -> Array:
+    """Weights of values y <= 0, which fall with their depth: a peak is not exactly Gaussian far out."""
+    return 1.0 / (1.0 - y)
 
 
 def monomials_of(u: Array) -> Array:

@@ -11,7 +11,7 @@ from surrogate.arrays import Array
 from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.log_density.fit import fit_structure
 from surrogate.log_density.parameters import Structure, SurrogateParameters, relevant_depth, trend_size
-from surrogate.log_density.peaks import Peaks, fit_peaks, fit_transformed
+from surrogate.log_density.peaks import Peaks, depth_weights, fit_peaks, fit_transformed
 from surrogate.log_density.remainder import remainder
 from surrogate.log_density.search.couplings import EXPLAINED
 from surrogate.log_density.training import FitProblem
@@ -87,7 +87,7 @@ def _one_more(problem: FitProblem, structure: Structure, draws: Array) -> Peaks 
     one = Mixture(np.ones(1), draws.mean(0)[None], Whitening.of(draws).backward.T[None])
     start = Peaks.of_mixture(one) if structure.peaks is None else structure.peaks
     kept = ~rest.hints
-    known = fit_peaks(start, w[kept], y[kept], _weights(y[kept]))
+    known = fit_peaks(start, w[kept], y[kept], depth_weights(y[kept]))
     main = int(known.values(w[kept])[np.argmax(y[kept])].argmax())
     return known.joined(known.like(main, w[best], float(rest.log_likelihood[best])))
 
@@ -98,7 +98,7 @@ def with_peaks_of(problem: FitProblem, structure: Structure) -> Structure:
     too_few = structure.peaks is None or len(t) <= (len(structure.peaks) - 1) * trend_size(warp.size)
     if structure.peaks is None or problem.temperature != 1.0 or too_few:
         return replace(structure, peaks=None)
-    weight = _weights(problem.y)
+    weight = depth_weights(problem.y)
     if warp.couplings is None or warp.size > problem.d:
         peaks = fit_peaks(structure.peaks, warp.forward(t), problem.y, weight)
     else:
@@ -125,8 +125,3 @@ def _determined(peaks: Peaks, w: Array) -> bool:
 def _evaluations(peaks: Peaks, w: Array) -> Array:
     """Numbers of the points w at which each peak dominates, in ascending order."""
     return np.sort(np.bincount(peaks.values(w).argmax(1), minlength=len(peaks)))
-
-
-def _weights(y: Array) -> Array:
-    """Weights of values, which fall with their depth: a peak is not exactly Gaussian far out."""
-    return 1.0 / (1.0 - y)

@@ -7,6 +7,7 @@ fitted together, for the maps that promise most. Only an exact fit counts.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -21,7 +22,7 @@ from surrogate.log_density.coordinates.warps import CIRCLE, InputWarp
 from surrogate.log_density.coordinates.whitening import Whitening
 from surrogate.log_density.fit import fit_structure
 from surrogate.log_density.parameters import Structure, SurrogateParameters, trend_size
-from surrogate.log_density.peaks import Peaks, first_gains, fit_peaks, fit_transformed
+from surrogate.log_density.peaks import Peaks, depth_weights, first_gains, fit_peaks, fit_transformed
 from surrogate.log_density.search.couplings import EXPLAINED
 from surrogate.log_density.training import FitProblem
 from surrogate.rng import generator
@@ -106,33 +107,41 @@ def choose_transform(problem: FitProblem, present: SurrogateParameters) -> Surro
     noisy = problem.data.noise.any()  # undeclared noise may be what other coordinates explain
     if draws is None or noisy or problem.temperature != 1.0 or problem.d > _MOST or (warp.kinds == CIRCLE).any():
         return present
-    units, weight = _Units.of(warp, draws), 1.0 / (1.0 - y)
+    units = _Units.of(warp, draws)
     s, wide = units.forward(problem.t[problem.rows]), units.forward(draws)
-    for number in _NUMBERS:
-        if len(y) < number * trend_size(problem.d) + _SPARE:
-            break
-        start = Peaks.of_mixture(fit_mixture(wide, number, generator(0, "peaks", number)))
-        straight = fit_peaks(start, s, y, weight)
-        gains = first_gains(straight, units.maps, s, y, weight)
-        for transform, begin in product((units.maps[k] for k in np.argsort(-gains)[:_TRIED]), (start, straight)):
-            peaks, found, error = fit_transformed(begin, transform, s, y, weight, least_decrease=_SLOW)
-            enough = len(y) >= len(peaks) * trend_size(problem.d) + len(found.vector) + _SPARE
-            if error < _EXACT and enough and not (isinstance(found, Skew) and found.is_line):
-                fitted = _fitted(problem, *_without_spare(peaks, found, s, y), units)
-                if fitted.exact:
-                    return fitted
+    for peaks, transform in _exact_fits(s, y, wide, units.maps):
+        fitted = _fitted(problem, peaks, transform, units)
+        if fitted.exact:
+            return fitted
     return present
 
 
-def _without_spare(peaks: Peaks, transform: Map, w: Array, y: Array) -> tuple[Peaks, Map]:
+def _exact_fits(s: Array, y: Array, wide: Array, maps: list[Map]) -> Iterator[tuple[Peaks, Map]]:
+    """Fits of one to four Gaussians together with a map that explain all values, the fewest Gaussians first.
+
+    Each of the most promising maps is fitted from two starts: Gaussians fitted to the draws, and to the values without
+    a map.
+    """
+    size, weight = trend_size(s.shape[1]), depth_weights(y)
+    for number in _NUMBERS:
+        if len(y) < number * size + _SPARE:
+            return
+        start = Peaks.of_mixture(fit_mixture(wide, number, generator(0, "peaks", number)))
+        straight = fit_peaks(start, s, y, weight)
+        gains = first_gains(straight, maps, s, y, weight)
+        for k, begin in product(np.argsort(-gains)[:_TRIED], (start, straight)):
+            peaks, found, error = fit_transformed(begin, maps[k], s, y, weight, least_decrease=_SLOW)
+            enough = len(y) >= len(peaks) * size + len(found.vector) + _SPARE
+            if error < _EXACT and enough and not (isinstance(found, Skew) and found.is_line):
+                yield _without_spare(peaks, found, s, y)
+
+
+def _without_spare(peaks: Peaks, transform: Map, s: Array, y: Array) -> tuple[Peaks, Map]:
     """The fewest of the peaks that explain the values as well, and the map."""
-    weight = 1.0 / (1.0 - y)
-    for k in range(len(peaks)):
-        others = peaks.without(k)
-        if len(others):
-            fewer, found, error = fit_transformed(others, transform, w, y, weight)
-            if error < _EXACT:
-                return _without_spare(fewer, found, w, y)
+    for k in range(len(peaks) if len(peaks) > 1 else 0):
+        fewer, found, error = fit_transformed(peaks.without(k), transform, s, y, depth_weights(y))
+        if error < _EXACT:
+            return _without_spare(fewer, found, s, y)
     return peaks, transform
 
 
