@@ -196,7 +196,11 @@ class SurrogateParameters:
         couplings = Couplings.of_array(arrays["warp/couplings"]) if "warp/couplings" in arrays else None
         low, high = arrays["warp/support"]
         symmetry = Symmetry.of_array(arrays["warp/symmetry"]) if "warp/symmetry" in arrays else None
-        warp = InputWarp(arrays["warp/kinds"], low, high, couplings, symmetry, arrays.get("warp/shifted"))
+        shifted = arrays.get("warp/shifted")
+        if shifted is not None and not (shifted.shape == (2, len(low)) and (shifted[0] < shifted[1]).all()):
+            msg = f"warp/shifted must be lower and upper ends with shape (2, {len(low)}), got shape {shifted.shape}"
+            raise ValueError(msg)
+        warp = InputWarp(arrays["warp/kinds"], low, high, couplings, symmetry, shifted)
         kernel, trend, *kind = map(str, arrays["names"])
         division = None
         if "division" in arrays:

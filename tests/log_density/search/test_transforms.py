@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -83,13 +85,23 @@ def test_saved_parameters_and_predictors_give_the_same_surrogate(name, d, number
     np.testing.assert_allclose([predictor(point) for point in t], model.mean(t), atol=1e-8)
 
 
+@pytest.mark.parametrize("change", [lambda a: a[:1], lambda a: a[::-1], lambda a: np.full_like(a, np.nan)])
+def test_damaged_ends_are_refused(change):
+    plain = SurrogateParameters.from_arrays(plain_fit(problem_of("bend", 2, 1)[0]).to_arrays())
+    warp = plain.structure.warp.with_end(0, -0.5)
+    arrays = replace(plain, structure=replace(plain.structure, warp=warp)).to_arrays()
+    assert SurrogateParameters.from_arrays(arrays).structure.warp.same(warp)
+    with pytest.raises(ValueError, match="warp/shifted must be lower and upper ends with shape"):
+        SurrogateParameters.from_arrays(arrays | {"warp/shifted": change(arrays["warp/shifted"])})
+
+
 def test_coefficients_of_couplings_follow_the_peaks():
     """Moved by a tenth, they return when peaks are fitted to the data."""
     problem, *_ = problem_of("bend", 3, 2)
     found = choose_transform(problem, plain_fit(problem)).structure
     couplings = found.warp.couplings
-    moved = Structure("rbf", "quadratic", 0.0, found.warp.with_couplings(couplings.at(1.1 * couplings.vector)))
-    fitted = with_peaks_of(problem, Structure(**{**vars(moved), "peaks": found.peaks}))
+    moved = replace(found, warp=found.warp.with_couplings(couplings.at(1.1 * couplings.vector)))
+    fitted = with_peaks_of(problem, moved)
     np.testing.assert_allclose(fitted.warp.couplings.vector, couplings.vector, rtol=1e-6)
 
 
