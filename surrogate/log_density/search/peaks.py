@@ -18,7 +18,7 @@ from surrogate.log_density.training import FitProblem
 from surrogate.rng import generator
 from surrogate.samplers.mixture import Mixture, fit_mixture
 
-__all__ = ["choose_peaks", "with_peaks_of"]
+__all__ = ["are_determined", "choose_peaks", "with_peaks_of"]
 
 
 _NUMBERS = (2, 3, 4)  # of peaks
@@ -106,12 +106,12 @@ def with_peaks_of(problem: FitProblem, structure: Structure) -> Structure:
         warp = warp.with_couplings(couplings)
     return (
         replace(structure, warp=warp, peaks=peaks)
-        if _determined(peaks, warp.forward(t))
+        if are_determined(peaks, warp.forward(t))
         else replace(structure, peaks=None)
     )
 
 
-def _determined(peaks: Peaks, w: Array) -> bool:
+def are_determined(peaks: Peaks, w: Array) -> bool:
     """Whether each peak but one dominates at more of the points w than a quadratic has coefficients.
 
     Of the last one a single point is enough: all others are known then, so that the next points go there. If each peak

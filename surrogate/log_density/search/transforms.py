@@ -24,6 +24,7 @@ from surrogate.log_density.fit import fit_structure
 from surrogate.log_density.parameters import Structure, SurrogateParameters, trend_size
 from surrogate.log_density.peaks import Peaks, depth_weights, first_gains, fit_peaks, fit_transformed
 from surrogate.log_density.search.couplings import EXPLAINED
+from surrogate.log_density.search.peaks import are_determined
 from surrogate.log_density.training import FitProblem
 from surrogate.rng import generator
 from surrogate.samplers.mixture import fit_mixture
@@ -133,7 +134,9 @@ def _exact_fits(s: Array, y: Array, wide: Array, maps: list[Map]) -> Iterator[tu
             peaks, found, error = fit_transformed(begin, maps[k], s, y, weight, least_decrease=_SLOW)
             enough = len(y) >= len(peaks) * size + len(found.vector) + _SPARE
             if error < _EXACT and enough and not (isinstance(found, Skew) and found.is_line):
-                yield _without_spare(peaks, found, s, y)
+                fewest, found = _without_spare(peaks, found, s, y)
+                if are_determined(fewest, found.forward(s)):
+                    yield fewest, found
 
 
 def _without_spare(peaks: Peaks, transform: Map, s: Array, y: Array) -> tuple[Peaks, Map]:
