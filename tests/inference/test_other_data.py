@@ -200,7 +200,7 @@ def test_data_that_say_nothing_about_most_parameters_need_few_calls(seed) -> Non
     assert np.ptp(joint.data.x[:, 2:], axis=0).max() < 1.0  # of a prior with a width of 20
     part = joint.compare_with(some("near"), seed=seed, n_samples=1000, refine=20)
     assert part.converged, part.status
-    assert len(part.data) <= 1.5 * len(joint.data)
+    assert len(part.data) <= 2 * len(joint.data)  # it ends once a batch has hardly moved the posterior
     grid = np.stack(np.meshgrid(np.linspace(0.0, 1.5, 401), np.linspace(-1.0, 2.0, 401)), -1).reshape(-1, 2)
     residual = np.stack(near(*grid.T), -1) - y["near"]
     log_likelihood = -0.5 * (residual**2 / covariance["near"]).sum(1)
