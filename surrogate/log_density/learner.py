@@ -22,6 +22,7 @@ from surrogate.problem.exchanges import proven
 __all__ = ["ScalarLearner"]
 
 
+_EXPANDED = 100.0  # depth, in units of an expanding output warp's scale, above which it says nothing of the values
 _FEW_EVALUATIONS = 25  # evaluations of the marginal likelihood for an open-minded surrogate, which only proposes points
 
 
@@ -57,7 +58,8 @@ class ScalarLearner:
         symmetry = self.symmetry(problem)
         if last is not None and _order(symmetry) != _order(last.structure.warp.symmetry):
             last, search = None, True
-        structure = with_peaks_of(problem, _symmetric(self.plain if last is None else last.structure, symmetry))
+        structure = self.plain if last is None else _bounded(last.structure, problem)
+        structure = with_peaks_of(problem, _symmetric(structure, symmetry))
         given_up = last is not None and structure.peaks is None and last.structure.peaks is not None
         fitted = fit_structure(
             problem,
@@ -92,6 +94,12 @@ class ScalarLearner:
 def _order(symmetry: Symmetry | None) -> int:
     """Number of images of a point."""
     return 1 if symmetry is None else len(symmetry.orders)
+
+
+def _bounded(structure: Structure, problem: FitProblem) -> Structure:
+    """The structure without an output warp that would expand values far too much, as when a temperature is lowered."""
+    too_deep = structure.output < 0.0 and -float(problem.y.min()) > _EXPANDED * -structure.output
+    return replace(structure, output=0.0) if too_deep else structure
 
 
 def _symmetric(structure: Structure, symmetry: Symmetry | None) -> Structure:
