@@ -37,7 +37,7 @@ __all__ = ["Emulator", "conclude", "conclude_at_once"]
 
 
 _BRIDGE = 20_000  # draws of the chain that a second estimate of the evidence uses
-_FEW = 100  # effective size of a sample up to which it makes poor starting points
+_FEW = 100  # effective size up to which a sample has too few different draws to start a chain from
 _INDEPENDENT = 0.2  # effective share of a known mixture from which its draws take the place of a chain
 _MORE = 1.1  # factor on the number of these draws, lest fewer are effective than asked for
 
@@ -129,7 +129,7 @@ def conclude(
     refused = bool(levels is None and is_refused(_hidden_probability(state), known_of(view), loop.setup.explore))
     reason = _reason(loop, view, reason, refused=refused)
     check = _evidence_check(view, sample, bridge or _bridge(view, chain))
-    # A run of outputs states the error that its checks have judged, and no other estimate of it.
+    # A run that learns outputs states the very error that its checks have judged, not a second estimate of it.
     mean_error, sd_error, evidence_spread = (
         view.once(stated_error) if view.learns_outputs else surrogate_error(view, sample)
     )
@@ -288,9 +288,10 @@ def _in_random_orders(view: View, t: Array) -> Array:
 
 
 def _start(view: View, sample: ImportanceSample, rng: np.random.Generator) -> Array:
-    """Points of finite density to start from: draws of the sample, or the view's own if few of the sample's differ.
+    """Points of finite density to start from: draws of the sample, or the view's own if few of those are effective.
 
-    The last evaluations may have shown that most of the view's draws are infeasible.
+    The last evaluations may have shown most of the view's own draws to be infeasible. If fewer than 4 d are left, the
+    draws of the sample are used in any case.
     """
     if sample.ess <= _FEW:
         draws = view.draws.posterior

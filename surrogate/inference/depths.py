@@ -35,7 +35,10 @@ def bulk_depth(d: int) -> float:
 
 
 def seen_depth(d: int) -> float:
-    """Depth down to which predictions are judged, half the relevant one; the shaping treats deeper errors as noise."""
+    """Depth down to which predictions are judged, half the relevant one; the shaping treats deeper errors as noise.
+
+    Where outputs are learned the bulk depth takes its place for predictions of a batch.
+    """
     return 0.5 * relevant_depth(d)
 
 

@@ -110,9 +110,9 @@ _ROUNDING = 1e-3  # largest rounding error of a squared distance in units of the
 
 @dataclass(frozen=True, eq=False)
 class Hypotheses:
-    """Hypothetical further modes, each a Gaussian with independent axes in coordinates of the unit cube.
+    """Hypothetical further modes, each a Gaussian with independent axes in the coordinates of ``space``.
 
-    Points t are in unit coordinates, in every method.
+    All methods take points t in unit coordinates.
 
     Attributes:
         centres: Centres, in the coordinates of ``space``, with shape (h, d).
@@ -124,7 +124,7 @@ class Hypotheses:
         seen_at: A feasible point t of each, with shape (h, d); the centre if None.
         slack: Share of the depth by which a hypothesis may exceed an observed value, see `tolerance`.
         reach: Largest distance from its centre, in sds, at which an evaluation may exclude a hypothesis.
-        space: The coordinates.
+        space: The coordinates in which the hypotheses are Gaussians.
     """
 
     centres: Array
@@ -289,8 +289,8 @@ def _draw_centres(
 ) -> Array:
     """Centres t with shape (count, d): a share `NEARBY_SHARE` about the known modes, others anywhere in the support.
 
-    In coordinates that are not straight, half of the others are uniform there: a narrow strip of the support along an
-    end of a logarithm may be half of them.
+    If ``space`` differs from unit coordinates, half of the others are uniform in its coordinates: a narrow strip of the
+    support next to the end of a logarithm may take up half of their range.
     """
     low, high = support
     centres = low + (high - low) * rng.random((count, len(low)))

@@ -12,12 +12,12 @@ from surrogate.log_density.coordinates.warps import InputWarp
 __all__ = ["STRAIGHT", "HypothesisSpace"]
 
 
-_STEP = 1e-6  # of numerical derivatives, in unit coordinates
+_STEP = 1e-6  # of finite differences, in unit coordinates
 
 
 @dataclass(frozen=True, eq=False)
 class HypothesisSpace:
-    """Coordinates z of the unit cube in which a further mode is taken to be a Gaussian.
+    """Coordinates z in which a further mode is taken to be a Gaussian.
 
     Where bent modes are Gaussians in other coordinates, further ones may be expected to be Gaussians there, too.
 
@@ -29,7 +29,7 @@ class HypothesisSpace:
 
     @classmethod
     def of(cls, warp: InputWarp | None) -> HypothesisSpace:
-        """The space of a warp, straight if that changes nothing or has no inverse."""
+        """The space of a warp; unit coordinates if the warp changes nothing or has no inverse."""
         if warp is None or not warp.is_invertible or (warp.couplings is None and not warp.chosen):
             return STRAIGHT
         return cls(warp)
@@ -48,7 +48,7 @@ class HypothesisSpace:
         return z if self.warp is None else self.warp.inverse(z)
 
     def log_volume(self, t: Array) -> Array:
-        """Log of |det dt/dz| at points t, with shape (m,); by differences, d evaluations of the map each."""
+        """Log of |det dt/dz| at points t, with shape (m,), by forward differences along each axis."""
         if self.warp is None:
             return np.zeros(len(t))
         here, d = self.warp.forward(t), t.shape[1]

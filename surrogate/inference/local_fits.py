@@ -1,10 +1,10 @@
-"""Fits of a simulator's outputs by local linear regression, from several starts at a time.
+"""Fits of a simulator's outputs by local linear regression, from several starts in parallel.
 
 Levenberg-Marquardt without derivatives: about the best evaluation of a fit, the slopes of all output components follow
 from the other evaluations, whose linear predictions have errors that grow with the square of the distance. The next
 evaluation is where these linear outputs, with the parameters that only the comparison uses at their best values, give
-the highest posterior within a trust region. Of all fits the one whose step promises most is followed, so that one that
-creeps, or nears a lesser mode, waits for the others.
+the highest posterior within a trust region. Each evaluation goes to the fit whose step has the highest predicted
+posterior, so that a fit that makes slow progress, or approaches a lesser mode, waits for the others.
 
 Nothing is kept between steps: a replay of the evaluations tells which belong to fits. A step that improves a fit
 becomes its centre and doubles the reach of its trust region; any other halves the reach.
@@ -36,10 +36,10 @@ _SCALE = 0.05  # first radius of ascents, in unit coordinates
 _FAST = 0.1  # the same for the fast parameters alone ...
 _FEW = 20  # ... and the number of steps
 _FREE = 0.3  # the same for combinations of outputs, in units of their spread
-_COMPONENTS = 3  # components of a free combination of outputs for each slow parameter; with 2 modes are mistaken
+_COMPONENTS = 3  # components of a free combination of outputs for each slow parameter; two let lesser modes pass
 _FITTED = 60  # steps of its fit
 _GRID = 1001  # points between which ends of the trust region are told apart
-_EDGE = 1e-6  # rounding errors of such ends, relative to the reach
+_EDGE = 1e-6  # allowance for rounding errors of these ends, relative to the reach
 _NEAR = 1e-3  # of the prior, along each axis: a step to an evaluation that is closer tells nothing
 
 
@@ -144,8 +144,8 @@ class LocalFits:
         """By how many nats per component outputs that the simulator may not have fit better than the best evaluation.
 
         They are the mean of all evaluations plus any combination of the leading principal components, three for each
-        slow parameter, or half of all if these are few. Where the simulator fits the data no such combination is much
-        better. Where a fit has ended in a lesser mode some are.
+        slow parameter, but at most half of all if there are few. Where the simulator fits the data no such combination
+        is much better. Where a fit has ended in a lesser mode some are.
         """
         best, fast = int(self.height.argmax()), len(self.fast)
         z = self.z[self.finite]
@@ -181,8 +181,8 @@ class LocalFits:
     def fits(self) -> tuple[Fit, ...]:
         """The fits after all steps, one for each evaluation that may start one.
 
-        A step counts for the fit in whose trust region it lies, nearest to its centre in units of the reach. This is
-        not always the fit that asked for it, which may then ask for another one nearby.
+        A step is assigned to the fit to whose centre it is nearest in units of the reach, if it lies in the trust
+        region of that fit. This is not always the fit that asked for it, which may then ask for another step nearby.
         """
         fits = {i: Fit(i, i, _RADIUS) for i in np.flatnonzero(self.first & self.finite).tolist()}
         for i in np.flatnonzero(self.steps).tolist() if fits else []:
@@ -194,7 +194,7 @@ class LocalFits:
         return tuple(fits.values())
 
     def next(self) -> Step | None:
-        """The step of the fit that promises most; None if all are over."""
+        """The step with the highest predicted log-posterior of all fits; None if no fit has a step left."""
         steps = [self.step(fit.centre, fit.reach) for fit in self.fits if not fit.over]
         return max((step for step in steps if step is not None), key=lambda step: step.height, default=None)
 

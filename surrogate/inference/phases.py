@@ -93,7 +93,7 @@ def next_verdict(
         signals: Findings of the convergence checks.
         search: Findings of the checks for further modes, if the signals agree.
         confirm: Whether a further batch must confirm it; otherwise the phase is DONE as soon as all signals agree and
-            none of them waits, as that of a batch that moved the posterior does.
+            none of them waits, as the finding of `moved` does after a batch that moved the posterior.
     """
     signals, search = list(signals), list(search)
     verdict = _of_signals(phase, signals)

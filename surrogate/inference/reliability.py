@@ -41,16 +41,16 @@ _SDS = 3.0  # sds above the mean of a surrogate with a constant mean, as the bes
 
 
 def largest_stated_error(view: View) -> float:
-    """The largest error of the log evidence due to the surrogate with which a run of outputs may end.
+    """The largest error of the log evidence due to the surrogate with which a run that learns outputs may end.
 
-    It is the limit on the sd over paths, with the factor by which ``surrogate_error`` raises it where the log evidence
-    is linear in the errors.
+    It is twice the limit on the sd over paths, because ``surrogate_error`` doubles that sd where the log evidence is
+    linear in the errors of the surrogate.
     """
     return float(np.sqrt(UNSEEN_INFLATION)) * view.setup.thresholds.log_evidence
 
 
 def stated_error(view: View) -> tuple[Array, Array, float]:
-    """The errors that a result with this surrogate states, from the draws of the view, see ``surrogate_error``."""
+    """The errors that a result with this surrogate would state, by ``surrogate_error`` from the draws of the view."""
     return surrogate_error(view, view.sample)
 
 

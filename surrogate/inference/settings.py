@@ -64,8 +64,8 @@ class Settings:
             evaluations of a short run. No effect with a reference that has a width.
         confirm: Whether a further batch of evaluations must confirm that all checks agree, and further modes are
             searched for, before the run ends. ``Result.compare_with`` leaves that out, since the evaluations from which
-            it starts are those of a run that did it. Without it the run ends when the checks agree after a batch that
-            hardly moved the posterior.
+            it starts are those of a run that did it. Without confirmation the run ends as soon as all checks agree
+            and the last batch hardly moved the posterior.
         fast: Names of fast parameters, which are cheap to change, and the number of further values of them to evaluate
             at each point. Points with equal slow parameters are evaluated in succession, so this is not possible in
             mode "async".

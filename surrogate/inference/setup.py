@@ -250,7 +250,7 @@ def _decades(prior: Prior, low: Array, high: Array) -> Decades | None:
 
 
 def slow_warp(setup: Setup, target: BoundObservables) -> InputWarp:
-    """The warp of a simulator's parameters with logarithms of all that are positive and whose priors are wide."""
+    """The warp of a simulator's parameters with logarithms of all that are positive and have wide priors."""
     slow, bounds, decades = target.columns, setup.prior.bounds, setup.scaled.decades
     low, high = setup.scaled.to_unit(bounds.T)
     positive = (bounds[:, 0] > 0.0) & (bounds[:, 1] > _WIDE * bounds[:, 0]) & np.isfinite(bounds[:, 1])

@@ -22,7 +22,7 @@ from surrogate.problem.exchanges import proven
 __all__ = ["ScalarLearner"]
 
 
-_EXPANDED = 100.0  # depth, in units of an expanding output warp's scale, above which it says nothing of the values
+_EXPANDED = 100.0  # depth, in units of the scale of an expanding output warp, above which the warp is dropped
 _FEW_EVALUATIONS = 25  # evaluations of the marginal likelihood for an open-minded surrogate, which only proposes points
 
 
@@ -97,7 +97,7 @@ def _order(symmetry: Symmetry | None) -> int:
 
 
 def _bounded(structure: Structure, problem: FitProblem) -> Structure:
-    """The structure without an output warp that would expand values far too much, as when a temperature is lowered."""
+    """The structure, without an expanding output warp if this would overflow, as after a temperature was lowered."""
     too_deep = structure.output < 0.0 and -float(problem.y.min()) > _EXPANDED * -structure.output
     return replace(structure, output=0.0) if too_deep else structure
 

@@ -94,9 +94,8 @@ class Structure:
 
         The cost is 2 per warped parameter and for each coefficient of several peaks, as log(n) / 2 of the Bayesian
         information criterion; 3 for an output warp, for a division, for a shifted end and for each coefficient of
-        couplings; and 8 for a
-        rough kernel, because few points of a steep function look rough, and a rough kernel learns slowly. Without this
-        cost ring-shaped posteriors needed 50 % more evaluations.
+        couplings; and 8 for a rough kernel, because few points of a steep function look rough, and a rough kernel
+        learns slowly. Without this cost ring-shaped posteriors needed 50 % more evaluations.
         """
         others = (self.output != 0.0) + (self.division is not None) + self.warp.n_shifted
         others += 0 if self.warp.couplings is None else len(self.warp.couplings.vector)

@@ -29,7 +29,7 @@ _ROUNDS = 60  # steps of a fit
 _DAMPING = 1e-3  # of its first step, relative to the curvature along each coefficient
 _LEAST_DAMPING, _MOST_DAMPING = 1e-12, 1e8
 _DONE = 1e-10  # relative decrease of the misfit below which a fit ends
-_COLLINEAR = 1e-9  # relative singular value below which coefficients of a map change nothing
+_COLLINEAR = 1e-9  # relative singular value below which a combination of a map's coefficients counts as without effect
 _FLAT = 1e-6  # least curvature of a peak, relative to its largest one
 
 
@@ -186,7 +186,7 @@ def fit_transformed(
     rounds: int = _ROUNDS,
     least_decrease: float = _DONE,
 ) -> tuple[Peaks, T, float]:
-    """Peaks and the coordinates in which they are Gaussians, fitted together like `fit_peaks`.
+    """Peaks and the coordinates in which they are Gaussians, fitted together by the method of `fit_peaks`.
 
     Args:
         start: Initial peaks, in the transformed coordinates.
@@ -195,7 +195,7 @@ def fit_transformed(
         y: Values, with shape (n,).
         weight: Weights of the errors, with shape (n,).
         rounds: Largest number of steps.
-        least_decrease: Relative decrease of the misfit by a step below which there is no other.
+        least_decrease: Relative decrease of the misfit in a step below which the fit ends.
 
     Returns:
         The peaks, the map, and the root mean square of the weighted errors.
@@ -222,7 +222,9 @@ def fit_transformed(
 
 
 def first_gains(peaks: Peaks, transforms: Sequence[T], w: Array, y: Array, weight: Array) -> Array:
-    """How much each map lowers the misfit of peaks to first order, with shape (m,); O(n p^2) and O(n p k) for each.
+    """By how much each of m maps lowers the misfit of peaks to first order, with shape (m,).
+
+    The cost is O(n p^2) for p coefficients of the peaks, and O(n p k) for each map with k coefficients.
 
     Args:
         peaks: Peaks fitted to the values.
@@ -264,7 +266,7 @@ class _Sum(Generic[T]):
 
     @classmethod
     def start(cls, peaks: Peaks, transform: T, w: Array, y: Array, weight: Array) -> _Sum[T]:
-        """The sum of given peaks, moved to the height of the highest value."""
+        """The sum of given peaks, shifted so that it agrees with the highest value at its point."""
         whitening = Whitening.of(transform.forward(w))
         first = cls(_coefficients(peaks.whitened(whitening)), transform, whitening, w, y, weight)
         raised = first.coefficients.copy()
@@ -293,7 +295,7 @@ class _Sum(Generic[T]):
 
     @cached_property
     def misfit(self) -> float:
-        """Sum of the squared errors; NaN where there is no transformed coordinate."""
+        """Sum of the squared errors; NaN if a point has no transformed coordinates."""
         return float(self.error @ self.error)
 
     @cached_property

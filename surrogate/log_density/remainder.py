@@ -43,7 +43,7 @@ class Remainder:
         hints: Which values lie above the quadratic, with shape (n,).
         error: Error of the quadratic near the best point, in nats.
         coefficients: Number of coefficients that the Gaussians have.
-        warp: Coordinates in which they are Gaussians; None for those of the points.
+        warp: Map to the coordinates in which they are Gaussians; None if they are so in those of the points.
     """
 
     log_likelihood: Array

@@ -57,8 +57,8 @@ def _largest(view: View) -> float:
 def judged_depth(view: View) -> float:
     """Depth down to which predictions are judged.
 
-    The posterior of a surrogate of outputs does not depend on what it predicts far below, since no trend is fitted to
-    values: there it is judged down to where nearly all of the posterior is.
+    Where outputs are learned no trend is fitted to the log-likelihoods, so that wrong predictions far below the best
+    value do not affect the posterior. They are judged only down to `bulk_depth` there, and otherwise to `seen_depth`.
     """
     return bulk_depth(view.d) if view.learns_outputs else seen_depth(view.d)
 

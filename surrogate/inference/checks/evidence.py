@@ -1,4 +1,4 @@
-"""Record of the evidence and its error, and the limit on the error that a run of outputs states."""
+"""Record of the evidence and its error, and a limit on the stated error of a run that learns outputs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["Evidence"]
 class Evidence:
     """Records the log evidence and its error due to sampling, the surrogate, and unknown infeasible regions.
 
-    A run of outputs must not end with a larger error than is allowed. The error that a result states allows for twice
-    the sds of the surrogate. Where some paths then raise a distant part of the posterior it may be many times that of
-    the record, so that the limit on the spread of paths alone lets it pass.
+    A run that learns outputs must not end with a stated error above `largest_stated_error`. The error that a result
+    states is computed with doubled sds of the surrogate. If some paths then raise the posterior far from its bulk, it
+    can be many times the recorded error, and the limit on the spread of paths would not notice.
     """
 
     name = "evidence"
@@ -29,7 +29,8 @@ class Evidence:
     def look(self, view: View) -> Finding:
         """The log evidence and its standard error, infinite if there are too few draws.
 
-        The stated error is computed only where the spread of paths would allow a claim, since that takes as long.
+        With learned outputs, the claim is refuted if the error that a result would state is too large. This error takes
+        as long to compute as the spread of paths, so it is computed only if that spread would allow a claim.
         """
         sample, error = view.sample, np.inf
         if not too_few_draws(view):

@@ -116,7 +116,7 @@ def _remainder(view: View) -> Remainder | None:
 
 
 def _space(view: View) -> HypothesisSpace:
-    """The coordinates in which further modes are Gaussians: those in which the known ones are, if they are known."""
+    """Coordinates in which further modes are taken to be Gaussians: those in which the known ones are, if found."""
     rest = rest_of(view)
     return HypothesisSpace.of(None if rest is None else rest.warp)
 

@@ -20,7 +20,7 @@ from surrogate.inference.view import View
 __all__ = ["Modes", "fruitless_rounds", "is_surprise", "patience"]
 
 
-_MOST = 6  # probes per parameter that is learned after which the search ends in any case
+_MOST = 6  # probes per learned parameter after which the search ends in any case
 _DRAWS = 4000  # draws of the posterior, enough for a mixture of eight components in sixty dimensions
 _ROUND = 2  # probes per round: one at the most likely place, and one in case that is wrong
 _CLOSER = 0.8  # factor by which a round must reduce the smallest radius to count as progress
@@ -117,7 +117,7 @@ def patience(d: int) -> int:
     On three unequal modes in five dimensions, four rounds found as much as an unlimited search with 30 probes.
 
     Args:
-        d: Number of parameters that are learned: of a simulator's, those on which its outputs depend, as the best
+        d: Number of parameters of the surrogate. With a simulator these are the slow parameters alone, because the best
             values of the others are known wherever it was called.
     """
     return max(2, d - 1)

@@ -18,7 +18,7 @@ class Denied:
     """Proposes the draw predicted infeasible that is farthest from all infeasible points.
 
     No other check finds a part of the posterior that is wrongly predicted infeasible, because the surrogate is certain
-    of it. A surrogate of outputs knows which of these draws lie too deep to matter.
+    of it. Where outputs are learned, draws that would be too deep to matter even if feasible are left out.
     """
 
     name = "denied"

@@ -17,9 +17,9 @@ __all__ = ["Emptiest"]
 class Emptiest:
     """Proposes the warm draw farthest from all evaluated points.
 
-    A process with a wrong curvature is too certain far from all points. Draws below the depth down to which a surrogate
-    of outputs is judged are left out: an evaluation there says nothing about the claim, but may be infeasible, and then
-    casts doubt on the feasibility of the posterior itself.
+    A process with a wrong curvature is too certain far from all points. Where outputs are learned, draws deeper than
+    `judged_depth` are left out: an evaluation there says nothing about the claim, but if infeasible it casts doubt
+    on the feasibility of the posterior itself.
     """
 
     name = "emptiest"

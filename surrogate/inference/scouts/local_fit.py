@@ -28,8 +28,8 @@ class LocalFit:
 
     Points spread by a surrogate of the whole prior tell little where outputs vary much: slopes about one point are
     known after as many calls as there are parameters, and some steps later the fit has ended. Where a fit ends
-    may be a lesser mode. Fits go on while the outputs leave room: while a combination of three principal components of
-    the outputs for each parameter of the simulator fits better than the best evaluation does.
+    may be a lesser mode. Fits therefore go on while the outputs leave room: while some combination of their leading
+    principal components, three for each parameter of the simulator, fits better than the best evaluation does.
     """
 
     name = "local fit"

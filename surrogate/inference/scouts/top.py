@@ -24,8 +24,8 @@ class Top:
     Draws of a posterior of several parameters hardly ever come near its maximum, so that a spike there, a tenth as wide
     as the hill on which it stands, was missed with half of the mass. It is also the best fit that a user asks for.
 
-    A surrogate of outputs needs no such point. It knows the comparison, where spikes come from, and predicts the
-    maximum better than any other place: within 0.01 nats in runs of a cosmological background.
+    Where outputs are learned no such point is needed. Spikes come from the comparison, which is known, and the maximum
+    is predicted better than any other place: within 0.01 nats in runs of a cosmological background.
     """
 
     name = "top"
@@ -33,7 +33,7 @@ class Top:
     place = Place.FIRST
 
     def points(self, view: View) -> Array:
-        """One point or none; none with categories, of learned outputs, or before points in flight have returned."""
+        """One point or none; none with categories, learned outputs, points in flight or batches of one point."""
         if view.setup.levels is not None or view.learns_outputs or len(view.under_way) or len(view.batch) < 2:
             return view.nowhere
         draws = view.draws.posterior

@@ -16,7 +16,7 @@ Coupling = tuple[str, int, int]
 
 STEEPEST = 6.0
 """Largest absolute log scale; a funnel has no evaluations beyond a factor of 400 from which to learn."""
-_MISSED = 1e-6  # relative error of a coordinate from which an inverse is not found
+_MISSED = 1e-6  # relative error of a coordinate above which an inverse counts as not found
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class Couplings:
     coordinate follows the previous one, every link has separate coefficients: B, and also L if the source is itself a
     target (this shifts the centre of its parabola; otherwise a quadratic of z already describes such a shift). They are
     affine couplings of a fixed form, see Dinh, Sohl-Dickstein & Bengio (2017), arXiv:1605.08803. The log-density is
-    modelled and the sampler stays in the original coordinates, so that neither needs an inverse or a Jacobian.
+    modelled, and the sampler stays in the original coordinates, so that neither needs an inverse or a Jacobian.
 
     Attributes:
         bend: B with shape (d, d), zero where there is no coupling.
@@ -134,7 +134,7 @@ class Couplings:
     def inverse(self, z: Array) -> Array:
         """Points w of coupled coordinates z, both with shape (n, d); NaN where d steps do not find one.
 
-        Without cycles, in which a coordinate acts on itself through others, each step finds one more coordinate.
+        If no coordinate acts on itself through others, each step of this fixed-point iteration finds at least one more.
         """
         s = z
         for _ in range(z.shape[1]):

@@ -12,7 +12,7 @@ from surrogate.log_density.coordinates.whitening import Whitening
 __all__ = ["Skew"]
 
 
-_STRAIGHT = 1e-3  # strength below which the logarithm differs from a line by rounding errors of other fits
+_STRAIGHT = 1e-3  # strength below which the logarithm counts as a line
 _SMALL = 1e-4  # of strength times coordinate, below which a series replaces the logarithm
 _WITHIN = 0.999  # share of the largest strength for which the end is outside of the support
 
@@ -22,14 +22,13 @@ class Skew:
     """z_j = log(1 + a s_j) / a with s_j = (w_j - centre) / unit; other coordinates stay as they are.
 
     With a > 0 it is, up to a linear map, the logarithm of the distance to a lower end, centre - unit / a; with a < 0 to
-    an upper end. A posterior that is normal in the logarithm of a parameter becomes a Gaussian, wherever the parameter
-    has its zero.
+    an upper end. A shifted log-normal posterior becomes a Gaussian, whatever its shift.
 
     Attributes:
         axis: Number j of the parameter.
         centre: A value of the parameter.
-        unit: Another value less this one, positive.
-        bounds: Lower and upper end of the support; the ends of the logarithm lie beyond.
+        unit: Unit of s, positive.
+        bounds: Lower and upper end of the support; the end of the logarithm lies beyond it.
         strength: a; 0 changes nothing.
     """
 

@@ -80,7 +80,7 @@ class InputWarp:
 
     @property
     def ends(self) -> Array:
-        """Lower and upper ends of the logarithms, with shape (2, d): of the support, or shifted beyond."""
+        """Lower and upper ends of the logarithms, with shape (2, d): those of the support unless they are shifted."""
         return np.stack([self.low, self.high]) if self.shifted is None else self.shifted
 
     @property
@@ -98,14 +98,14 @@ class InputWarp:
         return out if self.couplings is None else out.with_couplings(self.couplings.of_parameters(kept))
 
     def with_end(self, parameter: int, end: float) -> InputWarp:
-        """A copy with the logarithm of a parameter's distance to an end beyond its support."""
+        """A copy in which a parameter is warped by the logarithm of its distance to an end beyond its support."""
         kinds, shifted = self.kinds.copy(), self.ends.copy()
         above = end > self.high[parameter]
         kinds[parameter], shifted[int(above), parameter] = (2 if above else 1), end
         return replace(self.with_kinds(kinds), shifted=shifted)
 
     def same(self, other: InputWarp) -> bool:
-        """Whether kinds and shifts are equal, and the same couplings active, with any coefficients."""
+        """Whether kinds and ends are equal and the same couplings are active, with any coefficients."""
         if (self.kinds != other.kinds).any() or (self.ends != other.ends).any():
             return False
         if self.couplings is None or other.couplings is None:
@@ -118,7 +118,7 @@ class InputWarp:
 
     @property
     def plain(self) -> InputWarp:
-        """A copy with default kinds and without couplings."""
+        """A copy with default kinds, without couplings and shifted ends."""
         return replace(self, kinds=self.plain_kinds, couplings=None, shifted=None)
 
     def possible_kinds(self, parameter: int) -> list[int]:
@@ -150,7 +150,7 @@ class InputWarp:
 
     @property
     def is_invertible(self) -> bool:
-        """Whether each warped point is that of one point: no parameter is folded or a circle, and none symmetric."""
+        """Whether no two points have the same image and no coordinate is added: no folds, no circles, no symmetry."""
         return bool((self.kinds < CIRCLE).all()) and self.symmetry is None
 
     def inverse(self, w: Array) -> Array:

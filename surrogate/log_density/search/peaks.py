@@ -93,7 +93,7 @@ def _one_more(problem: FitProblem, structure: Structure, draws: Array) -> Peaks 
 
 
 def with_peaks_of(problem: FitProblem, structure: Structure) -> Structure:
-    """The structure with peaks and couplings fitted to the data; without peaks if too few evaluations are theirs."""
+    """The structure with peaks and couplings fitted to the data; without peaks if the data do not determine them."""
     warp, t = structure.warp, problem.t[problem.rows]
     too_few = structure.peaks is None or len(t) <= (len(structure.peaks) - 1) * trend_size(warp.size)
     if structure.peaks is None or problem.temperature != 1.0 or too_few:

@@ -204,7 +204,7 @@ def choose_structure(
 
 
 def _is_determined(problem: FitProblem, present: SurrogateParameters) -> bool:
-    """Whether the finite values determine a quadratic; in many parameters a few more are needed to find it exact."""
+    """Whether the finite values determine a quadratic; in many dimensions, with d more to tell if it is exact."""
     size = present.structure.warp.size
     needed = size + 2 if problem.data.has_gradients else trend_size(size)
     return int(problem.data.finite.sum()) >= needed + (size if size > _MANY else 0)
@@ -213,7 +213,7 @@ def _is_determined(problem: FitProblem, present: SurrogateParameters) -> bool:
 def _best_neighbour(
     problem: FitProblem, present: SurrogateParameters, refine: int, margin: float, search: StructureSearch
 ) -> SurrogateParameters:
-    """The best of the present structure, the plain one, divisions and neighbours; divisions alone with few values."""
+    """The best of the present structure, divisions and, if a quadratic is determined, the plain one and neighbours."""
     data, warp = problem.data, present.structure.warp
     divisions = [] if warp.size > _MANY else divided(warp, int(data.finite.sum()), search)
     scored = _rank(problem, divisions, _small_residuals(present.hyper))[:1]
@@ -233,7 +233,7 @@ def _best_neighbour(
 
 
 def _coupled(problem: FitProblem, best: SurrogateParameters, search: StructureSearch) -> SurrogateParameters:
-    """The parameters with a skew, a common scale or couplings where these are better, and the peaks beside them."""
+    """The parameters with a skew, a common scale or couplings if these are better, and with the peaks that then fit."""
     best = choose_transform(problem, best)
     if best.exact:
         return best

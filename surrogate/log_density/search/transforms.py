@@ -1,8 +1,8 @@
 """Search for coordinates in which a log-density is a Gaussian or the sum of several.
 
-Modes that are bent, stretched or skewed alike are Gaussians in the same coordinates. None of them is known well enough
-alone, and with the coordinates of another one no sum of Gaussians explains the values. So coordinates and Gaussians are
-fitted together, for the maps that promise most. Only an exact fit counts.
+Modes that are bent, stretched or skewed alike are Gaussians in the same coordinates. No single mode has enough
+evaluations to find these coordinates, and in any others no sum of Gaussians explains the values. Coordinates and
+Gaussians are therefore fitted together, for the few most promising maps. Only an exact fit is accepted.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _TRIED = 4  # maps that are fitted
 _NUMBERS = range(1, 5)  # of Gaussians
 _SLOW = 1e-3  # relative decrease of the misfit in a step below which a fit will not become exact
 _SPARE = 4  # values in excess of all coefficients
-_EXACT = 1e-6  # root mean square of weighted errors below which a fit is exact up to rounding
+_EXACT = 1e-6  # root mean square of weighted errors below which a fit counts as exact up to rounding
 _EVALUATIONS = 30  # evaluations of the marginal likelihood
-_THIN = 1e-150  # sd of equal draws
+_THIN = 1e-150  # least sd, for draws that are all equal
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class _Units:
     """Standardised coordinates s, in which maps are fitted.
 
     Attributes:
-        warp: Map from t to w, the identity for most parameters.
+        warp: Map from t to w, the identity apart from a symmetry.
         centre: Mean of the draws w, with shape (d,).
         sd: Their standard deviations, with shape (d,).
     """
@@ -70,7 +70,7 @@ class _Units:
 
     @cached_property
     def maps(self) -> list[Map]:
-        """All maps of s with one coefficient, or two, that change nothing yet."""
+        """All skews, and all couplings of one pair of parameters, with coefficients of zero, which change nothing."""
         d, (low, high) = len(self.sd), (np.stack([self.warp.low, self.warp.high]) - self.centre) / self.sd
         none = Couplings.none(np.zeros(d), np.eye(d))
         pairs = [(kind, i, j) for kind in ("bend", "scale") for i in range(d) for j in range(d) if i != j]
@@ -105,7 +105,7 @@ def choose_transform(problem: FitProblem, present: SurrogateParameters) -> Surro
         present: The fitted surrogate.
     """
     warp, draws, y = present.structure.warp.plain, problem.draws, problem.y
-    noisy = problem.data.noise.any()  # undeclared noise may be what other coordinates explain
+    noisy = problem.data.noise.any()  # declared; what looks like undeclared noise may be explained by other coordinates
     if draws is None or noisy or problem.temperature != 1.0 or problem.d > _MOST or (warp.kinds == CIRCLE).any():
         return present
     units = _Units.of(warp, draws)
@@ -118,7 +118,7 @@ def choose_transform(problem: FitProblem, present: SurrogateParameters) -> Surro
 
 
 def _exact_fits(s: Array, y: Array, wide: Array, maps: list[Map]) -> Iterator[tuple[Peaks, Map]]:
-    """Fits of one to four Gaussians together with a map that explain all values, the fewest Gaussians first.
+    """Fits of one to four Gaussians and a map that together explain all values, with the fewest Gaussians first.
 
     Each of the most promising maps is fitted from two starts: Gaussians fitted to the draws, and to the values without
     a map.
@@ -140,7 +140,7 @@ def _exact_fits(s: Array, y: Array, wide: Array, maps: list[Map]) -> Iterator[tu
 
 
 def _without_spare(peaks: Peaks, transform: Map, s: Array, y: Array) -> tuple[Peaks, Map]:
-    """The fewest of the peaks that explain the values as well, and the map."""
+    """The peaks without those that an exact fit does not need, and the map, both fitted again."""
     for k in range(len(peaks) if len(peaks) > 1 else 0):
         fewer, found, error = fit_transformed(peaks.without(k), transform, s, y, depth_weights(y))
         if error < _EXACT:
