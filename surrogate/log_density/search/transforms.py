@@ -39,6 +39,7 @@ _TRIED = 4  # maps that are fitted
 _NUMBERS = range(1, 5)  # of Gaussians
 _SLOW = 1e-3  # relative decrease of the misfit in a step below which a fit will not become exact
 _SPARE = 4  # values in excess of all coefficients
+_STRAIGHT = 1e-4  # root mean square below which Gaussians without a map need none, and concave ones are those of a fit
 _EXACT = 1e-6  # root mean square of weighted errors below which a fit counts as exact up to rounding
 _EVALUATIONS = 30  # evaluations of the marginal likelihood
 _THIN = 1e-150  # least sd, for draws that are all equal
@@ -129,14 +130,26 @@ def _exact_fits(s: Array, y: Array, wide: Array, maps: list[Map]) -> Iterator[tu
             return
         start = Peaks.of_mixture(fit_mixture(wide, number, generator(0, "peaks", number)))
         straight = fit_peaks(start, s, y, weight)
+        if _misfit(straight, s, y) < _STRAIGHT:
+            return
         gains = first_gains(straight, maps, s, y, weight)
         for k, begin in product(np.argsort(-gains)[:_TRIED], (start, straight)):
             peaks, found, error = fit_transformed(begin, maps[k], s, y, weight, least_decrease=_SLOW)
             enough = len(y) >= len(peaks) * size + len(found.vector) + _SPARE
             if error < _EXACT and enough and not (isinstance(found, Skew) and found.is_line):
                 fewest, found = _without_spare(peaks, found, s, y)
-                if are_determined(fewest, found.forward(s)):
+                if _misfit(fit_peaks(fewest, s, y, weight), s, y) < _STRAIGHT:
+                    return
+                z = found.forward(s)
+                if (
+                    are_determined(fewest, z) and _misfit(fewest, z, y) < _STRAIGHT
+                ):  # some peaks became concave only now
                     yield fewest, found
+
+
+def _misfit(peaks: Peaks, s: Array, y: Array) -> float:
+    """Root mean square of the weighted errors of peaks at s, which may be transformed."""
+    return float(np.sqrt(np.mean(((y - peaks.log_sum(s)) * depth_weights(y)) ** 2)))
 
 
 def _without_spare(peaks: Peaks, transform: Map, s: Array, y: Array) -> tuple[Peaks, Map]:

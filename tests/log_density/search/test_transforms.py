@@ -129,3 +129,24 @@ def test_noisy_values_are_not_searched():
     problem, *_ = problem_of("bend", 2, 1, noise=0.1)
     before = plain_fit(problem)
     assert choose_transform(problem, before) is before
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_gaussians_that_need_no_map_get_none(number):
+    """A map whose coefficient is zero would be exact, too."""
+    problem, *_ = problem_of("", 3, number, transform=coupling("bend", 0.0, 3))
+    before = plain_fit(problem)
+    assert choose_transform(problem, before) is before
+
+
+def test_peaks_that_a_fit_could_not_make_concave_are_not_taken():
+    """Five values of a mode that is hardly known are explained by a saddle, and a bend of zero with it."""
+    two = Mixture(np.array([0.35, 0.65]), np.array([[0.1] * 4, [0.7] * 4]), np.stack([0.1 * np.eye(4)] * 2))
+    rng = np.random.default_rng(0)
+    draws = 0.7 + 0.1 * rng.standard_normal((600, 4))
+    for far in range(3, 12):
+        t = np.concatenate([draws[:36], 0.1 + 0.35 * rng.random((far, 4))])
+        evaluations = [Evaluation(value, "ok") for value in two.log_density(t)]
+        problem = FitProblem(Dataset.empty(4).append(t, evaluations, 0), t, draws)
+        before = plain_fit(problem)
+        assert choose_transform(problem, before) is before
