@@ -183,7 +183,6 @@ def fit_transformed(
     y: Array,
     weight: Array,
     *,
-    rounds: int = _ROUNDS,
     least_decrease: float = _DONE,
 ) -> tuple[Peaks, T, float]:
     """Peaks and the coordinates in which they are Gaussians, fitted together by the method of `fit_peaks`.
@@ -194,7 +193,6 @@ def fit_transformed(
         w: Points, with shape (n, e).
         y: Values, with shape (n,).
         weight: Weights of the errors, with shape (n,).
-        rounds: Largest number of steps.
         least_decrease: Relative decrease of the misfit in a step below which the fit ends.
 
     Returns:
@@ -202,7 +200,7 @@ def fit_transformed(
     """
     state = _Sum.start(start, transform, w, y, weight)
     damping = _DAMPING
-    for _ in range(rounds):
+    for _ in range(_ROUNDS):
         jacobian = state.jacobian()
         square, pull = jacobian.T @ jacobian, jacobian.T @ state.error
         diagonal = np.diag(square) + 1e-12 * np.diag(square).max()
@@ -235,9 +233,9 @@ def first_gains(peaks: Peaks, transforms: Sequence[T], w: Array, y: Array, weigh
     """
     state = _Sum.start(peaks, _Unchanged(), w, y, weight)
     basis, _ = np.linalg.qr(state.jacobian())
-    left, gains = state.error - basis @ (basis.T @ state.error), []
+    left, slope, gains = state.error - basis @ (basis.T @ state.error), state.slope(), []
     for transform in transforms:
-        columns = transform.jacobian(w, state.slope())
+        columns = transform.jacobian(w, slope)
         columns = columns - basis @ (basis.T @ columns)
         found = columns @ np.linalg.lstsq(columns, left, rcond=_COLLINEAR)[0]
         gains.append(float(found @ found))

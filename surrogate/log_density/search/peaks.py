@@ -94,21 +94,18 @@ def _one_more(problem: FitProblem, structure: Structure, draws: Array) -> Peaks 
 
 def with_peaks_of(problem: FitProblem, structure: Structure) -> Structure:
     """The structure with peaks and couplings fitted to the data; without peaks if the data do not determine them."""
-    warp, t = structure.warp, problem.t[problem.rows]
-    too_few = structure.peaks is None or len(t) <= (len(structure.peaks) - 1) * trend_size(warp.size)
-    if structure.peaks is None or problem.temperature != 1.0 or too_few:
-        return replace(structure, peaks=None)
+    warp, t, none = structure.warp, problem.t[problem.rows], replace(structure, peaks=None)
+    if structure.peaks is None or problem.temperature != 1.0:
+        return none
+    if len(t) <= (len(structure.peaks) - 1) * trend_size(warp.size):
+        return none
     weight = depth_weights(problem.y)
     if warp.couplings is None or warp.size > problem.d:
         peaks = fit_peaks(structure.peaks, warp.forward(t), problem.y, weight)
     else:
         peaks, couplings, _ = fit_transformed(structure.peaks, warp.couplings, warp.single(t), problem.y, weight)
         warp = warp.with_couplings(couplings)
-    return (
-        replace(structure, warp=warp, peaks=peaks)
-        if are_determined(peaks, warp.forward(t))
-        else replace(structure, peaks=None)
-    )
+    return replace(structure, warp=warp, peaks=peaks) if are_determined(peaks, warp.forward(t)) else none
 
 
 def are_determined(peaks: Peaks, w: Array) -> bool:
